@@ -1,0 +1,1 @@
+"""The fleet's values and rules, pure: no I/O, no clock, no framework."""

@@ -1,0 +1,1 @@
+"""The scripted model endpoint: a process of its own that stands in for the model, and only the model."""

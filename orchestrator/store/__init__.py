@@ -1,0 +1,1 @@
+"""The truth: tables, migrations, and one module of operations per noun. SQL lives here and nowhere else."""
