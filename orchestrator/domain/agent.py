@@ -1,0 +1,112 @@
+"""What an agent is and how its status may move."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.errors import ConflictError, InvalidError
+
+MAX_TASK_BYTES = 256 * 1024
+MAX_NAME_CHARACTERS = 64
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.IGNORECASE)
+_ID_LIKE = re.compile(r"(ag|tn|rn)_", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Status(StrEnum):
+    """Where an agent stands; the list is closed, everything finer is the status's `reason`."""
+
+    CREATING = "creating"
+    """Being written; nobody outside the transaction sees it."""
+    IDLE = "idle"
+    """It has no turn yet."""
+    QUEUED = "queued"
+    """Admitted; it waits for its inputs, a slot or the checkout."""
+    WORKING = "working"
+    """A session runs its turn."""
+    WAITING = "waiting"
+    """It needs an answer, an account or something else from outside; no process."""
+    COMPLETE = "complete"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DELETED = "deleted"
+
+
+ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.INTERRUPTED})
+"""The last turn is over; a command starts the next one."""
+OPEN = frozenset({Status.QUEUED, Status.WORKING, Status.WAITING})
+"""A turn is under way or will be."""
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.CREATING: frozenset({Status.IDLE, Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.IDLE: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.QUEUED: frozenset({Status.WORKING, Status.INTERRUPTED, Status.FAILED, Status.DELETED, Status.QUEUED}),
+    Status.WORKING: frozenset(
+        {Status.COMPLETE, Status.FAILED, Status.INTERRUPTED, Status.WAITING, Status.QUEUED, Status.DELETED}
+    ),
+    Status.WAITING: frozenset({Status.QUEUED, Status.FAILED, Status.INTERRUPTED, Status.DELETED, Status.WORKING}),
+    Status.COMPLETE: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.FAILED: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.INTERRUPTED: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.DELETED: frozenset(),
+}
+
+
+def check_move(before: Status, after: Status) -> None:
+    """Return if the move is legal.
+
+    Raises:
+        ConflictError: it is not.
+    """
+    if after not in MOVES[before]:
+        raise ConflictError(f"an agent that is {before} cannot become {after}", hint="read its status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewAgent:
+    """What a caller asks for; checked by `checked`, resolved by the fleet."""
+
+    name: str
+    task: str
+    persona: str = "builder"
+    provider: str | None = None
+    model: str | None = None
+    inputs: tuple[str, ...] = ()
+    cwd: str | None = None
+    max_turns: int | None = None
+
+
+def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:
+    """The text itself, once it is known to be sendable: not blank, no NUL, valid unicode, within the limit.
+
+    Raises:
+        InvalidError: with what is wrong and what is valid.
+    """
+    if not text.strip():
+        raise InvalidError(f"{what} is empty", hint="say what to do and what to report")
+    if "\x00" in text:
+        raise InvalidError(f"{what} contains a NUL character at {text.index(chr(0))}", hint="send plain text")
+    if found := _SURROGATE.search(text):
+        raise InvalidError(f"{what} contains a lone surrogate at {found.start()}", hint="send valid unicode")
+    if (size := len(text.encode())) > limit_bytes:
+        raise InvalidError(
+            f"{what} has {size} bytes; at most {limit_bytes} are taken",
+            hint="put long material into a file of the project and name the file, or hand results on with inputs",
+        )
+    return text
+
+
+def checked_name(name: str) -> str:
+    """The name itself, once it is known to be usable in paths, lines and calls.
+
+    Raises:
+        InvalidError: with what a name may be.
+    """
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS or _ID_LIKE.match(name):
+        raise InvalidError(
+            f"{name[:80]!r} is no agent name",
+            hint="use 1-64 letters, digits, '.', '_' or '-', first a letter or digit, not like an id (ag_…)",
+        )
+    return name

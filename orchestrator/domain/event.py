@@ -1,0 +1,135 @@
+"""Immutable facts: what a session reports, and the kinds under which the fleet records them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.domain.tool import ToolCall
+from orchestrator.domain.usage import Usage
+
+
+class Kind(StrEnum):
+    """The kinds of rows in the event table."""
+
+    CREATED = "agent.created"
+    QUEUED = "turn.queued"
+    STARTED = "turn.started"
+    WAITING = "turn.waiting"
+    ANSWERED = "turn.answered"
+    RESUMED = "turn.resumed"
+    COMPLETE = "turn.complete"
+    FAILED = "turn.failed"
+    INTERRUPTED = "turn.interrupted"
+    CANCELLED = "turn.cancelled"
+    BLOCKED = "agent.blocked"
+    DELETED = "agent.deleted"
+    SESSION = "session.opened"
+    SAID = "session.said"
+    TOOL = "tool.started"
+    TOOL_ENDED = "tool.ended"
+    USED = "session.used"
+    RETRYING = "session.retrying"
+    STALLED = "session.stalled"
+    PROGRESS = "agent.progress"
+
+
+TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})
+"""Exactly one of these ends every turn."""
+
+
+class Outcome(StrEnum):
+    """How a run of a session ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DEFERRED = "deferred"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The provider's session answers; `model` is what it says it uses."""
+
+    session_id: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """The agent wrote text (a whole block)."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolStarted:
+    """A tool call begins; `summary` is one short line of its input."""
+
+    call_id: str
+    tool: str
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolEnded:
+    """A tool call is over; `consumed` and `produced` are the files it read and wrote, as absolute paths."""
+
+    call_id: str
+    tool: str
+    ok: bool
+    summary: str = ""
+    consumed: tuple[str, ...] = ()
+    produced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """Running figures of this turn, after a model call."""
+
+    usage: Usage
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrying:
+    """The model's API failed and is tried again by the provider."""
+
+    attempt: int
+    max_attempts: int
+    status: int | None
+    error: str
+    delay_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stalled:
+    """Nothing came from the session for `seconds`, and no tool is running: evidence, not a verdict."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The run is over; exactly one comes, last.
+
+    `reason` is a short code for a failure or interruption (`auth`, `quota`, `overloaded`, `api`, `silence`, `process`,
+    `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the turn's cost or None if
+    unknown; `session_cost_usd` the provider's running total, kept to compute the next turn's difference.
+    `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused on
+    its own.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    reason: str = ""
+    detail: str = ""
+    hint: str = ""
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    session_cost_usd: float | None = None
+    deferred: ToolCall | None = None
+    denied: tuple[str, ...] = ()
+
+
+SessionEvent = Opened | Said | ToolStarted | ToolEnded | Used | Retrying | Stalled | Ended

@@ -1,0 +1,30 @@
+"""A turn: one prompt and its result."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TurnStatus(StrEnum):
+    """Where a turn stands; exactly one of the last four ends it."""
+
+    QUEUED = "queued"
+    WORKING = "working"
+    WAITING = "waiting"
+    """Its session ended in the middle of a tool call (a question); the answer resumes that very call."""
+    COMPLETE = "complete"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    """Never started: its agent was deleted or it was replaced."""
+
+
+TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING})
+TURN_ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED, TurnStatus.CANCELLED})
+
+
+class Mode(StrEnum):
+    """How a command reaches an agent that works."""
+
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"

@@ -1,0 +1,52 @@
+"""Tokens and money; unknown stays unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one turn, and how full the context is after it.
+
+    `input_tokens` counts what the model read anew, the cache fields what it read from or wrote to its cache
+    (Anthropic's split); `context_tokens` is all that the last call carried, `context_window_tokens` what fits.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    context_tokens: int | None = None
+    context_window_tokens: int | None = None
+    model_calls: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens that were read, written or cached."""
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+def added_cost(known_usd: float | None, more_usd: float | None) -> float | None:
+    """The sum, or None as soon as one part is unknown: a sum with a hole is no figure."""
+    if known_usd is None or more_usd is None:
+        return None
+    return known_usd + more_usd
+
+
+def shown_cost(cost_usd: float | None) -> str:
+    """The cost for a reader: dollars, or that it is unknown."""
+    if cost_usd is None:
+        return "cost unknown"
+    return f"${cost_usd:.4f}" if 0 < cost_usd < 0.01 else f"${cost_usd:.2f}"
+
+
+def shown_tokens(tokens: int | None) -> str:
+    """The count for a reader: 950, 12.3k, 1.2M, or ?."""
+    if tokens is None:
+        return "?"
+    if tokens < 1000:
+        return str(tokens)
+    if tokens < 1_000_000:
+        return f"{tokens / 1000:.1f}k"
+    return f"{tokens / 1_000_000:.1f}M"

@@ -1,0 +1,282 @@
+"""What the verbs return: values for readers, never rows.
+
+Times are ISO 8601 in UTC; ages and durations are seconds at the moment of reading; None means unknown.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    """A frozen value that every door can show."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class QuestionView(View):
+    """What a waiting agent wants to know; answer it with a command."""
+
+    text: str
+    options: tuple[str, ...] = ()
+    age_seconds: float = 0.0
+
+
+class AgentView(View):
+    """One agent, now."""
+
+    id: str
+    name: str
+    persona: str
+    provider: str
+    model: str | None
+    status: str
+    reason: str = ""
+    age_seconds: float
+    """since the status or its reason changed"""
+    own: bool
+    """created by the orchestrator that asks"""
+    orchestrator: str
+    project: str
+    cwd: str
+    turn: int
+    """ordinal of the last turn, from 1; 0 if it has none"""
+    elapsed_seconds: float | None
+    """of the last turn: so far, or in all"""
+    progress: str = ""
+    last_tool: str = ""
+    last_event_age_seconds: float | None = None
+    tool_calls: int = 0
+    context_tokens: int | None = None
+    context_window_tokens: int | None = None
+    tokens: int = 0
+    """of all its turns"""
+    cost_usd: float | None = None
+    """of all its turns; None if unknown"""
+    cost_unknown: bool = True
+    waits_for: tuple[str, ...] = ()
+    """names of the agents that it waits for"""
+    inputs: tuple[str, ...] = ()
+    question: QuestionView | None = None
+    unread: bool = False
+    """its last outcome has not been delivered to its orchestrator"""
+    files_consumed: int = 0
+    files_produced: int = 0
+    created_at: str
+    rehearsal: bool = False
+
+
+class Totals(View):
+    """The fleet in figures, of the agents that were asked for."""
+
+    agents: int
+    by_status: dict[str, int]
+    tokens: int
+    context_tokens: int
+    cost_usd: float | None
+    """None as soon as one agent's cost is unknown"""
+    known_cost_usd: float
+    """the part that is known"""
+    working: int
+    slots: int
+    rehearsal: bool = False
+
+
+class Bottleneck(View):
+    """An agent that others wait for."""
+
+    name: str
+    status: str
+    elapsed_seconds: float | None
+    blocks: tuple[str, ...]
+
+
+class FleetView(View):
+    """Agents with totals; `cursor` is the place in the event stream at which this was read."""
+
+    agents: tuple[AgentView, ...]
+    totals: Totals
+    unread: tuple[str, ...] = ()
+    bottlenecks: tuple[Bottleneck, ...] = ()
+    cursor: str
+
+
+class Created(View):
+    """The agent that a create gave; `existed` if the same idempotency key had created it before."""
+
+    agent: AgentView
+    existed: bool = False
+
+
+class Receipt(View):
+    """What became of a command."""
+
+    agent: str
+    name: str
+    turn_id: str | None
+    happened: str
+    """one sentence: started, queued behind the running turn, answered, added to its task…"""
+
+
+class Changes(View):
+    """What a turn changed in the checkout, from git; None where git could not tell."""
+
+    files: tuple[str, ...] = ()
+    files_changed: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    commits: int = 0
+    where: str = ""
+    """e.g. `this checkout, uncommitted`"""
+
+
+class TurnView(View):
+    """One turn of an agent."""
+
+    id: str
+    turn: int
+    status: str
+    reason: str = ""
+    detail: str = ""
+    task: str
+    result: str = ""
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    model_calls: int = 0
+    cost_usd: float | None = None
+    changes: Changes | None = None
+    changes_unknown: str = ""
+    """why git could not tell, if it could not"""
+
+
+class FileView(View):
+    """A file that an agent read or wrote, relative to its project where it lies inside."""
+
+    path: str
+    kind: str
+    """consumed | produced"""
+    turn: int
+
+
+class AgentDetail(View):
+    """All about one agent."""
+
+    agent: AgentView
+    task: str
+    system_prompt_source: str
+    session_id: str | None
+    desk: str
+    turns: tuple[TurnView, ...]
+    files: tuple[FileView, ...]
+
+
+class OutputPage(View):
+    """A page of a turn's result text, and the files that the turn read and wrote."""
+
+    agent: str
+    name: str
+    turn: int
+    turns: int
+    status: str
+    reason: str = ""
+    text: str
+    offset: int
+    total_characters: int
+    next_offset: int | None
+    files_consumed: tuple[str, ...] = ()
+    files_produced: tuple[str, ...] = ()
+    path: str | None = None
+    """file with the full text"""
+
+
+class OutcomeView(View):
+    """A finished or blocked agent in a digest."""
+
+    name: str
+    id: str
+    status: str
+    reason: str = ""
+    turn: int
+    text: str = ""
+    cost_usd: float | None = None
+    changes: Changes | None = None
+
+
+class Digest(View):
+    """What a waiting orchestrator wakes to; `text` is what it reads, ≤ 1,600 bytes."""
+
+    text: str
+    cursor: str
+    timed_out: bool
+    needs: tuple[str, ...] = ()
+    """names of the agents that need the orchestrator"""
+    outcomes: tuple[OutcomeView, ...] = ()
+    working: tuple[str, ...] = ()
+    slept_seconds: float
+
+
+class Deleted(View):
+    """One deleted agent and where its work is."""
+
+    agent: str
+    name: str
+    was: str
+    """its status before"""
+    work: str
+    """e.g. `results stay readable; 3 changed files stay in this checkout, uncommitted`"""
+
+
+class PersonaView(View):
+    """A persona that an agent can have."""
+
+    name: str
+    description: str
+    tools: tuple[str, ...] | None
+    model: str | None
+    produces: str
+    source: str
+
+
+class Registry(View):
+    """Who is there and who could be."""
+
+    agents: tuple[AgentView, ...]
+    personas: tuple[PersonaView, ...]
+
+
+class EventView(View):
+    """One event of the fleet; `cursor` is where to go on."""
+
+    cursor: str
+    agent: str
+    name: str
+    seq: int
+    turn: int | None
+    kind: str
+    at: str
+    body: dict[str, object]
+
+
+class Health(View):
+    """The daemon about itself."""
+
+    build: str
+    pid: int
+    state: str
+    database: str
+    log: str
+    uptime_seconds: float
+    working: int
+    queued: int
+    waiting: int
+    sessions: int
+    """open provider sessions, idle ones included"""
+    slots: int
+    rehearsal: bool
+    supervision: str
+    memory_bytes: int | None = None

@@ -1,0 +1,99 @@
+"""The contract between the fleet and a vendor of agents. It knows no vendor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.domain.event import SessionEvent
+from orchestrator.domain.tool import Decide, Tool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSpec:
+    """All that a provider needs to open one session.
+
+    `session_id` is chosen by the fleet before any process exists; `resume` says that a conversation under it exists.
+    `environment` is the complete environment of the agent's processes (the provider adds only its own technical
+    variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's own
+    folder in the state directory (configuration, transcripts). `session_cost_usd` is the session's running total so far.
+    """
+
+    agent_id: str
+    agent_name: str
+    persona: str
+    session_id: str
+    resume: bool
+    cwd: Path
+    folder: Path
+    system_prompt: str
+    environment: Mapping[str, str] = field(repr=False)
+    decide: Decide
+    model: str | None = None
+    tools: tuple[str, ...] | None = None
+    crew: tuple[Tool, ...] = ()
+    max_turns: int | None = None
+    session_cost_usd: float | None = None
+    rehearsal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt, sent verbatim; `id` is a UUID that the provider keeps with it in the transcript."""
+
+    id: str
+    text: str
+
+
+class Session(Protocol):
+    """One live conversation, driven by exactly one task.
+
+    Only `interrupt` may be called from another task than the one that opened the session.
+    """
+
+    def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
+        """Yield what happens, ending with exactly one `Ended`, whatever goes wrong.
+
+        None instead of a prompt continues the tool call that was deferred.
+        """
+        ...
+
+    async def interrupt(self) -> None:
+        """Ask the run to end soon; it then ends as interrupted. Harmless when nothing runs."""
+        ...
+
+    async def close(self) -> None:
+        """End the session's processes; never raises."""
+        ...
+
+
+class Provider(Protocol):
+    """A vendor of agents."""
+
+    name: str
+
+    async def open(self, spec: SessionSpec) -> Session:
+        """Return a session that is ready for `run`.
+
+        Raises:
+            ProviderError: it cannot start; the message carries the program's own words.
+        """
+        ...
+
+    def models(self) -> Mapping[str, str]:
+        """The aliases that it takes, each with what it means."""
+        ...
+
+    def check_model(self, model: str) -> None:
+        """Return if the model may be asked for.
+
+        Raises:
+            InvalidError: it is neither an alias nor of the vendor's form; with the valid ones.
+        """
+        ...
+
+    def tool_names(self) -> frozenset[str]:
+        """The whole tools that a persona may name."""
+        ...
