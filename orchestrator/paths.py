@@ -207,9 +207,10 @@ def _sources(directory: str, below: str) -> Iterator[tuple[str, os.stat_result]]
 
 def is_secret(name: str, value: str) -> bool:
     """Tell whether this variable must never reach the store: a key or token, or an address with a password in it."""
-    scheme, _, rest = value.rpartition("://")
-    is_address = bool(scheme) or name in PROXIES
-    return name in SECRETS or (is_address and "@" in rest.split("/", 1)[0])
+    head, scheme, tail = value.partition("://")
+    if not scheme and name not in PROXIES:
+        return name in SECRETS
+    return name in SECRETS or "@" in (tail if scheme else head).split("/", 1)[0]
 
 
 def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
