@@ -1,0 +1,1 @@
+"""Copied from suppliers; not ours to change."""
