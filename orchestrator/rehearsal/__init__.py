@@ -1,1 +1,83 @@
-"""The scripted model endpoint: a process of its own that stands in for the model, and only the model."""
+"""The scripted model endpoint: a process of its own that stands in for the model, and only the model.
+
+It speaks the Anthropic Messages wire format on loopback and plays a YAML script, so that everything else in a test, a
+demo or a dry run is real. `start` runs it beside the caller; `python -m orchestrator.rehearsal` runs it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+START_SECONDS = 60.0
+"""How long a rehearsal may take until it listens."""
+END_SECONDS = 10.0
+
+__all__ = ["Rehearsal", "RehearsalError", "start"]
+
+
+class RehearsalError(Exception):
+    """The rehearsal did not start; the text is what it said, with file and line where the script is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A rehearsal that listens: its base URL, its process and its log."""
+
+    url: str
+    pid: int
+    log_path: Path | None
+
+    def log(self) -> list[dict[str, object]]:
+        """Every record that the log file has so far; empty without a log file."""
+        if self.log_path is None or not self.log_path.exists():
+            return []
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        return [cast("dict[str, object]", json.loads(line)) for line in lines]
+
+
+@contextlib.contextmanager
+def start(script: Path, *, log: Path | None = None, key: str | None = None) -> Generator[Rehearsal]:
+    """Play `script` in a process of its own for the length of the `with` block.
+
+    The process ends with the block, and also when the caller dies without leaving it. Raises
+    RehearsalError if it does not start.
+    """
+    command = [sys.executable, "-m", "orchestrator.rehearsal", str(script), "--with-stdin"]
+    command += [] if log is None else ["--log", str(log)]
+    command += [] if key is None else ["--key", key]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            port, pid = _announced(process)
+            yield Rehearsal(f"http://127.0.0.1:{port}", pid, log)
+        finally:
+            _end(process)
+
+
+def _announced(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """Port and process id from the first line of the process."""
+    out = cast("IO[bytes]", process.stdout)
+    ready, _, _ = select.select([out], [], [], START_SECONDS)
+    line = out.readline() if ready else b""
+    if not line:
+        process.kill()
+        said = cast("IO[bytes]", process.stderr).read().decode(errors="replace").strip()
+        raise RehearsalError(said or f"the rehearsal did not listen within {START_SECONDS:g} s")
+    said_so = cast("dict[str, int]", json.loads(line))
+    return said_so["port"], said_so["pid"]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process: by the end of its input, else by force."""
+    cast("IO[bytes]", process.stdin).close()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()

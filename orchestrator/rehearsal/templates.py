@@ -1,0 +1,282 @@
+"""Templates of a script: expressions over what a request carries, rendered in a sandbox and bounded in size and time.
+
+Scripts come from users. A template sees values only (no attribute of Python's own, nothing that changes an object), and
+what it makes ends at `MAX_TEXT` characters or items and `CPU_SECONDS` of work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import posixpath
+import re
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import lru_cache
+from types import FrameType
+from typing import cast
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_TEXT = 4 * 1024 * 1024
+"""Characters that one template may make."""
+MAX_BITS = 4096
+"""Size of the largest number."""
+CPU_SECONDS = 5.0
+"""Processor time for all templates of one request; an accidental endless loop or regex ends here."""
+
+_WIDENING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"})
+"""Methods of str that make much out of little."""
+
+
+class TemplateProblem(Exception):  # noqa: N818 - it is a finding about a script, named as its readers say it
+    """A template cannot be rendered; the text says why and what it could have used."""
+
+
+def _findall(value: object, pattern: str) -> list[object]:
+    """Every match of `pattern`: the text, a tuple of several groups, a dict of named ones (`^`, `$`: lines)."""
+    return [_shape(found) for found in re.finditer(pattern, str(value), re.MULTILINE)]
+
+
+def _match(value: object, pattern: str) -> object:
+    """The first match in the shape of `findall`, or none."""
+    found = re.search(pattern, str(value), re.MULTILINE)
+    return None if found is None else _shape(found)
+
+
+def _shape(found: re.Match[str]) -> object:
+    named = found.groupdict(default="")
+    if named:
+        return named
+    groups = found.groups(default="")
+    if len(groups) > 1:
+        return groups
+    return groups[0] if groups else found.group()
+
+
+def _sub(value: object, pattern: str, replacement: str) -> str:
+    return re.sub(pattern, replacement, str(value), flags=re.MULTILINE)
+
+
+def _lines(value: object) -> list[str]:
+    return str(value).splitlines()
+
+
+def _json(value: object) -> object:
+    return json.loads(str(value))
+
+
+def _basename(value: object) -> str:
+    return posixpath.basename(str(value))
+
+
+def _dirname(value: object) -> str:
+    return posixpath.dirname(str(value))
+
+
+_FILTERS: dict[str, Callable[..., object]] = {
+    "findall": _findall,
+    "match": _match,
+    "sub": _sub,
+    "lines": _lines,
+    "json": _json,
+    "basename": _basename,
+    "dirname": _dirname,
+}
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox without the ways to make a huge value in one step."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+        self.filters.update(_FILTERS)
+        del self.filters["center"], self.filters["format"]
+        del self.globals["lipsum"]
+
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
+        _check_operands(operator, left, right)
+        return cast("object", super().call_binop(context, operator, left, right))
+
+    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
+        if isinstance(obj, str) and attr in _WIDENING:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def getattr(self, obj: object, attribute: str) -> object:
+        """A key of a mapping comes before its methods, so that a result may be named `items`."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return cast("Mapping[str, object]", obj)[attribute]
+        return cast("object", super().getattr(obj, attribute))
+
+
+def _check_operands(operator: str, left: object, right: object) -> None:
+    if operator == "%" and isinstance(left, str):
+        raise SecurityError("`%` on text is not available; write the text with {{ }} in it")
+    if operator == "*":
+        for sequence, count in ((left, right), (right, left)):
+            if isinstance(sequence, (str, list, tuple)) and isinstance(count, int):
+                _check_length(len(cast("str | list[object]", sequence)) * count)
+    if operator == "**" and isinstance(left, int) and isinstance(right, int):
+        _check_bits(left.bit_length() * right)
+    if operator == "*" and isinstance(left, int) and isinstance(right, int):
+        _check_bits(left.bit_length() + right.bit_length())
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_TEXT:
+        raise SecurityError(f"the value would be {length} long; the limit is {MAX_TEXT}")
+
+
+def _check_bits(bits: int) -> None:
+    if bits > MAX_BITS:
+        raise SecurityError(f"the number would have {bits} bits; the limit is {MAX_BITS}")
+
+
+_SANDBOX = _Sandbox()
+
+
+def single_expression(source: str) -> str | None:
+    """The expression of a text that is exactly one `{{ expression }}`, else None; raises TemplateProblem."""
+    try:
+        tokens = list(_SANDBOX.lex(source.strip()))
+    except TemplateSyntaxError as error:
+        raise TemplateProblem(_syntax(error)) from None
+    kinds = [kind for _, kind, _ in tokens]
+    if kinds.count("variable_begin") != 1 or kinds[0] != "variable_begin" or kinds[-1] != "variable_end":
+        return None
+    return "".join(text for _, _, text in tokens[1:-1])
+
+
+def check(source: str) -> None:
+    """Return if `source` can be rendered as far as its syntax tells; else raise TemplateProblem."""
+    _text_of(source)
+    _value_of(source)
+
+
+@lru_cache(maxsize=4096)
+def _text_of(source: str) -> Callable[[Mapping[str, object]], Iterator[str]]:
+    try:
+        template = _SANDBOX.from_string(source)
+    except TemplateSyntaxError as error:
+        raise TemplateProblem(_syntax(error)) from None
+    except (TemplateError, RecursionError, ValueError, OverflowError, SyntaxError, MemoryError) as error:
+        raise TemplateProblem(f"the template cannot be read: {_say(error)}") from None
+    return template.generate
+
+
+@lru_cache(maxsize=4096)
+def _value_of(source: str) -> Callable[[Mapping[str, object]], object] | None:
+    expression = single_expression(source)
+    if expression is None:
+        return None
+    try:
+        return _SANDBOX.compile_expression(expression, undefined_to_none=False)
+    except TemplateSyntaxError as error:
+        raise TemplateProblem(_syntax(error)) from None
+    except (TemplateError, RecursionError, ValueError, OverflowError, SyntaxError, MemoryError) as error:
+        raise TemplateProblem(f"the expression cannot be read: {_say(error)}") from None
+
+
+def _syntax(error: TemplateSyntaxError) -> str:
+    return f"template syntax: {error.message}" + (f" (line {error.lineno} of the text)" if error.lineno > 1 else "")
+
+
+def _say(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def text(source: str, variables: Mapping[str, object]) -> str:
+    """`source` rendered as text of at most `MAX_TEXT` characters; raises TemplateProblem."""
+    if "{" not in source:
+        return source
+    pieces: list[str] = []
+    size = 0
+    with _explained(variables):
+        for piece in _text_of(source)(variables):
+            size += len(piece)
+            _check_length(size)
+            pieces.append(piece)
+    return "".join(pieces)
+
+
+def value(source: str, variables: Mapping[str, object]) -> object:
+    """The value itself of a text that is exactly one `{{ expression }}`, else the rendered text.
+
+    Whatever comes out can be written as JSON. Raises TemplateProblem.
+    """
+    if "{" not in source:
+        return source
+    expression = _value_of(source)
+    if expression is None:
+        return text(source, variables)
+    with _explained(variables):
+        found = expression(variables)
+        if isinstance(found, Undefined):
+            str(found)  # raises what is undefined, in Jinja's words
+        return _plain(found, [MAX_TEXT])
+
+
+def _plain(found: object, left: list[int]) -> object:
+    """`found` as JSON has it: text, numbers, lists and maps; `left` is what its size may still be."""
+    left[0] -= len(found) if isinstance(found, str) else 1
+    if left[0] < 0:
+        raise TemplateProblem(f"the value is larger than {MAX_TEXT} characters")
+    if found is None or isinstance(found, (bool, int, float)):
+        return found
+    if isinstance(found, str):
+        return str(found)
+    if isinstance(found, Mapping):
+        return {str(key): _plain(item, left) for key, item in cast("Mapping[object, object]", found).items()}
+    if isinstance(found, Undefined):
+        str(found)  # raises what is undefined, in Jinja's words
+    if hasattr(found, "__iter__"):
+        return [_plain(item, left) for item in cast("list[object]", found)]
+    raise TemplateProblem(f"the value is a {type(found).__name__}; make text, a number, a list or a map of it")
+
+
+@contextlib.contextmanager
+def _explained(variables: Mapping[str, object]) -> Generator[None]:
+    """Turn whatever a template can raise into a TemplateProblem."""
+    try:
+        yield
+    except TemplateProblem:
+        raise
+    except MemoryError:
+        raise TemplateProblem("the template wanted more memory than a rehearsal may use") from None
+    except Exception as error:  # noqa: BLE001 - an expression may raise anything; it is always the script's fault and is said so
+        if isinstance(error, UndefinedError):
+            raise TemplateProblem(f"{error}; {_known(variables)}") from None
+        raise TemplateProblem(f"{type(error).__name__}: {_say(error)}") from None
+
+
+def _known(variables: Mapping[str, object]) -> str:
+    results = variables.get("results")
+    names = sorted(cast("Mapping[str, object]", results)) if isinstance(results, Mapping) else []
+    return f"known here: {', '.join(sorted(variables))}; results so far: {', '.join(names) or 'none'}"
+
+
+@contextlib.contextmanager
+def bounded_cpu(seconds: float = CPU_SECONDS) -> Generator[None]:
+    """End the work inside with TemplateProblem after `seconds` of processor time (only in the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise TemplateProblem(f"the templates of one request took more than {seconds:g} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
