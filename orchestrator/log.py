@@ -1,0 +1,106 @@
+"""The daemon's log: one JSON object a line, appended to a file of mode 0600, without secrets.
+
+Records of the standard library's `logging` (uvicorn, mcp, SQLAlchemy) take the same way, so that one file tells all.
+What the current task bound with `bound` (who calls, which agent) stands in every line that it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import structlog
+from structlog.stdlib import BoundLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+HIDDEN = "[secret]"
+MAX_BYTES = 10 * 1024 * 1024
+KEPT_FILES = 2
+
+_SHORTEST_SECRET = 6
+"""Shorter values would blank ordinary words."""
+_SECRET_KEYS = frozenset({"account", "api_key", "authorization", "environment", "hello", "password", "secret", "token"})
+_hidden: set[str] = set()
+_JSON = structlog.processors.JSONRenderer(default=str)
+
+
+def hide(values: Iterable[str]) -> None:
+    """Make sure that none of these values appears in a line written from now on, wherever it comes from."""
+    for value in values:
+        if len(value) >= _SHORTEST_SECRET:
+            _hidden.update({value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]})
+
+
+def logger(name: str) -> BoundLogger:
+    """Return the log of one module: `logger(__name__).info("what happened", agent=…)`."""
+    return structlog.stdlib.get_logger(name)
+
+
+def bound(**values: object) -> AbstractContextManager[None]:
+    """Put these values into every line that the current task writes inside the block."""
+    return structlog.contextvars.bound_contextvars(**values)
+
+
+def open_log(path: Path, *, level: str = "INFO") -> None:
+    """Send everything that this process logs to `path`: our own from `level` up, libraries' warnings and errors.
+
+    The file is rotated at 10 MiB; two old ones are kept.
+
+    Raises:
+        OSError: the file cannot be opened for writing.
+    """
+    handler = _open(path)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _rendered],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(logging.WARNING)
+    logging.getLogger("orchestrator").setLevel(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _open(path: Path) -> RotatingFileHandler:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+    return RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace")
+
+
+def _rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """The finished line, every hidden value blanked in it: tracebacks and libraries' messages carry them, too."""
+    line = str(_JSON(logger, method, event))
+    for value in _hidden:
+        line = line.replace(value, HIDDEN)
+    return line
+
+
+def _without_secret_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for key in _SECRET_KEYS.intersection(event):
+        event[key] = HIDDEN
+    return event
+
+
+_SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.format_exc_info,
+    _without_secret_keys,
+]

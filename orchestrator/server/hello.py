@@ -1,0 +1,95 @@
+"""Who calls: what a client says of itself, checked and turned into a `Caller`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator import log, paths
+from orchestrator.domain.tool import Caller
+from orchestrator.errors import InvalidError
+
+MAX_ORCHESTRATOR_CHARACTERS = 200
+
+
+class Hello(BaseModel):
+    """The object that `paths.hello` makes; fields of newer builds are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    project: str
+    cwd: str = ""
+    build: str = ""
+    host_session: str | None = None
+    orchestrator: str | None = None
+    account: dict[str, str] = Field(default_factory=dict, repr=False)
+    environment: dict[str, str] = Field(default_factory=dict, repr=False)
+
+
+def parse_hello(raw: bytes | str) -> Hello:
+    """Read a hello; its secrets are kept out of the log from now on.
+
+    Raises:
+        InvalidError: it is no hello; the message names the field.
+    """
+    try:
+        hello = Hello.model_validate(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(
+            f"this is no hello: {_why(error)}", hint="send one JSON object as `fleet mcp` does"
+        ) from None
+    if not PurePath(hello.project).is_absolute():
+        raise InvalidError(f"the hello's project is no absolute path: {hello.project!r}", hint="send its real path")
+    log.hide(_secrets({**hello.account, **hello.environment}))
+    return hello
+
+
+def caller_of(hello: Hello, *, door: str) -> Caller:
+    """Return the caller; `door` (`mcp`, `cli`) stands for the orchestrator where the client names none.
+
+    Only variables of the allow-lists of `paths` pass.
+    """
+    orchestrator = hello.orchestrator or hello.host_session or door
+    return Caller(
+        project=hello.project,
+        orchestrator="".join(c for c in orchestrator if c.isprintable())[:MAX_ORCHESTRATOR_CHARACTERS] or door,
+        cwd=hello.cwd or hello.project,
+        account=_only(hello.account, paths.ACCOUNT),
+        environment=_only(hello.environment, paths.ENVIRONMENT),
+    )
+
+
+def _only(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    allowed = frozenset(names)
+    return {
+        name: value
+        for name, value in variables.items()
+        if (name in allowed or name.startswith("LC_")) and "\0" not in value
+    }
+
+
+def _secrets(variables: Mapping[str, str]) -> Iterable[str]:
+    for name, value in variables.items():
+        if paths.is_secret(name, value):
+            yield value
+            yield from _password(value)
+
+
+def _password(address: str) -> Iterable[str]:
+    try:
+        found = urlsplit(address if "://" in address else f"//{address}").password
+    except ValueError:
+        return
+    if found:
+        yield found
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return "it is not JSON"
