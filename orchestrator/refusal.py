@@ -51,31 +51,33 @@ def read_message(line: bytes) -> dict[str, object]:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedError(failure(None, PARSE_ERROR, f"not a JSON message: {error}")) from error
-    if not _is_object(value):
+    if not is_object(value):
         raise MalformedError(failure(None, INVALID_REQUEST, "a message must be a JSON object (no batches)"))
     if fault := _fault(value):
-        raise MalformedError(failure(_id_of(value), INVALID_REQUEST, fault))
+        raise MalformedError(failure(id_of(value), INVALID_REQUEST, fault))
     return value
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Tell whether this is a JSON object."""
     return isinstance(value, dict)
 
 
 def _fault(message: dict[str, object]) -> str:
     if message.get("jsonrpc") != "2.0":
         return 'a message needs "jsonrpc": "2.0"'
-    if "id" in message and _id_of(message) is None:
+    if "id" in message and id_of(message) is None:
         return "an id must be a number or a text"
     if "method" not in message:
         return "" if "id" in message and ("result" in message or "error" in message) else "a request needs a method"
     if not isinstance(message["method"], str):
         return "a method must be a text"
-    return "" if _is_object(message.get("params", {})) else "params must be an object"
+    return "" if is_object(message.get("params", {})) else "params must be an object"
 
 
-def _id_of(message: dict[str, object]) -> int | str | None:
-    found = message.get("id")
+def id_of(message: dict[str, object], key: str = "id") -> int | str | None:
+    """Return the id under this key, None if it is none that JSON-RPC knows."""
+    found = message.get(key)
     return found if isinstance(found, (int, str)) and not isinstance(found, bool) else None
 
 
@@ -92,11 +94,11 @@ def answer(message: dict[str, object], tool: str, text: str) -> bytes | None:
         tool: Name of the one tool.
         text: Its description, the server's instructions and the error of every call.
     """
-    request_id, method = _id_of(message), message.get("method")
+    request_id, method = id_of(message), message.get("method")
     if request_id is None or not isinstance(method, str):
         return None
     params = message.get("params")
-    result = _result(method, params if _is_object(params) else {}, tool, text)
+    result = _result(method, params if is_object(params) else {}, tool, text)
     if result is None:
         return failure(request_id, METHOD_NOT_FOUND, f"{method} is not here. {text}")
     return _line({"jsonrpc": "2.0", "id": request_id, "result": result})
@@ -106,7 +108,7 @@ def _result(method: str, params: dict[str, object], tool: str, text: str) -> dic
     server: dict[str, object] = {"name": "fleet", "version": "0"}
     about: dict[str, object] = {"capabilities": {"tools": {}}, "instructions": text}
     meta = params.get("_meta")
-    is_modern = method == "server/discover" or (_is_object(meta) and f"{_META}protocolVersion" in meta)
+    is_modern = method == "server/discover" or (is_object(meta) and f"{_META}protocolVersion" in meta)
     era: dict[str, object] = {"resultType": "complete", "_meta": {f"{_META}serverInfo": server}} if is_modern else {}
     cache: dict[str, object] = {"ttlMs": 0, "cacheScope": "private"} if is_modern else {}
     if method == "initialize":

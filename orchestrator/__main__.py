@@ -1,0 +1,23 @@
+"""The command `fleet`: looks at its first argument before it imports anything, so that a door stays light."""
+
+import sys
+
+
+def main() -> int:
+    """Run `fleet mcp` as the door, `fleet daemon` as the daemon and everything else as the command line."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first == "mcp":
+        from orchestrator import door
+
+        return door.main(sys.argv[2:])
+    if first == "daemon":
+        from orchestrator import daemon
+
+        return daemon.main(sys.argv[2:])
+    from orchestrator import cli
+
+    return cli.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
