@@ -1,0 +1,77 @@
+# Every target sets itself up from nothing: all it needs on the machine is Python 3.11 or newer and git.
+# PYTHON=… chooses the interpreter, ARGS=… goes to the program, REAL=1 lets the demo use a real model (it costs money).
+
+PYTHON ?=
+ARGS ?=
+REAL ?=
+BIN := .venv/bin
+SOURCES := pyproject.toml constraints.txt Makefile
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+
+# Virtual environments without pip (another tool made them) and ones whose interpreter is gone are made anew.
+define VENV
+if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	found=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python); do \
+		if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			found=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "fleet: no $(if $(PYTHON),usable Python at '$(PYTHON)',Python 3.11 or newer with the venv module on PATH)." \
+			"Install one (on Debian and Ubuntu: python3 and python3-venv), or say: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	echo "fleet: making .venv with $$("$$found" --version)"; \
+	"$$found" -m venv --clear .venv; \
+fi
+endef
+
+.PHONY: help demo test check lint format bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one)"
+	@echo "make test    the test suite"
+	@echo "make check   format, lint, import contracts and types, then the tests"
+	@echo "make bench   measure, and write the figures into README.md"
+	@echo "make format  mend what ruff can mend"
+
+.venv/.ready: $(SOURCES)
+	@$(VENV)
+	@echo "fleet: installing its packages (once, about a minute)"
+	@$(PIP) install --editable .
+	@$(BIN)/python -m compileall -q orchestrator
+	@touch $@
+
+.venv/.ready-dev: $(SOURCES)
+	@$(VENV)
+	@echo "fleet: installing its packages and those of the tests (once, about a minute)"
+	@$(PIP) install --editable '.[dev]'
+	@$(BIN)/python -m compileall -q orchestrator
+	@touch .venv/.ready $@
+
+demo: .venv/.ready
+	@$(BIN)/fleet demo $(if $(filter-out 0,$(REAL)),--real) $(ARGS)
+
+test: .venv/.ready-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready-dev
+	@echo "fleet: format" && $(BIN)/ruff format --check --quiet .
+	@echo "fleet: lint" && $(BIN)/ruff check --quiet .
+	@echo "fleet: import contracts" && $(BIN)/lint-imports --no-cache
+	@echo "fleet: types" && $(BIN)/basedpyright
+
+check: lint
+	@$(MAKE) --no-print-directory test
+
+bench: .venv/.ready-dev
+	@$(BIN)/python -m bench $(ARGS)
+
+format: .venv/.ready-dev
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+clean:
+	rm -rf .venv .demo build dist .ruff_cache .hypothesis

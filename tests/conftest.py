@@ -1,0 +1,75 @@
+"""What every test starts from: an environment that knows nothing of the machine it runs on.
+
+Fixtures of one topic live in `tests/fixtures/<topic>.py`; every module there is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+_PREFIXES = (
+    "AGENT_", "ANTHROPIC_", "AWS_", "CLAUDE", "CLOUD_ML_", "CODEX_", "CONDA_", "FLEET_", "GEMINI_", "GIT_", "GOOGLE_",
+    "LC_", "MCP_", "OPENAI_", "XDG_",
+)  # fmt: skip
+_NAMES = frozenset(
+    {
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        "FORCE_COLOR",
+        "LINES",
+        "NO_COLOR",
+        "PY_COLORS",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPATH",
+        "TMUX",
+        "TTY_COMPATIBLE",
+        "VIRTUAL_ENV",
+    }
+)
+_KEPT = frozenset({"GIT_SSL_CAINFO"})
+
+
+def _foreign(name: str) -> bool:
+    return name not in _KEPT and (name.startswith(_PREFIXES) or name in _NAMES)
+
+
+def _forget_this_machine() -> None:
+    """Take away keys, logins, settings and the home of whoever runs the tests, before any of our code is imported."""
+    for name in [name for name in os.environ if _foreign(name)]:
+        del os.environ[name]
+    os.environ["LANG"] = "C.UTF-8"
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="fleet-tests-home-")
+
+
+_forget_this_machine()
+
+pytest_plugins = [f"tests.fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[!_]*.py"))]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that Fleet runs on."""
+    return "asyncio"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home directory, which HOME names for the time of the test."""
+    place = tmp_path / "home"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    return place
+
+
+def pytest_unconfigure() -> None:
+    """Take the tests' home away again."""
+    place = Path(os.environ["HOME"])
+    if place.name.startswith("fleet-tests-home-"):
+        shutil.rmtree(place, ignore_errors=True)
