@@ -47,15 +47,23 @@ def read_message(line: bytes) -> dict[str, object]:
     """
     try:
         value = _DECODER.decode(line.decode("utf-8"))
-        if b"\\ud" in line.lower():
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedError(failure(None, PARSE_ERROR, f"not a JSON message: {error}")) from error
     if not is_object(value):
         raise MalformedError(failure(None, INVALID_REQUEST, "a message must be a JSON object (no batches)"))
-    if fault := _fault(value):
+    if fault := _fault(value) or _half_character(line, value):
         raise MalformedError(failure(id_of(value), INVALID_REQUEST, fault))
     return value
+
+
+def _half_character(line: bytes, message: dict[str, object]) -> str:
+    if b"\\ud" in line.lower():
+        try:
+            json.dumps(message, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            return f"the text has half of a character (\\u{ord(half):04x} without its pair); leave it out"
+    return ""
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
