@@ -1,0 +1,217 @@
+"""The shape of the tree: small parts, names that say what they mean, and nothing of the machine it was written on.
+
+There is no list of exemptions: what does not fit is split or renamed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE_LINES = {"orchestrator": 400, "bench": 400, "tests": 700}
+FUNCTION_LINES = {"orchestrator": 40, "bench": 60, "tests": 80}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+# What must not stand in the tree is built from parts, so that this file does not itself carry it.
+_HOSTS = ("pypi" + r"\.org", "pythonhosted" + r"\.org", "registry" + r"\.npmjs\.org", "deb" + r"\.debian\.org")
+_PLACES = ("/wo" + "rk/", "/fa" + "rm(/|$)", "/ro" + "ot/", "/opt/" + "pypi", "/tmp/" + "bash_jobs")
+_ADDRESS = re.compile("|".join(_HOSTS), re.IGNORECASE)
+_PLACE = re.compile(r"(?<![\w.-])(" + "|".join(_PLACES) + ")")
+_UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME")) + r")\b")
+_EMPTY_WORDS = frozenset({"manager", "helper", "util", "utility", "service", "handler", "processor"})
+
+
+def _python(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def _files() -> Iterator[tuple[str, str]]:
+    """Every text file that git tracks or would track, with its content."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if not name or path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:
+            yield name, content.decode("utf-8")
+
+
+def _found(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name, text in _files()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if pattern.search(line)
+    ]
+
+
+def _own_lines(function: Function) -> int:
+    """The length of a function without its docstring (and without its decorators)."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
+def _words(name: str) -> set[str]:
+    """The words of a snake_case or CamelCase name, in lower case and singular."""
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
+    return {part.lower().removesuffix("s") for part in parts}
+
+
+def _is_logging(node: ast.AST) -> bool:
+    """Whether this is a class for `logging`, whose own word for it is Handler."""
+    return isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("logging.") for base in node.bases)
+
+
+def _names(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    yield 1, path.stem
+    yield 1, path.parent.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | Function) and not _is_logging(node):
+            yield node.lineno, node.name
+
+
+@pytest.mark.requirement("I3-done-style")
+@pytest.mark.parametrize("folder", FILE_LINES)
+def test_files_are_small(folder: str) -> None:
+    sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in _python(folder)}
+    assert not {name: lines for name, lines in sizes.items() if lines > FILE_LINES[folder]}
+
+
+@pytest.mark.requirement("I3-done-style")
+@pytest.mark.parametrize("folder", FUNCTION_LINES)
+def test_functions_are_small(folder: str) -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": _own_lines(node)
+        for path in _python(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, Function) and _own_lines(node) > FUNCTION_LINES[folder]
+    }
+    assert not long
+
+
+@pytest.mark.requirement("I3-done-style")
+@pytest.mark.parametrize("folder", FILE_LINES)
+def test_no_name_is_an_empty_word(folder: str) -> None:
+    empty = [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in _python(folder)
+        for line, name in _names(path, ast.parse(path.read_text()))
+        if not _EMPTY_WORDS.isdisjoint(_words(name)) and name != "test_no_name_is_an_empty_word"
+    ]
+    assert not empty
+
+
+@pytest.mark.requirement("I3-done-style", "I3-pins")
+def test_no_registry_and_no_place_of_one_machine_stands_in_the_tree() -> None:
+    assert not _found(_ADDRESS)
+    assert not _found(_PLACE)
+
+
+def test_nothing_is_left_unfinished() -> None:
+    assert not _found(_UNFINISHED)
+
+
+def test_a_mark_that_silences_a_checker_carries_its_rule_and_its_reason() -> None:
+    silent = re.compile(r"#\s*(type: ignore|pyright: ignore|noqa)(?P<rule>[\[:][^\s]*)?(?P<reason>.*)")
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for folder in FILE_LINES
+        for path in _python(folder)
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if (mark := silent.search(line)) and not (mark["rule"] and re.search(r"\w{3}", mark["reason"]))
+    ]
+    assert not bare
+
+
+def test_every_skip_has_a_reason_and_nothing_is_expected_to_fail() -> None:
+    wrong: list[str] = []
+    for path in _python("tests"):
+        tree = ast.parse(path.read_text())
+        reasoned = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and _gives_reason(node)}
+        wrong += [
+            f"{path.name}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in {"skip", "skipif", "xfail"}
+            if node.attr == "xfail" or id(node) not in reasoned
+        ]
+    assert not wrong
+
+
+def _gives_reason(call: ast.Call) -> bool:
+    is_call_in_a_test = ast.unparse(call.func) == "pytest.skip"
+    return any(keyword.arg == "reason" for keyword in call.keywords) or (is_call_in_a_test and bool(call.args))
+
+
+@pytest.mark.requirement("I3-pins")
+def test_constraints_pin_every_dependency_exactly() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.+!-]*", line)]
+    assert {re.split(r"[\[<>=;, ]", name)[0].lower().replace("_", "-") for name in declared} <= pinned
+
+
+@pytest.mark.requirement("I3-package")
+def test_the_package_is_what_the_readme_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "agent-fleet"
+    assert project["requires-python"] == ">=3.11"
+    assert project["scripts"] == {"fleet": "orchestrator.__main__:main"}
+
+
+def test_agents_and_prompts_hold_nothing_but_agents_commands_and_playbooks() -> None:
+    stray = [
+        str(path.relative_to(ROOT))
+        for folder in ("agents", "prompts")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not _belongs(path)
+    ]
+    assert not stray
+
+
+def _belongs(path: Path) -> bool:
+    if path.parent == ROOT / "agents" / "playbooks":
+        return path.suffix == ".yaml"
+    return path.suffix == ".md" and path.stem != "README" and path.read_text().startswith("---\n")
+
+
+@pytest.mark.requirement("I3-tree")
+def test_the_tree_in_the_architecture_is_the_one_on_disk() -> None:
+    drawn = _drawn((ROOT / "ARCHITECTURE.md").read_text())
+    modules = {str(path.relative_to(ROOT)) for path in _python("orchestrator") if path.name != "__init__.py"}
+    modules = {name for name in modules if "/migrations/" not in name}
+    assert drawn - {name for name in drawn if (ROOT / name).exists()} == set()
+    assert modules - drawn == set()
+
+
+def _drawn(text: str) -> set[str]:
+    """The paths of the code map: words before the dash; `folder/` opens a folder that deeper lines go on with."""
+    block = re.search(r"```text\n(orchestrator/ .*?)```", text, re.DOTALL)
+    assert block, "ARCHITECTURE.md has no code map that starts with orchestrator/"
+    drawn: set[str] = set()
+    folder = ""
+    for line in block[1].splitlines():
+        if (indent := len(line) - len(line.lstrip())) <= 2:
+            folder = "orchestrator/" if indent else ""
+        for word in line.split(" — ")[0].split():
+            folder += word if word.endswith("/") else ""
+            drawn.add(folder if word.endswith("/") else folder + word)
+    return drawn
