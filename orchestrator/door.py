@@ -130,9 +130,11 @@ def _check_build(answer: bytes, state: Path) -> None:
     ours = paths.build()
     try:
         daemon = json.loads(answer)
-        theirs, pid = str(daemon["build"]), str(daemon["pid"])
-    except (ValueError, TypeError, KeyError):
-        theirs, pid = "unknown", "unknown"
+        theirs, pid, error = str(daemon.get("build")), str(daemon.get("pid")), daemon.get("error")
+    except (ValueError, AttributeError):
+        theirs, pid, error = "unknown", "unknown", None
+    if error:
+        raise RefusedError("fleet_not_running", f"Fleet's daemon refused this session: {error}")
     if theirs != ours:
         raise RefusedError(
             "fleet_other_build",
