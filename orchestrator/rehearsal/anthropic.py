@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -53,7 +53,7 @@ class _Block(_Open):
 
 
 class _Message(_Open):
-    role: str
+    role: Literal["user", "assistant", "system"]
     content: str | list[_Block] = ""
 
 
@@ -98,7 +98,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> Request:
         raise BadRequest(f"{where}: {first['msg']}") from None
     agent, persona = headers.get("x-fleet-agent", ""), headers.get("x-fleet-persona", "")
     conversation = Conversation(
-        messages=tuple(message for raw in request.messages for message in _message(raw)),
+        messages=tuple(_message(raw) for raw in request.messages),
         system="\n\n".join(_texts(request.system)),
         model=request.model,
         agent=agent,
@@ -112,21 +112,18 @@ def read(body: bytes, headers: Mapping[str, str]) -> Request:
 
 def _fingerprint(request: _Request, agent: str) -> str:
     """Equal for the same question asked again, streamed or not and wherever the cache marks stand."""
-    said = request.model_dump_json(exclude={"stream", "max_tokens"})
+    said = request.model_dump_json(exclude={"stream", "max_tokens", "tools"})
     return hashlib.sha256(f"{agent}\0{said}".encode()).hexdigest()[:16]
 
 
-def _message(raw: _Message) -> Iterator[Message]:
-    """The message, or nothing for what is neither the user's nor the assistant's (`role: system`)."""
-    if raw.role not in {"user", "assistant"}:
-        return
+def _message(raw: _Message) -> Message:
     blocks = [] if isinstance(raw.content, str) else raw.content
     results = tuple(
         ToolResult(block.tool_use_id, _result_text(block.content), bool(block.is_error))
         for block in blocks
         if block.type == "tool_result"
     )
-    yield Message("user" if raw.role == "user" else "assistant", tuple(_texts(raw.content)), results)
+    return Message(raw.role, tuple(_texts(raw.content)), results)
 
 
 def _texts(content: str | list[_Block]) -> list[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 _REMINDER = re.compile(r"<system-reminder>.*?(</system-reminder>|\Z)", re.DOTALL)
-_NOT_A_TASK = frozenset(
-    {
-        "Continue from where you left off.",
-        "[Request interrupted by user]",
-        "[Request interrupted by user for tool use]",
-    }
+_INTERRUPTED = frozenset({"[Request interrupted by user]", "[Request interrupted by user for tool use]"})
+_NOT_A_TASK = _INTERRUPTED | {"Continue from where you left off."}
+"""What the Claude CLI itself says in the user's name (CLI 2.1.329, measured)."""
+_NOT_A_TURN = "No response requested."
+"""What it says in the model's name behind a turn that a dead process left open."""
+_STEER = re.compile(
+    r"The user sent a new message while you were working:\n(.*?)\n\nThis is how Claude Code surfaces", re.DOTALL
 )
-"""What the Claude CLI itself says in the user's name."""
 _CALL_ID = re.compile(r"toolu_(?P<name>\w+)-(?P<reply>[0-9a-f]{16})-(?P<many>m?)(?P<index>\d+)", re.ASCII)
 
 
@@ -31,7 +31,7 @@ class ToolResult:
 class Message:
     """One message of the history: its own texts and the tool results it carries."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     texts: tuple[str, ...] = ()
     results: tuple[ToolResult, ...] = ()
 
@@ -64,14 +64,24 @@ class Task:
 
 @dataclass(slots=True)
 class Results:
-    """Tool results by the names of their calls: later ones replace earlier ones, `for_each` gives a list of texts."""
+    """What was learnt so far: tool results by the names of their calls, and what a person said while the turn ran.
+
+    Later results replace earlier ones; a `for_each` gives a list of texts.
+    """
 
     texts: dict[str, object] = field(default_factory=dict[str, object])
+    steers: list[str] = field(default_factory=list[str])
     errors: list[str] = field(default_factory=list[str])
     _lists: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict[tuple[str, str], dict[int, str]])
 
-    def add(self, result: ToolResult) -> None:
-        """Take in one result; one that no script called is ignored."""
+    def read(self, message: Message) -> None:
+        """Take in what one message brings."""
+        for result in message.results:
+            self._add(result)
+        if message.role != "assistant":
+            self.steers += [found.strip() for text in message.texts for found in _STEER.findall(text)]
+
+    def _add(self, result: ToolResult) -> None:
         found = _CALL_ID.fullmatch(result.call_id)
         if found is None:
             return
@@ -95,25 +105,40 @@ def call_id(name: str, fingerprint: str, index: int, *, many: bool) -> str:
 
 
 def own_text(message: Message) -> str:
-    """What the message itself says, without what the CLI adds to it."""
-    said = (_REMINDER.sub("", text).strip() for text in message.texts)
+    """What a user's message itself asks for, without what the CLI adds to it.
+
+    Beside tool results stands nothing of the user's own, except behind the mark of an interrupt: the CLI sends the next
+    prompt in one message with the results of the calls that it stopped.
+    """
+    said = [_REMINDER.sub("", text).strip() for text in message.texts]
+    if message.results:
+        marks = [place for place, text in enumerate(said) if text in _INTERRUPTED]
+        said = said[marks[-1] :] if marks else []
     return "\n\n".join(text for text in said if text and text not in _NOT_A_TASK)
 
 
 def latest_task(messages: tuple[Message, ...]) -> Task:
-    """The last user message with text of its own and without tool results."""
+    """The last user message that asks for something (`own_text`)."""
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
-        if message.role == "user" and not message.results and (said := own_text(message)):
+        if message.role == "user" and (said := own_text(message)):
             return Task(index, said)
     return Task(-1, "")
 
 
 def turn_starts(messages: tuple[Message, ...], after: int) -> list[int]:
     """Where each assistant turn after the message `after` begins; consecutive assistant messages are one turn."""
-    return [
-        index
-        for index in range(after + 1, len(messages))
-        if messages[index].role == "assistant"
-        and (index == 0 or messages[index - 1].role != "assistant" or index == after + 1)
-    ]
+    starts: list[int] = []
+    inside = False
+    for index in range(after + 1, len(messages)):
+        role = messages[index].role
+        if role == "assistant" and not inside and not _is_filler(messages[index]):
+            starts.append(index)
+            inside = True
+        elif role == "user":
+            inside = False
+    return starts
+
+
+def _is_filler(message: Message) -> bool:
+    return message.texts == (_NOT_A_TURN,)

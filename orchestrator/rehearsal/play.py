@@ -43,6 +43,7 @@ class Answer:
     """A reply made for one request.
 
     `number` counts from 1 within the part; times are in seconds; tokens None are counted by size.
+    `auxiliary` names what a reply outside of the script answers.
     """
 
     part: str
@@ -57,6 +58,7 @@ class Answer:
     delay_seconds: float = 0.0
     stream_seconds: float = 0.0
     fault: Fault | None = None
+    auxiliary: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -117,7 +119,12 @@ class _Scene:
         return self.loaded.script.parts[self.part_index]
 
     def known(self, results: Results) -> dict[str, object]:
-        return {**self.variables, "results": dict(results.texts), "errors": list(results.errors)}
+        return {
+            **self.variables,
+            "results": dict(results.texts),
+            "errors": list(results.errors),
+            "steers": list(results.steers),
+        }
 
 
 def _play(loaded: Loaded, conversation: Conversation, task: Task, part_index: int, groups: Mapping[str, str]) -> Answer:
@@ -145,8 +152,7 @@ def _play(loaded: Loaded, conversation: Conversation, task: Task, part_index: in
 
 def _take_in(results: Results, messages: Sequence[Message]) -> None:
     for message in messages:
-        for result in message.results:
-            results.add(result)
+        results.read(message)
 
 
 def _next(scene: _Scene, position: int, results: Results, *, is_due: bool) -> tuple[int, Answer | None]:

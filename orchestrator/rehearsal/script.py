@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from . import templates, yaml_source
 from .templates import TemplateProblem
 
-RESERVED = frozenset({"task", "system", "agent", "persona", "model", "results", "errors", "item", "index"})
+RESERVED = frozenset({"task", "system", "agent", "persona", "model", "results", "errors", "steers", "item", "index"})
 """Names that a group of `match.task` cannot have."""
 
 FaultKind = Literal["silence", "silence_mid", "cut", "cut_mid", "html", "empty", "ping"]

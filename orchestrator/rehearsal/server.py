@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import anthropic
+from . import anthropic, auxiliary
 from .play import Answer, Unmatched, choose
 from .script import Fault, Loaded
 
@@ -176,7 +176,7 @@ async def _messages(rehearsing: Rehearsing, request: Request) -> Response:
         wanted = anthropic.read(body, request.headers)
         asked |= {"model": wanted.conversation.model, "request_bytes": len(body), "stream": wanted.stream}
         asked["tools"] = list(wanted.conversation.tools)
-        answer = choose(rehearsing.loaded, wanted.conversation)
+        answer = auxiliary.answer(wanted.conversation) or choose(rehearsing.loaded, wanted.conversation)
     except ClientDisconnect:
         return Response(status_code=400)
     except (anthropic.BadRequest, Unmatched) as problem:
@@ -198,8 +198,9 @@ async def _answer(
     rehearsing.log.write(
         {
             **asked,
-            "part": answer.part,
-            "reply": answer.number,
+            "part": answer.part or None,
+            "reply": answer.number or None,
+            "auxiliary": answer.auxiliary or None,
             "task": answer.task[:200],
             "status": (fault.status if fault and fault.status else 200),
             "input_tokens": 0 if fault else given,
