@@ -1,0 +1,162 @@
+"""Commands that change the fleet: create, command, answer, interrupt, rm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import output
+from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
+from orchestrator.errors import InvalidError
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import Created, Deleted, Receipt
+
+
+def create(  # noqa: PLR0917 - the arguments and options of one command
+    name: Annotated[str, typer.Argument(help="A name that no living agent has.", show_default=False)],
+    task: Task,
+    persona: Annotated[
+        str | None, typer.Option(help="Who the agent is: scout, planner, builder… (default: builder).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model or alias of the provider (default: the persona's).")
+    ] = None,
+    inputs: Inputs = None,
+    cwd: Annotated[str | None, typer.Option(help="Where it works, inside the project.", show_default=False)] = None,
+    max_turns: Annotated[int | None, typer.Option(help="Model calls that one turn may take.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the digest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create an agent.
+
+    It starts at once, or when its inputs are complete and a slot is free.
+    """
+    from orchestrator.fleet.views import Created
+
+    with connected() as client:
+        created = client.post(
+            Created,
+            "/v1/agents",
+            name=name,
+            task=given_text(task),
+            persona=persona,
+            model=model,
+            inputs=inputs or None,
+            cwd=cwd,
+            max_turns=max_turns,
+        )
+        if not wait:
+            _show_created(created, as_json=as_json)
+            return
+        from orchestrator.cli.waiting import print_digest, wait_for
+
+        output.say(_created_line(created))
+        code = print_digest(wait_for(client, [created.agent.id], until="all", timeout=None), as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _show_created(created: Created, *, as_json: bool) -> None:
+    if as_json:
+        output.document(created.model_dump(mode="json"))
+        return
+    print(_created_line(created))
+    output.say(f"  -> fleet wait {created.agent.name}   or   fleet logs -f {created.agent.name}")
+
+
+def _created_line(created: Created) -> str:
+    agent = created.agent
+    model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
+    reason = f" ({agent.reason})" if agent.reason else ""
+    existed = ", existed" if created.existed else ""
+    return output.line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
+
+
+def command(
+    agent: Agent,
+    task: Task,
+    interrupt_first: Annotated[
+        bool, typer.Option("--interrupt", help="Stop the running turn first (default: queue behind it).")
+    ] = False,
+    inputs: Inputs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give an agent its next task; it keeps its context."""
+    from orchestrator.fleet.views import Receipt
+
+    with connected() as client:
+        receipt = client.post(
+            Receipt,
+            f"/v1/agents/{in_path(agent)}/turns",
+            task=given_text(task),
+            mode="interrupt" if interrupt_first else None,
+            inputs=inputs or None,
+        )
+    _show_receipt(receipt, as_json=as_json)
+
+
+def answer(
+    agent: Agent,
+    text: Annotated[str, typer.Argument(help="The answer; - reads it from stdin.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Answer the question that an agent waits with."""
+    from orchestrator.fleet.views import Receipt
+
+    with connected() as client:
+        receipt = client.post(Receipt, f"/v1/agents/{in_path(agent)}/answer", text=given_text(text))
+    _show_receipt(receipt, as_json=as_json)
+
+
+def interrupt(agent: Agent, as_json: AsJson = False) -> None:
+    """Stop an agent's running turn; queued turns stay."""
+    from orchestrator.fleet.views import Receipt
+
+    with connected() as client:
+        receipt = client.post(Receipt, f"/v1/agents/{in_path(agent)}/interrupt")
+    _show_receipt(receipt, as_json=as_json)
+
+
+def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
+    if as_json:
+        output.document(receipt.model_dump(mode="json"))
+    else:
+        print(output.line(f"{receipt.name}: {receipt.happened}", 400))
+
+
+def rm(
+    agents: Annotated[list[str] | None, typer.Argument(help="Names, ids or unique prefixes.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All agents that you created.")] = False,
+    project: Annotated[bool, typer.Option("--project", help="With --all: everyone's agents of this project.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete agents; their results and work stay."""
+    if everything == bool(agents) or (project and not everything):
+        raise InvalidError(
+            "name the agents to delete, or use --all", hint="fleet rm NAME…  |  fleet rm --all [--project]"
+        )
+    with connected() as client:
+        if everything:
+            scope = "project" if project else "mine"
+            deleted = _all_deleted(client.send("DELETE", "/v1/agents", query={"scope": scope}))
+        else:
+            deleted = [_deleted(client.send("DELETE", f"/v1/agents/{in_path(name)}")) for name in agents or []]
+    if as_json:
+        output.document({"deleted": [one.model_dump(mode="json") for one in deleted]})
+        return
+    for one in deleted:
+        print(output.line(f"{one.name} {one.agent}: deleted, was {one.was}; {one.work}", 400))
+    if not deleted:
+        output.say("no agents to delete")
+
+
+def _deleted(value: object) -> Deleted:
+    from orchestrator.fleet.views import Deleted
+
+    return Deleted.model_validate(value)
+
+
+def _all_deleted(answer: dict[str, object]) -> list[Deleted]:
+    many = answer["deleted"]
+    return [_deleted(one) for one in many] if isinstance(many, list) else []  # pyright: ignore[reportUnknownVariableType] - validated one by one

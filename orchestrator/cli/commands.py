@@ -1,0 +1,110 @@
+"""All commands in one table, and the one place where failures become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from orchestrator.cli import agents, demo, doctor, lifecycle, logs, look, output, rehearse, waiting
+from orchestrator.errors import FleetError
+
+_EPILOG = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 time-out, 5 an agent needs an answer, 130 interrupted. "
+    "FLEET_STATE chooses the state directory; NO_COLOR and FORCE_COLOR are honoured."
+)
+_PASSED_ON: dict[str, object] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer(
+    name="fleet",
+    help="A durable fleet of background coding agents: create them, sleep, be woken, read the result.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+for _name, _command in (
+    ("demo", demo.demo),
+    ("ps", look.ps),
+    ("show", look.show),
+    ("logs", logs.logs),
+    ("output", look.show_output),
+    ("create", agents.create),
+    ("command", agents.command),
+    ("answer", agents.answer),
+    ("wait", waiting.wait),
+    ("interrupt", agents.interrupt),
+    ("rm", agents.rm),
+    ("up", lifecycle.up),
+    ("down", lifecycle.down),
+    ("doctor", doctor.doctor),
+    ("rehearse", rehearse.rehearse),
+    ("version", lifecycle.version),
+):
+    app.command(_name)(_command)
+
+
+@app.command("daemon", context_settings=_PASSED_ON)
+def _daemon(context: typer.Context) -> None:
+    """Run the daemon in the foreground."""
+    _as_program("daemon", context.args)
+
+
+@app.command("mcp", context_settings=_PASSED_ON)
+def _mcp(context: typer.Context) -> None:
+    """Serve the fleet's tools on stdio (MCP)."""
+    _as_program("mcp", context.args)
+
+
+def _as_program(name: str, arguments: list[str]) -> None:
+    """Become the program that `python -m orchestrator` dispatches to: only tests of the table come by here."""
+    os.execv(sys.executable, [sys.executable, "-m", "orchestrator", name, *arguments])  # noqa: S606 - our own program
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code, whatever goes wrong; talk goes to stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - text streams have it
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        code: object = app(args=given, prog_name="fleet", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return output.EXIT_FAILED
+    except KeyboardInterrupt:
+        return output.EXIT_INTERRUPTED
+    except (FleetError, TyperException, Abort) as error:
+        return _explained(error, as_json=as_json)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if isinstance(code, int) else 0
+
+
+def _end(number: int, frame: object) -> None:
+    del frame
+    raise SystemExit(128 + number)  # so that what was begun is cleaned up
+
+
+def _explained(error: Exception, *, as_json: bool) -> int:
+    """Say what failed and what to do; return the exit code."""
+    if isinstance(error, FleetError):
+        output.complain(type(error).__name__, error.message, error.hint, as_json=as_json)
+        return error.exit_code
+    if isinstance(error, TyperException):
+        place: object = getattr(getattr(error, "ctx", None), "command_path", "fleet")
+        if type(error).__name__ == "NoArgsIsHelpError":
+            output.say(error.format_message())
+        else:
+            output.complain("UsageError", error.format_message(), f"{place} --help", as_json=as_json)
+        return error.exit_code
+    return output.EXIT_INTERRUPTED  # Abort: the input ended

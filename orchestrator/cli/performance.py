@@ -1,0 +1,158 @@
+"""One run of the real `claude` with Fleet's plugin, watched live through Fleet's own event stream."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from orchestrator.cli import output
+from orchestrator.cli.logs import event_text, live_events
+from orchestrator.cli.transcript import Transcript
+from orchestrator.errors import FleetError, TimeoutReachedError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.client import Target
+    from orchestrator.cli.stage import Stage
+    from orchestrator.fleet.views import EventView
+
+_END_SECONDS = 10.0
+_LAST_EVENTS_SECONDS = 0.3
+_SHOWN = frozenset(
+    {
+        "agent.created",
+        "agent.blocked",
+        "agent.deleted",
+        "agent.progress",
+        "turn.started",
+        "turn.waiting",
+        "turn.answered",
+        "turn.resumed",
+        "turn.complete",
+        "turn.failed",
+        "turn.interrupted",
+        "session.retrying",
+        "session.stalled",
+    }
+)
+"""Events that are shown as they come; tool calls are only counted, but for a shell's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performed:
+    """What came of it; `stderr` is the end of what the program wrote there."""
+
+    transcript: Transcript
+    exit_code: int
+    seconds: float
+    stderr: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    who: str
+    text: str
+
+
+def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Target, seconds: float) -> Performed:
+    """Run `claude -p prompt` in the stage's repository to its end, showing on stderr what happens.
+
+    Raises:
+        TimeoutReachedError: it was not done in time and has been stopped.
+        FleetError: the program cannot be started.
+    """
+    began = time.monotonic()
+    transcript = Transcript()
+    lines: queue.Queue[_Line | None] = queue.Queue()
+    over = threading.Event()
+    words = stage.root / "claude.stderr"
+    with _claude(stage, program, plugin, prompt, words) as process:
+        threading.Thread(target=_read, args=(process, transcript, lines), daemon=True).start()
+        threading.Thread(target=_watch, args=(to, lines, over), daemon=True).start()
+        try:
+            _show(lines, began, seconds)
+            code = process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        finally:
+            over.set()
+    said = words.read_text(errors="replace").strip()[-2000:]
+    return Performed(transcript=transcript, exit_code=code, seconds=time.monotonic() - began, stderr=said)
+
+
+@contextlib.contextmanager
+def _claude(stage: Stage, program: Path, plugin: Path, prompt: str, words: Path) -> Generator[subprocess.Popen[bytes]]:
+    command = [str(program), "-p", prompt, "--plugin-dir", str(plugin), "--output-format", "stream-json", "--verbose"]
+    with words.open("wb") as stderr:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=stage.repository,
+                env=dict(stage.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C is ours to hand on, once
+            )
+        except OSError as error:
+            raise FleetError(f"{program} cannot be started: {error}", hint="check CLAUDE_CODE_PATH") from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _read(process: subprocess.Popen[bytes], transcript: Transcript, lines: queue.Queue[_Line | None]) -> None:
+    for raw in cast("IO[bytes]", process.stdout):
+        for text in transcript.take(raw):
+            lines.put(_Line(who="orchestrator", text=text))
+    lines.put(None)
+
+
+def _watch(to: Target, lines: queue.Queue[_Line | None], over: threading.Event) -> None:
+    from orchestrator.cli.client import Client
+
+    with contextlib.suppress(FleetError), Client(to, start=False) as client:
+        for event in live_events(client, since="0", agent=None, stop=over):
+            for line in _shown(event):
+                lines.put(line)
+
+
+def _shown(event: EventView) -> Iterator[_Line]:
+    is_shell = event.kind == "tool.started" and event.body.get("tool") == "Bash"
+    if event.kind in _SHOWN or is_shell:
+        action = "runs" if is_shell else event.kind.partition(".")[2]
+        yield _Line(who=event.name, text=f"{action}  {event_text(event.kind, event.body)}".rstrip())
+
+
+def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> None:
+    ended = False
+    while True:
+        left = max(0.0, seconds - (time.monotonic() - began))
+        try:
+            line = lines.get(timeout=_LAST_EVENTS_SECONDS if ended else left)
+        except queue.Empty:
+            if ended:
+                return
+            raise TimeoutReachedError(
+                f"the orchestrator was not done after {seconds:.0f} s",
+                hint="give it more with --timeout, or look at its agents with --keep",
+            ) from None
+        if line is None:
+            ended = True
+            continue
+        output.say(f"{time.monotonic() - began:7.1f}s  {output.line(line.who, 18):<18} {output.line(line.text, 120)}")

@@ -1,0 +1,202 @@
+"""A place of its own for a rehearsal or a demo: directories, a clean environment, a repository under git, the CLI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.errors import FleetError, InvalidError, NotFoundError
+
+TEST_SECONDS = 300.0
+"""How long the repository's own tests may run."""
+REHEARSAL_KEY = "rehearsal-no-real-key"
+"""What stands in for a key in a rehearsal: it opens nothing anywhere."""
+
+_FROM_USER = frozenset({"LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "CLAUDE_CODE_PATH"})
+_MCP_START_MILLISECONDS = "120000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where it all happens; `environment` is the whole environment of every program that is started there."""
+
+    root: Path
+    repository: Path
+    state: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def new_root(wanted: Path | None) -> Path:
+    """An empty directory of the user's own (0700): `wanted`, or one below the temporary directory.
+
+    Raises:
+        InvalidError: `wanted` is a file or holds something.
+    """
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="fleet-"))
+    root = wanted.expanduser().absolute()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InvalidError(f"{root} is not an empty directory", hint="name a new one, or leave --dir out")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return root
+
+
+def rehearsal_environment(user: Mapping[str, str], *, home: Path, state: Path, url: str, script: str) -> dict[str, str]:
+    """The environment of a rehearsal: an allow-list of the user's, a home of its own, and nobody's account."""
+    kept = {name: value for name, value in user.items() if name in _FROM_USER or name.startswith(("LC_", "AGENT_"))}
+    return _with_fleet(kept, state) | {
+        "HOME": str(home),
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": REHEARSAL_KEY,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "FLEET_REHEARSAL": script,
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+def real_environment(user: Mapping[str, str], *, state: Path) -> dict[str, str]:
+    """The environment of a paid run: the user's home, account and places, by allow-list, and a fleet of its own."""
+    names = paths.ACCOUNT | paths.ENVIRONMENT | _FROM_USER
+    kept = {name: value for name, value in user.items() if name in names or name.startswith(("LC_", "AGENT_"))}
+    return _with_fleet(kept, state)
+
+
+def _with_fleet(kept: dict[str, str], state: Path) -> dict[str, str]:
+    kept.pop("AGENT_STATE_ROOT", None)
+    places = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    inherited = kept.get("PATH") or os.defpath
+    return kept | {
+        "PATH": os.pathsep.join(dict.fromkeys([*places, *inherited.split(os.pathsep)])),
+        "LANG": kept.get("LANG") or "C.UTF-8",
+        "FLEET_STATE": str(state),
+        "MCP_TIMEOUT": _MCP_START_MILLISECONDS,
+        "MCP_CONNECT_TIMEOUT_MS": _MCP_START_MILLISECONDS,
+    }
+
+
+def claude_program(environment: Mapping[str, str]) -> Path:
+    """The `claude` that runs: CLAUDE_CODE_PATH, else the one that ships in claude-agent-sdk.
+
+    Raises:
+        NotFoundError: neither is there.
+    """
+    if chosen := environment.get("CLAUDE_CODE_PATH"):
+        found = shutil.which(chosen, path=environment.get("PATH"))
+        if found is None:
+            raise NotFoundError(
+                f"CLAUDE_CODE_PATH={chosen} is no program", hint="correct it, or unset it to use the bundled claude"
+            )
+        return Path(found)
+    spec = importlib.util.find_spec("claude_agent_sdk")  # finds it without importing it
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        program = Path(place) / "_bundled" / "claude"
+        if program.is_file():
+            return program
+    raise NotFoundError(
+        "claude-agent-sdk brings no claude program for this machine",
+        hint="install Claude Code and set CLAUDE_CODE_PATH to its claude",
+    )
+
+
+def plugin_root() -> Path:
+    """The directory that is Fleet's Claude Code plugin.
+
+    Raises:
+        NotFoundError: this installation has no plugin files.
+    """
+    manifest = paths.asset(".claude-plugin") / "plugin.json"
+    if not manifest.is_file():
+        raise NotFoundError(f"the plugin's {manifest} is missing", hint="install agent-fleet again")
+    return manifest.parent.parent
+
+
+def copy_repository(example: str, into: Path) -> None:
+    """Make a working copy of a shipped example, as a git repository with one commit.
+
+    Raises:
+        NotFoundError: there is no such example.
+        FleetError: git is missing or refuses.
+    """
+    source = paths.asset("examples") / example
+    if not source.is_dir():
+        raise NotFoundError(f"the example {source} is missing", hint="install agent-fleet again")
+    shutil.copytree(source, into, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".git"))
+    git(into, "init", "--quiet", "--initial-branch=main")
+    git(into, "config", "user.name", "Fleet demo")
+    git(into, "config", "user.email", "demo@fleet.invalid")
+    git(into, "add", "--all")
+    git(into, "commit", "--quiet", "--no-verify", "--message", f"The example {example}, as shipped")
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """What a git command prints, run without the user's and the system's configuration.
+
+    Raises:
+        FleetError: it failed; with its own words.
+    """
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(repository),
+        "LANG": "C.UTF-8",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=repository,
+            env=environment,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise FleetError("git is not installed or not on PATH", hint="install git") from error
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()
+        raise FleetError(f"git {' '.join(arguments)} failed: {words}", hint=f"look into {repository}")
+    return done.stdout.decode(errors="replace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRun:
+    """A run of a repository's own tests; `summary` is its last words."""
+
+    __test__ = False  # pytest takes any Test… for its own
+
+    command: str
+    passed: bool
+    summary: str
+    output: str
+
+
+def run_tests(repository: Path, command: tuple[str, ...], path: str) -> TestRun:
+    """Run the repository's tests for real, in its own directory and a bare environment."""
+    environment = {"PATH": path, "HOME": str(repository), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = " ".join(command)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=repository,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return TestRun(command=shown, passed=False, summary=f"not done after {TEST_SECONDS:.0f} s", output="")
+    text = done.stdout.decode(errors="replace")
+    said = [part.strip() for part in text.splitlines() if part.strip(" -=")]
+    return TestRun(command=shown, passed=done.returncode == 0, summary=", ".join(said[-2:]), output=text)
