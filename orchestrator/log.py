@@ -22,6 +22,7 @@ HIDDEN = "[secret]"
 MAX_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 2
 
+_OURS = ("fleet", "orchestrator")
 _SHORTEST_SECRET = 6
 """Shorter values would blank ordinary words."""
 _SECRET_KEYS = frozenset({"account", "api_key", "authorization", "environment", "hello", "password", "secret", "token"})
@@ -63,7 +64,8 @@ def open_log(path: Path, *, level: str = "INFO") -> None:
     )
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
-    logging.getLogger("orchestrator").setLevel(level)
+    for ours in _OURS:
+        logging.getLogger(ours).setLevel(level)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -1,0 +1,341 @@
+"""`fleet daemon`: the one process that owns a fleet. Lock, sockets, log, orderly end, idle exit.
+
+It binds its sockets before its heavy imports: a door that started it connects at once; its lines wait in the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import paths
+
+if TYPE_CHECKING:
+    from orchestrator.server.calls import Calls
+    from orchestrator.server.doors import Doors
+
+IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
+IDLE_EXIT_SECONDS = 900.0
+LOG_LEVEL = "FLEET_LOG_LEVEL"
+
+EXIT_USAGE = 2
+EXIT_RUNNING = 3
+
+_SOCKETS = ("mcp.sock", "http.sock")
+_BACKLOG = 128
+_PREDECESSOR_SECONDS = 10.0
+_LOOK_SECONDS = 2.0
+_SETTLE_SECONDS = 2.0
+_KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
+_KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
+
+
+class RunningError(Exception):
+    """Another daemon holds this state directory."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What makes this process the daemon of a state directory: the lock, and the sockets that it bound under it."""
+
+    state: Path
+    lock: int
+    build: str
+    listeners: Mapping[str, socket.socket]
+    inodes: Mapping[str, int]
+
+    def path(self, name: str) -> Path:
+        """Where this socket lies."""
+        return paths.socket_path(self.state, name)
+
+    def lost(self) -> str:
+        """What is no longer ours, in words; '' if all is well."""
+        if _inode(paths.lock_path(self.state)) != os.fstat(self.lock).st_ino:
+            return f"the lock file {paths.lock_path(self.state)} was replaced or removed"
+        for name, inode in self.inodes.items():
+            if _inode(self.path(name)) != inode:
+                return f"the socket {self.path(name)} was replaced or removed"
+        return ""
+
+    def mark(self, *, stopping: bool) -> None:
+        """Say in the lock file who holds it, and whether a successor should wait for its end."""
+        line = json.dumps({"pid": os.getpid(), "build": self.build, "stopping": stopping}).encode() + b"\n"
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, line, 0)
+
+    def step_aside(self, *, back: bool = False) -> None:
+        """Take the sockets out of everyone's reach, or put them back; connections under way are not touched."""
+        self.mark(stopping=not back)
+        for name in self.listeners:
+            shown, aside = self.path(name), self.path(name).with_name(f".{name}.aside")
+            (aside if back else shown).rename(shown if back else aside)
+
+    def release(self) -> None:
+        """Remove what is still ours, the lock last; a successor's files are left alone."""
+        if not self.lost():
+            self.mark(stopping=True)
+            for name in self.listeners:
+                self.path(name).unlink(missing_ok=True)
+        for name, listener in self.listeners.items():
+            self.path(name).with_name(f".{name}.aside").unlink(missing_ok=True)
+            listener.close()
+        os.close(self.lock)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the daemon in the foreground until it is told to end or has nothing to do; return its exit code."""
+    env = dict(os.environ)
+    parser = argparse.ArgumentParser(prog="fleet daemon", description="Run the fleet's daemon in the foreground.")
+    parser.add_argument(
+        "--idle-exit",
+        type=float,
+        metavar="SECONDS",
+        help=f"end after so long without work and visitors; 0: never (default: {IDLE_EXIT} or {IDLE_EXIT_SECONDS:.0f})",
+    )
+    options = parser.parse_args(argv)
+    os.umask(0o077)
+    try:
+        idle_seconds = _idle_seconds(options.idle_exit, env)
+        own = take(paths.state_dir(env))
+    except ValueError as error:
+        return _complain(str(error), EXIT_USAGE)
+    except RunningError as error:
+        return _complain(str(error), EXIT_RUNNING)
+    except (paths.StateError, OSError) as error:
+        return _complain(f"fleet daemon: {error}", 1)
+    _scrub(env)
+    try:
+        return _run(own, env, idle_seconds)
+    finally:
+        own.release()
+
+
+def _complain(text: str, code: int) -> int:
+    sys.stderr.write(text + "\n")
+    return code
+
+
+def _idle_seconds(option: float | None, env: Mapping[str, str]) -> float:
+    text = env.get(IDLE_EXIT)
+    try:
+        seconds = option if option is not None else float(text) if text else IDLE_EXIT_SECONDS
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"fleet daemon: {IDLE_EXIT}={text!r} is no number of seconds from 0 (never) up")
+    return seconds
+
+
+def _scrub(env: Mapping[str, str]) -> None:
+    """Leave only places and settings in this process's environment: nothing of it may reach an agent by accident."""
+    for name in env:
+        if name not in _KEPT and not name.startswith(_KEPT_PREFIXES):
+            del os.environ[name]
+
+
+def take(state: Path) -> Own:
+    """Return the ownership of this state directory, its sockets bound (mode 0600) and listening.
+
+    A daemon that is about to end is waited for, up to 10 s.
+
+    Raises:
+        RunningError: another daemon holds it; the text names its pid.
+        OSError: the lock or a socket cannot be made.
+    """
+    lock = _lock(state)
+    try:
+        listeners = {name: _bind(paths.socket_path(state, name)) for name in _SOCKETS}
+    except BaseException:
+        os.close(lock)
+        raise
+    inodes = {name: _inode(paths.socket_path(state, name)) for name in _SOCKETS}
+    own = Own(state, lock, paths.build(), listeners, inodes)
+    own.mark(stopping=False)
+    return own
+
+
+def _lock(state: Path) -> int:
+    path = paths.lock_path(state)
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(lock, state)
+        except BaseException:
+            os.close(lock)
+            raise
+        if _inode(path) == os.fstat(lock).st_ino:  # else somebody replaced the file in between
+            return lock
+        os.close(lock)
+
+
+def _flock(lock: int, state: Path) -> None:
+    with suppress(BlockingIOError):
+        return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    holder = _holder(lock)
+    if holder.get("stopping"):
+        with suppress(TimeoutError), _alarm(_PREDECESSOR_SECONDS):
+            return fcntl.flock(lock, fcntl.LOCK_EX)
+    raise RunningError(
+        f"fleet daemon: pid {holder.get('pid', 'unknown')} already serves {state}; end it with fleet down"
+    )
+
+
+def _holder(lock: int) -> dict[str, object]:
+    try:
+        found: object = json.loads(os.pread(lock, 1000, 0))
+    except ValueError:
+        return {}
+    return dict(found) if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType] - JSON keys are text
+
+
+@contextmanager
+def _alarm(seconds: float) -> Generator[None]:
+    """Raise TimeoutError in the block after so long: a lock can be waited for, but not with a limit."""
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _bind(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)  # we hold the lock, so whoever left it is dead
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return -1
+
+
+def _run(own: Own, env: Mapping[str, str], idle_seconds: float) -> int:
+    import asyncio  # from here on only what comes after the sockets
+
+    from orchestrator import log
+
+    log.open_log(paths.log_path(own.state), level=env.get(LOG_LEVEL, "INFO").upper())
+    logger = log.logger(__name__)
+    logger.info("daemon started", pid=os.getpid(), build=own.build, state=str(own.state), idle_exit=idle_seconds)
+    try:
+        asyncio.run(_live(own, env, idle_seconds))
+    except Exception:
+        logger.exception("daemon broke")
+        raise
+    logger.info("daemon ended", pid=os.getpid())
+    return 0
+
+
+class _End:
+    """The daemon's end: whether it has come, why, and whether running turns are interrupted for it."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._event = asyncio.Event()
+        self.why = ""
+        self.interrupt = False
+
+    def come(self, why: str, *, interrupt: bool = False) -> None:
+        """Let it come; the first reason stays."""
+        if not self._event.is_set():
+            self.why, self.interrupt = why, interrupt
+            self._event.set()
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait for it, at most so long; tell whether it has come."""
+        import asyncio
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        return self._event.is_set()
+
+
+async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
+    import asyncio
+
+    from orchestrator import log
+    from orchestrator.app import open_fleet
+    from orchestrator.server import http, mcp, tools
+    from orchestrator.server.calls import Calls
+    from orchestrator.server.doors import Doors
+
+    logger, end, calls = log.logger(__name__), _End(), Calls()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
+    log_file = str(paths.log_path(own.state))
+    async with open_fleet(own.state, env) as fleet:
+        table = mcp.render(
+            tools.table(fleet),
+            caller=mcp.caller_on_socket,
+            calls=calls,
+            instructions=tools.INSTRUCTIONS,
+            log_file=log_file,
+        )
+        doors = Doors(own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet)
+
+        def asked_to_end(interrupt: bool) -> None:
+            end.come("asked to over HTTP", interrupt=interrupt)
+
+        web = http.server(http.app(http.Api(fleet, calls, asked_to_end, os.getpid(), log_file)))
+        serving = asyncio.create_task(web.serve(sockets=[own.listeners["http.sock"]]))
+        doors.accept()
+        logger.info("daemon serves", pid=os.getpid())
+        await _until_the_end(own, end, calls, doors, fleet.busy, idle_seconds)
+        logger.info("daemon ends", why=end.why)
+        web.should_exit = True
+        await doors.aclose()
+        await calls.settle(_SETTLE_SECONDS)
+        await asyncio.wait([serving], timeout=_SETTLE_SECONDS)
+        await fleet.aclose(interrupt=end.interrupt)
+
+
+async def _until_the_end(
+    own: Own, end: _End, calls: Calls, doors: Doors, busy: Callable[[], Awaitable[Mapping[str, int]]], idle: float
+) -> None:
+    """Return when the end has come: asked for, something lost, or idle long enough."""
+    step = min(_LOOK_SECONDS, idle / 4) if idle else _LOOK_SECONDS
+    while not await end.wait(step):
+        if lost := own.lost():
+            end.come(lost)
+        elif idle and calls.quiet_seconds() >= idle and not any((await busy()).values()):
+            await _retire(own, end, calls, doors, busy, idle)
+
+
+async def _retire(
+    own: Own, end: _End, calls: Calls, doors: Doors, busy: Callable[[], Awaitable[Mapping[str, int]]], idle: float
+) -> None:
+    """End an idle daemon without a race: first nobody can reach it any more, then it looks once more who did."""
+    doors.pause()
+    own.step_aside()
+    is_busy = any((await busy()).values())
+    waiting, _, _ = select.select(list(own.listeners.values()), [], [], 0)
+    if is_busy or waiting or calls.quiet_seconds() < idle:
+        own.step_aside(back=True)
+        doors.accept()
+    else:
+        end.come(f"idle for {idle:g} s")

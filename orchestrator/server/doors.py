@@ -1,0 +1,119 @@
+"""The doors' socket: accept, hello, answer, then MCP until one side leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from mcp.server import Server
+
+from orchestrator import log
+from orchestrator.domain.tool import Caller
+from orchestrator.errors import InvalidError
+from orchestrator.server.calls import Calls
+from orchestrator.server.hello import Hello, caller_of, parse_hello
+from orchestrator.server.mcp import LINE_BYTES, serve_connection
+
+HELLO_SECONDS = 10.0
+_BREATH_SECONDS = 0.1
+
+_log = log.logger(__name__)
+
+
+class Doors:
+    """The connections of all doors; it can stop accepting, think again, and go on."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: Server[Any],
+        *,
+        build: str,
+        calls: Calls,
+        greet: Callable[[Caller], Awaitable[None]],
+    ) -> None:
+        self._listener = listener
+        self._server = server
+        self._build = build
+        self._calls = calls
+        self._greet = greet
+        self._accepting: asyncio.Task[None] | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    def accept(self) -> None:
+        """Begin, or go on, to take connections."""
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    def pause(self) -> None:
+        """Take no more connections; those that come wait in the kernel."""
+        if self._accepting:
+            self._accepting.cancel()
+
+    async def aclose(self) -> None:
+        """Drop every connection without another byte: the doors ask the next daemon again, unseen by their hosts."""
+        self.pause()
+        tasks = list(self._connections)
+        for task, writer in list(self._connections.items()):
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                link, _ = await loop.sock_accept(self._listener)
+            except OSError as error:  # out of file descriptors: those who wait keep waiting
+                _log.error("cannot accept a door", error=str(error))
+                await asyncio.sleep(_BREATH_SECONDS)
+                continue
+            reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+            task = loop.create_task(self._serve(reader, writer))
+            self._connections[task] = writer
+            task.add_done_callback(lambda done: self._connections.pop(done, None))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with self._calls.presence():
+            try:
+                hello = await _hello(reader)
+                if hello is not None:
+                    await self._talk(hello, reader, writer)
+            except InvalidError as error:
+                _log.warning("a door was refused", error=str(error))
+                writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
+            except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
+                _log.exception("a connection broke")
+            finally:
+                with suppress(OSError):
+                    writer.close()
+                    await writer.wait_closed()
+
+    async def _talk(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        caller = caller_of(hello, door="mcp")
+        writer.write(json.dumps({"build": self._build, "pid": os.getpid()}).encode() + b"\n")
+        with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):
+            await writer.drain()
+            if hello.build != self._build:
+                _log.warning("a door of another build", door=hello.build, daemon=self._build)
+            else:
+                await self._greet(caller)
+            _log.info("door opened")
+            await serve_connection(self._server, reader, writer, caller)
+            _log.info("door closed")
+
+
+async def _hello(reader: asyncio.StreamReader) -> Hello | None:
+    """The client's hello, None if it left or stayed silent: such a one only looked whether somebody listens."""
+    try:
+        async with asyncio.timeout(HELLO_SECONDS):
+            line = await reader.readline()
+    except (TimeoutError, OSError):
+        return None
+    except ValueError as error:
+        raise InvalidError("the hello is longer than any hello") from error
+    return parse_hello(line) if line.endswith(b"\n") else None

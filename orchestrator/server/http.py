@@ -1,0 +1,452 @@
+"""The HTTP API: the fleet's verbs as JSON, for the command line and whoever speaks HTTP on the socket.
+
+Every body is strict, every error has one shape: `{"error": {"kind", "message", "hint"}}` with the error's status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+import anyio
+import uvicorn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sse_starlette import EventSourceResponse, JSONServerSentEvent
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator import log
+from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.turn import Mode
+from orchestrator.errors import ConflictError, FleetError, InvalidError
+from orchestrator.fleet.views import View
+from orchestrator.server.calls import Calls
+from orchestrator.server.hello import caller_of, parse_hello
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.fleet import Fleet
+
+HELLO = "x-fleet-hello"
+KEY = "idempotency-key"
+MAX_BODY_BYTES = 16 << 20
+HEARTBEAT_SECONDS = 15
+MAX_EVENTS = 5000
+
+_KINDS = {400: "InvalidError", 404: "NotFoundError", 405: "InvalidError", 413: "InvalidError"}
+_log = log.logger(__name__)
+
+
+class Body(BaseModel):
+    """What a request carries; a field that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CreateBody(Body):
+    """`POST /v1/agents`."""
+
+    name: str
+    task: str
+    persona: str = "builder"
+    provider: str | None = None
+    model: str | None = None
+    inputs: tuple[str, ...] = ()
+    cwd: str | None = None
+    max_turns: int | None = Field(default=None, ge=1)
+
+
+class TurnBody(Body):
+    """`POST /v1/agents/{ref}/turns`."""
+
+    task: str
+    mode: Mode = Mode.QUEUE
+    inputs: tuple[str, ...] | None = None
+
+
+class AnswerBody(Body):
+    """`POST /v1/agents/{ref}/answer`."""
+
+    text: str
+
+
+class WaitBody(Body):
+    """`POST /v1/wait`."""
+
+    agents: tuple[str, ...] = ()
+    until: Literal["all", "any"] = "all"
+    timeout_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    since: str | None = None
+
+
+class ShutdownBody(Body):
+    """`POST /v1/shutdown`."""
+
+    interrupt: bool = False
+
+
+class NoBody(Body):
+    """A request without a body (an empty object is one, too)."""
+
+
+class NoQuery(Body):
+    """No query at all."""
+
+
+class StatusQuery(Body):
+    """`GET /v1/agents`."""
+
+    agent: tuple[str, ...] = ()
+    everyone: bool = False
+
+
+class OutputQuery(Body):
+    """`GET /v1/agents/{ref}/output`."""
+
+    turn: int | None = Field(default=None, ge=1)
+    offset: int = Field(default=0, ge=0)
+    limit: int = Field(default=6000, ge=1, le=1_000_000)
+
+
+class RegistryQuery(Body):
+    """`GET /v1/registry`."""
+
+    status: str | None = None
+    capability: str | None = None
+
+
+class ScopeQuery(Body):
+    """`DELETE /v1/agents`."""
+
+    scope: Literal["mine", "project"] = "mine"
+
+
+class StreamQuery(Body):
+    """`GET /v1/stream`."""
+
+    since: str | None = None
+    agent: str | None = None
+
+
+class EventsQuery(StreamQuery):
+    """`GET /v1/events`."""
+
+    limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
+
+
+@dataclass(frozen=True)
+class Api:
+    """What the requests reach: the fleet, the calls under way, and the daemon's end (told whether to interrupt)."""
+
+    fleet: Fleet
+    calls: Calls
+    end: Callable[[bool], None]
+    pid: int
+    log_file: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, read and checked; `caller` is None if it brought no hello."""
+
+    request: Request
+    body: Body
+    query: Body
+    caller: Caller | None
+
+    @property
+    def call(self) -> Call:
+        """The call of a verb that needs to know who calls.
+
+        Raises:
+            InvalidError: there was no hello.
+        """
+        if self.caller is None:
+            raise InvalidError(f"the header {HELLO} is missing", hint="say who calls: project, cwd, orchestrator")
+        key = self.request.headers.get(KEY)
+        return Call(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None)
+
+    @property
+    def ref(self) -> str:
+        """The agent that the path names."""
+        return str(self.request.path_params["ref"])
+
+
+Verb = Callable[[Api, Asked], Coroutine[object, object, Response]]
+B = TypeVar("B", bound=BaseModel)
+
+
+async def _health(api: Api, asked: Asked) -> Response:
+    del asked
+    return _shown(await api.fleet.health())
+
+
+async def _status(api: Api, asked: Asked) -> Response:
+    query = cast("StatusQuery", asked.query)
+    return _shown(await api.fleet.status(asked.call, query.agent, everyone=query.everyone))
+
+
+async def _create(api: Api, asked: Asked) -> Response:
+    body = cast("CreateBody", asked.body)
+    return _shown(await api.fleet.create(asked.call, NewAgent(**dict(body))), status=201)
+
+
+async def _detail(api: Api, asked: Asked) -> Response:
+    return _shown(await api.fleet.detail(asked.call, asked.ref))
+
+
+async def _command(api: Api, asked: Asked) -> Response:
+    body = cast("TurnBody", asked.body)
+    return _shown(await api.fleet.command(asked.call, asked.ref, body.task, mode=body.mode, inputs=body.inputs))
+
+
+async def _answer(api: Api, asked: Asked) -> Response:
+    return _shown(await api.fleet.answer(asked.call, asked.ref, cast("AnswerBody", asked.body).text))
+
+
+async def _interrupt(api: Api, asked: Asked) -> Response:
+    return _shown(await api.fleet.interrupt(asked.call, asked.ref))
+
+
+async def _output(api: Api, asked: Asked) -> Response:
+    query = cast("OutputQuery", asked.query)
+    found = await api.fleet.output(asked.call, asked.ref, turn=query.turn, offset=query.offset, limit=query.limit)
+    return _shown(found)
+
+
+async def _delete(api: Api, asked: Asked) -> Response:
+    (deleted,) = await api.fleet.delete(asked.call, (asked.ref,))
+    return _shown(deleted)
+
+
+async def _delete_all(api: Api, asked: Asked) -> Response:
+    deleted = await api.fleet.delete_all(asked.call, scope=cast("ScopeQuery", asked.query).scope)
+    return JSONResponse({"deleted": [one.model_dump(mode="json") for one in deleted]})
+
+
+async def _registry(api: Api, asked: Asked) -> Response:
+    query = cast("RegistryQuery", asked.query)
+    return _shown(await api.fleet.registry(asked.call, status=query.status, capability=query.capability))
+
+
+async def _wait(api: Api, asked: Asked) -> Response:
+    body = cast("WaitBody", asked.body)
+    digest = await api.fleet.wait(
+        asked.call, agents=body.agents, until=body.until, timeout_seconds=body.timeout_seconds, since=body.since
+    )
+    return _shown(digest)
+
+
+async def _events(api: Api, asked: Asked) -> Response:
+    query = cast("EventsQuery", asked.query)
+    found = await api.fleet.events(asked.call, since=query.since, agent=query.agent, limit=query.limit)
+    cursor = found[-1].cursor if found else query.since or "0"
+    return JSONResponse({"events": [one.model_dump(mode="json") for one in found], "cursor": cursor})
+
+
+async def _stream(api: Api, asked: Asked) -> Response:
+    query = cast("StreamQuery", asked.query)
+    since = asked.request.headers.get("last-event-id") or query.since
+    if query.agent or since:  # a wrong agent or cursor is an error now, not a stream that breaks
+        await api.fleet.events(asked.call, since=since, agent=query.agent, limit=1)
+    events = api.fleet.follow(asked.call, since=since, agent=query.agent)
+
+    async def sent() -> AsyncIterator[JSONServerSentEvent]:
+        async for event in events:
+            yield JSONServerSentEvent(data=event.model_dump(mode="json"), id=event.cursor, event=event.kind)
+
+    return EventSourceResponse(sent(), ping=HEARTBEAT_SECONDS, headers={"cache-control": "no-store"})
+
+
+async def _shutdown(api: Api, asked: Asked) -> Response:
+    interrupt = cast("ShutdownBody", asked.body).interrupt
+    working = (await api.fleet.busy()).get("working", 0)
+    if working and not interrupt:
+        everyone = await api.fleet.status(
+            Call(caller=asked.caller or Caller(project="/", orchestrator="cli", cwd="/")), everyone=True
+        )
+        names = [agent.name for agent in everyone.agents if agent.status == "working"]
+        raise ConflictError(
+            f"{working} agent{'s' if working > 1 else ''} at work: {', '.join(names[:20])}",
+            hint="wait for them, or interrupt: their turns then go on with the next daemon",
+        )
+    response = JSONResponse({"pid": api.pid, "interrupted": working}, status_code=202)
+    api.end(interrupt)
+    return response
+
+
+_ROUTES: tuple[tuple[str, str, Verb, type[Body], type[Body]], ...] = (
+    ("GET", "/v1/health", _health, NoBody, NoQuery),
+    ("GET", "/v1/agents", _status, NoBody, StatusQuery),
+    ("POST", "/v1/agents", _create, CreateBody, NoQuery),
+    ("DELETE", "/v1/agents", _delete_all, NoBody, ScopeQuery),
+    ("GET", "/v1/agents/{ref}", _detail, NoBody, NoQuery),
+    ("DELETE", "/v1/agents/{ref}", _delete, NoBody, NoQuery),
+    ("POST", "/v1/agents/{ref}/turns", _command, TurnBody, NoQuery),
+    ("POST", "/v1/agents/{ref}/answer", _answer, AnswerBody, NoQuery),
+    ("POST", "/v1/agents/{ref}/interrupt", _interrupt, NoBody, NoQuery),
+    ("GET", "/v1/agents/{ref}/output", _output, NoBody, OutputQuery),
+    ("POST", "/v1/wait", _wait, WaitBody, NoQuery),
+    ("GET", "/v1/registry", _registry, NoBody, RegistryQuery),
+    ("GET", "/v1/events", _events, NoBody, EventsQuery),
+    ("GET", "/v1/stream", _stream, NoBody, StreamQuery),
+    ("POST", "/v1/shutdown", _shutdown, ShutdownBody, NoQuery),
+)
+
+
+def app(api: Api) -> ASGIApp:
+    """Return the ASGI application over one fleet."""
+    paths = dict.fromkeys(path for _, path, *_ in _ROUTES)
+    routes = [Route(path, partial(_dispatch, api, path), methods=_methods(path)) for path in paths]
+    refused = {HTTPException: _refused}
+    starlette = Starlette(routes=routes, exception_handlers=cast("Mapping[object, object]", refused))  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
+    return _counted(starlette, api.calls)
+
+
+def server(application: ASGIApp) -> uvicorn.Server:
+    """Return the HTTP server; run it with `serve(sockets=[…])` and end it with `should_exit`.
+
+    The signals stay the daemon's own: uvicorn's handlers would end the process before the fleet is at rest.
+    """
+    config = uvicorn.Config(
+        application, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _methods(path: str) -> list[str]:
+    return [method for method, known, *_ in _ROUTES if known == path]
+
+
+async def _dispatch(api: Api, path: str, request: Request) -> Response:
+    method = "GET" if request.method == "HEAD" else request.method
+    verb, body, query = next(row[2:] for row in _ROUTES if row[:2] == (method, path))
+    try:
+        asked = Asked(request, await _body(request, body), _query(request, query), _caller(request))
+        if asked.caller is not None and request.method == "POST":
+            await api.fleet.greet(asked.caller)
+        with log.bound(route=f"{request.method} {path}"):
+            if verb is _wait:
+                return await _while_connected(request, verb(api, asked))
+            return await api.calls.whole(verb(api, asked))
+    except FleetError as error:
+        return _error(error.status, type(error).__name__, error.message, error.hint)
+    except Exception as error:
+        if isinstance(error, HTTPException):
+            raise
+        _log.exception("a request broke", route=f"{request.method} {path}")
+        message = f"Fleet itself failed ({type(error).__name__})"
+        return _error(500, "FleetError", message, f"the traceback is in {api.log_file}")
+
+
+async def _while_connected(request: Request, work: Coroutine[object, object, Response]) -> Response:
+    """The response, or an empty one as soon as the client has left: then nobody waits any more."""
+    found: list[Response] = []
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        group.start_soon(leave)
+        found.append(await work)
+        group.cancel_scope.cancel()
+    return found[0] if found else Response(status_code=499)
+
+
+async def _body(request: Request, model: type[B]) -> B:
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    raw = raw.strip() or b"{}"
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from error
+    return _checked("body", model, partial(model.model_validate_json, raw, strict=True))
+
+
+def _query(request: Request, model: type[B]) -> B:
+    given: dict[str, object] = {}
+    for name in request.query_params:
+        many = [value for value in request.query_params.getlist(name) if value]
+        field = model.model_fields.get(name)
+        if field is not None and field.annotation == tuple[str, ...]:
+            given[name] = many
+        elif len(many) > 1:
+            raise InvalidError(f"query: {name} is given {len(many)} times", hint="give it once")
+        elif many:
+            given[name] = many[0]
+        elif field is None:
+            given[name] = ""
+    return _checked("query", model, partial(model.model_validate, given))
+
+
+def _checked(place: str, model: type[B], read: Callable[[], B]) -> B:
+    try:
+        return read()
+    except ValidationError as error:
+        known = ", ".join(model.model_fields) or "nothing"
+        wrong = [
+            f"{'.'.join(map(str, one['loc'])) or place}: {one['msg']}"
+            for one in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise InvalidError(f"{place}: {'; '.join(wrong[:3])}", hint=f"the {place} takes {known}") from None
+
+
+def _caller(request: Request) -> Caller | None:
+    raw = request.headers.get(HELLO)
+    return caller_of(parse_hello(raw), door="cli") if raw else None
+
+
+def _shown(view: View, *, status: int = 200) -> Response:
+    """The view as ASCII JSON, which holds whatever text there is, lone surrogates of a bad file name included."""
+    return Response(json.dumps(view.model_dump()), status_code=status, media_type="application/json")
+
+
+def _error(status: int, kind: str, message: str, hint: str) -> Response:
+    body = {"error": {"kind": kind, "message": message, "hint": hint}}
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    """What Starlette itself turns away: unknown paths and methods, and bodies that are no JSON."""
+    hints = {
+        404: "the API is described in the documentation: /v1/health, /v1/agents, /v1/wait, …",
+        405: f"{request.url.path} takes {(error.headers or {}).get('Allow', 'another method')}",
+    }
+    messages = {
+        404: f"there is no {request.url.path}",
+        405: f"{request.url.path} does not take {request.method}",
+    }
+    status = error.status_code
+    message = messages.get(status, error.detail)
+    return _error(status, _KINDS.get(status, "FleetError"), message, hints.get(status, ""))
+
+
+def _counted(application: ASGIApp, calls: Calls) -> ASGIApp:
+    """Every request under way keeps the daemon alive."""
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        with calls.presence():
+            await application(scope, receive, send)
+
+    return counted
