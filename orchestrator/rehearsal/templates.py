@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import lru_cache
+from math import isfinite
 from types import FrameType
 from typing import cast
 
@@ -29,6 +30,8 @@ MAX_BITS = 4096
 CPU_SECONDS = 5.0
 """Processor time for all templates of one request; an accidental endless loop or regex ends here."""
 
+_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_BACKSLASHED = re.compile(r"\\(?:[\\'\"nrt]|(?P<plain>))")
 _WIDENING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"})
 """Methods of str that make much out of little."""
 
@@ -142,10 +145,22 @@ def _check_bits(bits: int) -> None:
 _SANDBOX = _Sandbox()
 
 
+def _keep_backslashes(source: str) -> str:
+    r"""`source` so that a backslash in a template's text stays one: `'\d'` and `'\b'` are what a regex means by them.
+
+    Only a backslash before another one, a quote, n, r or t means more, as Jinja has it.
+    """
+    return _CODE.sub(lambda code: _BACKSLASHED.sub(_kept, code[0]), source)
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found[0] if found["plain"] is None else "\\\\"
+
+
 def single_expression(source: str) -> str | None:
     """The expression of a text that is exactly one `{{ expression }}`, else None; raises TemplateProblem."""
     try:
-        tokens = list(_SANDBOX.lex(source.strip()))
+        tokens = list(_SANDBOX.lex(_keep_backslashes(source.strip())))
     except TemplateSyntaxError as error:
         raise TemplateProblem(_syntax(error)) from None
     kinds = [kind for _, kind, _ in tokens]
@@ -163,7 +178,7 @@ def check(source: str) -> None:
 @lru_cache(maxsize=4096)
 def _text_of(source: str) -> Callable[[Mapping[str, object]], Iterator[str]]:
     try:
-        template = _SANDBOX.from_string(source)
+        template = _SANDBOX.from_string(_keep_backslashes(source))
     except TemplateSyntaxError as error:
         raise TemplateProblem(_syntax(error)) from None
     except (TemplateError, RecursionError, ValueError, OverflowError, SyntaxError, MemoryError) as error:
@@ -218,8 +233,6 @@ def value(source: str, variables: Mapping[str, object]) -> object:
         return text(source, variables)
     with _explained(variables):
         found = expression(variables)
-        if isinstance(found, Undefined):
-            str(found)  # raises what is undefined, in Jinja's words
         return _plain(found, [MAX_TEXT])
 
 
@@ -228,6 +241,8 @@ def _plain(found: object, left: list[int]) -> object:
     left[0] -= len(found) if isinstance(found, str) else 1
     if left[0] < 0:
         raise TemplateProblem(f"the value is larger than {MAX_TEXT} characters")
+    if isinstance(found, float) and not isfinite(found):
+        raise TemplateProblem(f"the value is {found}, which is no number")
     if found is None or isinstance(found, (bool, int, float)):
         return found
     if isinstance(found, str):
@@ -235,7 +250,7 @@ def _plain(found: object, left: list[int]) -> object:
     if isinstance(found, Mapping):
         return {str(key): _plain(item, left) for key, item in cast("Mapping[object, object]", found).items()}
     if isinstance(found, Undefined):
-        str(found)  # raises what is undefined, in Jinja's words
+        return str(found)  # raises what is undefined; an `if` without `else` is empty
     if hasattr(found, "__iter__"):
         return [_plain(item, left) for item in cast("list[object]", found)]
     raise TemplateProblem(f"the value is a {type(found).__name__}; make text, a number, a list or a map of it")
@@ -251,6 +266,8 @@ def _explained(variables: Mapping[str, object]) -> Generator[None]:
     except MemoryError:
         raise TemplateProblem("the template wanted more memory than a rehearsal may use") from None
     except Exception as error:  # noqa: BLE001 - an expression may raise anything; it is always the script's fault and is said so
+        if isinstance(error, SecurityError):
+            raise TemplateProblem(str(error)) from None
         if isinstance(error, UndefinedError):
             raise TemplateProblem(f"{error}; {_known(variables)}") from None
         raise TemplateProblem(f"{type(error).__name__}: {_say(error)}") from None
