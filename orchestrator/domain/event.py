@@ -113,11 +113,11 @@ class Stalled:
 class Ended:
     """The run is over; exactly one comes, last.
 
-    `reason` is a short code for a failure or interruption (`auth`, `quota`, `overloaded`, `api`, `silence`, `process`,
-    `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the turn's cost or None if
-    unknown; `session_cost_usd` the provider's running total, kept to compute the next turn's difference.
-    `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused on
-    its own.
+    `reason` is a short code for a failure or interruption (`auth`, `quota`, `overloaded`, `api`, `silence`,
+    `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the
+    run's cost or None if unknown; `session_cost_usd` is the provider's running total, for the next turn's difference.
+    `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused
+    on its own.
     """
 
     outcome: Outcome

@@ -34,19 +34,23 @@ def added_cost(known_usd: float | None, more_usd: float | None) -> float | None:
     return known_usd + more_usd
 
 
+CENT_USD = 0.01
+KILO, MEGA = 1_000, 1_000_000
+
+
 def shown_cost(cost_usd: float | None) -> str:
     """The cost for a reader: dollars, or that it is unknown."""
     if cost_usd is None:
         return "cost unknown"
-    return f"${cost_usd:.4f}" if 0 < cost_usd < 0.01 else f"${cost_usd:.2f}"
+    return f"${cost_usd:.4f}" if 0 < cost_usd < CENT_USD else f"${cost_usd:.2f}"
 
 
 def shown_tokens(tokens: int | None) -> str:
     """The count for a reader: 950, 12.3k, 1.2M, or ?."""
     if tokens is None:
         return "?"
-    if tokens < 1000:
+    if tokens < KILO:
         return str(tokens)
-    if tokens < 1_000_000:
-        return f"{tokens / 1000:.1f}k"
-    return f"{tokens / 1_000_000:.1f}M"
+    if tokens < MEGA:
+        return f"{tokens / KILO:.1f}k"
+    return f"{tokens / MEGA:.1f}M"

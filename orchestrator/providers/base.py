@@ -17,8 +17,8 @@ class SessionSpec:
 
     `session_id` is chosen by the fleet before any process exists; `resume` says that a conversation under it exists.
     `environment` is the complete environment of the agent's processes (the provider adds only its own technical
-    variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's own
-    folder in the state directory (configuration, transcripts). `session_cost_usd` is the session's running total so far.
+    variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's
+    own folder in the state directory (configuration, transcripts). `session_cost_usd` is the session's running total.
     """
 
     agent_id: str

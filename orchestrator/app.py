@@ -1,0 +1,58 @@
+"""The composition root: the only module that knows all parts and puts one fleet together."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from orchestrator import paths
+from orchestrator.fleet.accounts import Accounts
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.fleet import Fleet
+from orchestrator.fleet.worker import Workers
+from orchestrator.providers.base import Provider
+from orchestrator.settings import read_settings
+from orchestrator.store.store import open_store
+
+LOG = structlog.stdlib.get_logger("fleet.app")
+
+
+@asynccontextmanager
+async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Fleet]:
+    """The fleet of this state directory, reconciled and at work; everything is closed at the end of the context.
+
+    Raises:
+        InvalidError: a setting cannot be used.
+        StoreError, SchemaError: the database cannot be used.
+    """
+    settings = read_settings(env)
+    async with open_store(paths.database_path(state)) as store:
+        owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+        commits = Commits(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
+        claude = _claude(settings, state)
+        providers: dict[str, Provider] = {claude.name: claude}
+        workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
+        commits.take = workers.take
+        fleet = Fleet(
+            Core(
+                commits=commits,
+                workers=workers,
+                providers=providers,
+                settings=settings,
+                state=state,
+                build=paths.build(),
+                supervision=claude.supervision,
+            )
+        )
+        if cut_off := await fleet.start():
+            LOG.warning("turns_cut_off_by_former_daemon", agents=cut_off)
+        try:
+            yield fleet
+        finally:
+            await fleet.aclose()

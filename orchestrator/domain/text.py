@@ -1,0 +1,31 @@
+"""Text of agents, made safe to show: it is data, whoever wrote it."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor
+    r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # strings for devices
+    r"|\x1b[ -/]*[0-~]?"
+)
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"  # zero width, directions, variations, fillers
+    "\U000e0000-\U000e0fff]"  # tags and more variations: text that only a model can read
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The text without escape sequences and without characters that are not seen; tabs and line feeds stay."""
+    seen = _UNSEEN.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")))
+    return _SURROGATE.sub("\ufffd", seen)
+
+
+def one_line(text: str, limit_characters: int) -> str:
+    """The text on one line, cut with a mark."""
+    flat = " ".join(clean(text).split())
+    return flat if len(flat) <= limit_characters else flat[: limit_characters - 1].rstrip() + "…"

@@ -1,0 +1,60 @@
+"""Whose key or login pays for an agent. Secrets live here, in memory, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.domain.tool import Caller
+from orchestrator.paths import is_secret
+
+NEEDS_NOTHING = "open-"
+"""ids of accounts without a secret of their own (a login in the user's files, a cloud profile)"""
+NEEDS_SECRET = "key-"  # noqa: S105 - a prefix of ids
+ID_CHARACTERS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account as an agent's row names it: its id, and the variables that may be stored."""
+
+    id: str
+    public: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass
+class Accounts:
+    """The secrets that doors have brought since this daemon began."""
+
+    _secrets: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]], repr=False)
+
+    def bring(self, caller: Caller) -> Account:
+        """Remember the caller's secrets and return its account."""
+        both = {**caller.environment, **caller.account}
+        secrets = {name: value for name, value in both.items() if is_secret(name, value)}
+        account = Account(
+            id=_id(caller.account, secrets),
+            public={name: value for name, value in caller.account.items() if name not in secrets},
+            environment={name: value for name, value in caller.environment.items() if name not in secrets},
+        )
+        if secrets:
+            self._secrets[account.id] = secrets
+        return account
+
+    def payable(self) -> Callable[[str], bool]:
+        """A rule that says whether an agent of this account can start: its secrets are at hand, or it needs none."""
+        known = frozenset(self._secrets)
+        return lambda account_id: account_id.startswith(NEEDS_NOTHING) or account_id in known
+
+    def secrets(self, account_id: str) -> Mapping[str, str]:
+        """The account's secrets; empty if it needs none."""
+        return self._secrets.get(account_id, {})
+
+
+def _id(account: Mapping[str, str], secrets: Mapping[str, str]) -> str:
+    text = json.dumps([sorted(account.items()), sorted(secrets.items())])
+    prefix = NEEDS_SECRET if secrets else NEEDS_NOTHING
+    return prefix + hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]

@@ -1,0 +1,54 @@
+"""What an agent is told: its persona, its place in the fleet, the project's instructions, and the hand-off files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.domain.persona import Persona
+
+MAX_INSTRUCTION_BYTES = 40 * 1024
+INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
+DESKS = Path(".fleet") / "desk"
+
+
+def desk_path(project: str, agent_id: str) -> Path:
+    """The agent's own folder in its project."""
+    return Path(project) / DESKS / agent_id
+
+
+def system_prompt(persona: Persona, *, name: str, project: Path, cwd: Path, desk: Path) -> str:
+    """The whole system prompt of an agent's session."""
+    place = (
+        f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
+        f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
+        f"as `{persona.produces}`; make it complete and self-contained. Your own folder for scratch files: "
+        f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
+        "on long work use mcp__crew__report_progress now and then."
+    )
+    return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(project, cwd)])
+
+
+def _instructions(project: Path, cwd: Path) -> list[str]:
+    """The project's instruction files as text, from its top down to the working directory; each file once."""
+    folders = [project, *(parent for parent in reversed(cwd.parents) if project in parent.parents)]
+    if cwd != project:
+        folders.append(cwd)
+    parts: list[str] = []
+    seen: set[Path] = set()
+    for path in (folder / name for folder in folders for name in INSTRUCTIONS):
+        if path.is_file() and path.resolve() not in seen:
+            seen.add(path.resolve())
+            raw = path.read_bytes()
+            cut = "\n(cut: the file is longer)" if len(raw) > MAX_INSTRUCTION_BYTES else ""
+            text = raw[:MAX_INSTRUCTION_BYTES].decode(errors="replace")
+            parts.append(f"# Project instructions: {path}\n{text}{cut}")
+    return parts
+
+
+def with_files(task: str, files: Sequence[Path]) -> str:
+    """The task, with the hand-off files named below it."""
+    if not files:
+        return task
+    names = "\n".join(f"- {path}" for path in files)
+    return f"{task}\n\nHanded to you by other agents (read these first):\n{names}"

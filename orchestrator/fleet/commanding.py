@@ -1,0 +1,114 @@
+"""Commanding an agent: its next task, the answer to its question, or a stop. One transaction decides what it means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.turn import Mode
+from orchestrator.errors import ConflictError
+from orchestrator.store import agents, turns
+from orchestrator.store.inputs import set_inputs
+from orchestrator.store.rows import agent_row
+from orchestrator.store.store import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A checked command, ready for its transaction."""
+
+    agent_id: str
+    text: str
+    mode: Mode
+    inputs: Sequence[str] | None
+    turn_id: str
+    call_key: str | None
+    account: tuple[str, dict[str, str], dict[str, str]]
+    """id, public variables and environment of the caller's account"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commanded:
+    """What became of it; `interrupt` says that a running turn must now be stopped."""
+
+    turn_id: str | None
+    happened: str
+    interrupt: bool = False
+
+
+def command(connection: Connection, asked: Command, now: float) -> Commanded:
+    """Carry the command out, whatever the agent is doing; the same idempotency key does it once."""
+    if (before := turns.commanded(connection, asked.call_key)) is not None:
+        return Commanded(turn_id=before["turn_id"], happened=before["happened"])
+    done = _carry_out(connection, asked, now)
+    turns.note_command(
+        connection, asked.call_key, agent_id=asked.agent_id, turn_id=done.turn_id, happened=done.happened, at=now
+    )
+    return done
+
+
+def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
+    agent = agent_row(connection, asked.agent_id)
+    status = Status(agent["status"])
+    if status is Status.DELETED:
+        raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
+    if status is Status.WAITING and agent["reason"] == "account":
+        agents.rebind(connection, asked.agent_id, *asked.account)
+        agents.account_arrived(connection, asked.account[0], now)
+        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
+    if status is Status.WAITING and asked.mode is Mode.QUEUE:
+        turn = turns.answer(connection, asked.agent_id, asked.text, now)
+        return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
+    if status is Status.WAITING:
+        turns.drop_question(connection, asked.agent_id, now)
+        return _queue(connection, asked, now, "its question was dropped; the new task is next")
+    if status is Status.QUEUED and (turn := _not_begun(connection, asked.agent_id)) is not None:
+        turns.add_to_prompt(connection, turn[0], asked.text)
+        if asked.inputs is not None:
+            set_inputs(connection, asked.agent_id, turn[1], asked.inputs)
+        return Commanded(turn_id=turn[0], happened="added to the task of its queued turn")
+    if status is Status.WORKING and asked.mode is Mode.INTERRUPT:
+        return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+    happened = "queued behind the running turn" if status is Status.WORKING else "queued"
+    return _queue(connection, asked, now, happened)
+
+
+def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
+    turn = turns.next_turn(connection, agent_id)
+    return (turn["id"], turn["ordinal"]) if turn is not None and turn["status"] == "queued" else None
+
+
+def _queue(connection: Connection, asked: Command, now: float, happened: str, *, interrupt: bool = False) -> Commanded:
+    ordinal = turns.queue_turn(
+        connection,
+        asked.agent_id,
+        turn_id=asked.turn_id,
+        prompt=asked.text,
+        now=now,
+        urgent=asked.mode is Mode.INTERRUPT,
+    )
+    set_inputs(connection, asked.agent_id, ordinal, asked.inputs or ())
+    return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt)
+
+
+def stop(connection: Connection, agent_id: str) -> bool:
+    """Whether a turn is running that must be interrupted; a queued or waiting one is ended here.
+
+    Raises:
+        ConflictError: the agent has no open turn.
+    """
+    agent = agent_row(connection, agent_id)
+    status = Status(agent["status"])
+    now = time.time()
+    if status is Status.WORKING:
+        return True
+    if status is Status.WAITING and agent["reason"] == "question":
+        turns.drop_question(connection, agent_id, now)
+        return False
+    if status in {Status.QUEUED, Status.WAITING}:
+        agents.end_open_turns(connection, agent, now, reason="interrupted")
+        turns.rest(connection, agent, Status.INTERRUPTED, "before it began", now)
+        return False
+    raise ConflictError(f"{agent['name']} has no running turn: it is {status}", hint="give it its next task")

@@ -1,0 +1,54 @@
+"""Every change of the fleet goes through here: one transaction, then the claims it led to, then the bell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
+
+from orchestrator.bus.local import Bell
+from orchestrator.fleet.accounts import Accounts
+from orchestrator.store.store import Connection, Store
+from orchestrator.store.turns import Admission, Claim, admit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _nobody(claims: list[Claim]) -> None:
+    """Before the workers are there nothing is admitted."""
+    del claims
+
+
+@dataclass
+class Commits:
+    """Runs operations for the fleet of one daemon.
+
+    `bell` rings after every change of a status, `feed` also after every event of a session.
+    """
+
+    store: Store
+    accounts: Accounts
+    owner: str
+    slots: int
+    bell: Bell = field(default_factory=Bell)
+    feed: Bell = field(default_factory=Bell)
+    take: Callable[[list[Claim]], None] = _nobody
+
+    async def do(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the operation and, in the same transaction, admit what may start now.
+
+        Whatever it raises is raised here, and then nothing was written.
+        """
+        admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
+
+        def both(connection: Connection) -> tuple[T, list[Claim]]:
+            value = op(connection, *args, **kwargs)
+            return value, admit(connection, admission, time.time())
+
+        value, claims = await self.store.tx(both)
+        self.take(claims)
+        self.bell.ring()
+        self.feed.ring()
+        return value

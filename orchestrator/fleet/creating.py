@@ -1,0 +1,138 @@
+"""Creating an agent: everything that was asked for is checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from orchestrator.domain.agent import NewAgent, checked_name, checked_text
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.tool import Call, Caller
+from orchestrator.errors import InvalidError, RefusedError
+from orchestrator.fleet import briefing
+from orchestrator.fleet.core import Core
+from orchestrator.personas import find_persona
+from orchestrator.providers.base import Provider
+from orchestrator.provisioning.changes import checkout_of
+from orchestrator.store import agents
+
+DEFAULT_PROVIDER = "claude"
+MAX_TURNS = 1000
+MAX_INPUTS = 50
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id of 128 random bits; time-ordered ids are not needed, rows carry their time."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+async def create(core: Core, call: Call, new: NewAgent) -> tuple[str, bool]:
+    """Create the agent; return its id and whether the same idempotency key had created it before.
+
+    Raises:
+        InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
+    """
+    values, inputs = await _checked(core, call, new)
+    desk = str(briefing.desk_path(call.caller.project, values["id"]))
+    return await core.commits.do(agents.create, values, turn_id=new_id("tn"), inputs=inputs, desk=desk)
+
+
+async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
+    caller = call.caller
+    name = checked_name(new.name)
+    task = checked_text("task", new.task)
+    provider = _provider(core, new.provider or DEFAULT_PROVIDER)
+    home = caller.environment.get("HOME")
+    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None)
+    _check_tools(provider, persona)
+    model = new.model or persona.model
+    if model is not None:
+        provider.check_model(model)
+    cwd = _cwd(caller, new.cwd)
+    inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
+    if len(inputs) > MAX_INPUTS:
+        raise InvalidError(f"{len(inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
+    account = core.commits.accounts.bring(caller)
+    return {
+        "id": new_id("ag"),
+        "name": name,
+        "project": caller.project,
+        "orchestrator": caller.orchestrator,
+        "call_key": call.key,
+        "created_at": time.time(),
+        "persona": persona.name,
+        "persona_body": dataclasses.asdict(persona),
+        "provider": provider.name,
+        "model": model,
+        "task": task,
+        "cwd": str(cwd),
+        "checkout": str(checkout_of(cwd) or cwd),
+        "writes": persona.writes,
+        "max_turns": _max_turns(new.max_turns, persona.max_turns),
+        "rehearsal": bool(core.settings.rehearsal),
+        "account": account.id,
+        "account_public": dict(account.public),
+        "environment": dict(account.environment),
+        "session_id": str(uuid.uuid4()),
+    } | _START, inputs
+
+
+_START: dict[str, Any] = {
+    "reason": "",
+    "epoch": 0,
+    "last_seq": 0,
+    "turns": 0,
+    "delivered_turn": 0,
+    "ended_cursor": 0,
+    "session_started": False,
+    "progress": "",
+    "last_tool": "",
+    "tool_calls": 0,
+    "tokens": 0,
+    "cost_usd": 0.0,
+    "cost_unknown": False,
+}
+
+
+def _provider(core: Core, name: str) -> Provider:
+    provider = core.providers.get(name)
+    if provider is None:
+        raise InvalidError(f"no provider {name!r}", hint=f"providers here: {', '.join(core.providers)}")
+    return provider
+
+
+def _check_tools(provider: Provider, persona: Persona) -> None:
+    known = provider.tool_names()
+    wrong = [tool for tool in persona.tools or () if tool not in known]
+    if wrong:
+        raise InvalidError(
+            f"persona {persona.name} ({persona.source}) names tools that {provider.name} agents cannot have: "
+            f"{', '.join(wrong)}",
+            hint=f"whole tools are: {', '.join(sorted(known))}",
+        )
+
+
+def _max_turns(asked: int | None, default: int | None) -> int | None:
+    if asked is not None and not 1 <= asked <= MAX_TURNS:
+        raise InvalidError(f"max_turns is {asked}", hint=f"give 1 to {MAX_TURNS} model turns, or leave it out")
+    return asked if asked is not None else default
+
+
+def _cwd(caller: Caller, asked: str | None) -> Path:
+    project = Path(caller.project)
+    if asked is None:
+        return project
+    if "\x00" in asked:
+        raise InvalidError("cwd contains a NUL character", hint="give a directory of the project")
+    path = (project / asked).resolve()
+    if not path.exists():
+        raise InvalidError(f"cwd {path} does not exist", hint="make it first, or leave cwd out")
+    if not path.is_dir():
+        raise InvalidError(f"cwd {path} is no directory", hint="give a directory of the project")
+    if path != project and project not in path.parents:
+        raise RefusedError(f"cwd {path} is outside the project {project}", hint="start your session in that project")
+    return path

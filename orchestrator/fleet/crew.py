@@ -1,0 +1,69 @@
+"""The crew tools: what every agent can do towards its fleet. They are rendered into the agent's own session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orchestrator.domain.tool import Call, Json, Tool
+from orchestrator.errors import ConflictError
+
+MAX_PROGRESS_CHARACTERS = 300
+MAX_QUESTION_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrewLine:
+    """The ways from one agent to its fleet: note its progress, fetch the answer to its question."""
+
+    progress: Callable[[str], Awaitable[None]]
+    answer: Callable[[], Awaitable[str | None]]
+
+
+def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
+    """The tools of one agent."""
+
+    async def report_progress(call: Call, arguments: Json) -> str:
+        del call
+        await line.progress(str(arguments["text"]))
+        return "noted"
+
+    async def ask_orchestrator(call: Call, arguments: Json) -> str:
+        del call, arguments
+        answer = await line.answer()
+        if answer is None:  # the gate lets this tool run only when its answer is there
+            raise ConflictError("no answer has come yet", hint="ask again")
+        return answer
+
+    return (
+        Tool(
+            name="report_progress",
+            description="Say in one line how far you are, on long work only. Nobody answers.",
+            schema={
+                "type": "object",
+                "properties": {
+                    "text": {"type": "string", "minLength": 1, "maxLength": MAX_PROGRESS_CHARACTERS},
+                },
+                "required": ["text"],
+                "additionalProperties": False,
+            },
+            call=report_progress,
+        ),
+        Tool(
+            name="ask_orchestrator",
+            description=(
+                "Ask the orchestrator what you cannot find out and must not guess. You sleep until it answers; "
+                "one question at a time."
+            ),
+            schema={
+                "type": "object",
+                "properties": {
+                    "question": {"type": "string", "minLength": 1, "maxLength": MAX_QUESTION_CHARACTERS},
+                    "options": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
+                },
+                "required": ["question"],
+                "additionalProperties": False,
+            },
+            call=ask_orchestrator,
+        ),
+    )

@@ -1,0 +1,141 @@
+"""The digest that a sleeping orchestrator wakes to: facts from Fleet first, then the agents' own words as their data.
+
+≤ 400 tokens (1,600 bytes); cuts are marked and fall between lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.usage import shown_cost
+from orchestrator.fleet.views import AgentView, Changes, OutcomeView, Totals
+
+MAX_BYTES = 1600
+MAX_QUESTION_CHARACTERS = 300
+MAX_FILES = 6
+FENCE = "| "
+MIN_TEXT_BYTES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Awake:
+    """What the digest tells."""
+
+    totals: Totals
+    slept_seconds: float
+    timed_out: bool
+    needs: Sequence[AgentView]
+    outcomes: Sequence[OutcomeView]
+    handed_on: frozenset[str]
+    """names of agents whose result another one gets: their text is not repeated"""
+    seen_before: int = 0
+    """outcomes of the agents asked for that had been delivered before"""
+
+
+def digest_text(awake: Awake) -> str:
+    """The digest, within its budget: every need and fact line comes before any agent's text."""
+    lines = [_head(awake), *(_need(agent) for agent in awake.needs)]
+    blocks = [(_fact(outcome), _words(outcome, awake.handed_on)) for outcome in awake.outcomes]
+    room = MAX_BYTES - _size(lines) - sum(_size([fact]) for fact, _ in blocks)
+    text_blocks = [words for _, words in blocks if words]
+    share = room // max(1, len(text_blocks))
+    for fact, words in blocks:
+        lines.append(fact)
+        lines.extend(_fitting(words, share))
+    return _bounded(lines)
+
+
+def _head(awake: Awake) -> str:
+    by_status = ", ".join(f"{count} {status}" for status, count in awake.totals.by_status.items()) or "no agents"
+    cost = shown_cost(awake.totals.cost_usd)
+    if awake.totals.cost_usd is None and awake.totals.known_cost_usd:
+        cost = f"at least {shown_cost(awake.totals.known_cost_usd)}"
+    parts = [by_status, f"slept {awake.slept_seconds:.0f} s", f"your agents {cost}"]
+    if awake.totals.rehearsal:
+        parts.append("rehearsal")
+    if awake.timed_out:
+        parts.append("your time-out came first: wait again, or look with get_agent_status")
+    elif awake.seen_before and not awake.outcomes and not awake.needs:
+        parts.append("nothing new: you have had these outcomes")
+    return " · ".join(parts)
+
+
+def _need(agent: AgentView) -> str:
+    if agent.question:
+        asked = one_line(agent.question.text, MAX_QUESTION_CHARACTERS)
+        options = f" (options: {' | '.join(one_line(o, 60) for o in agent.question.options)})"
+        return (
+            f'NEEDS YOU {agent.name} asks: "{asked}"{options if agent.question.options else ""} '
+            f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
+        )
+    if agent.status == "waiting":
+        return f"NEEDS YOU {agent.name}: waits for its account -> start a session with that login or key, or delete it"
+    rest = [name for name in agent.inputs if name not in agent.waits_for]
+    return (
+        f"NEEDS YOU {agent.name} cannot start: {agent.reason} -> retry that one with command_agent, or "
+        f'command_agent(agent="{agent.name}", task="go on without it", inputs={_json(rest)})'
+    )
+
+
+def _json(names: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _fact(outcome: OutcomeView) -> str:
+    parts = [f"{outcome.name} {outcome.status}"]
+    if outcome.reason:
+        parts[0] += f" ({one_line(outcome.reason, 120)})"
+    if outcome.turn > 1:
+        parts.append(f"turn {outcome.turn}")
+    parts.append(shown_cost(outcome.cost_usd))
+    if outcome.changes is not None:
+        parts.append(_changes(outcome.changes))
+    return f"[{' · '.join(parts)}]"
+
+
+def _changes(changes: Changes) -> str:
+    if not changes.files_changed:
+        return "no files changed"
+    shown = ", ".join(changes.files[:MAX_FILES])
+    more = changes.files_changed - min(len(changes.files), MAX_FILES)
+    commits = f", {changes.commits} new commit{'s' if changes.commits > 1 else ''}" if changes.commits else ""
+    return (
+        f"{changes.where}{commits}: {changes.files_changed} file{'s' if changes.files_changed > 1 else ''} "
+        f"+{changes.insertions} -{changes.deletions} ({shown}{f', {more} more' if more > 0 else ''})"
+    )
+
+
+def _words(outcome: OutcomeView, handed_on: frozenset[str]) -> list[str]:
+    if outcome.name in handed_on and outcome.status == "complete":
+        return []
+    return [f"{FENCE}{line.rstrip()}" for line in clean(outcome.text).splitlines() if line.strip()]
+
+
+def _fitting(words: Sequence[str], room: int) -> list[str]:
+    """The first lines that fit, and a line that says what is missing."""
+    if _size(words) <= room:
+        return list(words)
+    kept: list[str] = []
+    for line in words:
+        if _size([*kept, line]) > room - MIN_TEXT_BYTES:
+            break
+        kept.append(line)
+    missing = len(words) - len(kept)
+    return [*kept, f"({missing} more lines: get_agent_output)"] if room >= MIN_TEXT_BYTES else kept
+
+
+def _bounded(lines: Sequence[str]) -> str:
+    """All lines within the budget; were there too many facts, the last ones give way to a count."""
+    kept = list(lines)
+    while len(kept) > 1 and _size(kept) > MAX_BYTES - MIN_TEXT_BYTES:
+        kept.pop()
+    missing = len(lines) - len(kept)
+    if _size(lines) <= MAX_BYTES:
+        return "\n".join(lines)
+    return "\n".join([*kept, f"({missing} more lines: get_agent_status)"])
+
+
+def _size(lines: Sequence[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)

@@ -1,0 +1,247 @@
+"""The fleet's verbs, which every door calls: each checks its input, changes rows in one transaction, returns views."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.turn import Mode
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.fleet import commanding, creating, listing, look, waiting
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.views import (
+    AgentDetail,
+    AgentView,
+    Created,
+    Deleted,
+    Digest,
+    EventView,
+    FleetView,
+    Health,
+    OutputPage,
+    Receipt,
+    Registry,
+)
+from orchestrator.store import agents, reads
+from orchestrator.store.tables import Agent
+
+SCOPES = ("mine", "project")
+
+
+class Fleet:
+    """A running fleet; made by `app.open_fleet`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def create(self, call: Call, new: NewAgent) -> Created:
+        """Start an agent; returns at once, with what it does or waits for.
+
+        Raises:
+            FleetError: nothing was created.
+        """
+        await self._core.enter(call)
+        agent_id, existed = await creating.create(self._core, call, new)
+        return Created(agent=await self._view(call, agent_id), existed=existed)
+
+    async def command(
+        self, call: Call, agent: str, task: str, *, mode: Mode = Mode.QUEUE, inputs: Sequence[str] | None = None
+    ) -> Receipt:
+        """Give the agent its next task, or the answer that it waits for.
+
+        Raises:
+            FleetError: nothing was changed.
+        """
+        await self._core.enter(call)
+        found = await self._core.find(call.caller, agent)
+        account = self._core.commits.accounts.bring(call.caller)
+        sources = None
+        if inputs is not None:
+            sources = [source.id for source in await self._core.find_all(call.caller, inputs, deleted=True)]
+        asked = commanding.Command(
+            agent_id=found.id,
+            text=checked_text("task", task),
+            mode=mode,
+            inputs=sources,
+            turn_id=creating.new_id("tn"),
+            call_key=call.key,
+            account=(account.id, dict(account.public), dict(account.environment)),
+        )
+        done = await self._core.commits.do(commanding.command, asked, time.time())
+        if done.interrupt:
+            await self._core.workers.interrupt(found.id, "interrupted")
+        return Receipt(agent=found.id, name=found.name, turn_id=done.turn_id, happened=done.happened)
+
+    async def answer(self, call: Call, agent: str, text: str) -> Receipt:
+        """Answer the question that the agent waits with.
+
+        Raises:
+            ConflictError: it waits for no answer.
+        """
+        found = await self._core.find(call.caller, agent)
+        if Status(found.status) is not Status.WAITING or found.reason != "question":
+            raise ConflictError(
+                f"{found.name} waits for no answer: it is {found.status}",
+                hint="give it its next task with command_agent (fleet command)",
+            )
+        return await self.command(call, found.id, text)
+
+    async def interrupt(self, call: Call, agent: str) -> Receipt:
+        """Stop the agent's turn; it keeps its context, and queued turns stay.
+
+        Raises:
+            ConflictError: it has no open turn.
+        """
+        await self._core.enter(call)
+        found = await self._core.find(call.caller, agent)
+        running = await self._core.commits.do(commanding.stop, found.id)
+        if running:
+            await self._core.workers.interrupt(found.id, "interrupted")
+        happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
+        return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
+
+    async def status(self, call: Call, references: Sequence[str] = (), *, everyone: bool = False) -> FleetView:
+        """The agents asked for (deleted ones too), or all that live in the project (everyone: anywhere)."""
+        await self._core.enter(call)
+        return await listing.status(self._core, call, references, everyone=everyone)
+
+    async def detail(self, call: Call, agent: str) -> AgentDetail:
+        """All about one agent, deleted or not."""
+        found = await self._core.find(call.caller, agent, deleted=True)
+        return await listing.detail(self._core, call, found)
+
+    async def output(
+        self, call: Call, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
+    ) -> OutputPage:
+        """A page of the agent's result: of its last ended turn, or of the turn asked for."""
+        await self._core.enter(call)
+        found = await self._core.find(call.caller, agent, deleted=True)
+        return await listing.output(self._core, found, turn=turn, offset=offset, limit=limit)
+
+    async def registry(self, call: Call, *, status: str | None = None, capability: str | None = None) -> Registry:
+        """Living agents and the personas that can be had, that match."""
+        await self._core.enter(call)
+        return await listing.registry(self._core, call, status=status, capability=capability)
+
+    async def wait(
+        self,
+        call: Call,
+        *,
+        agents: Sequence[str] = (),
+        until: str = "all",
+        timeout_seconds: float | None = None,
+        since: str | None = None,
+    ) -> Digest:
+        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out."""
+        await self._core.enter(call)
+        return await waiting.wait(
+            self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
+        )
+
+    async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
+        """Stop the agents and free their places; their record, results and changes stay.
+
+        Raises:
+            NotFoundError: one is unknown; then none was deleted.
+        """
+        await self._core.enter(call)
+        if not references:
+            raise InvalidError("no agents are named", hint="name them, or use delete_all_agents")
+        return await self._delete(await self._core.find_all(call.caller, references))
+
+    async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
+        """The same for all agents that the caller created, or for the whole project's."""
+        await self._core.enter(call)
+        if scope not in SCOPES:
+            raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
+        async with self._core.commits.store.read() as session:
+            living = await reads.living(session, call.caller.project)
+        mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
+        return await self._delete(mine)
+
+    async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
+        before = [await self._core.commits.do(agents.delete, agent.id, time.time()) for agent in found]
+        for agent in found:
+            await self._core.workers.dismiss(agent.id)
+        return tuple(
+            [
+                Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))
+                for agent, was in zip(found, before, strict=True)
+            ]
+        )
+
+    async def events(
+        self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
+    ) -> tuple[EventView, ...]:
+        """Recorded events behind the cursor, oldest first."""
+        found = await self._core.find(call.caller, agent, deleted=True) if agent else None
+        return await listing.events(self._core, call, listing.event_cursor(since), found, limit)
+
+    async def follow(self, call: Call, *, since: str | None, agent: str | None = None) -> AsyncIterator[EventView]:
+        """Events as they are recorded, endlessly: behind the cursor, or from now on."""
+        found = await self._core.find(call.caller, agent, deleted=True) if agent else None
+        cursor = await listing.now(self._core) if since is None else listing.event_cursor(since)
+        with self._core.commits.feed.listen() as ear:
+            while True:
+                batch = await listing.events(self._core, call, cursor, found, listing.MAX_EVENTS)
+                for event in batch:
+                    cursor = int(event.cursor)
+                    yield event
+                if len(batch) < listing.MAX_EVENTS:
+                    await ear.wait(waiting.REREAD_SECONDS)
+
+    async def greet(self, caller: Caller) -> None:
+        """A door brought its account: agents that wait for it go on."""
+        account = self._core.commits.accounts.bring(caller)
+        await self._core.commits.do(agents.account_arrived, account.id, time.time())
+
+    async def busy(self) -> dict[str, int]:
+        """How many agents are queued, working, waiting."""
+        return await self._core.commits.store.tx(agents.count_by_status)
+
+    async def health(self) -> Health:
+        """The daemon about itself."""
+        core, counts = self._core, await self.busy()
+        return Health(
+            build=core.build,
+            pid=os.getpid(),
+            state=str(core.state),
+            database=str(paths.database_path(core.state)),
+            log=str(paths.log_path(core.state)),
+            uptime_seconds=time.time() - core.started_at,
+            working=counts[Status.WORKING],
+            queued=counts[Status.QUEUED],
+            waiting=counts[Status.WAITING],
+            sessions=core.workers.session_count(),
+            slots=core.settings.slots,
+            rehearsal=bool(core.settings.rehearsal),
+            supervision=core.supervision,
+            memory_bytes=_memory_bytes(),
+        )
+
+    async def start(self) -> list[str]:
+        """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
+        return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+
+    async def aclose(self) -> None:
+        """Interrupt what runs and close every session; rows keep where everyone stands."""
+        await self._core.workers.aclose()
+
+    async def _view(self, call: Call, agent_id: str) -> AgentView:
+        async with self._core.commits.store.read() as session:
+            rows = await look.rows_of(session, await reads.by_ids(session, {agent_id}))
+        return look.views(rows, call.caller, time.time())[0]
+
+
+def _memory_bytes() -> int | None:
+    """Resident memory of this process, where /proc tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

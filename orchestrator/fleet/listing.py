@@ -1,0 +1,222 @@
+"""The verbs that only look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.tool import Call
+from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.fleet import briefing, look, waiting
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.run import persona_of
+from orchestrator.fleet.views import (
+    AgentDetail,
+    EventView,
+    FileView,
+    FleetView,
+    OutputPage,
+    PersonaView,
+    Registry,
+)
+from orchestrator.personas import list_personas
+from orchestrator.store import reads
+from orchestrator.store.events import events_after, last_cursor
+from orchestrator.store.tables import Agent, Artifact, Turn
+
+MAX_PAGE_CHARACTERS = 6000
+MAX_EVENTS = 1000
+
+
+async def status(core: Core, call: Call, references: Sequence[str], *, everyone: bool) -> FleetView:
+    """The agents asked for, or all that live; with totals."""
+    agents = await core.find_all(call.caller, references, deleted=True)
+    async with core.commits.store.read() as session:
+        if not references:
+            agents = list(await reads.living(session, None if everyone else call.caller.project))
+        rows = await look.rows_of(session, agents)
+        cursor = await last_cursor(session)
+    shown = look.views(rows, call.caller, time.time())
+    return FleetView(
+        agents=shown,
+        totals=look.totals(shown, core.settings.slots),
+        unread=tuple(agent.name for agent in shown if agent.unread and agent.own),
+        bottlenecks=look.bottlenecks(shown),
+        cursor=str(cursor),
+    )
+
+
+async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
+    """All about one agent."""
+    async with core.commits.store.read() as session:
+        rows = await look.rows_of(session, [agent])
+        turns = await reads.turns_of(session, agent.id)
+        files = await reads.files_of(session, agent.id)
+    views = [look.turn_view(turn) for turn in turns]
+    if turns and views[-1].changes is not None:
+        views[-1] = views[-1].model_copy(update={"changes": await waiting.changes_now(core, agent, turns[-1])})
+    return AgentDetail(
+        agent=look.views(rows, call.caller, time.time())[0],
+        task=agent.task,
+        system_prompt_source=persona_of(agent).source,
+        session_id=agent.session_id if agent.session_started else None,
+        desk=str(briefing.desk_path(agent.project, agent.id)),
+        turns=tuple(views),
+        files=tuple(FileView(path=_shown_path(agent, file.path), kind=file.kind, turn=file.turn) for file in files),
+    )
+
+
+async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, limit: int) -> OutputPage:
+    """A page of a turn's result text.
+
+    Raises:
+        InvalidError: offset or limit cannot mean anything; with what is valid.
+        NotFoundError: there is no such turn, or none has ended.
+    """
+    if not 1 <= limit <= MAX_PAGE_CHARACTERS:
+        raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
+    async with core.commits.store.read() as session:
+        turns = await reads.turns_of(session, agent.id)
+        chosen = _turn(agent, turns, turn)
+        files = await reads.files_of(session, agent.id, chosen.ordinal)
+    text = chosen.result
+    if not 0 <= offset <= len(text):
+        raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
+    end = min(len(text), offset + limit)
+    desk = briefing.desk_path(agent.project, agent.id) / persona_of(agent).produces
+    return OutputPage(
+        agent=agent.id,
+        name=agent.name,
+        turn=chosen.ordinal,
+        turns=agent.turns,
+        status=chosen.status,
+        reason=": ".join(filter(None, [chosen.reason, chosen.detail])),
+        text=text[offset:end],
+        offset=offset,
+        total_characters=len(text),
+        next_offset=end if end < len(text) else None,
+        files_consumed=_paths(agent, files, "consumed"),
+        files_produced=_paths(agent, files, "produced"),
+        path=str(desk) if desk.is_file() and chosen is _last_ended(turns) else None,
+    )
+
+
+def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
+    if ordinal is not None:
+        found = [turn for turn in turns if turn.ordinal == ordinal]
+        if not found:
+            raise NotFoundError(f"{agent.name} has no turn {ordinal}", hint=f"it has turns 1 to {len(turns)}")
+        return found[0]
+    ended = _last_ended(turns)
+    if ended is None:
+        raise NotFoundError(
+            f"{agent.name} has no result yet: it is {agent.status}" + (f" ({agent.reason})" if agent.reason else ""),
+            hint="wait_for_agents tells when it is done",
+        )
+    return ended
+
+
+def _last_ended(turns: Sequence[Turn]) -> Turn | None:
+    ended = [turn for turn in turns if turn.status in {Status.COMPLETE, Status.FAILED, Status.INTERRUPTED}]
+    return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
+
+
+def _shown_path(agent: Agent, path: str) -> str:
+    project = Path(agent.project)
+    return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path
+
+
+def _paths(agent: Agent, files: Sequence[Artifact], kind: str) -> tuple[str, ...]:
+    return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
+
+
+async def registry(core: Core, call: Call, *, status: str | None, capability: str | None) -> Registry:
+    """Agents and personas that match.
+
+    Raises:
+        InvalidError: there is no such status.
+    """
+    if status is not None and status not in set(Status):
+        raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")
+    async with core.commits.store.read() as session:
+        rows = await look.rows_of(session, await reads.living(session, call.caller.project))
+    home = call.caller.environment.get("HOME")
+    personas = [
+        PersonaView(
+            name=persona.name,
+            description=persona.description,
+            tools=persona.tools,
+            model=persona.model,
+            produces=persona.produces,
+            source=persona.source,
+        )
+        for persona in list_personas(Path(call.caller.project), Path(home) if home else None)
+    ]
+    agents = [view for view in look.views(rows, call.caller, time.time()) if status in {None, view.status}]
+    if capability:
+        personas = [one for one in personas if _can(capability, one.name, one.description)]
+        names = {persona.name for persona in personas}
+        agents = [view for view in agents if view.persona in names]
+    return Registry(agents=tuple(agents), personas=tuple(personas))
+
+
+def _can(capability: str, *texts: str) -> bool:
+    """Whether every word of the capability occurs, whatever its case and hyphens."""
+    haystack = " ".join(texts).lower().replace("-", " ")
+    return all(word in haystack for word in capability.lower().replace("-", " ").split())
+
+
+async def work_left(core: Core, agent: Agent) -> str:
+    """Where the work of a deleted agent is."""
+    async with core.commits.store.read() as session:
+        turns = await reads.turns_of(session, agent.id)
+    changed: list[str] = []
+    for turn in turns:
+        changes = await waiting.changes_now(core, agent, turn)
+        if changes and changes.files_changed:
+            changed.append(f"turn {turn.ordinal} changed {changes.files_changed} files: {changes.where}")
+    return "; ".join(["results stay readable", *changed])
+
+
+async def now(core: Core) -> int:
+    """The cursor of this moment."""
+    async with core.commits.store.read() as session:
+        return await last_cursor(session)
+
+
+def event_cursor(since: str | None) -> int:
+    """The cursor as a number; without one, the beginning.
+
+    Raises:
+        InvalidError: it is no cursor.
+    """
+    if since is None or since == "":
+        return 0
+    if not since.isascii() or not since.isdigit():
+        raise InvalidError(f"since is {since!r}", hint="give the cursor of an earlier answer, or 0 for the beginning")
+    return int(since)
+
+
+async def events(core: Core, call: Call, cursor: int, agent: Agent | None, limit: int) -> tuple[EventView, ...]:
+    """Events behind the cursor, of one agent or of the caller's project."""
+    if not 1 <= limit <= MAX_EVENTS:
+        raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
+    async with core.commits.store.read() as session:
+        rows = await events_after(
+            session, cursor, project=call.caller.project, agent_id=agent.id if agent else None, limit=limit
+        )
+    return tuple(
+        EventView(
+            cursor=str(event.id),
+            agent=event.agent_id,
+            name=name,
+            seq=event.seq,
+            turn=event.turn,
+            kind=event.kind,
+            at=look.iso(event.at),
+            body=event.body,
+        )
+        for event, name in rows
+    )

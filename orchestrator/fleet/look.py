@@ -1,0 +1,190 @@
+"""Builds the views of agents from their rows: pure but for the clock that is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.tool import Caller
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.fleet.views import AgentView, Bottleneck, Changes, QuestionView, Totals, TurnView
+from orchestrator.store import reads
+from orchestrator.store.tables import Agent, Input, Turn
+
+
+def iso(at: float) -> str:
+    """The time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What the views of some agents are made of."""
+
+    agents: Sequence[Agent]
+    last_turns: Mapping[str, Turn]
+    inputs: Sequence[Input]
+    names: Mapping[str, str]
+    files: Mapping[tuple[str, str], int]
+
+
+async def rows_of(session: reads.AsyncSession, agents: Sequence[Agent]) -> Rows:
+    """Read what belongs to these agents."""
+    ids = [agent.id for agent in agents]
+    inputs = await reads.inputs_of(session, ids)
+    sources = await reads.by_ids(session, {row.source_id for row in inputs})
+    return Rows(
+        agents=agents,
+        last_turns=await reads.last_turns(session, agents),
+        inputs=inputs,
+        names={agent.id: agent.name for agent in [*sources, *agents]},
+        files=await reads.file_counts(session, ids),
+    )
+
+
+def unread(agent: Agent) -> bool:
+    """Whether its last outcome has not reached its orchestrator yet."""
+    return Status(agent.status) in ENDED and agent.delivered_turn < agent.turns
+
+
+def views(rows: Rows, caller: Caller, now: float) -> tuple[AgentView, ...]:
+    """The agents as their caller sees them."""
+    return tuple(_view(rows, agent, caller, now) for agent in rows.agents)
+
+
+def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
+    mine = [row for row in rows.inputs if row.agent_id == agent.id]
+    return AgentView(
+        id=agent.id,
+        name=agent.name,
+        persona=agent.persona,
+        provider=agent.provider,
+        model=agent.model,
+        status=agent.status,
+        reason=agent.reason,
+        age_seconds=max(0.0, now - agent.changed_at),
+        own=agent.orchestrator == caller.orchestrator,
+        orchestrator=agent.orchestrator,
+        project=agent.project,
+        cwd=agent.cwd,
+        turn=agent.turns,
+        elapsed_seconds=_elapsed(rows.last_turns.get(agent.id), now),
+        progress=agent.progress,
+        last_tool=agent.last_tool,
+        last_event_age_seconds=None if agent.last_event_at is None else max(0.0, now - agent.last_event_at),
+        tool_calls=agent.tool_calls,
+        context_tokens=agent.context_tokens,
+        context_window_tokens=agent.context_window_tokens,
+        tokens=agent.tokens,
+        cost_usd=cost_of(agent),
+        cost_unknown=cost_of(agent) is None,
+        waits_for=tuple(rows.names[row.source_id] for row in mine if not row.settled and _open(agent)),
+        inputs=tuple(rows.names[row.source_id] for row in mine),
+        question=question_of(agent, now),
+        unread=unread(agent),
+        files_consumed=rows.files.get((agent.id, "consumed"), 0),
+        files_produced=rows.files.get((agent.id, "produced"), 0),
+        created_at=iso(agent.created_at),
+        rehearsal=agent.rehearsal,
+    )
+
+
+def cost_of(agent: Agent) -> float | None:
+    """The agent's cost; None while it is unknown, also before its first turn has told one."""
+    nothing_yet = agent.tokens == 0 and Status(agent.status) not in {Status.QUEUED, Status.IDLE}
+    return None if agent.cost_unknown or nothing_yet else agent.cost_usd
+
+
+def _open(agent: Agent) -> bool:
+    return Status(agent.status) in OPEN
+
+
+def _elapsed(turn: Turn | None, now: float) -> float | None:
+    if turn is None or turn.started_at is None:
+        return None
+    return max(0.0, (turn.ended_at or now) - turn.started_at)
+
+
+def question_of(agent: Agent, now: float) -> QuestionView | None:
+    """The question that the agent waits with."""
+    pending = agent.pending
+    if Status(agent.status) is not Status.WAITING or not pending:
+        return None
+    return QuestionView(
+        text=pending["text"], options=tuple(pending["options"]), age_seconds=max(0.0, now - pending["asked_at"])
+    )
+
+
+def totals(agents: Iterable[AgentView], slots: int) -> Totals:
+    """The sum of these agents; a cost is unknown as soon as one is."""
+    all_agents = list(agents)
+    by_status: dict[str, int] = {}
+    for agent in all_agents:
+        by_status[agent.status] = by_status.get(agent.status, 0) + 1
+    costs = [agent.cost_usd for agent in all_agents]
+    known = [cost for cost in costs if cost is not None]
+    return Totals(
+        agents=len(all_agents),
+        by_status=by_status,
+        tokens=sum(agent.tokens for agent in all_agents),
+        context_tokens=sum(agent.context_tokens or 0 for agent in all_agents),
+        cost_usd=None if None in costs else sum(known),
+        known_cost_usd=sum(known),
+        working=by_status.get(Status.WORKING, 0),
+        slots=slots,
+        rehearsal=any(agent.rehearsal for agent in all_agents),
+    )
+
+
+def bottlenecks(agents: Sequence[AgentView]) -> tuple[Bottleneck, ...]:
+    """The agents that others wait for, the one that blocks most first."""
+    blocked: dict[str, list[str]] = {}
+    for agent in agents:
+        for name in agent.waits_for:
+            blocked.setdefault(name, []).append(agent.name)
+    by_name = {agent.name: agent for agent in agents}
+    found = [
+        Bottleneck(
+            name=name,
+            status=by_name[name].status if name in by_name else "elsewhere",
+            elapsed_seconds=by_name[name].elapsed_seconds if name in by_name else None,
+            blocks=tuple(behind),
+        )
+        for name, behind in blocked.items()
+    ]
+    return tuple(sorted(found, key=lambda one: -len(one.blocks)))
+
+
+def turn_view(turn: Turn) -> TurnView:
+    """The turn as readers see it."""
+    ended = turn.status not in {TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING}
+    known = not turn.cost_unknown and (ended or turn.model_calls > 0)
+    return TurnView(
+        id=turn.id,
+        turn=turn.ordinal,
+        status=turn.status,
+        reason=turn.reason,
+        detail=turn.detail,
+        task=turn.prompt,
+        result=turn.result,
+        created_at=iso(turn.created_at),
+        started_at=iso(turn.started_at) if turn.started_at else None,
+        ended_at=iso(turn.ended_at) if turn.ended_at else None,
+        input_tokens=turn.input_tokens,
+        output_tokens=turn.output_tokens,
+        cache_read_tokens=turn.cache_read_tokens,
+        cache_write_tokens=turn.cache_write_tokens,
+        model_calls=turn.model_calls,
+        cost_usd=turn.cost_usd if known else None,
+        changes=changes_of(turn),
+        changes_unknown=turn.changes_unknown,
+    )
+
+
+def changes_of(turn: Turn, where: str = "") -> Changes | None:
+    """What the turn changed; None if git could not tell or nothing was looked at."""
+    if turn.changes is None:
+        return None
+    return Changes.model_validate({**turn.changes, "where": where})

@@ -1,0 +1,111 @@
+"""Turns what a session reports into rows, in batches, without holding the session up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from orchestrator.domain.event import (
+    Kind,
+    Opened,
+    Retrying,
+    Said,
+    SessionEvent,
+    Stalled,
+    ToolEnded,
+    ToolStarted,
+    Used,
+)
+from orchestrator.domain.text import one_line
+from orchestrator.fleet.commits import Commits
+from orchestrator.store.events import Fact, append
+from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.turns import Claim
+
+SAID_CHARACTERS = 4000
+SUMMARY_CHARACTERS = 200
+
+
+def fact_of(event: SessionEvent, at: float) -> Fact | None:
+    """The row that this event becomes; None for the end, which finishes the turn instead."""
+    match event:
+        case Opened():
+            values = {"session_started": True, "reason": ""} | ({"model": event.model} if event.model else {})
+            body = {"session_id": event.session_id, "model": event.model}
+            return Fact(kind=Kind.SESSION, at=at, body=body, values=values)
+        case Said():
+            return Fact(kind=Kind.SAID, at=at, body={"text": event.text[:SAID_CHARACTERS]}, values={"reason": ""})
+        case ToolStarted():
+            summary = one_line(event.summary, SUMMARY_CHARACTERS)
+            body = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
+            values = {"last_tool": f"{event.tool} {summary}".strip(), "reason": ""}
+            return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
+        case ToolEnded():
+            body = {
+                "call_id": event.call_id,
+                "tool": event.tool,
+                "ok": event.ok,
+                "summary": one_line(event.summary, SUMMARY_CHARACTERS),
+                "consumed": list(event.consumed),
+                "produced": list(event.produced),
+            }
+            files = [("consumed", path) for path in event.consumed] + [("produced", path) for path in event.produced]
+            return Fact(kind=Kind.TOOL_ENDED, at=at, body=body, files=files)
+        case Used():
+            body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
+            figures = {"context_tokens": event.usage.context_tokens} if event.usage.context_tokens else {}
+            window = event.usage.context_window_tokens
+            values = figures | ({"context_window_tokens": window} if window else {}) | {"reason": ""}
+            return Fact(kind=Kind.USED, at=at, body=body, values=values)
+        case Retrying():
+            reason = f"retrying {event.attempt}/{event.max_attempts}"
+            body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
+            return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
+        case Stalled():
+            reason = f"stalled {event.seconds:.0f} s"
+            return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values={"reason": reason})
+        case _:
+            return None
+
+
+@dataclass
+class Recorder:
+    """Writes the events of one claim, in order; a batch is what came while the last one was being written."""
+
+    commits: Commits
+    claim: Claim
+    stale: bool = False
+    """the agent was deleted or claimed anew: nothing more is written"""
+    _facts: list[Fact] = field(default_factory=list[Fact])
+    _writing: asyncio.Task[None] | None = None
+
+    def note(self, fact: Fact | None) -> None:
+        """Take the fact; it is written soon."""
+        if fact is None or self.stale:
+            return
+        self._facts.append(fact)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    def event(self, event: SessionEvent) -> None:
+        """Take an event of the session, with the time of now."""
+        self.note(fact_of(event, time.time()))
+
+    async def flush(self) -> None:
+        """Return once everything taken so far is durable.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        while self._writing is not None and (self._facts or not self._writing.done()):
+            await self._writing
+
+    async def _write(self) -> None:
+        while self._facts and not self.stale:
+            batch, self._facts = self._facts, []
+            try:
+                await self.commits.store.tx(append, self.claim, batch)
+            except StaleOwnerError:
+                self.stale = True
+            self.commits.feed.ring()

@@ -1,0 +1,274 @@
+"""One run of one turn: what it needs before the session starts, and what is recorded when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from orchestrator.domain import clearance
+from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.tool import Decide, ToolCall, Verdict
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.errors import NotFoundError
+from orchestrator.fleet import briefing
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.crew import CrewLine, crew_tools
+from orchestrator.fleet.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.recorder import Recorder
+from orchestrator.providers.base import Prompt, SessionSpec
+from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
+from orchestrator.settings import Settings
+from orchestrator.store import reads
+from orchestrator.store.events import Fact, note_before
+from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.tables import Agent, Turn
+from orchestrator.store.turns import Claim, finish, wait_for_answer
+
+LOG = structlog.stdlib.get_logger("fleet.run")
+REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+ENDINGS = {
+    Outcome.COMPLETE: TurnStatus.COMPLETE,
+    Outcome.FAILED: TurnStatus.FAILED,
+    Outcome.INTERRUPTED: TurnStatus.INTERRUPTED,
+}
+
+
+CurrentRecorder = Callable[[], Recorder | None]
+"""a session outlives its turns: what it reports belongs to the turn that runs when it does"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is ready to start."""
+
+    provider: str
+    spec: SessionSpec
+    prompt: Prompt | None
+    checkout: Path | None
+    before: Snapshot | None
+    unknown: str
+    """why git cannot tell what this turn changes"""
+    persona: Persona
+    desk: Path
+
+
+def persona_of(agent: Agent) -> Persona:
+    """The persona as it was when the agent was created."""
+    body = dict(agent.persona_body)
+    tools = body.pop("tools", None)
+    return Persona(**body, tools=None if tools is None else tuple(tools))
+
+
+async def prepare(commits: Commits, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
+    """Read the rows, write the hand-off files, look at the checkout.
+
+    Raises:
+        FleetError: something is missing; the turn fails with it.
+    """
+    async with commits.store.read() as session:
+        agent = (await reads.by_ids(session, {claim.agent_id}))[0]
+        turn = await reads.turn(session, claim.turn_id)
+        results = await _results(session, claim)
+    if turn is None:
+        raise NotFoundError(f"turn {claim.turn_id} is gone")
+    persona, cwd = persona_of(agent), Path(agent.cwd)
+    if not cwd.is_dir():
+        raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
+    desk = briefing.desk_path(agent.project, agent.id)
+    files = await asyncio.to_thread(write_inputs, desk, results)
+    checkout = checkout_of(cwd)
+    before, unknown = await _before(commits, claim, turn, persona, checkout, state)
+    text = briefing.with_files(turn.prompt, [path.relative_to(agent.project) for path in files])
+    return Run(
+        provider=agent.provider,
+        spec=_spec(commits, state, agent, persona, recorder, settings),
+        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
+        checkout=checkout,
+        before=before,
+        unknown=unknown,
+        persona=persona,
+        desk=desk,
+    )
+
+
+async def _results(session: reads.AsyncSession, claim: Claim) -> list[Result]:
+    """What the inputs of this turn hand over: the text of each one's last ended turn."""
+    if claim.continues:
+        return []
+    inputs = [row for row in await reads.inputs_of(session, {claim.agent_id}) if row.turn == claim.turn]
+    sources = {row.id: row for row in await reads.by_ids(session, {row.source_id for row in inputs})}
+    turns = await reads.ended_turns(session, set(sources))
+    results: list[Result] = []
+    for row in inputs:
+        source, ended = sources[row.source_id], turns.get(row.source_id)
+        results.append(
+            Result(
+                agent=source.name,
+                persona=source.persona,
+                status=ended.status if ended else source.status,
+                produces=persona_of(source).produces,
+                text=(ended.result or ended.detail) if ended else "",
+            )
+        )
+    return results
+
+
+async def _before(
+    commits: Commits, claim: Claim, turn: Turn, persona: Persona, checkout: Path | None, state: Path
+) -> tuple[Snapshot | None, str]:
+    if not persona.may_change:
+        return None, ""
+    if checkout is None:
+        return None, "this directory is no git checkout"
+    if turn.before:
+        return Snapshot(tree=turn.before["tree"], head=turn.before["head"]), ""
+    try:
+        before = await snapshot(checkout, state)
+    except ChangesUnknownError as error:
+        return None, str(error)
+    await commits.store.tx(note_before, claim, {"tree": before.tree, "head": before.head})
+    return before, ""
+
+
+def _spec(
+    commits: Commits, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
+) -> SessionSpec:
+    cwd = Path(agent.cwd)
+    desk = briefing.desk_path(agent.project, agent.id)
+    prompt = briefing.system_prompt(
+        persona, name=agent.name, project=Path(agent.project), cwd=cwd, desk=desk.relative_to(agent.project)
+    )
+    return SessionSpec(
+        agent_id=agent.id,
+        agent_name=agent.name,
+        persona=agent.persona,
+        session_id=agent.session_id,
+        resume=agent.session_started,
+        cwd=cwd,
+        folder=state / "agents" / agent.id,
+        system_prompt=prompt,
+        environment=_environment(commits, agent, settings),
+        decide=_decide(commits, agent.id, persona),
+        model=agent.model,
+        tools=persona.tools,
+        crew=crew_tools(_crew_line(commits, agent.id, recorder)),
+        max_turns=agent.max_turns,
+        session_cost_usd=agent.session_cost_usd,
+        rehearsal=agent.rehearsal,
+    )
+
+
+def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[str, str]:
+    """All variables of the agent's processes: its creator's, its account's, and in a rehearsal who it is."""
+    env = {**agent.environment, **agent.account_public, **commits.accounts.secrets(agent.account)}
+    if settings.rehearsal:
+        own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
+        env[REHEARSAL_HEADERS] = "\n".join([*filter(None, [env.get(REHEARSAL_HEADERS)]), *own])
+    return env
+
+
+def _decide(commits: Commits, agent_id: str, persona: Persona) -> Decide:
+    async def decide(call: ToolCall) -> Verdict:
+        pending: Mapping[str, Any] | None = None
+        if call.name == clearance.ASK:
+            async with commits.store.read() as session:
+                pending = (await reads.by_ids(session, {agent_id}))[0].pending
+        return clearance.decide(call, persona.tools, pending)
+
+    return decide
+
+
+def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> CrewLine:
+    async def progress(text: str) -> None:
+        if recorder := current():
+            recorder.note(Fact(kind=Kind.PROGRESS, at=time.time(), body={"text": text}, values={"progress": text}))
+            await recorder.flush()
+
+    async def answer() -> str | None:
+        async with commits.store.read() as session:
+            pending = (await reads.by_ids(session, {agent_id}))[0].pending
+        return str(pending["answer"]) if pending and "answer" in pending else None
+
+    return CrewLine(progress=progress, answer=answer)
+
+
+def _uuid(turn_id: str) -> str:
+    """The turn's id as the UUID under which its prompt stands in the transcript."""
+    digits = turn_id.partition("_")[2]
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+async def finish_run(
+    commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
+) -> None:
+    """Write everything down: events, the question or the result, the files, what changed in the checkout."""
+    usage = _usage(ended)
+    try:
+        await recorder.flush()
+        if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
+            await commits.do(wait_for_answer, claim, _pending(ended.deferred), usage, time.time())
+            return
+        changes, unknown = await _after(state, run)
+        if run is not None and ended.text and not recorder.stale:
+            await asyncio.to_thread(write_result, run.desk, run.persona.produces, ended.text)
+        columns = {
+            "status": ENDINGS.get(ended.outcome, TurnStatus.FAILED),
+            "reason": ended.reason,
+            "detail": ended.detail,
+            "hint": ended.hint,
+            "result": ended.text,
+            "changes": changes,
+            "changes_unknown": unknown,
+        }
+        await commits.do(finish, claim, columns, usage, time.time())
+    except StaleOwnerError:
+        LOG.info("late_end_dropped", reason=ended.reason)
+
+
+def _pending(call: ToolCall) -> dict[str, Any]:
+    return {
+        "call_id": call.id,
+        "tool": call.name,
+        "text": str(call.input.get("question", "")),
+        "options": [str(option) for option in cast("list[object]", call.input.get("options") or [])],
+        "asked_at": time.time(),
+    }
+
+
+async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, str]:
+    if run is None or run.checkout is None or run.before is None:
+        return None, run.unknown if run else ""
+    try:
+        after = await snapshot(run.checkout, state)
+        found = await difference(run.checkout, state, run.before, after)
+    except ChangesUnknownError as error:
+        return None, str(error)
+    return {
+        "files": list(found.files),
+        "files_changed": found.files_changed,
+        "insertions": found.insertions,
+        "deletions": found.deletions,
+        "commits": found.commits,
+    }, ""
+
+
+def _usage(ended: Ended) -> dict[str, Any]:
+    used = ended.usage
+    return {
+        "input_tokens": used.input_tokens,
+        "output_tokens": used.output_tokens,
+        "cache_read_tokens": used.cache_read_tokens,
+        "cache_write_tokens": used.cache_write_tokens,
+        "model_calls": used.model_calls,
+        "context_tokens": used.context_tokens,
+        "context_window_tokens": used.context_window_tokens,
+        "cost_usd": ended.cost_usd,
+        "session_cost_usd": ended.session_cost_usd,
+    }

@@ -1,0 +1,207 @@
+"""Sleeping: wait until agents are done or one needs the orchestrator. A wake is a bell, never a poll."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.tool import Call
+from orchestrator.errors import FleetError, InvalidError
+from orchestrator.fleet import look
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.digest import Awake, digest_text
+from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
+from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
+from orchestrator.store import reads
+from orchestrator.store.events import last_cursor
+from orchestrator.store.tables import Agent, Turn
+
+PROGRESS_SECONDS = 20.0
+REREAD_SECONDS = 2.0
+ARRIVAL_SECONDS = 2.0
+"""a wait may overtake the creates of its own message by this much"""
+MAX_TIMEOUT_SECONDS = 7 * 86_400
+UNTIL = ("all", "any")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One look at the agents that somebody waits for."""
+
+    agents: Sequence[Agent]
+    cursor: int
+    since: int | None
+
+    def fresh(self, agent: Agent) -> bool:
+        """Whether the agent has an outcome that its orchestrator does not know yet."""
+        known = agent.ended_cursor <= self.since if self.since is not None else not look.unread(agent)
+        return Status(agent.status) in ENDED and not known
+
+    def needs(self, agent: Agent) -> bool:
+        """Whether the agent cannot go on without its orchestrator."""
+        if Status(agent.status) is Status.WAITING:
+            return True
+        return Status(agent.status) is Status.QUEUED and agent.reason.startswith("its input ")
+
+    def wakes(self, until: str) -> bool:
+        """Whether this look ends the sleep."""
+        if any(self.needs(agent) for agent in self.agents):
+            return True
+        if any(self.fresh(agent) and Status(agent.status) is not Status.COMPLETE for agent in self.agents):
+            return True
+        if until == "any" and any(self.fresh(agent) for agent in self.agents):
+            return True
+        return not any(Status(agent.status) in OPEN for agent in self.agents)
+
+
+async def wait(
+    core: Core,
+    call: Call,
+    *,
+    agents: Sequence[str] = (),
+    until: str = "all",
+    timeout_seconds: float | None = None,
+    since: str | None = None,
+) -> Digest:
+    """Sleep until all (or any) of the agents are done, or one needs its orchestrator; then tell.
+
+    Raises:
+        NotFoundError, InvalidError: before any sleep.
+    """
+    _check(until, timeout_seconds)
+    begun = time.monotonic()
+    deadline = None if timeout_seconds is None else begun + timeout_seconds
+    after = _cursor(since)
+    with core.commits.bell.listen() as ear:
+        told = begun
+        while True:
+            seen = await _look(core, call, agents, after, begun)
+            now = time.monotonic()
+            late = deadline is not None and now >= deadline
+            if (seen is not None and seen.wakes(until)) or (late and seen is not None):
+                slept = now - begun
+                return await _digest(core, call, seen, slept, timed_out=late and not seen.wakes(until))
+            if now - told >= PROGRESS_SECONDS:
+                told = now
+                await call.progress(now - begun, _progress(seen))
+            await ear.wait(_nap(deadline, now))
+
+
+def _nap(deadline: float | None, now: float) -> float:
+    """Until the next re-read, or the deadline if that comes first."""
+    return REREAD_SECONDS if deadline is None else max(0.0, min(REREAD_SECONDS, deadline - now))
+
+
+def _check(until: str, timeout_seconds: float | None) -> None:
+    if until not in UNTIL:
+        raise InvalidError(f"until is {until!r}", hint="give all or any")
+    if timeout_seconds is not None and not 0 <= timeout_seconds <= MAX_TIMEOUT_SECONDS:
+        raise InvalidError(
+            f"timeout_seconds is {timeout_seconds}", hint=f"give 0 to {MAX_TIMEOUT_SECONDS}, or leave it out"
+        )
+
+
+def _cursor(since: str | None) -> int | None:
+    if since is None:
+        return None
+    if not since.isascii() or not since.isdigit():
+        raise InvalidError(f"since is {since!r}", hint="give the cursor of an earlier answer")
+    return int(since)
+
+
+async def _look(core: Core, call: Call, references: Sequence[str], since: int | None, begun: float) -> Seen | None:
+    """The agents now; None while some named ones, or any at all, may still be on their way."""
+    arriving = time.monotonic() - begun < ARRIVAL_SECONDS
+    try:
+        named = await core.find_all(call.caller, references)
+    except FleetError:
+        if arriving:
+            return None
+        raise
+    async with core.commits.store.read() as session:
+        found = named or [
+            agent
+            for agent in await reads.living(session, call.caller.project)
+            if agent.orchestrator == call.caller.orchestrator
+        ]
+        cursor = await last_cursor(session)
+    return None if arriving and not found else Seen(agents=found, cursor=cursor, since=since)
+
+
+def _progress(seen: Seen | None) -> str:
+    if seen is None:
+        return "waiting for agents to appear"
+    open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
+    return f"{len(open_now)} of {len(seen.agents)} agents at work"
+
+
+async def _digest(core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool) -> Digest:
+    async with core.commits.store.read() as session:
+        rows = await look.rows_of(session, seen.agents)
+        fresh = [agent for agent in seen.agents if seen.fresh(agent)]
+        turns = await reads.ended_turns(session, [agent.id for agent in fresh])
+        receivers = await reads.receivers_of(session, [agent.id for agent in fresh])
+    shown = look.views(rows, call.caller, time.time())
+    by_id = {view.id: view for view in shown}
+    needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
+    outcomes = [
+        await _outcome(core, agent, by_id[agent.id], turns.get(agent.id))
+        for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
+    ]
+    core.offer(call, {agent.id: agent.turns for agent in fresh})
+    ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
+    awake = Awake(
+        totals=look.totals(shown, core.settings.slots),
+        slept_seconds=slept,
+        timed_out=timed_out,
+        needs=needs,
+        outcomes=outcomes,
+        handed_on=frozenset(by_id[agent_id].name for agent_id in receivers),
+        seen_before=len(ended) - len(fresh),
+    )
+    return Digest(
+        text=digest_text(awake),
+        cursor=str(seen.cursor),
+        timed_out=timed_out,
+        needs=tuple(agent.name for agent in needs),
+        outcomes=tuple(outcomes),
+        working=tuple(view.name for view in shown if Status(view.status) in OPEN),
+        slept_seconds=slept,
+    )
+
+
+async def _outcome(core: Core, agent: Agent, view: AgentView, turn: Turn | None) -> OutcomeView:
+    failed = turn is not None and turn.status != Status.COMPLETE
+    reason = ""
+    if turn is not None and failed:
+        reason = ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
+    return OutcomeView(
+        name=agent.name,
+        id=agent.id,
+        status=agent.status,
+        reason=reason or agent.reason,
+        turn=agent.turns,
+        text=turn.result if turn else "",
+        cost_usd=view.cost_usd,
+        changes=await changes_now(core, agent, turn),
+    )
+
+
+async def changes_now(core: Core, agent: Agent, turn: Turn | None) -> Changes | None:
+    """What the turn changed, and where that is at this very moment."""
+    if turn is None or turn.changes is None:
+        return None
+    found = look.changes_of(turn)
+    checkout = checkout_of(Path(agent.cwd))
+    if found is None or not found.files_changed or checkout is None:
+        return found
+    try:
+        async with asyncio.timeout(10):
+            where = await place(checkout, core.state, found.files)
+    except (ChangesUnknownError, TimeoutError) as error:
+        where = f"this checkout (git cannot tell more: {error})"
+    return found.model_copy(update={"where": where})

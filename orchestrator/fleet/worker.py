@@ -1,0 +1,232 @@
+"""One task per agent with a session: it opens, drives and closes it, turn by turn, and rests it when idle.
+
+The worker knows no vendor and no door. What it does is committed before anyone is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from orchestrator.domain.event import Ended, Outcome
+from orchestrator.errors import FleetError, StoreError
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.run import Run, finish_run, prepare
+from orchestrator.providers.base import Provider, Session
+from orchestrator.settings import Settings
+from orchestrator.store.store import Store
+from orchestrator.store.turns import Claim
+
+LOG = structlog.stdlib.get_logger("fleet.worker")
+INTERRUPT_AGAIN_SECONDS = 0.5
+STOP_SECONDS = 10.0
+"""an interrupted session has this long to end by itself; then it is closed under it"""
+STORE_AGAIN_SECONDS = 0.5
+NO_RESULT = Ended(outcome=Outcome.FAILED, reason="process", detail="the session ended without a result")
+FATAL = frozenset({"process", "silence", "start", "internal"})
+"""ends after which the session's process is of no more use"""
+
+
+@dataclass(eq=False)
+class Post:
+    """The place of one agent in this daemon: its inbox, its task, its session while it has one."""
+
+    agent_id: str
+    inbox: asyncio.Queue[Claim | None] = field(default_factory=asyncio.Queue[Claim | None])
+    task: asyncio.Task[None] | None = None
+    session: Session | None = None
+    recorder: Recorder | None = None
+    """of the running turn, or of the last one"""
+    busy: bool = False
+    stopping: str = ""
+    """why the running turn was told to stop"""
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def begin(self) -> None:
+        """A turn runs from now on, and nobody has told it to stop."""
+        self.busy = True
+        self.stopping = ""
+        self.stopped.clear()
+
+
+@dataclass
+class Workers:
+    """All posts of this daemon."""
+
+    commits: Commits
+    settings: Settings
+    providers: Mapping[str, Provider]
+    state: Path
+    _posts: dict[str, Post] = field(default_factory=dict[str, Post])
+    _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
+    _resting: list[Post] = field(default_factory=list[Post])
+
+    @property
+    def store(self) -> Store:
+        """The store that all commits go to."""
+        return self.commits.store
+
+    def take(self, claims: list[Claim]) -> None:
+        """Run these turns; a resting session of the agent is used again."""
+        for claim in claims:
+            post = self._posts.get(claim.agent_id)
+            if post is None:
+                post = Post(claim.agent_id)
+                self._posts[claim.agent_id] = post
+                post.task = asyncio.get_running_loop().create_task(self._serve(post), name=f"agent {claim.agent_id}")
+            post.begin()
+            post.inbox.put_nowait(claim)
+
+    def session_count(self) -> int:
+        """How many sessions are open, resting ones included."""
+        return sum(post.session is not None for post in self._posts.values())
+
+    async def interrupt(self, agent_id: str, reason: str) -> bool:
+        """Ask the running turn to end as interrupted; False if none runs here."""
+        post = self._posts.get(agent_id)
+        if post is None or not post.busy:
+            return False
+        post.stopping = reason
+        post.stopped.set()
+        return True
+
+    async def dismiss(self, agent_id: str) -> None:
+        """Return once no process of the agent is left here."""
+        post = self._posts.get(agent_id)
+        if post is None or post.task is None:
+            return
+        await self.interrupt(agent_id, "deleted")
+        post.inbox.put_nowait(None)
+        await asyncio.wait({post.task}, timeout=STOP_SECONDS + 5)
+
+    async def aclose(self) -> None:
+        """Interrupt what runs, close every session, return when all tasks have ended."""
+        posts = list(self._posts.values())
+        for post in posts:
+            await self.interrupt(post.agent_id, "stopped")
+            post.inbox.put_nowait(None)
+        if tasks := [post.task for post in posts if post.task]:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS + 10)
+
+    async def _serve(self, post: Post) -> None:
+        """The owner task: everything that touches the agent's session happens here."""
+        try:
+            while (claim := await self._next(post)) is not None:
+                await self._turn(post, claim)
+        finally:
+            await self._close(post)
+            del self._posts[post.agent_id]
+            late = [post.inbox.get_nowait() for _ in range(post.inbox.qsize())]  # came while the session closed
+            self.take([claim for claim in late if claim is not None])
+
+    async def _next(self, post: Post) -> Claim | None:
+        """The next claim; None when the agent has rested long enough or must go."""
+        self._rest(post)
+        try:
+            async with asyncio.timeout(self.settings.rest_seconds if post.session else 0.05):
+                return await post.inbox.get()
+        except TimeoutError:
+            return None
+        finally:
+            if post in self._resting:
+                self._resting.remove(post)
+
+    def _rest(self, post: Post) -> None:
+        """Of more resting sessions than slots the one that has rested longest is closed."""
+        if post.session is None:
+            return
+        self._resting.append(post)
+        if len(self._resting) > self.settings.slots:
+            self._resting[0].inbox.put_nowait(None)
+
+    async def _turn(self, post: Post, claim: Claim) -> None:
+        """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
+        structlog.contextvars.bind_contextvars(agent=claim.agent_id, turn=claim.turn)
+        post.recorder = recorder = Recorder(self.commits, claim)
+        run: Run | None = None
+        try:
+            run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
+            ended = await self._drive(post, run, recorder)
+        except FleetError as error:
+            LOG.warning("turn_failed_to_start", error=error.message)
+            ended = Ended(outcome=Outcome.FAILED, reason="start", detail=error.message, hint=error.hint)
+        except Exception as error:  # one agent's crash must not take the others with it
+            LOG.exception("turn_crashed")
+            ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
+        finally:
+            post.busy = False
+        if post.stopping and ended.outcome is not Outcome.COMPLETE:
+            ended = _as_interrupted(ended, post.stopping)
+        if ended.outcome is Outcome.DEFERRED or ended.reason in FATAL or post.stopping == "deleted":
+            await self._close(post)
+        await self._record(claim, run, recorder, ended)
+
+    async def _drive(self, post: Post, run: Run, recorder: Recorder) -> Ended:
+        if post.stopping:
+            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping)
+        if post.session is None:
+            provider = self.providers[run.provider]
+            async with self._starts:
+                post.session = await provider.open(run.spec)
+        try:
+            async with asyncio.timeout(None) as limit:
+                watch = asyncio.get_running_loop().create_task(_watch_stop(post, post.session, limit))
+                try:
+                    ended = NO_RESULT
+                    async for event in post.session.run(run.prompt):
+                        if isinstance(event, Ended):
+                            ended = event
+                        else:
+                            recorder.event(event)
+                finally:
+                    watch.cancel()
+        except TimeoutError:
+            await self._close(post)
+            return NO_RESULT
+        return ended
+
+    async def _record(  # noqa: PLR0917 - the facts of one end
+        self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
+    ) -> None:
+        """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends."""
+        while True:
+            try:
+                await finish_run(self.commits, self.state, claim, run, recorder, ended)
+            except StoreError as error:
+                LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _close(self, post: Post) -> None:
+        session, post.session = post.session, None
+        if session is not None:
+            await session.close()
+
+
+async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> None:
+    """Once the turn is told to stop: interrupt it, again if that came too early, and cut it off at the limit."""
+    await post.stopped.wait()
+    limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
+    while True:
+        await session.interrupt()
+        await asyncio.sleep(INTERRUPT_AGAIN_SECONDS)
+
+
+def _as_interrupted(ended: Ended, reason: str) -> Ended:
+    detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(reason, reason)
+    return Ended(
+        outcome=Outcome.INTERRUPTED,
+        reason=reason,
+        detail=detail,
+        text=ended.text,
+        usage=ended.usage,
+        cost_usd=ended.cost_usd,
+        session_cost_usd=ended.session_cost_usd,
+    )

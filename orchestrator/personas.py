@@ -1,0 +1,128 @@
+"""Finds personas: `.claude/agents` and `.fleet/agents` of the project, `~/.claude/agents`, then the package.
+
+One file has two readers: it is a Claude Code sub-agent and our persona. Only its front matter and its text are read;
+nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from orchestrator.domain.persona import Persona
+from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.paths import asset
+
+MAX_BYTES = 128 * 1024
+FLEET_TOOLS = "mcp__plugin_fleet_fleet"
+MODEL_OF_CALLER = "inherit"
+
+
+def folders(project: Path, home: Path | None) -> list[Path]:
+    """Where personas are looked for, the first file of a name wins."""
+    own = [home / ".claude" / "agents"] if home is not None else []
+    return [project / ".claude" / "agents", project / ".fleet" / "agents", *own, asset("agents")]
+
+
+def find_persona(name: str, project: Path, home: Path | None) -> Persona:
+    """The persona of this name.
+
+    Raises:
+        NotFoundError: no file has it; with those that exist.
+        InvalidError: its file cannot be a persona; with the place.
+    """
+    for path in _files(project, home):
+        front, body = _split(path)
+        if front.get("name", path.stem) == name:
+            return _persona(path, front, body)
+    names = sorted({persona.name for persona in list_personas(project, home)})
+    close = difflib.get_close_matches(name, names, 1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    raise NotFoundError(f"no persona {name!r}", hint=f"{meant}personas here: {', '.join(names)}")
+
+
+def list_personas(project: Path, home: Path | None) -> list[Persona]:
+    """Every persona that an agent can have, each name once; broken files and orchestrators are left out."""
+    found: dict[str, Persona] = {}
+    for path in _files(project, home):
+        try:
+            persona = _persona(path, *_split(path))
+        except InvalidError:
+            continue
+        if not (persona.tools and any(tool.startswith(FLEET_TOOLS) for tool in persona.tools)):
+            found.setdefault(persona.name, persona)
+    return list(found.values())
+
+
+def _files(project: Path, home: Path | None) -> Iterator[Path]:
+    for folder in folders(project, home):
+        if folder.is_dir():
+            yield from sorted(path for path in folder.glob("*.md") if path.is_file())
+
+
+def _split(path: Path) -> tuple[Mapping[str, Any], str]:
+    try:
+        text = path.read_bytes()[:MAX_BYTES].decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{path}: cannot be read: {error}", hint="save it as UTF-8 text") from error
+    if not text.startswith("---"):
+        return {}, text
+    head, _, body = text.removeprefix("---").partition("\n---")
+    return _front_matter(head), body.partition("\n")[2].strip()
+
+
+def _front_matter(head: str) -> Mapping[str, Any]:
+    try:
+        loaded: object = YAML(typ="safe").load(io.StringIO(head))  # pyright: ignore[reportUnknownMemberType] - untyped library
+    except YAMLError:
+        # Claude Code takes `description: Use this: always`, which is no YAML; line by line it means the same
+        pairs = (line.partition(":") for line in head.splitlines() if ":" in line and not line.startswith(" "))
+        return {key.strip(): value.strip() for key, _, value in pairs}
+    return cast("Mapping[str, Any]", loaded) if isinstance(loaded, dict) else {}
+
+
+def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
+    if not body:
+        raise InvalidError(f"{path}: the persona has no prompt", hint="write it below the front matter")
+    model = str(front["model"]) if front.get("model") else None
+    return Persona(
+        name=str(front.get("name", path.stem)),
+        description=str(front.get("description", "")).strip(),
+        prompt=body,
+        source=str(path),
+        tools=_tools(path, front.get("tools")),
+        model=None if model == MODEL_OF_CALLER else model,
+        produces=_produces(path, front),
+        max_turns=_max_turns(path, front.get("max_turns")),
+    )
+
+
+def _tools(path: Path, value: object) -> tuple[str, ...] | None:
+    if value is None or value in {"", "*"}:
+        return None
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    if isinstance(value, list):
+        return tuple(str(name) for name in cast("list[object]", value))
+    raise InvalidError(f"{path}: tools: {value!r} is no list of tools", hint="write `tools: Read, Grep, Glob`")
+
+
+def _produces(path: Path, front: Mapping[str, Any]) -> str:
+    produces = str(front.get("produces", "result.md"))
+    if Path(produces).name != produces or produces.startswith("."):
+        raise InvalidError(f"{path}: produces: {produces!r} is no plain file name", hint="write e.g. report.md")
+    return produces
+
+
+def _max_turns(path: Path, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and value > 0:
+        return value
+    raise InvalidError(f"{path}: max_turns: {value!r} is no positive whole number", hint="write e.g. max_turns: 40")

@@ -1,0 +1,85 @@
+"""Operations of a session's owner on its events, and readers of the event table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from orchestrator.domain.event import Kind
+from orchestrator.store.rows import change, emit, owned_row
+from orchestrator.store.tables import AGENT, ARTIFACT, TURN, Agent, Event
+from orchestrator.store.turns import Claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One thing that a session reported: its event, what it changes in the agent's row, and the files it touched."""
+
+    kind: Kind
+    at: float
+    body: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Sequence[tuple[str, str]] = ()
+    """pairs of (consumed|produced, path)"""
+
+
+def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
+    """Record what the owner's session reported, in order.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    values: dict[str, Any] = {}
+    calls = 0
+    at = 0.0
+    for fact in facts:
+        emit(connection, claim.agent_id, fact.kind, fact.at, claim.turn, **fact.body)
+        calls += fact.kind is Kind.TOOL
+        at = fact.at
+        values |= fact.values
+        for kind, path in fact.files:
+            connection.execute(
+                insert(ARTIFACT)
+                .values(agent_id=claim.agent_id, turn=claim.turn, kind=kind, path=path, at=fact.at)
+                .on_conflict_do_nothing()
+            )
+    if "reason" in values and values["reason"] != agent["reason"]:
+        values["changed_at"] = at
+    change(connection, claim.agent_id, last_event_at=at, tool_calls=AGENT.c.tool_calls + calls, **values)
+
+
+def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:
+    """Record how the checkout looked before the turn, once."""
+    connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=dict(before))
+    )
+
+
+async def last_cursor(session: AsyncSession) -> int:
+    """The cursor of the newest event; 0 if there is none."""
+    return (await session.exec(select(Event.id).order_by(col(Event.id).desc()).limit(1))).first() or 0
+
+
+async def events_after(
+    session: AsyncSession, cursor: int, *, project: str | None, agent_id: str | None, limit: int
+) -> Sequence[tuple[Event, str]]:
+    """Events behind the cursor, oldest first, with their agent's name: of one agent, of a project, or of all."""
+    query = (
+        select(Event, Agent.name)
+        .join(Agent, col(Agent.id) == col(Event.agent_id))
+        .where(col(Event.id) > cursor)
+        .order_by(col(Event.id))
+        .limit(limit)
+    )
+    if agent_id is not None:
+        query = query.where(Event.agent_id == agent_id)
+    elif project is not None:
+        query = query.where(Agent.project == project)
+    return (await session.exec(query)).all()

@@ -1,0 +1,94 @@
+"""Hand-offs between agents: who waits for whose result, and what an ended agent changes for those behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.event import Kind
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.rows import agent_row, change, emit
+from orchestrator.store.tables import AGENT, INPUT, TURN
+
+
+def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
+    """Make these the inputs of the turn: those that have ended are handed over as they are, the others are waited for.
+
+    Raises:
+        ConflictError: a circle of agents that wait for each other would come of it.
+    """
+    connection.execute(delete(INPUT).where(INPUT.c.agent_id == agent_id, INPUT.c.turn == turn))
+    for position, source in enumerate(dict.fromkeys(sources)):
+        open_now = Status(agent_row(connection, source)["status"]) in OPEN
+        if source == agent_id:
+            _check_self(connection, agent_id, turn)
+            open_now = False
+        elif open_now:
+            _check_circle(connection, agent_id, source)
+        connection.execute(
+            insert(INPUT).values(
+                agent_id=agent_id, turn=turn, position=position, source_id=source, settled=not open_now, blocked=False
+            )
+        )
+
+
+def _check_self(connection: Connection, agent_id: str, turn: int) -> None:
+    if turn == 1:
+        name = agent_row(connection, agent_id)["name"]
+        raise InvalidError(f"{name} cannot be its own input", hint="name other agents")
+
+
+def _check_circle(connection: Connection, agent_id: str, source: str) -> None:
+    seen: set[str] = set()
+    ahead = [source]
+    while ahead:
+        one = ahead.pop()
+        if one == agent_id:
+            names = " and ".join(agent_row(connection, each)["name"] for each in (agent_id, source))
+            raise ConflictError(
+                f"{names} would wait for each other", hint="wait for one of them first, or leave that input out"
+            )
+        if one not in seen:
+            seen.add(one)
+            ahead.extend(waited_for(connection, one))
+
+
+def waited_for(connection: Connection, agent_id: str) -> list[str]:
+    """Ids of the agents that this agent's queued turns wait for."""
+    rows = connection.execute(
+        select(INPUT.c.source_id)
+        .join(TURN, (TURN.c.agent_id == INPUT.c.agent_id) & (TURN.c.ordinal == INPUT.c.turn))
+        .where(INPUT.c.agent_id == agent_id, INPUT.c.settled.is_(False), TURN.c.status == "queued")
+    )
+    return [row[0] for row in rows]
+
+
+def source_opened(connection: Connection, source: str) -> None:
+    """A failed input works again: those behind it wait for it, no longer blocked."""
+    connection.execute(
+        update(INPUT).where(INPUT.c.source_id == source, INPUT.c.settled.is_(False)).values(blocked=False)
+    )
+
+
+def source_ended(connection: Connection, source: str, status: Status, now: float) -> None:
+    """Settle or block the inputs that waited for this agent; a blocked dependent gets an event and a reason."""
+    waiting = (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
+    if status is Status.COMPLETE:
+        connection.execute(update(INPUT).where(waiting).values(settled=True, blocked=False))
+        return
+    name = agent_row(connection, source)["name"]
+    rows = connection.execute(
+        select(INPUT.c.agent_id, INPUT.c.turn)
+        .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
+        .where(waiting, INPUT.c.blocked.is_(False), AGENT.c.status == Status.QUEUED)
+    ).all()
+    connection.execute(update(INPUT).where(waiting).values(blocked=True))
+    for agent_id, turn in rows:
+        change(connection, agent_id, reason=f"its input {name} {_verb(status)}", changed_at=now)
+        emit(connection, agent_id, Kind.BLOCKED, now, turn, input=name, status=str(status))
+
+
+def _verb(status: Status) -> str:
+    return {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, "failed")

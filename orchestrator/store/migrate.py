@@ -1,0 +1,85 @@
+"""Brings a database file to the schema of this version: with a backup before an upgrade, never backwards."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DatabaseError
+
+from orchestrator.errors import SchemaError, StoreError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def migrate(path: Path) -> Path | None:
+    """Upgrade the file and return the backup that was made, if it held an older schema.
+
+    Raises:
+        SchemaError: a newer version of Fleet wrote the file; it is left untouched.
+        StoreError: the file is no database, or cannot be written.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    try:
+        found = _revision(path)
+        if found is not None and found == script.get_current_head():
+            return None
+        _refuse_foreign(path, found, script)
+        backup = _backup(path, found) if found is not None else None
+        _upgrade(path, config)
+    except (sqlite3.DatabaseError, DatabaseError, OSError) as error:
+        raise StoreError(
+            f"the database {path} cannot be used: {error}",
+            hint="move the file away (a backup may lie beside it), or set FLEET_STATE to another directory",
+        ) from error
+    return backup
+
+
+def _revision(path: Path) -> str | None:
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    with sqlite3.connect(path) as connection:
+        known = connection.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
+    connection.close()
+    return str(row[0]) if row else None
+
+
+def _refuse_foreign(path: Path, found: str | None, script: ScriptDirectory) -> None:
+    known = {revision.revision for revision in script.walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaError(
+            f"the database {path} has schema {found!r}, which this version of Fleet does not know",
+            hint="a newer Fleet wrote it: upgrade this one (pip install -U agent-fleet), or set FLEET_STATE elsewhere",
+        )
+
+
+def _backup(path: Path, revision: str) -> Path:
+    target = path.with_name(f"{path.name}.before-{revision}.bak")
+    source, copy = sqlite3.connect(path), sqlite3.connect(target)
+    try:
+        source.backup(copy)
+    finally:
+        source.close()
+        copy.close()
+    target.chmod(0o600)
+    return target
+
+
+def _upgrade(path: Path, config: Config) -> None:
+    path.touch(mode=0o600)
+    os.chmod(path, 0o600)  # noqa: PTH101 - an older file may have been made with another umask
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

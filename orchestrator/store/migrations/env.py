@@ -1,0 +1,14 @@
+"""Alembic's entry: it runs on the connection that orchestrator.store.migrate hands over."""
+
+from alembic import context
+
+from orchestrator.store import tables
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=tables.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,183 @@
+"""The tables. Times are seconds since the epoch (UTC), amounts carry their unit; JSON columns hold plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+metadata.naming_convention = NAMING
+
+
+class Agent(SQLModel, table=True):
+    """An agent: its persona and task, its session, where it stands and what it cost."""
+
+    __table_args__ = (
+        Index("uq_agent_live_name", "project", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),
+        Index("ix_agent_status", "status", "created_at"),
+        Index("ix_agent_orchestrator", "project", "orchestrator"),
+    )
+    id: str = Field(primary_key=True)
+    name: str
+    project: str
+    orchestrator: str
+    call_key: str | None = Field(default=None, unique=True)
+    created_at: float
+    deleted_at: float | None = None
+
+    persona: str
+    persona_body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    """the persona as it was at creation (fields of domain.persona.Persona)"""
+    provider: str
+    model: str | None = None
+    task: str
+    cwd: str
+    checkout: str
+    """the directory in which writers take turns (git top level, else cwd)"""
+    writes: bool
+    max_turns: int | None = None
+    rehearsal: bool = False
+
+    account: str
+    account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
+    """the account's variables that are no secrets"""
+    environment: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
+
+    status: str
+    reason: str = ""
+    changed_at: float
+    owner: str | None = None
+    epoch: int = 0
+    last_seq: int = 0
+    turns: int = 0
+    pending: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """the question that it waits for: call_id, tool, text, options, asked_at, answer"""
+    delivered_turn: int = 0
+    ended_cursor: int = 0
+    """event id of the last terminal event"""
+
+    session_id: str
+    session_started: bool = False
+    session_cost_usd: float | None = None
+
+    progress: str = ""
+    last_tool: str = ""
+    last_event_at: float | None = None
+    tool_calls: int = 0
+    context_tokens: int | None = None
+    context_window_tokens: int | None = None
+    tokens: int = 0
+    cost_usd: float = 0.0
+    """the known part"""
+    cost_unknown: bool = False
+    """some turn's cost is unknown"""
+
+
+class Turn(SQLModel, table=True):
+    """A turn: one prompt and its result."""
+
+    __table_args__ = (UniqueConstraint("agent_id", "ordinal"), Index("ix_turn_open", "agent_id", "status"))
+    id: str = Field(primary_key=True)
+    agent_id: str = Field(foreign_key="agent.id")
+    ordinal: int
+    urgent: int = 0
+    """1: it was commanded to replace a running turn, so it goes first"""
+    status: str
+    prompt: str
+    reason: str = ""
+    detail: str = ""
+    hint: str = ""
+    result: str = ""
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    epoch: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    model_calls: int = 0
+    cost_usd: float = 0.0
+    """the known part"""
+    cost_unknown: bool = False
+    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """the checkout before the turn: tree, head"""
+    changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    changes_unknown: str = ""
+
+
+class Input(SQLModel, table=True):
+    """An agent whose result is handed to another: `settled`: it may be handed over, `blocked`: it failed."""
+
+    agent_id: str = Field(primary_key=True, foreign_key="agent.id")
+    turn: int = Field(primary_key=True)
+    """ordinal of the turn that takes it"""
+    position: int = Field(primary_key=True)
+    source_id: str = Field(foreign_key="agent.id", index=True)
+    settled: bool = False
+    blocked: bool = False
+
+
+class Event(SQLModel, table=True):
+    """An immutable fact; `id` is the fleet-wide cursor, (agent, seq) is dense per agent."""
+
+    __table_args__ = (UniqueConstraint("agent_id", "seq"), {"sqlite_autoincrement": True})
+    id: int | None = Field(default=None, primary_key=True)
+    agent_id: str = Field(foreign_key="agent.id")
+    seq: int
+    turn: int | None = None
+    kind: str
+    at: float
+    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class Artifact(SQLModel, table=True):
+    """A file that a turn consumed or produced."""
+
+    agent_id: str = Field(primary_key=True, foreign_key="agent.id")
+    turn: int = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    path: str = Field(primary_key=True)
+    at: float
+
+
+class Lease(SQLModel, table=True):
+    """Something provisioned, with an owner and an end: the right to write in a checkout, a desk."""
+
+    __table_args__ = (
+        Index("uq_lease_held", "kind", "name", unique=True, sqlite_where=text("released_at IS NULL")),
+        Index("ix_lease_agent", "agent_id"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    name: str
+    agent_id: str = Field(foreign_key="agent.id")
+    acquired_at: float
+    released_at: float | None = None
+
+
+class Command(SQLModel, table=True):
+    """A command that was carried out, by its idempotency key: sent again, it does nothing."""
+
+    key: str = Field(primary_key=True)
+    agent_id: str = Field(foreign_key="agent.id")
+    turn_id: str | None = None
+    happened: str
+    at: float
+
+
+AGENT = metadata.tables["agent"]
+TURN = metadata.tables["turn"]
+INPUT = metadata.tables["input"]
+EVENT = metadata.tables["event"]
+ARTIFACT = metadata.tables["artifact"]
+LEASE = metadata.tables["lease"]
+COMMAND = metadata.tables["command"]

@@ -1,0 +1,289 @@
+"""Operations on turns: queue, claim, answer, finish. The rules of admission are counted in the claiming transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.event import TERMINAL, Kind
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.errors import ConflictError
+from orchestrator.store import leases
+from orchestrator.store.inputs import source_ended, source_opened
+from orchestrator.store.rows import agent_row, change, emit, move, owned_row
+from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to run one turn of one agent until the epoch moves on."""
+
+    agent_id: str
+    turn_id: str
+    turn: int
+    epoch: int
+    continues: bool
+    """the turn waits in the middle of a tool call that has its answer now"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """Who claims, how many agents may work at once, and whether an account's secrets are at hand."""
+
+    owner: str
+    slots: int
+    payable: Callable[[str], bool]
+
+
+def queue_turn(
+    connection: Connection,
+    agent_id: str,
+    *,
+    turn_id: str,
+    prompt: str,
+    now: float,
+    urgent: bool = False,
+) -> int:
+    """Append a turn and return its ordinal; an agent that rests becomes queued."""
+    agent = agent_row(connection, agent_id)
+    ordinal = int(agent["turns"]) + 1
+    connection.execute(
+        insert(TURN).values(
+            id=turn_id,
+            agent_id=agent_id,
+            ordinal=ordinal,
+            urgent=int(urgent),
+            status=TurnStatus.QUEUED,
+            prompt=prompt,
+            created_at=now,
+        )
+    )
+    change(connection, agent_id, turns=ordinal)
+    emit(connection, agent_id, Kind.QUEUED, now, ordinal, turn_id=turn_id)
+    if Status(agent["status"]) not in {Status.WORKING, Status.WAITING}:
+        move(connection, agent, Status.QUEUED, "slot", now)
+    source_opened(connection, agent_id)
+    return ordinal
+
+
+def commanded(connection: Connection, key: str | None) -> RowMapping | None:
+    """What became of the command with this idempotency key."""
+    if key is None:
+        return None
+    return connection.execute(select(COMMAND).where(COMMAND.c.key == key)).mappings().one_or_none()
+
+
+def note_command(connection: Connection, key: str | None, **values: Any) -> None:
+    """Record what became of a command: agent_id, turn_id, happened, at."""
+    if key is not None:
+        connection.execute(insert(COMMAND).values(key=key, **values))
+
+
+def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
+    """Add to the task of a turn that has not begun."""
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == turn_id, TURN.c.status == TurnStatus.QUEUED)
+        .values(prompt=TURN.c.prompt + "\n\n" + text)
+    )
+
+
+def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
+    """The turn to run next: the one in the middle of a question, then urgent ones, then in order."""
+    return (
+        connection.execute(
+            select(TURN)
+            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_({TurnStatus.QUEUED, TurnStatus.WAITING}))
+            .order_by((TURN.c.status == TurnStatus.WAITING).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
+            .limit(1)
+        )
+        .mappings()
+        .one_or_none()
+    )
+
+
+def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
+    """Claim every queued turn that may start now, oldest agent first; say of the others what they wait for."""
+    working = connection.execute(
+        select(func.count()).select_from(AGENT).where(AGENT.c.status == Status.WORKING)
+    ).scalar_one()
+    free = admission.slots - int(working)
+    claims: list[Claim] = []
+    queued = connection.execute(
+        select(AGENT).where(AGENT.c.status == Status.QUEUED).order_by(AGENT.c.changed_at, AGENT.c.created_at)
+    ).mappings()
+    for agent in queued.all():
+        turn = next_turn(connection, agent["id"])
+        if turn is None:
+            continue
+        obstacle = _obstacle(connection, agent, turn, admission, now, free)
+        if obstacle is None:
+            claims.append(_claim(connection, agent, turn, admission.owner, now))
+            free -= 1
+        elif obstacle == "account":
+            move(connection, agent, Status.WAITING, "account", now)
+            emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
+        elif obstacle != agent["reason"]:
+            change(connection, agent["id"], reason=obstacle)
+    return claims
+
+
+def _obstacle(
+    connection: Connection, agent: RowMapping, turn: RowMapping, admission: Admission, now: float, free: int
+) -> str | None:
+    """Why the turn cannot start now; None if it can (the checkout is then held)."""
+    unsettled = connection.execute(
+        select(AGENT.c.name, INPUT.c.blocked)
+        .join(INPUT, INPUT.c.source_id == AGENT.c.id)
+        .where(INPUT.c.agent_id == agent["id"], INPUT.c.turn == turn["ordinal"], INPUT.c.settled.is_(False))
+        .order_by(INPUT.c.position)
+    ).all()
+    if unsettled:
+        failed = [name for name, blocked in unsettled if blocked]
+        return str(agent["reason"]) if failed else "inputs: " + ", ".join(name for name, _ in unsettled)
+    if not admission.payable(agent["account"]):
+        return "account"
+    if free <= 0:
+        return "slot"
+    if agent["writes"] and not leases.acquire(connection, leases.CHECKOUT, agent["checkout"], agent["id"], now):
+        held = leases.holder(connection, leases.CHECKOUT, agent["checkout"])
+        return f"{held[1] if held else 'another agent'} writes in this checkout"
+    return None
+
+
+def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
+    epoch = int(agent["epoch"]) + 1
+    continues = turn["status"] == TurnStatus.WAITING
+    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch)
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == turn["id"])
+        .values(status=TurnStatus.WORKING, epoch=epoch, started_at=turn["started_at"] or now)
+    )
+    kind = Kind.RESUMED if continues else Kind.STARTED
+    emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
+    return Claim(agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=continues)
+
+
+def wait_for_answer(
+    connection: Connection, claim: Claim, pending: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
+    _count(connection, agent, claim.turn_id, usage)
+    move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
+    emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
+
+
+def answer(connection: Connection, agent_id: str, text: str, now: float) -> RowMapping:
+    """Put the answer beside the question; the agent is queued and its turn goes on. Returns the turn.
+
+    Raises:
+        ConflictError: it waits for no answer.
+    """
+    agent = agent_row(connection, agent_id)
+    pending = agent["pending"]
+    if Status(agent["status"]) is not Status.WAITING or not pending or agent["reason"] != "question":
+        raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
+    move(connection, agent, Status.QUEUED, "slot", now, pending={**pending, "answer": text, "answered_at": now})
+    turn = next_turn(connection, agent_id)
+    if turn is None:
+        raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
+    emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], call_id=pending["call_id"])
+    return turn
+
+
+def drop_question(connection: Connection, agent_id: str, now: float) -> None:
+    """End the turn that waits for an answer, as interrupted: its question is no longer asked."""
+    agent = agent_row(connection, agent_id)
+    turn = next_turn(connection, agent_id)
+    if turn is not None and turn["status"] == TurnStatus.WAITING:
+        connection.execute(
+            update(TURN)
+            .where(TURN.c.id == turn["id"])
+            .values(status=TurnStatus.INTERRUPTED, reason="interrupted", ended_at=now)
+        )
+        cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
+        change(connection, agent_id, ended_cursor=cursor)
+    leases.release(connection, agent_id, now, leases.CHECKOUT)
+    change(connection, agent_id, pending={**(agent["pending"] or {}), "dropped": True})
+    rest(connection, agent, Status.INTERRUPTED, "", now)
+
+
+def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
+    """Give the agent the status of its ended turn, or queue it again if more turns wait."""
+    more = next_turn(connection, agent["id"])
+    fresh = agent_row(connection, agent["id"])
+    if more is not None:
+        move(connection, fresh, Status.QUEUED, "slot", now, owner=None)
+    else:
+        move(connection, fresh, status, reason, now, owner=None)
+        source_ended(connection, agent["id"], status, now)
+
+
+def finish(
+    connection: Connection,
+    claim: Claim,
+    ended: Mapping[str, Any],
+    usage: Mapping[str, Any],
+    now: float,
+) -> None:
+    """End the turn with its one terminal event, count its cost, free its slot and checkout, tell those behind it.
+
+    `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown.
+
+    Raises:
+        StaleOwnerError: the agent was deleted or claimed anew; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    status = TurnStatus(ended["status"])
+    connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**ended, ended_at=now)
+    )
+    _count(connection, agent, claim.turn_id, usage)
+    kind = Kind(f"turn.{status}")
+    if kind not in TERMINAL:
+        raise ConflictError(f"{status} ends no turn")
+    cursor = emit(
+        connection,
+        claim.agent_id,
+        kind,
+        now,
+        claim.turn,
+        reason=ended["reason"],
+        detail=ended["detail"],
+        cost_usd=usage["cost_usd"],
+        changes=ended["changes"],
+    )
+    change(connection, claim.agent_id, ended_cursor=cursor, pending=None)
+    leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
+    shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
+    rest(connection, agent, Status(str(status)), shown, now)
+
+
+def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
+    """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
+    cost = usage["cost_usd"]
+    counted = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "model_calls")
+    connection.execute(
+        update(TURN).where(TURN.c.id == turn_id).values({name: TURN.c[name] + usage[name] for name in counted})
+    )
+    values: dict[str, Any] = {
+        "tokens": agent["tokens"] + sum(usage[name] for name in counted[:4]),
+        "session_cost_usd": usage["session_cost_usd"],
+    }
+    if cost is None:
+        values["cost_unknown"] = True
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
+    else:
+        values["cost_usd"] = agent["cost_usd"] + cost
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_usd=TURN.c.cost_usd + cost))
+    for name in ("context_tokens", "context_window_tokens"):
+        if usage[name] is not None:
+            values[name] = usage[name]
+    change(connection, agent["id"], **values)
