@@ -191,7 +191,7 @@ class Workers:
             return NO_RESULT
         return ended
 
-    async def _record(  # noqa: PLR0917 - the facts of one end
+    async def _record(
         self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
     ) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends."""
