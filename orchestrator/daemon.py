@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,19 +251,18 @@ def _run(own: Own, env: Mapping[str, str], idle_seconds: float) -> int:
 
 
 class _End:
-    """The daemon's end: whether it has come, why, and whether running turns are interrupted for it."""
+    """The daemon's end: whether it has come, and why."""
 
     def __init__(self) -> None:
         import asyncio
 
         self._event = asyncio.Event()
         self.why = ""
-        self.interrupt = False
 
-    def come(self, why: str, *, interrupt: bool = False) -> None:
+    def come(self, why: str) -> None:
         """Let it come; the first reason stays."""
         if not self._event.is_set():
-            self.why, self.interrupt = why, interrupt
+            self.why = why
             self._event.set()
 
     async def wait(self, seconds: float | None = None) -> bool:
@@ -298,10 +298,7 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
         )
         doors = Doors(own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet)
 
-        def asked_to_end(interrupt: bool) -> None:
-            end.come("asked to over HTTP", interrupt=interrupt)
-
-        web = http.server(http.app(http.Api(fleet, calls, asked_to_end, os.getpid(), log_file)))
+        web = http.server(http.app(http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)))
         serving = asyncio.create_task(web.serve(sockets=[own.listeners["http.sock"]]))
         doors.accept()
         logger.info("daemon serves", pid=os.getpid())
@@ -311,7 +308,6 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
         await doors.aclose()
         await calls.settle(_SETTLE_SECONDS)
         await asyncio.wait([serving], timeout=_SETTLE_SECONDS)
-        await fleet.aclose(interrupt=end.interrupt)
 
 
 async def _until_the_end(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -144,13 +145,20 @@ class EventsQuery(StreamQuery):
 
 @dataclass(frozen=True)
 class Api:
-    """What the requests reach: the fleet, the calls under way, and the daemon's end (told whether to interrupt)."""
+    """What the requests reach: the fleet, the calls under way, the daemon's end; and whose accounts have come by."""
 
     fleet: Fleet
     calls: Calls
-    end: Callable[[bool], None]
-    pid: int
+    end: Callable[[], None]
     log_file: str
+    greeted: set[int] = field(default_factory=set[int])
+
+    async def greet(self, caller: Caller) -> None:
+        """Tell the fleet of an account that it has not met through this API."""
+        seen = hash(tuple(sorted({**caller.environment, **caller.account}.items())))
+        if seen not in self.greeted:
+            await self.fleet.greet(caller)
+            self.greeted.add(seen)
 
 
 @dataclass(frozen=True)
@@ -278,8 +286,8 @@ async def _shutdown(api: Api, asked: Asked) -> Response:
             f"{working} agent{'s' if working > 1 else ''} at work: {', '.join(names[:20])}",
             hint="wait for them, or interrupt: their turns then go on with the next daemon",
         )
-    response = JSONResponse({"pid": api.pid, "interrupted": working}, status_code=202)
-    api.end(interrupt)
+    response = JSONResponse({"pid": os.getpid(), "interrupted": working}, status_code=202)
+    api.end()
     return response
 
 
@@ -338,8 +346,8 @@ async def _dispatch(api: Api, path: str, request: Request) -> Response:
     verb, body, query = next(row[2:] for row in _ROUTES if row[:2] == (method, path))
     try:
         asked = Asked(request, await _body(request, body), _query(request, query), _caller(request))
-        if asked.caller is not None and request.method == "POST":
-            await api.fleet.greet(asked.caller)
+        if asked.caller is not None:
+            await api.greet(asked.caller)
         with log.bound(route=f"{request.method} {path}"):
             if verb is _wait:
                 return await _while_connected(request, verb(api, asked))

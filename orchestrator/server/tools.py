@@ -72,7 +72,7 @@ WAIT = _object(
     agents=_names("default: all of yours"),
     until={"enum": ["all", "any"]},
     timeout_seconds={"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
-    since=_text("cursor of a digest: again what came after it"),
+    since=_text("'0': tell outcomes again that you had before"),
 )
 STATUS = _object(agents=_names())
 OUTPUT = _object(

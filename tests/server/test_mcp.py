@@ -158,18 +158,15 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
         ({"agent": "a", "inputs": "scout-1"}, "'inputs' must be a list of strings, not text"),
         ({"agent": "a", "inputs": ["x", 7]}, "'inputs'[1] must be text, not a number"),
         ({"agent": "a", "agents": ["b"]}, "no argument 'agents' (did you mean 'agent'?)"),
-        ({"agent": "a", "\x1b[31m\udb40x": 1}, None),
+        ({"agent": "a", "\x1b[31mx\u202e": 1}, r"no argument '\x1b[31mx\u202e'"),
         ({"agent": None}, "'agent' must be text, not null"),
         ({"agent": "a", "limit": True}, "'limit' must be a whole number, not true or false"),
     ],
 )
 async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
-    server: Served, bench: Bench, mode: str, arguments: dict[str, Any], expected: str | None
+    server: Served, bench: Bench, mode: str, arguments: dict[str, Any], expected: str
 ) -> None:
     async with server.client(mode) as client:
-        if expected is None:
-            arguments = {"agent": "a", "\x1b[31mx\u202e": 1}
-            expected = r"no argument '\x1b[31mx\u202e'"
         text, is_error = await said(client, "echo", arguments)
     assert is_error
     assert expected in text
@@ -189,15 +186,12 @@ async def test_a_mistake_comes_back_with_what_to_do_next(server: Served) -> None
 
 
 @ERAS
-async def test_a_failure_of_fleet_itself_names_the_log_and_shows_no_traceback(
-    server: Served, mode: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failure_of_fleet_itself_names_the_log_and_shows_no_traceback(server: Served, mode: str) -> None:
     async with server.client(mode) as client:
         text, is_error = await said(client, "broken")
         assert (await said(client, "echo", {"agent": "a"}))[1] is False
     assert is_error
     assert text == "Fleet itself failed (ZeroDivisionError) -> the traceback is in /state/daemon.log"
-    del caplog
 
 
 async def test_what_cannot_be_seen_never_reaches_the_orchestrator(server: Served) -> None:
@@ -223,15 +217,13 @@ async def test_progress_reaches_the_caller_while_a_tool_waits(server: Served, be
 @ERAS
 async def test_a_waiting_tool_ends_when_its_caller_cancels_it(server: Served, bench: Bench, mode: str) -> None:
     async with server.client(mode) as client, anyio.create_task_group() as group:
-        group.start_soon(client.call_tool, "sleep", {})
+        group.start_soon(said, client, "sleep")
         await bench.begun.wait()
         group.cancel_scope.cancel()
     await asyncio.wait_for(bench.cancelled.wait(), 10)
 
 
 async def test_a_waiting_tool_ends_when_its_door_dies(server: Served, bench: Bench) -> None:
-    async with server.client() as client, anyio.create_task_group() as group:
-        group.start_soon(client.call_tool, "echo", {"agent": "a"})
     _, writer = await server.raw()
     writer.write(modern(1, "tools/call", name="sleep", arguments={}))
     await bench.begun.wait()
