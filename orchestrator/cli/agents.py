@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
+from orchestrator.cli.wire import as_list
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def rm(
     with connected() as client:
         if everything:
             scope = "project" if project else "mine"
-            deleted = _all_deleted(client.send("DELETE", "/v1/agents", query={"scope": scope}))
+            answer = client.send("DELETE", "/v1/agents", query={"scope": scope})
+            deleted = [_deleted(one) for one in as_list(answer.get("deleted"))]
         else:
             deleted = [_deleted(client.send("DELETE", f"/v1/agents/{in_path(name)}")) for name in agents or []]
     if as_json:
@@ -155,8 +157,3 @@ def _deleted(value: object) -> Deleted:
     from orchestrator.fleet.views import Deleted
 
     return Deleted.model_validate(value)
-
-
-def _all_deleted(answer: dict[str, object]) -> list[Deleted]:
-    many = answer["deleted"]
-    return [_deleted(one) for one in many] if isinstance(many, list) else []  # pyright: ignore[reportUnknownVariableType] - validated one by one

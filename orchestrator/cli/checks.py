@@ -169,7 +169,7 @@ def _daemon(environment: Environment) -> Iterator[Check]:
 
 def _plugin(_: Environment) -> Iterator[Check]:
     from orchestrator.cli.stage import plugin_root
-    from orchestrator.cli.transcript import as_list, as_object
+    from orchestrator.cli.wire import as_list, as_object
 
     root = plugin_root()
     manifest = as_object(json.loads((root / ".claude-plugin" / "plugin.json").read_text(encoding="utf-8")))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestrator import errors, launch, paths
+from orchestrator.cli.wire import as_list, as_object
 from orchestrator.errors import ConflictError, FleetError, StoreError
 
 if TYPE_CHECKING:
@@ -146,9 +147,24 @@ class Client:
         found = self.health()
         if found is None:
             start_daemon(self.target)
+            found = self._newborn()
+        check_build(found.build, found.pid)
+
+    def _newborn(self) -> Health:
+        """The health of the daemon that was just started; listening alone does not mean that it lives on."""
+        reason = "it ended"
+        try:
             found = self.health()
-        if found is not None:
-            check_build(found.build, found.pid)
+        except StoreError as error:
+            found, reason = None, error.message
+        if found is None:
+            log = paths.log_path(self.target.state)
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
+            raise StoreError(
+                f"the daemon was started and does not live: {reason}; its log ends with: {last[-500:]}",
+                hint=f"read {log}; fleet doctor shows what is wrong",
+            )
+        return found
 
     def get(self, view: type[View], path: str, **query: object) -> View:
         """The answer to a GET as that view; parameters that are None are left out."""
@@ -198,10 +214,10 @@ class Client:
 
         while True:
             page = self.send("GET", "/v1/events", query={"since": since, "agent": agent, "limit": 500})
-            found = page["events"]
-            if not isinstance(found, list) or not found:
+            found = as_list(page.get("events"))
+            if not found:
                 return
-            for item in found:  # pyright: ignore[reportUnknownVariableType] - JSON, validated in the next line
+            for item in found:
                 yield EventView.model_validate(item)
             since = str(page["cursor"])
 
@@ -238,12 +254,8 @@ def _present(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _parameters(query: Mapping[str, object]) -> dict[str, list[str]]:
-    pairs: dict[str, list[str]] = {}
-    for name, value in _present(query).items():
-        many: list[object] = list(value) if isinstance(value, tuple) else [value]  # pyright: ignore[reportUnknownArgumentType] - a tuple of texts
-        pairs[name] = ["1" if one is True else str(one) for one in many if one is not False]
-    return pairs
+def _parameters(query: Mapping[str, object]) -> dict[str, str]:
+    return {name: "1" if value is True else str(value) for name, value in _present(query).items() if value is not False}
 
 
 def _checked(response: httpx.Response) -> dict[str, object]:
@@ -256,14 +268,14 @@ def _checked(response: httpx.Response) -> dict[str, object]:
         ) from error
     if not isinstance(body, dict):
         raise StoreError(f"the daemon answered with {type(body).__name__} instead of an object", hint="fleet doctor")
-    answer: dict[str, object] = body  # pyright: ignore[reportUnknownVariableType] - a JSON object has text keys
+    answer = as_object(body)  # pyright: ignore[reportUnknownArgumentType] - just checked
     if response.is_success:
         return answer
     raise _as_error(response.status_code, answer.get("error"))
 
 
 def _as_error(status: int, error: object) -> FleetError:
-    told: dict[str, object] = error if isinstance(error, dict) else {}  # pyright: ignore[reportUnknownVariableType] - a JSON object
+    told = as_object(error)
     named: object = getattr(errors, str(told.get("kind")), None)
     made = named if isinstance(named, type) and issubclass(named, FleetError) else _BY_STATUS.get(status, FleetError)
     return made(str(told.get("message") or f"the daemon answered {status}"), hint=str(told.get("hint") or ""))

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+
+from orchestrator.cli.wire import as_list, as_object
 
 FLEET_TOOLS = "mcp__plugin_fleet_fleet__"
 _USAGE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
@@ -94,16 +95,6 @@ def _text_of(content: object) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(str(as_object(part).get("text", "")) for part in as_list(content))
-
-
-def as_object(value: object) -> dict[str, object]:
-    """The JSON object, or an empty one for anything else."""
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
-
-
-def as_list(value: object) -> list[object]:
-    """The JSON array, or an empty one for anything else."""
-    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def transcript_path(environment: Mapping[str, str], session_id: str) -> Path | None:

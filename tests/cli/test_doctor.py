@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.daemon import Daemon
+from tests.fixtures.fleet_command import Command, Ran
+
+SECRET = "sk-ant-very-secret-0123456789"
+
+
+def _level(ran: Ran, name: str) -> str:
+    (level,) = {check["level"] for check in ran.json["checks"] if check["name"] == name}
+    return level
+
+
+def _text(ran: Ran, name: str) -> str:
+    return " ".join(f"{check['text']} {check['hint']}" for check in ran.json["checks"] if check["name"] == name)
+
+
+@pytest.mark.requirement("I3-cli-doctor")
+def test_doctor_passes_on_a_sound_installation_and_starts_no_daemon(fleet: Command, state: Path) -> None:
+    ran = fleet("doctor", "--json")
+    assert ran.code == 0, ran.out
+    assert {_level(ran, name) for name in ("python", "git", "claude", "state", "daemon", "plugin", "slots")} == {"ok"}
+    assert "bundled" in _text(ran, "claude")
+    assert not (state / "daemon.lock").exists()
+    is_safe = sqlite3.sqlite_version_info >= (3, 51, 3)
+    assert _level(ran, "sqlite") == ("ok" if is_safe else "warn")
+
+
+@pytest.mark.requirement("I3-cli-doctor")
+def test_doctor_says_who_would_pay_and_never_the_secret(fleet: Command) -> None:
+    nobody = fleet("doctor", "--json")
+    assert _level(nobody, "account") == "warn"
+    assert "log in" in _text(nobody, "account")
+    key = fleet(
+        "doctor", "--json", ANTHROPIC_API_KEY=SECRET, ANTHROPIC_BASE_URL=f"http://me:{SECRET}@models.example/v1"
+    )
+    assert "ANTHROPIC_API_KEY" in _text(key, "account")
+    assert "models.example" in _text(key, "account")
+    assert SECRET not in key.out + key.err
+    login = Path(fleet.env["HOME"]) / ".claude" / ".credentials.json"
+    login.parent.mkdir()
+    login.write_text("{}")
+    assert str(login) in _text(fleet("doctor", "--json"), "account")
+
+
+@pytest.mark.requirement("I3-cli-doctor")
+def test_doctor_fails_with_1_and_says_what_to_do(fleet: Command, state: Path, tmp_path: Path) -> None:
+    state.chmod(0o770)
+    ran = fleet(
+        "doctor", "--json", CLAUDE_CODE_PATH=str(tmp_path / "none"), PATH=str(tmp_path), AGENT_MAX_CONCURRENT="x"
+    )
+    assert ran.code == 1
+    assert not ran.json["ok"]
+    assert {_level(ran, name) for name in ("git", "claude", "state", "slots")} == {"fail"}
+    assert "chmod go-rwx" in _text(ran, "state")
+    assert "CLAUDE_CODE_PATH" in _text(ran, "claude")
+    assert "AGENT_MAX_CONCURRENT" in _text(ran, "slots")
+    plain = fleet("doctor", PATH=str(tmp_path))
+    assert plain.code == 1
+    assert "\x1b" not in plain.out
+    assert "install git" in plain.out
+
+
+def test_doctor_colours_only_when_asked_to(fleet: Command) -> None:
+    assert "\x1b[32mok" in fleet("doctor", FORCE_COLOR="1").out
+    assert "\x1b" not in fleet("doctor", FORCE_COLOR="1", NO_COLOR="1").out
+
+
+def test_doctor_names_the_daemon_that_runs(fleet: Command, daemon: Daemon) -> None:
+    ran = fleet("doctor", "--json")
+    assert f"pid {daemon.pid}" in _text(ran, "daemon")
+    assert _level(ran, "daemon") == "ok"

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.daemon import ROOT
+from tests.fixtures.fleet_command import Command
+
+GOOD = "name: greeting\nparts: [{part: all, match: {}, replies: [{say: hello}]}]\n"
+ASK = """
+import json, os, urllib.request
+asked = urllib.request.Request(
+    os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages",
+    data=json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode(),
+    headers={"content-type": "application/json", "x-api-key": os.environ["ANTHROPIC_API_KEY"]},
+)
+said = json.load(urllib.request.urlopen(asked))
+names = ("FLEET_STATE", "CLAUDE_CONFIG_DIR", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "HOME", "FLEET_REHEARSAL")
+print(json.dumps({"said": said["content"][0]["text"], **{name: os.environ.get(name) for name in names}}))
+raise SystemExit(7)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    place = tmp_path / "script.yaml"
+    place.write_text(GOOD)
+    return place
+
+
+@pytest.mark.requirement("I3-cli-rehearse")
+def test_a_program_inside_a_rehearsal_has_a_model_and_a_state_directory_of_its_own(
+    fleet: Command, script: Path
+) -> None:
+    ran = fleet(
+        "rehearse", str(script), "--", sys.executable, "-c", ASK, ANTHROPIC_API_KEY="real", ANTHROPIC_AUTH_TOKEN="real"
+    )
+    assert ran.code == 7, ran.err
+    told = json.loads(ran.out)
+    assert told["said"] == "hello"
+    assert told["ANTHROPIC_API_KEY"] != "real"
+    assert told["ANTHROPIC_AUTH_TOKEN"] is None
+    assert told["FLEET_REHEARSAL"] == "script"
+    assert told["HOME"] == fleet.env["HOME"]
+    assert told["FLEET_STATE"] != fleet.env["FLEET_STATE"]
+    assert not Path(told["FLEET_STATE"]).exists()
+
+
+@pytest.mark.requirement("I3-cli-rehearse")
+def test_the_environment_of_a_rehearsal_is_printed_and_works_until_it_is_ended(fleet: Command, script: Path) -> None:
+    playing = fleet.start("rehearse", str(script), "--json")
+    assert playing.stdout is not None
+    told = json.loads(playing.stdout.readline())
+    assert told["environment"]["ANTHROPIC_BASE_URL"] == told["url"]
+    with urllib.request.urlopen(told["url"] + "/rehearsal/health") as answer:
+        assert answer.status == 200
+    playing.terminate()
+    playing.communicate(timeout=60)
+    assert playing.returncode == 143
+    assert not Path(told["environment"]["FLEET_STATE"]).exists()
+
+
+@pytest.mark.requirement("I3-cli-rehearse")
+def test_checking_a_script_names_its_parts_or_its_mistakes_with_their_lines(fleet: Command, script: Path) -> None:
+    shipped = fleet("rehearse", str(ROOT / "examples" / "scout-plan-build.yaml"), "--check", "--json")
+    assert shipped.code == 0, shipped.out
+    assert {"scout", "planner", "builder"} <= set(shipped.json["parts"])
+    script.write_text(GOOD.replace("replies", "repliez"))
+    ran = fleet("rehearse", str(script), "--check")
+    assert ran.code == 2
+    assert f"{script}:2" in ran.err
+
+
+def test_a_script_or_program_that_is_not_there_ends_with_3(fleet: Command, script: Path) -> None:
+    missing = fleet("rehearse", "none.yaml")
+    assert missing.code == 3
+    assert "scout-plan-build.yaml" in missing.err
+    assert fleet("rehearse", str(script), "--", "no-such-program-here").code == 3
