@@ -17,9 +17,13 @@ from orchestrator.fleet.core import Core
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
+from orchestrator.providers.claude import ClaudeProvider
+from orchestrator.providers.silence import Limits
 from orchestrator.settings import read_settings
 from orchestrator.store.store import open_store
 
+RUN = "run"
+"""folder of the state directory for generated launchers"""
 LOG = structlog.stdlib.get_logger("fleet.app")
 
 
@@ -35,7 +39,12 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
     async with open_store(paths.database_path(state)) as store:
         owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         commits = Commits(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
-        claude = _claude(settings, state)
+        claude = ClaudeProvider(
+            shim_dir=state / RUN,
+            cli=settings.claude,
+            max_retries=settings.max_retries,
+            limits=Limits(stall_seconds=settings.stall_seconds, silence_seconds=settings.silence_seconds),
+        )
         providers: dict[str, Provider] = {claude.name: claude}
         workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
         commits.take = workers.take
@@ -47,7 +56,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
                 settings=settings,
                 state=state,
                 build=paths.build(),
-                supervision=claude.supervision,
+                supervision=str(claude.supervision()),
             )
         )
         if cut_off := await fleet.start():
