@@ -8,9 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
-
-from orchestrator import paths
+from orchestrator import log, paths
 from orchestrator.fleet.accounts import Accounts
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.core import Core
@@ -24,7 +22,7 @@ from orchestrator.store.store import open_store
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
-LOG = structlog.stdlib.get_logger("fleet.app")
+LOG = log.logger("fleet.app")
 
 
 @asynccontextmanager

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
-
+from orchestrator import log
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
@@ -31,7 +30,7 @@ from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer
 
-LOG = structlog.stdlib.get_logger("fleet.run")
+LOG = log.logger("fleet.run")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 ENDINGS = {
     Outcome.COMPLETE: TurnStatus.COMPLETE,

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
+from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.errors import FleetError, StoreError
 from orchestrator.fleet.commits import Commits
@@ -23,7 +22,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
 
-LOG = structlog.stdlib.get_logger("fleet.worker")
+LOG = log.logger("fleet.worker")
 INTERRUPT_AGAIN_SECONDS = 0.5
 STOP_SECONDS = 10.0
 """an interrupted session has this long to end by itself; then it is closed under it"""
@@ -118,7 +117,8 @@ class Workers:
         """The owner task: everything that touches the agent's session happens here."""
         try:
             while (claim := await self._next(post)) is not None:
-                await self._turn(post, claim)
+                with log.bound(agent=claim.agent_id, turn=claim.turn):
+                    await self._turn(post, claim)
         finally:
             await self._close(post)
             del self._posts[post.agent_id]
@@ -147,7 +147,6 @@ class Workers:
 
     async def _turn(self, post: Post, claim: Claim) -> None:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
-        structlog.contextvars.bind_contextvars(agent=claim.agent_id, turn=claim.turn)
         post.recorder = recorder = Recorder(self.commits, claim)
         run: Run | None = None
         try:
@@ -191,9 +190,7 @@ class Workers:
             return NO_RESULT
         return ended
 
-    async def _record(
-        self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
-    ) -> None:
+    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends."""
         while True:
             try:
