@@ -1,0 +1,68 @@
+"""Claude through claude-agent-sdk and the real `claude` program; importing this loads neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.errors import InvalidError
+from orchestrator.providers.base import Session, SessionSpec
+from orchestrator.providers.claude_names import MODELS, TOOLS, is_model
+from orchestrator.providers.silence import Limits
+from orchestrator.supervision.tiers import Tier, tier
+
+
+class ClaudeProvider:
+    """Opens Claude sessions; `cli` is the program, None for the one that the SDK brings.
+
+    `shim_dir` is a private directory for the generated launcher. `max_retries` bounds how often the program repeats
+    a failed call to the model (None: its own rule, 10 times in about three minutes).
+    """
+
+    name = "claude"
+
+    def __init__(
+        self, *, shim_dir: Path, cli: Path | None = None, max_retries: int | None = None, limits: Limits | None = None
+    ) -> None:
+        self._shim_dir = shim_dir
+        self._cli = cli
+        self._max_retries = max_retries
+        self._limits = limits or Limits()
+
+    async def open(self, spec: SessionSpec) -> Session:
+        """Return a session that is ready for `run`, within 60 s.
+
+        A resumed conversation that waits in a deferred call asks `decide` again at once, before `run`.
+
+        Raises:
+            ProviderError: the program cannot start, with its own words on stderr.
+        """
+        from orchestrator.providers.claude_options import Program
+        from orchestrator.providers.claude_session import open_session
+
+        program = Program(cli=self._cli, shim_dir=self._shim_dir, max_retries=self._max_retries)
+        return await open_session(spec, program, self._limits)
+
+    def models(self) -> Mapping[str, str]:
+        """The aliases, each with what it means."""
+        return MODELS
+
+    def check_model(self, model: str) -> None:
+        """Return if `model` is an alias or has the form of a Claude model's id, also Bedrock's and Vertex's.
+
+        Raises:
+            InvalidError: it has not.
+        """
+        if not is_model(model):
+            raise InvalidError(
+                f"no Claude model is called {model[:80]!r}",
+                hint=f"valid: {', '.join(MODELS)}, or a full id such as claude-haiku-4-5",
+            )
+
+    def tool_names(self) -> frozenset[str]:
+        """The whole tools that a persona may name; those of older versions are accepted and give nothing."""
+        return TOOLS
+
+    def supervision(self) -> Tier:
+        """How surely a session's processes end on this machine."""
+        return tier()

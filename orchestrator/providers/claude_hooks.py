@@ -1,0 +1,173 @@
+"""The one gate before every tool call, and the record of the files that tools touched.
+
+Facts about the program are of Claude Code 2.1.329, measured: a hook that raises lets the tool run unless it blocks on
+failure; of two calls deferred in one message only the last survives; in a sub-agent a deferred call is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from claude_agent_sdk import (
+    HookCallback,
+    HookContext,
+    HookInput,
+    HookJSONOutput,
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ToolPermissionContext,
+)
+from claude_agent_sdk.types import HookEvent
+
+from orchestrator.domain.tool import Allow, Decide, Defer, Deny, Json, ToolCall, Verdict
+
+GATE_SECONDS = 600.0
+FILE_TOOLS = "Read|Write|Edit|NotebookEdit|Grep|Glob"
+MAX_FOUND_FILES = 50
+ONE_AT_A_TIME = "one question at a time: ask again after this answer"
+NOT_IN_A_SUBAGENT = "a sub-agent cannot wait for an answer: end, and report the question as your result"
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The files that one tool call read and wrote, as absolute paths."""
+
+    consumed: tuple[str, ...] = ()
+    produced: tuple[str, ...] = ()
+
+
+class Gate:
+    """Asks `decide` once per tool call of a session, and remembers what each call was and touched."""
+
+    def __init__(self, decide: Decide, cwd: Path) -> None:
+        self._decide = decide
+        self._cwd = cwd
+        self._verdicts: dict[str, Verdict] = {}
+        self._touched: dict[str, Touched] = {}
+        self._names: dict[str, str] = {}
+        self._deferred: str | None = None
+        self.denied: set[str] = set()
+
+    def begin(self) -> None:
+        """A new run starts: one call may be deferred again."""
+        self._deferred = None
+        self.denied = set()
+
+    def name_of(self, call_id: str) -> str:
+        """The tool of a call that was asked for; '' if it never was."""
+        return self._names.get(call_id, "")
+
+    def end(self, call_id: str) -> Touched:
+        """Forget a call that is over, and return what it touched."""
+        self._verdicts.pop(call_id, None)
+        self._names.pop(call_id, None)
+        return self._touched.pop(call_id, Touched())
+
+    def hooks(self) -> dict[HookEvent, list[HookMatcher]]:
+        """The hooks that the session is started with."""
+        before = cast("HookCallback", self._before)
+        after = cast("HookCallback", self._after)
+        return {
+            "PreToolUse": [HookMatcher(hooks=[before], timeout=GATE_SECONDS, on_failure="block")],
+            "PostToolUse": [HookMatcher(matcher=FILE_TOOLS, hooks=[after])],
+        }
+
+    async def can_use_tool(
+        self, name: str, tool_input: Mapping[str, object], context: ToolPermissionContext
+    ) -> PermissionResultAllow | PermissionResultDeny:
+        """The same verdict for what the program asks besides the hook (writes to `.claude/` and `.git/`)."""
+        call = ToolCall(
+            id=context.tool_use_id or "", name=name, input=tool_input, in_subagent=context.agent_id is not None
+        )
+        match await self._verdict(call):
+            case Allow():
+                return PermissionResultAllow()
+            case Deny(reason):
+                return PermissionResultDeny(message=reason)
+            case Defer():
+                return PermissionResultDeny(message=ONE_AT_A_TIME)
+
+    async def _before(self, hook: HookInput, _call_id: str | None, _context: HookContext) -> HookJSONOutput:
+        given = cast("Mapping[str, object]", hook)
+        call = ToolCall(
+            id=str(given["tool_use_id"]),
+            name=str(given["tool_name"]),
+            input=cast("Json", given["tool_input"]),
+            in_subagent=bool(given.get("agent_id")),
+        )
+        match await self._verdict(call):
+            case Allow():
+                return _decision("allow", "Fleet allows it")
+            case Deny(reason):
+                return _decision("deny", reason)
+            case Defer():
+                return _decision("defer", "waiting for an answer")
+
+    async def _verdict(self, call: ToolCall) -> Verdict:
+        self._names[call.id] = call.name
+        if call.id and call.id in self._verdicts:
+            return self._verdicts[call.id]
+        verdict = self._possible(call, await self._decide(call))
+        self._verdicts[call.id] = verdict
+        if not isinstance(verdict, Allow):
+            self.denied.add(call.id)
+        return verdict
+
+    def _possible(self, call: ToolCall, verdict: Verdict) -> Verdict:
+        """What of the verdict the program can keep."""
+        if not isinstance(verdict, Defer):
+            return verdict
+        if call.in_subagent:
+            return Deny(NOT_IN_A_SUBAGENT)
+        if self._deferred not in (None, call.id):
+            return Deny(ONE_AT_A_TIME)
+        self._deferred = call.id
+        return verdict
+
+    async def _after(self, hook: HookInput, _call_id: str | None, _context: HookContext) -> HookJSONOutput:
+        given = cast("Mapping[str, object]", hook)
+        self._touched[str(given["tool_use_id"])] = touched(
+            str(given["tool_name"]), cast("Json", given["tool_input"]), given.get("tool_response"), self._cwd
+        )
+        return {}
+
+
+def _decision(decision: str, reason: str) -> HookJSONOutput:
+    return cast(
+        "HookJSONOutput",
+        {
+            "hookSpecificOutput": {
+                "hookEventName": "PreToolUse",
+                "permissionDecision": decision,
+                "permissionDecisionReason": reason,
+            }
+        },
+    )
+
+
+def touched(tool: str, tool_input: Json, response: object, cwd: Path) -> Touched:
+    """The files of one finished call; a search consumed the files that its result names, at most 50."""
+    finder: Callable[[], Touched] | None = {
+        "Read": lambda: Touched(consumed=_absolute([tool_input.get("file_path")], cwd)),
+        "Write": lambda: Touched(produced=_absolute([tool_input.get("file_path")], cwd)),
+        "Edit": lambda: Touched(produced=_absolute([tool_input.get("file_path")], cwd)),
+        "NotebookEdit": lambda: Touched(produced=_absolute([tool_input.get("notebook_path")], cwd)),
+        "Grep": lambda: Touched(consumed=_absolute(_found(response), cwd)),
+        "Glob": lambda: Touched(consumed=_absolute(_found(response), cwd)),
+    }.get(tool)
+    return Touched() if finder is None else finder()
+
+
+def _found(response: object) -> list[object]:
+    if not isinstance(response, dict):
+        return []
+    names = cast("Mapping[str, object]", response).get("filenames")
+    return cast("list[object]", names)[:MAX_FOUND_FILES] if isinstance(names, list) else []
+
+
+def _absolute(paths: list[object], cwd: Path) -> tuple[str, ...]:
+    return tuple(str(cwd / path) for path in paths if isinstance(path, str) and path)
