@@ -212,6 +212,9 @@ def _drawn(text: str) -> set[str]:
         if (indent := len(line) - len(line.lstrip())) <= 2:
             folder = "orchestrator/" if indent else ""
         for word in line.split(" — ")[0].split():
-            folder += word if word.endswith("/") else ""
-            drawn.add(folder if word.endswith("/") else folder + word)
+            if word.endswith("/"):
+                folder = word if not indent else folder + word
+                drawn.add(folder)
+            else:
+                drawn.add(folder + word)
     return drawn
