@@ -83,7 +83,7 @@ _SYSTEMS_A = (
     *_of(
         "SYSTEMS A, slash commands",
         {
-            "A-commands": "scout, plan-with-docs, build, scout-plan-build, scout-build, create-agent, delete-all-agents are there",
+            "A-commands": "scout, plan-with-docs, build, their chains, create-agent, delete-all-agents exist",
         },
     ),
     *_of("SYSTEMS A, slash commands", {"A-commands-board": "the board has its slash command"}, deferred=NOBODY),
@@ -218,7 +218,7 @@ _ISSUE_3 = (
             "I3-package": "distribution agent-fleet, package orchestrator, command fleet, Python 3.11 or newer",
             "I3-pins": "constraints.txt pins everything exactly and names no registry",
             "I3-make": "demo, test, check and bench each set themselves up from nothing",
-            "I3-files": "README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, LICENSE, glossary, decisions, plugin files are there",
+            "I3-files": "README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, LICENSE, docs and plugin files exist",
             "I3-ledger": "every promise has a test and every mark a promise",
         },
     ),
@@ -346,7 +346,7 @@ _ISSUE_3 = (
         {
             "I3-demo-repository": "the example has 8 files, 12 places, an alias, a look-alike and tests that pass",
             "I3-demo-keyless": "the demo needs no key and no network",
-            "I3-demo-plugin": "the real claude runs the slash command through the plugin, no other permission flag given",
+            "I3-demo-plugin": "the real claude runs the slash command through the plugin, without a permission flag",
             "I3-demo-scouts": "four scouts in parallel report exact locations that are in the repository",
             "I3-demo-builder": "the builder edits the shared checkout and runs the repository's tests",
             "I3-demo-chain": "the orchestrator creates the whole chain in one message",
