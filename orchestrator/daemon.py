@@ -78,20 +78,24 @@ class Own:
     def step_aside(self, *, back: bool = False) -> None:
         """Take the sockets out of everyone's reach, or put them back; connections under way are not touched."""
         self.mark(stopping=not back)
-        for name in self.listeners:
-            shown, aside = self.path(name), self.path(name).with_name(f".{name}.aside")
-            (aside if back else shown).rename(shown if back else aside)
+        for name, inode in self.inodes.items():
+            source, target = self.path(name), self._aside(name)
+            if back:
+                source, target = target, source
+            if _inode(source) == inode:
+                source.rename(target)
 
     def release(self) -> None:
         """Remove what is still ours, the lock last; a successor's files are left alone."""
-        if not self.lost():
-            self.mark(stopping=True)
-            for name in self.listeners:
-                self.path(name).unlink(missing_ok=True)
+        if _inode(paths.lock_path(self.state)) == os.fstat(self.lock).st_ino:
+            self.step_aside()
         for name, listener in self.listeners.items():
-            self.path(name).with_name(f".{name}.aside").unlink(missing_ok=True)
+            self._aside(name).unlink(missing_ok=True)
             listener.close()
         os.close(self.lock)
+
+    def _aside(self, name: str) -> Path:
+        return self.path(name).with_name(f".{name}.{os.getpid()}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -187,9 +191,8 @@ def _flock(lock: int, state: Path) -> None:
     if holder.get("stopping"):
         with suppress(TimeoutError), _alarm(_PREDECESSOR_SECONDS):
             return fcntl.flock(lock, fcntl.LOCK_EX)
-    raise RunningError(
-        f"fleet daemon: pid {holder.get('pid', 'unknown')} already serves {state}; end it with fleet down"
-    )
+    pid = holder.get("pid", "unknown")
+    raise RunningError(f"fleet daemon: pid {pid} already serves {state}; end it with: fleet down")
 
 
 def _holder(lock: int) -> dict[str, object]:
@@ -304,6 +307,7 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
         logger.info("daemon serves", pid=os.getpid())
         await _until_the_end(own, end, calls, doors, fleet.busy, idle_seconds)
         logger.info("daemon ends", why=end.why)
+        own.step_aside()
         web.should_exit = True
         await doors.aclose()
         await calls.settle(_SETTLE_SECONDS)
