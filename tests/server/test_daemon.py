@@ -37,6 +37,7 @@ def second_daemon(env: dict[str, str], *arguments: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.requirement("I3-daemon-single")
 def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> None:
     second = second_daemon(dict(daemon.env))
     assert second.returncode == 3
@@ -44,6 +45,7 @@ def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> Non
     assert daemon.is_serving()
 
 
+@pytest.mark.requirement("I3-daemon-private")
 def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
     places = [*(daemon.state / name for name in SOCKETS), daemon.log, paths.lock_path(daemon.state)]
     assert {place.name: oct(stat.S_IMODE(place.stat().st_mode)) for place in places} == {
@@ -107,6 +109,7 @@ def status_of(daemon: Daemon, project: Path, name: str) -> str:
         return client.get(f"/v1/agents/{name}").json()["agent"]["status"]
 
 
+@pytest.mark.requirement("I3-hello-secret", "I3-hello-account")
 def test_nothing_of_its_own_environment_and_no_secret_reaches_agents_log_or_store(
     env: dict[str, str], state: Path, project: Path, silent_model: str
 ) -> None:
@@ -140,6 +143,7 @@ def claudes_of(pid: int) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.requirement("I3-daemon-idle")
 def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) -> None:
     with running_daemon(state, {**env, "FLEET_IDLE_EXIT_SECONDS": "1"}) as daemon:
         assert daemon.process is not None
@@ -159,6 +163,7 @@ def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: 
         assert daemon.process.wait(20) == 0
 
 
+@pytest.mark.requirement("I3-daemon-idle")
 def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
     with running_daemon(state, env, "--idle-exit", "0.5") as daemon:

@@ -146,6 +146,7 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
     assert bench.calls[0].caller.orchestrator == "mcp"
 
 
+@pytest.mark.requirement("I3-mcp-steer", "I3-bad-limit")
 @ERAS
 @pytest.mark.parametrize(
     ("arguments", "expected"),
@@ -173,6 +174,7 @@ async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
     assert not bench.calls
 
 
+@pytest.mark.requirement("I3-mcp-steer")
 async def test_an_unknown_tool_is_answered_with_the_tools_that_there_are(server: Served) -> None:
     async with server.client() as client:
         text, is_error = await said(client, "ecko")
@@ -180,6 +182,7 @@ async def test_an_unknown_tool_is_answered_with_the_tools_that_there_are(server:
     assert text == "no tool 'ecko' -> did you mean echo? Tools: echo, slow, sleep, lost, broken, foul"
 
 
+@pytest.mark.requirement("I3-mcp-steer")
 async def test_a_mistake_comes_back_with_what_to_do_next(server: Served) -> None:
     async with server.client() as client:
         assert await said(client, "lost") == ("no agent 'zz' -> yours: scout-1, scout-2", True)
@@ -252,6 +255,7 @@ def modern(number: int, method: str, **params: object) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
+@pytest.mark.requirement("I3-bad-json")
 @pytest.mark.parametrize(
     ("line", "request_id", "code"),
     [
