@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import output
+from orchestrator.cli.happened import event_text
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.errors import InvalidError, StoreError
 
@@ -18,19 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
 
 _RECONNECT_SECONDS = 0.3
-_TEXT_KEYS = (
-    "summary",
-    "text",
-    "question",
-    "happened",
-    "detail",
-    "task",
-    "progress",
-    "result",
-    "error",
-    "reason",
-    "model",
-)
 
 
 def logs(
@@ -106,17 +94,6 @@ def print_event(event: EventView, *, as_json: bool, named: bool) -> None:
         return
     who = f"{event.name}  " if named else ""
     print(
-        f"{output.shown_clock(event.at)}  {who}{event.kind:<16} {event_text(event.kind, event.body)}".rstrip(),
+        f"{output.shown_clock(event.at)}  {who}{event.kind:<16} {event_text(event)}".rstrip(),
         flush=True,
     )
-
-
-def event_text(kind: str, body: Mapping[str, object]) -> str:
-    """The short text of an event: what a person wants to know of it."""
-    parts: list[str] = []
-    if isinstance(tool := body.get("tool"), str):
-        parts.append(tool)
-    if kind == "tool.ended" and body.get("ok") is False:
-        parts.append("FAILED")
-    parts += [text for key in _TEXT_KEYS if isinstance(text := body.get(key), str) and text][:2]
-    return output.line("  ".join(parts))

@@ -158,7 +158,8 @@ def _turn_lines(turn: TurnView) -> list[str]:
         made = turn.changes
         where = f" in {made.where}" if made.where else ""
         stat = f"{made.files_changed} files, +{made.insertions} -{made.deletions}, {made.commits} commits"
-        lines.append(output.line(f"  changed: {stat}{where}: {', '.join(made.files)}", 1000))
+        text = output.line(f"changed: {stat}{where}: {', '.join(made.files)}", 1000)
+        lines.append(f"  {text}")
     elif turn.changes_unknown:
         lines.append(f"  changes unknown: {output.line(turn.changes_unknown)}")
     if turn.result:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from orchestrator.cli import output
-from orchestrator.cli.logs import event_text, live_events
+from orchestrator.cli.happened import event_text
+from orchestrator.cli.logs import live_events
 from orchestrator.cli.transcript import Transcript
 from orchestrator.errors import FleetError, TimeoutReachedError
 
@@ -136,7 +137,7 @@ def _shown(event: EventView) -> Iterator[_Line]:
     is_shell = event.kind == "tool.started" and event.body.get("tool") == "Bash"
     if event.kind in _SHOWN or is_shell:
         action = "runs" if is_shell else event.kind.partition(".")[2]
-        yield _Line(who=event.name, text=f"{action}  {event_text(event.kind, event.body)}".rstrip())
+        yield _Line(who=event.name, text=f"{action}  {event_text(event)}".rstrip())
 
 
 def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> None:

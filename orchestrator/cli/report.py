@@ -117,9 +117,9 @@ def _agent(detail: AgentDetail) -> dict[str, object]:
 
 
 def next_commands(finding: Finding) -> tuple[str, ...]:
-    """Commands that show more of this run; deleted agents are named by id."""
+    """Commands that show more of this run; its deleted agents can still be read."""
     prefix = f"cd {finding.stage.repository} && FLEET_STATE={finding.stage.state} fleet"
-    last = finding.agents[-1].agent.id if finding.agents else "AGENT"
+    last = finding.agents[-1].agent.name if finding.agents else "AGENT"
     commands = (f"{prefix} show {last}", f"{prefix} output {last}", f"{prefix} logs {last}", f"{prefix} ps")
     return (*commands, f"git -C {finding.stage.repository} diff")
 
@@ -170,13 +170,18 @@ def _agent_lines(finding: Finding) -> list[str]:
         status = f"{about['last_turn']}" + (", deleted" if agent.status == "deleted" else "")
         cost = shown_cost(agent.cost_usd) + (" (rehearsal)" if agent.rehearsal else "")
         took = output.shown_age(agent.elapsed_seconds)
-        facts = f"{about['turns']} turns, {agent.tool_calls} tools, {shown_tokens(agent.tokens)} tokens, {cost}, {took}"
-        rows.append(output.line(f"{agent.name:<16} {agent.persona:<8} {status:<18}", 60).ljust(46) + facts)
+        done = f"{_many(len(detail.turns), 'turn')}, {_many(agent.tool_calls, 'tool call')}"
+        facts = f"{done}, {shown_tokens(agent.tokens)} tokens, {cost}, {took}"
+        rows.append(f"{output.line(agent.name):<18} {output.line(agent.persona):<9} {status:<20} {facts}")
         total_tokens += agent.tokens
         total_cost += agent.cost_usd or 0.0
         unknown = unknown or agent.cost_usd is None
     cost = f"{shown_cost(total_cost)}{' + unknown' if unknown else ''}{' (rehearsal)' if finding.rehearsal else ''}"
     return [*rows, f"together {shown_tokens(total_tokens)} tokens, {cost}"]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _orchestrator_lines(finding: Finding, report: Mapping[str, object]) -> list[str]:

@@ -60,8 +60,9 @@ class Transcript:
         self.calls[call_id] = name
         if not name.startswith(FLEET_TOOLS):
             return f"calls {name}"
-        self.call_bytes += len(json.dumps(arguments, ensure_ascii=False).encode())
-        about = [str(arguments[key]) for key in ("name", "agent", "agents", "task") if key in arguments]
+        self.call_bytes += len(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")).encode())
+        keys = ("name", "persona", "inputs") if "name" in arguments else ("agent", "agents", "task")
+        about = [str(arguments[key]) for key in keys if key in arguments]
         return f"calls {name.removeprefix(FLEET_TOOLS)} {' '.join(about)}"
 
     def _results(self, message: Mapping[str, object]) -> None:

@@ -364,7 +364,7 @@ async def _dispatch(api: Api, path: str, request: Request) -> Response:
 
 async def _while_connected(request: Request, work: Coroutine[object, object, Response]) -> Response:
     """The response, or an empty one as soon as the client has left: then nobody waits any more."""
-    found: list[Response] = []
+    found: list[Response | FleetError] = []
     async with anyio.create_task_group() as group:
 
         async def leave() -> None:
@@ -373,9 +373,15 @@ async def _while_connected(request: Request, work: Coroutine[object, object, Res
             group.cancel_scope.cancel()
 
         group.start_soon(leave)
-        found.append(await work)
+        try:
+            found.append(await work)
+        except FleetError as error:
+            found.append(error)  # raised below: the group would wrap it
         group.cancel_scope.cancel()
-    return found[0] if found else Response(status_code=499)
+    outcome = found[0] if found else Response(status_code=499)
+    if isinstance(outcome, FleetError):
+        raise outcome
+    return outcome
 
 
 async def _body(request: Request, model: type[B]) -> B:

@@ -1,0 +1,77 @@
+"""What an event says, in one short line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.output import line, shown_age
+from orchestrator.cli.wire import as_list, as_object
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import EventView
+
+Body = Mapping[str, object]
+
+_TEXTS = ("tool", "summary", "text", "question", "input", "reason", "detail", "error", "was", "model")
+
+
+def event_text(event: EventView) -> str:
+    """The event's text without its time, agent and kind: at most 160 characters, scrubbed."""
+    fixed = _BY_KIND.get(event.kind)
+    parts = [] if fixed is None else [fixed(event.body)]
+    if event.kind not in _TOLD_WHOLLY:
+        parts += [text for name in _TEXTS if isinstance(text := event.body.get(name), str)]
+    return line("  ".join(part for part in parts if part))
+
+
+def _created(body: Body) -> str:
+    return f"{body.get('persona')}, {body.get('provider')}/{body.get('model') or 'its default model'}"
+
+
+def _used(body: Body) -> str:
+    return f"context {_tokens(body.get('context_tokens'))}, {_tokens(body.get('total_tokens'))} tokens so far"
+
+
+def _tool_ended(body: Body) -> str:
+    return "FAILED" if body.get("ok") is False else ""
+
+
+def _retrying(body: Body) -> str:
+    return f"attempt {body.get('attempt')}, status {body.get('status') or 'none'}"
+
+
+def _stalled(body: Body) -> str:
+    seconds = body.get("seconds")
+    return f"silent for {shown_age(seconds if isinstance(seconds, int | float) else None)}"
+
+
+def _complete(body: Body) -> str:
+    changes = as_object(body.get("changes"))
+    cost = _cost(body.get("cost_usd"))
+    if not as_list(changes.get("files")):
+        return cost
+    return f"{cost}  {changes.get('files_changed')} files +{changes.get('insertions')} -{changes.get('deletions')}"
+
+
+def _tokens(count: object) -> str:
+    from orchestrator.domain.usage import shown_tokens
+
+    return shown_tokens(count if isinstance(count, int) else None)
+
+
+def _cost(cost: object) -> str:
+    from orchestrator.domain.usage import shown_cost
+
+    return shown_cost(float(cost) if isinstance(cost, int | float) else None)
+
+
+_BY_KIND: dict[str, Callable[[Body], str]] = {
+    "agent.created": _created,
+    "session.used": _used,
+    "tool.ended": _tool_ended,
+    "session.retrying": _retrying,
+    "session.stalled": _stalled,
+    "turn.complete": _complete,
+}
+_TOLD_WHOLLY = frozenset({"agent.created", "session.used"})

@@ -1,0 +1,297 @@
+"""The commands against a real daemon, the real claude and a scripted model."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import paths, rehearsal
+from tests.fixtures.daemon import ROOT, clean_env, wait_until
+from tests.fixtures.fleet_command import Command
+
+SCRIPT = """
+name: office
+parts:
+  - part: asker
+    match: {agent: "asker*"}
+    replies:
+      - calls:
+          - tool: mcp__crew__ask_orchestrator
+            as: answer
+            input: {question: "Which \\e[31mcolour?", options: [red, blue]}
+      - say: "painted {{ results.answer | match('(red|blue)') }}"
+  - part: failing
+    match: {agent: "failing*"}
+    replies: [{fault: {status: 400, message: the model says no}}]
+  - part: slow
+    match: {agent: "slow*"}
+    replies: [{say: slept, delay_seconds: 60}]
+  - part: pausing
+    match: {agent: "pausing*"}
+    replies: [{say: "went on", delay_seconds: 4}]
+  - part: writer
+    match: {agent: "writer*"}
+    replies:
+      - calls: [{tool: Write, input: {file_path: "made.txt", content: "made\\n"}}]
+      - say: "wrote it, \\e[2Jand the task was: {{ task | match('(do \\\\S+)') }}"
+  - part: anyone
+    match: {}
+    replies: [{say: "done {{ agent }}"}]
+"""
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """`fleet` in a git project, with a scripted model behind it; its daemon is ended at the end."""
+    place = tmp_path_factory.mktemp("office")
+    project, home, script = place / "project", place / "home", place / "office.yaml"
+    project.mkdir()
+    home.mkdir()
+    script.write_text(SCRIPT)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as state,
+        rehearsal.start(script) as model,
+    ):
+        env = clean_env(
+            home,
+            Path(state),
+            ANTHROPIC_BASE_URL=model.url,
+            ANTHROPIC_API_KEY="nobody",
+            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+            FLEET_REHEARSAL="office",
+            FLEET_REST_SECONDS="0",
+        )
+        fleet = Command(project, env)
+        yield fleet
+        ended = fleet("down", "--interrupt")
+        assert ended.code == 0, ended.err
+
+
+@pytest.fixture
+def tidy(office: Command) -> Iterator[Command]:
+    """The office, with everyone's agents deleted after the test."""
+    yield office
+    assert office("rm", "--all", "--project").code == 0
+
+
+@pytest.mark.requirement("I3-cli-up", "I3-cli-json")
+def test_up_starts_one_daemon_and_says_where_it_is(office: Command) -> None:
+    first, second = office("up", "--json"), office("up", "--json")
+    assert first.code == second.code == 0, first.err
+    assert first.json["running"]
+    assert first.json["pid"] == second.json["pid"]
+    assert Path(first.json["log"]).is_file()
+    assert first.json["rehearsal"] is True
+    assert office("doctor", "--json").json["ok"]
+
+
+@pytest.mark.requirement("I3-cli-verbs", "I3-cli-output", "I3-cli-show", "I3-cli-ps", "I3-cli-json")
+def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
+    made = tidy("create", "writer", "do this", "--wait", "--json", "--max-turns", "5")
+    assert made.code == 0, made.err
+    (outcome,) = made.json["outcomes"]
+    assert (outcome["name"], outcome["status"]) == ("writer", "complete")
+
+    raw = tidy("output", "writer")
+    assert raw.code == 0
+    assert raw.out == "wrote it, \x1b[2Jand the task was: do this\n"
+    assert "made.txt" in raw.err
+    page = tidy("output", "writer", "--offset", "6", "--limit", "2", "--json").json
+    assert (page["text"], page["next_offset"]) == ("it", 8)
+    assert "--offset 8" in tidy("output", "writer", "--limit", "8").err
+
+    shown = tidy("show", "writer")
+    assert "\x1b" not in shown.out
+    assert "made.txt" in shown.out
+    assert "do this" in shown.out
+    detail = tidy("show", "writer", "--json").json
+    short = detail["agent"]["id"][:9]
+    assert tidy("show", short, "--json").json["agent"]["name"] == "writer"
+
+    table = tidy("ps")
+    assert table.code == 0
+    header, group, row, totals = table.out.splitlines()
+    assert header.split()[:3] == ["name", "status", "persona"]
+    assert group == "Done (1)"
+    assert row.split()[0] == "writer"
+    assert "complete" in row
+    assert "1 agents" in totals
+    assert "rehearsal" in totals
+    assert "\x1b" not in table.out
+    assert "\x1b" in tidy("ps", FORCE_COLOR="1").out
+    assert "\x1b" not in tidy("ps", FORCE_COLOR="1", NO_COLOR="1").out
+
+    gone = tidy("rm", "writer", "--json")
+    assert [one["was"] for one in gone.json["deleted"]] == ["complete"]
+    assert tidy("ps", "--json").json["agents"] == []
+    nobody = tidy("ps")
+    assert (nobody.code, nobody.out) == (0, "")
+
+
+@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-show")
+def test_a_question_ends_a_wait_with_5_and_show_says_how_to_answer(tidy: Command) -> None:
+    assert tidy("create", "asker", "paint it").code == 0
+    waited = tidy("wait", "asker", "--timeout", "60")
+    assert waited.code == 5, waited.out + waited.err
+    assert "fleet show asker" in waited.err
+    shown = tidy("show", "asker")
+    assert "Which colour?" in shown.out
+    assert "  - blue" in shown.out
+    assert 'fleet answer asker "…"' in shown.out
+    assert "Needs you (1)" in tidy("ps").out
+    answered = tidy("answer", "asker", "blue")
+    assert answered.code == 0
+    assert tidy("wait", "asker", "--timeout", "60").code == 0
+    assert tidy("output", "asker").out == "painted blue\n"
+    late = tidy("answer", "asker", "red")
+    assert late.code == 1
+    assert "-> " in late.err
+
+
+@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-down")
+def test_a_failure_is_1_a_time_out_4_and_down_refuses_while_an_agent_works(tidy: Command) -> None:
+    failed = tidy("create", "failing", "try", "--wait")
+    assert failed.code == 1, failed.out + failed.err
+    assert "the model says no" in tidy("show", "failing").out
+    assert tidy("create", "slow", "sleep").code == 0
+    wait_until(lambda: _status(tidy, "slow") == "working", "a working agent")
+    timed_out = tidy("wait", "slow", "--timeout", "0.2", "--json")
+    assert timed_out.code == 4
+    assert timed_out.json["timed_out"]
+    refused = tidy("down")
+    assert refused.code == 1
+    assert "slow" in refused.err
+    assert _status(tidy, "slow") == "working"
+    stopped = tidy("interrupt", "slow", "--json")
+    assert stopped.code == 0
+    wait_until(lambda: _status(tidy, "slow") == "interrupted", "an interrupted agent")
+
+
+def _status(fleet: Command, agent: str) -> str:
+    return str(fleet("show", agent, "--json").json["agent"]["status"])
+
+
+@pytest.mark.requirement("I3-cli-down")
+def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
+    assert tidy("create", "pausing", "go on").code == 0
+    wait_until(lambda: _status(tidy, "pausing") == "working", "a working agent")
+    down = tidy("down", "--interrupt", "--json")
+    assert down.code == 0, down.err
+    assert down.json["interrupted"] == 1
+    assert tidy("down").code == 0
+    assert "no daemon runs" in tidy("down").err
+    seen = tidy("show", "pausing", "--json").json
+    assert seen["turns"][0]["status"] in {"queued", "working", "complete", "interrupted"}
+    if seen["turns"][0]["status"] == "interrupted":
+        assert tidy("command", "pausing", "go on").code == 0
+    assert tidy("wait", "pausing", "--timeout", "60").code == 0
+    assert tidy("output", "pausing").out == "went on\n"
+
+
+@pytest.mark.requirement("I3-cli-logs")
+def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> None:
+    assert tidy("create", "one", "begin", "--wait").code == 0
+    stored = tidy("logs", "one", "--json")
+    kinds = [event["kind"] for event in stored.lines]
+    assert kinds[0] == "agent.created"
+    assert "turn.complete" in kinds
+    assert {event["schema"] for event in stored.lines} == {1}
+    plain = tidy("logs", "one", "--tail", "2")
+    assert len(plain.out.splitlines()) == 2
+    assert len(tidy("logs", "--json").lines) >= len(stored.lines)
+
+    following = tidy.start("logs", "-f", "one", "--json")
+    assert following.stdout is not None
+    assert following.stderr is not None
+    seen = [following.stdout.readline() for _ in kinds]
+    assert tidy("down").code == 0
+    assert "went away" in following.stderr.readline()
+    assert tidy("command", "one", "again").code == 0
+    assert tidy("wait", "one", "--timeout", "60").code == 0
+    more = following.stdout.readline()
+    while '"turn.complete"' not in seen[-1]:
+        seen.append(more)
+        more = following.stdout.readline() if '"turn.complete"' not in more else more
+    assert len({line.split('"cursor": ')[1].split(",")[0] for line in seen}) == len(seen)
+    following.send_signal(signal.SIGINT)
+    following.communicate(timeout=60)
+    assert following.returncode == 130
+
+
+@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "nobody"],
+        ["logs", "nobody"],
+        ["logs", "-f", "nobody"],
+        ["output", "nobody"],
+        ["command", "nobody", "do it"],
+        ["answer", "nobody", "yes"],
+        ["interrupt", "nobody"],
+        ["wait", "nobody"],
+        ["rm", "nobody"],
+        ["show", ".."],
+        ["create", "one", "do it", "--input", "nobody"],
+        ["create", "one", "do it", "--persona", "nobody"],
+    ],
+)
+def test_what_is_not_there_ends_with_3(arguments: list[str], office: Command) -> None:
+    ran = office(*arguments)
+    assert (ran.code, ran.out) == (3, ""), ran.err
+    assert "-> " in ran.err
+
+
+@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        (["create", "one", ""], ""),
+        (["create", "one", "-"], "x" * (1 << 20)),
+        (["create", "one", "-"], "nul \x00 here"),
+        (["create", "no such name", "do it"], ""),
+        (["create", "one", "do it", "--model", "nonsense"], ""),
+        (["create", "one", "do it", "--cwd", "no/such/place"], ""),
+        (["create", "one", "do it", "--max-turns", "0"], ""),
+        (["show", ""], ""),
+        (["wait", "one", "--timeout", "1e400"], ""),
+    ],
+)
+def test_what_can_mean_nothing_ends_with_2(arguments: list[str], stdin: str, office: Command) -> None:
+    ran = office(*arguments, stdin=stdin)
+    assert (ran.code, ran.out) == (2, ""), ran.err
+    assert "-> " in ran.err
+    assert office("ps", "--json").json["agents"] == []
+
+
+def test_what_a_rule_refuses_ends_with_1(office: Command) -> None:
+    ran = office("create", "one", "do it", "--cwd", "/etc")
+    assert (ran.code, ran.out) == (1, "")
+    assert "outside the project" in ran.err
+
+
+def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(fleet: Command, tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "orchestrator", tmp_path / "old" / "orchestrator", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "old" / "orchestrator" / "__init__.py").write_text('"""Fleet, before."""\n\nVERSION = "0.0.9"\n')
+    old = Command(fleet.cwd, {**fleet.env, "PYTHONPATH": str(tmp_path / "old")})
+    assert old("up").code == 0
+    try:
+        refused = fleet("ps")
+        assert refused.code == 1
+        assert "0.0.9" in refused.err
+        assert "fleet down && fleet up" in refused.err
+        assert "0.0.9" in fleet("doctor").out
+    finally:
+        assert fleet("down").code == 0
+    renewed = fleet("up", "--json")
+    assert renewed.json["build"] == paths.build()
+    assert fleet("down").code == 0
