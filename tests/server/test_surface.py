@@ -1,0 +1,41 @@
+"""What an orchestrator is shown: pinned, because models were tried with exactly this, and small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.server.tools import INSTRUCTIONS
+from tests.fixtures.daemon import Daemon
+from tests.fixtures.door import through_door
+
+SNAPSHOT = Path(__file__).with_name("tools.snapshot.json")
+MAX_TOKENS = 1200
+BYTES_PER_TOKEN = 4
+MAX_INSTRUCTIONS_BYTES = 1000
+
+
+async def surface(daemon: Daemon, project: Path, mode: str) -> list[dict[str, object]]:
+    async with through_door(daemon, project, mode) as client:
+        assert client.instructions == INSTRUCTIONS
+        listed = (await client.list_tools()).tools
+    return [{"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema} for tool in listed]
+
+
+@pytest.mark.anyio
+async def test_the_tools_are_those_of_the_snapshot_in_both_eras_and_fit_their_budget(
+    daemon: Daemon, project: Path
+) -> None:
+    modern, legacy = await surface(daemon, project, "auto"), await surface(daemon, project, "legacy")
+    assert modern == legacy
+    assert modern == json.loads(SNAPSHOT.read_text()), f"the tools changed; if that was tried, rewrite {SNAPSHOT.name}"
+    sent = json.dumps(modern, ensure_ascii=False, separators=(",", ":")).encode()
+    assert len(sent) / BYTES_PER_TOKEN <= MAX_TOKENS
+
+
+def test_the_instructions_are_short_and_teach_the_sleep() -> None:
+    assert len(INSTRUCTIONS.encode()) < MAX_INSTRUCTIONS_BYTES
+    assert "wait_for_agents" in INSTRUCTIONS
+    assert "Never poll" in INSTRUCTIONS
