@@ -20,7 +20,7 @@ import uvicorn
 from .script import Loaded, ScriptError, load
 from .server import Log, Protocol, build
 
-MEMORY_BYTES = 4 * 1024**3
+MEMORY_BYTES = 2 * 1024**3
 """Address space that this process may use: the last bound on what a template can make."""
 BACKLOG = 1024
 

@@ -236,7 +236,9 @@ def parse(text: str, file: str = "script") -> Loaded:
     try:
         script = Script.model_validate(source.root)
     except ValidationError as error:
-        found = [_problem(details, source, file) for details in error.errors(include_url=False)]
+        all_of_them = error.errors(include_url=False)
+        first_hand = [details for details in all_of_them if details["type"] != "too_short"]
+        found = [_problem(details, source, file) for details in first_hand or all_of_them]
         raise ScriptError("\n".join(dict.fromkeys(found))) from None
     return Loaded(script, file, source)
 

@@ -15,11 +15,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import lru_cache
 from math import isfinite
-from types import FrameType
+from types import BuiltinMethodType, FrameType
 from typing import cast
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_indent
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -32,7 +33,9 @@ CPU_SECONDS = 5.0
 
 _CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _BACKSLASHED = re.compile(r"\\(?:[\\'\"nrt]|(?P<plain>))")
-_WIDENING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "translate"})
+_WIDENING = frozenset(
+    {"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "replace", "translate"}
+)
 """Methods of str that make much out of little."""
 
 
@@ -81,6 +84,18 @@ def _dirname(value: object) -> str:
     return posixpath.dirname(str(value))
 
 
+def _replace(value: object, old: str, new: str) -> str:
+    found = str(value)
+    _check_length(len(found) + found.count(old) * (len(new) - len(old)))
+    return found.replace(old, new)
+
+
+def _indent(value: object, width: int = 4, first: bool = False, blank: bool = False) -> str:
+    found = str(value)
+    _check_length(len(found) + (found.count("\n") + 1) * width)
+    return do_indent(found, width, first, blank)
+
+
 _FILTERS: dict[str, Callable[..., object]] = {
     "findall": _findall,
     "match": _match,
@@ -89,6 +104,8 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "json": _json,
     "basename": _basename,
     "dirname": _dirname,
+    "replace": _replace,
+    "indent": _indent,
 }
 
 
@@ -107,10 +124,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         _check_operands(operator, left, right)
         return cast("object", super().call_binop(context, operator, left, right))
 
-    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
-        if isinstance(obj, str) and attr in _WIDENING:
-            return False
-        return super().is_safe_attribute(obj, attr, value)
+    def wrap_str_format(self, value: object) -> None:
+        """Refuse the methods that can make text longer than any limit; Jinja asks here before it gives one out."""
+        if isinstance(value, BuiltinMethodType) and value.__name__ in _WIDENING and isinstance(value.__self__, str):
+            raise SecurityError(
+                f"`{value.__name__}` of text is unsafe here; use a filter, or text with {{{{ }}}} in it"
+            )
 
     def getattr(self, obj: object, attribute: str) -> object:
         """A key of a mapping comes before its methods, so that a result may be named `items`."""

@@ -6,7 +6,8 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,11 +18,28 @@ from orchestrator.rehearsal import Rehearsal, start
 
 SCRIPTS = Path(__file__).parent / "scripts"
 CLI_SECONDS = 90
+DEADLINE_SECONDS = 60.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    pause = 0.01
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(pause)
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Rehearsal]:
+    """The script for HTTP, played once for all who do not read its log."""
+    with start(SCRIPTS / "wire.yaml") as rehearsal:
+        yield rehearsal
 
 
 @pytest.fixture
-def wire(tmp_path: Path) -> Iterator[Rehearsal]:
-    """The script for HTTP."""
+def logged(tmp_path: Path) -> Iterator[Rehearsal]:
+    """The same with a log of one's own."""
     with start(SCRIPTS / "wire.yaml", log=tmp_path / "log.jsonl") as rehearsal:
         yield rehearsal
 

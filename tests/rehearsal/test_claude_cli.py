@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Claude
+from tests.rehearsal.conftest import Claude, wait_until
 
 TOOLS = ("--allowedTools", "Read,Grep,Bash,Edit,Write")
-DEADLINE_SECONDS = 60.0
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    pause = 0.01
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(pause)
 
 
 def _parts(claude: Claude) -> list[tuple[object, object]]:
@@ -106,7 +95,7 @@ def test_a_cut_stream_is_repeated_by_the_cli(claude: Claude) -> None:
 def test_silence_keeps_the_cli_waiting_and_harms_nobody_else(claude: Claude) -> None:
     process = claude.popen("say nothing")
     try:
-        _wait_until(lambda: _parts(claude) == [("silent", 1)])
+        wait_until(lambda: _parts(claude) == [("silent", 1)])
         health = httpx.get(f"{claude.rehearsal.url}/rehearsal/health", trust_env=False)
         assert health.json()["rehearsal"] == "claude-scenes"
         assert process.poll() is None
@@ -119,7 +108,7 @@ def test_a_prompt_after_a_killed_tool_is_a_new_task(claude: Claude) -> None:
     session = str(uuid4())
     process = claude.popen("take your time", *TOOLS, "--session-id", session)
     try:
-        _wait_until((claude.project / "started").exists)
+        wait_until((claude.project / "started").exists)
     finally:
         _end(process)
 
