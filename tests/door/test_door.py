@@ -21,17 +21,17 @@ import pytest
 from orchestrator import paths
 from orchestrator.domain.tool import Call, Caller, Json, Tool
 from orchestrator.server.calls import Calls
-from orchestrator.server.doors import Doors as ServedDoors
+from orchestrator.server.doors import Doors
 from orchestrator.server.mcp import caller_on_socket, render
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
-from tests.fixtures.door import INITIALIZE, MODERN, Door, Doors, Message, text_of
+from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, text_of
 
 PERSONAS = "list_agents"
 SIXTEEN_MIB = 16 << 20
 
 
 @asynccontextmanager
-async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[ServedDoors]:
+async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
     """The daemon's own end of the doors' socket with this one tool, in this process."""
     calls = Calls()
 
@@ -43,24 +43,24 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[ServedDo
         listener.listen()
         listener.setblocking(False)
         server = render([tool], caller=caller_on_socket, calls=calls, log_file="")
-        doors = ServedDoors(listener, server, build=build, calls=calls, greet=greet)
+        doors = Doors(listener, server, build=build, calls=calls, greet=greet)
         doors.accept()
         yield doors
         await doors.aclose()
 
 
-def starts(doors: Doors) -> int:
+def starts(doors: RawDoors) -> int:
     return doors.daemon.events().count("daemon started")
 
 
-def freeze_in_mid_call(doors: Doors, door: Door, era: Message = MODERN) -> int:
+def freeze_in_mid_call(doors: RawDoors, door: RawDoor, era: Message = MODERN) -> int:
     """Let the daemon hold a call that it never answers; return the call's id."""
     os.kill(doors.daemon.pid, signal.SIGSTOP)
     return door.post_tool(PERSONAS, era=era)
 
 
 @pytest.mark.requirement("I3-door-starts")
-def test_a_door_starts_the_daemon_and_offers_its_tools(open_door: Doors) -> None:
+def test_a_door_starts_the_daemon_and_offers_its_tools(open_door: RawDoors) -> None:
     assert not paths.lock_path(open_door.state).exists()
     names = open_door().tool_names()
     assert {"create_agent", "wait_for_agents", "delete_all_agents"} <= set(names)
@@ -69,7 +69,7 @@ def test_a_door_starts_the_daemon_and_offers_its_tools(open_door: Doors) -> None
 
 
 @pytest.mark.requirement("I3-door-many")
-def test_ten_doors_at_once_start_one_daemon(open_door: Doors) -> None:
+def test_ten_doors_at_once_start_one_daemon(open_door: RawDoors) -> None:
     doors = [open_door() for _ in range(10)]
     ids = [door.post("tools/list") for door in doors]
     for door, request in zip(doors, ids, strict=True):
@@ -77,7 +77,7 @@ def test_ten_doors_at_once_start_one_daemon(open_door: Doors) -> None:
     assert starts(open_door) == 1
 
 
-def test_ten_doors_at_once_replace_a_daemon_that_was_killed(open_door: Doors) -> None:
+def test_ten_doors_at_once_replace_a_daemon_that_was_killed(open_door: RawDoors) -> None:
     doors = [open_door() for _ in range(10)]
     for door in doors:
         door.tool_names()
@@ -92,7 +92,7 @@ def test_ten_doors_at_once_replace_a_daemon_that_was_killed(open_door: Doors) ->
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_call_that_its_daemon_did_not_live_to_answer_is_answered_by_the_next(
-    open_door: Doors, number: signal.Signals
+    open_door: RawDoors, number: signal.Signals
 ) -> None:
     door = open_door()
     door.tool_names()
@@ -104,7 +104,7 @@ def test_a_call_that_its_daemon_did_not_live_to_answer_is_answered_by_the_next(
     assert door.process.poll() is None
 
 
-def test_a_client_of_the_older_era_goes_on_through_a_restart_of_the_daemon(open_door: Doors) -> None:
+def test_a_client_of_the_older_era_goes_on_through_a_restart_of_the_daemon(open_door: RawDoors) -> None:
     door = open_door()
     assert door.call("initialize", INITIALIZE, era={})["result"]["protocolVersion"] == "2025-11-25"
     door.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
@@ -115,7 +115,7 @@ def test_a_client_of_the_older_era_goes_on_through_a_restart_of_the_daemon(open_
     assert "scout" in door.tool(PERSONAS, era={})
 
 
-def test_an_initialize_that_was_refused_is_not_repeated(open_door: Doors) -> None:
+def test_an_initialize_that_was_refused_is_not_repeated(open_door: RawDoors) -> None:
     door = open_door()
     door.tool_names()
     assert "error" in door.call("initialize", INITIALIZE, era={})
@@ -124,7 +124,7 @@ def test_an_initialize_that_was_refused_is_not_repeated(open_door: Doors) -> Non
     assert "scout" in text_of(door.answer(request))  # in the older era this daemon would refuse it
 
 
-def test_a_cancelled_call_is_not_sent_again(open_door: Doors) -> None:
+def test_a_cancelled_call_is_not_sent_again(open_door: RawDoors) -> None:
     door = open_door()
     door.tool_names()
     cancelled = freeze_in_mid_call(open_door, door)
@@ -138,7 +138,7 @@ def test_a_cancelled_call_is_not_sent_again(open_door: Doors) -> None:
 
 
 @pytest.mark.requirement("I3-door-death")
-def test_a_door_that_dies_in_mid_call_harms_neither_daemon_nor_other_doors(open_door: Doors) -> None:
+def test_a_door_that_dies_in_mid_call_harms_neither_daemon_nor_other_doors(open_door: RawDoors) -> None:
     other, dying = open_door(), open_door()
     other.tool_names()
     pid = open_door.daemon.pid
@@ -166,7 +166,7 @@ MALFORMED = {
 }
 
 
-def test_every_malformed_line_is_answered_and_the_door_goes_on(open_door: Doors) -> None:
+def test_every_malformed_line_is_answered_and_the_door_goes_on(open_door: RawDoors) -> None:
     door = open_door()
     for what, (line, request) in MALFORMED.items():
         door.send(line + b"\n")
@@ -178,7 +178,7 @@ def test_every_malformed_line_is_answered_and_the_door_goes_on(open_door: Doors)
     assert "scout" in door.tool(PERSONAS)
 
 
-def test_a_line_that_is_too_long_is_refused_by_its_id_and_shorter_ones_pass(open_door: Doors) -> None:
+def test_a_line_that_is_too_long_is_refused_by_its_id_and_shorter_ones_pass(open_door: RawDoors) -> None:
     door = open_door()
     answer = door.answer(door.post_tool(PERSONAS, {"capability": "x" * SIXTEEN_MIB}))
     assert str(SIXTEEN_MIB) in answer["error"]["message"]
@@ -186,7 +186,7 @@ def test_a_line_that_is_too_long_is_refused_by_its_id_and_shorter_ones_pass(open
     assert "scout" in door.tool(PERSONAS)
 
 
-def test_a_last_line_without_its_end_is_answered_before_the_door_leaves(open_door: Doors) -> None:
+def test_a_last_line_without_its_end_is_answered_before_the_door_leaves(open_door: RawDoors) -> None:
     door = open_door()
     params: Message = {"name": PERSONAS, "arguments": {}, **MODERN}
     door.send(json.dumps({"jsonrpc": "2.0", "id": 77, "method": "tools/call", "params": params}).encode())
@@ -199,7 +199,7 @@ def test_a_last_line_without_its_end_is_answered_before_the_door_leaves(open_doo
 @pytest.mark.requirement("I3-door-build")
 @pytest.mark.parametrize("era", [MODERN, {}], ids=["modern", "legacy"])
 def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(
-    open_door: Doors, tmp_path: Path, era: Message
+    open_door: RawDoors, tmp_path: Path, era: Message
 ) -> None:
     mine = open_door()
     mine.tool_names()
@@ -222,7 +222,7 @@ def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(
     assert starts(open_door) == 1
 
 
-def test_a_daemon_that_cannot_start_is_explained_with_its_last_words(open_door: Doors) -> None:
+def test_a_daemon_that_cannot_start_is_explained_with_its_last_words(open_door: RawDoors) -> None:
     door = open_door(FLEET_IDLE_EXIT_SECONDS="soon")
     assert door.tool_names() == ["fleet_not_running"]
     text = door.tool("create_agent")
@@ -231,7 +231,7 @@ def test_a_daemon_that_cannot_start_is_explained_with_its_last_words(open_door: 
     assert str(open_door.daemon.log) in text
 
 
-def test_a_daemon_that_cannot_start_again_fails_the_call_and_the_next_call_tries_once_more(open_door: Doors) -> None:
+def test_a_daemon_that_cannot_start_again_fails_the_call_and_the_next_call_tries_once_more(open_door: RawDoors) -> None:
     door = open_door()
     door.tool_names()
     request = freeze_in_mid_call(open_door, door)
@@ -247,7 +247,7 @@ def test_a_daemon_that_cannot_start_again_fails_the_call_and_the_next_call_tries
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
-def test_a_state_directory_that_others_can_write_is_refused_with_what_to_do(open_door: Doors, mode: int) -> None:
+def test_a_state_directory_that_others_can_write_is_refused_with_what_to_do(open_door: RawDoors, mode: int) -> None:
     open_door.state.chmod(mode)
     door = open_door()
     assert door.tool_names() == ["fleet_not_running"]
@@ -257,7 +257,7 @@ def test_a_state_directory_that_others_can_write_is_refused_with_what_to_do(open
 
 
 @pytest.mark.anyio
-async def test_a_call_that_three_daemons_ended_with_is_given_up(open_door: Doors) -> None:
+async def test_a_call_that_three_daemons_ended_with_is_given_up(open_door: RawDoors) -> None:
     """The door is real, so is the daemon's end of the socket; only its tool is of this test, one that never ends."""
     begun = asyncio.Event()
 
