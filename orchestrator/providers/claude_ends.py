@@ -7,12 +7,16 @@ HTML replies and cut streams come as `subtype="success"` with `is_error`; a 401 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import cast
 
 from claude_agent_sdk import ProcessError, ResultError, ResultMessage
 
 from orchestrator.domain.event import Outcome
+from orchestrator.domain.tool import ToolCall
+from orchestrator.providers.claude_messages import Turn
 
 UNAUTHORIZED = (401, 403)
 MAX_DETAIL_CHARACTERS = 2_000
@@ -79,16 +83,12 @@ def judge_result(result: ResultMessage, error: str | None, told: str) -> Verdict
         return interrupted()
     if result.subtype in _BY_SUBTYPE:
         return failed(_BY_SUBTYPE[result.subtype], _said(result, told))
-    if not result.is_error and error is None and result.subtype == "success":
-        return _refused(result)
     detail = _said(result, told)
-    return failed(_code(result.api_error_status, error, detail), detail)
-
-
-def _refused(result: ResultMessage) -> Verdict:
     if result.stop_reason == "refusal":
-        return failed("refusal", result.result or "the model refused to answer")
-    return Verdict(Outcome.COMPLETE)
+        return failed("refusal", detail)
+    if not result.is_error and error is None and result.subtype == "success":
+        return Verdict(Outcome.COMPLETE)
+    return failed(_code(result.api_error_status, error, detail), detail)
 
 
 def _code(status: int | None, error: str | None, detail: str) -> str:
@@ -119,3 +119,25 @@ def judge_death(error: Exception | None, stderr: Sequence[str]) -> Verdict:
     elif error is not None:
         how = f"claude cannot be talked to any more ({type(error).__name__}: {str(error)[:300]})"
     return failed("process", f"{how}: {words}" if words else how)
+
+
+def detail_of(verdict: Verdict, turn: Turn) -> str:
+    """The verdict's sentence, and for a quota when it ends as far as that is known."""
+    if verdict.reason != "quota":
+        return verdict.detail
+    parts = [verdict.detail, turn.limit]
+    if turn.retry is not None and turn.retry.delay_seconds is not None:
+        parts.append(f"last told to retry after {turn.retry.delay_seconds:.0f} s")
+    return "; ".join(part for part in parts if part)
+
+
+def deferred_of(result: ResultMessage | None) -> ToolCall | None:
+    """The tool call that waits, if one does."""
+    deferred = None if result is None else result.deferred_tool_use
+    return None if deferred is None else ToolCall(id=deferred.id, name=deferred.name, input=deferred.input)
+
+
+def denied_of(result: ResultMessage | None, by_gate: AbstractSet[str]) -> tuple[str, ...]:
+    """Calls that the program refused though the gate had not, by tool name."""
+    denials = cast("list[Mapping[str, object]]", (result.permission_denials if result else None) or [])
+    return tuple(str(denial.get("tool_name", "?")) for denial in denials if denial.get("tool_use_id") not in by_gate)

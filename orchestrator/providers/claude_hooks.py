@@ -6,7 +6,7 @@ failure; of two calls deferred in one message only the last survives; in a sub-a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -43,9 +43,8 @@ class Touched:
 class Gate:
     """Asks `decide` once per tool call of a session, and remembers what each call was and touched."""
 
-    def __init__(self, decide: Decide, cwd: Path) -> None:
+    def __init__(self, decide: Decide) -> None:
         self._decide = decide
-        self._cwd = cwd
         self._verdicts: dict[str, Verdict] = {}
         self._touched: dict[str, Touched] = {}
         self._names: dict[str, str] = {}
@@ -131,7 +130,10 @@ class Gate:
     async def _after(self, hook: HookInput, _call_id: str | None, _context: HookContext) -> HookJSONOutput:
         given = cast("Mapping[str, object]", hook)
         self._touched[str(given["tool_use_id"])] = touched(
-            str(given["tool_name"]), cast("Json", given["tool_input"]), given.get("tool_response"), self._cwd
+            str(given["tool_name"]),
+            cast("Json", given["tool_input"]),
+            given.get("tool_response"),
+            Path(str(given["cwd"])),
         )
         return {}
 
@@ -151,23 +153,32 @@ def _decision(decision: str, reason: str) -> HookJSONOutput:
 
 def touched(tool: str, tool_input: Json, response: object, cwd: Path) -> Touched:
     """The files of one finished call; a search consumed the files that its result names, at most 50."""
-    finder: Callable[[], Touched] | None = {
-        "Read": lambda: Touched(consumed=_absolute([tool_input.get("file_path")], cwd)),
-        "Write": lambda: Touched(produced=_absolute([tool_input.get("file_path")], cwd)),
-        "Edit": lambda: Touched(produced=_absolute([tool_input.get("file_path")], cwd)),
-        "NotebookEdit": lambda: Touched(produced=_absolute([tool_input.get("notebook_path")], cwd)),
-        "Grep": lambda: Touched(consumed=_absolute(_found(response), cwd)),
-        "Glob": lambda: Touched(consumed=_absolute(_found(response), cwd)),
-    }.get(tool)
-    return Touched() if finder is None else finder()
+    match tool:
+        case "Read":
+            return Touched(consumed=_absolute([tool_input.get("file_path")], cwd))
+        case "Write" | "Edit" | "NotebookEdit":
+            return Touched(produced=_absolute([tool_input.get("file_path") or tool_input.get("notebook_path")], cwd))
+        case "Grep" | "Glob":
+            return Touched(consumed=_absolute(_found(response, tool_input, cwd), cwd))
+        case _:
+            return Touched()
 
 
-def _found(response: object) -> list[object]:
-    if not isinstance(response, dict):
+def _found(response: object, tool_input: Json, cwd: Path) -> Sequence[object]:
+    """The files that a search names: as a list, else before the first colon of its lines."""
+    told = cast("dict[str, object]", response if isinstance(response, dict) else {})
+    names = told.get("filenames")
+    if isinstance(names, list) and names:
+        return cast("list[object]", names)[:MAX_FOUND_FILES]
+    content = told.get("content")
+    if not isinstance(content, str) or not content:
         return []
-    names = cast("Mapping[str, object]", response).get("filenames")
-    return cast("list[object]", names)[:MAX_FOUND_FILES] if isinstance(names, list) else []
+    place = tool_input.get("path")
+    if isinstance(place, str) and (cwd / place).is_file():
+        return [place]
+    heads = dict.fromkeys(line.partition(":")[0] for line in content.splitlines())
+    return [head for head in list(heads)[:MAX_FOUND_FILES] if head and (cwd / head).is_file()]
 
 
-def _absolute(paths: list[object], cwd: Path) -> tuple[str, ...]:
+def _absolute(paths: Sequence[object], cwd: Path) -> tuple[str, ...]:
     return tuple(str(cwd / path) for path in paths if isinstance(path, str) and path)

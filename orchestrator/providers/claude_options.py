@@ -19,6 +19,8 @@ from orchestrator.supervision.tiers import launcher, sealed
 BUFFER_BYTES = 64 * 2**20
 """One message of the program; above the SDK's default of 1 MiB a tool's input ends the session (measured)."""
 
+CONFIG = "claude"
+"""The agent's own configuration directory, below its folder."""
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
@@ -60,9 +62,10 @@ def session_options(
         ProviderError: there is no program.
         OSError: the agent's folder cannot be written.
     """
-    config = spec.folder / "claude"
+    config = spec.folder / CONFIG
     config.mkdir(mode=0o700, parents=True, exist_ok=True)
     prompt = spec.folder / "system-prompt.md"
+    prompt.touch(mode=0o600)
     prompt.write_text(spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}"), "utf-8", "replace")
     servers: dict[str, McpServerConfig] = {}
     if spec.crew:

@@ -6,30 +6,30 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import cast
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
-from orchestrator.domain.tool import ToolCall
-from orchestrator.domain.usage import Usage
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude_ends import (
     STDERR_LINES,
     UNAUTHORIZED,
     Verdict,
+    deferred_of,
+    denied_of,
+    detail_of,
     failed,
     interrupted,
     judge_death,
     judge_result,
 )
 from orchestrator.providers.claude_hooks import Gate
-from orchestrator.providers.claude_messages import Turn, counted
-from orchestrator.providers.claude_options import Program, brings_key, session_options
+from orchestrator.providers.claude_messages import Turn
+from orchestrator.providers.claude_options import CONFIG, Program, brings_key, session_options
+from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, window_of
 from orchestrator.providers.silence import Limits, Watch
 
 INBOX_MESSAGES = 100
@@ -41,7 +41,6 @@ CONTROL_SECONDS = 1.0
 SEND_SECONDS = 60.0
 CONTINUE_SECONDS = 30.0
 LAST_WORDS_SECONDS = 0.1
-UNKNOWN_MODEL = "[claude-code:unrecognized_model]"
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,12 @@ class _Run:
     turn: Turn
     watch: Watch
     prompt_id: str | None
+    follows_resume: bool
     stop: Verdict | None = None
     stop_by: float = 0.0
     heard: bool = False
+    result: ResultMessage | None = None
+    used: Share | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -80,7 +82,8 @@ async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> C
         ProviderError: it does not start; with its own words.
     """
     stderr: deque[str] = deque(maxlen=STDERR_LINES * 5)
-    gate = Gate(spec.decide, spec.cwd)
+    gate = Gate(spec.decide)
+    totals = await _totals(spec)
     try:
         client = ClaudeSDKClient(session_options(spec, program, gate, stderr.append))
         await client.connect()
@@ -90,7 +93,15 @@ async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> C
         raise
     except Exception as error:  # the SDK raises plain Exception when initialize fails or takes over 60 s
         raise _cannot_start(error, stderr) from error
-    return ClaudeSession(client, spec, gate, stderr, limits)
+    return ClaudeSession(client, spec, gate, stderr, limits=limits, totals=totals)
+
+
+async def _totals(spec: SessionSpec) -> Totals:
+    """What the program will start its count from."""
+    if not spec.resume:
+        return Totals()
+    saved = await asyncio.to_thread(saved_totals, spec.folder / CONFIG, spec.session_id)
+    return saved or Totals(spec.session_cost_usd)
 
 
 def _cannot_start(error: Exception, stderr: deque[str]) -> ProviderError:
@@ -105,7 +116,14 @@ class ClaudeSession:
     """A live program and the one task that drives it."""
 
     def __init__(
-        self, client: ClaudeSDKClient, spec: SessionSpec, gate: Gate, stderr: deque[str], limits: Limits
+        self,
+        client: ClaudeSDKClient,
+        spec: SessionSpec,
+        gate: Gate,
+        stderr: deque[str],
+        *,
+        limits: Limits,
+        totals: Totals,
     ) -> None:
         self._client = client
         self._spec = spec
@@ -120,32 +138,27 @@ class ClaudeSession:
         self._is_opened = False
         self._is_busy = False
         self._may_continue = spec.resume
-        self._cost_usd = spec.session_cost_usd if spec.resume else 0.0
+        self._totals = totals
         self._context_window_tokens: int | None = None
 
     async def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
         """Yield what happens, ending with exactly one `Ended`."""
-        run = _Run(Turn(self._gate, self._context_window_tokens), Watch(self._limits), prompt and prompt.id)
-        self._gate.begin()
+        run = _Run(
+            turn=Turn(self._gate, self._context_window_tokens),
+            watch=Watch(self._limits),
+            prompt_id=prompt and prompt.id,
+            follows_resume=self._may_continue,
+        )
+        if prompt is not None:
+            self._gate.begin()
         self._run = run
         try:
             verdict = await self._begin(prompt)
             while verdict is None:
                 item = await self._next(run)
-                if isinstance(item, ResultMessage):
-                    if not self._is_stale(run, item):
-                        yield self._result(run, item)
-                        return
-                elif isinstance(item, _Gone):
-                    verdict = await self._death(run, item)
-                elif item is None or isinstance(item, _Nudge):
-                    if run.watch.is_stalled(in_tool=run.turn.in_tool) and run.stop is None:
-                        yield Stalled(seconds=run.watch.quiet_seconds())
-                    verdict = await self._look(run)
-                else:
-                    for event in self._events(run, item):
-                        yield event
-                    await self._fail_fast(run)
+                for event in self._events(run, item):
+                    yield event
+                verdict = await self._verdict(run, item)
             yield self._end(run, verdict)
         finally:
             self._run = None
@@ -223,20 +236,34 @@ class ClaudeSession:
         except TimeoutError:
             return None
 
-    def _events(self, run: _Run, message: Message) -> list[SessionEvent]:
+    def _events(self, run: _Run, item: Message | _Gone | _Nudge | None) -> list[SessionEvent]:
+        """What is to be told about it."""
+        if item is None or isinstance(item, _Nudge):
+            is_stalled = run.stop is None and run.watch.is_stalled(in_tool=run.turn.in_tool)
+            return [Stalled(seconds=run.watch.quiet_seconds())] if is_stalled else []
+        if isinstance(item, _Gone):
+            return []
         run.heard = True
-        found: list[SessionEvent] = []
-        pause_seconds = 0.0
-        for event in run.turn.events(message):
-            if isinstance(event, Retrying):
-                pause_seconds = event.delay_seconds or 0.0
-            if isinstance(event, Opened):
-                if self._is_opened:
-                    continue
-                self._is_opened = True
-            found.append(event)
-        run.watch.hear(pause_seconds)
+        found = list(run.turn.events(item))
+        pauses = [event.delay_seconds or 0.0 for event in found if isinstance(event, Retrying)]
+        run.watch.hear(max(pauses, default=0.0))
+        if self._is_opened:
+            return [event for event in found if not isinstance(event, Opened)]
+        self._is_opened = any(isinstance(event, Opened) for event in found)
         return found
+
+    async def _verdict(self, run: _Run, item: Message | _Gone | _Nudge | None) -> Verdict | None:
+        """How the run ended, None as long as it goes on."""
+        match item:
+            case ResultMessage():
+                return None if self._is_stale(run, item) else self._judge(run, item)
+            case _Gone():
+                return await self._death(run, item)
+            case _Nudge() | None:
+                return await self._look(run)
+            case _:
+                await self._fail_fast(run)
+                return None
 
     async def _fail_fast(self, run: _Run) -> None:
         """End a run whose key is refused: the program would try ten times for three minutes.
@@ -275,77 +302,40 @@ class ClaudeSession:
                 await self._client.interrupt()
 
     def _is_stale(self, run: _Run, result: ResultMessage) -> bool:
-        """Whether a result belongs to something before this prompt: a deferred call that was asked for at the start."""
-        return run.prompt_id is not None and result.deferred_tool_use is not None and result.user_message_uuid is None
+        """Whether a result ends not this prompt but the deferred call that a resumed program began with."""
+        own = (result.user_message_uuid, *(result.user_message_uuids or []))
+        return run.follows_resume and run.stop is None and run.prompt_id not in (None, *own)
 
-    def _result(self, run: _Run, result: ResultMessage) -> Ended:
+    def _judge(self, run: _Run, result: ResultMessage) -> Verdict:
         self._is_busy = False
+        run.result = result
+        before, self._totals = self._totals, totals_of(result, self._totals)
+        run.used = share(before, self._totals, result, run.turn.usage)
+        self._context_window_tokens = window_of(result) or self._context_window_tokens
         verdict = judge_result(result, run.turn.error, run.turn.told)
         if run.stop is not None and verdict.outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
-            verdict = run.stop
-        windows = [usage["contextWindow"] for usage in (result.model_usage or {}).values()]
-        self._context_window_tokens = max(windows, default=None) or self._context_window_tokens
-        return self._end(run, verdict, result)
+            return run.stop
+        return verdict
 
     async def _death(self, run: _Run, gone: _Gone) -> Verdict:
         self._gone = gone
         await asyncio.sleep(LAST_WORDS_SECONDS)
         return run.stop or judge_death(gone.error, list(self._stderr))
 
-    def _end(self, run: _Run, verdict: Verdict, result: ResultMessage | None = None) -> Ended:
+    def _end(self, run: _Run, verdict: Verdict) -> Ended:
         text = "\n\n".join(run.turn.said)
-        usage = run.turn.usage
-        if result is not None:
-            text = result.result or text if verdict.outcome is Outcome.COMPLETE else text
-            usage = _exact(usage, result, self._context_window_tokens)
+        used, result = run.used or Share(None, run.turn.usage), run.result
+        if result is not None and verdict.outcome is Outcome.COMPLETE:
+            text = result.result or text
         return Ended(
             outcome=verdict.outcome,
             text=text,
             reason=verdict.reason,
-            detail=_detail(verdict, run.turn),
+            detail=detail_of(verdict, run.turn),
             hint=verdict.hint,
-            usage=usage,
-            cost_usd=self._cost(result),
-            session_cost_usd=self._cost_usd,
-            deferred=_deferred(result),
-            denied=_denied(result, self._gate.denied),
+            usage=used.usage,
+            cost_usd=used.cost_usd,
+            session_cost_usd=self._totals.cost_usd,
+            deferred=deferred_of(result),
+            denied=denied_of(result, self._gate.denied),
         )
-
-    def _cost(self, result: ResultMessage | None) -> float | None:
-        """The run's own cost; None if the program does not know the model's price, or died before it said."""
-        total, before = None if result is None else result.total_cost_usd, self._cost_usd
-        if total is None or any(UNKNOWN_MODEL in line for line in self._stderr):
-            return None
-        self._cost_usd = total
-        return None if before is None or total < before else total - before
-
-
-def _exact(usage: Usage, result: ResultMessage, window: int | None) -> Usage:
-    """The program's own sum of the run, where it gives one: single messages carry no final output figure."""
-    exact = counted(result.usage or {})
-    if not exact.total_tokens:
-        return replace(usage, context_window_tokens=window)
-    return replace(
-        exact, context_tokens=usage.context_tokens, context_window_tokens=window, model_calls=usage.model_calls
-    )
-
-
-def _detail(verdict: Verdict, turn: Turn) -> str:
-    """The verdict's sentence, and for a quota when it ends as far as that is known."""
-    if verdict.reason != "quota":
-        return verdict.detail
-    parts = [verdict.detail, turn.limit]
-    if turn.retry is not None and turn.retry.delay_seconds is not None:
-        parts.append(f"last told to retry after {turn.retry.delay_seconds:.0f} s")
-    return "; ".join(part for part in parts if part)
-
-
-def _deferred(result: ResultMessage | None) -> ToolCall | None:
-    deferred = None if result is None else result.deferred_tool_use
-    return None if deferred is None else ToolCall(id=deferred.id, name=deferred.name, input=deferred.input)
-
-
-def _denied(result: ResultMessage | None, by_gate: AbstractSet[str]) -> tuple[str, ...]:
-    """Calls that the program refused though the gate had not, by tool name."""
-    denials = cast("list[Mapping[str, object]]", (result.permission_denials if result else None) or [])
-    return tuple(str(denial.get("tool_name", "?")) for denial in denials if denial.get("tool_use_id") not in by_gate)
