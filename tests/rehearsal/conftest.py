@@ -60,7 +60,7 @@ class Claude:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.project,
-            env=self._environment() | environment,
+            env=self.environment() | environment,
         )
 
     def ask(self, *arguments: str, **environment: str) -> dict[str, object]:
@@ -74,7 +74,8 @@ class Claude:
         assert out.startswith("{"), err
         return cast("dict[str, object]", json.loads(out))
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """All that the CLI may know of this machine."""
         return {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from anyio import to_thread
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 
 from tests.rehearsal.conftest import Claude, wait_until
 
@@ -102,6 +104,46 @@ def test_silence_keeps_the_cli_waiting_and_harms_nobody_else(claude: Claude) -> 
     finally:
         _end(process)
     assert len(claude.rehearsal.log()) == 1
+
+
+def _client(claude: Claude) -> ClaudeSDKClient:
+    return ClaudeSDKClient(
+        ClaudeAgentOptions(
+            cwd=claude.project,
+            env=claude.environment(),
+            permission_mode="dontAsk",
+            allowed_tools=["Bash"],
+            setting_sources=[],
+            verbatim_prompts=True,
+        )
+    )
+
+
+async def _result(client: ClaudeSDKClient) -> str | None:
+    """What the turn that runs comes to."""
+    results = [message.result async for message in client.receive_response() if isinstance(message, ResultMessage)]
+    return results[-1]
+
+
+@pytest.mark.anyio
+async def test_a_prompt_after_an_interrupted_tool_is_a_new_task(claude: Claude) -> None:
+    async with _client(claude) as client:
+        await client.query("take your time")
+        await to_thread.run_sync(wait_until, (claude.project / "started").exists)
+        await client.interrupt()
+        await _result(client)
+        await client.query("what now?")
+        assert await _result(client) == "task: what now?"
+
+
+@pytest.mark.anyio
+async def test_what_is_said_while_a_tool_runs_is_heard_within_the_same_task(claude: Claude) -> None:
+    async with _client(claude) as client:
+        await client.query("listen to me")
+        await to_thread.run_sync(wait_until, (claude.project / "started").exists)
+        await client.query("turn left")
+        (claude.project / "go").touch()
+        assert await _result(client) == "heard turn left"
 
 
 def test_a_prompt_after_a_killed_tool_is_a_new_task(claude: Claude) -> None:
