@@ -27,9 +27,11 @@ from orchestrator.fleet.views import (
 
 MAX_AGENT_LINES = 40
 MAX_FILES = 12
+MAX_OWNER_CHARACTERS = 24
 MAX_PROGRESS_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 400
 MAX_TOOL_CHARACTERS = 60
+SHORT_ID_CHARACTERS = 11
 
 _FENCE = re.compile("`{3,}")
 
@@ -39,6 +41,11 @@ def fenced(text: str) -> str:
     ticks = max((len(run) for run in _FENCE.findall(text)), default=2) + 1
     fence = "`" * ticks
     return f"{fence}\n{clean(text).rstrip()}\n{fence}"
+
+
+def short(agent_id: str) -> str:
+    """The beginning of an id, which every tool takes for the whole."""
+    return agent_id[:SHORT_ID_CHARACTERS]
 
 
 def duration(seconds: float) -> str:
@@ -55,7 +62,7 @@ def created_lines(created: Created) -> str:
     agent = created.agent
     model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
     where = "project directory" if agent.cwd == agent.project else agent.cwd
-    parts = [f"{agent.id} {agent.name} {_standing(agent)}", model, where]
+    parts = [f"{short(agent.id)} {agent.name} {_standing(agent)}", model, where]
     if created.existed:
         parts.append("this very call created it before")
     if agent.question:
@@ -67,7 +74,7 @@ def created_lines(created: Created) -> str:
 
 def receipt_line(receipt: Receipt) -> str:
     """What became of a command."""
-    return f"{receipt.agent} {receipt.name}: {receipt.happened}" + (f" ({receipt.turn_id})" if receipt.turn_id else "")
+    return f"{short(receipt.agent)} {receipt.name}: {receipt.happened}"
 
 
 def status_lines(view: FleetView, *, named: bool) -> str:
@@ -88,7 +95,10 @@ def status_lines(view: FleetView, *, named: bool) -> str:
 def output_page(page: OutputPage) -> str:
     """The facts, then the agent's own text, fenced."""
     end = page.offset + len(page.text)
-    head = [f"{page.agent} {page.name} {_with_reason(page.status, page.reason)}", f"turn {page.turn} of {page.turns}"]
+    head = [
+        f"{short(page.agent)} {page.name} {_with_reason(page.status, page.reason)}",
+        f"turn {page.turn} of {page.turns}",
+    ]
     if page.total_characters > len(page.text):
         head.append(f"characters {page.offset}-{end} of {page.total_characters}")
     if page.next_offset is not None:
@@ -118,7 +128,7 @@ def deleted_lines(deleted: Sequence[Deleted]) -> str:
     """Who is gone, what it was, and where its work is."""
     if not deleted:
         return "there was nothing to delete"
-    return "\n".join(f"deleted {one.agent} {one.name} (was {one.was}): {clean(one.work)}" for one in deleted)
+    return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {clean(one.work)}" for one in deleted)
 
 
 def _with_reason(status: str, reason: str) -> str:
@@ -142,11 +152,12 @@ def _question(name: str, question: QuestionView) -> str:
 
 
 def _agent_line(agent: AgentView) -> str:
-    """`id name [of other] status (reason) age · elapsed · progress · context · cost · last tool`."""
-    head = f"{agent.id} {agent.name} {agent.persona}"
+    """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
+    head = f"{short(agent.id)} {agent.name} {agent.persona}"
     if not agent.own:
-        head += f" [not yours: {one_line(agent.orchestrator, 24)}]"
-    parts = [f"{head} {_standing(agent)} {duration(agent.age_seconds)}"]
+        head += f" [not yours: {one_line(agent.orchestrator, MAX_OWNER_CHARACTERS)}]"
+    standing = _standing(agent)
+    parts = [f"{head} {standing}" if standing == "working" else f"{head} {standing} {duration(agent.age_seconds)}"]
     if agent.elapsed_seconds is not None:
         parts.append(f"turn {agent.turn}: {duration(agent.elapsed_seconds)}")
     if agent.question:

@@ -107,15 +107,17 @@ def _progress(ctx: Context) -> Progress:
 
 async def _run(tool: Tool, call: Call, arguments: Json, log_file: str) -> types.CallToolResult:
     started = time.monotonic()
-    with log.bound(tool=tool.name, orchestrator=call.caller.orchestrator, project=call.caller.project):
+    told = {"tool": tool.name}
+    with log.bound(orchestrator=call.caller.orchestrator, project=call.caller.project):
         try:
             text, is_error = await tool.call(call, arguments), False
         except FleetError as error:
             text, is_error = str(error), True
+            told["error"] = text
         except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, the caller gets one sentence
-            _log.exception("a tool broke")
+            _log.exception("a tool broke", tool=tool.name)
             text, is_error = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}", True
-        _log.info("called", error=text if is_error else None, ms=round((time.monotonic() - started) * 1000, 1))
+        _log.info("called", **told, ms=round((time.monotonic() - started) * 1000, 1))
     return _result(text, is_error=is_error)
 
 

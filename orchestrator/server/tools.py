@@ -87,7 +87,7 @@ OUTPUT = _object(
         "description": f"characters, max {MAX_PAGE_CHARACTERS}",
     },
 )
-REGISTRY = _object(status=_text("e.g. working, failed"), capability=_text("e.g. Bash, review"))
+REGISTRY = _object(status=_text("e.g. working, failed"), capability=_text("what it should be good for, e.g. tests"))
 DELETE = _object(["agents"], agents=_names(minItems=1))
 DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project: everyone's; only if told to"})
 

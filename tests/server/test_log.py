@@ -1,0 +1,64 @@
+"""The log: one JSON object a line, with who called, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SECRET = 'sk-"quoted"-secret-ü'
+
+SCRIPT = """
+import asyncio, logging, sys
+from pathlib import Path
+from orchestrator import log
+secret = sys.argv[2]
+log.open_log(Path(sys.argv[1]))
+logger = log.logger("orchestrator.test")
+log.hide([secret, "me"])
+logger.info("before %s", secret)
+async def work():
+    with log.bound(orchestrator="host-1"):
+        logger.info("bound", account={"k": secret}, note=[secret])
+    logger.info("free", me="me")
+asyncio.run(work())
+try:
+    raise ValueError(secret)
+except ValueError:
+    logger.exception("broke")
+logging.getLogger("uvicorn.error").warning("foreign %s", secret)
+logging.getLogger("uvicorn.error").info("chatter")
+logger.debug("detail")
+"""
+
+
+def written(place: Path) -> list[dict[str, Any]]:
+    path = place / "daemon.log"
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path), SECRET], check=True, timeout=60)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    assert "secret-" not in text.replace("[secret]", "")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_line_is_json_and_no_secret_stands_in_any(tmp_path: Path) -> None:
+    records = written(tmp_path)
+    assert [record["event"] for record in records] == [
+        "before [secret]",
+        "bound",
+        "free",
+        "broke",
+        "foreign [secret]",
+    ]
+    assert all({"at", "level", "logger"} <= set(record) for record in records)
+    bound = records[1]
+    assert (bound["orchestrator"], bound["account"], bound["note"]) == ("host-1", "[secret]", ["[secret]"])
+    assert "orchestrator" not in records[2]
+    assert "ValueError: [secret]" in records[3]["exception"]
+
+
+def test_short_words_are_no_secrets(tmp_path: Path) -> None:
+    assert written(tmp_path)[2]["me"] == "me"
