@@ -11,11 +11,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,9 +27,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestrator import log
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import Call, Caller
-from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, FleetError, InvalidError
 from orchestrator.fleet.views import View
+from orchestrator.server.bodies import (
+    AnswerBody,
+    Body,
+    CreateBody,
+    EventsQuery,
+    NoBody,
+    NoQuery,
+    OutputQuery,
+    RegistryQuery,
+    ScopeQuery,
+    ShutdownBody,
+    StatusQuery,
+    StreamQuery,
+    TurnBody,
+    WaitBody,
+)
 from orchestrator.server.calls import Calls
 from orchestrator.server.hello import caller_of, parse_hello
 
@@ -40,107 +55,9 @@ HELLO = "x-fleet-hello"
 KEY = "idempotency-key"
 MAX_BODY_BYTES = 16 << 20
 HEARTBEAT_SECONDS = 15
-MAX_EVENTS = 5000
 
 _KINDS = {400: "InvalidError", 404: "NotFoundError", 405: "InvalidError", 413: "InvalidError"}
 _log = log.logger(__name__)
-
-
-class Body(BaseModel):
-    """What a request carries; a field that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CreateBody(Body):
-    """`POST /v1/agents`."""
-
-    name: str
-    task: str
-    persona: str = "builder"
-    provider: str | None = None
-    model: str | None = None
-    inputs: tuple[str, ...] = ()
-    cwd: str | None = None
-    max_turns: int | None = Field(default=None, ge=1)
-
-
-class TurnBody(Body):
-    """`POST /v1/agents/{ref}/turns`."""
-
-    task: str
-    mode: Mode = Mode.QUEUE
-    inputs: tuple[str, ...] | None = None
-
-
-class AnswerBody(Body):
-    """`POST /v1/agents/{ref}/answer`."""
-
-    text: str
-
-
-class WaitBody(Body):
-    """`POST /v1/wait`."""
-
-    agents: tuple[str, ...] = ()
-    until: Literal["all", "any"] = "all"
-    timeout_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    since: str | None = None
-
-
-class ShutdownBody(Body):
-    """`POST /v1/shutdown`."""
-
-    interrupt: bool = False
-
-
-class NoBody(Body):
-    """A request without a body (an empty object is one, too)."""
-
-
-class NoQuery(Body):
-    """No query at all."""
-
-
-class StatusQuery(Body):
-    """`GET /v1/agents`."""
-
-    agent: tuple[str, ...] = ()
-    everyone: bool = False
-
-
-class OutputQuery(Body):
-    """`GET /v1/agents/{ref}/output`."""
-
-    turn: int | None = Field(default=None, ge=1)
-    offset: int = Field(default=0, ge=0)
-    limit: int = Field(default=6000, ge=1, le=1_000_000)
-
-
-class RegistryQuery(Body):
-    """`GET /v1/registry`."""
-
-    status: str | None = None
-    capability: str | None = None
-
-
-class ScopeQuery(Body):
-    """`DELETE /v1/agents`."""
-
-    scope: Literal["mine", "project"] = "mine"
-
-
-class StreamQuery(Body):
-    """`GET /v1/stream`."""
-
-    since: str | None = None
-    agent: str | None = None
-
-
-class EventsQuery(StreamQuery):
-    """`GET /v1/events`."""
-
-    limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
 
 
 @dataclass(frozen=True)
