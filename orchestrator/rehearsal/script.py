@@ -253,6 +253,15 @@ _MODELS: dict[str, type[_Strict]] = {
 }
 
 
+_PLAIN_WORDS = {
+    "model_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be text; put quotes around it",
+}
+
+
 def _problem(details: ErrorDetails, source: yaml_source.Source, file: str) -> str:
     path = tuple(details["loc"])
     known = _real_path(path, source.root)
@@ -260,7 +269,7 @@ def _problem(details: ErrorDetails, source: yaml_source.Source, file: str) -> st
     name = _dotted(known)
     if details["type"] == "extra_forbidden":
         return where + _unknown_key(path)
-    message = details["msg"].removeprefix("Value error, ")
+    message = _PLAIN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
     if details["type"] == "missing":
         return f"{where}{_dotted(path[:-1]) or 'the script'} needs the key {path[-1]!r}"
     given = "" if isinstance(details["input"], (dict, list)) else f" (given: {str(details['input'])[:60]!r})"

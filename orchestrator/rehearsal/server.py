@@ -107,6 +107,31 @@ def build(loaded: Loaded, log: Log, key: str | None = None) -> Starlette:
     async def models(request: Request) -> Response:
         return _refused(rehearsing, request) or JSONResponse(anthropic.models())
 
+    async def unknown(request: Request) -> Response:
+        text = f"a rehearsal has no {request.method} {request.url.path}; it plays POST /v1/messages"
+        log.write({"path": request.url.path, "method": request.method, "status": 404})
+        return JSONResponse(anthropic.error(404, text), status_code=404)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        text = f"the rehearsal itself failed: {type(error).__name__}: {error}"
+        log.write({"path": request.url.path, "status": 500, "error": text})
+        return JSONResponse(anthropic.error(500, text), status_code=500)
+
+    return Starlette(
+        exception_handlers={Exception: failed},
+        routes=[
+            Route("/v1/messages", messages, methods=["POST"]),
+            Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+            Route("/v1/models", models, methods=["GET"]),
+            *_own_routes(loaded, log),
+            Route("/{path:path}", unknown, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+        ],
+    )
+
+
+def _own_routes(loaded: Loaded, log: Log) -> list[Route]:
+    """What no model has: the log, and a sign of life."""
+
     async def read_log(request: Request) -> Response:
         since = request.query_params.get("since", "0")
         number = int(since) if since.isdecimal() else 0
@@ -116,21 +141,7 @@ def build(loaded: Loaded, log: Log, key: str | None = None) -> Starlette:
         del request
         return JSONResponse({"rehearsal": loaded.script.name, "parts": [part.part for part in loaded.script.parts]})
 
-    async def unknown(request: Request) -> Response:
-        text = f"a rehearsal has no {request.method} {request.url.path}; it plays POST /v1/messages"
-        log.write({"path": request.url.path, "method": request.method, "status": 404})
-        return JSONResponse(anthropic.error(404, text), status_code=404)
-
-    return Starlette(
-        routes=[
-            Route("/v1/messages", messages, methods=["POST"]),
-            Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
-            Route("/v1/models", models, methods=["GET"]),
-            Route("/rehearsal/log", read_log, methods=["GET"]),
-            Route("/rehearsal/health", health, methods=["GET"]),
-            Route("/{path:path}", unknown, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
-        ]
-    )
+    return [Route("/rehearsal/log", read_log, methods=["GET"]), Route("/rehearsal/health", health, methods=["GET"])]
 
 
 async def _body(request: Request) -> bytes:

@@ -26,7 +26,7 @@ def _problem(text: str) -> str:
     ("text", "said"),
     [
         ("", "bad.yaml:1: the file is empty"),
-        ("- a\n", "bad.yaml:1: .*dictionary"),
+        ("- a\n", "bad.yaml:1: must be a mapping"),
         ("name: x\n", "bad.yaml:1: the script needs the key 'parts'"),
         ("name: x\nparts: []\n", "bad.yaml:2: parts: .*at least 1 item"),
         ("name: x\nparts: 3\n", r"bad.yaml:2: parts: .*\(given: '3'\)"),
@@ -40,6 +40,8 @@ def _problem(text: str) -> str:
             HEAD + "    replies:\n      - sya: x\n",
             r"bad.yaml:5: parts\[0\].replies\[0\] has no key 'sya'; did you mean 'say'",
         ),
+        (HEAD + "    replies:\n      - say: 42\n", "bad.yaml:5: .*say: must be text; put quotes"),
+        (HEAD + "    replies: {say: x}\n", "bad.yaml:4: .*replies: must be a list"),
         (HEAD + "    replies:\n      - {}\n", "bad.yaml:5: .*a reply needs say, calls or a fault"),
         (HEAD + "    replies:\n      - say: '{{ 1 + }}'\n", r"bad.yaml:5: .*say: template syntax: "),
         (HEAD + "    replies:\n      - say: hi\n        when: sometimes\n", "bad.yaml:6: .*exactly one expression"),
@@ -70,7 +72,7 @@ def _problem(text: str) -> str:
         ),
         (HEAD + "    replies: [{say: !!python/name:os.system x}]\n", "bad.yaml:4: the tag"),
         ("name: &a x\nparts: &b [*b]\n", "bad.yaml:2: nested deeper than"),
-        ("name: x\nparts: " + "[" * 2000, "bad.yaml:1: not YAML that can be read"),
+        ("name: x\nparts:\n" + "- " * 2000, "bad.yaml:1: not YAML that can be read"),
     ],
 )
 def test_a_bad_script_is_refused_with_line_and_reason(text: str, said: str) -> None:
