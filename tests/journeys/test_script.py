@@ -40,12 +40,10 @@ def passes(root: Path, check: str) -> bool:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Every file but Fleet's own, by path."""
-    files = (path for path in root.rglob("*") if path.is_file())
-    texts = {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in files if path.suffix != ".pyc"
-    }
-    return {path: text for path, text in texts.items() if not path.startswith((".fleet/", ".git/"))}
+    """Every file that is the repository's own, by path."""
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    own = {path: file for path, file in files.items() if not path.startswith((".fleet/", ".git/"))}
+    return {path: file.read_text(encoding="utf-8") for path, file in own.items() if file.suffix != ".pyc"}
 
 
 class Stage:
