@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator import paths
@@ -100,31 +99,17 @@ def _said(program: str, environment: Environment) -> str:
 
 
 def _account(environment: Environment) -> Iterator[Check]:
-    payer = _payer(environment)
+    from orchestrator.cli.account import LOG_IN, payer_of
+
+    payer = payer_of(environment)
     endpoint = environment.get("ANTHROPIC_BASE_URL", "")
-    at = (
-        f", at {urlsplit(endpoint).hostname or 'an address that cannot be read'} (ANTHROPIC_BASE_URL)"
-        if endpoint
-        else ""
-    )
-    if payer:
-        yield Check("account", OK, f"{payer} would pay{at}")
+    host = urlsplit(endpoint).hostname or "an address that cannot be read"
+    at = f", at {host} (ANTHROPIC_BASE_URL)" if endpoint else ""
+    if not payer.trouble:
+        yield Check("account", OK, f"{payer.text} would pay{at}")
     else:
-        hint = "run claude and log in, or set ANTHROPIC_API_KEY; agents wait until then (fleet demo needs none)"
-        yield Check("account", WARN, f"no key and no login found{at}", hint)
-
-
-def _payer(environment: Environment) -> str:
-    switches = {"CLAUDE_CODE_USE_BEDROCK": "Amazon Bedrock", "CLAUDE_CODE_USE_VERTEX": "Google Vertex AI"}
-    for name, what in switches.items():
-        if environment.get(name, "0") not in {"", "0", "false"}:
-            return f"{what} ({name})"
-    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"):
-        if environment.get(name):
-            return f"the account of {name}"
-    home = Path(environment.get("HOME") or Path.home())
-    login = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude") / ".credentials.json"
-    return f"the login in {login}" if login.is_file() else ""
+        text = ": ".join(filter(None, [payer.text, payer.trouble]))
+        yield Check("account", WARN, f"{text}{at}", f"{LOG_IN} (fleet demo needs none)")
 
 
 def _state(environment: Environment) -> Iterator[Check]:

@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.options import AsJson
-from orchestrator.errors import FleetError, InvalidError
+from orchestrator.errors import FleetError, InvalidError, RefusedError
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Client
@@ -74,6 +74,8 @@ def demo(
     from orchestrator.cli import report
     from orchestrator.cli.stage import new_root
 
+    if real:
+        _check_account()
     root = new_root(directory)
     seconds = timeout or (_REAL_SECONDS if real else _REHEARSAL_SECONDS)
     with _staged(root, real=real) as stage:
@@ -83,6 +85,21 @@ def demo(
     else:
         report.print_report(finding)
     raise typer.Exit(output.EXIT_FAILED if finding.problems else 0)
+
+
+def _check_account() -> None:
+    """Return if somebody would pay: else the run would begin and its agents fail.
+
+    Raises:
+        RefusedError: nobody would.
+    """
+    from orchestrator.cli.account import LOG_IN, payer_of
+
+    payer = payer_of(os.environ)
+    if payer.trouble:
+        text = ": ".join(filter(None, [payer.text, payer.trouble]))
+        raise RefusedError(f"--real needs an account that agents can use ({text})", hint=LOG_IN)
+    output.say(f"{payer.text} pays for this run")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Body = Mapping[str, object]
 
-_TEXTS = ("tool", "summary", "text", "question", "input", "reason", "detail", "error", "was", "model")
+_TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
 
 
 def event_text(event: EventView) -> str:
