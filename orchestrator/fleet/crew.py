@@ -11,6 +11,22 @@ from orchestrator.errors import ConflictError
 MAX_PROGRESS_CHARACTERS = 300
 MAX_QUESTION_CHARACTERS = 4000
 
+PROGRESS: Json = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "minLength": 1, "maxLength": MAX_PROGRESS_CHARACTERS}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+QUESTION: Json = {
+    "type": "object",
+    "properties": {
+        "question": {"type": "string", "minLength": 1, "maxLength": MAX_QUESTION_CHARACTERS},
+        "options": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
+    },
+    "required": ["question"],
+    "additionalProperties": False,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrewLine:
@@ -39,14 +55,7 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
         Tool(
             name="report_progress",
             description="Say in one line how far you are, on long work only. Nobody answers.",
-            schema={
-                "type": "object",
-                "properties": {
-                    "text": {"type": "string", "minLength": 1, "maxLength": MAX_PROGRESS_CHARACTERS},
-                },
-                "required": ["text"],
-                "additionalProperties": False,
-            },
+            schema=PROGRESS,
             call=report_progress,
         ),
         Tool(
@@ -55,15 +64,7 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
                 "Ask the orchestrator what you cannot find out and must not guess. You sleep until it answers; "
                 "one question at a time."
             ),
-            schema={
-                "type": "object",
-                "properties": {
-                    "question": {"type": "string", "minLength": 1, "maxLength": MAX_QUESTION_CHARACTERS},
-                    "options": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
-                },
-                "required": ["question"],
-                "additionalProperties": False,
-            },
+            schema=QUESTION,
             call=ask_orchestrator,
         ),
     )

@@ -140,7 +140,9 @@ def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(see
         assert played.rows("SELECT count(*) FROM turn WHERE status = 'complete'") == [(6,)]
         ends = "SELECT count(*) FROM event WHERE kind IN ('turn.complete', 'turn.failed', 'turn.interrupted')"
         assert played.rows(ends) == [(6,)]
-        read = "SELECT DISTINCT path FROM artifact JOIN agent ON agent.id = agent_id WHERE persona = '{}' AND kind = '{}'"
+        read = (
+            "SELECT DISTINCT path FROM artifact JOIN agent ON agent.id = agent_id WHERE persona = '{}' AND kind = '{}'"
+        )
         assert [Path(path).name for (path,) in played.rows(read.format("planner", "consumed"))] == ["relevant-files.md"]
         made = {os.path.relpath(path, stage.repository) for (path,) in played.rows(read.format("builder", "produced"))}
         assert made == set(changed)

@@ -1,0 +1,164 @@
+"""Whatever the model's API or the agent's program does, a turn ends in a typed state with a reason, in bounded time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import rehearsal
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
+
+SCRIPT = Path(__file__).parent / "faults.yaml"
+BOUND_SECONDS = 60.0
+KEY = "sk-ant-faults-secret-key"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A daemon whose agents call a model that fails, and a project."""
+
+    daemon: Daemon
+    project: Path
+    account: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    def create(self, name: str, **more: object) -> None:
+        """Create an agent with a task of its own."""
+        self.ask("POST", "/v1/agents", {"name": name, "task": f"do your part, {name}", **more})
+
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """What the daemon answers."""
+        hello = {"account": dict(self.account), "environment": dict(self.environment)}
+        with self.daemon.http(self.project, **hello) as client:
+            answer = client.request(method, path, json=body, timeout=BOUND_SECONDS + 10)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def outcome(self, name: str) -> dict[str, Any]:
+        """How the agent's turn ended; fails if it did not within the bound."""
+        digest = self.ask("POST", "/v1/wait", {"agents": [name], "timeout_seconds": BOUND_SECONDS})
+        assert digest["timed_out"] is False, digest["text"]
+        return self.ask("GET", f"/v1/agents/{name}")["turns"][-1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("faults")
+    home, project, state = root / "home", root / "project", root / "state"
+    for directory in (home, project, state):
+        directory.mkdir(mode=0o700)
+    settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "3"}
+    with (
+        rehearsal.start(SCRIPT, log=root / "log.jsonl") as playing,
+        running_daemon(state, clean_env(home, state, FLEET_STALL_SECONDS="1", **settings)) as daemon,
+    ):
+        account = {
+            "ANTHROPIC_BASE_URL": playing.url,
+            "ANTHROPIC_API_KEY": KEY,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
+        yield Place(daemon, project.resolve(), account, environment)
+
+
+@pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-bad-silence")
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("auth", "401"),
+        ("quota", "429"),
+        ("api", "500"),
+        ("overloaded", "529"),
+        ("cut", ""),
+        ("silence", "nothing came"),
+    ],
+)
+def test_a_fault_of_the_models_api_ends_the_turn_as_failed_with_its_reason(
+    reason: str, words: str, place: Place
+) -> None:
+    place.create(reason)
+    turn = place.outcome(reason)
+
+    assert turn["status"] == "failed"
+    assert turn["reason"] == {"cut": "api"}.get(reason, reason)
+    assert words in turn["detail"]
+    view = place.ask("GET", f"/v1/agents?agent={reason}")["agents"][0]
+    assert (view["status"], view["reason"]) == ("failed", turn["reason"])
+    assert view["cost_usd"] is None or view["cost_usd"] >= 0
+
+
+@pytest.mark.requirement("I3-bad-401")
+def test_a_refused_key_fails_at_once_and_says_what_to_do(place: Place) -> None:
+    place.create("auth-again")
+    place.outcome("auth-again")
+    events = place.ask("GET", "/v1/events?since=0&agent=auth-again")["events"]
+
+    assert [event["kind"] for event in events].count("turn.failed") == 1
+    assert [event["body"]["attempt"] for event in events if event["kind"] == "session.retrying"] in ([], [1])
+    digest = place.ask("POST", "/v1/wait", {"agents": ["auth-again"], "since": "0"})
+    assert "->" in digest["text"]
+
+
+@pytest.mark.requirement("I3-bad-refused")
+def test_a_refused_connection_ends_the_turn_as_failed(place: Place) -> None:
+    elsewhere = Place(
+        place.daemon, place.project, {**place.account, "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, place.environment
+    )
+    elsewhere.create("nobody-there")
+    turn = elsewhere.outcome("nobody-there")
+    assert (turn["status"], turn["reason"]) == ("failed", "api")
+
+
+@pytest.mark.requirement("I3-bad-binary-killed")
+def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place) -> None:
+    place.create("killed", cwd=str(place.project))
+    pid = place.project / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), "the agent's shell")
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    turn = place.outcome("killed")
+    assert (turn["status"], turn["reason"]) == ("failed", "process")
+    assert turn["detail"]
+
+
+@pytest.mark.requirement("I3-max-turns")
+def test_an_agent_at_its_limit_of_turns_fails_with_that_reason(place: Place) -> None:
+    place.create("limited", max_turns=2)
+    turn = place.outcome("limited")
+    assert (turn["status"], turn["reason"]) == ("failed", "max_turns")
+
+
+def test_a_fault_that_passes_is_shown_as_retrying_and_the_turn_completes(place: Place) -> None:
+    place.create("recovers")
+    turn = place.outcome("recovers")
+    assert (turn["status"], turn["result"]) == ("complete", "fine in the end")
+    events = place.ask("GET", "/v1/events?since=0&agent=recovers")["events"]
+    assert any(event["kind"] == "session.retrying" for event in events)
+
+
+@pytest.mark.requirement("I3-bad-binary-missing")
+def test_a_missing_program_fails_the_turn_with_its_path_and_what_to_do(tmp_path: Path, place: Place) -> None:
+    home, state = tmp_path / "home", tmp_path / "state"
+    home.mkdir()
+    state.mkdir(mode=0o700)
+    with running_daemon(state, clean_env(home, state, CLAUDE_CODE_PATH="/nowhere/claude")) as daemon:
+        there = Place(daemon, place.project, place.account, place.environment)
+        there.create("homeless")
+        turn = there.outcome("homeless")
+        assert turn["status"] == "failed"
+        assert "/nowhere/claude" in turn["detail"]
+        digest = there.ask("POST", "/v1/wait", {"agents": ["homeless"], "since": "0"})
+        assert "CLAUDE_CODE_PATH" in digest["text"]
+
+
+@pytest.mark.requirement("I3-hello-secret")
+def test_after_all_this_no_key_is_in_the_state_directory(place: Place) -> None:
+    files = [path for path in place.daemon.state.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
