@@ -280,6 +280,7 @@ class ClaudeSession:
         """What time has brought: the end of a run that does not stop, that is silent, or that never begins."""
         if run.stop is not None:
             if time.monotonic() >= run.stop_by:
+                self._is_busy = False
                 await self.close()
                 return run.stop
             await self._signal()

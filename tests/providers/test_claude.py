@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import psutil
 import pytest
 
 from orchestrator import rehearsal
+from orchestrator.domain.event import Outcome, ToolEnded, Used
+from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Session
 from orchestrator.providers.claude import ClaudeProvider
+from orchestrator.providers.claude_names import OFFERED
 from orchestrator.providers.silence import Limits
 
 from .contract import Contract
-from .lab import Lab, Vendor
+from .lab import Crew, Lab, Vendor, ended, of, plain, run, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -67,3 +79,226 @@ async def impatient(lab: Lab) -> Session:
 
 class TestClaude(Contract):
     """Every behaviour of the contract."""
+
+
+def processes(place: Path) -> list[psutil.Process]:
+    """The living processes of this test's agents, detached ones too: all work below its own directory."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(place)):
+                found.append(process)
+    return found
+
+
+def program(place: Path) -> psutil.Process:
+    """The one claude program that runs."""
+    (found,) = [process for process in processes(place) if process.exe().endswith("_bundled/claude")]
+    return found
+
+
+async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: Lab) -> None:
+    spec = lab.spec()
+    session = await lab.open(spec)
+    first = ended(await run(session, "say one"))
+    running = asyncio.create_task(run(session, "shell touch began; sleep 60"))
+    await wait_for((lab.work / "began").exists, "the tool has begun")
+    program(lab.work).kill()
+    end = ended(await running)
+    assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "process", "I run it.")
+    assert "killed by SIGKILL" in end.detail
+    assert (end.cost_usd, end.session_cost_usd) == (None, first.session_cost_usd)
+    await wait_for(lambda: not processes(lab.work), "nothing is left")
+    dead = ended(await run(session, "say are you there"))
+    assert (dead.outcome, dead.reason) == (Outcome.FAILED, "process")
+    again = await lab.open(replace(spec, resume=True, session_cost_usd=end.session_cost_usd))
+    later = ended(await run(again, "say back again"))
+    assert later.text == "back again"
+    assert first.cost_usd is not None
+    assert later.cost_usd is not None
+    assert later.cost_usd >= first.cost_usd
+
+
+async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
+    broken = lab.place / "broken claude"
+    broken.write_text("#!/bin/sh\necho 'libfoo.so.1: cannot open shared object' >&2\nexit 7\n")
+    broken.chmod(0o700)
+    with pytest.raises(ProviderError, match=r"cannot open shared object") as failure:
+        await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", cli=broken))
+    assert failure.value.hint
+    broken.chmod(0o600)
+    with pytest.raises(ProviderError, match=r"cannot run .*broken claude"):
+        await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", cli=broken))
+    with pytest.raises(ProviderError, match=r"not there: .*nowhere"):
+        await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", cli=lab.place / "nowhere"))
+
+
+async def test_an_unknown_conversation_cannot_be_resumed(lab: Lab) -> None:
+    with pytest.raises(ProviderError, match="No conversation found"):
+        await lab.open(lab.spec(resume=True))
+
+
+async def test_nothing_to_continue_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.providers.claude_session.CONTINUE_SECONDS", 2.0)
+    spec = lab.spec()
+    session = await lab.open(spec)
+    end = ended(await run(session, None))
+    assert (end.outcome, end.reason) == (Outcome.FAILED, "process")
+    assert "new session" in end.detail
+    await run(session, "say hello")
+    await session.close()
+    end = ended(await run(await lab.open(replace(spec, resume=True)), None))
+    assert "nothing to continue" in end.detail
+
+
+async def test_a_process_that_detaches_itself_is_gone_when_the_session_closes(lab: Lab) -> None:
+    session = await lab.open(lab.spec())
+    command = "nohup setsid sleep 300 > /dev/null 2>&1 & (setsid sh -c 'sleep 301 & sleep 302' &) ; echo left"
+    assert "left" in ended(await run(session, f"shell {command}")).text
+    left = [process for process in processes(lab.work) if process.name() == "sleep"]
+    assert len(left) == 3
+    await session.close()
+    assert not processes(lab.work)
+
+
+async def test_a_session_closes_in_the_middle_of_a_tool_and_twice(lab: Lab) -> None:
+    session = await lab.open(lab.spec())
+    running = asyncio.create_task(run(session, "shell touch began; sleep 60"))
+    await wait_for((lab.work / "began").exists, "the tool has begun")
+    running.cancel()
+    await asyncio.wait({running})
+    await session.close()
+    await session.close()
+    assert not processes(lab.work)
+    assert ended(await run(session, "say hello")).reason == "process"
+
+
+async def test_an_opening_that_is_given_up_leaves_no_process(lab: Lab) -> None:
+    opening = asyncio.create_task(lab.open(lab.spec()))
+    await wait_for(lambda: processes(lab.work), "the program was started")
+    opening.cancel()
+    await asyncio.wait({opening})
+    assert opening.cancelled()
+    assert not processes(lab.work)
+
+
+async def test_a_stopped_program_is_noticed_and_ended(lab: Lab, impatient: Session) -> None:
+    program(lab.work).suspend()
+    end = ended(await run(impatient, "say hello"))
+    assert (end.outcome, end.reason) == (Outcome.FAILED, "silence")
+    assert not processes(lab.work)
+
+
+async def test_a_login_in_a_file_reaches_the_model_though_the_agent_has_its_own_configuration(lab: Lab) -> None:
+    secret = "planted-access-token"
+    login = {
+        "claudeAiOauth": {
+            "accessToken": secret,
+            "refreshToken": "planted-refresh-token",
+            "expiresAt": 4_102_444_800_000,
+            "scopes": ["user:inference", "user:profile"],
+            "subscriptionType": "max",
+        }
+    }
+    (lab.place / ".claude").mkdir()
+    (lab.place / ".claude" / ".credentials.json").write_text(json.dumps(login))
+    spec = lab.spec()
+    session = await lab.open(replace(spec, environment=plain(spec.environment)))
+    assert ended(await run(session, "say hello")).text == "hello"
+    assert credential(lab) == ("bearer", fingerprint(secret))
+    assert (spec.folder / "claude").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_login_in_the_users_own_configuration_directory_is_found(lab: Lab) -> None:
+    login = {
+        "claudeAiOauth": {"accessToken": "elsewhere", "expiresAt": 4_102_444_800_000, "scopes": ["user:inference"]}
+    }
+    (lab.place / "mine").mkdir()
+    (lab.place / "mine" / ".credentials.json").write_text(json.dumps(login))
+    spec = lab.spec()
+    session = await lab.open(
+        replace(spec, environment=plain(spec.environment, CLAUDE_CONFIG_DIR=str(lab.place / "mine")))
+    )
+    assert ended(await run(session, "say hello")).text == "hello"
+    assert credential(lab) == ("bearer", fingerprint("elsewhere"))
+
+
+async def test_a_token_in_the_environment_reaches_the_model(lab: Lab) -> None:
+    spec = lab.spec()
+    environment = plain(spec.environment, CLAUDE_CODE_OAUTH_TOKEN="a-token-of-its-own")
+    session = await lab.open(replace(spec, environment=environment))
+    assert ended(await run(session, "say hello")).text == "hello"
+    assert credential(lab) == ("bearer", fingerprint("a-token-of-its-own"))
+
+
+async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
+    spec = lab.spec()
+    session = await lab.open(replace(spec, environment=plain(spec.environment)))
+    end = ended(await run(session, "say hello"))
+    assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
+
+
+async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
+    end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))
+    assert end.outcome is Outcome.COMPLETE
+    assert end.cost_usd is None
+    assert end.usage.context_window_tokens is None
+
+
+async def test_a_sub_agent_counts_and_does_not_wait(lab: Lab) -> None:
+    crew = Crew()
+    spec = lab.spec(crew, tools=("Agent",))
+    events = await run(await lab.open(spec), "delegate")
+    end = ended(events)
+    assert end.outcome is Outcome.COMPLETE
+    assert "a sub-agent cannot wait" in end.text
+    assert [(call.name, call.in_subagent) for call in crew.asked] == [("Agent", False), (VENDOR.ask, True)]
+    assert [call.tool for call in of(ToolEnded, events)] == [VENDOR.ask, "Agent"]
+    calls = [record for record in lab.endpoint.log() if record["session"] == spec.session_id]
+    assert len(calls) == 4
+    assert end.usage.input_tokens == sum(int(str(record["input_tokens"])) for record in calls)
+    assert of(Used, events)[-1].usage.context_tokens == end.usage.context_tokens
+
+
+async def test_an_agent_is_known_to_the_rehearsal_and_offered_only_its_tools(lab: Lab) -> None:
+    await run(await lab.open(lab.spec(tools=("Read", "TodoWrite"))), "say hello")
+    record = lab.endpoint.log()[-1]
+    assert (record["agent"], record["persona"]) == ("worker", "builder")
+    assert record["tools"] == ["Read", "mcp__crew__ask", "mcp__crew__note"]
+
+
+async def test_every_tool_that_is_offered_by_default_exists(lab: Lab) -> None:
+    await run(await lab.open(replace(lab.spec(), tools=None, crew=())), "say hello")
+    assert set(cast("list[str]", lab.endpoint.log()[-1]["tools"])) == set(OFFERED)
+
+
+def test_models_are_aliases_or_ids_of_every_cloud() -> None:
+    provider = ClaudeProvider(shim_dir=Path("unused"))
+    for model in (
+        "opus",
+        "sonnet[1m]",
+        "claude-opus-4-7",
+        "claude-sonnet-4-5-20250929",
+        "claude-sonnet-4-5@20250929",
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "anthropic.claude-haiku-4-5-20251001-v1:0",
+        "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123",
+    ):
+        provider.check_model(model)
+
+
+def test_the_daemon_can_name_the_provider_without_loading_its_sdk() -> None:
+    code = "import sys, orchestrator.providers.claude; print({'claude_agent_sdk', 'mcp', 'anyio'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def credential(lab: Lab) -> tuple[object, object]:
+    """Kind and fingerprint of what the last call of the model carried."""
+    record = lab.endpoint.log()[-1]
+    return record["credential"], record["credential_hash"]
+
+
+def fingerprint(secret: str) -> str:
+    """The form in which the endpoint logs a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:12]
