@@ -8,12 +8,13 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
-from orchestrator import paths
+from orchestrator import door, paths
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, spawn_daemon, wait_until
 
 SOCKETS = ("mcp.sock", "http.sock")
@@ -175,6 +176,22 @@ def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, pr
         with daemon.http(project) as client:
             client.delete("/v1/agents/a").raise_for_status()
         assert daemon.process.wait(20) == 0
+
+
+def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
+    env: dict[str, str], state: Path, project: Path
+) -> None:
+    idle_seconds, pause, pids = 0.4, threading.Event(), list[int]()
+    mine = {**env, "FLEET_IDLE_EXIT_SECONDS": str(idle_seconds)}
+    for late_seconds in (0.0, 0.04, 0.08, 0.12, 0.16):
+        link = door.greet(state, mine, str(project))  # connects as the door does, and starts a daemon if there is none
+        pids.append(Daemon(state, mine).pid)
+        link.close()
+        pause.wait(idle_seconds + late_seconds)
+    last = Daemon(state, mine)
+    wait_until(lambda: not last.is_alive(), "the end of the last daemon")
+    assert len(set(pids)) > 1
+    assert "daemon broke" not in last.events()
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
