@@ -117,7 +117,17 @@ def passes(stage: Stage, check: str) -> bool:
     return subprocess.run(check, shell=True, cwd=stage.repository, env=environment, check=False).returncode == 0
 
 
-@pytest.mark.requirement("I3-demo-random", "I3-done-journey")
+@pytest.mark.requirement(
+    "I3-demo-random",
+    "I3-done-journey",
+    "A-sleep",
+    "A-spb-planner",
+    "A-spb-builder",
+    "I3-inputs-chain",
+    "I3-inputs-produces",
+    "I3-demo-plugin",
+    "A-context-temporary",
+)
 @pytest.mark.parametrize("seed", [11, 12])
 def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(seed: int, tmp_path: Path) -> None:
     repository = generate(seed)
@@ -149,7 +159,7 @@ def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(see
         assert played.rows("SELECT count(*) FROM lease WHERE released_at IS NULL") == [(0,)]
 
 
-@pytest.mark.requirement("I3-demo-sub-agent", "I3-done-journey")
+@pytest.mark.requirement("I3-demo-sub-agent", "I3-done-journey", "A-orchestrator")
 def test_an_orchestrator_session_of_the_plugins_own_agent_does_the_whole_job(tmp_path: Path) -> None:
     repository = generate(21)
     with staged(tmp_path, repository) as stage:
@@ -162,7 +172,7 @@ def test_an_orchestrator_session_of_the_plugins_own_agent_does_the_whole_job(tmp
         assert played.rows("SELECT count(*) FROM agent WHERE deleted_at IS NOT NULL") == [(6,)]
 
 
-@pytest.mark.requirement("I3-ask-survives", "I3-hello-waits")
+@pytest.mark.requirement("I3-ask-survives", "I3-hello-waits", "D-waiting-free", "A-flow")
 def test_a_question_survives_a_killed_daemon_while_the_orchestrator_sleeps(tmp_path: Path) -> None:
     repository = generate(31)
     with staged(tmp_path, repository) as stage:

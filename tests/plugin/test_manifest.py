@@ -59,7 +59,7 @@ def test_every_file_is_named_and_every_named_file_exists(key: str, folder: str) 
     assert sorted(manifest()[key]) == there
 
 
-@pytest.mark.requirement("I3-plugin-commands")
+@pytest.mark.requirement("I3-plugin-commands", "A-commands")
 def test_the_slash_commands_take_their_text_and_may_use_the_fleet() -> None:
     files = [ROOT / name for name in manifest()["commands"]]
     assert {path.stem for path in files} == COMMANDS
@@ -78,7 +78,7 @@ def test_a_command_that_starts_a_chain_teaches_to_create_and_wait_in_one_message
     assert 0 <= first.find("create_agent") < first.find("wait_for_agents")
 
 
-@pytest.mark.requirement("I3-plugin-names")
+@pytest.mark.requirement("I3-plugin-names", "A-orchestrator")
 def test_the_orchestrator_has_exactly_the_tools_that_the_fleet_offers_by_their_full_names(
     open_door: RawDoors,
 ) -> None:

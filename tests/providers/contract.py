@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 class Contract:
     """The behaviours that the fleet builds on."""
 
+    @pytest.mark.requirement("I3-usage", "I3-events", "I3-model")
     async def test_a_plain_turn_says_its_text_and_what_it_used(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         events = await run(session, "say good morning")
@@ -46,6 +47,7 @@ class Contract:
         assert end.cost_usd > 0
         assert of(Used, events)
 
+    @pytest.mark.requirement("I3-cost-total")
     async def test_turns_of_one_session_cost_the_difference_of_its_total(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         first = ended(await run(session, "say one"))
@@ -56,6 +58,7 @@ class Contract:
         assert second.session_cost_usd == pytest.approx(first.cost_usd + second.cost_usd)
         assert second.text == "two"
 
+    @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
     async def test_a_prompt_is_data_whatever_it_looks_like(self, lab: Lab) -> None:
         (lab.work / "secret.txt").write_text("the contents of a file")
         session = await lab.open(lab.spec())
@@ -70,6 +73,7 @@ class Contract:
         end = ended(await run(session, "long " + "word " * 200_000 + "."))
         assert end.text.startswith("1000006 characters")
 
+    @pytest.mark.requirement("I3-artifacts", "I3-events")
     async def test_files_that_tools_read_and_wrote_are_told(self, lab: Lab) -> None:
         (lab.work / "one.txt").write_text("a needle\n")
         (lab.work / "two.txt").write_text("hay\n")
@@ -90,6 +94,7 @@ class Contract:
         assert "does not exist" in failed[0].summary
         assert new in {call.summary for call in began}
 
+    @pytest.mark.requirement("I3-persona-tools")
     async def test_a_tool_that_is_not_given_cannot_be_used(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(tools=("Read",)))
         end = ended(await run(session, "absent"))
@@ -97,6 +102,7 @@ class Contract:
         assert not (lab.work / "ran").exists()
         assert lab.vendor.shell not in str(lab.endpoint.log()[-1]["tools"])
 
+    @pytest.mark.requirement("I3-gate-seen")
     async def test_the_reason_of_a_denial_reaches_the_model(self, lab: Lab) -> None:
         crew = Crew(rule=lambda call: Deny("not on a Sunday") if call.name == lab.vendor.shell else Allow())
         session = await lab.open(lab.spec(crew))
@@ -107,6 +113,7 @@ class Contract:
         assert [call.ok for call in of(ToolEnded, events)] == [False]
         assert not (lab.work / "ran").exists()
 
+    @pytest.mark.requirement("I3-hook-closed")
     async def test_a_gate_that_fails_lets_nothing_through(self, lab: Lab) -> None:
         async def broken(call: ToolCall) -> Verdict:
             raise RuntimeError(f"the store is away, {call.name}")
@@ -116,6 +123,7 @@ class Contract:
         assert end.outcome is Outcome.COMPLETE
         assert not (lab.work / "ran").exists()
 
+    @pytest.mark.requirement("I3-gate-seen")
     async def test_what_the_gate_allows_is_not_refused_by_the_program(self, lab: Lab) -> None:
         (lab.work / ".claude").mkdir()
         session = await lab.open(lab.spec())
@@ -134,6 +142,7 @@ class Contract:
         assert wrong.startswith("error=True")
         assert "'text' is a required property" in wrong
 
+    @pytest.mark.requirement("I3-ask-defers")
     async def test_a_question_ends_the_run_and_its_answer_goes_on_in_a_new_process(self, lab: Lab) -> None:
         crew = Crew()
         spec = lab.spec(crew)
@@ -192,6 +201,7 @@ class Contract:
         assert end.outcome is Outcome.COMPLETE
         assert "Tool result missing" in end.text
 
+    @pytest.mark.requirement("I3-resume")
     async def test_a_resumed_session_knows_what_was_before(self, lab: Lab) -> None:
         spec = lab.spec()
         session = await lab.open(spec)
@@ -204,6 +214,7 @@ class Contract:
         assert first.cost_usd is not None
         assert 0 < second.cost_usd < first.cost_usd
 
+    @pytest.mark.requirement("I3-interrupt")
     async def test_an_interrupt_in_a_tool_ends_the_run_and_the_session_goes_on(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         running = asyncio.create_task(run(session, "shell touch began; sleep 60"))
@@ -214,6 +225,7 @@ class Contract:
         assert end.text == "I run it."
         assert ended(await run(session, "say still here")).text == "still here"
 
+    @pytest.mark.requirement("I3-interrupt")
     async def test_an_interrupt_in_an_answer_or_before_it_ends_the_run(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         await session.interrupt()
@@ -227,6 +239,7 @@ class Contract:
         await session.interrupt()
         assert ended(await running).outcome is Outcome.INTERRUPTED
 
+    @pytest.mark.requirement("I3-max-turns")
     async def test_a_run_stops_at_its_number_of_turns_with_what_it_said(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(max_turns=2))
         end = ended(await run(session, "many"))
@@ -234,12 +247,14 @@ class Contract:
         assert end.text == "One.\n\nTwo."
         assert end.hint
 
+    @pytest.mark.requirement("I3-big-message")
     async def test_a_tool_input_of_two_megabytes_arrives(self, lab: Lab) -> None:
         path = lab.work / "big.txt"
         session = await lab.open(lab.spec())
         assert ended(await run(session, f"big {path}")).outcome is Outcome.COMPLETE
         assert path.stat().st_size == 2_000_000
 
+    @pytest.mark.requirement("I3-false-success")
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
@@ -276,6 +291,7 @@ class Contract:
         end = ended(await run(await lab.open(lab.spec()), "partial"))
         assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "api", "I got this far.")
 
+    @pytest.mark.requirement("I3-bad-silence")
     async def test_silence_is_told_and_then_ended(self, lab: Lab, impatient: Session) -> None:
         events: list[SessionEvent] = await run(impatient, "fault silence")
         assert len(of(Stalled, events)) == 1
@@ -286,6 +302,7 @@ class Contract:
         assert not of(Stalled, events)
         assert "awake" in ended(events).text
 
+    @pytest.mark.requirement("I3-hello-account")
     async def test_nothing_of_this_process_reaches_the_agent(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLEET_TEST_SECRET", "hush-hush")
         monkeypatch.setenv("DATABASE_URL", "hush-hush")
@@ -296,6 +313,7 @@ class Contract:
         assert "FLEET_TEST_SECRET" not in text
         assert "PYTEST_CURRENT_TEST" not in text
 
+    @pytest.mark.requirement("I3-bad-model")
     async def test_models_are_checked_before_anything_starts(self, lab: Lab) -> None:
         provider = lab.vendor.make(lab.place)
         for model in [*provider.models(), lab.vendor.model]:

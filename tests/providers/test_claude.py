@@ -97,6 +97,7 @@ def program(place: Path) -> psutil.Process:
     return found
 
 
+@pytest.mark.requirement("I3-bad-binary-killed")
 async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: Lab) -> None:
     spec = lab.spec()
     session = await lab.open(spec)
@@ -119,6 +120,7 @@ async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: 
     assert later.cost_usd >= first.cost_usd
 
 
+@pytest.mark.requirement("I3-bad-binary-missing")
 async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
     broken = lab.place / "broken claude"
     broken.write_text("#!/bin/sh\necho 'libfoo.so.1: cannot open shared object' >&2\nexit 7\n")
@@ -189,6 +191,7 @@ async def test_a_stopped_program_is_noticed_and_ended(lab: Lab, impatient: Sessi
     assert not processes(lab.work)
 
 
+@pytest.mark.requirement("I3-demo-login")
 async def test_a_login_in_a_file_reaches_the_model_though_the_agent_has_its_own_configuration(lab: Lab) -> None:
     secret = "planted-access-token"
     login = {
@@ -223,6 +226,7 @@ async def test_a_login_in_the_users_own_configuration_directory_is_found(lab: La
     assert credential(lab) == ("bearer", fingerprint("elsewhere"))
 
 
+@pytest.mark.requirement("I3-demo-token")
 async def test_a_token_in_the_environment_reaches_the_model(lab: Lab) -> None:
     spec = lab.spec()
     environment = plain(spec.environment, CLAUDE_CODE_OAUTH_TOKEN="a-token-of-its-own")
@@ -238,6 +242,7 @@ async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
     assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
 
 
+@pytest.mark.requirement("I3-usage")
 async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
     end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))
     assert end.outcome is Outcome.COMPLETE
@@ -260,6 +265,7 @@ async def test_a_sub_agent_counts_and_does_not_wait(lab: Lab) -> None:
     assert of(Used, events)[-1].usage.context_tokens == end.usage.context_tokens
 
 
+@pytest.mark.requirement("I3-persona-tools")
 async def test_an_agent_is_known_to_the_rehearsal_and_offered_only_its_tools(lab: Lab) -> None:
     await run(await lab.open(lab.spec(tools=("Read", "TodoWrite"))), "say hello")
     record = lab.endpoint.log()[-1]
