@@ -79,7 +79,7 @@ _SYSTEMS_A = (
         },
         deferred=NOBODY,
     ),
-    *_of("SYSTEMS A, scout-build", {"A-scout-build": "two stages: scout-report.md, then a builder"}),
+    *_of("SYSTEMS A, scout-build", {"A-scout-build": "two stages for small changes: a scout's report, handed to a builder"}),
     *_of(
         "SYSTEMS A, slash commands",
         {
@@ -366,7 +366,8 @@ _ISSUE_3 = (
             "I3-bad-agent": "an unknown agent is not found, with who there is",
             "I3-bad-persona": "an unknown persona is not found, with those there are",
             "I3-bad-model": "an unknown model alias is refused with the valid ones",
-            "I3-bad-tool": "a persona that names an unknown tool is refused",
+            "I3-bad-tool": "an unknown tool is answered with those there are",
+            "I3-bad-persona-tool": "a persona that names an unknown tool is refused",
             "I3-bad-name": "a name already taken shows who holds it",
             "I3-bad-empty-task": "an empty task is refused",
             "I3-bad-long-task": "a task of 1 MB is refused with the limit",
