@@ -79,7 +79,10 @@ _SYSTEMS_A = (
         },
         deferred=NOBODY,
     ),
-    *_of("SYSTEMS A, scout-build", {"A-scout-build": "two stages for small changes: a scout's report, handed to a builder"}),
+    *_of(
+        "SYSTEMS A, scout-build",
+        {"A-scout-build": "two stages for small changes: a scout's report, handed to a builder"},
+    ),
     *_of(
         "SYSTEMS A, slash commands",
         {
@@ -119,12 +122,12 @@ _SYSTEMS_A = (
     ),
 )
 
-_SYSTEMS_B = tuple(
-    _of(
+_SYSTEMS_B = (
+    *_of("SYSTEMS B", {"B-discovery": "agents and personas are found by name and by capability"}),
+    *_of(
         "SYSTEMS B",
         {
             "B-registration": "a YAML playbook with metadata.agent is registered and stored",
-            "B-discovery": "agents are found by name and by capability",
             "B-invocation": "a playbook runs from the command line, through MCP and over HTTP",
             "B-state": "executions and steps have states, history and an audit trail",
             "B-communication": "agents exchange results and hand work off in one message schema",
@@ -135,7 +138,7 @@ _SYSTEMS_B = tuple(
             "B-coordination": "playbooks coordinate agents that do not know each other",
         },
         deferred=NOBODY,
-    )
+    ),
 )
 
 _SYSTEMS_C = (
