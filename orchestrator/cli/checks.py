@@ -152,6 +152,14 @@ def _daemon(environment: Environment) -> Iterator[Check]:
         yield Check("daemon", WARN, f"{text}; this command is build {paths.build()}", "fleet down && fleet up")
 
 
+def _supervision(_: Environment) -> Iterator[Check]:
+    from orchestrator.supervision.tiers import tier
+
+    found = tier()
+    hint = "" if found.letter in "ABC" else "this system promises less: look for left-over processes after a crash"
+    yield Check("supervision", OK if not hint else WARN, f"tier {found}", hint)
+
+
 def _plugin(_: Environment) -> Iterator[Check]:
     from orchestrator.cli.stage import plugin_root
     from orchestrator.cli.wire import as_list, as_object
@@ -184,6 +192,7 @@ _CHECKS: dict[str, Callable[[Environment], Iterator[Check]]] = {
     "account": _account,
     "state": _state,
     "daemon": _daemon,
+    "supervision": _supervision,
     "plugin": _plugin,
     "slots": _slots,
 }

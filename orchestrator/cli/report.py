@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,10 +122,20 @@ def _agent(detail: AgentDetail) -> dict[str, object]:
 
 def next_commands(finding: Finding) -> tuple[str, ...]:
     """Commands that show more of this run; its deleted agents can still be read."""
-    prefix = f"cd {finding.stage.repository} && FLEET_STATE={finding.stage.state} fleet"
+    repository, state = shlex.quote(str(finding.stage.repository)), shlex.quote(str(finding.stage.state))
+    prefix = f"cd {repository} && FLEET_STATE={state} {own_program()}"
     last = finding.agents[-1].agent.name if finding.agents else "AGENT"
     commands = (f"{prefix} show {last}", f"{prefix} output {last}", f"{prefix} logs {last}", f"{prefix} ps")
-    return (*commands, f"git -C {finding.stage.repository} diff")
+    return (*commands, f"git -C {repository} diff")
+
+
+def own_program() -> str:
+    """How a shell of the user reaches this very command: `fleet` if it is on PATH, else by its place."""
+    beside = Path(sysconfig.get_path("scripts")) / "fleet"
+    found = shutil.which("fleet")
+    if found is not None and (not beside.is_file() or Path(found).resolve() == beside.resolve()):
+        return "fleet"
+    return shlex.quote(str(beside)) if beside.is_file() else f"{shlex.quote(sys.executable)} -m orchestrator"
 
 
 def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
@@ -150,8 +164,6 @@ def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
 
 
 def _painted(lines: list[str]) -> list[str]:
-    import sys
-
     if not output.coloured(sys.stdout):
         return [output.scrub(text) for text in lines]
     colours = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}

@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator import paths, rehearsal
-from tests.fixtures.daemon import ROOT, clean_env
+from tests.fixtures.daemon import ROOT, clean_env, wait_until
 from tests.fixtures.fleet_command import Command, Ran
 
 pytestmark = pytest.mark.timeout(420)
@@ -169,6 +172,30 @@ def _is_held(lock: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+@pytest.mark.requirement("I3-cli-exit")
+def test_ctrl_c_ends_a_demo_with_130_and_everything_that_it_started(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    env = clean_env(tmp_path / "home", tmp_path / "unused")
+    running = Command(tmp_path, env).start("demo", "--dir", str(tmp_path / "demo"))
+    assert running.stderr is not None
+    while "create_agent scout" not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=120)
+    assert running.returncode == 130
+    wait_until(lambda: not _alive_in(tmp_path), "the end of every process of the demo")
+
+
+def _alive_in(place: Path) -> list[str]:
+    """The command lines of processes whose working directory or environment lies there."""
+    found: list[str] = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and str(place) in " ".join(process.environ().values()):
+                found.append(" ".join(process.cmdline()))
+    return found
 
 
 def test_a_demo_that_comes_to_nothing_ends_with_1_and_says_why(tmp_path: Path) -> None:

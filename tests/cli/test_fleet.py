@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -223,6 +228,41 @@ def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> N
     following.send_signal(signal.SIGINT)
     following.communicate(timeout=60)
     assert following.returncode == 130
+
+
+@pytest.mark.requirement("I3-cli-ps", "I3-cli-json")
+def test_ps_watches_the_fleet_until_ctrl_c(tidy: Command) -> None:
+    watching = tidy.start("ps", "--watch", "--json")
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["agents"] == []
+    assert tidy("create", "one", "begin").code == 0
+    (seen,) = json.loads(watching.stdout.readline())["agents"]
+    assert seen["name"] == "one"
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=60)
+    assert watching.returncode == 130
+
+
+@pytest.mark.requirement("I3-cli-ps")
+def test_ps_watches_on_a_terminal_and_leaves_it_as_it_was(tidy: Command) -> None:
+    assert tidy("create", "one", "begin", "--wait").code == 0
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "orchestrator", "ps", "--watch"]
+    env = {**tidy.env, "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "30"}
+    watching = subprocess.Popen(command, cwd=tidy.cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"Done (1)" not in seen:
+        seen += os.read(ours, 65536)
+    watching.send_signal(signal.SIGINT)
+    with suppress(OSError):  # a terminal whose last program has ended
+        while more := os.read(ours, 65536):
+            seen += more
+    os.close(ours)
+    assert watching.wait(60) == 130
+    assert b"\x1b[?1049h" in seen  # the alternate screen,
+    assert seen.rindex(b"\x1b[?1049l") > seen.rindex(b"\x1b[?1049h")  # and back
+    assert b"\x1b[?25h" in seen  # the cursor is shown again
 
 
 @pytest.mark.requirement("I3-cli-exit")

@@ -5,9 +5,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.fixtures.daemon import ROOT
+from tests.fixtures.daemon import ROOT, wait_until
 from tests.fixtures.fleet_command import Command
 
 GOOD = "name: greeting\nparts: [{part: all, match: {}, replies: [{say: hello}]}]\n"
@@ -80,3 +81,27 @@ def test_a_script_or_program_that_is_not_there_ends_with_3(fleet: Command, scrip
     assert missing.code == 3
     assert "scout-plan-build.yaml" in missing.err
     assert fleet("rehearse", str(script), "--", "no-such-program-here").code == 3
+
+
+@pytest.mark.requirement("I3-cli-rehearse")
+def test_agents_inside_a_rehearsal_live_in_a_daemon_of_its_own_that_ends_with_it(
+    fleet: Command, script: Path, state: Path
+) -> None:
+    inner = f"{sys.executable} -m orchestrator"
+    line = f"{inner} create one hi --wait --json && {inner} up --json"
+    ran = fleet("rehearse", str(script), "--", "sh", "-c", line)
+    assert ran.code == 0, ran.err
+    digest, _, health = ran.out.partition("}\n{")
+    assert json.loads(f"{digest}}}")["outcomes"][0]["status"] == "complete"
+    told = json.loads("{" + health)
+    assert told["rehearsal"]
+    assert told["state"] != str(state)
+    assert not (state / "daemon.lock").exists()
+    wait_until(lambda: _has_ended(told["pid"]), "the end of the rehearsal's daemon")
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
