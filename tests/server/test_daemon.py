@@ -39,6 +39,7 @@ def second_daemon(env: dict[str, str], *arguments: str) -> subprocess.CompletedP
 
 
 @pytest.mark.requirement("I3-daemon-single")
+@pytest.mark.requirement("I3-daemon-single")
 def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> None:
     second = second_daemon(dict(daemon.env))
     assert second.returncode == 3
@@ -46,6 +47,7 @@ def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> Non
     assert daemon.is_serving()
 
 
+@pytest.mark.requirement("I3-daemon-private")
 @pytest.mark.requirement("I3-daemon-private")
 def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
     places = [*(daemon.state / name for name in SOCKETS), daemon.log, paths.lock_path(daemon.state)]
@@ -59,6 +61,7 @@ def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
     }
 
 
+@pytest.mark.requirement("I3-daemon-single")
 def test_a_killed_daemons_sockets_are_in_nobodys_way(env: dict[str, str], state: Path) -> None:
     first = spawn_daemon(state, env)
     wait_until(first.is_serving, "the first daemon")
@@ -69,6 +72,7 @@ def test_a_killed_daemons_sockets_are_in_nobodys_way(env: dict[str, str], state:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.requirement("I3-daemon-log")
 def test_a_signal_ends_it_in_order(env: dict[str, str], state: Path, number: int) -> None:
     with running_daemon(state, env) as daemon:
         assert daemon.stop(number) == 0
@@ -111,6 +115,7 @@ def status_of(daemon: Daemon, project: Path, name: str) -> str:
 
 
 @pytest.mark.requirement("I3-hello-secret", "I3-hello-account")
+@pytest.mark.requirement("I3-hello-account", "I3-hello-secret", "I3-daemon-log")
 def test_nothing_of_its_own_environment_and_no_secret_reaches_agents_log_or_store(
     env: dict[str, str], state: Path, project: Path, silent_model: str
 ) -> None:
@@ -145,6 +150,7 @@ def claudes_of(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.requirement("I3-daemon-idle")
+@pytest.mark.requirement("I3-daemon-idle")
 def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) -> None:
     with running_daemon(state, {**env, "FLEET_IDLE_EXIT_SECONDS": "1"}) as daemon:
         assert daemon.process is not None
@@ -165,6 +171,7 @@ def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: 
 
 
 @pytest.mark.requirement("I3-daemon-idle")
+@pytest.mark.requirement("I3-daemon-idle")
 def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
     with running_daemon(state, env, "--idle-exit", "0.5") as daemon:
@@ -178,6 +185,7 @@ def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, pr
         assert daemon.process.wait(20) == 0
 
 
+@pytest.mark.requirement("I3-daemon-idle")
 def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
     env: dict[str, str], state: Path, project: Path
 ) -> None:
@@ -210,6 +218,7 @@ def test_it_ends_when_its_directory_is_gone(env: dict[str, str], state: Path) ->
         assert daemon.process.wait(30) == 0
 
 
+@pytest.mark.requirement("I3-daemon-single")
 def test_it_ends_when_its_lock_was_replaced_and_leaves_the_successors_files_alone(
     env: dict[str, str], state: Path
 ) -> None:

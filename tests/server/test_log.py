@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SECRET = 'sk-"quoted"-secret-ü'
 
 SCRIPT = """
@@ -44,6 +46,7 @@ def written(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.requirement("I3-daemon-log", "I3-hello-secret")
 def test_every_line_is_json_and_no_secret_stands_in_any(tmp_path: Path) -> None:
     records = written(tmp_path)
     assert [record["event"] for record in records] == [

@@ -164,6 +164,7 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
         ({"agent": "a", "limit": True}, "'limit' must be a whole number, not true or false"),
     ],
 )
+@pytest.mark.requirement("I3-mcp-steer")
 async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
     server: Served, bench: Bench, mode: str, arguments: dict[str, Any], expected: str
 ) -> None:
@@ -197,6 +198,7 @@ async def test_a_failure_of_fleet_itself_names_the_log_and_shows_no_traceback(se
     assert text == "Fleet itself failed (ZeroDivisionError) -> the traceback is in /state/daemon.log"
 
 
+@pytest.mark.requirement("I3-mcp-fence")
 async def test_what_cannot_be_seen_never_reaches_the_orchestrator(server: Served) -> None:
     async with server.client() as client:
         assert await said(client, "foul") == ("red hidden\nline\ttab", False)
@@ -271,6 +273,7 @@ def modern(number: int, method: str, **params: object) -> bytes:
         (b"[" * 100_000 + b"\n", None, -32700),
     ],
 )
+@pytest.mark.requirement("I3-bad-json")
 async def test_a_line_that_is_no_message_gets_an_error_and_the_connection_lives(
     server: Served, line: bytes, request_id: int | None, code: int
 ) -> None:

@@ -59,6 +59,7 @@ async def eventually(look: Callable[[], Awaitable[str]], expected: str, *, secon
 
 
 @ERAS
+@pytest.mark.requirement("I3-mcp-eras", "I3-mcp-lines", "I3-inputs-chain", "I3-bad-deleted")
 async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
     async with host(mode) as client:
         first = await asked(client, "create_agent", name="scout-1", task="look", persona="scout", model="haiku")
@@ -94,6 +95,7 @@ async def test_a_wait_can_be_called_off_and_harms_no_agent(host: Host) -> None:
         assert re.match(r"ag_\w+ w-1 builder (working|queued)", await asked(client, "get_agent_status", agents=["w-1"]))
 
 
+@pytest.mark.requirement("I3-door-many")
 async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
     async with host(session="host-1") as one, host("legacy", session="host-2") as two:
         await asked(one, "create_agent", name="of-one", task="work")
@@ -106,6 +108,7 @@ async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
         assert re.match(r"deleted ag_\w+ of-two", await asked(one, "delete_all_agents", scope="project"))
 
 
+@pytest.mark.requirement("I3-bad-twice", "I3-bad-name", "D-idempotent-create")
 async def test_the_same_call_sent_twice_makes_one_agent(host: Host) -> None:
     async with host() as client:
         first = await asked(client, "create_agent", "toolu_1", name="once", task="work")
@@ -134,28 +137,69 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
     [
         ("create_agent", {"name": "x"}, "'task' is missing"),
         ("create_agent", {**CREATE, "colour": "red"}, "no argument 'colour'"),
-        ("create_agent", {**CREATE, "task": "  \n"}, "task is empty"),
-        ("create_agent", {**CREATE, "task": "y" * 1_000_000}, "1000000 bytes"),
-        ("create_agent", {**CREATE, "task": "a\x00b"}, "NUL"),
+        pytest.param(
+            "create_agent",
+            {**CREATE, "task": "  \n"},
+            "task is empty",
+            marks=pytest.mark.requirement("I3-bad-empty-task"),
+        ),
+        pytest.param(
+            "create_agent",
+            {**CREATE, "task": "y" * 1_000_000},
+            "1000000 bytes",
+            marks=pytest.mark.requirement("I3-bad-long-task"),
+        ),
+        pytest.param("create_agent", {**CREATE, "task": "a\x00b"}, "NUL", marks=pytest.mark.requirement("I3-bad-nul")),
         ("create_agent", {**CREATE, "name": "white space"}, "no agent name"),
         ("create_agent", {**CREATE, "name": "\u202egnol"}, "no agent name"),
         ("create_agent", {**CREATE, "name": "n" * 65}, "no agent name"),
-        ("create_agent", {**CREATE, "persona": "scuot"}, "scout"),
+        pytest.param(
+            "create_agent", {**CREATE, "persona": "scuot"}, "scout", marks=pytest.mark.requirement("I3-bad-persona")
+        ),
         ("create_agent", {**CREATE, "provider": "codex"}, "'provider' must be one of claude"),
-        ("create_agent", {**CREATE, "model": "no such model"}, "haiku"),
-        ("create_agent", {**CREATE, "cwd": "/nowhere/at/all"}, "/nowhere/at/all"),
-        ("create_agent", {**CREATE, "cwd": "README.md"}, "README.md"),
-        ("create_agent", {**CREATE, "cwd": "/"}, "outside"),
+        pytest.param(
+            "create_agent", {**CREATE, "model": "no such model"}, "haiku", marks=pytest.mark.requirement("I3-bad-model")
+        ),
+        pytest.param(
+            "create_agent",
+            {**CREATE, "cwd": "/nowhere/at/all"},
+            "/nowhere/at/all",
+            marks=pytest.mark.requirement("I3-bad-cwd-missing"),
+        ),
+        pytest.param(
+            "create_agent",
+            {**CREATE, "cwd": "README.md"},
+            "README.md",
+            marks=pytest.mark.requirement("I3-bad-cwd-file"),
+        ),
+        pytest.param(
+            "create_agent", {**CREATE, "cwd": "/"}, "outside", marks=pytest.mark.requirement("I3-bad-cwd-outside")
+        ),
         ("create_agent", {**CREATE, "max_turns": 0}, "'max_turns' must be at least 1"),
         ("create_agent", {**CREATE, "max_turns": 10**20}, "'max_turns' must be at most"),
         ("create_agent", {**CREATE, "inputs": ["nobody"]}, "nobody"),
         ("create_agent", {**CREATE, "inputs": ["x"]}, "'x'"),
         ("command_agent", {"agent": "nobody", "task": "t"}, "no agent 'nobody'"),
         ("command_agent", {"agent": "nobody", "task": "t", "mode": "steer"}, "'mode' must be one of queue, interrupt"),
-        ("get_agent_status", {"agents": ["nobody"]}, "no agent 'nobody'"),
+        pytest.param(
+            "get_agent_status",
+            {"agents": ["nobody"]},
+            "no agent 'nobody'",
+            marks=pytest.mark.requirement("I3-bad-agent"),
+        ),
         ("get_agent_output", {"agent": "nobody"}, "no agent 'nobody'"),
-        ("get_agent_output", {"agent": "nobody", "limit": 6001}, "'limit' must be at most 6000"),
-        ("get_agent_output", {"agent": "nobody", "offset": -1}, "'offset' must be at least 0"),
+        pytest.param(
+            "get_agent_output",
+            {"agent": "nobody", "limit": 6001},
+            "'limit' must be at most 6000",
+            marks=pytest.mark.requirement("I3-bad-limit"),
+        ),
+        pytest.param(
+            "get_agent_output",
+            {"agent": "nobody", "offset": -1},
+            "'offset' must be at least 0",
+            marks=pytest.mark.requirement("I3-bad-limit"),
+        ),
         ("delete_agent", {"agents": []}, "'agents' is empty"),
         ("delete_agent", {"agents": ["nobody"]}, "no agent 'nobody'"),
         ("delete_all_agents", {"scope": "world"}, "'scope' must be one of mine, project"),
@@ -167,6 +211,7 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
         ("run_playbook", {}, "no tool 'run_playbook' -> Tools: create_agent"),
     ],
 )
+@pytest.mark.requirement("I3-mcp-steer")
 async def test_bad_input_is_answered_with_what_is_wrong_and_makes_no_agent(
     host: Host, tool: str, arguments: dict[str, Any], expected: str
 ) -> None:
@@ -178,6 +223,7 @@ async def test_bad_input_is_answered_with_what_is_wrong_and_makes_no_agent(
         assert "no living agents" in await asked(client, "get_agent_status")
 
 
+@pytest.mark.requirement("I3-bad-unicode")
 async def test_odd_but_lawful_text_is_taken_as_it_is(host: Host) -> None:
     async with host() as client:
         odd = "Ünï¢ødé 𝄞 \u202e \U000e0041 \t `$(touch x)` {{7*7}} @README.md /compact"
