@@ -113,10 +113,15 @@ def _environment(spec: SessionSpec, program: Program, config: Path) -> dict[str,
         ours["CLAUDE_SECURESTORAGE_CONFIG_DIR"] = _login_folder(given)
     if spec.rehearsal:
         ours["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        headers = [given.get("ANTHROPIC_CUSTOM_HEADERS", ""), f"x-fleet-agent: {spec.agent_name}"]
-        headers += [f"x-fleet-persona: {spec.persona}"]
-        ours["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(line for line in headers if line)
+        ours["ANTHROPIC_CUSTOM_HEADERS"] = _headers(spec)
     return {**given, **ours}
+
+
+def _headers(spec: SessionSpec) -> str:
+    """The account's own headers, and those by which a rehearsal tells agents apart."""
+    given = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
+    own = [f"x-fleet-agent: {spec.agent_name}", f"x-fleet-persona: {spec.persona}"]
+    return "\n".join([*(line for line in given if line and not line.lower().startswith("x-fleet-")), *own])
 
 
 def _login_folder(environment: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
@@ -29,7 +29,7 @@ from orchestrator.providers.claude_ends import (
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_messages import Turn
 from orchestrator.providers.claude_options import CONFIG, Program, brings_key, session_options
-from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, window_of
+from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, transcript_of, window_of
 from orchestrator.providers.silence import Limits, Watch
 
 INBOX_MESSAGES = 100
@@ -76,13 +76,15 @@ class _Run:
 
 
 async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> ClaudeSession:
-    """Start the program and return its session.
+    """Start the program and return its session; a conversation that stands in the agent's folder is always resumed.
 
     Raises:
         ProviderError: it does not start; with its own words.
     """
     stderr: deque[str] = deque(maxlen=STDERR_LINES * 5)
     gate = Gate(spec.decide)
+    if transcript_of(spec.folder / CONFIG, spec.session_id) is not None:
+        spec = replace(spec, resume=True)  # else the program refuses the id as one that is in use
     totals = await _totals(spec)
     try:
         client = ClaudeSDKClient(session_options(spec, program, gate, stderr.append))

@@ -49,9 +49,14 @@ class Share:
     usage: Usage
 
 
+def transcript_of(config: Path, session_id: str) -> Path | None:
+    """The file in which the program keeps the conversation; None if it has none here."""
+    return next(config.glob(f"projects/*/{session_id}.jsonl"), None)
+
+
 def saved_totals(config: Path, session_id: str) -> Totals | None:
     """The totals with which the program will resume; None if there is no transcript here."""
-    transcript = next(config.glob(f"projects/*/{session_id}.jsonl"), None)
+    transcript = transcript_of(config, session_id)
     if transcript is None:
         return None
     last = None

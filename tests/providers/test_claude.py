@@ -140,6 +140,31 @@ async def test_an_unknown_conversation_cannot_be_resumed(lab: Lab) -> None:
         await lab.open(lab.spec(resume=True))
 
 
+async def test_an_answer_survives_the_death_of_the_program_that_asked(lab: Lab) -> None:
+    crew = Crew()
+    spec = lab.spec(crew)
+    session = await lab.open(spec)
+    first = ended(await run(session, "work and ask"))
+    assert first.outcome is Outcome.DEFERRED
+    assert first.deferred is not None
+    program(lab.work).kill()
+    await session.close()
+    crew.answers[first.deferred.id] = "blue"
+    second = ended(await run(await lab.open(replace(spec, resume=True)), None))
+    assert second.outcome is Outcome.COMPLETE
+    assert second.text.startswith("answer: blue")
+    assert second.text.endswith("lost: False")
+    assert (lab.work / "ran.txt").read_text() == "ran\nran\n"
+
+
+async def test_a_conversation_that_stands_in_the_folder_is_resumed_though_nobody_said_so(lab: Lab) -> None:
+    spec = lab.spec()
+    session = await lab.open(spec)
+    await run(session, "shell echo the moon is 42")
+    await session.close()
+    assert ended(await run(await lab.open(spec), "recall")).text.startswith("the moon is 42")
+
+
 async def test_nothing_to_continue_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.providers.claude_session.CONTINUE_SECONDS", 2.0)
     spec = lab.spec()
@@ -184,7 +209,10 @@ async def test_an_opening_that_is_given_up_leaves_no_process(lab: Lab) -> None:
     assert not processes(lab.work)
 
 
-async def test_a_stopped_program_is_noticed_and_ended(lab: Lab, impatient: Session) -> None:
+async def test_a_stopped_program_is_noticed_and_ended(
+    lab: Lab, impatient: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.providers.claude_session.STOP_SECONDS", 1.0)
     program(lab.work).suspend()
     end = ended(await run(impatient, "say hello"))
     assert (end.outcome, end.reason) == (Outcome.FAILED, "silence")
@@ -267,10 +295,18 @@ async def test_a_sub_agent_counts_and_does_not_wait(lab: Lab) -> None:
 
 @pytest.mark.requirement("I3-persona-tools")
 async def test_an_agent_is_known_to_the_rehearsal_and_offered_only_its_tools(lab: Lab) -> None:
-    await run(await lab.open(lab.spec(tools=("Read", "TodoWrite"))), "say hello")
+    spec = lab.spec(tools=("Read", "TodoWrite"))
+    headers = {"ANTHROPIC_CUSTOM_HEADERS": "x-team: blue\nX-Fleet-Agent: somebody else"}
+    await run(await lab.open(replace(spec, environment={**spec.environment, **headers})), "say hello")
     record = lab.endpoint.log()[-1]
     assert (record["agent"], record["persona"]) == ("worker", "builder")
     assert record["tools"] == ["Read", "mcp__crew__ask", "mcp__crew__note"]
+
+
+async def test_a_system_prompt_may_be_longer_than_an_argument(lab: Lab) -> None:
+    spec = lab.spec(system_prompt="rule \0 \ud800 \N{TANGERINE}\n" * 30_000)
+    assert ended(await run(await lab.open(spec), "say hello")).text == "hello"
+    assert int(str(lab.endpoint.log()[-1]["request_bytes"])) > 300_000
 
 
 async def test_every_tool_that_is_offered_by_default_exists(lab: Lab) -> None:
