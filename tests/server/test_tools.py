@@ -118,6 +118,7 @@ async def test_the_same_call_sent_twice_makes_one_agent(host: Host) -> None:
         assert "once" in await refused(client, "create_agent", "toolu_2", name="once", task="work")
 
 
+@pytest.mark.requirement("B-discovery")
 async def test_the_registry_shows_agents_and_personas_that_fit(host: Host) -> None:
     async with host() as client:
         everything = await asked(client, "list_agents")
