@@ -44,7 +44,7 @@ def find_persona(name: str, project: Path, home: Path | None) -> Persona:
     names = sorted({persona.name for persona in list_personas(project, home)})
     close = difflib.get_close_matches(name, names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
-    raise NotFoundError(f"no persona {name!r}", hint=f"{meant}personas here: {', '.join(names)}")
+    raise NotFoundError(f"no persona {name[:80]!r}", hint=f"{meant}personas here: {', '.join(names)}")
 
 
 def list_personas(project: Path, home: Path | None) -> list[Persona]:

@@ -10,7 +10,7 @@ from orchestrator.errors import ConflictError, InvalidError
 
 MAX_TASK_BYTES = 256 * 1024
 MAX_NAME_CHARACTERS = 64
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.IGNORECASE)
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _ID_LIKE = re.compile(r"(ag|tn|rn)_", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.domain.agent import MAX_NAME_CHARACTERS
+from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.commits import Commits
@@ -19,6 +21,25 @@ from orchestrator.store.tables import Agent
 
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
+MAX_REFERENCE_CHARACTERS = 200
+MAX_CURSOR_DIGITS = 18
+"""so that it fits the 64 bits of a row id"""
+
+
+def stored_key(call: Call) -> str | None:
+    """The call's idempotency key as rows carry it: it means something in the caller's project only."""
+    return f"{call.caller.project}\n{call.key}" if call.key else None
+
+
+def cursor_of(since: str) -> int:
+    """The cursor of an earlier answer as a number.
+
+    Raises:
+        InvalidError: it is no cursor.
+    """
+    if not (since.isascii() and since.isdigit() and len(since) <= MAX_CURSOR_DIGITS):
+        raise InvalidError(f"since is {since[:40]!a}", hint="give the cursor of an earlier answer, or 0")
+    return int(since)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +91,8 @@ class Core:
         """
         if not reference.strip():
             raise InvalidError("an agent's name is empty", hint="give its id or name")
+        if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
+            raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
         async with self.commits.store.read() as session:
             found = await reads.by_reference(session, reference, caller.project)
             if not found:
@@ -107,7 +130,7 @@ def _chosen(reference: str, found: Sequence[Agent], *, deleted: bool) -> Agent:
 
 def _unknown(reference: str, living: Sequence[Agent]) -> NotFoundError:
     names = [agent.name for agent in living]
-    close = difflib.get_close_matches(reference, names, 1)
+    close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(f"{agent.name} ({agent.status})" for agent in living[:SHOWN_NAMES])
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""

@@ -11,10 +11,11 @@ from typing import Any
 
 from orchestrator.domain.agent import NewAgent, checked_name, checked_text
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet import briefing
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.core import Core, stored_key
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
 from orchestrator.provisioning.changes import checkout_of
@@ -23,6 +24,7 @@ from orchestrator.store import agents
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
 MAX_INPUTS = 50
+MAX_PATH_CHARACTERS = 4000
 
 
 def new_id(prefix: str) -> str:
@@ -53,16 +55,16 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
     if model is not None:
         provider.check_model(model)
     cwd = _cwd(caller, new.cwd)
+    if len(new.inputs) > MAX_INPUTS:
+        raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
     inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
-    if len(inputs) > MAX_INPUTS:
-        raise InvalidError(f"{len(inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
     account = core.commits.accounts.bring(caller)
     return {
         "id": new_id("ag"),
         "name": name,
         "project": caller.project,
         "orchestrator": caller.orchestrator,
-        "call_key": call.key,
+        "call_key": stored_key(call),
         "created_at": time.time(),
         "persona": persona.name,
         "persona_body": dataclasses.asdict(persona),
@@ -101,7 +103,7 @@ _START: dict[str, Any] = {
 def _provider(core: Core, name: str) -> Provider:
     provider = core.providers.get(name)
     if provider is None:
-        raise InvalidError(f"no provider {name!r}", hint=f"providers here: {', '.join(core.providers)}")
+        raise InvalidError(f"no provider {name[:80]!r}", hint=f"providers here: {', '.join(core.providers)}")
     return provider
 
 
@@ -126,11 +128,14 @@ def _cwd(caller: Caller, asked: str | None) -> Path:
     project = Path(caller.project)
     if asked is None:
         return project
-    if "\x00" in asked:
-        raise InvalidError("cwd contains a NUL character", hint="give a directory of the project")
-    path = (project / asked).resolve()
-    if not path.exists():
-        raise InvalidError(f"cwd {path} does not exist", hint="make it first, or leave cwd out")
+    if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:
+        raise InvalidError(f"cwd {asked[:80]!a} is no path", hint="give a directory of the project")
+    try:
+        path = (project / asked).resolve(strict=True)
+    except OSError as error:
+        raise InvalidError(
+            f"cwd {project / asked} cannot be used: {error.strerror}", hint="make it first, or leave cwd out"
+        ) from error
     if not path.is_dir():
         raise InvalidError(f"cwd {path} is no directory", hint="give a directory of the project")
     if path != project and project not in path.parents:

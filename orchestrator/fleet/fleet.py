@@ -13,7 +13,7 @@ from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet import commanding, creating, listing, look, waiting
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
@@ -69,7 +69,7 @@ class Fleet:
             mode=mode,
             inputs=sources,
             turn_id=creating.new_id("tn"),
-            call_key=call.key,
+            call_key=stored_key(call),
             account=(account.id, dict(account.public), dict(account.environment)),
         )
         done = await self._core.commits.do(commanding.command, asked, time.time())

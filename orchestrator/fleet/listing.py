@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet import briefing, look, waiting
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.core import Core, cursor_of
 from orchestrator.fleet.run import persona_of
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -192,11 +192,7 @@ def event_cursor(since: str | None) -> int:
     Raises:
         InvalidError: it is no cursor.
     """
-    if since is None or since == "":
-        return 0
-    if not since.isascii() or not since.isdigit():
-        raise InvalidError(f"since is {since!r}", hint="give the cursor of an earlier answer, or 0 for the beginning")
-    return int(since)
+    return cursor_of(since) if since else 0
 
 
 async def events(core: Core, call: Call, cursor: int, agent: Agent | None, limit: int) -> tuple[EventView, ...]:

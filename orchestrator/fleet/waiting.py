@@ -12,7 +12,7 @@ from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import FleetError, InvalidError
 from orchestrator.fleet import look
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.core import Core, cursor_of
 from orchestrator.fleet.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
@@ -106,11 +106,7 @@ def _check(until: str, timeout_seconds: float | None) -> None:
 
 
 def _cursor(since: str | None) -> int | None:
-    if since is None:
-        return None
-    if not since.isascii() or not since.isdigit():
-        raise InvalidError(f"since is {since!r}", hint="give the cursor of an earlier answer")
-    return int(since)
+    return None if since is None else cursor_of(since)
 
 
 async def _look(core: Core, call: Call, references: Sequence[str], since: int | None, begun: float) -> Seen | None:

@@ -1,0 +1,352 @@
+"""A fleet whose sessions do what the test says, for tests of the state machine; everything but the vendor is real."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.clearance import ASK
+from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
+from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
+from orchestrator.domain.usage import Usage
+from orchestrator.fleet.accounts import Accounts
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.fleet import Fleet
+from orchestrator.fleet.views import AgentView, Created, Digest
+from orchestrator.fleet.worker import Workers
+from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
+from orchestrator.settings import Settings
+from orchestrator.store import reads
+from orchestrator.store.migrate import migrate
+from orchestrator.store.store import open_store
+from orchestrator.store.tables import Event, Turn
+
+DEADLINE_SECONDS = 10.0
+USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A step: the agent asks its orchestrator."""
+
+    question: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A step: the session raises."""
+
+    error: Exception
+
+
+Step = SessionEvent | Ask | Crash
+
+
+@dataclass(eq=False)
+class ScriptedSession:
+    """A conversation that takes its steps from the provider's script."""
+
+    provider: ScriptedProvider
+    spec: SessionSpec
+    running: bool = False
+    interrupts: int = 0
+    closed: bool = False
+
+    async def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
+        """Play steps until one ends the run."""
+        self.provider.begin(self, prompt)
+        try:
+            yield Opened(session_id=self.spec.session_id, model="scripted-1")
+            if (call := self.provider.deferred.pop(self.spec.agent_id, None)) is not None:
+                self.provider.verdicts[self.spec.agent_name].append(await self.spec.decide(call))
+                await self._answered(call)
+            while True:
+                step = await self.provider.script(self.spec.agent_name).get()
+                if isinstance(step, Crash):
+                    raise step.error
+                if isinstance(step, Ask):
+                    if (ended := await self._ask(step)) is None:
+                        continue
+                    step = ended
+                yield step
+                if isinstance(step, Ended):
+                    return
+        finally:
+            self.running = False
+
+    async def _ask(self, step: Ask) -> Ended | None:
+        self.provider.questions += 1
+        body = {"question": step.question, "options": list(step.options)}
+        call = ToolCall(id=f"toolu_{self.provider.questions}", name=ASK, input=body)
+        if isinstance(await self.spec.decide(call), Defer):
+            self.provider.deferred[self.spec.agent_id] = call
+            return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+        return None
+
+    async def _answered(self, call: ToolCall) -> None:
+        if isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
+            tool = next(tool for tool in self.spec.crew if tool.name == "ask_orchestrator")
+            caller = Caller(project="", orchestrator="", cwd="")
+            self.provider.answers[self.spec.agent_name].append(await tool.call(Call(caller=caller), call.input))
+
+    async def interrupt(self) -> None:
+        """End the run as interrupted, once; a deaf session takes no notice."""
+        self.interrupts += 1
+        if self.running and self.interrupts == 1 and self.spec.agent_name not in self.provider.deaf:
+            ended = Ended(outcome=Outcome.INTERRUPTED, usage=USED, cost_usd=0.0, session_cost_usd=0.0)
+            self.provider.script(self.spec.agent_name).put_nowait(ended)
+
+    async def close(self) -> None:
+        """Take the session's process away, once the test allows it."""
+        self.provider.closing.append(self.spec.agent_name)
+        await self.provider.may_close.wait()
+        self.closed = True
+
+
+@dataclass
+class ScriptedProvider:
+    """A vendor without a program."""
+
+    name: str = "claude"
+    sessions: list[ScriptedSession] = field(default_factory=list[ScriptedSession])
+    opening: list[str] = field(default_factory=list[str])
+    closing: list[str] = field(default_factory=list[str])
+    prompts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    answers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    verdicts: dict[str, list[Verdict]] = field(default_factory=lambda: defaultdict(list))
+    deferred: dict[str, ToolCall] = field(default_factory=dict[str, ToolCall])
+    deaf: set[str] = field(default_factory=set[str])
+    fails: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    """agents whose session does not open"""
+    violations: list[str] = field(default_factory=list[str])
+    questions: int = 0
+    may_open: asyncio.Event = field(default_factory=asyncio.Event)
+    may_close: asyncio.Event = field(default_factory=asyncio.Event)
+    scripts: dict[str, asyncio.Queue[Step]] = field(default_factory=dict[str, "asyncio.Queue[Step]"])
+
+    def __post_init__(self) -> None:
+        self.may_open.set()
+        self.may_close.set()
+
+    def script(self, agent: str) -> asyncio.Queue[Step]:
+        """What the agent of this name will do."""
+        return self.scripts.setdefault(agent, asyncio.Queue())
+
+    def begin(self, session: ScriptedSession, prompt: Prompt | None) -> None:
+        """Note the run, and what it breaks."""
+        name = session.spec.agent_name
+        others = [one for one in self.sessions if one.spec.agent_id == session.spec.agent_id and one is not session]
+        if session.running or any(not one.closed for one in others):
+            self.violations.append(f"{name} has two live sessions")
+        if session.closed:
+            self.violations.append(f"{name} runs in a closed session")
+        session.running, session.interrupts = True, 0
+        if prompt is not None:
+            self.prompts[name].append(prompt.text)
+
+    async def open(self, spec: SessionSpec) -> Session:
+        """Open a session, once the test allows it."""
+        self.opening.append(spec.agent_name)
+        await self.may_open.wait()
+        if (error := self.fails.get(spec.agent_name)) is not None:
+            raise error
+        session = ScriptedSession(self, spec)
+        self.sessions.append(session)
+        return session
+
+    def models(self) -> Mapping[str, str]:
+        """The one model."""
+        return {"default": "the one there is"}
+
+    def check_model(self, model: str) -> None:
+        """Any name will do."""
+
+    def tool_names(self) -> frozenset[str]:
+        """What the shipped personas name."""
+        return frozenset({"Read", "Write", "Edit", "Bash", "Grep", "Glob"})
+
+
+@dataclass
+class Lab:
+    """A running fleet with its script, and the words of one orchestrator."""
+
+    fleet: Fleet
+    core: Core
+    provider: ScriptedProvider
+    project: Path
+    state: Path
+    caller: Caller
+
+    def call(self, key: str | None = None, *, orchestrator: str | None = None) -> Call:
+        """A call of the orchestrator."""
+        caller = self.caller
+        if orchestrator is not None:
+            caller = Caller(
+                project=caller.project,
+                orchestrator=orchestrator,
+                cwd=caller.cwd,
+                account=caller.account,
+                environment=caller.environment,
+            )
+        return Call(caller=caller, key=key)
+
+    async def create(
+        self,
+        name: str,
+        *,
+        task: str = "look",
+        persona: str = "scout",
+        inputs: Sequence[str] = (),
+        key: str | None = None,
+    ) -> Created:
+        """Create an agent."""
+        new = NewAgent(name=name, task=task, persona=persona, inputs=tuple(inputs))
+        return await self.fleet.create(self.call(key), new)
+
+    async def view(self, name: str) -> AgentView:
+        """The agent, now; calls of a stranger, so that nothing counts as delivered by looking."""
+        return (await self.fleet.status(self.call(orchestrator="watcher"), [name])).agents[0]
+
+    async def wait(self, *agents: str, until: str = "all", key: str | None = None, since: str | None = None) -> Digest:
+        """Sleep, at most as long as a test may."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self.fleet.wait(self.call(key), agents=agents, until=until, since=since)
+
+    def play(self, name: str, *steps: Step) -> None:
+        """Let the agent do this next."""
+        for step in steps:
+            self.provider.script(name).put_nowait(step)
+
+    def finish(self, name: str, text: str = "done", cost_usd: float | None = 0.01) -> None:
+        """Let the agent's run end well."""
+        self.play(
+            name,
+            Ended(outcome=Outcome.COMPLETE, text=text, usage=USED, cost_usd=cost_usd, session_cost_usd=cost_usd),
+        )
+
+    def fail(self, name: str, reason: str = "api", detail: str = "the model said no") -> None:
+        """Let the agent's run fail."""
+        self.play(name, Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.01))
+
+    async def becomes(self, name: str, status: str, reason: str | None = None) -> AgentView:
+        """The agent, once it has this status (and this in its reason)."""
+        view = await self.view(name)
+
+        async def there() -> bool:
+            nonlocal view
+            view = await self.view(name)
+            return view.status == status and (reason is None or reason in view.reason)
+
+        try:
+            await eventually(there)
+        except TimeoutError:
+            raise AssertionError(f"{name} did not become {status} ({reason}): {view.status} ({view.reason})") from None
+        return view
+
+    async def asks(self, name: str, question: str = "which one?", options: tuple[str, ...] = ()) -> AgentView:
+        """The agent, once it waits with this question."""
+        self.play(name, Ask(question, options))
+        return await self.becomes(name, "waiting", "question")
+
+    async def turns(self, name: str) -> Sequence[Turn]:
+        """The agent's turns as rows."""
+        found = await self.core.find(self.caller, name, deleted=True)
+        async with self.core.commits.store.read() as session:
+            return await reads.turns_of(session, found.id)
+
+    async def events(self, name: str) -> list[Event]:
+        """The agent's events as rows, in order."""
+        from sqlmodel import col, select
+
+        found = await self.core.find(self.caller, name, deleted=True)
+        async with self.core.commits.store.read() as session:
+            query = select(Event).where(Event.agent_id == found.id).order_by(col(Event.seq))
+            return list((await session.exec(query)).all())
+
+    async def die(self) -> None:
+        """Let the workers go as a kill of the daemon would: nothing more is written."""
+        posts = list(self.core.workers._posts.values())
+        tasks = [post.task for post in posts if post.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def eventually(true: Callable[[], Awaitable[bool]], *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Return once it is true.
+
+    Raises:
+        TimeoutError: it does not become true.
+    """
+    async with asyncio.timeout(seconds):
+        while not await true():
+            await asyncio.sleep(0.005)
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """A migrated database without rows: migrating anew for each test would be most of its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fleet.db"
+        migrate(path)
+        return path.read_bytes()
+
+
+@asynccontextmanager
+async def open_lab(
+    place: Path,
+    *,
+    slots: int = 4,
+    rest_seconds: float = 30.0,
+    account: Mapping[str, str] | None = None,
+    rehearsal: str = "",
+    provider: ScriptedProvider | None = None,
+) -> AsyncGenerator[Lab]:
+    """A fleet below `place` (its `state`, `project` and `home`), put together as app.py does it."""
+    state, project, home = place / "state", place / "project", place / "home"
+    for folder in (state, project, home):
+        folder.mkdir(exist_ok=True)
+    if not (database := paths.database_path(state)).exists():
+        database.write_bytes(_empty_database())
+    given = {"AGENT_MAX_CONCURRENT": slots, "FLEET_REST_SECONDS": rest_seconds, "FLEET_REHEARSAL": rehearsal}
+    settings = Settings.model_validate(given)
+    scripted = provider or ScriptedProvider()
+    async with open_store(database) as store:
+        commits = Commits(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
+        providers: dict[str, Provider] = {scripted.name: scripted}
+        workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
+        commits.take = workers.take
+        core = Core(
+            commits=commits,
+            workers=workers,
+            providers=providers,
+            settings=settings,
+            state=state,
+            build="test",
+            supervision="none",
+        )
+        fleet = Fleet(core)
+        caller = Caller(
+            project=str(project),
+            orchestrator="boss",
+            cwd=str(project),
+            account=account or {},
+            environment={"HOME": str(home), "PATH": os.environ["PATH"]},
+        )
+        await fleet.start()
+        try:
+            yield Lab(fleet, core, scripted, project, state, caller)
+        finally:
+            await fleet.aclose()
