@@ -37,7 +37,7 @@ LINE_BYTES = 16 << 20
 
 _CHUNK_BYTES = 1 << 16
 _GREETING_SECONDS = 30.0
-_FAILED_STARTS = 3
+_FAILED_STARTS = 2
 _RESENDS = 2
 _INNOCENT_SECONDS = 60.0
 _FAREWELL_SECONDS = 5.0
@@ -87,20 +87,22 @@ def greet(state: Path, env: Mapping[str, str], cwd: str) -> socket:
     end = time.monotonic() + _GREETING_SECONDS
     failed = 0
     while True:
+        words = ""
         try:
             link = launch.connect(state)
             if link is None:
                 launch.start_daemon(state, env)
                 link = launch.connect(state)
         except (launch.StartError, paths.StateError, OSError) as error:
-            failed += 1
-            if failed == _FAILED_STARTS:
-                raise RefusedError("fleet_not_running", f"Fleet's daemon does not start. {error}") from error
-            link = None
+            link, words = None, str(error)
         answer = link and _exchange_hello(link, paths.hello(env, cwd), end)
         if link is not None and answer is not None:
             _check_build(answer, state)
             return link
+        words = words or launch.failure(state)
+        failed += bool(words)
+        if failed == _FAILED_STARTS:
+            raise RefusedError("fleet_not_running", f"Fleet's daemon does not start. {words}")
         if time.monotonic() > end:
             log = paths.log_path(state)
             raise RefusedError("fleet_not_running", f"Fleet's daemon takes calls but does not answer. Its log: {log}")

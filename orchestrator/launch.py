@@ -24,11 +24,13 @@ MCP_SOCKET = "mcp.sock"
 HTTP_SOCKET = "http.sock"
 
 _START_SECONDS = 20.0
-_LAST_WORDS_BYTES = 600
+_END_SECONDS = 2.0
+_LAST_WORDS_LINES = 2
+_LAST_WORDS_CHARACTERS = 500
 _KEPT = frozenset({"CLAUDE_CODE_PATH", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"})
 _KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 
-_started: list[Popen[bytes]] = []
+_started: list[tuple[Popen[bytes], int]] = []  # with where in the log its words begin
 
 
 class StartError(Exception):
@@ -95,7 +97,7 @@ def _start(state: Path, env: Mapping[str, str]) -> None:
         )
     finally:
         os.close(log)
-    _started.append(child)
+    _started.append((child, start_of_words))
     end = time.monotonic() + _START_SECONDS
     while not is_listening(state):
         try:
@@ -111,8 +113,9 @@ def _start(state: Path, env: Mapping[str, str]) -> None:
 def _last_words(state: Path, start: int) -> str:
     log = paths.log_path(state)
     with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - _LAST_WORDS_BYTES))
-        words = file.read().decode(errors="replace").strip()
+        file.seek(start)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    words = " ".join(lines[-_LAST_WORDS_LINES:])[-_LAST_WORDS_CHARACTERS:]
     return f"It wrote last: {words} (log: {log})" if words else f"It wrote nothing (log: {log})."
 
 
@@ -127,5 +130,24 @@ def daemon_environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def reap() -> None:
-    """Forget daemons that this process started and that have ended, so that they are no zombies."""
-    _started[:] = [child for child in _started if child.poll() is None]
+    """Collect daemons that this process started and that have ended, so that they are no zombies."""
+    _started[:] = [(child, start) for child, start in _started if child.poll() is None or child.returncode > 0]
+
+
+def failure(state: Path) -> str:
+    """Return, once, how the daemon that this process started has failed, with its last words; '' if it has not.
+
+    For a caller whose connection was dropped: a daemon binds its sockets before it can know whether it can serve, so it
+    may fail after `start_daemon`, and takes a moment to end. One that somebody killed has not failed.
+    """
+    if not _started:
+        return ""
+    from subprocess import TimeoutExpired
+
+    child, start = _started[-1]
+    try:
+        code = child.wait(timeout=_END_SECONDS)
+    except TimeoutExpired:
+        return ""
+    _started.clear()
+    return f"The daemon ended with exit code {code}. {_last_words(state, start)}" if code > 0 else ""

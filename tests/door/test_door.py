@@ -231,6 +231,14 @@ def test_a_daemon_that_cannot_start_is_explained_with_its_last_words(open_door: 
     assert str(open_door.daemon.log) in text
 
 
+def test_a_daemon_that_fails_behind_its_open_sockets_is_explained_too(open_door: RawDoors) -> None:
+    door = open_door(AGENT_MAX_CONCURRENT="many")
+    assert door.tool_names() == ["fleet_not_running"]
+    text = door.tool("create_agent")
+    assert "exit code 1" in text
+    assert "AGENT_MAX_CONCURRENT" in text
+
+
 def test_a_daemon_that_cannot_start_again_fails_the_call_and_the_next_call_tries_once_more(open_door: RawDoors) -> None:
     door = open_door()
     door.tool_names()
