@@ -7,6 +7,7 @@ survived; what a daemon of another build would answer is not guessed at.
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -39,6 +40,18 @@ _BY_STATUS = {
     502: errors.ProviderError,
     503: errors.StoreError,
 }
+_COMMANDS = {
+    "create_agent": "fleet create",
+    "command_agent": "fleet command",
+    "wait_for_agents": "fleet wait",
+    "get_agent_status": "fleet ps",
+    "get_agent_output": "fleet output",
+    "list_agents": "fleet ps",
+    "delete_agent": "fleet rm",
+    "delete_all_agents": "fleet rm --all",
+}
+_TOOL = re.compile(rf"\b(?:{'|'.join(_COMMANDS)})\b")
+"""Hints name the tools of an orchestrator; a person at a terminal reads the commands that do the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +291,8 @@ def _as_error(status: int, error: object) -> FleetError:
     told = as_object(error)
     named: object = getattr(errors, str(told.get("kind")), None)
     made = named if isinstance(named, type) and issubclass(named, FleetError) else _BY_STATUS.get(status, FleetError)
-    return made(str(told.get("message") or f"the daemon answered {status}"), hint=str(told.get("hint") or ""))
+    hint = _TOOL.sub(lambda found: _COMMANDS[found[0]], str(told.get("hint") or ""))
+    return made(str(told.get("message") or f"the daemon answered {status}"), hint=hint)
 
 
 def remaining(deadline: float | None) -> float | None:

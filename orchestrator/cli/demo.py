@@ -36,6 +36,8 @@ class Job:
     tests: tuple[str, ...]
     look_alikes: tuple[str, ...]
     """files that share the name and must stay as they are, byte for byte"""
+    proof: tuple[str, str]
+    """a file, and what stands in it once the job is done"""
 
 
 JOB = Job(
@@ -48,6 +50,7 @@ JOB = Job(
     ),
     tests=("python3", "-m", "unittest"),
     look_alikes=("vendor/acme.py", "inventory/suppliers.py", "tests/test_suppliers.py"),
+    proof=("inventory/stock.py", "def stock_level("),
 )
 
 
@@ -162,7 +165,7 @@ def _play(stage: Stage, *, phases: bool, keep: bool, seconds: float) -> Finding:
                 stop(client, to)
     after = run_tests(stage.repository, JOB.tests, path)
     changed = report.changes_in(stage.repository)
-    problems = (*_run_problems(performed, agents), *_work_problems(after, changed.files))
+    problems = (*_run_problems(performed, agents), *_work_problems(stage.repository, after, changed.files))
     return report.Finding(
         stage=stage,
         rehearsal=rehearsal,
@@ -198,9 +201,12 @@ def _run_problems(performed: Performed, agents: tuple[AgentDetail, ...]) -> Iter
             yield f"agent {detail.agent.name} did not complete ({why})"
 
 
-def _work_problems(after: TestRun, changed: tuple[str, ...]) -> Iterator[str]:
+def _work_problems(repository: Path, after: TestRun, changed: tuple[str, ...]) -> Iterator[str]:
+    path, text = JOB.proof
     if not changed:
         yield "nothing in the repository was changed"
+    elif text not in (repository / path).read_text(encoding="utf-8", errors="replace"):
+        yield f"{path} has no {text!r}: the job was not done"
     for path in JOB.look_alikes:
         if path in changed:
             yield f"{path} was changed, although it only shares the name"

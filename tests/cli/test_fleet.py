@@ -311,6 +311,10 @@ def test_what_can_mean_nothing_ends_with_2(arguments: list[str], stdin: str, off
     assert office("ps", "--json").json["agents"] == []
 
 
+def test_a_hint_names_commands_and_not_an_orchestrators_tools(office: Command) -> None:
+    assert "fleet create" in office("show", "nobody").err
+
+
 def test_what_a_rule_refuses_ends_with_1(office: Command) -> None:
     ran = office("create", "one", "do it", "--cwd", "/etc")
     assert (ran.code, ran.out) == (1, "")

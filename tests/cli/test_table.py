@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.cli.table import context_bar, group_of, status_words, totals_line
+from orchestrator.fleet.views import AgentView, Totals
+
+
+def _agent(**facts: object) -> AgentView:
+    plain: dict[str, object] = {
+        "id": "ag_1",
+        "name": "one",
+        "persona": "scout",
+        "provider": "claude",
+        "model": None,
+        "status": "working",
+        "age_seconds": 65.0,
+        "own": True,
+        "orchestrator": "cli",
+        "project": "/p",
+        "cwd": "/p",
+        "turn": 1,
+        "elapsed_seconds": 65.0,
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+    return AgentView.model_validate(plain | facts)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "group"),
+    [
+        ("waiting", "question", "Needs you"),
+        ("waiting", "account", "Needs you"),
+        ("queued", "its input scout-1 failed", "Needs you"),
+        ("queued", "inputs: scout-1", "Queued"),
+        ("queued", "slot", "Queued"),
+        ("creating", "", "Working"),
+        ("working", "retrying 3/10", "Working"),
+        ("idle", "", "Done"),
+        ("complete", "", "Done"),
+        ("failed", "auth", "Done"),
+        ("interrupted", "daemon", "Done"),
+        ("deleted", "", "Done"),
+    ],
+)
+def test_every_status_has_a_group_and_what_cannot_go_on_alone_needs_you(status: str, reason: str, group: str) -> None:
+    assert group_of(_agent(status=status, reason=reason)) == group
+
+
+def test_a_status_carries_its_reason_and_its_age() -> None:
+    assert status_words(_agent()) == "working (1m05s)"
+    assert status_words(_agent(reason="retrying 3/10")) == "working (retrying 3/10, 1m05s)"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "window", "bar"),
+    [
+        (None, 200_000, "?"),
+        (1000, None, "?"),
+        (0, 200_000, "░░░░░░ 0%"),
+        (100_000, 200_000, "███░░░ 50%"),
+        (300_000, 200_000, "██████ 100%"),
+    ],
+)
+def test_an_unknown_context_is_unknown_and_never_empty(tokens: int | None, window: int | None, bar: str) -> None:
+    assert context_bar(tokens, window) == bar
+
+
+def test_a_total_with_an_unknown_cost_says_so() -> None:
+    known = Totals(
+        agents=2,
+        by_status={"working": 2},
+        tokens=1500,
+        context_tokens=900,
+        cost_usd=0.5,
+        known_cost_usd=0.5,
+        working=2,
+        slots=8,
+    )
+    assert "$0.50" in totals_line(known)
+    assert "unknown" not in totals_line(known)
+    assert "$0.50 + unknown" in totals_line(known.model_copy(update={"cost_usd": None}))
+    nothing = totals_line(known.model_copy(update={"cost_usd": None, "known_cost_usd": 0.0}))
+    assert "cost unknown" in nothing
+    assert "rehearsal" in totals_line(known.model_copy(update={"rehearsal": True}))
