@@ -140,9 +140,10 @@ def _line(text: str) -> str:
 
 
 def _result_text(block: ToolResultBlock) -> str:
-    if isinstance(block.content, list):
-        return "\n".join(str(part.get("text", "")) for part in block.content)
-    return block.content or ""
+    text = block.content or ""
+    if isinstance(text, list):
+        text = "\n".join(str(part.get("text", "")) for part in text)
+    return text.removeprefix("<tool_use_error>").removesuffix("</tool_use_error>")
 
 
 def _text(value: object) -> str | None:

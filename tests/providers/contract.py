@@ -31,13 +31,16 @@ class Contract:
     """The behaviours that the fleet builds on."""
 
     @pytest.mark.requirement("I3-usage", "I3-events", "I3-model")
+    @pytest.mark.requirement("I3-session-id", "I3-model", "I3-events")
     async def test_a_plain_turn_says_its_text_and_what_it_used(self, lab: Lab) -> None:
-        session = await lab.open(lab.spec())
-        events = await run(session, "say good morning")
+        spec = lab.spec()
+        events = await run(await lab.open(spec), "say good morning")
         end = ended(events)
         assert (end.outcome, end.text, end.reason, end.denied) == (Outcome.COMPLETE, "good morning", "", ())
         assert [said.text for said in of(Said, events)] == ["good morning"]
-        assert [opened.model for opened in of(Opened, events)] == [lab.vendor.model]
+        assert [(opened.session_id, opened.model) for opened in of(Opened, events)] == [
+            (spec.session_id, lab.vendor.model)
+        ]
         assert end.usage.model_calls == 1
         assert end.usage.input_tokens > 0
         assert end.usage.output_tokens > 0
@@ -48,6 +51,7 @@ class Contract:
         assert of(Used, events)
 
     @pytest.mark.requirement("I3-cost-total")
+    @pytest.mark.requirement("I3-usage")
     async def test_turns_of_one_session_cost_the_difference_of_its_total(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         first = ended(await run(session, "say one"))
@@ -59,6 +63,7 @@ class Contract:
         assert second.text == "two"
 
     @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
+    @pytest.mark.requirement("I3-verbatim")
     async def test_a_prompt_is_data_whatever_it_looks_like(self, lab: Lab) -> None:
         (lab.work / "secret.txt").write_text("the contents of a file")
         session = await lab.open(lab.spec())
@@ -74,6 +79,13 @@ class Contract:
         assert end.text.startswith("1000006 characters")
 
     @pytest.mark.requirement("I3-artifacts", "I3-events")
+    @pytest.mark.requirement("I3-no-background")
+    async def test_nothing_can_be_put_in_the_background(self, lab: Lab) -> None:
+        events = await run(await lab.open(lab.spec()), "background")
+        assert ended(events).text == "refused=True"
+        assert [call.ok for call in of(ToolEnded, events)] == [False]
+
+    @pytest.mark.requirement("I3-artifacts")
     async def test_files_that_tools_read_and_wrote_are_told(self, lab: Lab) -> None:
         (lab.work / "one.txt").write_text("a needle\n")
         (lab.work / "two.txt").write_text("hay\n")
@@ -95,6 +107,7 @@ class Contract:
         assert new in {call.summary for call in began}
 
     @pytest.mark.requirement("I3-persona-tools")
+    @pytest.mark.requirement("I3-persona-tools")
     async def test_a_tool_that_is_not_given_cannot_be_used(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(tools=("Read",)))
         end = ended(await run(session, "absent"))
@@ -102,6 +115,7 @@ class Contract:
         assert not (lab.work / "ran").exists()
         assert lab.vendor.shell not in str(lab.endpoint.log()[-1]["tools"])
 
+    @pytest.mark.requirement("I3-gate-seen")
     @pytest.mark.requirement("I3-gate-seen")
     async def test_the_reason_of_a_denial_reaches_the_model(self, lab: Lab) -> None:
         crew = Crew(rule=lambda call: Deny("not on a Sunday") if call.name == lab.vendor.shell else Allow())
@@ -114,6 +128,7 @@ class Contract:
         assert not (lab.work / "ran").exists()
 
     @pytest.mark.requirement("I3-hook-closed")
+    @pytest.mark.requirement("I3-hook-closed")
     async def test_a_gate_that_fails_lets_nothing_through(self, lab: Lab) -> None:
         async def broken(call: ToolCall) -> Verdict:
             raise RuntimeError(f"the store is away, {call.name}")
@@ -123,6 +138,7 @@ class Contract:
         assert end.outcome is Outcome.COMPLETE
         assert not (lab.work / "ran").exists()
 
+    @pytest.mark.requirement("I3-gate-seen")
     @pytest.mark.requirement("I3-gate-seen")
     async def test_what_the_gate_allows_is_not_refused_by_the_program(self, lab: Lab) -> None:
         (lab.work / ".claude").mkdir()
@@ -202,6 +218,7 @@ class Contract:
         assert "Tool result missing" in end.text
 
     @pytest.mark.requirement("I3-resume")
+    @pytest.mark.requirement("I3-resume")
     async def test_a_resumed_session_knows_what_was_before(self, lab: Lab) -> None:
         spec = lab.spec()
         session = await lab.open(spec)
@@ -214,6 +231,7 @@ class Contract:
         assert first.cost_usd is not None
         assert 0 < second.cost_usd < first.cost_usd
 
+    @pytest.mark.requirement("I3-interrupt")
     @pytest.mark.requirement("I3-interrupt")
     async def test_an_interrupt_in_a_tool_ends_the_run_and_the_session_goes_on(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
@@ -240,6 +258,7 @@ class Contract:
         assert ended(await running).outcome is Outcome.INTERRUPTED
 
     @pytest.mark.requirement("I3-max-turns")
+    @pytest.mark.requirement("I3-max-turns")
     async def test_a_run_stops_at_its_number_of_turns_with_what_it_said(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(max_turns=2))
         end = ended(await run(session, "many"))
@@ -248,6 +267,7 @@ class Contract:
         assert end.hint
 
     @pytest.mark.requirement("I3-big-message")
+    @pytest.mark.requirement("I3-big-message")
     async def test_a_tool_input_of_two_megabytes_arrives(self, lab: Lab) -> None:
         path = lab.work / "big.txt"
         session = await lab.open(lab.spec())
@@ -255,6 +275,7 @@ class Contract:
         assert path.stat().st_size == 2_000_000
 
     @pytest.mark.requirement("I3-false-success")
+    @pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut")
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
@@ -277,6 +298,7 @@ class Contract:
         assert end.detail
         assert end.hint
 
+    @pytest.mark.requirement("I3-bad-refused")
     async def test_a_refused_connection_ends_as_a_fault_of_the_model(self, lab: Lab) -> None:
         spec = lab.spec(environment=lab.vendor.environment("http://127.0.0.1:9", lab.place))
         end = ended(await run(await lab.open(spec), "say hello"))
@@ -291,6 +313,7 @@ class Contract:
         end = ended(await run(await lab.open(lab.spec()), "partial"))
         assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "api", "I got this far.")
 
+    @pytest.mark.requirement("I3-bad-silence")
     @pytest.mark.requirement("I3-bad-silence")
     async def test_silence_is_told_and_then_ended(self, lab: Lab, impatient: Session) -> None:
         events: list[SessionEvent] = await run(impatient, "fault silence")

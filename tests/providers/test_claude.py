@@ -98,6 +98,7 @@ def program(place: Path) -> psutil.Process:
 
 
 @pytest.mark.requirement("I3-bad-binary-killed")
+@pytest.mark.requirement("I3-bad-binary-killed")
 async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: Lab) -> None:
     spec = lab.spec()
     session = await lab.open(spec)
@@ -121,6 +122,7 @@ async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: 
 
 
 @pytest.mark.requirement("I3-bad-binary-missing")
+@pytest.mark.requirement("I3-bad-binary-missing")
 async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
     broken = lab.place / "broken claude"
     broken.write_text("#!/bin/sh\necho 'libfoo.so.1: cannot open shared object' >&2\nexit 7\n")
@@ -140,6 +142,7 @@ async def test_an_unknown_conversation_cannot_be_resumed(lab: Lab) -> None:
         await lab.open(lab.spec(resume=True))
 
 
+@pytest.mark.requirement("I3-ask-defers")
 async def test_an_answer_survives_the_death_of_the_program_that_asked(lab: Lab) -> None:
     crew = Crew()
     spec = lab.spec(crew)
@@ -270,6 +273,7 @@ async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
     assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
 
 
+@pytest.mark.requirement("I3-usage")
 @pytest.mark.requirement("I3-usage")
 async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
     end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))
