@@ -85,6 +85,7 @@ def greet(state: Path, env: Mapping[str, str], cwd: str) -> socket:
         RefusedError: It does not start, does not answer within 30 s, or is of another build.
     """
     end = time.monotonic() + _GREETING_SECONDS
+    hello = paths.hello(env, cwd)
     failed = 0
     while True:
         words = ""
@@ -95,9 +96,9 @@ def greet(state: Path, env: Mapping[str, str], cwd: str) -> socket:
                 link = launch.connect(state)
         except (launch.StartError, paths.StateError, OSError) as error:
             link, words = None, str(error)
-        answer = link and _exchange_hello(link, paths.hello(env, cwd), end)
+        answer = link and _exchange_hello(link, hello, end)
         if link is not None and answer is not None:
-            _check_build(answer, state)
+            _check_build(answer, state, str(hello["build"]))
             return link
         words = words or launch.failure(state)
         failed += bool(words)
@@ -128,8 +129,7 @@ def _exchange_hello(link: socket, hello: dict[str, object], end: float) -> bytes
     return answer
 
 
-def _check_build(answer: bytes, state: Path) -> None:
-    ours = paths.build()
+def _check_build(answer: bytes, state: Path, ours: str) -> None:
     try:
         daemon = json.loads(answer)
         theirs, pid, error = str(daemon.get("build")), str(daemon.get("pid")), daemon.get("error")
@@ -137,7 +137,7 @@ def _check_build(answer: bytes, state: Path) -> None:
         theirs, pid, error = "unknown", "unknown", None
     if error:
         raise RefusedError("fleet_not_running", f"Fleet's daemon refused this session: {error}")
-    if theirs != ours:
+    if theirs not in {ours, paths.build()}:  # somebody may have edited the package while the daemon started
         raise RefusedError(
             "fleet_other_build",
             f"Fleet's daemon (pid {pid}) runs build {theirs}, this session has build {ours}, and they must not mix. "
