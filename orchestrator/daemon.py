@@ -37,6 +37,7 @@ _SOCKETS = ("mcp.sock", "http.sock")
 _BACKLOG = 128
 _PREDECESSOR_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
+_FAREWELL_SECONDS = 0.3
 _SETTLE_SECONDS = 2.0
 _KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
 _KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
@@ -240,12 +241,16 @@ def _run(own: Own, env: Mapping[str, str], idle_seconds: float) -> int:
     import asyncio  # from here on only what comes after the sockets
 
     from orchestrator import log
+    from orchestrator.errors import FleetError
 
     log.open_log(paths.log_path(own.state), level=env.get(LOG_LEVEL, "INFO").upper())
     logger = log.logger(__name__)
     logger.info("daemon started", pid=os.getpid(), build=own.build, state=str(own.state), idle_exit=idle_seconds)
     try:
         asyncio.run(_live(own, env, idle_seconds))
+    except FleetError as error:  # the database or a setting cannot be used: one line says so, and the door shows it
+        logger.error("daemon cannot serve", error=str(error))  # noqa: TRY400 - a mistake of the user needs no traceback
+        return _complain(f"fleet daemon: {error}", 1)
     except Exception:
         logger.exception("daemon broke")
         raise
@@ -311,6 +316,8 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
         web.should_exit = True
         await doors.aclose()
         await calls.settle(_SETTLE_SECONDS)
+        await asyncio.wait([serving], timeout=_FAREWELL_SECONDS)
+        web.drop()
         await asyncio.wait([serving], timeout=_SETTLE_SECONDS)
 
 

@@ -18,6 +18,7 @@ import uvicorn
 from pydantic import BaseModel, ValidationError
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -203,9 +204,12 @@ async def _shutdown(api: Api, asked: Asked) -> Response:
             f"{working} agent{'s' if working > 1 else ''} at work: {', '.join(names[:20])}",
             hint="wait for them, or interrupt: their turns then go on with the next daemon",
         )
-    response = JSONResponse({"pid": os.getpid(), "interrupted": working}, status_code=202)
-    api.end()
-    return response
+
+    async def farewell() -> None:  # once the answer is on its way; a plain function would run in a thread
+        api.end()
+
+    told = {"pid": os.getpid(), "interrupted": working}
+    return JSONResponse(told, status_code=202, background=BackgroundTask(farewell))
 
 
 _ROUTES: tuple[tuple[str, str, Verb, type[Body], type[Body]], ...] = (
@@ -236,7 +240,7 @@ def app(api: Api) -> ASGIApp:
     return _counted(starlette, api.calls)
 
 
-def server(application: ASGIApp) -> uvicorn.Server:
+def server(application: ASGIApp) -> Server:
     """Return the HTTP server; run it with `serve(sockets=[…])` and end it with `should_exit`.
 
     The signals stay the daemon's own: uvicorn's handlers would end the process before the fleet is at rest.
@@ -244,10 +248,17 @@ def server(application: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
     )
-    return _Server(config)
+    return Server(config)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's server, but for the signals, and with a way to let nobody wait for the end."""
+
+    def drop(self) -> None:
+        """Cut the connections that are left, streams and waits: their clients ask the next daemon again."""
+        for link in list(self.server_state.connections):
+            link.transport.abort()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Leave the signals alone."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -79,6 +82,48 @@ def test_a_signal_ends_it_in_order(env: dict[str, str], state: Path, number: int
     assert not any((state / name).exists() for name in SOCKETS)
     assert daemon.events()[-2:] == ["daemon ends", "daemon ended"]
     assert "Traceback" not in daemon.log.read_text()
+
+
+def test_streams_and_waits_do_not_hold_up_its_end_and_leave_no_traceback(
+    env: dict[str, str], state: Path, project: Path
+) -> None:
+    def listen(method: str, path: str) -> None:
+        with (
+            daemon.http(project) as client,
+            suppress(httpx.TransportError),
+            client.stream(method, path, json={} if method == "POST" else None) as response,
+        ):
+            response.read()
+
+    with running_daemon(state, env) as daemon:
+        listeners = [
+            threading.Thread(target=listen, args=asked) for asked in (("GET", "/v1/stream"), ("POST", "/v1/wait"))
+        ]
+        for listener in listeners:
+            listener.start()
+        wait_until(lambda: connections(daemon.pid, "http.sock") >= len(listeners), "both listeners")
+        assert daemon.stop() == 0
+        for listener in listeners:
+            listener.join()
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def connections(pid: int, name: str) -> int:
+    """Established connections of a process on its socket of that name."""
+    return sum(str(link.laddr).endswith(name) for link in psutil.Process(pid).net_connections("unix")) - 1
+
+
+def test_a_database_of_a_newer_fleet_is_one_readable_line(env: dict[str, str], state: Path) -> None:
+    with running_daemon(state, env) as daemon:
+        daemon.stop()
+    with closing(sqlite3.connect(paths.database_path(state))) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    refused = second_daemon(env)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("fleet daemon: ")
+    assert refused.stderr.count("\n") == 1
+    assert not any((state / name).exists() for name in SOCKETS)
 
 
 def test_asked_to_shut_down_it_answers_and_ends(env: dict[str, str], state: Path) -> None:
