@@ -90,7 +90,7 @@ def test_the_demo_changes_a_real_repository_without_a_key_and_its_tests_stay_gre
         assert (repository / alike).read_text() == (ROOT / "examples" / "inventory" / alike).read_text()
 
 
-@pytest.mark.requirement("I3-demo-scouts", "I3-demo-builder", "I3-demo-delete", "I3-demo-report")
+@pytest.mark.requirement("I3-demo-scouts", "I3-demo-builder", "I3-demo-delete", "I3-demo-report", "A-see-agent")
 def test_its_agents_worked_in_parallel_and_are_reported_with_their_figures(shown: Shown) -> None:
     agents = {agent["name"]: agent for agent in shown.report["agents"]}
     assert len(shown.scouts) == 4
@@ -139,6 +139,7 @@ def test_what_it_says_to_look_at_next_works(shown: Shown) -> None:
         assert done.returncode == 0, (command, done.stderr)
 
 
+@pytest.mark.requirement("A-see-live")
 def test_it_shows_what_happens_while_it_happens(shown: Shown) -> None:
     lines = shown.ran.err.splitlines()
     order = [

@@ -97,7 +97,17 @@ def test_up_starts_one_daemon_and_says_where_it_is(office: Command) -> None:
     assert office("doctor", "--json").json["ok"]
 
 
-@pytest.mark.requirement("I3-cli-verbs", "I3-cli-output", "I3-cli-show", "I3-cli-ps", "I3-cli-json")
+@pytest.mark.requirement(
+    "I3-cli-verbs",
+    "I3-cli-output",
+    "I3-cli-show",
+    "I3-cli-ps",
+    "I3-cli-json",
+    "A-crud-create",
+    "A-crud-output",
+    "A-crud-delete",
+    "A-see-agent",
+)
 def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
     made = tidy("create", "writer", "do this", "--wait", "--json", "--max-turns", "5")
     assert made.code == 0, made.err
@@ -140,7 +150,7 @@ def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
     assert (nobody.code, nobody.out) == (0, "")
 
 
-@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-show")
+@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-show", "A-flow")
 def test_a_question_ends_a_wait_with_5_and_show_says_how_to_answer(tidy: Command) -> None:
     assert tidy("create", "asker", "paint it").code == 0
     waited = tidy("wait", "asker", "--timeout", "60")
@@ -200,7 +210,7 @@ def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
     assert tidy("output", "pausing").out == "went on\n"
 
 
-@pytest.mark.requirement("I3-cli-logs")
+@pytest.mark.requirement("I3-cli-logs", "A-see-live")
 def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> None:
     assert tidy("create", "one", "begin", "--wait").code == 0
     stored = tidy("logs", "one", "--json")

@@ -31,7 +31,7 @@ class Contract:
     """The behaviours that the fleet builds on."""
 
     @pytest.mark.requirement("I3-usage", "I3-events", "I3-model")
-    @pytest.mark.requirement("I3-session-id", "I3-model", "I3-events")
+    @pytest.mark.requirement("I3-session-id", "I3-model", "I3-events", "I3-usage")
     async def test_a_plain_turn_says_its_text_and_what_it_used(self, lab: Lab) -> None:
         spec = lab.spec()
         events = await run(await lab.open(spec), "say good morning")
@@ -51,7 +51,7 @@ class Contract:
         assert of(Used, events)
 
     @pytest.mark.requirement("I3-cost-total")
-    @pytest.mark.requirement("I3-usage")
+    @pytest.mark.requirement("I3-usage", "I3-cost-total")
     async def test_turns_of_one_session_cost_the_difference_of_its_total(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         first = ended(await run(session, "say one"))
@@ -63,7 +63,7 @@ class Contract:
         assert second.text == "two"
 
     @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
-    @pytest.mark.requirement("I3-verbatim")
+    @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
     async def test_a_prompt_is_data_whatever_it_looks_like(self, lab: Lab) -> None:
         (lab.work / "secret.txt").write_text("the contents of a file")
         session = await lab.open(lab.spec())
@@ -85,7 +85,7 @@ class Contract:
         assert ended(events).text == "refused=True"
         assert [call.ok for call in of(ToolEnded, events)] == [False]
 
-    @pytest.mark.requirement("I3-artifacts")
+    @pytest.mark.requirement("I3-artifacts", "I3-events")
     async def test_files_that_tools_read_and_wrote_are_told(self, lab: Lab) -> None:
         (lab.work / "one.txt").write_text("a needle\n")
         (lab.work / "two.txt").write_text("hay\n")
@@ -275,7 +275,7 @@ class Contract:
         assert path.stat().st_size == 2_000_000
 
     @pytest.mark.requirement("I3-false-success")
-    @pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut")
+    @pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-false-success")
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [

@@ -114,6 +114,7 @@ def test_events_are_read_page_by_page(client: httpx.Client) -> None:
     assert all(int(event["cursor"]) > int(page["cursor"]) for event in rest["events"])
 
 
+@pytest.mark.requirement("A-see-live")
 def test_the_stream_tells_what_happens_and_goes_on_where_it_was_left(client: httpx.Client) -> None:
     create(client, "s-1")
     with client.stream("GET", "/v1/stream", params={"since": "0", "agent": "s-1"}) as response:

@@ -78,7 +78,7 @@ def line(**more: Any) -> str:
     return lines.status_lines(fleet(agent(**more)), named=True)
 
 
-@pytest.mark.requirement("I3-mcp-lines")
+@pytest.mark.requirement("I3-mcp-lines", "A-see-agent")
 def test_an_agent_at_work_is_one_short_line() -> None:
     assert line(progress="reading\nroutes", last_tool='Grep "route"') == (
         'ag_01234567 scout-1 scout working · turn 1: 4m12s · "reading routes" · ctx 12.3k/200.0k · $0.02 '
@@ -117,6 +117,7 @@ def test_a_question_comes_with_the_call_that_answers_it() -> None:
     )
 
 
+@pytest.mark.requirement("A-see-fleet", "A-see-bottlenecks")
 def test_the_fleet_has_totals_who_holds_up_whom_and_what_is_unread() -> None:
     behind = Bottleneck(name="scout-1", status="working", elapsed_seconds=42, blocks=("plan", "review"))
     text = lines.status_lines(

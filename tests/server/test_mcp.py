@@ -175,7 +175,7 @@ async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
     assert not bench.calls
 
 
-@pytest.mark.requirement("I3-mcp-steer")
+@pytest.mark.requirement("I3-mcp-steer", "I3-bad-tool")
 async def test_an_unknown_tool_is_answered_with_the_tools_that_there_are(server: Served) -> None:
     async with server.client() as client:
         text, is_error = await said(client, "ecko")

@@ -25,7 +25,7 @@ async def surface(daemon: Daemon, project: Path, mode: str) -> list[dict[str, ob
 
 
 @pytest.mark.anyio
-@pytest.mark.requirement("I3-mcp-eras", "I3-mcp-table", "I3-mcp-short", "D-surface")
+@pytest.mark.requirement("I3-mcp-eras", "I3-mcp-table", "I3-mcp-short", "D-surface", "I3-mcp-enforced")
 async def test_the_tools_are_those_of_the_snapshot_in_both_eras_and_fit_their_budget(
     daemon: Daemon, project: Path
 ) -> None:

@@ -59,7 +59,16 @@ async def eventually(look: Callable[[], Awaitable[str]], expected: str, *, secon
 
 
 @ERAS
-@pytest.mark.requirement("I3-mcp-eras", "I3-mcp-lines", "I3-inputs-chain", "I3-bad-deleted")
+@pytest.mark.requirement(
+    "I3-mcp-eras",
+    "I3-mcp-lines",
+    "I3-inputs-chain",
+    "I3-bad-deleted",
+    "A-crud-create",
+    "A-crud-status",
+    "A-crud-delete",
+    "A-see-fleet",
+)
 async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
     async with host(mode) as client:
         first = await asked(client, "create_agent", name="scout-1", task="look", persona="scout", model="haiku")
@@ -79,6 +88,7 @@ async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
         assert "is deleted" in await refused(client, "command_agent", agent="plan", task="go on")
 
 
+@pytest.mark.requirement("A-wake", "D-wake")
 @ERAS
 async def test_a_wait_with_a_time_out_says_that_it_was_the_time(host: Host, mode: str) -> None:
     async with host(mode) as client:
@@ -95,7 +105,7 @@ async def test_a_wait_can_be_called_off_and_harms_no_agent(host: Host) -> None:
         assert re.match(r"ag_\w+ w-1 builder (working|queued)", await asked(client, "get_agent_status", agents=["w-1"]))
 
 
-@pytest.mark.requirement("I3-door-many")
+@pytest.mark.requirement("I3-door-many", "A-crud-delete-all")
 async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
     async with host(session="host-1") as one, host("legacy", session="host-2") as two:
         await asked(one, "create_agent", name="of-one", task="work")
@@ -212,7 +222,20 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
         ("run_playbook", {}, "no tool 'run_playbook' -> Tools: create_agent"),
     ],
 )
-@pytest.mark.requirement("I3-mcp-steer")
+@pytest.mark.requirement(
+    "I3-mcp-steer",
+    "I3-bad-agent",
+    "I3-bad-persona",
+    "I3-bad-model",
+    "I3-bad-tool",
+    "I3-bad-empty-task",
+    "I3-bad-long-task",
+    "I3-bad-nul",
+    "I3-bad-cwd-missing",
+    "I3-bad-cwd-file",
+    "I3-bad-cwd-outside",
+    "I3-bad-limit",
+)
 async def test_bad_input_is_answered_with_what_is_wrong_and_makes_no_agent(
     host: Host, tool: str, arguments: dict[str, Any], expected: str
 ) -> None:
