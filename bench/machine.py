@@ -1,0 +1,70 @@
+"""The machine and what processes take of it: memory as PSS, CPU of whole trees (Linux)."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Collection
+from pathlib import Path
+
+import psutil
+
+MEGA = 2.0**20
+
+
+def facts() -> dict[str, object]:
+    """What figures depend on; no name and no path."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def load() -> float:
+    """The load average of the last minute: how busy everybody keeps the machine."""
+    return round(os.getloadavg()[0], 2)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def pss_mb(pids: Collection[int]) -> float:
+    """Proportional set size of these processes together, in MiB: shared pages count once."""
+    return sum(map(_pss_kb, pids)) / 1024
+
+
+def _pss_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of the process and its descendants, those that ended and were waited for included."""
+    return sum(map(_cpu_seconds, tree(pid)))
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        return sum(psutil.Process(pid).cpu_times()[:4])
+    except psutil.NoSuchProcess:
+        return 0.0

@@ -1,0 +1,153 @@
+"""What Fleet adds to a turn: the same turns through Fleet and through the bare SDK, in one run, one after the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bench import machine
+from bench.figures import Figure
+from bench.stage import Sizes, Stage, command_all, create_all, staged, wait
+
+THINKING, AT_ONCE = "Read five times, thinking", "Read five times, at once"
+TASKS = {"thinking": THINKING, "at_once": AT_ONCE}
+CALLS = 6
+TOOLS = ["Read", "Grep", "Glob"]
+"""those of the scout"""
+PACES = {"thinking": "model at 0.5 s a call", "at_once": "model at 0 s"}
+ROW = "overhead against the bare SDK, {crowd} agents, turns of 5 tool calls"
+GOAL = 1.05
+
+
+@dataclass
+class Side:
+    """Fleet or the bare SDK: how it plays a task in all its agents, and the process that is its root."""
+
+    play: Callable[[str], float]
+    pid: int
+
+
+@dataclass
+class Taken:
+    """What one kind of turn took on one side, round by round: seconds by the clock, and CPU seconds of all agents."""
+
+    wall: list[float] = field(default_factory=list[float])
+    cpu: list[float] = field(default_factory=list[float])
+
+
+Results = dict[tuple[str, str], Taken]
+"""by kind of turn (start, thinking, at_once) and side (fleet, bare)"""
+
+
+def measure(sizes: Sizes) -> Iterator[Figure]:
+    """Rounds of both sides, in alternating order; every round opens new sessions."""
+    results: Results = {}
+    for number in range(sizes.rounds):
+        sides = ("fleet", "bare") if number % 2 == 0 else ("bare", "fleet")
+        for side in sides:
+            with staged(sizes.crowd) as stage, stage.daemon() as daemon:
+                _round(results, side, stage, daemon.pid, sizes)
+    yield from _figures(results, sizes)
+
+
+def _round(results: Results, side: str, stage: Stage, daemon: int, sizes: Sizes) -> None:
+    with _fleet(stage, sizes, daemon) if side == "fleet" else _bare(stage, sizes) as one:
+        for kind, task in (("start", THINKING), *(list(TASKS.items()) * 2)):
+            before = machine.cpu_seconds(one.pid)
+            seconds = one.play(task)
+            taken = results.setdefault((kind, side), Taken())
+            taken.wall.append(seconds)
+            taken.cpu.append(machine.cpu_seconds(one.pid) - before)
+
+
+@contextmanager
+def _fleet(stage: Stage, sizes: Sizes, daemon: int) -> Generator[Side]:
+    names = [f"agent-{number}" for number in range(sizes.crowd)]
+    door = stage.door()
+    create_all(door, ["warm-up"], "Say one word")  # Fleet imports the SDK with the first session, the bare side before it
+    wait(door, ["warm-up"])
+    door.tool("delete_agent", {"agents": ["warm-up"]})
+    is_open: list[bool] = []
+
+    def play(task: str) -> float:
+        begun = time.perf_counter()
+        (command_all if is_open else create_all)(door, names, task)
+        digest = wait(door, names)
+        seconds = time.perf_counter() - begun
+        is_open.append(True)
+        assert digest.startswith(f"{sizes.crowd} complete"), digest
+        return seconds
+
+    yield Side(play, daemon)
+    door.tool("delete_all_agents")
+
+
+@contextmanager
+def _bare(stage: Stage, sizes: Sizes) -> Generator[Side]:
+    door = stage.door()
+    create_all(door, ["model"], "Say one word")  # its system prompt and model are those that the bare side takes
+    wait(door, ["model"])
+    ((agent, model),) = stage.query("SELECT id, model FROM agent")
+    door.tool("delete_all_agents")
+    config = stage.root / "bare.json"
+    settings = {
+        "environment": {name: value for name, value in stage.environment.items() if not name.startswith("FLEET_")},
+        "folder": str(stage.root / "bare"),
+        "cwd": str(stage.project),
+        "tools": TOOLS,
+        "model": model,
+        "system_prompt": str(stage.state / "agents" / agent / "system-prompt.md"),
+        "sessions": sizes.crowd,
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "bench.bare", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        ask, hear = process.stdin, process.stdout
+
+        def play(task: str) -> float:
+            ask.write(task + "\n")
+            ask.flush()
+            return float(hear.readline())
+
+        yield Side(play, process.pid)
+        ask.close()
+
+
+def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
+    row = ROW.format(crowd=sizes.crowd)
+    for kind, pace in PACES.items():
+        fleet, bare = results[kind, "fleet"], results[kind, "bare"]
+        goal = {"value": GOAL} if kind == "thinking" else {}
+        yield _ratio(f"overhead.{kind}", row, f"{pace}:", "x the time", (fleet.wall, bare.wall), goal)
+        yield _ratio(f"overhead.{kind}.cpu", row, "", "x the CPU", (fleet.cpu, bare.cpu), {})
+        for name, taken in (("fleet", fleet), ("bare", bare)):
+            per_call = [1000 * seconds / sizes.crowd / CALLS for seconds in taken.cpu]
+            yield _raw(f"overhead.{kind}.{name}.seconds", f"{name}, {pace}", "s", taken.wall)
+            yield _raw(f"overhead.{kind}.{name}.cpu_per_call", f"{name}, {pace}", "ms of CPU a model call", per_call)
+    fleet, bare = results["start", "fleet"], results["start", "bare"]
+    start = f"{sizes.crowd} new agents and their first turn"
+    yield _ratio("overhead.start", f"overhead: {start}", "", "x the time", (fleet.wall, bare.wall), {})
+    yield _ratio("overhead.start.cpu", f"overhead: {start}", "", "x the CPU", (fleet.cpu, bare.cpu), {})
+    for name, taken in (("fleet", fleet), ("bare", bare)):
+        yield _raw(f"overhead.start.{name}.seconds", f"{name}, start", "s", taken.wall)
+        yield _raw(f"overhead.start.{name}.cpu", f"{name}, start", "s of CPU", taken.cpu)
+
+
+def _ratio(
+    key: str, row: str, part: str, unit: str, sides: tuple[Sequence[float], Sequence[float]], goal: dict[str, float]
+) -> Figure:
+    """The ratio of the fastest runs: what disturbs a run only ever makes it slower."""
+    ratio = min(sides[0]) / min(sides[1])
+    return Figure(key=key, row=row, part=part, unit=unit, samples=[ratio], shown=("value",), goal=goal)
+
+
+def _raw(key: str, part: str, unit: str, samples: Sequence[float]) -> Figure:
+    return Figure(key=key, row="", part=part, unit=unit, samples=samples, shown=("min", "p50", "max"))
