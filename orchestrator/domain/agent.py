@@ -42,7 +42,9 @@ OPEN = frozenset({Status.QUEUED, Status.WORKING, Status.WAITING})
 MOVES: dict[Status, frozenset[Status]] = {
     Status.CREATING: frozenset({Status.IDLE, Status.QUEUED, Status.FAILED, Status.DELETED}),
     Status.IDLE: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
-    Status.QUEUED: frozenset({Status.WORKING, Status.INTERRUPTED, Status.FAILED, Status.DELETED, Status.QUEUED}),
+    Status.QUEUED: frozenset(
+        {Status.WORKING, Status.WAITING, Status.INTERRUPTED, Status.FAILED, Status.DELETED, Status.QUEUED}
+    ),
     Status.WORKING: frozenset(
         {Status.COMPLETE, Status.FAILED, Status.INTERRUPTED, Status.WAITING, Status.QUEUED, Status.DELETED}
     ),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError
-from orchestrator.store import agents, turns
+from orchestrator.store import agents, leases, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
-from orchestrator.store.store import Connection
+from orchestrator.store.store import Connection, RowMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class Command:
     call_key: str | None
     account: tuple[str, dict[str, str], dict[str, str]]
     """id, public variables and environment of the caller's account"""
+    only_answer: bool = False
+    """refuse it unless the agent waits for an answer"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,10 @@ class Commanded:
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
     """Carry the command out, whatever the agent is doing; the same idempotency key does it once."""
     if (before := turns.commanded(connection, asked.call_key)) is not None:
+        if before["agent_id"] != asked.agent_id:
+            raise ConflictError(
+                "this idempotency key was used for another agent", hint="send each command under its own"
+            )
         return Commanded(turn_id=before["turn_id"], happened=before["happened"])
     done = _carry_out(connection, asked, now)
     turns.note_command(
@@ -52,8 +58,7 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
 def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
     agent = agent_row(connection, asked.agent_id)
     status = Status(agent["status"])
-    if status is Status.DELETED:
-        raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
+    _check(agent, status, asked)
     if status is Status.WAITING and agent["reason"] == "account":
         agents.rebind(connection, asked.agent_id, *asked.account)
         agents.account_arrived(connection, asked.account[0], now)
@@ -73,6 +78,16 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
     happened = "queued behind the running turn" if status is Status.WORKING else "queued"
     return _queue(connection, asked, now, happened)
+
+
+def _check(agent: RowMapping, status: Status, asked: Command) -> None:
+    if status is Status.DELETED:
+        raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
+    if asked.only_answer and (status is not Status.WAITING or agent["reason"] != "question"):
+        raise ConflictError(
+            f"{agent['name']} waits for no answer: it is {status}",
+            hint="give it its next task with command_agent (fleet command)",
+        )
 
 
 def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
@@ -109,6 +124,8 @@ def stop(connection: Connection, agent_id: str) -> bool:
         return False
     if status in {Status.QUEUED, Status.WAITING}:
         agents.end_open_turns(connection, agent, now, reason="interrupted")
+        leases.release(connection, agent_id, now, leases.CHECKOUT)
+        turns.withdraw(connection, agent)
         turns.rest(connection, agent, Status.INTERRUPTED, "before it began", now)
         return False
     raise ConflictError(f"{agent['name']} has no running turn: it is {status}", hint="give it its next task")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,12 +40,16 @@ class Commits:
     async def do(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation and, in the same transaction, admit what may start now.
 
-        Whatever it raises is raised here, and then nothing was written.
+        Whatever it raises is raised here, and then nothing was written. A caller that is cancelled takes nothing with
+        it: what its commit admitted is started all the same.
         """
+        return await asyncio.shield(self._do(lambda connection: op(connection, *args, **kwargs)))
+
+    async def _do(self, op: Callable[[Connection], T]) -> T:
         admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
 
         def both(connection: Connection) -> tuple[T, list[Claim]]:
-            value = op(connection, *args, **kwargs)
+            value = op(connection)
             return value, admit(connection, admission, time.time())
 
         value, claims = await self.store.tx(both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +12,7 @@ from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
-from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.errors import InvalidError
 from orchestrator.fleet import commanding, creating, listing, look, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
@@ -27,7 +28,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, reads
+from orchestrator.store import agents, leases, reads
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -57,6 +58,18 @@ class Fleet:
         Raises:
             FleetError: nothing was changed.
         """
+        return await self._command(call, agent, task, mode=mode, inputs=inputs)
+
+    async def _command(
+        self,
+        call: Call,
+        agent: str,
+        task: str,
+        *,
+        mode: Mode = Mode.QUEUE,
+        inputs: Sequence[str] | None = None,
+        only_answer: bool = False,
+    ) -> Receipt:
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
         account = self._core.commits.accounts.bring(call.caller)
@@ -71,6 +84,7 @@ class Fleet:
             turn_id=creating.new_id("tn"),
             call_key=stored_key(call),
             account=(account.id, dict(account.public), dict(account.environment)),
+            only_answer=only_answer,
         )
         done = await self._core.commits.do(commanding.command, asked, time.time())
         if done.interrupt:
@@ -83,13 +97,7 @@ class Fleet:
         Raises:
             ConflictError: it waits for no answer.
         """
-        found = await self._core.find(call.caller, agent)
-        if Status(found.status) is not Status.WAITING or found.reason != "question":
-            raise ConflictError(
-                f"{found.name} waits for no answer: it is {found.status}",
-                hint="give it its next task with command_agent (fleet command)",
-            )
-        return await self.command(call, found.id, text)
+        return await self._command(call, agent, text, only_answer=True)
 
     async def interrupt(self, call: Call, agent: str) -> Receipt:
         """Stop the agent's turn; it keeps its context, and queued turns stay.
@@ -144,7 +152,7 @@ class Fleet:
         )
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
-        """Stop the agents and free their places; their record, results and changes stay.
+        """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
 
         Raises:
             NotFoundError: one is unknown; then none was deleted.
@@ -152,7 +160,7 @@ class Fleet:
         await self._core.enter(call)
         if not references:
             raise InvalidError("no agents are named", hint="name them, or use delete_all_agents")
-        return await self._delete(await self._core.find_all(call.caller, references))
+        return await self._delete(await self._core.find_all(call.caller, references, deleted=True))
 
     async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
         """The same for all agents that the caller created, or for the whole project's."""
@@ -166,8 +174,9 @@ class Fleet:
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
         before = [await self._core.commits.do(agents.delete, agent.id, time.time()) for agent in found]
+        await asyncio.gather(*[self._core.workers.dismiss(agent.id) for agent in found])
         for agent in found:
-            await self._core.workers.dismiss(agent.id)
+            await self._core.commits.do(leases.release, agent.id, time.time())
         return tuple(
             [
                 Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))

@@ -110,7 +110,7 @@ def _elapsed(turn: Turn | None, now: float) -> float | None:
 def question_of(agent: Agent, now: float) -> QuestionView | None:
     """The question that the agent waits with."""
     pending = agent.pending
-    if Status(agent.status) is not Status.WAITING or not pending:
+    if Status(agent.status) is not Status.WAITING or agent.reason != "question" or not pending:
         return None
     return QuestionView(
         text=pending["text"], options=tuple(pending["options"]), age_seconds=max(0.0, now - pending["asked_at"])

@@ -17,7 +17,8 @@ from orchestrator.domain.event import (
     ToolStarted,
     Used,
 )
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import one_line, storable
+from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.store.events import Fact, append
 from orchestrator.store.rows import StaleOwnerError
@@ -35,22 +36,25 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
             body = {"session_id": event.session_id, "model": event.model}
             return Fact(kind=Kind.SESSION, at=at, body=body, values=values)
         case Said():
-            return Fact(kind=Kind.SAID, at=at, body={"text": event.text[:SAID_CHARACTERS]}, values={"reason": ""})
+            return Fact(
+                kind=Kind.SAID, at=at, body={"text": storable(event.text[:SAID_CHARACTERS])}, values={"reason": ""}
+            )
         case ToolStarted():
             summary = one_line(event.summary, SUMMARY_CHARACTERS)
             body = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
-            values = {"last_tool": f"{event.tool} {summary}".strip(), "reason": ""}
+            values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS), "reason": ""}
             return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
         case ToolEnded():
+            consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
             body = {
                 "call_id": event.call_id,
                 "tool": event.tool,
                 "ok": event.ok,
                 "summary": one_line(event.summary, SUMMARY_CHARACTERS),
-                "consumed": list(event.consumed),
-                "produced": list(event.produced),
+                "consumed": consumed,
+                "produced": produced,
             }
-            files = [("consumed", path) for path in event.consumed] + [("produced", path) for path in event.produced]
+            files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
             return Fact(kind=Kind.TOOL_ENDED, at=at, body=body, files=files)
         case Used():
             body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
@@ -85,6 +89,9 @@ class Recorder:
         if fact is None or self.stale:
             return
         self._facts.append(fact)
+        self._begin()
+
+    def _begin(self) -> None:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write())
 
@@ -98,8 +105,10 @@ class Recorder:
         Raises:
             StoreError: the database cannot be written.
         """
-        while self._writing is not None and (self._facts or not self._writing.done()):
-            await self._writing
+        while self._facts or not (self._writing is None or self._writing.done()):
+            self._begin()
+            if self._writing is not None:
+                await self._writing
 
     async def _write(self) -> None:
         while self._facts and not self.stale:
@@ -108,4 +117,8 @@ class Recorder:
                 await self.commits.store.tx(append, self.claim, batch)
             except StaleOwnerError:
                 self.stale = True
+                self._facts.clear()
+            except StoreError:
+                self._facts[:0] = batch
+                raise
             self.commits.feed.ring()

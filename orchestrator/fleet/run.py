@@ -13,12 +13,13 @@ from orchestrator import log
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Decide, ToolCall, Verdict
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.errors import NotFoundError
+from orchestrator.errors import FleetError, NotFoundError
 from orchestrator.fleet import briefing
 from orchestrator.fleet.commits import Commits
-from orchestrator.fleet.crew import CrewLine, crew_tools
+from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.providers.base import Prompt, SessionSpec
@@ -84,7 +85,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
     before, unknown = await _before(commits, claim, turn, persona, checkout, state)
-    text = briefing.with_files(turn.prompt, [path.relative_to(agent.project) for path in files])
+    text = briefing.with_files(turn.prompt, [_seen_from(cwd, path) for path in files])
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
@@ -95,6 +96,11 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
         persona=persona,
         desk=desk,
     )
+
+
+def _seen_from(cwd: Path, path: Path) -> Path:
+    """The path as the agent can use it: relative where it lies below its directory."""
+    return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
 async def _results(session: reads.AsyncSession, claim: Claim) -> list[Result]:
@@ -142,7 +148,7 @@ def _spec(
     cwd = Path(agent.cwd)
     desk = briefing.desk_path(agent.project, agent.id)
     prompt = briefing.system_prompt(
-        persona, name=agent.name, project=Path(agent.project), cwd=cwd, desk=desk.relative_to(agent.project)
+        persona, name=agent.name, project=Path(agent.project), cwd=cwd, desk=_seen_from(cwd, desk)
     )
     return SessionSpec(
         agent_id=agent.id,
@@ -187,7 +193,8 @@ def _decide(commits: Commits, agent_id: str, persona: Persona) -> Decide:
 def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> CrewLine:
     async def progress(text: str) -> None:
         if recorder := current():
-            recorder.note(Fact(kind=Kind.PROGRESS, at=time.time(), body={"text": text}, values={"progress": text}))
+            line = one_line(text, MAX_PROGRESS_CHARACTERS)
+            recorder.note(Fact(kind=Kind.PROGRESS, at=time.time(), body={"text": line}, values={"progress": line}))
             await recorder.flush()
 
     async def answer() -> str | None:
@@ -216,27 +223,38 @@ async def finish_run(
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
-            await asyncio.to_thread(write_result, run.desk, run.persona.produces, ended.text)
+            await _keep_result(run, ended.text)
         columns = {
             "status": ENDINGS.get(ended.outcome, TurnStatus.FAILED),
-            "reason": ended.reason,
-            "detail": ended.detail,
-            "hint": ended.hint,
-            "result": ended.text,
+            "reason": storable(ended.reason),
+            "detail": storable(ended.detail),
+            "hint": storable(ended.hint),
+            "result": storable(ended.text),
             "changes": changes,
             "changes_unknown": unknown,
         }
-        await commits.do(finish, claim, columns, usage, time.time())
+        asked = _pending(ended.deferred) if ended.deferred else None
+        await commits.do(finish, claim, columns, usage, time.time(), asked=asked)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
 
 
+async def _keep_result(run: Run, text: str) -> None:
+    """Put the result into the desk, too; it stands in the turn's row whatever became of the desk."""
+    try:
+        await asyncio.to_thread(write_result, run.desk, run.persona.produces, text)
+    except FleetError as error:
+        LOG.warning("result_file_not_written", error=error.message)
+
+
 def _pending(call: ToolCall) -> dict[str, Any]:
+    options: object = call.input.get("options")
+    given = cast("list[object]", options) if isinstance(options, list) else []
     return {
         "call_id": call.id,
         "tool": call.name,
-        "text": str(call.input.get("question", "")),
-        "options": [str(option) for option in cast("list[object]", call.input.get("options") or [])],
+        "text": storable(str(call.input.get("question", ""))),
+        "options": [storable(str(option)) for option in given],
         "asked_at": time.time(),
     }
 

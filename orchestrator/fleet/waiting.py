@@ -18,6 +18,7 @@ from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
 from orchestrator.store import reads
 from orchestrator.store.events import last_cursor
+from orchestrator.store.inputs import BLOCKED
 from orchestrator.store.tables import Agent, Turn
 
 PROGRESS_SECONDS = 20.0
@@ -45,7 +46,7 @@ class Seen:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
             return True
-        return Status(agent.status) is Status.QUEUED and agent.reason.startswith("its input ")
+        return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
     def wakes(self, until: str) -> bool:
         """Whether this look ends the sleep."""

@@ -97,21 +97,22 @@ class Workers:
 
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""
-        post = self._posts.get(agent_id)
-        if post is None or post.task is None:
-            return
-        await self.interrupt(agent_id, "deleted")
-        post.inbox.put_nowait(None)
-        await asyncio.wait({post.task}, timeout=STOP_SECONDS + 5)
+        await self._leave(agent_id, "deleted")
 
     async def aclose(self) -> None:
-        """Interrupt what runs, close every session, return when all tasks have ended."""
-        posts = list(self._posts.values())
-        for post in posts:
-            await self.interrupt(post.agent_id, "stopped")
+        """Admit nothing more, interrupt what runs, close every session, return when all tasks have ended."""
+        self.commits.slots = 0
+        await asyncio.gather(*[self._leave(agent_id, "stopped") for agent_id in list(self._posts)])
+
+    async def _leave(self, agent_id: str, reason: str) -> None:
+        """Stop what runs and close the session; what came while it closed has a new post, which goes too."""
+        while (post := self._posts.get(agent_id)) is not None and post.task is not None:
+            await self.interrupt(agent_id, reason)
             post.inbox.put_nowait(None)
-        if tasks := [post.task for post in posts if post.task]:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS + 10)
+            ended, _ = await asyncio.wait({post.task}, timeout=STOP_SECONDS + 5)
+            if not ended:
+                LOG.error("session_does_not_end", agent=agent_id, reason=reason)
+                return
 
     async def _serve(self, post: Post) -> None:
         """The owner task: everything that touches the agent's session happens here."""
@@ -122,8 +123,16 @@ class Workers:
         finally:
             await self._close(post)
             del self._posts[post.agent_id]
-            late = [post.inbox.get_nowait() for _ in range(post.inbox.qsize())]  # came while the session closed
-            self.take([claim for claim in late if claim is not None])
+            self._hand_on(post)
+
+    def _hand_on(self, post: Post) -> None:
+        """A claim that came while the session closed gets a new post, which is told to stop if this one was."""
+        late = [post.inbox.get_nowait() for _ in range(post.inbox.qsize())]
+        self.take(claims := [claim for claim in late if claim is not None])
+        if claims and post.stopping:
+            heir = self._posts[post.agent_id]
+            heir.stopping = post.stopping
+            heir.stopped.set()
 
     async def _next(self, post: Post) -> Claim | None:
         """The next claim; None when the agent has rested long enough or must go."""
@@ -167,12 +176,12 @@ class Workers:
         await self._record(claim, run, recorder, ended)
 
     async def _drive(self, post: Post, run: Run, recorder: Recorder) -> Ended:
-        if post.stopping:
-            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping)
         if post.session is None:
-            provider = self.providers[run.provider]
             async with self._starts:
-                post.session = await provider.open(run.spec)
+                if not post.stopping:
+                    post.session = await self.providers[run.provider].open(run.spec)
+        if post.stopping or post.session is None:
+            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, session_cost_usd=run.spec.session_cost_usd)
         try:
             async with asyncio.timeout(None) as limit:
                 watch = asyncio.get_running_loop().create_task(_watch_stop(post, post.session, limit))
@@ -191,13 +200,23 @@ class Workers:
         return ended
 
     async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended) -> None:
-        """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends."""
+        """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
+
+        An end that cannot be recorded as it is becomes a failure: no turn stays open behind a session that has ended.
+        """
+        unfit = False
         while True:
             try:
                 await finish_run(self.commits, self.state, claim, run, recorder, ended)
             except StoreError as error:
                 LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
+            except Exception as error:
+                LOG.exception("end_unfit")
+                if unfit:
+                    return
+                unfit, run = True, None
+                ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return
 
@@ -226,4 +245,5 @@ def _as_interrupted(ended: Ended, reason: str) -> Ended:
         usage=ended.usage,
         cost_usd=ended.cost_usd,
         session_cost_usd=ended.session_cost_usd,
+        deferred=ended.deferred,
     )

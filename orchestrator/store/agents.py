@@ -15,7 +15,7 @@ from orchestrator.store import leases
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
-from orchestrator.store.turns import queue_turn
+from orchestrator.store.turns import queue_turn, rest, withdraw
 
 
 def find_by_key(connection: Connection, call_key: str | None) -> str | None:
@@ -71,7 +71,8 @@ def _check_name_free(connection: Connection, project: str, name: str) -> None:
 def delete(connection: Connection, agent_id: str, now: float) -> str:
     """Mark the agent deleted, end its open turns, release its leases, and return the status that it had.
 
-    Its record, results and files stay. The epoch moves on, so that a running session can write nothing more.
+    Its record, results and files stay. The epoch moves on, so that a running session can write nothing more; the
+    checkout that it works in is not free before that session has gone: the caller releases it then.
     """
     agent = agent_row(connection, agent_id)
     before = Status(agent["status"])
@@ -79,9 +80,9 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
         return str(before)
     end_open_turns(connection, agent, now, reason="deleted")
     move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None, pending=None)
-    leases.release(connection, agent_id, now)
+    leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
-    source_ended(connection, agent_id, Status.DELETED, now)
+    source_ended(connection, agent_id, Status.DELETED)
     return str(before)
 
 
@@ -96,8 +97,16 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
         begun = status != TurnStatus.QUEUED
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
+        if status == TurnStatus.WORKING:
+            _cost_is_unknown(connection, agent["id"], turn_id)
         cursor = emit(connection, agent["id"], kind, now, ordinal, reason=reason)
         change(connection, agent["id"], ended_cursor=cursor)
+
+
+def _cost_is_unknown(connection: Connection, agent_id: str, turn_id: str) -> None:
+    """The turn was cut off: nobody told what it cost."""
+    connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
+    change(connection, agent_id, cost_unknown=True)
 
 
 def rebind(
@@ -133,6 +142,7 @@ def reconcile(connection: Connection, owner: str, now: float) -> list[str]:
 
     Waiting agents hold no process and stay as they are; queued ones are admitted as usual.
     """
+    leases.release_of_deleted(connection, now)
     rows = connection.execute(
         select(AGENT).where(AGENT.c.status == Status.WORKING, AGENT.c.owner.is_distinct_from(owner))
     ).mappings()
@@ -149,20 +159,13 @@ def reconcile(connection: Connection, owner: str, now: float) -> list[str]:
                 .where(TURN.c.id == turn_id)
                 .values(status=TurnStatus.INTERRUPTED, reason="daemon", detail=DAEMON_ENDED, ended_at=now)
             )
+            _cost_is_unknown(connection, agent["id"], turn_id)
             cursor = emit(connection, agent["id"], Kind.INTERRUPTED, now, ordinal, reason="daemon", detail=DAEMON_ENDED)
             change(connection, agent["id"], ended_cursor=cursor)
         leases.release(connection, agent["id"], now, leases.CHECKOUT)
-        move(
-            connection,
-            agent,
-            Status.INTERRUPTED,
-            "the daemon ended",
-            now,
-            epoch=agent["epoch"] + 1,
-            owner=None,
-            pending=None,
-        )
-        source_ended(connection, agent["id"], Status.INTERRUPTED, now)
+        change(connection, agent["id"], epoch=agent["epoch"] + 1)
+        withdraw(connection, agent)
+        rest(connection, agent, Status.INTERRUPTED, "the daemon ended", now)
         lost.append(agent["id"])
     return lost
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.event import Kind
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.store.rows import agent_row, change, emit
-from orchestrator.store.tables import AGENT, INPUT, TURN
+from orchestrator.store.rows import agent_row
+from orchestrator.store.tables import INPUT, TURN
+
+BLOCKED = "its input "
+"""how the reason of an agent begins that cannot start because of an input"""
 
 
 def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
@@ -72,23 +74,14 @@ def source_opened(connection: Connection, source: str) -> None:
     )
 
 
-def source_ended(connection: Connection, source: str, status: Status, now: float) -> None:
-    """Settle or block the inputs that waited for this agent; a blocked dependent gets an event and a reason."""
+def source_ended(connection: Connection, source: str, status: Status) -> None:
+    """Settle the inputs that waited for this agent, or block them; admission tells those behind it why they wait."""
     waiting = (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
-    if status is Status.COMPLETE:
-        connection.execute(update(INPUT).where(waiting).values(settled=True, blocked=False))
-        return
-    name = agent_row(connection, source)["name"]
-    rows = connection.execute(
-        select(INPUT.c.agent_id, INPUT.c.turn)
-        .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
-        .where(waiting, INPUT.c.blocked.is_(False), AGENT.c.status == Status.QUEUED)
-    ).all()
-    connection.execute(update(INPUT).where(waiting).values(blocked=True))
-    for agent_id, turn in rows:
-        change(connection, agent_id, reason=f"its input {name} {_verb(status)}", changed_at=now)
-        emit(connection, agent_id, Kind.BLOCKED, now, turn, input=name, status=str(status))
+    complete = status is Status.COMPLETE
+    connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
 
 
-def _verb(status: Status) -> str:
-    return {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, "failed")
+def blocked_reason(name: str, status: Status) -> str:
+    """Why an agent cannot start whose input ended like this."""
+    verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, "failed")
+    return f"{BLOCKED}{name} {verb}"

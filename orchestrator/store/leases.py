@@ -37,3 +37,11 @@ def release(connection: Connection, agent_id: str, now: float, kind: str | None 
     if kind is not None:
         condition &= LEASE.c.kind == kind
     connection.execute(update(LEASE).where(condition).values(released_at=now))
+
+
+def release_of_deleted(connection: Connection, now: float) -> None:
+    """Give back what deleted agents still hold: their daemon ended before their sessions had."""
+    deleted = select(AGENT.c.id).where(AGENT.c.deleted_at.is_not(None))
+    connection.execute(
+        update(LEASE).where(LEASE.c.released_at.is_(None), LEASE.c.agent_id.in_(deleted)).values(released_at=now)
+    )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, RowMapping, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,7 +25,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from orchestrator.errors import StoreError
 from orchestrator.store.migrate import migrate
 
-__all__ = ["Connection", "Store", "open_store"]
+__all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
 BATCH = 64
 BUSY_MILLISECONDS = 10_000

@@ -13,8 +13,8 @@ from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store import leases
-from orchestrator.store.inputs import source_ended, source_opened
-from orchestrator.store.rows import agent_row, change, emit, move, owned_row
+from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
+from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
 from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
 
 
@@ -129,6 +129,9 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
             emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
         elif obstacle != agent["reason"]:
             change(connection, agent["id"], reason=obstacle)
+            if obstacle.startswith(BLOCKED):
+                change(connection, agent["id"], changed_at=now)
+                emit(connection, agent["id"], Kind.BLOCKED, now, turn["ordinal"], reason=obstacle)
     return claims
 
 
@@ -137,14 +140,14 @@ def _obstacle(
 ) -> str | None:
     """Why the turn cannot start now; None if it can (the checkout is then held)."""
     unsettled = connection.execute(
-        select(AGENT.c.name, INPUT.c.blocked)
+        select(AGENT.c.name, INPUT.c.blocked, AGENT.c.status)
         .join(INPUT, INPUT.c.source_id == AGENT.c.id)
         .where(INPUT.c.agent_id == agent["id"], INPUT.c.turn == turn["ordinal"], INPUT.c.settled.is_(False))
         .order_by(INPUT.c.position)
     ).all()
     if unsettled:
-        failed = [name for name, blocked in unsettled if blocked]
-        return str(agent["reason"]) if failed else "inputs: " + ", ".join(name for name, _ in unsettled)
+        failed = [blocked_reason(name, Status(status)) for name, blocked, status in unsettled if blocked]
+        return failed[0] if failed else "inputs: " + ", ".join(name for name, _, _ in unsettled)
     if not admission.payable(agent["account"]):
         return "account"
     if free <= 0:
@@ -211,8 +214,14 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
         cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
         change(connection, agent_id, ended_cursor=cursor)
     leases.release(connection, agent_id, now, leases.CHECKOUT)
-    change(connection, agent_id, pending={**(agent["pending"] or {}), "dropped": True})
+    withdraw(connection, agent)
     rest(connection, agent, Status.INTERRUPTED, "", now)
+
+
+def withdraw(connection: Connection, agent: RowMapping, asked: Mapping[str, Any] | None = None) -> None:
+    """Mark the agent's last question as dropped: the conversation still holds its call, which is now denied."""
+    pending = asked or agent["pending"]
+    change(connection, agent["id"], pending={**pending, "dropped": True} if pending else None)
 
 
 def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
@@ -223,7 +232,7 @@ def rest(connection: Connection, agent: RowMapping, status: Status, reason: str,
         move(connection, fresh, Status.QUEUED, "slot", now, owner=None)
     else:
         move(connection, fresh, status, reason, now, owner=None)
-        source_ended(connection, agent["id"], status, now)
+        source_ended(connection, agent["id"], status)
 
 
 def finish(
@@ -232,19 +241,24 @@ def finish(
     ended: Mapping[str, Any],
     usage: Mapping[str, Any],
     now: float,
+    *,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
     """End the turn with its one terminal event, count its cost, free its slot and checkout, tell those behind it.
 
-    `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown.
+    `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown; `asked` is a
+    question in the middle of which it ended.
 
     Raises:
-        StaleOwnerError: the agent was deleted or claimed anew; nothing is written.
+        StaleOwnerError: the agent was deleted or claimed anew, or the turn has ended; nothing is written.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     status = TurnStatus(ended["status"])
-    connection.execute(
+    done = connection.execute(
         update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**ended, ended_at=now)
     )
+    if not done.rowcount:
+        raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
     _count(connection, agent, claim.turn_id, usage)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
@@ -260,7 +274,11 @@ def finish(
         cost_usd=usage["cost_usd"],
         changes=ended["changes"],
     )
-    change(connection, claim.agent_id, ended_cursor=cursor, pending=None)
+    change(connection, claim.agent_id, ended_cursor=cursor)
+    if status is TurnStatus.COMPLETE:
+        change(connection, claim.agent_id, pending=None)
+    else:
+        withdraw(connection, agent, asked)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
     shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
     rest(connection, agent, Status(str(status)), shown, now)

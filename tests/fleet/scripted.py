@@ -40,7 +40,7 @@ class Ask:
     """A step: the agent asks its orchestrator."""
 
     question: str
-    options: tuple[str, ...] = ()
+    options: object = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ class ScriptedSession:
 
     async def _ask(self, step: Ask) -> Ended | None:
         self.provider.questions += 1
-        body = {"question": step.question, "options": list(step.options)}
+        body = {
+            "question": step.question,
+            "options": list(step.options) if isinstance(step.options, tuple) else step.options,
+        }
         call = ToolCall(id=f"toolu_{self.provider.questions}", name=ASK, input=body)
         if isinstance(await self.spec.decide(call), Defer):
             self.provider.deferred[self.spec.agent_id] = call
@@ -291,7 +294,9 @@ async def eventually(true: Callable[[], Awaitable[bool]], *, seconds: float = DE
         TimeoutError: it does not become true.
     """
     async with asyncio.timeout(seconds):
-        while not await true():
+        while True:
+            if await true():
+                return
             await asyncio.sleep(0.005)
 
 

@@ -193,12 +193,11 @@ async def test_pages_of_a_result_join_to_the_whole(lab: Lab) -> None:
     await lab.create("a")
     lab.finish("a", text=text)
     await lab.becomes("a", "complete")
-    offset: int | None = 0
-    parts: list[str] = []
-    while offset is not None:
-        page = await lab.fleet.output(lab.call(), "a", offset=offset, limit=5999)
+    page = await lab.fleet.output(lab.call(), "a", limit=5999)
+    parts = [page.text]
+    while page.next_offset is not None:
+        page = await lab.fleet.output(lab.call(), "a", offset=page.next_offset, limit=5999)
         parts.append(page.text)
-        offset = page.next_offset
     assert "".join(parts) == text
     assert page.path is not None
     assert Path(page.path).read_text() == text
