@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 IDLE_EXIT_SECONDS = 900.0
 LOG_LEVEL = "FLEET_LOG_LEVEL"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 EXIT_USAGE = 2
 EXIT_RUNNING = 3
@@ -112,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     os.umask(0o077)
     try:
-        idle_seconds = _idle_seconds(options.idle_exit, env)
+        idle_seconds, level = _idle_seconds(options.idle_exit, env), _log_level(env)
         own = take(paths.state_dir(env))
     except ValueError as error:
         return _complain(str(error), EXIT_USAGE)
@@ -122,7 +123,7 @@ def main(argv: Sequence[str]) -> int:
         return _complain(f"fleet daemon: {error}", 1)
     _scrub(env)
     try:
-        return _run(own, env, idle_seconds)
+        return _run(own, env, idle_seconds, level)
     finally:
         own.release()
 
@@ -141,6 +142,13 @@ def _idle_seconds(option: float | None, env: Mapping[str, str]) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"fleet daemon: {IDLE_EXIT}={text!r} is no number of seconds from 0 (never) up")
     return seconds
+
+
+def _log_level(env: Mapping[str, str]) -> str:
+    level = (env.get(LOG_LEVEL) or LOG_LEVELS[1]).upper()
+    if level not in LOG_LEVELS:
+        raise ValueError(f"fleet daemon: {LOG_LEVEL}={env[LOG_LEVEL]!r} is none of {', '.join(LOG_LEVELS)}")
+    return level
 
 
 def _scrub(env: Mapping[str, str]) -> None:
@@ -237,13 +245,13 @@ def _inode(path: Path) -> int:
         return -1
 
 
-def _run(own: Own, env: Mapping[str, str], idle_seconds: float) -> int:
+def _run(own: Own, env: Mapping[str, str], idle_seconds: float, level: str) -> int:
     import asyncio  # from here on only what comes after the sockets
 
     from orchestrator import log
     from orchestrator.errors import FleetError
 
-    log.open_log(paths.log_path(own.state), level=env.get(LOG_LEVEL, "INFO").upper())
+    log.open_log(paths.log_path(own.state), level=level)
     logger = log.logger(__name__)
     logger.info("daemon started", pid=os.getpid(), build=own.build, state=str(own.state), idle_exit=idle_seconds)
     try:

@@ -247,11 +247,17 @@ def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
     assert "daemon broke" not in last.events()
 
 
-@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
-def test_a_senseless_idle_time_is_refused(env: dict[str, str], value: str) -> None:
-    refused = second_daemon({**env, "FLEET_IDLE_EXIT_SECONDS": value})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("FLEET_IDLE_EXIT_SECONDS", value) for value in ("soon", "-1", "nan", "inf")),
+        ("FLEET_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_senseless_setting_is_refused_by_its_name(env: dict[str, str], name: str, value: str) -> None:
+    refused = second_daemon({**env, name: value})
     assert refused.returncode == 2
-    assert "FLEET_IDLE_EXIT_SECONDS" in refused.stderr
+    assert f"{name}={value!r}" in refused.stderr
 
 
 def test_it_ends_when_its_directory_is_gone(env: dict[str, str], state: Path) -> None:
