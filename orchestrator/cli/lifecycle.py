@@ -34,13 +34,14 @@ def up(as_json: AsJson = False) -> None:
 
 def down(
     interrupt_first: Annotated[
-        bool, typer.Option("--interrupt", help="Also while agents work: their turns go on at the next start.")
+        bool, typer.Option("--interrupt", help="Also while agents work: their turns end as interrupted.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stop the daemon; refuses while agents work.
 
-    Nothing is lost: agents and results stay, queued turns start with the next daemon.
+    Nothing is lost: agents, conversations and results stay, queued turns start with the next daemon, and an
+    interrupted agent goes on when it is commanded.
     """
     from orchestrator.cli.client import Client, target
 

@@ -202,7 +202,7 @@ async def _shutdown(api: Api, asked: Asked) -> Response:
         names = [agent.name for agent in everyone.agents if agent.status == "working"]
         raise ConflictError(
             f"{working} agent{'s' if working > 1 else ''} at work: {', '.join(names[:20])}",
-            hint="wait for them, or interrupt: their turns then go on with the next daemon",
+            hint="wait for them, or interrupt them: conversations stay, queued turns start with the next daemon",
         )
 
     async def farewell() -> None:  # once the answer is on its way; a plain function would run in a thread

@@ -195,18 +195,22 @@ def _status(fleet: Command, agent: str) -> str:
 
 @pytest.mark.requirement("I3-cli-down")
 def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
-    assert tidy("create", "pausing", "go on").code == 0
+    assert tidy("create", "pausing", "begin").code == 0
     wait_until(lambda: _status(tidy, "pausing") == "working", "a working agent")
+    assert tidy("command", "pausing", "go on").code == 0
+    before = tidy("show", "pausing", "--json").json
     down = tidy("down", "--interrupt", "--json")
     assert down.code == 0, down.err
     assert down.json["interrupted"] == 1
     assert tidy("down").code == 0
     assert "no daemon runs" in tidy("down").err
-    seen = tidy("show", "pausing", "--json").json
-    assert seen["turns"][0]["status"] in {"queued", "working", "complete", "interrupted"}
-    if seen["turns"][0]["status"] == "interrupted":
-        assert tidy("command", "pausing", "go on").code == 0
-    assert tidy("wait", "pausing", "--timeout", "60").code == 0
+    wait_until(lambda: _status(tidy, "pausing") == "complete", "the end of the queued turn")
+    after = tidy("show", "pausing", "--json").json
+    assert [(turn["status"], turn["reason"]) for turn in after["turns"]] == [
+        ("interrupted", "stopped"),
+        ("complete", ""),
+    ]
+    assert after["session_id"] == before["session_id"]
     assert tidy("output", "pausing").out == "went on\n"
 
 
