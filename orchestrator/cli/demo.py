@@ -75,8 +75,10 @@ def demo(
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InvalidError(f"--timeout {timeout} is no positive number of seconds", hint="fleet demo --timeout 900")
     from orchestrator.cli import report
-    from orchestrator.cli.stage import new_root
+    from orchestrator.cli.stage import claude_program, new_root, plugin_root
 
+    claude_program(os.environ)  # what is missing is said before anything is made
+    plugin_root()
     if real:
         _check_account()
     root = new_root(directory)

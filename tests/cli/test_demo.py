@@ -213,6 +213,7 @@ def test_a_demo_without_claude_or_room_says_so_and_starts_nothing(tmp_path: Path
     missing = Command(tmp_path, env)("demo", "--dir", str(tmp_path / "demo"), CLAUDE_CODE_PATH="no-such-claude")
     assert missing.code == 3
     assert "CLAUDE_CODE_PATH" in missing.err
+    assert not (tmp_path / "demo").exists()
     full = Command(tmp_path, env)("demo", "--dir", str(tmp_path))
     assert full.code == 2
     assert "not an empty directory" in full.err
