@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def _forget_this_machine() -> None:
 
 
 _forget_this_machine()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background by a shell; what the tests start would inherit it and could not be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [f"tests.fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[!_]*.py"))]
 
