@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
         help=f"end after so long without work and visitors; 0: never (default: {IDLE_EXIT} or {IDLE_EXIT_SECONDS:.0f})",
     )
     options = parser.parse_args(argv)
-    os.umask(0o077)
+    users_own = os.umask(0o077)
     try:
         idle_seconds, level = _idle_seconds(options.idle_exit, env), _log_level(env)
         own = take(paths.state_dir(env))
@@ -121,6 +121,8 @@ def main(argv: Sequence[str]) -> int:
         return _complain(str(error), EXIT_RUNNING)
     except (paths.StateError, OSError) as error:
         return _complain(f"fleet daemon: {error}", 1)
+    finally:
+        os.umask(users_own)  # agents write the user's files: theirs are readable as the user's own would be
     _scrub(env)
     try:
         return _run(own, env, idle_seconds, level)

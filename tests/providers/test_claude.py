@@ -98,7 +98,6 @@ def program(place: Path) -> psutil.Process:
 
 
 @pytest.mark.requirement("I3-bad-binary-killed")
-@pytest.mark.requirement("I3-bad-binary-killed")
 async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: Lab) -> None:
     spec = lab.spec()
     session = await lab.open(spec)
@@ -121,7 +120,6 @@ async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: 
     assert later.cost_usd >= first.cost_usd
 
 
-@pytest.mark.requirement("I3-bad-binary-missing")
 @pytest.mark.requirement("I3-bad-binary-missing")
 async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
     broken = lab.place / "broken claude"
@@ -273,7 +271,6 @@ async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
     assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
 
 
-@pytest.mark.requirement("I3-usage")
 @pytest.mark.requirement("I3-usage")
 async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
     end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -42,7 +44,6 @@ def second_daemon(env: dict[str, str], *arguments: str) -> subprocess.CompletedP
 
 
 @pytest.mark.requirement("I3-daemon-single")
-@pytest.mark.requirement("I3-daemon-single")
 def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> None:
     second = second_daemon(dict(daemon.env))
     assert second.returncode == 3
@@ -50,7 +51,6 @@ def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> Non
     assert daemon.is_serving()
 
 
-@pytest.mark.requirement("I3-daemon-private")
 @pytest.mark.requirement("I3-daemon-private")
 def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
     places = [*(daemon.state / name for name in SOCKETS), daemon.log, paths.lock_path(daemon.state)]
@@ -62,6 +62,16 @@ def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
         "build": paths.build(),
         "stopping": False,
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells another process's umask")
+def test_its_private_files_do_not_make_those_of_its_agents_private(daemon: Daemon) -> None:
+    database = paths.database_path(daemon.state)
+    assert {oct(stat.S_IMODE(place.stat().st_mode)) for place in daemon.state.glob(f"{database.name}*")} == {"0o600"}
+    masks = {
+        re.findall(r"Umask:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[0] for pid in (os.getpid(), daemon.pid)
+    }
+    assert len(masks) == 1
 
 
 @pytest.mark.requirement("I3-daemon-single")
@@ -195,7 +205,6 @@ def claudes_of(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.requirement("I3-daemon-idle")
-@pytest.mark.requirement("I3-daemon-idle")
 def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) -> None:
     with running_daemon(state, {**env, "FLEET_IDLE_EXIT_SECONDS": "1"}) as daemon:
         assert daemon.process is not None
@@ -215,7 +224,6 @@ def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: 
         assert daemon.process.wait(20) == 0
 
 
-@pytest.mark.requirement("I3-daemon-idle")
 @pytest.mark.requirement("I3-daemon-idle")
 def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
