@@ -69,7 +69,9 @@ def _round(results: Results, side: str, stage: Stage, daemon: int, sizes: Sizes)
 def _fleet(stage: Stage, sizes: Sizes, daemon: int) -> Generator[Side]:
     names = [f"agent-{number}" for number in range(sizes.crowd)]
     door = stage.door()
-    create_all(door, ["warm-up"], "Say one word")  # Fleet imports the SDK with the first session, the bare side before it
+    create_all(
+        door, ["warm-up"], "Say one word"
+    )  # Fleet imports the SDK with the first session, the bare side before it
     wait(door, ["warm-up"])
     door.tool("delete_agent", {"agents": ["warm-up"]})
     is_open: list[bool] = []

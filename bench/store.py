@@ -1,0 +1,96 @@
+"""The store behind the verbs: how fast it is read when much is in it, and how fast sessions write into it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.figures import Figure
+from bench.past import give_past, session_facts, workers
+from bench.stage import Sizes, staged
+from orchestrator.store import events
+from orchestrator.store.store import Store, open_store
+from orchestrator.store.turns import Claim
+from tests.fixtures.raw_door import RawDoor
+
+SESSIONS = 64
+BATCH = 20
+"""events that a busy session reports in 20 ms"""
+TICK_SECONDS = 0.005
+
+
+def measure(sizes: Sizes) -> Iterator[Figure]:
+    """Status with many agents and events stored, through a door; then events written as sessions write them."""
+    yield from _looks(sizes)
+    seconds, lags = asyncio.run(_write(sizes))
+    row = f"events recorded by {SESSIONS} sessions at once"
+    rate = sizes.written_events / seconds
+    yield Figure(
+        key="store.events",
+        row=row,
+        unit="a second",
+        samples=[rate],
+        shown=("value",),
+        goal={"value": 10_000},
+        at_least=True,
+    )
+    yield Figure(
+        key="store.lag", row=row, part="event-loop lag p99", unit="ms", samples=lags, shown=("p99",), goal={"p99": 20}
+    )
+
+
+def _looks(sizes: Sizes) -> Iterator[Figure]:
+    agents, facts = sizes.recorded_agents, sizes.recorded_events // sizes.recorded_agents
+    with staged() as stage:
+        begun = time.perf_counter()
+        give_past(stage.state, stage.project, agents, facts=facts)
+        note = f"the past was written in {time.perf_counter() - begun:.1f} s"
+        ((stored,),) = stage.query("SELECT count(*) FROM event")
+        with stage.daemon():
+            door = stage.door()
+            names = [f"past-{number:05d}" for number in random.Random(7).choices(range(agents), k=sizes.looks)]
+            one = [_look(door, [name]) for name in names]
+            totals = [_look(door, []) for _ in range(max(1, sizes.looks // 10))]
+    row = f"status of one agent with {agents:,} agents and {stored:,} events, p50 / p99"
+    yield Figure(key="status.one", row=row, unit="ms", samples=one, goal={"p99": 5.0}, note=note)
+    row = f"fleet totals with {agents:,} agents, p50 / p99"
+    yield Figure(key="status.totals", row=row, unit="ms", samples=totals, goal={"p99": 20.0})
+
+
+def _look(door: RawDoor, names: Sequence[str]) -> float:
+    """Milliseconds of one call at the door."""
+    begun = time.perf_counter()
+    door.tool("get_agent_status", {"agents": list(names)} if names else {})
+    return (time.perf_counter() - begun) * 1000
+
+
+async def _write(sizes: Sizes) -> tuple[float, list[float]]:
+    """Seconds that the writing took, and the event loop's lags in milliseconds meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as place:
+        async with open_store(Path(place) / "fleet.db") as store:
+            claims = await workers(store, Path(place), SESSIONS)
+            batches = sizes.written_events // SESSIONS // BATCH
+            lags: list[float] = []
+            watching = asyncio.create_task(_watch(lags))
+            begun = time.perf_counter()
+            await asyncio.gather(*(_session(store, claim, batches) for claim in claims))
+            seconds = time.perf_counter() - begun
+            watching.cancel()
+            written = SESSIONS * BATCH * batches
+    return seconds * sizes.written_events / written, lags
+
+
+async def _session(store: Store, claim: Claim, batches: int) -> None:
+    for _ in range(batches):
+        await store.tx(events.append, claim, session_facts(BATCH))
+
+
+async def _watch(lags: list[float]) -> None:
+    while True:
+        begun = time.perf_counter()
+        await asyncio.sleep(TICK_SECONDS)
+        lags.append((time.perf_counter() - begun - TICK_SECONDS) * 1000)
