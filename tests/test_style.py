@@ -99,6 +99,7 @@ def test_functions_are_small(folder: str) -> None:
     long = {
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": _own_lines(node)
         for path in _python(folder)
+        if "/migrations/versions/" not in str(path)  # Alembic writes them, one statement a column
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, Function) and _own_lines(node) > FUNCTION_LINES[folder]
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.domain.event import (
     Kind,
@@ -31,31 +32,15 @@ SUMMARY_CHARACTERS = 200
 def fact_of(event: SessionEvent, at: float) -> Fact | None:
     """The row that this event becomes; None for the end, which finishes the turn instead."""
     match event:
+        case ToolStarted() | ToolEnded():
+            return _tool_fact(event, at)
         case Opened():
             values = {"session_started": True, "reason": ""} | ({"model": event.model} if event.model else {})
             body = {"session_id": event.session_id, "model": event.model}
             return Fact(kind=Kind.SESSION, at=at, body=body, values=values)
         case Said():
-            return Fact(
-                kind=Kind.SAID, at=at, body={"text": storable(event.text[:SAID_CHARACTERS])}, values={"reason": ""}
-            )
-        case ToolStarted():
-            summary = one_line(event.summary, SUMMARY_CHARACTERS)
-            body = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
-            values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS), "reason": ""}
-            return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
-        case ToolEnded():
-            consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
-            body = {
-                "call_id": event.call_id,
-                "tool": event.tool,
-                "ok": event.ok,
-                "summary": one_line(event.summary, SUMMARY_CHARACTERS),
-                "consumed": consumed,
-                "produced": produced,
-            }
-            files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
-            return Fact(kind=Kind.TOOL_ENDED, at=at, body=body, files=files)
+            text = storable(event.text[:SAID_CHARACTERS])
+            return Fact(kind=Kind.SAID, at=at, body={"text": text}, values={"reason": ""})
         case Used():
             body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
             figures = {"context_tokens": event.usage.context_tokens} if event.usage.context_tokens else {}
@@ -71,6 +56,18 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
             return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values={"reason": reason})
         case _:
             return None
+
+
+def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
+    summary = one_line(event.summary, SUMMARY_CHARACTERS)
+    body: dict[str, Any] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
+    if isinstance(event, ToolStarted):
+        values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS), "reason": ""}
+        return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
+    consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
+    files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
+    more = {"ok": event.ok, "consumed": consumed, "produced": produced}
+    return Fact(kind=Kind.TOOL_ENDED, at=at, body=body | more, files=files)
 
 
 @dataclass
