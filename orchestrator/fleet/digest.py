@@ -72,7 +72,7 @@ def _need(agent: AgentView) -> str:
         )
     if agent.status == "waiting":
         return f"NEEDS YOU {agent.name}: waits for its account -> start a session with that login or key, or delete it"
-    rest = [name for name in agent.inputs if name not in agent.waits_for]
+    rest = [name for name in agent.inputs if name not in agent.blocked_by]
     return (
         f"NEEDS YOU {agent.name} cannot start: {agent.reason} -> retry that one with command_agent, or "
         f'command_agent(agent="{agent.name}", task="go on without it", inputs={_json(rest)})'

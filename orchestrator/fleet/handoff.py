@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def make_desk(desk: Path) -> None:
         if folder.is_symlink():
             raise NotADirectoryError(20, f"{folder} is a link", str(folder))
         folder.mkdir(exist_ok=True)
-    ignore = desk / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(desk / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "w") as ignore:
+            ignore.write("*\n")

@@ -56,6 +56,8 @@ def views(rows: Rows, caller: Caller, now: float) -> tuple[AgentView, ...]:
 
 def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
     mine = [row for row in rows.inputs if row.agent_id == agent.id]
+    unsettled = [row for row in mine if not row.settled and _open(agent)]
+    turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
     return AgentView(
         id=agent.id,
         name=agent.name,
@@ -80,8 +82,9 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         tokens=agent.tokens,
         cost_usd=cost_of(agent),
         cost_unknown=cost_of(agent) is None,
-        waits_for=tuple(rows.names[row.source_id] for row in mine if not row.settled and _open(agent)),
-        inputs=tuple(rows.names[row.source_id] for row in mine),
+        waits_for=tuple(rows.names[row.source_id] for row in unsettled),
+        blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
+        inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
         question=question_of(agent, now),
         unread=unread(agent),
         files_consumed=rows.files.get((agent.id, "consumed"), 0),

@@ -56,7 +56,10 @@ class AgentView(View):
     cost_unknown: bool = True
     waits_for: tuple[str, ...] = ()
     """names of the agents that it waits for"""
+    blocked_by: tuple[str, ...] = ()
+    """those of them that ended without a result to hand on"""
     inputs: tuple[str, ...] = ()
+    """names of the agents whose results its next turn takes, or its last one took"""
     question: QuestionView | None = None
     unread: bool = False
     """its last outcome has not been delivered to its orchestrator"""

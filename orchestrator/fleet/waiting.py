@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.tool import Call
-from orchestrator.errors import FleetError, InvalidError
+from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import look
 from orchestrator.fleet.core import Core, cursor_of
 from orchestrator.fleet.digest import Awake, digest_text
@@ -48,6 +48,10 @@ class Seen:
             return True
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
+    def tells(self) -> bool:
+        """Whether there is anything that the orchestrator does not know."""
+        return any(self.fresh(agent) or self.needs(agent) for agent in self.agents)
+
     def wakes(self, until: str) -> bool:
         """Whether this look ends the sleep."""
         if any(self.needs(agent) for agent in self.agents):
@@ -70,31 +74,35 @@ async def wait(
 ) -> Digest:
     """Sleep until all (or any) of the agents are done, or one needs its orchestrator; then tell.
 
+    A wait that finds nobody, or nothing new, gives the creates and commands of its own message two seconds to arrive.
+
     Raises:
         NotFoundError, InvalidError: before any sleep.
     """
     _check(until, timeout_seconds)
     begun = time.monotonic()
     deadline = None if timeout_seconds is None else begun + timeout_seconds
+    grace = begun + (ARRIVAL_SECONDS if timeout_seconds is None else min(ARRIVAL_SECONDS, timeout_seconds))
     after = _cursor(since)
     with core.commits.bell.listen() as ear:
         told = begun
         while True:
-            seen = await _look(core, call, agents, after, begun)
             now = time.monotonic()
+            arriving = now < grace
             late = deadline is not None and now >= deadline
-            if (seen is not None and seen.wakes(until)) or (late and seen is not None):
+            seen = await _look(core, call, agents, after, arriving=arriving)
+            if seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving))):
                 slept = now - begun
                 return await _digest(core, call, seen, slept, timed_out=late and not seen.wakes(until))
             if now - told >= PROGRESS_SECONDS:
                 told = now
                 await call.progress(now - begun, _progress(seen))
-            await ear.wait(_nap(deadline, now))
+            await ear.wait(_nap(now, grace, deadline))
 
 
-def _nap(deadline: float | None, now: float) -> float:
-    """Until the next re-read, or the deadline if that comes first."""
-    return REREAD_SECONDS if deadline is None else max(0.0, min(REREAD_SECONDS, deadline - now))
+def _nap(now: float, *ends: float | None) -> float:
+    """Seconds until the next re-read, or until one of these moments that lies ahead."""
+    return min([REREAD_SECONDS, *[end - now for end in ends if end is not None and end > now]])
 
 
 def _check(until: str, timeout_seconds: float | None) -> None:
@@ -110,12 +118,11 @@ def _cursor(since: str | None) -> int | None:
     return None if since is None else cursor_of(since)
 
 
-async def _look(core: Core, call: Call, references: Sequence[str], since: int | None, begun: float) -> Seen | None:
+async def _look(core: Core, call: Call, references: Sequence[str], since: int | None, *, arriving: bool) -> Seen | None:
     """The agents now; None while some named ones, or any at all, may still be on their way."""
-    arriving = time.monotonic() - begun < ARRIVAL_SECONDS
     try:
         named = await core.find_all(call.caller, references)
-    except FleetError:
+    except (NotFoundError, ConflictError):
         if arriving:
             return None
         raise
@@ -141,7 +148,7 @@ async def _digest(core: Core, call: Call, seen: Seen, slept: float, *, timed_out
         rows = await look.rows_of(session, seen.agents)
         fresh = [agent for agent in seen.agents if seen.fresh(agent)]
         turns = await reads.ended_turns(session, [agent.id for agent in fresh])
-        receivers = await reads.receivers_of(session, [agent.id for agent in fresh])
+        receivers = await reads.receivers_of(session, turns)
     shown = look.views(rows, call.caller, time.time())
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]

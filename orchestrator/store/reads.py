@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -82,14 +82,18 @@ async def inputs_of(session: AsyncSession, agent_ids: Collection[str]) -> Sequen
     return (await session.exec(query)).all()
 
 
-async def receivers_of(session: AsyncSession, source_ids: Collection[str]) -> set[str]:
-    """Those of these agents whose result is handed to a living agent."""
+async def receivers_of(session: AsyncSession, ended: Mapping[str, Turn]) -> set[str]:
+    """Those of these agents whose ended turn is handed to a living agent: its receiving turn began later, or will."""
     query = (
-        select(Input.source_id)
+        select(Input.source_id, Turn.started_at)
         .join(Agent, col(Agent.id) == col(Input.agent_id))
-        .where(col(Input.source_id).in_(source_ids), col(Agent.deleted_at).is_(None))
+        .join(Turn, (col(Turn.agent_id) == col(Input.agent_id)) & (col(Turn.ordinal) == col(Input.turn)))
+        .where(
+            col(Input.source_id).in_(ended), col(Agent.deleted_at).is_(None), col(Turn.status) != TurnStatus.CANCELLED
+        )
     )
-    return set((await session.exec(query)).all())
+    rows = (await session.exec(query)).all()
+    return {source for source, begun in rows if begun is None or begun >= (ended[source].ended_at or 0.0)}
 
 
 async def files_of(session: AsyncSession, agent_id: str, turn: int | None = None) -> Sequence[Artifact]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -93,10 +93,9 @@ class Store:
         self._writer.dispose()
 
     def _write(self) -> None:
-        with self._writer.connect() as connection:
-            while (job := self._jobs.get()) is not None:
-                fates = _commit(connection, self._batch(job))
-                self._loop.call_soon_threadsafe(_tell, fates)
+        while (job := self._jobs.get()) is not None:
+            fates = _commit(self._writer, self._batch(job))
+            self._loop.call_soon_threadsafe(_tell, fates)
 
     def _batch(self, first: _Job) -> list[_Job]:
         jobs = [first]
@@ -112,34 +111,25 @@ class Store:
         return jobs
 
 
-def _commit(connection: Connection, jobs: list[_Job]) -> list[_Fate]:
+def _commit(writer: Engine, jobs: list[_Job]) -> list[_Fate]:
     try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        fates = [_attempt(connection, job) for job in jobs]
-        connection.exec_driver_sql("COMMIT")
+        with writer.connect() as connection:  # gone back to the pool it is rolled back, whatever state it was in
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            fates = [_attempt(connection, job) for job in jobs]
+            connection.exec_driver_sql("COMMIT")
     except Exception as error:  # noqa: BLE001 - the writer thread must outlive any failure of a batch
-        _undo(connection)
         failure = _readable(error)
         return [_Fate(job, error=failure) for job in jobs]
-    finally:
-        connection.commit()
     return fates
-
-
-def _undo(connection: Connection) -> None:
-    try:
-        connection.exec_driver_sql("ROLLBACK")
-    except OperationalError:
-        connection.invalidate()  # no transaction was open, or the connection is lost: the next batch gets a new one
 
 
 def _attempt(connection: Connection, job: _Job) -> _Fate:
     connection.exec_driver_sql("SAVEPOINT op")
     try:
         value = job.run(connection)
-    except OperationalError:
-        raise  # the database itself failed (disk full, I/O): nothing of this batch may be called done
-    except Exception as error:  # noqa: BLE001 - handed to the caller of the operation
+    except Exception as error:
+        if _is_broken(error):
+            raise  # the database itself failed (disk full, I/O): nothing of this batch may be called done
         connection.exec_driver_sql("ROLLBACK TO op")
         connection.exec_driver_sql("RELEASE op")
         return _Fate(job, error=error)
@@ -147,8 +137,13 @@ def _attempt(connection: Connection, job: _Job) -> _Fate:
     return _Fate(job, value=value)
 
 
+def _is_broken(error: Exception) -> bool:
+    """Whether the file failed, not the operation: no space, I/O, locked, malformed."""
+    return isinstance(error, OperationalError) or type(error) is DatabaseError
+
+
 def _readable(error: Exception) -> Exception:
-    if isinstance(error, OperationalError):
+    if isinstance(error, DatabaseError) and _is_broken(error):
         return StoreError(
             f"the database cannot be written: {error.orig}",
             hint="free disk space, or end the program that locks it; nothing was half-done",

@@ -40,7 +40,7 @@ class Ask:
     """A step: the agent asks its orchestrator."""
 
     question: str
-    options: object = ()
+    options: object = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,7 @@ class ScriptedSession:
 
     async def _ask(self, step: Ask) -> Ended | None:
         self.provider.questions += 1
-        body = {
-            "question": step.question,
-            "options": list(step.options) if isinstance(step.options, tuple) else step.options,
-        }
+        body = {"question": step.question, "options": step.options}
         call = ToolCall(id=f"toolu_{self.provider.questions}", name=ASK, input=body)
         if isinstance(await self.spec.decide(call), Defer):
             self.provider.deferred[self.spec.agent_id] = call
@@ -259,7 +256,7 @@ class Lab:
 
     async def asks(self, name: str, question: str = "which one?", options: tuple[str, ...] = ()) -> AgentView:
         """The agent, once it waits with this question."""
-        self.play(name, Ask(question, options))
+        self.play(name, Ask(question, list(options)))
         return await self.becomes(name, "waiting", "question")
 
     async def turns(self, name: str) -> Sequence[Turn]:
