@@ -1,14 +1,15 @@
-"""Brings a database file to the schema of this version: with a backup before an upgrade, never backwards."""
+"""Brings a database file to the schema of this version: with a backup before an upgrade, never backwards.
+
+Alembic upgrades; whether there is anything to upgrade is read without it, because it costs a start 0.12 s of CPU.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DatabaseError
 
@@ -24,16 +25,17 @@ def migrate(path: Path) -> Path | None:
         SchemaError: a newer version of Fleet wrote the file; it is left untouched.
         StoreError: the file is no database, or cannot be written.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
     try:
-        found = _revision(path)
-        if found is not None and found == script.get_current_head():
+        found, known = _revision(path), known_revisions()
+        if found == known[-1]:
             return None
-        _refuse_foreign(path, found, script)
+        if found is not None and found not in known:
+            raise SchemaError(
+                f"the database {path} has schema {found!r}, which this version of Fleet does not know",
+                hint="a newer Fleet wrote it: upgrade this one (pip install -U agent-fleet), or set FLEET_STATE",
+            )
         backup = _backup(path, found) if found is not None else None
-        _upgrade(path, config)
+        _upgrade(path)
     except (sqlite3.DatabaseError, DatabaseError, OSError) as error:
         raise StoreError(
             f"the database {path} cannot be used: {error}",
@@ -42,40 +44,36 @@ def migrate(path: Path) -> Path | None:
     return backup
 
 
+def known_revisions() -> list[str]:
+    """The schemas that this version knows, oldest first: a migration's file is named `<revision>_<what>.py`."""
+    return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
 def _revision(path: Path) -> str | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         known = connection.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
-    connection.close()
     return str(row[0]) if row else None
-
-
-def _refuse_foreign(path: Path, found: str | None, script: ScriptDirectory) -> None:
-    known = {revision.revision for revision in script.walk_revisions()}
-    if found is not None and found not in known:
-        raise SchemaError(
-            f"the database {path} has schema {found!r}, which this version of Fleet does not know",
-            hint="a newer Fleet wrote it: upgrade this one (pip install -U agent-fleet), or set FLEET_STATE elsewhere",
-        )
 
 
 def _backup(path: Path, revision: str) -> Path:
     target = path.with_name(f"{path.name}.before-{revision}.bak")
-    source, copy = sqlite3.connect(path), sqlite3.connect(target)
-    try:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
-    finally:
-        source.close()
-        copy.close()
     target.chmod(0o600)
     return target
 
 
-def _upgrade(path: Path, config: Config) -> None:
+def _upgrade(path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     path.touch(mode=0o600)
     os.chmod(path, 0o600)  # noqa: PTH101 - an older file may have been made with another umask
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     engine = create_engine(f"sqlite:///{path}")
     try:
         with engine.begin() as connection:
