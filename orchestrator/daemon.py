@@ -36,6 +36,7 @@ EXIT_RUNNING = 3
 
 _SOCKETS = ("mcp.sock", "http.sock")
 _BACKLOG = 128
+_LOCK_BYTES = 200
 _PREDECESSOR_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
 _FAREWELL_SECONDS = 0.3
@@ -73,9 +74,8 @@ class Own:
 
     def mark(self, *, stopping: bool) -> None:
         """Say in the lock file who holds it, and whether a successor should wait for its end."""
-        line = json.dumps({"pid": os.getpid(), "build": self.build, "stopping": stopping}).encode() + b"\n"
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, line, 0)
+        line = json.dumps({"pid": os.getpid(), "build": self.build, "stopping": stopping}).encode()
+        os.pwrite(self.lock, line.ljust(_LOCK_BYTES) + b"\n", 0)  # one write of one length: no reader sees half of it
 
     def step_aside(self, *, back: bool = False) -> None:
         """Take the sockets out of everyone's reach, or put them back; connections under way are not touched."""
