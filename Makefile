@@ -35,7 +35,7 @@ help:
 	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one)"
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, import contracts and types, then the tests"
-	@echo "make bench   measure, and write the figures into README.md"
+	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import sys
@@ -67,7 +67,7 @@ def _options() -> argparse.Namespace:
 def _write(figures: list[Figure], loads: list[float], *, readme: bool) -> None:
     about = {
         **machine.facts(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "load": f"{min(loads):.1f} to {max(loads):.1f}",
     }
     document = {"machine": about, "figures": {figure.key: figure.document() for figure in figures}}

@@ -1,8 +1,8 @@
 """The bare claude-agent-sdk, doing what Fleet's agents do in the overhead measure: no Fleet, no hooks, no shim.
 
-Run as `python -m bench.bare CONFIG.json`, a process of its own so that its CPU can be told apart. It reads the tasks, one
-line each, plays every one in all its sessions at once, and answers with the seconds that it took. The first line also
-opens the sessions, as many at a time as there are cores, as Fleet does.
+Run as `python -m bench.bare CONFIG.json`, a process of its own so that its CPU can be told apart. It reads the tasks,
+one line each, plays every one in all its sessions at once, and answers with the seconds that it took. The first line
+also opens the sessions, as many at a time as there are cores, as Fleet does.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
-        "processor": _processor(),
+        "processor": _cpu_model(),
     }
 
 
-def _processor() -> str:
+def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -45,22 +45,30 @@ def tree(pid: int) -> list[int]:
         return []
 
 
-def pss_mb(pids: Collection[int]) -> float:
-    """Proportional set size of these processes together, in MiB: shared pages count once."""
-    return sum(map(_pss_kb, pids)) / 1024
+def pss_mb(pids: Collection[int], *, kind: str = "Pss") -> float:
+    """Proportional set size of these processes together, in MiB: shared pages count once.
+
+    With `kind="Pss_Anon"` without files, whose share depends on what else runs here: for differences.
+    """
+    return sum(_pss_kb(pid, kind) for pid in pids) / 1024
 
 
-def _pss_kb(pid: int) -> int:
+def _pss_kb(pid: int, kind: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)
 
 
 def cpu_seconds(pid: int) -> float:
     """CPU time of the process and its descendants, those that ended and were waited for included."""
     return sum(map(_cpu_seconds, tree(pid)))
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """CPU time of the process alone."""
+    return sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def _cpu_seconds(pid: int) -> float:

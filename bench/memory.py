@@ -22,13 +22,14 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
     with staged(sizes.crowd) as stage, stage.daemon() as daemon:
         door = stage.door()
         door.tool("get_agent_status")
-        empty = machine.pss_mb(machine.tree(daemon.pid))
+        threading.Event().wait(SETTLE_SECONDS)
+        empty, heap = machine.pss_mb([daemon.pid]), _heap(daemon)
         yield _memory("memory.empty", "memory of an empty daemon", "", [empty])
         yield from _working(door, daemon, 1)
         yield from _working(door, daemon, sizes.crowd)
         door.tool("delete_all_agents")
     for count in sizes.resting:
-        yield from _resting(sizes, count, empty)
+        yield from _resting(sizes, count, heap)
 
 
 def _memory(key: str, row: str, part: str, samples: list[float], goal: dict[str, float] | None = None) -> Figure:
@@ -55,20 +56,24 @@ def _is_at_work(door: RawDoor, names: list[str]) -> bool:
     return text.count("last Read") == len(names)
 
 
-def _resting(sizes: Sizes, count: int, empty: float) -> Iterator[Figure]:
+def _heap(daemon: Daemon) -> float:
+    return machine.pss_mb(machine.tree(daemon.pid), kind="Pss_Anon")
+
+
+def _resting(sizes: Sizes, count: int, heap: float) -> Iterator[Figure]:
     """So many agents, whose past the store's own operations wrote, under a daemon that starts on them."""
     row = f"memory of {count:,} resting agents"
     goal = {"value": RESTING_GOAL_MB} if count >= GOAL_AGENTS else {}
     with staged() as stage:
         give_past(stage.state, stage.project, count)
         with stage.daemon() as daemon:
-            yield from _rest(stage, daemon, sizes, (f"memory.resting.{count}", row, empty, goal))
+            yield from _rest(stage, daemon, sizes, (f"memory.resting.{count}", row, heap, goal))
 
 
 def _rest(
     stage: Stage, daemon: Daemon, sizes: Sizes, about: tuple[str, str, float, dict[str, float]]
 ) -> Iterator[Figure]:
-    key, row, empty, goal = about
+    key, row, heap, goal = about
     door = stage.door()
     door.tool("get_agent_status", {"agents": ["past-00000"]})
     threading.Event().wait(SETTLE_SECONDS)
@@ -76,11 +81,10 @@ def _rest(
     threading.Event().wait(sizes.idle_seconds)
     share = 100 * (machine.cpu_seconds(daemon.pid) - before) / sizes.idle_seconds
     pids = machine.tree(daemon.pid)
-    yield _memory(key, row, "daemon's growth", [machine.pss_mb(pids) - empty], goal)
+    yield _memory(key, row, "daemon's growth", [_heap(daemon) - heap], goal)
     shown = ("value",)
     yield Figure(key=f"{key}.processes", row=row, unit="processes", samples=[len(pids) - 1], shown=shown)
     idle = {"value": IDLE_GOAL_PERCENT} if goal else {}
     yield Figure(key=f"{key}.cpu", row=row, unit="% of a core", samples=[share], shown=shown, goal=idle)
     door.tool("get_agent_status")
-    grown = machine.pss_mb(machine.tree(daemon.pid)) - empty
-    yield _memory(f"{key}.looked_at", row, "growth once all were listed", [grown])
+    yield _memory(f"{key}.looked_at", row, "growth once all were listed", [_heap(daemon) - heap])

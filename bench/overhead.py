@@ -34,10 +34,12 @@ class Side:
 
 @dataclass
 class Taken:
-    """What one kind of turn took on one side, round by round: seconds by the clock, and CPU seconds of all agents."""
+    """What one kind of turn took on one side, round by round: seconds by the clock, CPU seconds of the whole tree."""
 
     wall: list[float] = field(default_factory=list[float])
     cpu: list[float] = field(default_factory=list[float])
+    host_cpu: list[float] = field(default_factory=list[float])
+    """the part of the daemon itself, or of the Python that has the SDK"""
 
 
 Results = dict[tuple[str, str], Taken]
@@ -58,20 +60,19 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
 def _round(results: Results, side: str, stage: Stage, daemon: int, sizes: Sizes) -> None:
     with _fleet(stage, sizes, daemon) if side == "fleet" else _bare(stage, sizes) as one:
         for kind, task in (("start", THINKING), *(list(TASKS.items()) * 2)):
-            before = machine.cpu_seconds(one.pid)
+            before, host_before = machine.cpu_seconds(one.pid), machine.own_cpu_seconds(one.pid)
             seconds = one.play(task)
             taken = results.setdefault((kind, side), Taken())
             taken.wall.append(seconds)
             taken.cpu.append(machine.cpu_seconds(one.pid) - before)
+            taken.host_cpu.append(machine.own_cpu_seconds(one.pid) - host_before)
 
 
 @contextmanager
 def _fleet(stage: Stage, sizes: Sizes, daemon: int) -> Generator[Side]:
     names = [f"agent-{number}" for number in range(sizes.crowd)]
     door = stage.door()
-    create_all(
-        door, ["warm-up"], "Say one word"
-    )  # Fleet imports the SDK with the first session, the bare side before it
+    create_all(door, ["warm-up"], "Say one word")  # imports the SDK, as the bare side has when it is ready
     wait(door, ["warm-up"])
     door.tool("delete_agent", {"agents": ["warm-up"]})
     is_open: list[bool] = []
@@ -131,9 +132,14 @@ def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
         yield _ratio(f"overhead.{kind}", row, f"{pace}:", "x the time", (fleet.wall, bare.wall), goal)
         yield _ratio(f"overhead.{kind}.cpu", row, "", "x the CPU", (fleet.cpu, bare.cpu), {})
         for name, taken in (("fleet", fleet), ("bare", bare)):
-            per_call = [1000 * seconds / sizes.crowd / CALLS for seconds in taken.cpu]
-            yield _raw(f"overhead.{kind}.{name}.seconds", f"{name}, {pace}", "s", taken.wall)
-            yield _raw(f"overhead.{kind}.{name}.cpu_per_call", f"{name}, {pace}", "ms of CPU a model call", per_call)
+            label, calls = f"{name}, {pace}", sizes.crowd * CALLS
+            per_call = [1000 * seconds / calls for seconds in taken.cpu]
+            of_host = [1000 * seconds / calls for seconds in taken.host_cpu]
+            yield _raw(f"overhead.{kind}.{name}.seconds", label, "s", taken.wall)
+            yield _raw(f"overhead.{kind}.{name}.cpu", label, "ms of CPU a model call", per_call)
+            yield _raw(
+                f"overhead.{kind}.{name}.host_cpu", f"{label}, without claude", "ms of CPU a model call", of_host
+            )
     fleet, bare = results["start", "fleet"], results["start", "bare"]
     start = f"{sizes.crowd} new agents and their first turn"
     yield _ratio("overhead.start", f"overhead: {start}", "", "x the time", (fleet.wall, bare.wall), {})

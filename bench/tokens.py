@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.figures import Figure
 from bench.stage import Sizes
@@ -22,7 +22,10 @@ LIMIT_SECONDS = 600
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
     """Play the demo: the whole chain in one message, and phase by phase."""
-    forms = {"whole": ("the whole chain at once", []), "phases": ("phase by phase", ["--phases"])}
+    forms: dict[str, tuple[str, list[str]]] = {
+        "whole": ("the whole chain at once", []),
+        "phases": ("phase by phase", ["--phases"]),
+    }
     for key in ("whole", "phases") if sizes.whole else ("whole",):
         part, options = forms[key]
         yield from _figures(key, part, *_played(options))
@@ -52,7 +55,7 @@ def _by_tool(messages: Iterator[Mapping[str, Any]]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for message in messages:
         content = message.get("message", {}).get("content")
-        for block in content if isinstance(content, list) else []:
+        for block in cast("list[Mapping[str, Any]]", content if isinstance(content, list) else []):
             _count(block, names, counted)
     return counted
 
@@ -88,7 +91,7 @@ def _figures(key: str, part: str, document: Mapping[str, Any], by_tool: Counter[
     yield Figure(
         key=f"tokens.{key}.turns",
         row=ROW,
-        part="in" if whole else "in",
+        part="in",
         unit="model turns",
         samples=[said["model_turns"]],
         shown=("value",),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from bench.figures import Figure
 from bench.stage import Sizes, Stage, create_all, records, staged, wait
@@ -41,7 +42,7 @@ class _Lookout:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> _Lookout:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
