@@ -74,10 +74,13 @@ def _upgrade(path: Path) -> None:
     os.chmod(path, 0o600)  # noqa: PTH101 - an older file may have been made with another umask
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}", connect_args={"isolation_level": None})
     try:
-        with engine.begin() as connection:
+        with engine.connect() as connection:
+            # the driver begins nothing before CREATE or ALTER; so a failed upgrade is undone whole
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.exec_driver_sql("COMMIT")
     finally:
         engine.dispose()

@@ -1,0 +1,130 @@
+"""A database of another age: upgraded with a backup, never downgraded, never half."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from orchestrator.errors import SchemaError, StoreError
+from orchestrator.store.migrate import MIGRATIONS, known_revisions, migrate
+from orchestrator.store.tables import metadata
+
+NEXT = '''"""A later schema"""
+
+from alembic import op
+
+revision = "9001"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE agent ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'")
+    {more}
+'''
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database of this version, with a row of its own."""
+    path = tmp_path / "fleet.db"
+    assert migrate(path) is None
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO command (key, agent_id, happened, at) VALUES ('k', 'ag_1', 'queued', 1.0)")
+    return path
+
+
+def later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> str:
+    """Let this be a Fleet with one more migration; return the schema that was the newest before."""
+    before = known_revisions()[-1]
+    migrations = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, migrations)
+    (migrations / "versions" / "9001_later.py").write_text(NEXT.format(before=before, more=more))
+    monkeypatch.setattr("orchestrator.store.migrate.MIGRATIONS", migrations)
+    return before
+
+
+def revision(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def columns(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for _, name, *_ in connection.execute("PRAGMA table_info(agent)")}
+
+
+def commands(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM command").fetchone()[0])
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_knows(path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_database_of_this_version_is_left_as_it_is(path: Path) -> None:
+    content = path.read_bytes()
+    assert migrate(path) is None
+    assert path.read_bytes() == content
+
+
+@pytest.mark.requirement("I3-store-backup")
+def test_an_older_database_is_copied_before_it_is_upgraded(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = later_version(tmp_path, monkeypatch)
+    backup = migrate(path)
+    assert backup is not None
+    assert backup.parent == path.parent
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert (revision(path), "colour" in columns(path), commands(path)) == ("9001", True, 1)
+    assert (revision(backup), "colour" in columns(backup), commands(backup)) == (before, False, 1)
+
+
+@pytest.mark.requirement("I3-store-backup")
+def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = later_version(tmp_path, monkeypatch, more='op.execute("DROP TABLE nobody")')
+    with pytest.raises(StoreError, match="no such table: nobody") as failure:
+        migrate(path)
+    assert "backup" in failure.value.hint
+    assert (revision(path), "colour" in columns(path), commands(path)) == (before, False, 1)
+
+
+@pytest.mark.requirement("I3-store-newer")
+def test_a_newer_database_is_refused_untouched_with_what_to_do(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    content = path.read_bytes()
+    with pytest.raises(SchemaError, match="'9999'") as refused:
+        migrate(path)
+    assert "FLEET_STATE" in refused.value.hint
+    assert path.read_bytes() == content
+    assert not list(path.parent.glob("*.bak"))
+
+
+@pytest.mark.parametrize("content", [b"a letter to my mother, no database at all" * 20, b"SQLite format 3\0"])
+def test_what_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "fleet.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"fleet\.db") as refused:
+        migrate(path)
+    assert "move the file away" in refused.value.hint
+    assert path.read_bytes() == content
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    path.touch()
+    assert migrate(path) is None
+    assert revision(path) == known_revisions()[-1]
