@@ -90,7 +90,9 @@ def test_the_demo_changes_a_real_repository_without_a_key_and_its_tests_stay_gre
         assert (repository / alike).read_text() == (ROOT / "examples" / "inventory" / alike).read_text()
 
 
-@pytest.mark.requirement("I3-demo-scouts", "I3-demo-builder", "I3-demo-delete", "I3-demo-report", "A-see-agent")
+@pytest.mark.requirement(
+    "I3-demo-scouts", "I3-demo-builder", "I3-demo-delete", "I3-demo-report", "A-see-agent", "A-spb-scouts"
+)
 def test_its_agents_worked_in_parallel_and_are_reported_with_their_figures(shown: Shown) -> None:
     agents = {agent["name"]: agent for agent in shown.report["agents"]}
     assert len(shown.scouts) == 4
@@ -107,7 +109,7 @@ def test_its_agents_worked_in_parallel_and_are_reported_with_their_figures(shown
     assert any("unittest" in summary for summary in bash)
 
 
-@pytest.mark.requirement("I3-demo-chain", "I3-demo-question")
+@pytest.mark.requirement("I3-demo-chain", "I3-demo-question", "A-context-orchestrator")
 def test_the_orchestrator_created_the_chain_in_one_message_and_answered_one_question(shown: Shown) -> None:
     said = shown.report["orchestrator"]
     assert said["model_turns"] <= 4

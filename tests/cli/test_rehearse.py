@@ -33,7 +33,7 @@ def script(tmp_path: Path) -> Path:
     return place
 
 
-@pytest.mark.requirement("I3-cli-rehearse")
+@pytest.mark.requirement("I3-cli-rehearse", "D-rehearsal")
 def test_a_program_inside_a_rehearsal_has_a_model_and_a_state_directory_of_its_own(
     fleet: Command, script: Path
 ) -> None:

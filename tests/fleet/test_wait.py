@@ -28,6 +28,7 @@ async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None =
     return task
 
 
+@pytest.mark.requirement("D-wake", "A-wake")
 async def test_until_all_sleeps_until_the_last_has_ended(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -42,6 +43,7 @@ async def test_until_all_sleeps_until_the_last_has_ended(lab: Lab) -> None:
     assert digest.working == ()
 
 
+@pytest.mark.requirement("D-wake", "A-wake")
 async def test_until_any_wakes_at_the_first_end(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -52,6 +54,7 @@ async def test_until_any_wakes_at_the_first_end(lab: Lab) -> None:
     assert digest.working == ("a",)
 
 
+@pytest.mark.requirement("A-wake")
 @pytest.mark.parametrize("until", ["all", "any"])
 async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None:
     await lab.create("a")
@@ -62,6 +65,7 @@ async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None
     assert "[a failed (quota: try at noon)" in digest.text
 
 
+@pytest.mark.requirement("A-wake")
 @pytest.mark.parametrize("until", ["all", "any"])
 async def test_a_question_wakes_whatever_until_says_with_the_call_that_answers_it(lab: Lab, until: str) -> None:
     await lab.create("a")
@@ -83,6 +87,7 @@ async def test_a_wait_without_names_is_for_my_agents_only(lab: Lab) -> None:
     assert [outcome.name for outcome in digest.outcomes] == ["mine"]
 
 
+@pytest.mark.requirement("I3-digest-once")
 async def test_a_delivered_outcome_does_not_wake_again(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -134,6 +139,7 @@ async def test_a_new_turn_has_a_new_outcome(lab: Lab) -> None:
     assert "turn 2" in digest.text
 
 
+@pytest.mark.requirement("D-wake")
 async def test_since_tells_what_ended_behind_the_cursor_whatever_was_delivered(lab: Lab) -> None:
     await lab.create("a")
     before = (await lab.fleet.status(lab.call())).cursor
@@ -229,6 +235,7 @@ async def test_a_later_turn_of_an_input_is_told_as_nobody_else_gets_it(lab: Lab)
     assert "| all is well" in digest.text
 
 
+@pytest.mark.requirement("I3-usage")
 async def test_unknown_cost_is_said_to_be_unknown(lab: Lab) -> None:
     await lab.create("a")
     lab.finish("a", cost_usd=None)
@@ -248,6 +255,7 @@ async def test_one_unknown_cost_makes_the_sum_a_lower_bound(lab: Lab) -> None:
     assert "your agents at least $0.50" in digest.text
 
 
+@pytest.mark.requirement("I3-mcp-progress")
 async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PROGRESS_SECONDS", 0.01)
     monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.01)
@@ -270,6 +278,7 @@ async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.Monkey
     await task
 
 
+@pytest.mark.requirement("A-see-live")
 async def test_events_follow_as_they_are_recorded_without_gaps(lab: Lab) -> None:
     seen: list[tuple[int, str]] = []
 
