@@ -13,7 +13,10 @@ from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.views import AgentView, Changes, OutcomeView, Totals
 
 MAX_BYTES = 1600
-MAX_QUESTION_CHARACTERS = 300
+MAX_REASON_CHARACTERS = 120
+MAX_QUESTION_BYTES = 600
+MAX_LIST_BYTES = 400
+"""for one list of names, options or files"""
 MAX_FILES = 6
 FENCE = "| "
 MIN_TEXT_BYTES = 60
@@ -41,9 +44,13 @@ def digest_text(awake: Awake) -> str:
     room = MAX_BYTES - _size(lines) - sum(_size([fact]) for fact, _ in blocks)
     text_blocks = [words for _, words in blocks if words]
     share = room // max(1, len(text_blocks))
+    hidden = 0
     for fact, words in blocks:
-        lines.append(fact)
-        lines.extend(_fitting(words, share))
+        shown = _fitting(words, share)
+        hidden += bool(words) and not shown
+        lines.extend([fact, *shown])
+    if hidden:
+        lines.append(f"({hidden} result{'s' if hidden > 1 else ''} not shown: get_agent_output)")
     return _bounded(lines)
 
 
@@ -64,8 +71,8 @@ def _head(awake: Awake) -> str:
 
 def _need(agent: AgentView) -> str:
     if agent.question:
-        asked = one_line(agent.question.text, MAX_QUESTION_CHARACTERS)
-        options = f" (options: {' | '.join(one_line(o, 60) for o in agent.question.options)})"
+        asked = _within(agent.question.text, MAX_QUESTION_BYTES)
+        options = f" (options: {_within(' | '.join(one_line(o, 60) for o in agent.question.options), MAX_LIST_BYTES)})"
         return (
             f'NEEDS YOU {agent.name} asks: "{asked}"{options if agent.question.options else ""} '
             f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
@@ -80,13 +87,21 @@ def _need(agent: AgentView) -> str:
 
 
 def _json(names: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    listed = "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    return listed if len(listed) <= MAX_LIST_BYTES else f"[<its other {len(names)} inputs>]"
+
+
+def _within(text: str, limit_bytes: int) -> str:
+    """The text on one line of at most so many bytes, cut with a mark."""
+    flat = one_line(text, limit_bytes)
+    raw = flat.encode()
+    return flat if len(raw) <= limit_bytes else raw[: limit_bytes - 3].decode(errors="ignore") + "…"
 
 
 def _fact(outcome: OutcomeView) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
-        parts[0] += f" ({one_line(outcome.reason, 120)})"
+        parts[0] += f" ({one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     if outcome.turn > 1:
         parts.append(f"turn {outcome.turn}")
     parts.append(shown_cost(outcome.cost_usd))
@@ -98,11 +113,12 @@ def _fact(outcome: OutcomeView) -> str:
 def _changes(changes: Changes) -> str:
     if not changes.files_changed:
         return "no files changed"
-    shown = ", ".join(changes.files[:MAX_FILES])
+    shown = _within(", ".join(changes.files[:MAX_FILES]), MAX_LIST_BYTES)  # a file's name is an agent's word, too
     more = changes.files_changed - min(len(changes.files), MAX_FILES)
     commits = f", {changes.commits} new commit{'s' if changes.commits > 1 else ''}" if changes.commits else ""
+    where = one_line(changes.where, MAX_REASON_CHARACTERS)
     return (
-        f"{changes.where}{commits}: {changes.files_changed} file{'s' if changes.files_changed > 1 else ''} "
+        f"{where}{commits}: {changes.files_changed} file{'s' if changes.files_changed > 1 else ''} "
         f"+{changes.insertions} -{changes.deletions} ({shown}{f', {more} more' if more > 0 else ''})"
     )
 

@@ -60,6 +60,8 @@ class ScriptedSession:
     provider: ScriptedProvider
     spec: SessionSpec
     running: bool = False
+    listens: bool = False
+    """it waits for its next step"""
     interrupts: int = 0
     closed: bool = False
 
@@ -72,7 +74,9 @@ class ScriptedSession:
                 self.provider.verdicts[self.spec.agent_name].append(await self.spec.decide(call))
                 await self._answered(call)
             while True:
+                self.listens = True
                 step = await self.provider.script(self.spec.agent_name).get()
+                self.listens = False
                 if isinstance(step, Crash):
                     raise step.error
                 if isinstance(step, Ask):
@@ -83,7 +87,7 @@ class ScriptedSession:
                 if isinstance(step, Ended):
                     return
         finally:
-            self.running = False
+            self.running = self.listens = False
 
     async def _ask(self, step: Ask) -> Ended | None:
         self.provider.questions += 1

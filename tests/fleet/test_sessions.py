@@ -1,9 +1,8 @@
-"""Sessions come and go at the worst moments: stops before they open, deletes while they start, full disks at the end."""
+"""Sessions at the worst moments: stops before they open, deletes while they start, full disks at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from pathlib import Path
 
@@ -289,9 +288,9 @@ async def test_an_agent_whose_directory_is_gone_fails_with_that(lab: Lab) -> Non
     await lab.create("a")
     await lab.becomes("a", "working")
     await lab.fleet.command(lab.call(), "a", "more")
-    os.rename(lab.project, lab.project.with_name("moved"))
+    moved = lab.project.rename(lab.project.with_name("moved"))
     lab.finish("a", "result")
     await lab.becomes("a", "failed", "start")
     assert "is gone" in (await lab.turns("a"))[1].detail
-    os.rename(lab.project.with_name("moved"), lab.project)
+    moved.rename(lab.project)
     assert (await lab.turns("a"))[0].result == "result"

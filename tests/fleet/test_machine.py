@@ -1,0 +1,227 @@
+"""Any order of verbs, ends, questions and restarts against a small pure model of what must come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from sqlmodel import col, select
+
+from orchestrator.domain.event import TERMINAL
+from orchestrator.domain.turn import Mode
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.leases import CHECKOUT
+from orchestrator.store.tables import Agent, Event, Lease, Turn
+from tests.fleet.model import Model, RefusedError
+from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab
+
+SLOTS = 2
+PICK = st.integers(0, 30)
+MODES = st.sampled_from(list(Mode))
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """Agents with few slots and one checkout, pushed around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="fleet-machine-")
+        self.runner = asyncio.Runner()
+        self.provider = ScriptedProvider()
+        self.model = Model()
+        self.ids: dict[str, str] = {}
+        self.opened: AbstractAsyncContextManager[Lab] = self._lab()
+        self.lab = self.runner.run(self.opened.__aenter__())
+
+    def _lab(self) -> AbstractAsyncContextManager[Lab]:
+        return open_lab(Path(self.folder.name), slots=SLOTS, rest_seconds=0.01, provider=self.provider)
+
+    def _close(self) -> None:
+        self.runner.run(self._leave())
+
+    async def _leave(self) -> None:
+        await self.opened.__aexit__(None, None, None)
+
+    def teardown(self) -> None:
+        self._close()
+        self.runner.close()
+        self.folder.cleanup()
+
+    def pick(self, number: int, *statuses: str) -> str | None:
+        """An agent of one of these statuses."""
+        names = [name for name, agent in self.model.agents.items() if not statuses or agent.status in statuses]
+        return names[number % len(names)] if names else None
+
+    def some(self, numbers: list[int]) -> list[str]:
+        """Some agents, each once."""
+        return list(dict.fromkeys(name for name in map(self.pick, numbers) if name is not None))
+
+    def run(self, verb: Coroutine[object, object, object], *, refused: bool) -> None:
+        """Carry the verb out, which must be taken or refused as the model says, then compare."""
+        if refused:
+            with pytest.raises((ConflictError, InvalidError)):
+                self.runner.run(verb)
+        else:
+            self.runner.run(verb)
+        self.runner.run(self.compare())
+
+    @rule(writes=st.booleans(), numbers=st.lists(PICK, max_size=3))
+    def create(self, writes: bool, numbers: list[int]) -> None:
+        name, sources = f"a{len(self.model.agents)}", self.some(numbers)
+
+        async def verb() -> None:
+            inputs = [self.ids[source] for source in sources]
+            made = await self.lab.create(name, persona="builder" if writes else "scout", inputs=inputs)
+            self.ids[name] = made.agent.id
+
+        self.model.create(name, writes=writes, inputs=sources)
+        self.run(verb(), refused=False)
+
+    @rule(number=PICK, mode=MODES, numbers=st.none() | st.lists(PICK, max_size=2))
+    def command(self, number: int, mode: Mode, numbers: list[int] | None) -> None:
+        if (name := self.pick(number)) is None:
+            return
+        sources = None if numbers is None else self.some(numbers)
+        inputs = None if sources is None else [self.ids[source] for source in sources]
+        refused = False
+        try:
+            self.model.command(name, urgent=mode is Mode.INTERRUPT, inputs=sources)
+        except RefusedError:
+            refused = True
+        verb = self.lab.fleet.command(self.lab.call(), self.ids[name], "more", mode=mode, inputs=inputs)
+        self.run(verb, refused=refused)
+
+    @rule(number=PICK, ok=st.booleans())
+    def end(self, number: int, ok: bool) -> None:
+        if (name := self.pick(number, "working")) is None:
+            return
+        self.model.end_active(name, "complete" if ok else "failed")
+
+        async def verb() -> None:
+            (self.lab.finish if ok else self.lab.fail)(name)
+
+        self.run(verb(), refused=False)
+
+    @rule(number=PICK)
+    def ask(self, number: int) -> None:
+        if (name := self.pick(number, "working")) is None:
+            return
+        self.model.agents[name].state = "waiting"
+
+        async def verb() -> None:
+            self.lab.play(name, Ask("which one?"))
+
+        self.run(verb(), refused=False)
+
+    @rule(number=PICK)
+    def answer(self, number: int) -> None:
+        if (name := self.pick(number)) is None:
+            return
+        refused = self.model.agents[name].status != "waiting"
+        if not refused:
+            self.model.command(name, urgent=False, inputs=None)
+        self.run(self.lab.fleet.answer(self.lab.call(), self.ids[name], "this one"), refused=refused)
+
+    @rule(number=PICK)
+    def interrupt(self, number: int) -> None:
+        if (name := self.pick(number)) is None:
+            return
+        refused = False
+        try:
+            self.model.interrupt(name)
+        except RefusedError:
+            refused = True
+        self.run(self.lab.fleet.interrupt(self.lab.call(), self.ids[name]), refused=refused)
+
+    @rule(number=PICK)
+    def delete(self, number: int) -> None:
+        if (name := self.pick(number)) is None:
+            return
+        self.model.delete(name)
+        self.run(self.lab.fleet.delete(self.lab.call(), [self.ids[name]]), refused=False)
+
+    @rule(killed=st.booleans())
+    def restart(self, killed: bool) -> None:
+        async def verb() -> None:
+            if killed:
+                await self.lab.die()
+            await self._leave()
+            self.opened = self._lab()
+            self.lab = await self.opened.__aenter__()
+
+        self.model.stop()
+        self.run(verb(), refused=False)
+
+    async def compare(self) -> None:
+        """Once all is quiet the fleet stands where the model stands."""
+        try:
+            await eventually(self.quiet, seconds=5)
+        except TimeoutError:
+            raise AssertionError(f"it does not come to rest: {await self.statuses()}") from None
+        for name, status in (await self.statuses()).items():
+            if status == "working" and self.model.agents[name].state != "working":
+                self.model.admit(name)
+        assert await self.statuses() == {name: agent.status for name, agent in self.model.agents.items()}
+        working = [agent for agent in self.model.agents.values() if agent.state == "working"]
+        assert len(working) <= SLOTS
+        if len(working) < SLOTS:
+            assert [name for name in self.model.agents if self.model.could_run(name)] == []
+        assert self.provider.violations == []
+        await self.check_rows()
+
+    async def statuses(self) -> dict[str, str]:
+        async with self.lab.core.commits.store.read() as session:
+            return {row.name: row.status for row in (await session.exec(select(Agent))).all()}
+
+    async def quiet(self) -> bool:
+        """Whether every session waits for its script, and every other one's end is recorded."""
+        if any(post.busy and post.stopping for post in self.lab.core.workers._posts.values()):
+            return False
+        at_work = [session for session in self.provider.sessions if session.running]
+        running = {session.spec.agent_name for session in at_work if session.listens}
+        working = {name for name, status in (await self.statuses()).items() if status == "working"}
+        return (
+            len(at_work) == len(running)
+            and running == working
+            and all(self.provider.script(name).empty() for name in running)
+        )
+
+    async def check_rows(self) -> None:
+        """Events are dense, every ended turn has exactly one terminal event, the checkout has one writer."""
+        async with self.lab.core.commits.store.read() as session:
+            events = (await session.exec(select(Event).order_by(col(Event.agent_id), col(Event.seq)))).all()
+            turns = (await session.exec(select(Turn))).all()
+            held = (
+                await session.exec(select(Lease).where(Lease.kind == CHECKOUT, col(Lease.released_at).is_(None)))
+            ).all()
+        seqs: dict[str, list[int]] = {}
+        for event in events:
+            seqs.setdefault(event.agent_id, []).append(event.seq)
+        assert all(found == list(range(1, len(found) + 1)) for found in seqs.values())
+        terminal = Counter((event.agent_id, event.turn, event.kind) for event in events if event.kind in TERMINAL)
+        ends = {
+            (self.ids[name], ordinal, f"turn.{how}"): 1
+            for name, agent in self.model.agents.items()
+            for ordinal, how in agent.ends.items()
+        }
+        assert terminal == ends
+        for name, agent in self.model.agents.items():
+            rows = {turn.ordinal: turn.status for turn in turns if turn.agent_id == self.ids[name]}
+            assert len(rows) == agent.turns
+            assert {ordinal: rows[ordinal] for ordinal in agent.ends} == agent.ends
+        writers = [self.ids[name] for name, agent in self.model.agents.items() if agent.writes and agent.active]
+        assert [lease.agent_id for lease in held] == writers
+
+
+TestFleetMachine = FleetMachine.TestCase
+TestFleetMachine.settings = settings(
+    max_examples=25, stateful_step_count=18, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
