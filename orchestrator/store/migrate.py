@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DatabaseError
 
 from orchestrator.errors import SchemaError, StoreError
@@ -74,7 +74,7 @@ def _upgrade(path: Path) -> None:
     os.chmod(path, 0o600)  # noqa: PTH101 - an older file may have been made with another umask
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    engine = create_engine(f"sqlite:///{path}", connect_args={"isolation_level": None})
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"isolation_level": None})
     try:
         with engine.connect() as connection:
             # the driver begins nothing before CREATE or ALTER; so a failed upgrade is undone whole

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, event
+from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -173,7 +173,7 @@ def _pragmas(connection: Any, _record: object, *, read_only: bool) -> None:
 
 
 def _writer_engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(URL.create("sqlite", database=str(path)))
 
     def connected(connection: Any, record: object) -> None:
         connection.isolation_level = None  # BEGIN IMMEDIATE is ours to say
@@ -184,7 +184,7 @@ def _writer_engine(path: Path) -> Engine:
 
 
 def _reader_engine(path: Path) -> AsyncEngine:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
 
     def connected(connection: Any, record: object) -> None:
         _pragmas(connection, record, read_only=True)
