@@ -99,6 +99,7 @@ async def test_the_checkout_of_a_cut_off_writer_is_free(tmp_path: Path) -> None:
         await lab.becomes("w2", "working")
 
 
+@pytest.mark.requirement("I3-hello-waits")
 async def test_queued_agents_of_an_unknown_account_wait_until_a_door_brings_it(tmp_path: Path) -> None:
     async with killed_after(tmp_path, slots=1) as lab:
         await lab.create("a")
@@ -137,6 +138,7 @@ async def test_a_command_with_another_account_pays_from_then_on(tmp_path: Path) 
         assert lab.provider.sessions[0].spec.environment["ANTHROPIC_API_KEY"] == "another-key"
 
 
+@pytest.mark.requirement("I3-ask-survives", "D-waiting-free")
 async def test_a_question_survives_and_its_answer_reaches_the_same_call(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with killed_after(tmp_path, provider) as lab:
@@ -180,6 +182,7 @@ async def test_outcomes_that_were_not_delivered_before_the_restart_are_delivered
         assert "| the result" in (await lab.wait("a", key="k1")).text
 
 
+@pytest.mark.requirement("D-idempotent-create")
 async def test_a_create_that_is_sent_again_after_a_restart_makes_no_second_agent(tmp_path: Path) -> None:
     async with killed_after(tmp_path) as lab:
         first = await lab.create("a", key="k1")
@@ -188,6 +191,7 @@ async def test_a_create_that_is_sent_again_after_a_restart_makes_no_second_agent
         assert (again.agent.id, again.existed) == (first.agent.id, True)
 
 
+@pytest.mark.requirement("I3-hello-secret")
 async def test_no_secret_reaches_the_database_nor_what_is_shown(tmp_path: Path) -> None:
     async with open_lab(tmp_path, account=KEY) as lab:
         await lab.create("a")

@@ -127,6 +127,7 @@ def passes(stage: Stage, check: str) -> bool:
     "I3-inputs-produces",
     "I3-demo-plugin",
     "A-context-temporary",
+    "A-context-planner",
 )
 @pytest.mark.parametrize("seed", [11, 12])
 def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(seed: int, tmp_path: Path) -> None:
