@@ -35,6 +35,7 @@ def added_cost(known_usd: float | None, more_usd: float | None) -> float | None:
 
 
 CENT_USD = 0.01
+LEAST_SHOWN_USD = 0.0001
 KILO, MEGA = 1_000, 1_000_000
 
 
@@ -42,6 +43,8 @@ def shown_cost(cost_usd: float | None) -> str:
     """The cost for a reader: dollars, or that it is unknown."""
     if cost_usd is None:
         return "cost unknown"
+    if 0 < cost_usd < LEAST_SHOWN_USD:
+        return f"<${LEAST_SHOWN_USD:.4f}"
     return f"${cost_usd:.4f}" if 0 < cost_usd < CENT_USD else f"${cost_usd:.2f}"
 
 
@@ -51,6 +54,6 @@ def shown_tokens(tokens: int | None) -> str:
         return "?"
     if tokens < KILO:
         return str(tokens)
-    if tokens < MEGA:
+    if tokens < MEGA - KILO // 20:  # above it the rounding would read 1000.0k
         return f"{tokens / KILO:.1f}k"
     return f"{tokens / MEGA:.1f}M"

@@ -85,7 +85,7 @@ PROGRAM = """
 def create(connection: Connection, number: int) -> str:
     """An agent with its first turn, queued."""
     now = float(number)
-    values = {
+    values: dict[str, object] = {
         "id": f"ag_{number}",
         "name": f"agent-{number}",
         "project": "/p",
