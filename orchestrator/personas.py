@@ -20,6 +20,10 @@ from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.paths import asset
 
 MAX_BYTES = 128 * 1024
+MAX_NAME_CHARACTERS = 100
+MAX_TURN_DIGITS = 9
+MAX_BRACKETS = 200
+"""5,000 open brackets keep the YAML reader busy for 17 s (ruamel.yaml 0.19, measured)"""
 FLEET_TOOLS = "mcp__plugin_fleet_fleet"
 MODEL_OF_CALLER = "inherit"
 
@@ -38,8 +42,13 @@ def find_persona(name: str, project: Path, home: Path | None) -> Persona:
         InvalidError: its file cannot be a persona; with the place.
     """
     for path in _files(project, home):
-        front, body = _split(path)
-        if front.get("name", path.stem) == name:
+        try:
+            front, body = _split(path)
+        except InvalidError:
+            if path.stem == name:
+                raise
+            continue
+        if _name(path, front) == name:
             return _persona(path, front, body)
     names = sorted({persona.name for persona in list_personas(project, home)})
     close = difflib.get_close_matches(name, names, 1)
@@ -68,19 +77,24 @@ def _files(project: Path, home: Path | None) -> Iterator[Path]:
 
 def _split(path: Path) -> tuple[Mapping[str, Any], str]:
     try:
-        text = path.read_bytes()[:MAX_BYTES].decode()
+        raw = path.read_bytes()
+        text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path}: cannot be read: {error}", hint="save it as UTF-8 text") from error
+    if len(raw) > MAX_BYTES:
+        raise InvalidError(f"{path}: has {len(raw)} bytes; at most {MAX_BYTES} are taken", hint="shorten the prompt")
     if not text.startswith("---"):
         return {}, text
     head, _, body = text.removeprefix("---").partition("\n---")
-    return _front_matter(head), body.partition("\n")[2].strip()
+    return _front_matter(path, head), body.partition("\n")[2].strip()
 
 
-def _front_matter(head: str) -> Mapping[str, Any]:
+def _front_matter(path: Path, head: str) -> Mapping[str, Any]:
+    if head.count("[") + head.count("{") > MAX_BRACKETS:
+        raise InvalidError(f"{path}: its front matter is nested too deeply", hint="write plain `key: value` lines")
     try:
         loaded: object = YAML(typ="safe").load(io.StringIO(head))  # pyright: ignore[reportUnknownMemberType] - untyped library
-    except YAMLError:
+    except (YAMLError, ValueError, RecursionError):
         # Claude Code takes `description: Use this: always`, which is no YAML; line by line it means the same
         pairs = (line.partition(":") for line in head.splitlines() if ":" in line and not line.startswith(" "))
         return {key.strip(): value.strip() for key, _, value in pairs}
@@ -92,7 +106,7 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         raise InvalidError(f"{path}: the persona has no prompt", hint="write it below the front matter")
     model = str(front["model"]) if front.get("model") else None
     return Persona(
-        name=str(front.get("name", path.stem)),
+        name=_checked(path, _name(path, front)),
         description=str(front.get("description", "")).strip(),
         prompt=body,
         source=str(path),
@@ -103,10 +117,22 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
     )
 
 
+def _name(path: Path, front: Mapping[str, Any]) -> str:
+    return str(front.get("name", path.stem))
+
+
+def _checked(path: Path, name: str) -> str:
+    if not (name.isprintable() and name.strip() and len(name) <= MAX_NAME_CHARACTERS):
+        raise InvalidError(f"{path}: name: {name[:80]!a} is no name", hint="write one short line")
+    return name
+
+
 def _tools(path: Path, value: object) -> tuple[str, ...] | None:
-    if value is None or value in {"", "*"}:
+    if value is None:
         return None
     if isinstance(value, str):
+        if value in {"", "*"}:
+            return None
         return tuple(name.strip() for name in value.split(",") if name.strip())
     if isinstance(value, list):
         return tuple(str(name) for name in cast("list[object]", value))
@@ -115,7 +141,8 @@ def _tools(path: Path, value: object) -> tuple[str, ...] | None:
 
 def _produces(path: Path, front: Mapping[str, Any]) -> str:
     produces = str(front.get("produces", "result.md"))
-    if Path(produces).name != produces or produces.startswith("."):
+    plain = produces.isprintable() and len(produces.encode(errors="replace")) <= MAX_NAME_CHARACTERS
+    if not plain or Path(produces).name != produces or not produces or produces.startswith("."):
         raise InvalidError(f"{path}: produces: {produces!r} is no plain file name", hint="write e.g. report.md")
     return produces
 
@@ -123,6 +150,8 @@ def _produces(path: Path, front: Mapping[str, Any]) -> str:
 def _max_turns(path: Path, value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and value > 0:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < MAX_TURN_DIGITS:
+        value = int(value)  # front matter that is no YAML is text only
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise InvalidError(f"{path}: max_turns: {value!r} is no positive whole number", hint="write e.g. max_turns: 40")

@@ -1,0 +1,200 @@
+"""Personas are found in their order, broken files harm only themselves, and every mistake has its place and its cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.domain.persona import Persona
+from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.personas import MAX_BYTES, find_persona, folders, list_personas
+
+SHIPPED = {"scout", "planner", "builder", "reviewer", "shipper"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without personas of its own."""
+    place = tmp_path / "project"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def own_home(tmp_path: Path) -> Path:
+    """A home without personas of its own."""
+    place = tmp_path / "own-home"
+    place.mkdir()
+    return place
+
+
+def write(folder: Path, name: str, text: str | bytes) -> Path:
+    """A persona file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.md"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def mine(project: Path, text: str | bytes, name: str = "mine") -> Persona:
+    """The persona that this file makes."""
+    write(project / ".claude" / "agents", name, text)
+    return find_persona(name, project, None)
+
+
+def test_the_shipped_personas_are_there_and_the_orchestrator_is_no_agents_persona(
+    project: Path, own_home: Path
+) -> None:
+    found = {persona.name: persona for persona in list_personas(project, own_home)}
+    assert set(found) == SHIPPED
+    assert found["scout"].produces == "relevant-files.md"
+    assert found["planner"].produces == "detailed-plan.md"
+    assert (found["scout"].writes, found["builder"].writes) == (False, True)
+
+
+def test_the_first_file_of_a_name_wins_project_then_fleet_then_home_then_package(project: Path, own_home: Path) -> None:
+    places = [project / ".claude" / "agents", project / ".fleet" / "agents", own_home / ".claude" / "agents"]
+    assert folders(project, own_home)[:3] == places
+    for folder in reversed(places):
+        path = write(folder, "scout", f"---\nname: scout\n---\nfrom {folder}")
+        assert find_persona("scout", project, own_home).source == str(path)
+        listed = [persona for persona in list_personas(project, own_home) if persona.name == "scout"]
+        assert [persona.source for persona in listed] == [str(path)]
+
+
+def test_without_a_home_the_users_own_personas_are_left_out(project: Path, own_home: Path) -> None:
+    write(own_home / ".claude" / "agents", "mine", "do it")
+    assert find_persona("mine", project, own_home).prompt == "do it"
+    with pytest.raises(NotFoundError):
+        find_persona("mine", project, None)
+
+
+def test_a_whole_file_is_read_as_it_is_written(project: Path) -> None:
+    text = (
+        "---\nname: mine\ndescription: Use this: always, even now\ntools: Read, Grep\nmodel: inherit\n"
+        "produces: notes.md\nmax_turns: 7\n---\n\n# Prompt\n\ntext ---\n---\nmore\n"
+    )
+    persona = mine(project, text)
+    assert persona.tools == ("Read", "Grep")
+    assert persona.model is None
+    assert persona.produces == "notes.md"
+    assert persona.description == "Use this: always, even now"
+    assert persona.prompt == "# Prompt\n\ntext ---\n---\nmore"
+
+
+@pytest.mark.parametrize(
+    ("line", "tools"),
+    [
+        ("", None),
+        ("tools:", None),
+        ("tools: '*'", None),
+        ("tools: Read, Grep ,", ("Read", "Grep")),
+        ("tools: [Read, Grep]", ("Read", "Grep")),
+        ("tools:\n  - Read\n  - Grep", ("Read", "Grep")),
+        ("tools: []", ()),
+    ],
+)
+def test_tools_may_be_written_in_every_usual_way(project: Path, line: str, tools: tuple[str, ...] | None) -> None:
+    assert mine(project, f"---\nname: mine\n{line}\n---\nx").tools == tools
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tools: 7", "no list of tools"),
+        ("tools: {Read: yes}", "no list of tools"),
+        ("max_turns: 0", "no positive whole number"),
+        ("max_turns: many", "no positive whole number"),
+        ("max_turns: true", "no positive whole number"),
+        ("produces: ../x", "no plain file name"),
+        ("produces: a/b", "no plain file name"),
+        ("produces: .hidden", "no plain file name"),
+        ("produces: ''", "no plain file name"),
+        ('produces: "a\\0b"', "no plain file name"),
+        ('produces: "a\\nb"', "no plain file name"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(project: Path, line: str, said: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, f"---\nname: mine\n{line}\n---\nx")
+    assert "mine.md" in error.value.message
+    assert said in error.value.message
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["", "---\nname: mine\n---\n", "---\nname: mine\nnever closed", "---\nname: mine\n---\n \n"]
+)
+def test_a_persona_without_a_prompt_is_refused(project: Path, text: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, text)
+    assert "no prompt" in error.value.message
+
+
+BROKEN = {
+    "no text": b"\xff\xfe\x00binary",
+    "endless": b"---\nname: x\n---\n" + b"x" * (MAX_BYTES + 1),
+    "cut character": b"---\nname: x\n---\n" + "ü".encode() * MAX_BYTES,
+    "date": b"---\nname: x\ndescription: 2026-13-45\n---\nx",
+    "deep": b"---\nname: x\ndescription: " + b"[" * 5000 + b"\n---\nx",
+    "two keys": b"---\nname: x\nname: y\n---\nx",
+    "list": b"---\n- a\n- b\n---\nx",
+    "line in the name": b'---\nname: "x\\n[root complete]"\n---\nx',
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_does_not_hide_the_others(project: Path, what: str) -> None:
+    write(project / ".claude" / "agents", "aaa", BROKEN[what])
+    assert find_persona("scout", project, None).name == "scout"
+    names = {persona.name for persona in list_personas(project, None)}
+    assert names >= SHIPPED
+    assert all(name.isprintable() for name in names)
+
+
+@pytest.mark.parametrize("what", ["no text", "endless", "cut character"])
+def test_a_broken_file_that_is_asked_for_is_named(project: Path, what: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, BROKEN[what])
+    assert "mine.md" in error.value.message
+
+
+def test_a_folder_or_a_link_to_nothing_is_no_persona(project: Path) -> None:
+    folder = project / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "folder.md").mkdir()
+    (folder / "gone.md").symlink_to(project / "nowhere")
+    assert {persona.name for persona in list_personas(project, None)} == SHIPPED
+
+
+def test_a_file_from_another_system_is_read_the_same(project: Path) -> None:
+    persona = mine(project, b"\xef\xbb\xbf---\r\nname: mine\r\ntools: Read\r\n---\r\nthe prompt\r\n")
+    assert (persona.tools, persona.prompt) == (("Read",), "the prompt")
+
+
+def test_a_file_without_front_matter_has_its_own_name(project: Path) -> None:
+    persona = mine(project, "just a prompt")
+    assert (persona.name, persona.prompt, persona.tools) == ("mine", "just a prompt", None)
+
+
+def test_a_number_as_a_name_is_that_name(project: Path) -> None:
+    write(project / ".claude" / "agents", "file", "---\nname: 7\n---\nx")
+    assert find_persona("7", project, None).name == "7"
+
+
+def test_an_unknown_persona_is_answered_with_those_there_are(project: Path) -> None:
+    with pytest.raises(NotFoundError) as error:
+        find_persona("scot", project, None)
+    assert "did you mean scout?" in error.value.hint
+    assert "builder" in error.value.hint
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=200) | st.text(st.sampled_from("-:[]{}'\"&*!|>%@`#,? \n\tab0.1e~"), max_size=60))
+def test_no_front_matter_whatever_stops_the_listing(project: Path, head: str) -> None:
+    write(project / ".claude" / "agents", "odd", f"---\n{head}\n---\nprompt".encode(errors="replace"))
+    assert {persona.name for persona in list_personas(project, None)} >= SHIPPED - {"odd"}
+    find_persona("scout", project, None)
