@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class Played:
 
 
 @contextmanager
-def staged(root: Path, repository: Repository) -> Iterator[Stage]:
+def staged(root: Path, repository: Repository) -> Generator[Stage]:
     """The repository under git, with the rehearsal behind it, and no daemon left at the end."""
     for name in ("home", "state", "work"):
         (root / name).mkdir(mode=0o700)
