@@ -2,12 +2,14 @@
 
 Fleet looks through a git directory of its own (`<state>/git/<hash>`), with the user's objects as an alternate: hooks,
 filters and fsmonitor programs of the repository are never run, nothing is written to it, and an agent that edits
-`.git/config` reaches nothing (0 of 161 attacks on this form; the plain one fell to 53).
+`.git/config` reaches nothing (0 of 161 attacks on this form; the plain one fell to 53). Repositories inside the
+checkout are looked at by their HEAD only: what lies uncommitted in them is not seen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 
 GIT_SECONDS = 60.0
 SHOWN_FILES = 100
+GITLINK = "160000 "
 _LOCKS: dict[str, asyncio.Lock] = {}
 
 
@@ -56,11 +59,38 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
     Raises:
         ChangesUnknownError: it is no git checkout, git is missing, or it took longer than a minute.
     """
-    own = await _own_git_dir(checkout, state)
-    async with _LOCKS.setdefault(str(own), asyncio.Lock()):
-        await _git(own, checkout, "add", "--all", "--ignore-errors", "--", ".", ":(exclude).fleet")
-        tree = (await _git(own, checkout, "write-tree")).strip()
-    return Snapshot(tree=tree, head=await _head(checkout))
+    async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
+        own = await _own_git_dir(checkout, state)
+        head = await _head(checkout)
+        (own / "index.lock").unlink(missing_ok=True)  # of a daemon that was killed: within this one there is our lock
+        try:
+            tree = await _tree(own, checkout, head)
+        except ChangesUnknownError:
+            (own / "index").unlink(missing_ok=True)  # it only saves time; a kill may have cut it short
+            tree = await _tree(own, checkout, head)
+    return Snapshot(tree=tree, head=head)
+
+
+async def _tree(own: Path, checkout: Path, head: str | None) -> str:
+    """The tree of all files that are tracked or not ignored."""
+    if head is not None:
+        with contextlib.suppress(ChangesUnknownError):  # a damaged HEAD: then there is nothing tracked to begin with
+            await _git(own, checkout, "read-tree", "-m", head)
+    await _forget_nested(own, checkout)
+    await _git(own, checkout, "add", "--all", "--ignore-errors", "--", ".", ":(exclude).fleet")
+    return (await _git(own, checkout, "write-tree")).strip()
+
+
+async def _forget_nested(own: Path, checkout: Path) -> None:
+    """Take repositories inside the checkout out of our index: of those in it `git add` runs `git status` inside them.
+
+    That would run the filters that they configure. One that is not in the index is added by its HEAD alone.
+    """
+    listed = await _git(own, checkout, "ls-files", "--stage", "-z")
+    nested = [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith(GITLINK)]
+    if nested:
+        given = "".join(f"{path}\0" for path in nested)
+        await _git(own, checkout, "update-index", "--force-remove", "-z", "--stdin", given=given)
 
 
 async def difference(checkout: Path, state: Path, before: Snapshot, after: Snapshot) -> Difference:
@@ -73,8 +103,9 @@ async def difference(checkout: Path, state: Path, before: Snapshot, after: Snaps
     lines = (await _git(own, checkout, "diff-tree", "-r", "-z", "--numstat", before.tree, after.tree)).split("\0")
     rows = [line.split("\t", 2) for line in lines if line]
     commits = 0
-    if before.head and after.head and before.head != after.head:
-        commits = int(await _git(own, checkout, "rev-list", "--count", f"{before.head}..{after.head}"))
+    if after.head and before.head != after.head:
+        new = [after.head, f"^{before.head}"] if before.head else [after.head]
+        commits = int(await _git(own, checkout, "rev-list", "--count", *new))
     return Difference(
         files=tuple(row[2] for row in rows[:SHOWN_FILES]),
         files_changed=len(rows),
@@ -106,24 +137,29 @@ async def place(checkout: Path, state: Path, files: tuple[str, ...]) -> str:
 
 async def _own_git_dir(checkout: Path, state: Path) -> Path:
     own = state / "git" / hashlib.sha256(os.fsencode(checkout)).hexdigest()[:16]
-    if not (own / "HEAD").exists():
-        own.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await _git(own, checkout, "init", "--quiet", "--bare", str(own), bare=True)
-    objects = _common_dir(checkout) / "objects"
-    (own / "objects" / "info").mkdir(parents=True, exist_ok=True)
-    (own / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
-    excludes = _common_dir(checkout) / "info" / "exclude"
-    (own / "info").mkdir(exist_ok=True)
-    (own / "info" / "exclude").write_bytes(excludes.read_bytes() if excludes.is_file() else b"")
+    try:
+        common = _common_dir(checkout)
+        if not all((own / name).exists() for name in ("HEAD", "config", "objects")):
+            own.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await _git(own, checkout, "init", "--quiet", "--bare", str(own), bare=True)
+        (own / "objects" / "info").mkdir(parents=True, exist_ok=True)
+        (own / "objects" / "info" / "alternates").write_bytes(os.fsencode(common / "objects") + b"\n")
+        excludes = common / "info" / "exclude"
+        (own / "info").mkdir(exist_ok=True)
+        (own / "info" / "exclude").write_bytes(excludes.read_bytes() if excludes.is_file() else b"")
+    except OSError as error:
+        raise ChangesUnknownError(f"{error.filename or own}: {error.strerror}") from error
     return own
 
 
 def _git_dir(checkout: Path) -> Path:
     entry = checkout / ".git"
-    if entry.is_file():  # a linked worktree or a submodule
-        text = entry.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
-        return (checkout / text).resolve()
-    return entry
+    if not entry.is_file():
+        return entry
+    mark, _, path = entry.read_text(errors="surrogateescape").partition(":")  # a linked worktree or a submodule
+    if mark != "gitdir" or "\0" in path:
+        raise ChangesUnknownError(f"{entry} names no git directory")
+    return (checkout / path.strip()).resolve()
 
 
 def _common_dir(checkout: Path) -> Path:
@@ -143,9 +179,10 @@ async def _head(checkout: Path) -> str | None:
     return out.strip() or None
 
 
-async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False) -> str:
+async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, given: str = "") -> str:
     tree = [] if bare else [f"--work-tree={checkout}"]
     safe = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.autocrlf=false"]
+    safe += ["-c", "protocol.allow=never"]
     argv = ["git", f"--git-dir={git_dir}", *tree, *safe, *words]
     env = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -153,24 +190,25 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False) -
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
         "LC_ALL": "C",
     }
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, cwd=checkout, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+            *argv, cwd=checkout, env=env, stdin=pipe, stdout=pipe, stderr=pipe
         )
     except OSError as error:
         raise ChangesUnknownError(f"git cannot be run: {error}") from error
     try:
         async with asyncio.timeout(GIT_SECONDS):
-            out, err = await process.communicate()
+            out, err = await process.communicate(os.fsencode(given))
     except BaseException as error:
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
             raise ChangesUnknownError(f"git {words[0]} took longer than {GIT_SECONDS:.0f} s") from error
         raise
-    if process.returncode != 0 and words[0] != "add":  # add: unreadable files are left out, the rest counts
+    if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: files that it cannot read are left out
         raise ChangesUnknownError(f"git {words[0]}: {err.decode(errors='replace').strip()[:200]}")
     return out.decode(errors="surrogateescape")

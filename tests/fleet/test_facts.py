@@ -1,0 +1,150 @@
+"""What Fleet itself says of an agent's work: from git, at the moment of asking."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.domain.event import ToolEnded, ToolStarted
+from tests.fleet.scripted import Lab, eventually, open_lab
+
+pytestmark = pytest.mark.anyio
+
+
+def git(folder: Path, *words: str) -> None:
+    """Git as a person uses it."""
+    who = {f"GIT_{role}_{what}": "a@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "GIT_CONFIG_NOSYSTEM": "1", **who}
+    subprocess.run(["git", *words], cwd=folder, env=env, check=True, capture_output=True)
+
+
+@pytest.fixture
+async def repo(tmp_path: Path) -> AsyncGenerator[Lab]:
+    """A fleet whose project is a git checkout with one file."""
+    project = tmp_path / "project"
+    project.mkdir()
+    git(project, "init", "--quiet")
+    (project / "a.py").write_text("one\n")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "-m", "first")
+    async with open_lab(tmp_path) as lab:
+        yield lab
+
+
+async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
+    """Return once the session has its prompt: what lay there before was looked at."""
+
+    async def prompted() -> bool:
+        return len(lab.provider.prompts[name]) == turns
+
+    await eventually(prompted)
+
+
+async def test_the_digest_says_what_changed_and_where_it_is_now(repo: Lab) -> None:
+    (repo.project / "before.txt").write_text("somebody's\n")
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    (repo.project / "a.py").write_text("two\n")
+    (repo.project / "b.py").write_text("new\n")
+    repo.finish("build", "I did it")
+    digest = await repo.wait("build", key="k1")
+    assert "this checkout, uncommitted: 2 files +2 -1 (a.py, b.py)]\n| I did it" in digest.text
+    git(repo.project, "add", "a.py", "b.py")
+    git(repo.project, "commit", "--quiet", "-m", "work")
+    again = await repo.wait("build", key="k1")
+    assert "this checkout, committed (" in again.text
+    (deleted,) = await repo.fleet.delete(repo.call(), ["build"])
+    assert deleted.work.startswith("results stay readable; turn 1 changed 2 files: this checkout, committed")
+
+
+async def test_each_turn_has_its_own_changes(repo: Lab) -> None:
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    (repo.project / "a.py").write_text("two\n")
+    repo.finish("build")
+    await repo.becomes("build", "complete")
+    await repo.fleet.command(repo.call(), "build", "more")
+    await at_work(repo, "build", 2)
+    (repo.project / "b.py").write_text("new\n")
+    git(repo.project, "add", ".")
+    git(repo.project, "commit", "--quiet", "-m", "all")
+    repo.finish("build")
+    await repo.becomes("build", "complete")
+    first, second = (await repo.fleet.detail(repo.call(), "build")).turns
+    assert first.changes is not None
+    assert second.changes is not None
+    assert (first.changes.files, first.changes.commits) == (("a.py",), 0)
+    assert (second.changes.files, second.changes.commits) == (("b.py",), 1)
+
+
+async def test_changes_of_a_turn_that_waited_for_an_answer_count_from_its_beginning(repo: Lab) -> None:
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    (repo.project / "a.py").write_text("two\n")
+    await repo.asks("build")
+    await repo.fleet.answer(repo.call(), "build", "yes")
+    repo.finish("build")
+    assert "1 file +1 -1 (a.py)" in (await repo.wait("build")).text
+
+
+async def test_a_reader_is_not_looked_at_and_a_failure_is(repo: Lab) -> None:
+    await repo.create("scout")
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    (repo.project / "a.py").write_text("two\n")
+    repo.finish("scout")
+    repo.fail("build")
+    await repo.becomes("build", "failed")
+    await repo.becomes("scout", "complete")
+    digest = await repo.wait("scout", "build")
+    assert "[scout complete · $0.01]" in digest.text
+    assert "1 file +1 -1 (a.py)" in digest.text
+
+
+async def test_without_git_the_changes_are_unknown_not_none(lab: Lab) -> None:
+    await lab.create("build", persona="builder")
+    lab.finish("build")
+    await lab.becomes("build", "complete")
+    (turn,) = (await lab.fleet.detail(lab.call(), "build")).turns
+    assert turn.changes is None
+    assert turn.changes_unknown == "this directory is no git checkout"
+    assert "no files changed" not in (await lab.wait("build")).text
+
+
+async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: Lab) -> None:
+    await lab.create("a")
+    inside, outside = str(lab.project / "src" / "x.py"), "/etc/hosts"
+    lab.play(
+        "a",
+        ToolStarted(call_id="1", tool="Read", summary="x.py"),
+        ToolEnded(call_id="1", tool="Read", ok=True, consumed=(inside, outside)),
+        ToolEnded(call_id="2", tool="Write", ok=True, produced=(inside,)),
+    )
+    lab.finish("a")
+    await lab.becomes("a", "complete")
+    page = await lab.fleet.output(lab.call(), "a")
+    assert (page.files_consumed, page.files_produced) == (("/etc/hosts", "src/x.py"), ("src/x.py",))
+    view = await lab.view("a")
+    assert (view.files_consumed, view.files_produced, view.tool_calls) == (2, 1, 1)
+    assert view.last_tool == "Read x.py"
+
+
+async def test_instructions_and_persona_reach_the_agent_as_text(lab: Lab) -> None:
+    (lab.project / "CLAUDE.md").write_text("Use tabs. @import /etc/passwd")
+    (lab.project / "AGENTS.md").symlink_to("CLAUDE.md")
+    (lab.project / "sub").mkdir()
+    (lab.project / "sub" / "AGENTS.md").write_text("x" * 50_000)
+    from orchestrator.domain.agent import NewAgent
+
+    await lab.fleet.create(lab.call(), NewAgent(name="a", task="/init @file !ls", persona="scout", cwd="sub"))
+    await at_work(lab, "a")
+    prompt = lab.provider.sessions[0].spec.system_prompt
+    assert prompt.startswith("You are a scout.")
+    assert prompt.count("Use tabs. @import /etc/passwd") == 1
+    assert prompt.index("Use tabs") < prompt.index("xxxx")
+    assert prompt.endswith("(cut: the file is longer)")
+    assert lab.provider.prompts["a"] == ["/init @file !ls"]
