@@ -1,4 +1,4 @@
-"""Measure, print every figure, write results.json and, if asked to, the README's table.
+"""Measure, print every figure, keep it in results.json and, if asked to, write the README's table from there.
 
 `python -m bench [--smoke] [--readme] [MEASURE …]`
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import door, machine, memory, overhead, stage, store, table, tokens, wake
 from bench.figures import Figure
@@ -35,47 +35,59 @@ def main() -> int:
         print("bench: memory and CPU are read from /proc; this needs Linux", file=sys.stderr)
         return 2
     stage.forget_this_machine()
-    sizes = stage.SMOKE if options.smoke else stage.Sizes()
-    figures: list[Figure] = []
-    loads = [machine.load()]
+    missed: list[str] = []
     for name in options.measures or MEASURES:
-        begun = time.monotonic()
-        print(f"== {name} (load {machine.load()})", flush=True)
-        for figure in MEASURES[name](sizes):
-            print(f"  {figure.line()}", flush=True)
-            figures.append(figure)
-        loads.append(machine.load())
-        print(f"  {time.monotonic() - begun:.0f} s", flush=True)
-    missed = [figure.key for figure in figures if figure.missed]
+        figures, load = _measured(name, stage.SMOKE if options.smoke else stage.Sizes())
+        missed += [figure.key for figure in figures if figure.missed]
+        if not options.smoke:
+            _save(name, figures, load)
     print(f"goals missed: {', '.join(missed) or 'none'}")
-    if not options.smoke and not options.measures:
-        _write(figures, loads, readme=options.readme)
+    if options.readme:
+        table.write(table.table(_results()))
     return 0
+
+
+def _measured(name: str, sizes: stage.Sizes) -> tuple[list[Figure], list[float]]:
+    """The figures of one measure, and the machine's load before and after."""
+    begun, load = time.monotonic(), machine.load()
+    print(f"== {name} (load {load})", flush=True)
+    figures: list[Figure] = []
+    for figure in MEASURES[name](sizes):
+        print(f"  {figure.line()}", flush=True)
+        figures.append(figure)
+    print(f"  {time.monotonic() - begun:.0f} s", flush=True)
+    return figures, [load, machine.load()]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Fleet on the real thing.")
     parser.add_argument("--smoke", action="store_true", help="only try that everything can be measured, in tiny sizes")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="then write README.md's table from all that is in results.json"
+    )
     parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], metavar="MEASURE", help=", ".join(MEASURES))
     options = parser.parse_args()
-    if options.readme and (options.smoke or options.measures):
-        parser.error("--readme needs all measures in full size")
+    if options.readme and options.smoke:
+        parser.error("--readme wants real sizes, not --smoke")
     return options
 
 
-def _write(figures: list[Figure], loads: list[float], *, readme: bool) -> None:
-    about = {
-        **machine.facts(),
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "load": f"{min(loads):.1f} to {max(loads):.1f}",
-    }
-    document = {"machine": about, "figures": {figure.key: figure.document() for figure in figures}}
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+def _results() -> dict[str, Any]:
+    """What was measured so far."""
+    if not RESULTS.exists():
+        return {"machine": {}, "measures": {}}
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
+def _save(name: str, figures: list[Figure], load: list[float]) -> None:
+    """Put a measure's figures into results.json; what was measured on another machine goes."""
+    results, facts = _results(), machine.facts()
+    measures: dict[str, Any] = results["measures"] if results["machine"] == facts else {}
+    date = dt.datetime.now(dt.UTC).date().isoformat()
+    measures[name] = {"date": date, "load": load, "figures": {figure.key: figure.document() for figure in figures}}
+    ordered = {each: measures[each] for each in MEASURES if each in measures}
+    text = json.dumps({"machine": facts, "measures": ordered}, indent=2, ensure_ascii=False)
     RESULTS.write_text(text + "\n", encoding="utf-8")
-    print(f"written: {os.path.relpath(RESULTS)}")
-    if readme:
-        table.write(table.table(figures, about))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from tests.fixtures.raw_door import end_daemon, open_process
 BARE = (sys.executable, "-I", "-c", "pass")
 LAUNCHER = (str(paths.asset("bin") / "fleet-mcp"),)
 HELP = (sys.executable, "-m", "orchestrator", "--help")
-WARM = "door, warm: `tools/list` answered"
-COLD = "door, cold: `tools/list` answered"
+WARM = "door, warm: `tools/list` answered, median / maximum"
+COLD = "door, cold: `tools/list` answered, median / maximum"
 WARM_GOAL, COLD_GOAL = {"p50": 60.0}, {"p50": 1.5}
 SHOWN = ("p50", "max")
 
@@ -48,7 +48,7 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
     helps = [_run(HELP) for _ in range(sizes.helps)]
     yield Figure(
         key="help.cpu",
-        row="`fleet --help`",
+        row="`fleet --help`, median / maximum",
         part="CPU",
         unit="ms",
         samples=[ran.cpu for ran in helps],
@@ -75,7 +75,7 @@ def _wall(key: str, ran: Sequence[Ran], part: str, goal: dict[str, float]) -> Fi
 
 
 def _cpu(key: str, ran: Sequence[Ran], part: str) -> Figure:
-    row = "door, warm: CPU of its whole life"
+    row = "door, warm: CPU of its whole life, median / maximum"
     return Figure(key=key, row=row, part=part, unit="ms", samples=[one.cpu for one in ran], shown=SHOWN)
 
 

@@ -70,11 +70,13 @@ class Figure:
     def document(self) -> dict[str, object]:
         """For results.json."""
         return {
-            "what": f"{self.row}: {self.part}".rstrip(": "),
+            "row": self.row,
+            "part": self.part,
+            "text": self.text(),
             "unit": self.unit,
             "n": len(self.samples),
             **{name: round(self.statistic(name), 6) for name in ("min", "p50", "p99", "max")},
-            "goal": {("at_least_" if self.at_least else "") + name: limit for name, limit in self.goal.items()},
+            "goal": self.goal_text(),
             "missed": list(self.missed),
             **({"note": self.note} if self.note else {}),
         }

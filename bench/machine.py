@@ -45,6 +45,18 @@ def tree(pid: int) -> list[int]:
         return []
 
 
+def programs(name: str) -> set[int]:
+    """The processes that run a program of this name, whoever started them."""
+    return {process.pid for process in psutil.process_iter() if _program(process) == name}
+
+
+def _program(process: psutil.Process) -> str:
+    try:
+        return Path(process.exe()).name
+    except psutil.Error:
+        return ""
+
+
 def pss_mb(pids: Collection[int], *, kind: str = "Pss") -> float:
     """Proportional set size of these processes together, in MiB: shared pages count once.
 

@@ -1,4 +1,4 @@
-"""What Fleet adds to a turn: the same turns through Fleet and through the bare SDK, in one run, one after the other."""
+"""What Fleet adds to a turn: the same turns through Fleet and through the bare SDK, by turns in one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALLS = 6
 TOOLS = ["Read", "Grep", "Glob"]
 """those of the scout"""
 PACES = {"thinking": "model at 0.5 s a call", "at_once": "model at 0 s"}
-ROW = "overhead against the bare SDK, {crowd} agents, turns of 5 tool calls"
+ROW = "overhead against the bare SDK, {crowd} agents, turns of 5 tool calls, median of pairs"
 GOAL = 1.05
 
 
@@ -34,7 +34,7 @@ class Side:
 
 @dataclass
 class Taken:
-    """What one kind of turn took on one side, round by round: seconds by the clock, CPU seconds of the whole tree."""
+    """What one kind of turn took on one side, turn by turn: seconds by the clock, CPU seconds of the whole tree."""
 
     wall: list[float] = field(default_factory=list[float])
     cpu: list[float] = field(default_factory=list[float])
@@ -47,25 +47,31 @@ Results = dict[tuple[str, str], Taken]
 
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
-    """Rounds of both sides, in alternating order; every round opens new sessions."""
+    """Both sides stay open side by side and take turns, so that whatever else the machine does hits both alike."""
     results: Results = {}
-    for number in range(sizes.rounds):
-        sides = ("fleet", "bare") if number % 2 == 0 else ("bare", "fleet")
-        for side in sides:
-            with staged(sizes.crowd) as stage, stage.daemon() as daemon:
-                _round(results, side, stage, daemon.pid, sizes)
+    with (
+        staged(sizes.crowd) as stage,
+        stage.daemon() as daemon,
+        _fleet(stage, sizes, daemon.pid) as fleet,
+        _bare(stage, sizes) as bare,
+    ):
+        sides = {"fleet": fleet, "bare": bare}
+        for name, side in sides.items():
+            _take(results, "start", name, side)
+        for kind in TASKS:
+            for number in range(sizes.rounds):
+                for name in sides if number % 2 == 0 else reversed(sides):
+                    _take(results, kind, name, sides[name])
     yield from _figures(results, sizes)
 
 
-def _round(results: Results, side: str, stage: Stage, daemon: int, sizes: Sizes) -> None:
-    with _fleet(stage, sizes, daemon) if side == "fleet" else _bare(stage, sizes) as one:
-        for kind, task in (("start", THINKING), *(list(TASKS.items()) * 2)):
-            before, host_before = machine.cpu_seconds(one.pid), machine.own_cpu_seconds(one.pid)
-            seconds = one.play(task)
-            taken = results.setdefault((kind, side), Taken())
-            taken.wall.append(seconds)
-            taken.cpu.append(machine.cpu_seconds(one.pid) - before)
-            taken.host_cpu.append(machine.own_cpu_seconds(one.pid) - host_before)
+def _take(results: Results, kind: str, name: str, side: Side) -> None:
+    before, host_before = machine.cpu_seconds(side.pid), machine.own_cpu_seconds(side.pid)
+    seconds = side.play(TASKS.get(kind, THINKING))
+    taken = results.setdefault((kind, name), Taken())
+    taken.wall.append(seconds)
+    taken.cpu.append(machine.cpu_seconds(side.pid) - before)
+    taken.host_cpu.append(machine.own_cpu_seconds(side.pid) - host_before)
 
 
 @contextmanager
@@ -92,11 +98,8 @@ def _fleet(stage: Stage, sizes: Sizes, daemon: int) -> Generator[Side]:
 
 @contextmanager
 def _bare(stage: Stage, sizes: Sizes) -> Generator[Side]:
-    door = stage.door()
-    create_all(door, ["model"], "Say one word")  # its system prompt and model are those that the bare side takes
-    wait(door, ["model"])
+    """With the model and system prompt of the agent that Fleet has had already."""
     ((agent, model),) = stage.query("SELECT id, model FROM agent")
-    door.tool("delete_all_agents")
     config = stage.root / "bare.json"
     settings = {
         "environment": {name: value for name, value in stage.environment.items() if not name.startswith("FLEET_")},
@@ -128,7 +131,7 @@ def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
     row = ROW.format(crowd=sizes.crowd)
     for kind, pace in PACES.items():
         fleet, bare = results[kind, "fleet"], results[kind, "bare"]
-        goal = {"value": GOAL} if kind == "thinking" else {}
+        goal = {"p50": GOAL} if kind == "thinking" else {}
         yield _ratio(f"overhead.{kind}", row, f"{pace}:", "x the time", (fleet.wall, bare.wall), goal)
         yield _ratio(f"overhead.{kind}.cpu", row, "", "x the CPU", (fleet.cpu, bare.cpu), {})
         for name, taken in (("fleet", fleet), ("bare", bare)):
@@ -152,9 +155,9 @@ def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
 def _ratio(
     key: str, row: str, part: str, unit: str, sides: tuple[Sequence[float], Sequence[float]], goal: dict[str, float]
 ) -> Figure:
-    """The ratio of the fastest runs: what disturbs a run only ever makes it slower."""
-    ratio = min(sides[0]) / min(sides[1])
-    return Figure(key=key, row=row, part=part, unit=unit, samples=[ratio], shown=("value",), goal=goal)
+    """The ratios of the pairs; the median of them counts."""
+    ratios = [fleet / bare for fleet, bare in zip(*sides, strict=True)]
+    return Figure(key=key, row=row, part=part, unit=unit, samples=ratios, shown=("p50",), goal=goal)
 
 
 def _raw(key: str, part: str, unit: str, samples: Sequence[float]) -> Figure:

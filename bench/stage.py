@@ -34,7 +34,7 @@ class Sizes:
     cold_doors: int = 5
     helps: int = 10
     crowd: int = 8
-    rounds: int = 3
+    rounds: int = 8
     resting: tuple[int, ...] = (1_000, 10_000)
     idle_seconds: float = 10.0
     recorded_agents: int = 1_000
@@ -52,7 +52,7 @@ SMOKE = Sizes(
     cold_doors=1,
     helps=1,
     crowd=2,
-    rounds=1,
+    rounds=2,
     resting=(50,),
     idle_seconds=1.0,
     recorded_agents=20,
@@ -113,7 +113,7 @@ def staged(slots: int = 8) -> Generator[Stage]:
         model = stack.enter_context(rehearsal.start(SCRIPT, log=root / "model.jsonl"))
         environment = rehearsal_environment(
             os.environ, home=root / "home", state=root / "state", url=model.url, script="bench"
-        ) | {"AGENT_MAX_CONCURRENT": str(slots), "FLEET_REST_SECONDS": "60"}
+        ) | {"AGENT_MAX_CONCURRENT": str(slots), "FLEET_REST_SECONDS": "900"}
         stage = Stage(root, root / "project", root / "state", environment, model)
         stack.callback(_close, stage.opened)
         yield stage

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from bench.figures import Figure
+from typing import Any
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->"
 HEAD = ("| what | measured | goal |", "|---|---|---|")
 
 
-def table(figures: Sequence[Figure], about: Mapping[str, object]) -> str:
+Document = Mapping[str, Any]
+
+
+def table(results: Document) -> str:
     """One line for each row that figures name, in their order, and the machine below."""
-    rows: dict[str, list[Figure]] = {}
-    for figure in figures:
-        if figure.row:
-            rows.setdefault(figure.row, []).append(figure)
+    rows: dict[str, list[Document]] = {}
+    for measure in results["measures"].values():
+        for figure in measure["figures"].values():
+            if figure["row"]:
+                rows.setdefault(figure["row"], []).append(figure)
     lines = [_line(row, found) for row, found in rows.items()]
-    return "\n".join([*HEAD, *lines, "", _about(about), ""])
+    return "\n".join([*HEAD, *lines, "", *_about(results), ""])
 
 
-def _line(row: str, figures: Sequence[Figure]) -> str:
-    measured = "; ".join(figure.text() for figure in figures)
-    goals = "; ".join(dict.fromkeys(filter(None, (figure.goal_text() for figure in figures))))
+def _line(row: str, figures: Sequence[Document]) -> str:
+    measured = "; ".join(figure["text"] for figure in figures)
+    goals = "; ".join(dict.fromkeys(figure["goal"] for figure in figures if figure["goal"]))
     return f"| {row} | {measured} | {goals} |"
 
 
-def _about(about: Mapping[str, object]) -> str:
+def _about(results: Document) -> Sequence[str]:
+    machine = results["machine"]
+    dates = sorted({measure["date"] for measure in results["measures"].values()})
+    loads = [load for measure in results["measures"].values() for load in measure["load"]]
+    where = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, {machine['system']}"
     return (
-        f"On {about['cores']} cores ({about['processor']}), {about['memory_gb']} GB, {about['system']}, Python "
-        f"{about['python']}, {about['date']}; load while it ran {about['load']}. All figures: `bench/results.json`."
+        f"On {where}, Python {machine['python']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))};",
+        f"others kept the machine busy, too (load average {min(loads)} to {max(loads)}).",
     )
 
 
