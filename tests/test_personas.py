@@ -192,7 +192,7 @@ def test_an_unknown_persona_is_answered_with_those_there_are(project: Path) -> N
     assert "builder" in error.value.hint
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=200) | st.text(st.sampled_from("-:[]{}'\"&*!|>%@`#,? \n\tab0.1e~"), max_size=60))
 def test_no_front_matter_whatever_stops_the_listing(project: Path, head: str) -> None:
     write(project / ".claude" / "agents", "odd", f"---\n{head}\n---\nprompt".encode(errors="replace"))

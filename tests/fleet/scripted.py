@@ -31,7 +31,7 @@ from orchestrator.store.migrate import migrate
 from orchestrator.store.store import open_store
 from orchestrator.store.tables import Event, Turn
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
 
 
@@ -244,13 +244,16 @@ class Lab:
         self.play(name, Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.01))
 
     async def becomes(self, name: str, status: str, reason: str | None = None) -> AgentView:
-        """The agent, once it has this status (and this in its reason)."""
+        """The agent, once it has this status (and this in its reason); at work it then waits for its next step."""
         view = await self.view(name)
 
         async def there() -> bool:
             nonlocal view
             view = await self.view(name)
-            return view.status == status and (reason is None or reason in view.reason)
+            at_ease = status != "working" or any(
+                session.listens and session.spec.agent_id == view.id for session in self.provider.sessions
+            )
+            return at_ease and view.status == status and (reason is None or reason in view.reason)
 
         try:
             await eventually(there)

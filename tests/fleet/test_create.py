@@ -224,6 +224,18 @@ async def test_a_cursor_that_is_none_is_refused(lab: Lab, since: str) -> None:
         await lab.wait("a", since=since)
 
 
+async def test_the_file_of_an_earlier_result_is_not_given_for_a_turn_without_one(lab: Lab) -> None:
+    await lab.create("a")
+    lab.finish("a", text="done")
+    await lab.becomes("a", "complete")
+    assert (await lab.fleet.output(lab.call(), "a")).path is not None
+    await lab.fleet.command(lab.call(), "a", "more")
+    lab.fail("a")
+    await lab.becomes("a", "failed")
+    page = await lab.fleet.output(lab.call(), "a")
+    assert (page.turn, page.text, page.path) == (2, "", None)
+
+
 async def test_a_result_of_an_agent_that_has_none_says_what_it_does(lab: Lab) -> None:
     await lab.create("a")
     with pytest.raises(NotFoundError) as error:

@@ -90,7 +90,7 @@ def awake(needs: list[AgentView], outcomes: list[OutcomeView], handed_on: frozen
 
 
 @pytest.mark.requirement("I3-digest-short", "I3-mcp-fence", "A-digest", "D-result")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(ASKING | BLOCKED, max_size=6), st.lists(OUTCOMES, max_size=14))
 def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
     needs: list[AgentView], outcomes: list[OutcomeView]
@@ -114,7 +114,7 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
 
 
 @pytest.mark.requirement("I3-digest-short")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(OUTCOMES, min_size=1, max_size=12, unique_by=lambda outcome: outcome.name))
 def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> None:
     lines = digest_text(awake([], outcomes)).split("\n")
