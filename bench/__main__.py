@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from bench import door, machine, memory, overhead, stage, store, table, tokens, wake
 from bench.figures import Figure
@@ -35,6 +37,7 @@ def main() -> int:
         print("bench: memory and CPU are read from /proc; this needs Linux", file=sys.stderr)
         return 2
     stage.forget_this_machine()
+    signal.signal(signal.SIGTERM, _leave)
     missed: list[str] = []
     for name in options.measures or MEASURES:
         figures, load = _measured(name, stage.SMOKE if options.smoke else stage.Sizes())
@@ -45,6 +48,11 @@ def main() -> int:
     if options.readme:
         table.write(table.table(_results()))
     return 0
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """End in order, so that every process that was started ends, too."""
+    sys.exit(128 + number)
 
 
 def _measured(name: str, sizes: stage.Sizes) -> tuple[list[Figure], list[float]]:

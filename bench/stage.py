@@ -35,7 +35,7 @@ class Sizes:
     helps: int = 10
     crowd: int = 8
     rounds: int = 8
-    resting: tuple[int, ...] = (1_000, 10_000)
+    resting: tuple[int, ...] = (1_000,)
     idle_seconds: float = 10.0
     recorded_agents: int = 1_000
     recorded_events: int = 100_000

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench import machine
 from bench.figures import Figure
 from bench.past import give_past, session_facts, workers
 from bench.stage import Sizes, staged
@@ -26,7 +27,9 @@ TICK_SECONDS = 0.005
 def measure(sizes: Sizes) -> Iterator[Figure]:
     """Status with many agents and events stored, through a door; then events written as sessions write them."""
     yield from _looks(sizes)
+    cpu = time.process_time()
     seconds, lags = asyncio.run(_write(sizes))
+    cpu = time.process_time() - cpu
     row = f"events recorded by {SESSIONS} sessions at once"
     rate = sizes.written_events / seconds
     yield Figure(
@@ -38,6 +41,8 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         goal={"value": 10_000},
         at_least=True,
     )
+    micro = 1e6 * cpu / sizes.written_events
+    yield Figure(key="store.events.cpu", row=row, part="CPU", unit="us an event", samples=[micro], shown=("value",))
     yield Figure(
         key="store.lag", row=row, part="event-loop lag p99", unit="ms", samples=lags, shown=("p99",), goal={"p99": 20}
     )
@@ -50,13 +55,16 @@ def _looks(sizes: Sizes) -> Iterator[Figure]:
         give_past(stage.state, stage.project, agents, facts=facts)
         note = f"the past was written in {time.perf_counter() - begun:.1f} s"
         ((stored,),) = stage.query("SELECT count(*) FROM event")
-        with stage.daemon():
+        with stage.daemon() as daemon:
             door = stage.door()
             names = [f"past-{number:05d}" for number in random.Random(7).choices(range(agents), k=sizes.looks)]
+            before = machine.own_cpu_seconds(daemon.pid)
             one = [_look(door, [name]) for name in names]
+            cpu = 1000 * (machine.own_cpu_seconds(daemon.pid) - before) / len(one)
             totals = [_look(door, []) for _ in range(max(1, sizes.looks // 10))]
     row = f"status of one agent with {agents:,} agents and {stored:,} events, p50 / p99"
     yield Figure(key="status.one", row=row, unit="ms", samples=one, goal={"p99": 5.0}, note=note)
+    yield Figure(key="status.one.cpu", row=row, part="daemon's CPU", unit="ms", samples=[cpu], shown=("value",))
     row = f"fleet totals with {agents:,} agents, p50 / p99"
     yield Figure(key="status.totals", row=row, unit="ms", samples=totals, goal={"p99": 20.0})
 
