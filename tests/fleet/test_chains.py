@@ -202,6 +202,7 @@ async def test_a_deleted_writer_frees_the_checkout_only_when_its_session_has_gon
     await lab.becomes("w2", "working")
 
 
+@pytest.mark.requirement("I3-slots", "C-max-concurrent")
 @pytest.mark.requirement("I3-slots")
 async def test_more_agents_than_slots_are_queued_for_a_slot(tmp_path: Path) -> None:
     async with open_lab(tmp_path, slots=2) as lab:

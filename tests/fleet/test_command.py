@@ -24,6 +24,7 @@ async def terminal_events(lab: Lab, name: str) -> dict[int | None, list[str]]:
     return found
 
 
+@pytest.mark.requirement("I3-turns-order")
 @pytest.mark.requirement("I3-turns-order", "A-crud-update")
 async def test_turns_of_one_agent_run_in_order_in_one_session(lab: Lab) -> None:
     await lab.create("a", task="one")

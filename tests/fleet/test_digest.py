@@ -89,6 +89,7 @@ def awake(needs: list[AgentView], outcomes: list[OutcomeView], handed_on: frozen
     return Awake(totals=TOTALS, slept_seconds=3, timed_out=False, needs=needs, outcomes=outcomes, handed_on=handed_on)
 
 
+@pytest.mark.requirement("I3-digest-short", "I3-mcp-fence")
 @pytest.mark.requirement("I3-digest-short", "I3-mcp-fence", "A-digest", "D-result")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ASKING | BLOCKED, max_size=6), st.lists(OUTCOMES, max_size=14))

@@ -44,6 +44,7 @@ async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
     await eventually(prompted)
 
 
+@pytest.mark.requirement("I3-digest-facts", "D-receipts")
 async def test_the_digest_says_what_changed_and_where_it_is_now(repo: Lab) -> None:
     (repo.project / "before.txt").write_text("somebody's\n")
     await repo.create("build", persona="builder")
@@ -115,6 +116,7 @@ async def test_without_git_the_changes_are_unknown_not_none(lab: Lab) -> None:
     assert "no files changed" not in (await lab.wait("build")).text
 
 
+@pytest.mark.requirement("I3-artifacts")
 async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: Lab) -> None:
     await lab.create("a")
     inside, outside = str(lab.project / "src" / "x.py"), "/etc/hosts"

@@ -138,6 +138,7 @@ async def test_a_command_with_another_account_pays_from_then_on(tmp_path: Path) 
         assert lab.provider.sessions[0].spec.environment["ANTHROPIC_API_KEY"] == "another-key"
 
 
+@pytest.mark.requirement("D-waiting-free")
 @pytest.mark.requirement("I3-ask-survives", "D-waiting-free")
 async def test_a_question_survives_and_its_answer_reaches_the_same_call(tmp_path: Path) -> None:
     provider = ScriptedProvider()

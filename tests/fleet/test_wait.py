@@ -28,6 +28,7 @@ async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None =
     return task
 
 
+@pytest.mark.requirement("A-wake")
 @pytest.mark.requirement("D-wake", "A-wake")
 async def test_until_all_sleeps_until_the_last_has_ended(lab: Lab) -> None:
     await lab.create("a")
@@ -150,6 +151,7 @@ async def test_since_tells_what_ended_behind_the_cursor_whatever_was_delivered(l
     assert (await lab.wait("a", since=first.cursor)).outcomes == ()
 
 
+@pytest.mark.requirement("A-wake")
 async def test_a_time_out_is_no_error_and_says_so(lab: Lab) -> None:
     await lab.create("a")
     digest = await lab.fleet.wait(lab.call(), agents=["a"], timeout_seconds=0.05)

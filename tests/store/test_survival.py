@@ -194,6 +194,7 @@ def _pragmas(connection: Connection) -> tuple[object, ...]:
     return tuple(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names)
 
 
+@pytest.mark.requirement("I3-store-event")
 async def test_crowds_of_writers_keep_every_agents_events_dense(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
         for number in range(4):
