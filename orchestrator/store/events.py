@@ -12,8 +12,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.event import Kind
-from orchestrator.store.rows import change, emit, owned_row
-from orchestrator.store.tables import AGENT, ARTIFACT, TURN, Agent, Event
+from orchestrator.store.rows import change, owned_row
+from orchestrator.store.tables import ARTIFACT, EVENT, TURN, Agent, Event
 from orchestrator.store.turns import Claim
 
 
@@ -29,6 +29,10 @@ class Fact:
     """pairs of (consumed|produced, path)"""
 
 
+_EVENTS = insert(EVENT)
+_FILES = insert(ARTIFACT).on_conflict_do_nothing()
+
+
 def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     """Record what the owner's session reported, in order.
 
@@ -36,23 +40,25 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         StaleOwnerError: the claim is over; nothing is written.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
+    rows: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
-    calls = 0
-    at = 0.0
-    for fact in facts:
-        emit(connection, claim.agent_id, fact.kind, fact.at, claim.turn, **fact.body)
-        calls += fact.kind is Kind.TOOL
-        at = fact.at
+    about = {"agent_id": claim.agent_id, "turn": claim.turn}
+    first = int(agent["last_seq"]) + 1
+    for seq, fact in enumerate(facts, first):
+        rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
+        files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
         values |= fact.values
-        for kind, path in fact.files:
-            connection.execute(
-                insert(ARTIFACT)
-                .values(agent_id=claim.agent_id, turn=claim.turn, kind=kind, path=path, at=fact.at)
-                .on_conflict_do_nothing()
-            )
+    if not rows:
+        return
+    connection.execute(_EVENTS, rows)
+    if files:
+        connection.execute(_FILES, files)
     if "reason" in values and values["reason"] != agent["reason"]:
-        values["changed_at"] = at
-    change(connection, claim.agent_id, last_event_at=at, tool_calls=AGENT.c.tool_calls + calls, **values)
+        values["changed_at"] = rows[-1]["at"]
+    calls = sum(row["kind"] is Kind.TOOL for row in rows)
+    values |= {"last_seq": rows[-1]["seq"], "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
+    change(connection, claim.agent_id, **values)
 
 
 def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, Update, bindparam, insert, select, update
 
 from orchestrator.domain.agent import Status, check_move
 from orchestrator.domain.event import Kind
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.store.tables import AGENT, EVENT
+
+# Built once: building a statement and its cache key costs four times as much as running it (measured).
+_ROW = select(AGENT).where(AGENT.c.id == bindparam("agent"))
+_NEXT = (
+    update(AGENT)
+    .where(AGENT.c.id == bindparam("agent"))
+    .values(last_seq=AGENT.c.last_seq + 1)
+    .returning(AGENT.c.last_seq)
+)
+_EVENT = insert(EVENT)
+
+
+@cache
+def _setting(*names: str) -> Update:
+    new: dict[str, BindParameter[Any]] = {name: bindparam(f"new_{name}") for name in names}
+    return update(AGENT).where(AGENT.c.id == bindparam("agent")).values(new)
 
 
 class StaleOwnerError(ConflictError):
@@ -22,7 +39,7 @@ def agent_row(connection: Connection, agent_id: str) -> RowMapping:
     Raises:
         NotFoundError: there is none.
     """
-    row = connection.execute(select(AGENT).where(AGENT.c.id == agent_id)).mappings().one_or_none()
+    row = connection.execute(_ROW, {"agent": agent_id}).mappings().one_or_none()
     if row is None:
         raise NotFoundError(f"no agent {agent_id}")
     return row
@@ -42,7 +59,8 @@ def owned_row(connection: Connection, agent_id: str, epoch: int) -> RowMapping:
 
 def change(connection: Connection, agent_id: str, **values: Any) -> None:
     """Set columns of the agent."""
-    connection.execute(update(AGENT).where(AGENT.c.id == agent_id).values(**values))
+    new = {f"new_{name}": value for name, value in values.items()}
+    connection.execute(_setting(*sorted(values)), {"agent": agent_id, **new})
 
 
 def move(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float, **values: Any) -> None:
@@ -59,9 +77,8 @@ def move(connection: Connection, agent: RowMapping, status: Status, reason: str,
 
 def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, **body: Any) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
-    seq = connection.execute(
-        update(AGENT).where(AGENT.c.id == agent_id).values(last_seq=AGENT.c.last_seq + 1).returning(AGENT.c.last_seq)
-    ).scalar_one()
-    done = connection.execute(insert(EVENT).values(agent_id=agent_id, seq=seq, turn=turn, kind=kind, at=now, body=body))
+    seq = connection.execute(_NEXT, {"agent": agent_id}).scalar_one()
+    row = {"agent_id": agent_id, "seq": seq, "turn": turn, "kind": kind, "at": now, "body": body}
+    done = connection.execute(_EVENT, row)
     key = done.inserted_primary_key
     return int(key[0]) if key is not None else 0
