@@ -102,9 +102,14 @@ def checked_answer(kind: Asked, text: str) -> str:
 def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
     """The telling part of a tool's input on one line; a long one is cut in its middle, so that its end is seen."""
     text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
-    rest = {name: value for name, value in tool_input.items() if value != text and name not in {"description"}}
+    rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
     whole = " ".join(filter(None, [text, _compact(rest) if rest else ""]))
-    flat = one_line(whole, len(whole) + 1)
+    return shortened(whole, limit_characters)
+
+
+def shortened(text: str, limit_characters: int) -> str:
+    """The text on one line; a long one is cut in its middle, with a mark that says how much is missing."""
+    flat = one_line(text, len(text) + 1)
     if len(flat) <= limit_characters:
         return flat
     tail = limit_characters // 3
@@ -154,7 +159,9 @@ def _policy(entry: object) -> Policy:
     given = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
     known = {"kind", "tool", "answer"}
     if "answer" not in given or not set(given) <= known or not all(isinstance(one, str) for one in given.values()):
-        raise ValueError(f"{entry!r} is no entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer")
+        raise ValueError(
+            f"{entry!r} is no entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer"
+        )
     kind = cast("str | None", given.get("kind"))
     tool = cast("str | None", given.get("tool"))
     if kind is not None and kind not in set(Asked):

@@ -84,14 +84,22 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         if asked.inputs is not None:
             set_inputs(connection, asked.agent_id, turn[1], asked.inputs)
         return Commanded(turn_id=turn[0], happened="added to the task of its queued turn")
-    if status is Status.WORKING and asked.mode is Mode.INTERRUPT:
+    if status is Status.WORKING:
+        return _while_working(connection, asked, now)
+    return _queue(connection, asked, now, _queued(status, asked.mode))
+
+
+def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
+    if asked.mode is Mode.INTERRUPT:
         return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
-    if status is Status.WORKING and asked.mode is Mode.STEER and asked.inputs is None:
+    if asked.mode is Mode.STEER and asked.inputs is None:
         return _queue(connection, asked, now, STEERED, steer=True)
+    return _queue(connection, asked, now, _queued(Status.WORKING, asked.mode))
+
+
+def _queued(status: Status, mode: Mode) -> str:
     happened = "queued behind the running turn" if status is Status.WORKING else "queued"
-    if asked.mode is Mode.STEER:
-        happened += STEER_QUEUED[status is Status.WORKING]
-    return _queue(connection, asked, now, happened)
+    return happened + (STEER_QUEUED[status is Status.WORKING] if mode is Mode.STEER else "")
 
 
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:

@@ -71,6 +71,10 @@ class Core:
     """sessions (project, orchestrator) that know what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
 
+    def now(self) -> float:
+        """The time that deadlines are held against, in seconds since the epoch."""
+        return self.clock()
+
     async def enter(self, call: Call) -> None:
         """Begin a verb: the caller is here again, so what it was handed before has reached it.
 

@@ -30,7 +30,10 @@ QUESTION: Json = {
 
 @dataclass(frozen=True, kw_only=True)
 class CrewLine:
-    """The ways from one agent to its fleet: note its progress, fetch the answer to the question of this tool call (None: to its last one)."""
+    """The ways from one agent to its fleet: note its progress, fetch the answer to a question.
+
+    The question is that of this tool call, None: the agent's last one.
+    """
 
     progress: Callable[[str], Awaitable[None]]
     answer: Callable[[str | None], Awaitable[str | None]]

@@ -246,7 +246,7 @@ class Fleet:
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
         lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
-        deadlines = inbox.keep_deadlines(self._core.commits, lambda: self._core.clock())
+        deadlines = inbox.keep_deadlines(self._core.commits, self._core.now)
         self._core.deadlines = asyncio.get_running_loop().create_task(deadlines, name="deadlines")
         return lost
 

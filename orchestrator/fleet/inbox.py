@@ -76,7 +76,9 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
     kind = clearance.kind_of(call)
     options: object = call.input.get("options") if kind is Asked.QUESTION else None
     given = cast("list[object]", options) if isinstance(options, list) else []
-    text = str(call.input.get("question", "")) if kind is Asked.QUESTION else shown_input(call.input, MAX_TEXT_CHARACTERS)
+    text = (
+        str(call.input.get("question", "")) if kind is Asked.QUESTION else shown_input(call.input, MAX_TEXT_CHARACTERS)
+    )
     within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
     return {
         "kind": str(kind),

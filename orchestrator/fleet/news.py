@@ -31,7 +31,7 @@ def news_line(waiting: Sequence[str], unread: Sequence[str]) -> str:
         parts.append(f"unread outcomes: {_some(unread)}")
     if not parts:
         return ""
-    return f"left by other sessions: {'; '.join(parts)} -> get_agent_status; you may answer, read and wait for them by name"
+    return f"left by other sessions: {'; '.join(parts)} -> get_agent_status; answer and read them by name"
 
 
 def _wait(names: Sequence[str]) -> str:

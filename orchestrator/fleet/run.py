@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Kind, Outcome
@@ -28,6 +28,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import reads
 from orchestrator.store.events import Fact, note_before
 from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.steers import fold
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer
 
@@ -66,8 +67,8 @@ def persona_of(agent: Agent) -> Persona:
     body = dict(agent.persona_body)
     tools = body.pop("tools", None)
     policy = tuple(Policy(**one) for one in body.pop("policy", ()))
-    lists = {key: tuple(body.pop(key, ())) for key in ("ask", "deny")}
-    return Persona(**body, **lists, policy=policy, tools=None if tools is None else tuple(tools))
+    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
+    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
 
 
 async def prepare(commits: Commits, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
@@ -93,7 +94,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
+        prompt=None if claim.continues else Prompt(id=prompt_id(turn.id), text=text),
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -197,10 +198,14 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
     return CrewLine(progress=progress, answer=answer)
 
 
-def _uuid(turn_id: str) -> str:
+def prompt_id(turn_id: str) -> str:
     """The turn's id as the UUID under which its prompt stands in the transcript."""
     digits = turn_id.partition("_")[2]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _turn_id(prompt: str) -> str:
+    return f"tn_{prompt.replace('-', '')}"
 
 
 async def finish_run(
@@ -210,6 +215,8 @@ async def finish_run(
     usage = _usage(ended)
     try:
         await recorder.flush()
+        if ended.steered:
+            await commits.do(fold, claim, [_turn_id(prompt) for prompt in ended.steered], time.time())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
             await commits.do(wait_for_answer, claim, _asked(run, ended.deferred), usage, time.time())
             return

@@ -28,7 +28,7 @@ from orchestrator.domain.tool import Allow, Decide, Defer, Deny, Json, ToolCall,
 GATE_SECONDS = 600.0
 FILE_TOOLS = "Read|Write|Edit|NotebookEdit|Grep|Glob"
 MAX_FOUND_FILES = 50
-ONE_AT_A_TIME = "one question at a time: ask again after this answer"
+ONE_AT_A_TIME = "one question at a time: ask again after this answer (a permission is a question, too)"
 NOT_IN_A_SUBAGENT = "a sub-agent cannot wait for an answer: end, and report the question as your result"
 
 
@@ -55,6 +55,11 @@ class Gate:
         """A new run starts: one call may be deferred again."""
         self._deferred = None
         self.denied = set()
+
+    @property
+    def defers(self) -> bool:
+        """Whether a call of this run waits for its answer."""
+        return self._deferred is not None
 
     def name_of(self, call_id: str) -> str:
         """The tool of a call that was asked for; '' if it never was."""

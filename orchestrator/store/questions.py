@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 from sqlmodel import col, func
 from sqlmodel import select as read
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -39,15 +39,13 @@ def ask_policy(
         _insert(connection, agent_id, turn, {**asked, **values}, State.SETTLED)
 
 
-def _insert(
-    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: State
-) -> dict[str, Any]:
+def _insert(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: State) -> dict[str, Any]:
     row = {**asked, "id": f"qu_{secrets.token_hex(16)}", "agent_id": agent_id, "turn": turn, "state": str(state)}
     connection.execute(insert(QUESTION).values(**row))
     return row
 
 
-def open_question(connection: Connection, agent_id: str) -> Mapping[str, Any] | None:
+def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
     """The question that the agent waits with."""
     query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == State.OPEN)
     return connection.execute(query).mappings().one_or_none()
@@ -81,7 +79,7 @@ def drop(connection: Connection, agent_id: str) -> None:
     change(connection, agent_id, pending=None)
 
 
-def overdue(connection: Connection, now: float) -> Sequence[Mapping[str, Any]]:
+def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
     """The open questions whose deadline has come."""
     query = select(QUESTION).where(QUESTION.c.state == State.OPEN, QUESTION.c.deadline_at <= now)
     return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()

@@ -187,9 +187,7 @@ def wait_for_answer(
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, **told)
 
 
-def answer(
-    connection: Connection, agent_id: str, text: str, now: float, *, by: By = By.ORCHESTRATOR
-) -> RowMapping:
+def answer(connection: Connection, agent_id: str, text: str, now: float, *, by: By = By.ORCHESTRATOR) -> RowMapping:
     """Put the answer beside the question; the agent is queued and its turn goes on. Returns the turn.
 
     Raises:
@@ -206,7 +204,12 @@ def answer(
     turn = next_turn(connection, agent_id)
     if turn is None:
         raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
-    told = {"question_id": question["id"], "call_id": question["call_id"], "by": str(by), "answer": one_line(given, 300)}
+    told = {
+        "question_id": question["id"],
+        "call_id": question["call_id"],
+        "by": str(by),
+        "answer": one_line(given, 300),
+    }
     emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], **told)
     return turn
 

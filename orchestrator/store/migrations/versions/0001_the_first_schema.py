@@ -215,6 +215,32 @@ def _create_lease() -> None:
 
 def _create_turn() -> None:
     op.create_table(
+        "question",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("agent_id", sa.String(), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("call_id", sa.String(), nullable=False),
+        sa.Column("tool", sa.String(), nullable=False),
+        sa.Column("input", sa.JSON(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("deadline_at", sa.Float(), nullable=True),
+        sa.Column("fallback", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("answer", sa.String(), nullable=True),
+        sa.Column("answered_at", sa.Float(), nullable=True),
+        sa.Column("answered_by", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_question_agent_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_question")),
+    )
+    with op.batch_alter_table("question", schema=None) as batch_op:
+        batch_op.create_index("ix_question_call", ["agent_id", "call_id"], unique=False)
+        batch_op.create_index("ix_question_deadline", ["state", "deadline_at"], unique=False)
+        batch_op.create_index("uq_question_open", ["agent_id"], unique=True, sqlite_where=sa.text("state = 'open'"))
+
+    op.create_table(
         "turn",
         *_columns(TURN),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_turn_agent_id")),
