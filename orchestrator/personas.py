@@ -165,7 +165,7 @@ def _max_turns(path: Path, value: object) -> int | None:
 
 def _whole_tools(path: Path, front: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """The whole tools under this key; a pattern over commands would promise what nobody can keep."""
-    names = _tools(path, front.get(key)) or ()
+    names = ("*",) if front.get(key) == "*" else _tools(path, front.get(key)) or ()
     wrong = [name for name in names if "(" in name or "*" in name]
     if wrong:
         raise InvalidError(
