@@ -17,7 +17,7 @@ from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import FleetError, NotFoundError
-from orchestrator.fleet import briefing, inbox
+from orchestrator.fleet import briefing, inbox, steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
@@ -94,7 +94,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=None if claim.continues else Prompt(id=prompt_id(turn.id), text=text),
+        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -198,14 +198,10 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
     return CrewLine(progress=progress, answer=answer)
 
 
-def prompt_id(turn_id: str) -> str:
+def _uuid(turn_id: str) -> str:
     """The turn's id as the UUID under which its prompt stands in the transcript."""
     digits = turn_id.partition("_")[2]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def _turn_id(prompt: str) -> str:
-    return f"tn_{prompt.replace('-', '')}"
 
 
 async def finish_run(
@@ -216,7 +212,7 @@ async def finish_run(
     try:
         await recorder.flush()
         if ended.steered:
-            await commits.do(fold, claim, [_turn_id(prompt) for prompt in ended.steered], time.time())
+            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], time.time())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
             await commits.do(wait_for_answer, claim, _asked(run, ended.deferred), usage, time.time())
             return

@@ -17,7 +17,7 @@ from orchestrator.errors import FleetError, StoreError
 from orchestrator.fleet import steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
-from orchestrator.fleet.run import Run, finish_run, prepare, prompt_id
+from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
 from orchestrator.store.store import Store
@@ -111,7 +111,7 @@ class Workers:
         post = self._posts.get(agent_id)
         if post is None or not post.busy:
             return ""
-        return await steering.steer(post, Prompt(id=prompt_id(turn_id), text=text))
+        return await steering.steer(post, Prompt(id=steering.steer_id(turn_id), text=text))
 
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""

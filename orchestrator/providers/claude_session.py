@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
+from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
 from orchestrator.errors import ProviderError
@@ -193,6 +193,7 @@ class ClaudeSession:
         ):
             return False
         run.handed.add(prompt.id)
+        self._gate.handed_in()
         try:
             await self._send(prompt)
         except (ClaudeSDKError, TimeoutError):
@@ -219,6 +220,8 @@ class ClaudeSession:
         error: Exception | None = None
         try:
             async for message in self._client.receive_messages():
+                if isinstance(message, AssistantMessage):
+                    self._gate.heard(message.message_id)
                 await self._inbox.put(message)
         except Exception as caught:  # noqa: BLE001  # the SDK's reader re-raises whatever ended the program
             error = caught

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,26 @@ PERSONAS = {
 
 
 @dataclass
-class Office:
-    """A state directory, a project, and the daemon that serves them now."""
+class House:
+    """A state directory, and the daemon that serves it now: one for the tests of a module."""
 
     state: Path
-    project: Path
     home: Path
     model: Rehearsal
     daemon: Daemon | None = None
-    settings: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Office:
+    """A project of its own in the house."""
+
+    house: House
+    project: Path
+
+    @property
+    def model(self) -> Rehearsal:
+        """The scripted model."""
+        return self.house.model
 
     @property
     def account(self) -> dict[str, str]:
@@ -51,19 +63,19 @@ class Office:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of doors and daemons."""
-        return clean_env(self.home, self.state, FLEET_REHEARSAL="inbox", FLEET_REST_SECONDS="0", **self.settings)
+        return clean_env(self.house.home, self.house.state, FLEET_REHEARSAL="inbox", FLEET_REST_SECONDS="0")
 
     def begin(self) -> Daemon:
         """Start a daemon."""
-        self.daemon = daemon = spawn_daemon(self.state, self.environment)
+        self.house.daemon = daemon = spawn_daemon(self.house.state, self.environment)
         wait_until(daemon.is_serving, "a serving daemon")
         return daemon
 
     def end(self) -> None:
         """End it, as a user does."""
-        if self.daemon is not None:
-            self.daemon.stop()
-        self.daemon = None
+        if self.house.daemon is not None:
+            self.house.daemon.stop()
+        self.house.daemon = None
 
     def again(self) -> None:
         """Another daemon takes over."""
@@ -82,9 +94,9 @@ class Office:
 
     def try_ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The same, errors included."""
-        assert self.daemon is not None
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8"}
-        with self.daemon.http(self.project, account=self.account, environment=environment) as client:
+        assert self.house.daemon is not None
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.house.home), "LANG": "C.UTF-8"}
+        with self.house.daemon.http(self.project, account=self.account, environment=environment) as client:
             return client.request(method, path, json=body, timeout=LIMIT_SECONDS + 10).json()
 
     def create(self, name: str, task: str, persona: str = "careful") -> None:
@@ -134,22 +146,34 @@ class Office:
         return found
 
 
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The place of a module's tests, with a scripted model."""
+    home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("model") / "model.jsonl"
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as state,
+        rehearsal.start(SCRIPT, log=log) as model,
+    ):
+        house = House(Path(state).resolve(), home, model)
+        try:
+            yield house
+        finally:
+            if house.daemon is not None:
+                house.daemon.stop()
+
+
 @pytest.fixture
-def office(tmp_path: Path, state: Path, project: Path) -> Iterator[Office]:
-    """An office with its personas and a daemon."""
-    home = tmp_path / "home"
-    home.mkdir()
+def office(house: House, project: Path) -> Iterator[Office]:
+    """An office with its personas; a daemon serves it, its agents are deleted in the end."""
     folder = project / ".fleet" / "agents"
     folder.mkdir(parents=True)
     for name, front in PERSONAS.items():
         (folder / f"{name}.md").write_text(f"---\nname: {name}\ndescription: d\n{front}\n---\nYou are a test.\n")
-    with rehearsal.start(SCRIPT, log=tmp_path / "model.jsonl") as model:
-        office = Office(state, project, home, model)
+    office = Office(house, project)
+    if house.daemon is None:
         office.begin()
-        try:
-            yield office
-        finally:
-            office.end()
+    yield office
+    office.ask("DELETE", "/v1/agents?scope=project")
 
 
 @pytest.fixture
