@@ -138,8 +138,8 @@ def shown_duration(seconds: float) -> str:
     """The length of time in its largest whole unit: 2h, 90m, 45s."""
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / _UNITS[unit]:.12g}{unit}"
+    return f"{seconds:.12g}s"
 
 
 def policies(value: object) -> tuple[Policy, ...]:

@@ -74,7 +74,7 @@ def _head(awake: Awake) -> str:
 
 def _need(agent: AgentView) -> str:
     if agent.question and agent.question.kind == "permission":
-        wanted = shortened(agent.question.text, MAX_QUESTION_CHARACTERS)
+        wanted = _ends_of(agent.question.text)
         tool = one_line(agent.question.tool, 60)
         return (
             f'NEEDS YOU {agent.name} wants to use {tool}: "{wanted}"{_else(agent.question)} '
@@ -95,6 +95,12 @@ def _need(agent: AgentView) -> str:
         f"NEEDS YOU {agent.name} cannot start: {agent.reason} -> retry that one with command_agent, or "
         f'command_agent(agent="{agent.name}", task="go on without it", inputs={_json(rest)})'
     )
+
+
+def _ends_of(text: str) -> str:
+    """The beginning and the end of a tool's input: what matters may stand in either."""
+    shown = shortened(text, MAX_QUESTION_BYTES // 2)
+    return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else shortened(text, MAX_QUESTION_BYTES // 5)
 
 
 def _else(question: QuestionView) -> str:
