@@ -299,12 +299,9 @@ def finish(
         changes=ended["changes"],
     )
     change(connection, claim.agent_id, ended_cursor=cursor)
-    if status is TurnStatus.COMPLETE:
-        change(connection, claim.agent_id, pending=None)
-    else:
-        withdraw(connection, agent)
-        if asked:
-            questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
+    withdraw(connection, agent)
+    if asked:
+        questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
     shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
     rest(connection, agent, Status(str(status)), shown, now)
