@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    turn_retries: int = Field(default=3, alias="FLEET_TURN_RETRIES", ge=0, le=20)
+    """how often a turn is repeated whose model's API stayed overloaded"""
+    max_cost_usd: float | None = Field(default=None, alias="FLEET_MAX_COST_USD", gt=0)
+    """what all agents of this state directory may cost together; the fleet pauses there"""
+    max_tokens: int | None = Field(default=None, alias="FLEET_MAX_TOKENS", gt=0)
+    max_total_turns: int | None = Field(default=None, alias="FLEET_MAX_TOTAL_TURNS", gt=0)
+    max_seconds: float | None = Field(default=None, alias="FLEET_MAX_SECONDS", gt=0)
+    """seconds in which sessions work, of all agents together"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

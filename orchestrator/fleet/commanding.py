@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from orchestrator.domain.agent import Status
+from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError
+from orchestrator.fleet import capping
 from orchestrator.store import agents, leases, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
@@ -27,6 +29,8 @@ class Command:
     call_key: str | None
     account: tuple[str, dict[str, str], dict[str, str]]
     """id, public variables and environment of the caller's account"""
+    caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+    """what its caps are raised (or lowered) to first; with them the text may be empty"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
 
@@ -57,18 +61,15 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
     agent = agent_row(connection, asked.agent_id)
+    _check(agent, Status(agent["status"]), asked)
+    if asked.caps:
+        topped = capping.top_up(connection, agent, asked.caps, now)
+        if not asked.text:
+            return Commanded(turn_id=None, happened=topped)
+        agent = agent_row(connection, asked.agent_id)
     status = Status(agent["status"])
-    _check(agent, status, asked)
-    if status is Status.WAITING and agent["reason"] == "account":
-        agents.rebind(connection, asked.agent_id, *asked.account)
-        agents.account_arrived(connection, asked.account[0], now)
-        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
-    if status is Status.WAITING and asked.mode is Mode.QUEUE:
-        turn = turns.answer(connection, asked.agent_id, asked.text, now)
-        return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
     if status is Status.WAITING:
-        turns.drop_question(connection, asked.agent_id, now)
-        return _queue(connection, asked, now, "its question was dropped; the new task is next")
+        return _to_waiting(connection, agent, asked, now)
     if status is Status.QUEUED and (turn := _not_begun(connection, asked.agent_id)) is not None:
         turns.add_to_prompt(connection, turn[0], asked.text)
         if asked.inputs is not None:
@@ -78,6 +79,22 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
     happened = "queued behind the running turn" if status is Status.WORKING else "queued"
     return _queue(connection, asked, now, happened)
+
+
+def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: float) -> Commanded:
+    """Carry out a command to an agent that waits: for its account, an answer, budget, time, its children."""
+    if agent["reason"] == "account":
+        agents.rebind(connection, asked.agent_id, *asked.account)
+        agents.account_arrived(connection, asked.account[0], now)
+        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
+    if asked.mode is not Mode.QUEUE:
+        turns.drop_question(connection, asked.agent_id, now)
+        return _queue(connection, asked, now, "its open turn was dropped; the new task is next")
+    if capping.is_put_aside(agent):
+        capping.check_room(connection, agent, now)
+        return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
+    turn = turns.answer(connection, asked.agent_id, asked.text, now)
+    return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
 
 
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
@@ -93,6 +110,11 @@ def _check(agent: RowMapping, status: Status, asked: Command) -> None:
 def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
     turn = turns.next_turn(connection, agent_id)
     return (turn["id"], turn["ordinal"]) if turn is not None and turn["status"] == "queued" else None
+
+
+def _has_begun(connection: Connection, agent_id: str) -> bool:
+    turn = turns.next_turn(connection, agent_id)
+    return turn is not None and turn["status"] == "waiting"
 
 
 def _queue(connection: Connection, asked: Command, now: float, happened: str, *, interrupt: bool = False) -> Commanded:
@@ -119,7 +141,7 @@ def stop(connection: Connection, agent_id: str) -> bool:
     now = time.time()
     if status is Status.WORKING:
         return True
-    if status is Status.WAITING and agent["reason"] == "question":
+    if status is Status.WAITING and _has_begun(connection, agent_id):
         turns.drop_question(connection, agent_id, now)
         return False
     if status in {Status.QUEUED, Status.WAITING}:

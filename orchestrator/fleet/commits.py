@@ -34,6 +34,7 @@ class Commits:
     owner: str
     slots: int
     bell: Bell = field(default_factory=Bell)
+    clock: Callable[[], float] = time.time
     feed: Bell = field(default_factory=Bell)
     take: Callable[[list[Claim]], None] = _nobody
 
@@ -50,7 +51,7 @@ class Commits:
 
         def both(connection: Connection) -> tuple[T, list[Claim]]:
             value = op(connection)
-            return value, admit(connection, admission, time.time())
+            return value, admit(connection, admission, self.clock())
 
         value, claims = await self.store.tx(both)
         self.take(claims)

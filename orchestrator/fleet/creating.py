@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.agent import NewAgent, checked_name, checked_text
+from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
@@ -23,6 +24,7 @@ from orchestrator.store import agents
 
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
+MAX_PRIORITY = 100
 MAX_INPUTS = 50
 MAX_PATH_CHARACTERS = 4000
 
@@ -39,8 +41,9 @@ async def create(core: Core, call: Call, new: NewAgent) -> tuple[str, bool]:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
     values, inputs = await _checked(core, call, new)
+    caps = _caps(core, new, values)
     desk = str(briefing.desk_path(call.caller.project, values["id"]))
-    return await core.commits.do(agents.create, values, turn_id=new_id("tn"), inputs=inputs, desk=desk)
+    return await core.commits.do(agents.create, values, turn_id=new_id("tn"), inputs=inputs, desk=desk, caps=caps)
 
 
 async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
@@ -59,8 +62,11 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
     inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
     account = core.commits.accounts.bring(caller)
+    agent_id = new_id("ag")
     return {
-        "id": new_id("ag"),
+        "id": agent_id,
+        "root": agent_id,
+        "priority": _priority(new.priority),
         "name": name,
         "project": caller.project,
         "orchestrator": caller.orchestrator,
@@ -97,7 +103,31 @@ _START: dict[str, Any] = {
     "tokens": 0,
     "cost_usd": 0.0,
     "cost_unknown": False,
+    "depth": 0,
+    "children": 0,
+    "live_tokens": 0,
+    "live_cost_usd": 0.0,
+    "begun_turns": 0,
+    "worked_seconds": 0.0,
 }
+
+
+def _caps(core: Core, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
+    caps = checked_caps(new.caps)
+    if Unit.USD in caps and not core.providers[values["provider"]].has_price(values["model"]):
+        raise InvalidError(
+            f"the price of {values['model']} is not known, so a cap in dollars cannot be kept",
+            hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
+        )
+    return caps
+
+
+def _priority(asked: int) -> int:
+    if not -MAX_PRIORITY <= asked <= MAX_PRIORITY:
+        raise InvalidError(
+            f"priority is {asked}", hint=f"give {-MAX_PRIORITY} to {MAX_PRIORITY}; the higher goes first"
+        )
+    return asked
 
 
 def _provider(core: Core, name: str) -> Provider:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import commanding, creating, listing, look, waiting
+from orchestrator.fleet import capping, commanding, creating, listing, look, waiting
+from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
+    BudgetsView,
     Created,
     Deleted,
     Digest,
@@ -28,7 +31,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, leases, reads
+from orchestrator.store import agents, budgets, leases, reads
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -39,6 +42,7 @@ class Fleet:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._alarm = Alarm(core.commits)
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -51,14 +55,21 @@ class Fleet:
         return Created(agent=await self._view(call, agent_id), existed=existed)
 
     async def command(
-        self, call: Call, agent: str, task: str, *, mode: Mode = Mode.QUEUE, inputs: Sequence[str] | None = None
+        self,
+        call: Call,
+        agent: str,
+        task: str = "",
+        *,
+        mode: Mode = Mode.QUEUE,
+        inputs: Sequence[str] | None = None,
+        caps: Mapping[Unit, float | None] | None = None,
     ) -> Receipt:
-        """Give the agent its next task, or the answer that it waits for.
+        """Give the agent its next task, or the answer that it waits for, or new caps, under which a paused one goes on.
 
         Raises:
             FleetError: nothing was changed.
         """
-        return await self._command(call, agent, task, mode=mode, inputs=inputs)
+        return await self._command(call, agent, task, mode=mode, inputs=inputs, caps=caps)
 
     async def _command(
         self,
@@ -69,16 +80,19 @@ class Fleet:
         mode: Mode = Mode.QUEUE,
         inputs: Sequence[str] | None = None,
         only_answer: bool = False,
+        caps: Mapping[Unit, float | None] | None = None,
     ) -> Receipt:
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
         account = self._core.commits.accounts.bring(call.caller)
+        given = checked_caps(caps or {})
         sources = None
         if inputs is not None:
             sources = [source.id for source in await self._core.find_all(call.caller, inputs, deleted=True)]
         asked = commanding.Command(
             agent_id=found.id,
-            text=checked_text("task", task),
+            text=checked_text("task", task) if task or not given else "",
+            caps=given,
             mode=mode,
             inputs=sources,
             turn_id=creating.new_id("tn"),
@@ -184,6 +198,24 @@ class Fleet:
             ]
         )
 
+    async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
+        """The caps of one agent (and of those above it), or of the fleet, and what counts against them."""
+        found = None if agent is None else await self._core.find(call.caller, agent, deleted=True)
+        return await capping.show(self._core.commits, found)
+
+    async def set_budget(
+        self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
+    ) -> BudgetsView:
+        """Set caps of one agent, of its subtree, or of the fleet; whoever paused there and has room goes on.
+
+        Raises:
+            InvalidError: no cap is given, or one that is none.
+            RefusedError: a child's cap does not fit into what its parent has left.
+        """
+        found = None if agent is None else await self._core.find(call.caller, agent)
+        await capping.set_caps(self._core.commits, found, checked_caps(caps), subtree=subtree)
+        return await capping.show(self._core.commits, found)
+
     async def events(
         self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
     ) -> tuple[EventView, ...]:
@@ -235,10 +267,14 @@ class Fleet:
 
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
-        return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        await self._core.commits.store.tx(budgets.take_settings, capping.settings_caps(self._core.settings))
+        lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        self._alarm.start()
+        return lost
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""
+        await self._alarm.aclose()
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

@@ -21,7 +21,10 @@ from orchestrator.fleet import briefing
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.metering import metered
+from orchestrator.fleet.pausing import prompt_of
 from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
 from orchestrator.settings import Settings
@@ -89,7 +92,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
+        prompt=prompt_of(claim, _uuid(turn.id), text),
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -160,7 +163,7 @@ def _spec(
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
         environment=_environment(commits, agent, settings),
-        decide=_decide(commits, agent.id, persona),
+        decide=metered(_decide(commits, agent.id, persona), lambda: (now := recorder()) and now.meter),
         model=agent.model,
         tools=persona.tools,
         crew=crew_tools(_crew_line(commits, agent.id, recorder)),
@@ -215,7 +218,7 @@ async def finish_run(
     commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
 ) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
-    usage = _usage(ended)
+    usage = usage_of(ended)
     try:
         await recorder.flush()
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
@@ -274,18 +277,3 @@ async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, s
         "deletions": found.deletions,
         "commits": found.commits,
     }, ""
-
-
-def _usage(ended: Ended) -> dict[str, Any]:
-    used = ended.usage
-    return {
-        "input_tokens": used.input_tokens,
-        "output_tokens": used.output_tokens,
-        "cache_read_tokens": used.cache_read_tokens,
-        "cache_write_tokens": used.cache_write_tokens,
-        "model_calls": used.model_calls,
-        "context_tokens": used.context_tokens,
-        "context_window_tokens": used.context_window_tokens,
-        "cost_usd": ended.cost_usd,
-        "session_cost_usd": ended.session_cost_usd,
-    }

@@ -19,6 +19,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, 
 from orchestrator.store import reads
 from orchestrator.store.events import last_cursor
 from orchestrator.store.inputs import BLOCKED
+from orchestrator.store.parking import BY_ITSELF
 from orchestrator.store.tables import Agent, Turn
 
 PROGRESS_SECONDS = 20.0
@@ -45,7 +46,7 @@ class Seen:
     def needs(self, agent: Agent) -> bool:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
-            return True
+            return not agent.reason.startswith(BY_ITSELF)
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
     def tells(self) -> bool:

@@ -15,6 +15,8 @@ from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.errors import FleetError, StoreError
 from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.metering import Meter
+from orchestrator.fleet.pausing import Halt, halt_of, halt_run
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.providers.base import Provider, Session
@@ -95,6 +97,13 @@ class Workers:
         post.stopped.set()
         return True
 
+    def pause(self, agent_id: str, reason: str) -> None:
+        """Stop the running turn so that it can go on later; a stop that was asked for goes before."""
+        post = self._posts.get(agent_id)
+        if post is not None and post.busy and not post.stopping:
+            post.stopping = reason
+            post.stopped.set()
+
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""
         await self._leave(agent_id, "deleted")
@@ -157,6 +166,7 @@ class Workers:
     async def _turn(self, post: Post, claim: Claim) -> None:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
         post.recorder = recorder = Recorder(self.commits, claim)
+        recorder.meter = Meter(self.commits, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
         run: Run | None = None
         try:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
@@ -169,11 +179,12 @@ class Workers:
             ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
         finally:
             post.busy = False
+        halt = halt_of(claim, ended, post.stopping, self.settings)
         if post.stopping and ended.outcome is not Outcome.COMPLETE:
             ended = _as_interrupted(ended, post.stopping)
-        if ended.outcome is Outcome.DEFERRED or ended.reason in FATAL or post.stopping == "deleted":
+        if halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL or post.stopping == "deleted":
             await self._close(post)
-        await self._record(claim, run, recorder, ended)
+        await self._record(claim, run, recorder, ended, halt)
 
     async def _drive(self, post: Post, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:
@@ -185,6 +196,7 @@ class Workers:
         try:
             async with asyncio.timeout(None) as limit:
                 watch = asyncio.get_running_loop().create_task(_watch_stop(post, post.session, limit))
+                metering = asyncio.get_running_loop().create_task(recorder.meter.watch()) if recorder.meter else None
                 try:
                     ended = NO_RESULT
                     async for event in post.session.run(run.prompt):
@@ -194,12 +206,14 @@ class Workers:
                             recorder.event(event)
                 finally:
                     watch.cancel()
+                    if metering is not None:
+                        metering.cancel()
         except TimeoutError:
             await self._close(post)
             return NO_RESULT
         return ended
 
-    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended) -> None:
+    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended, halt: Halt | None) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
 
         An end that cannot be recorded as it is becomes a failure: no turn stays open behind a session that has ended.
@@ -207,6 +221,9 @@ class Workers:
         unfit = False
         while True:
             try:
+                if halt is not None:
+                    await halt_run(self.commits, claim, recorder, ended, halt)
+                    return
                 await finish_run(self.commits, self.state, claim, run, recorder, ended)
             except StoreError as error:
                 LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
@@ -215,7 +232,7 @@ class Workers:
                 LOG.exception("end_unfit")
                 if unfit:
                     return
-                unfit, run = True, None
+                unfit, run, halt = True, None, None
                 ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return

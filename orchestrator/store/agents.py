@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import leases
+from orchestrator.store import budgets, leases
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
@@ -26,7 +27,13 @@ def find_by_key(connection: Connection, call_key: str | None) -> str | None:
 
 
 def create(
-    connection: Connection, values: Mapping[str, Any], *, turn_id: str, inputs: Sequence[str], desk: str
+    connection: Connection,
+    values: Mapping[str, Any],
+    *,
+    turn_id: str,
+    inputs: Sequence[str],
+    desk: str,
+    caps: Mapping[Unit, float] | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
 
@@ -50,6 +57,7 @@ def create(
         model=values["model"],
     )
     leases.acquire(connection, leases.DESK, desk, agent_id, now)
+    budgets.set_caps(connection, agent_id, Scope.AGENT, caps or {})
     queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
     set_inputs(connection, agent_id, 1, inputs)
     return agent_id, False
@@ -78,6 +86,7 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     before = Status(agent["status"])
     if before is Status.DELETED:
         return str(before)
+    budgets.fold(connection, agent, now)
     end_open_turns(connection, agent, now, reason="deleted")
     move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None, pending=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
@@ -148,6 +157,7 @@ def reconcile(connection: Connection, owner: str, now: float) -> list[str]:
     ).mappings()
     lost: list[str] = []
     for agent in rows.all():
+        budgets.fold(connection, agent, now)
         running = connection.execute(
             select(TURN.c.id, TURN.c.ordinal).where(
                 TURN.c.agent_id == agent["id"], TURN.c.status.in_({TurnStatus.WORKING, TurnStatus.WAITING})

@@ -72,6 +72,11 @@ class Store:
         self._jobs.put(job)
         return cast("T", await job.done)
 
+    async def look(self, op: Callable[[Connection], T]) -> T:
+        """What a plain function reads on a consistent view of what is committed; it must write nothing."""
+        async with self.read() as session:
+            return await session.run_sync(lambda plain: op(plain.connection()))
+
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session on a consistent view of what is committed; for reading only."""

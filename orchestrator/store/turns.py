@@ -12,7 +12,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import leases
+from orchestrator.store import budgets, leases, parking
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
 from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
@@ -28,6 +28,11 @@ class Claim:
     epoch: int
     continues: bool
     """the turn waits in the middle of a tool call that has its answer now"""
+    goes_on: bool = False
+    """the turn was put aside: it is taken up again with a new prompt"""
+    heard: bool = False
+    resumes: int = 0
+    overloads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,8 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
         elif obstacle == "account":
             move(connection, agent, Status.WAITING, "account", now)
             emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
+        elif obstacle.startswith((parking.PARKED, budgets.PAUSED)):
+            parking.wait_at(connection, agent, turn, obstacle, now)
         elif obstacle != agent["reason"]:
             change(connection, agent["id"], reason=obstacle)
             if obstacle.startswith(BLOCKED):
@@ -150,6 +157,8 @@ def _obstacle(
         return failed[0] if failed else "inputs: " + ", ".join(name for name, _, _ in unsettled)
     if not admission.payable(agent["account"]):
         return "account"
+    if (paused := parking.obstacle(connection, agent, turn, now)) is not None:
+        return paused
     if free <= 0:
         return "slot"
     if agent["writes"] and not leases.acquire(connection, leases.CHECKOUT, agent["checkout"], agent["id"], now):
@@ -161,7 +170,9 @@ def _obstacle(
 def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
     epoch = int(agent["epoch"]) + 1
     continues = turn["status"] == TurnStatus.WAITING
-    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch)
+    begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
+    running = {"running_since": now, "begun_turns": begun, "wake_at": None}
+    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch, **running)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])
@@ -169,7 +180,30 @@ def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: s
     )
     kind = Kind.RESUMED if continues else Kind.STARTED
     emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
-    return Claim(agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=continues)
+    parking.taken_up(connection, turn)
+    pauses = parking.values_of(turn)
+    deferred = continues and not pauses["goes_on"]
+    return Claim(
+        agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=deferred, **pauses
+    )
+
+
+def park(connection: Connection, claim: Claim, pause: parking.Pause, usage: Mapping[str, Any], now: float) -> None:
+    """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
+    _count(connection, agent, claim.turn_id, budgets.at_least_live(agent, usage))
+    budgets.run_ended(connection, agent, now)
+    parking.put_aside(connection, claim.agent_id, turn, pause, now)
+
+
+def park_for_quota(
+    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """Put the turn aside until its account's quota is back, and with it everybody's of that account."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    until = parking.trip(connection, agent, told["resets_at"], told["detail"], now)
+    park(connection, claim, parking.parked_pause(connection, agent, until, now), usage, now)
 
 
 def wait_for_answer(
@@ -179,6 +213,7 @@ def wait_for_answer(
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
     _count(connection, agent, claim.turn_id, usage)
+    budgets.run_ended(connection, agent, now)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
 
@@ -260,6 +295,7 @@ def finish(
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
     _count(connection, agent, claim.turn_id, usage)
+    budgets.run_ended(connection, agent, now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -277,6 +313,7 @@ def finish(
     change(connection, claim.agent_id, ended_cursor=cursor)
     if status is TurnStatus.COMPLETE:
         change(connection, claim.agent_id, pending=None)
+        parking.close(connection, agent)
     else:
         withdraw(connection, agent, asked)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
@@ -294,9 +331,12 @@ def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mappi
     values: dict[str, Any] = {
         "tokens": agent["tokens"] + sum(usage[name] for name in counted[:4]),
         "session_cost_usd": usage["session_cost_usd"],
+        "live_tokens": 0,
+        "live_cost_usd": 0.0,
     }
     if cost is None:
         values["cost_unknown"] = True
+        values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
     else:
         values["cost_usd"] = agent["cost_usd"] + cost

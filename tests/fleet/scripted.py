@@ -176,6 +176,10 @@ class ScriptedProvider:
     def check_model(self, model: str) -> None:
         """Any name will do."""
 
+    def has_price(self, model: str | None) -> bool:
+        """Only one model has none."""
+        return model != "unpriced"
+
     def tool_names(self) -> frozenset[str]:
         """What the shipped personas name."""
         return frozenset({"Read", "Write", "Edit", "Bash", "Grep", "Glob"})
