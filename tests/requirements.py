@@ -184,7 +184,6 @@ _SYSTEMS_D = (
     *_of(
         "SYSTEMS D 6",
         {"D-breaker": "one quota error parks every agent of that account until the reset"},
-        deferred=ISSUE_4,
     ),
     *_of("SYSTEMS D 7", {"D-inbox": "one inbox for questions and permission requests of all agents"}, deferred=ISSUE_4),
     *_of("SYSTEMS D 8", {"D-monotone": "a child's clearance lies within its parent's"}, deferred=ISSUE_4),
@@ -414,6 +413,8 @@ _SHOWN_OF_ISSUE_4 = frozenset(
         "I4-budget-caps",
         "I4-budget-pause",
         "I4-budget-price",
+        "I4-quota-park",
+        "I4-quota-retry",
     }
 )
 """those of the promises below that tests show"""

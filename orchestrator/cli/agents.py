@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import output
-from orchestrator.cli.budget import MaxCost, MaxSeconds, MaxTokens, MaxTotalTurns
+from orchestrator.cli.budget import MaxCost, MaxSeconds, MaxTokens, MaxTotalTurns, caps
 from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
 from orchestrator.cli.wire import as_list
 from orchestrator.errors import InvalidError
@@ -53,11 +53,8 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
             inputs=inputs or None,
             cwd=cwd,
             max_turns=max_turns,
-            max_cost_usd=max_cost_usd,
-            max_tokens=max_tokens,
-            max_total_turns=max_total_turns,
-            max_seconds=max_seconds,
             priority=priority,
+            **caps(max_cost_usd, max_tokens, max_total_turns, max_seconds),
         )
         if not wait:
             _show_created(created, as_json=as_json)

@@ -37,19 +37,26 @@ def budget(  # noqa: PLR0917 - the arguments and options of one command
     if subtree and agent is None:
         raise InvalidError("--subtree needs an agent", hint="fleet budget AGENT --subtree …")
     path = "/v1/budget" if agent is None else f"/v1/agents/{in_path(agent)}/budget"
-    caps = {
-        "max_cost_usd": max_cost_usd,
-        "max_tokens": max_tokens,
-        "max_total_turns": max_total_turns,
-        "max_seconds": max_seconds,
-    }
-    given: dict[str, object] = {name: cap for name, cap in caps.items() if cap is not None}
+    given: dict[str, object] = dict(caps(max_cost_usd, max_tokens, max_total_turns, max_seconds))
     with connected() as client:
         if given and agent is not None:
             given["subtree"] = subtree
         answer = client.send("PUT" if given else "GET", path, body=(lambda: given) if given else None)
         shown = BudgetsView.model_validate(answer)
     _show(shown, as_json=as_json)
+
+
+def caps(
+    max_cost_usd: float | None, max_tokens: int | None, max_total_turns: int | None, max_seconds: float | None
+) -> dict[str, float]:
+    """Those caps that are given, by their names in the API."""
+    named = {
+        "max_cost_usd": max_cost_usd,
+        "max_tokens": max_tokens,
+        "max_total_turns": max_total_turns,
+        "max_seconds": max_seconds,
+    }
+    return {name: cap for name, cap in named.items() if cap is not None}
 
 
 def _show(shown: BudgetsView, *, as_json: bool) -> None:

@@ -65,7 +65,6 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
     agent_id = new_id("ag")
     return {
         "id": agent_id,
-        "root": agent_id,
         "priority": _priority(new.priority),
         "name": name,
         "project": caller.project,
@@ -86,7 +85,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "account_public": dict(account.public),
         "environment": dict(account.environment),
         "session_id": str(uuid.uuid4()),
-    } | _START, inputs
+    } | {"root": agent_id} | _START, inputs
 
 
 _START: dict[str, Any] = {

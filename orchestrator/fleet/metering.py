@@ -35,6 +35,7 @@ class Meter:
     """the session has shown that it has its prompt"""
     _price_unknown: bool = False
     _calls: set[str] = field(default_factory=set[str])
+    _called: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: SessionEvent) -> None:
@@ -46,13 +47,14 @@ class Meter:
                 self._news.set()
             case ToolStarted():
                 self._calls.add(event.call_id)
-                self._news.set()
+                self._called.set()
             case _:
                 return
 
     async def watch(self) -> None:
         """Look after each call of the model, and when the time may be up, until a cap is reached."""
         while True:
+            self._news.clear()  # before reading: what comes meanwhile is looked at next
             try:
                 rooms = await self._rooms()
             except StoreError:  # said elsewhere; the gate lets no tool run meanwhile
@@ -61,7 +63,6 @@ class Meter:
             if (reason := self._reason(rooms)) is not None:
                 self.stop(reason)
                 return
-            self._news.clear()
             try:
                 async with asyncio.timeout(_nap(rooms)):
                     await self._news.wait()
@@ -82,8 +83,8 @@ class Meter:
         try:
             async with asyncio.timeout(TOLD_SECONDS):
                 while call_id not in self._calls:
-                    self._news.clear()
-                    await self._news.wait()
+                    self._called.clear()
+                    await self._called.wait()
         except TimeoutError:
             return
 

@@ -37,7 +37,14 @@ HINTS = {
     "silence": "command the agent again: its conversation is kept and is resumed",
     "interrupted": "command the agent to go on",
 }
-_BY_STATUS = {401: "auth", 403: "auth", 404: "not_found", 413: "context", 429: "quota", 529: "overloaded"}
+_BY_STATUS = {
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    413: "context",
+    429: "quota",
+    529: "overloaded",
+} | dict.fromkeys((500, 502, 503, 504), "overloaded")
 _BY_SUBTYPE = {"error_max_turns": "max_turns", "error_max_budget_usd": "budget"}
 _BY_ERROR = {"authentication_failed": "auth", "billing_error": "quota", "rate_limit": "quota"}
 _CONTEXT = re.compile(r"prompt is too long|exceeds? the (maximum|context)|context (window|length)", re.IGNORECASE)

@@ -192,8 +192,7 @@ def park(connection: Connection, claim: Claim, pause: parking.Pause, usage: Mapp
     """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
-    _count(connection, agent, claim.turn_id, budgets.at_least_live(agent, usage))
-    budgets.run_ended(connection, agent, now)
+    _run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
     parking.put_aside(connection, claim.agent_id, turn, pause, now)
 
 
@@ -212,8 +211,7 @@ def wait_for_answer(
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
-    _count(connection, agent, claim.turn_id, usage)
-    budgets.run_ended(connection, agent, now)
+    _run_ended(connection, agent, claim, usage, now)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
 
@@ -294,8 +292,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    _count(connection, agent, claim.turn_id, usage)
-    budgets.run_ended(connection, agent, now)
+    _run_ended(connection, agent, claim, usage, now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -319,6 +316,11 @@ def finish(
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
     shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
     rest(connection, agent, Status(str(status)), shown, now)
+
+
+def _run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
+    _count(connection, agent, claim.turn_id, usage)
+    budgets.run_ended(connection, agent, now)
 
 
 def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:

@@ -82,3 +82,21 @@ def test_a_cap_in_dollars_for_a_model_of_unknown_price_is_refused(limits: Place)
         answer = client.post("/v1/agents", json=body)
     assert answer.status_code == 422
     assert "max_tokens" in answer.json()["error"]["hint"]
+
+
+@pytest.mark.requirement("I4-quota-park", "I3-bad-429")
+def test_a_real_429_parks_the_agent_and_its_like(limits: Place) -> None:
+    limits.create("quota", model=MODEL)
+    wait_until(lambda: status(limits, "quota")[1].startswith("parked until "), "the parking")
+    limits.create("late", model=MODEL)
+    wait_until(lambda: status(limits, "late")[1].startswith("parked until "), "the other's parking")
+    turn = limits.ask("GET", "/v1/agents/quota")["turns"][-1]
+    assert turn["status"] == "waiting"
+
+
+@pytest.mark.requirement("I4-quota-retry")
+def test_a_real_529_is_repeated_after_a_pause_and_goes_through(limits: Place) -> None:
+    limits.create("overloaded", model=MODEL)
+    wait_until(lambda: status(limits, "overloaded") == ("waiting", "retrying 1/3"), "the pause")
+    turn = limits.outcome("overloaded")
+    assert (turn["status"], turn["result"]) == ("complete", "went through")

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -326,6 +327,8 @@ async def open_lab(
     account: Mapping[str, str] | None = None,
     rehearsal: str = "",
     provider: ScriptedProvider | None = None,
+    clock: Callable[[], float] = time.time,
+    **settings_more: object,
 ) -> AsyncGenerator[Lab]:
     """A fleet below `place` (its `state`, `project` and `home`), put together as app.py does it."""
     state, project, home = place / "state", place / "project", place / "home"
@@ -333,11 +336,17 @@ async def open_lab(
         folder.mkdir(exist_ok=True)
     if not (database := paths.database_path(state)).exists():
         database.write_bytes(_empty_database())
-    given = {"AGENT_MAX_CONCURRENT": slots, "FLEET_REST_SECONDS": rest_seconds, "FLEET_REHEARSAL": rehearsal}
+    given: dict[str, object] = {
+        "AGENT_MAX_CONCURRENT": slots,
+        "FLEET_REST_SECONDS": rest_seconds,
+        "FLEET_REHEARSAL": rehearsal,
+    }
+    given |= settings_more
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
         commits = Commits(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
+        commits.clock = clock
         providers: dict[str, Provider] = {scripted.name: scripted}
         workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
         commits.take = workers.take

@@ -13,7 +13,7 @@ from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.pausing import GO_ON
 from orchestrator.fleet.views import AgentView
-from tests.fleet.scripted import Lab, ScriptedProvider, open_lab
+from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 USD, TOKENS, TURNS, SECONDS = Unit.USD, Unit.TOKENS, Unit.TURNS, Unit.SECONDS
@@ -22,6 +22,15 @@ USD, TOKENS, TURNS, SECONDS = Unit.USD, Unit.TOKENS, Unit.TURNS, Unit.SECONDS
 async def capped(lab: Lab, name: str, **caps: float) -> AgentView:
     new = NewAgent(name=name, task="look", persona="scout", **caps)  # pyright: ignore[reportArgumentType] - caps of all kinds
     return (await lab.fleet.create(lab.call(), new)).agent
+
+
+async def opened(lab: Lab, count: int) -> None:
+    """Return once so many sessions are open."""
+
+    async def are() -> bool:
+        return len(lab.provider.sessions) >= count
+
+    await eventually(are)
 
 
 def stopped(lab: Lab, name: str) -> int:
@@ -66,8 +75,7 @@ async def test_a_tool_does_not_run_once_the_cap_is_reached(lab: Lab) -> None:
     await capped(lab, "a", max_tokens=100)
     lab.play("a", ToolStarted(call_id="t1", tool="Read", summary=""), Spent(tokens=60, cost_usd=None))
     await lab.becomes("a", "working")
-    while not lab.provider.sessions:
-        await asyncio.sleep(0.005)
+    await opened(lab, 1)
     session = lab.provider.sessions[0]
     await session.spec.decide(ToolCall(id="t1", name="Read", input={}))
     lab.play("a", ToolStarted(call_id="t2", tool="Read", summary=""), Spent(tokens=120, cost_usd=None))
@@ -132,8 +140,11 @@ async def test_an_interrupt_ends_a_paused_turn_and_deleting_keeps_what_was_spent
     assert (await lab.view("a")).status == "interrupted"
     await capped(lab, "b", max_tokens=100)
     lab.play("b", Spent(tokens=70, cost_usd=0.1))
-    while (await lab.view("b")).budgets[0].used != 70:
-        await asyncio.sleep(0.005)
+
+    async def told() -> bool:
+        return (await lab.view("b")).budgets[0].used == 70
+
+    await eventually(told)
     await lab.fleet.delete(lab.call(), ["b"])
     assert (await lab.view("b")).tokens == 70
 
@@ -141,14 +152,14 @@ async def test_an_interrupt_ends_a_paused_turn_and_deleting_keeps_what_was_spent
 @pytest.mark.requirement("I4-budget-caps")
 async def test_the_fleet_pauses_at_its_cap_and_a_person_raises_it(lab: Lab) -> None:
     await lab.fleet.set_budget(lab.call(), {USD: 0.3})
-    await lab.create("a")
-    await lab.create("b")
-    lab.play("a", Spent(tokens=10, cost_usd=0.15))
-    lab.play("b", Spent(tokens=10, cost_usd=0.15))
     for name in ("a", "b"):
-        lab.play(name, Spent(tokens=10, cost_usd=0.15))
-        view = await lab.becomes(name, "waiting", "budget of the fleet")
-        assert "fleet budget --max-cost-usd" in view.remedy
+        await lab.create(name)
+        await lab.becomes(name, "working")
+    lab.play("a", Spent(tokens=10, cost_usd=0.3))
+    await lab.becomes("a", "waiting", "budget of the fleet $0.30 of $0.30")
+    lab.play("b", Spent(tokens=10, cost_usd=0.01))
+    view = await lab.becomes("b", "waiting", "budget of the fleet $0.31 of $0.30")
+    assert "fleet budget --max-cost-usd" in view.remedy
     lab.finish("a")
     lab.finish("b")
     await lab.fleet.set_budget(lab.call(), {USD: 10.0})
@@ -214,8 +225,7 @@ async def test_a_cap_is_exceeded_by_at_most_one_call_of_the_model_per_live_agent
     for name in names:
         await lab.create(name)
         await lab.becomes(name, "working")
-    while len(lab.provider.sessions) < len(names):
-        await asyncio.sleep(0.005)
+    await opened(lab, len(names))
     calls: dict[str, int] = dict.fromkeys(names, 0)
 
     async def work(name: str, spec_index: int) -> None:
