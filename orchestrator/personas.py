@@ -114,6 +114,7 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         model=None if model == MODEL_OF_CALLER else model,
         produces=_produces(path, front),
         max_turns=_max_turns(path, front.get("max_turns")),
+        children=_children(path, front.get("children")),
     )
 
 
@@ -155,3 +156,11 @@ def _max_turns(path: Path, value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise InvalidError(f"{path}: max_turns: {value!r} is no positive whole number", hint="write e.g. max_turns: 40")
+
+
+def _children(path: Path, value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise InvalidError(f"{path}: children: {value!r} is no whole number", hint="write e.g. children: 5")

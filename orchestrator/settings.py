@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    max_agents: int = Field(default=10_000, alias="AGENT_MAX_SESSION", ge=1)
+    """agents that may live at once, resting ones included"""
+    max_depth: int = Field(default=3, alias="AGENT_MAX_RECURSIVE_DEPTH", ge=0, le=100)
+    """how deep agents may create agents: 0 means not at all"""
+    max_children: int = Field(default=20, alias="AGENT_RELATIONSHIP_MAX_CHILDREN", ge=0, le=1000)
+    """agents that one agent may create"""
     turn_retries: int = Field(default=3, alias="FLEET_TURN_RETRIES", ge=0, le=20)
     """how often a turn is repeated whose model's API stayed overloaded"""
     max_cost_usd: float | None = Field(default=None, alias="FLEET_MAX_COST_USD", gt=0)

@@ -9,6 +9,9 @@ from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
+WAIT_FOR_CHILDREN = CREW + "wait_for_children"
+DEFERRED = frozenset({ASK, WAIT_FOR_CHILDREN})
+"""calls that wait: the turn ends in them, and goes on with their answer"""
 
 
 def decide(call: ToolCall, tools: tuple[str, ...] | None, pending: Mapping[str, Any] | None) -> Verdict:
@@ -17,7 +20,7 @@ def decide(call: ToolCall, tools: tuple[str, ...] | None, pending: Mapping[str, 
     `tools` are the whole tools of the agent's persona (None: all); `pending` is the question that it asked last, with
     its `call_id` and, once it was given, its `answer`. A question is deferred until its answer is there.
     """
-    if call.name == ASK:
+    if call.name in DEFERRED:
         return _decide_question(call, pending)
     if call.name.startswith(CREW) or tools is None or call.name in tools:
         return Allow()
@@ -25,9 +28,11 @@ def decide(call: ToolCall, tools: tuple[str, ...] | None, pending: Mapping[str, 
 
 
 def _decide_question(call: ToolCall, pending: Mapping[str, Any] | None) -> Verdict:
+    if call.in_subagent and call.name == WAIT_FOR_CHILDREN:
+        return Deny("a sub-agent cannot wait for agents: end, the agent that started you waits for them")
     if call.in_subagent:
         return Deny("a sub-agent cannot ask: return the question as your result, the agent that started you asks it")
-    if not str(call.input.get("question", "")).strip():
+    if call.name == ASK and not str(call.input.get("question", "")).strip():
         return Deny("the question is empty: say in one or two sentences what you need to know, with options if you can")
     if pending and pending.get("call_id") == call.id:
         if pending.get("dropped"):

@@ -22,6 +22,8 @@ class Persona:
     model: str | None = None
     produces: str = "result.md"
     max_turns: int | None = None
+    children: int = 0
+    """how many agents it may create itself; 0: none"""
 
     @property
     def writes(self) -> bool:

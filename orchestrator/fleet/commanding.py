@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.domain.agent import Status
+from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
-from orchestrator.store import agents, leases, turns
+from orchestrator.store import agents, children, leases, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
@@ -42,6 +42,8 @@ class Commanded:
     turn_id: str | None
     happened: str
     interrupt: bool = False
+    below: Sequence[str] = ()
+    """descendants whose running turns must now be stopped"""
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -76,7 +78,9 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
             set_inputs(connection, asked.agent_id, turn[1], asked.inputs)
         return Commanded(turn_id=turn[0], happened="added to the task of its queued turn")
     if status is Status.WORKING and asked.mode is Mode.INTERRUPT:
-        return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+        below = stop_below(connection, asked.agent_id)
+        queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+        return replace(queued, below=below)
     happened = "queued behind the running turn" if status is Status.WORKING else "queued"
     return _queue(connection, asked, now, happened)
 
@@ -89,7 +93,8 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
         return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
     if asked.mode is not Mode.QUEUE:
         turns.drop_question(connection, asked.agent_id, now)
-        return _queue(connection, asked, now, "its open turn was dropped; the new task is next")
+        below = stop_below(connection, asked.agent_id)
+        return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), below=below)
     if capping.is_put_aside(agent):
         capping.check_room(connection, agent, now)
         return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
@@ -128,6 +133,29 @@ def _queue(connection: Connection, asked: Command, now: float, happened: str, *,
     )
     set_inputs(connection, asked.agent_id, ordinal, asked.inputs or ())
     return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt)
+
+
+def stop_family(connection: Connection, agent_id: str) -> list[str]:
+    """Stop the agent and all its descendants at once; returns the ids of those whose running turn must be interrupted.
+
+    Raises:
+        ConflictError: none of them has an open turn.
+    """
+    below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
+    if below and not _is_open(connection, agent_id):
+        return stop_below(connection, agent_id)
+    running = [agent_id] if stop(connection, agent_id) else []
+    return running + stop_below(connection, agent_id)
+
+
+def stop_below(connection: Connection, agent_id: str) -> list[str]:
+    """The same for the descendants alone; none may have an open turn."""
+    below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
+    return [one for one in below if _is_open(connection, one) and stop(connection, one)]
+
+
+def _is_open(connection: Connection, agent_id: str) -> bool:
+    return Status(agent_row(connection, agent_id)["status"]) in OPEN
 
 
 def stop(connection: Connection, agent_id: str) -> bool:

@@ -28,12 +28,59 @@ QUESTION: Json = {
 }
 
 
+CHILD: Json = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "unique in the project"},
+        "task": {"type": "string", "description": "what to do and what to report; it sees nothing of yours"},
+        "persona": {"type": "string"},
+        "model": {"type": "string"},
+        "max_cost_usd": {"type": "number", "exclusiveMinimum": 0},
+        "max_tokens": {"type": "integer", "exclusiveMinimum": 0},
+    },
+    "required": ["name", "task"],
+    "additionalProperties": False,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CrewLine:
     """The ways from one agent to its fleet: note its progress, fetch the answer to its question."""
 
     progress: Callable[[str], Awaitable[None]]
     answer: Callable[[], Awaitable[str | None]]
+    create: Callable[[Call, Json], Awaitable[str]] | None = None
+    """None: this agent may create none"""
+    children: Callable[[], Awaitable[str]] | None = None
+
+
+def family_tools(line: CrewLine) -> tuple[Tool, ...]:
+    """The tools of an agent that may create agents."""
+    create, told = line.create, line.children
+    if create is None or told is None:
+        return ()
+
+    async def wait_for_children(call: Call, arguments: Json) -> str:
+        del call, arguments
+        if await line.answer() is None:  # the gate lets this tool run only when all have ended
+            raise ConflictError("your agents still work", hint="call wait_for_children again")
+        return await told()
+
+    return (
+        Tool(
+            name="create_agent",
+            description="Start an agent of your own; returns at once. It works beside you; wait_for_children brings its "
+            "result. Its tools and its budget lie within yours.",
+            schema=CHILD,
+            call=create,
+        ),
+        Tool(
+            name="wait_for_children",
+            description="Sleep at no cost until all your agents have ended; gives how each ended and what it says.",
+            schema={"type": "object", "properties": {}, "additionalProperties": False},
+            call=wait_for_children,
+        ),
+    )
 
 
 def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
@@ -67,4 +114,5 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
             schema=QUESTION,
             call=ask_orchestrator,
         ),
+        *family_tools(line),
     )

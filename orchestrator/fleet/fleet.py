@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from orchestrator import paths
@@ -14,7 +15,7 @@ from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import capping, commanding, creating, listing, look, waiting
+from orchestrator.fleet import capping, commanding, creating, family, listing, look, waiting
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
@@ -43,6 +44,8 @@ class Fleet:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._alarm = Alarm(core.commits)
+        core.commits.create_child = partial(creating.create_child, core)
+        core.commits.tell_of_children = partial(family.told_of_children, core.commits)
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -103,6 +106,8 @@ class Fleet:
         done = await self._core.commits.do(commanding.command, asked, time.time())
         if done.interrupt:
             await self._core.workers.interrupt(found.id, "interrupted")
+        for agent_id in done.below:
+            await self._core.workers.interrupt(agent_id, "interrupted")
         return Receipt(agent=found.id, name=found.name, turn_id=done.turn_id, happened=done.happened)
 
     async def answer(self, call: Call, agent: str, text: str) -> Receipt:
@@ -121,9 +126,9 @@ class Fleet:
         """
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
-        running = await self._core.commits.do(commanding.stop, found.id)
-        if running:
-            await self._core.workers.interrupt(found.id, "interrupted")
+        running = await self._core.commits.do(commanding.stop_family, found.id)
+        for agent_id in running:
+            await self._core.workers.interrupt(agent_id, "interrupted")
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
@@ -187,14 +192,16 @@ class Fleet:
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
-        before = [await self._core.commits.do(agents.delete, agent.id, time.time()) for agent in found]
-        await asyncio.gather(*[self._core.workers.dismiss(agent.id) for agent in found])
-        for agent in found:
-            await self._core.commits.do(leases.release, agent.id, time.time())
+        before = await self._core.commits.do(agents.delete_families, [agent.id for agent in found], time.time())
+        async with self._core.commits.store.read() as session:
+            rows = {agent.id: agent for agent in await reads.by_ids(session, set(before))}
+        await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
+        for agent_id in before:
+            await self._core.commits.do(leases.release, agent_id, time.time())
         return tuple(
             [
                 Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))
-                for agent, was in zip(found, before, strict=True)
+                for agent, was in [(rows[agent_id], was) for agent_id, was in before.items()]
             ]
         )
 

@@ -14,9 +14,9 @@ from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import one_line, storable
-from orchestrator.domain.tool import Decide, ToolCall, Verdict
+from orchestrator.domain.tool import Call, Decide, Json, ToolCall, Verdict
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.errors import FleetError, NotFoundError
+from orchestrator.errors import ConflictError, FleetError, NotFoundError
 from orchestrator.fleet import briefing
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
@@ -32,7 +32,7 @@ from orchestrator.store import reads
 from orchestrator.store.events import Fact, note_before
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.tables import Agent, Turn
-from orchestrator.store.turns import Claim, finish, wait_for_answer
+from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
 
 LOG = log.logger("fleet.run")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
@@ -166,7 +166,7 @@ def _spec(
         decide=metered(_decide(commits, agent.id, persona), lambda: (now := recorder()) and now.meter),
         model=agent.model,
         tools=persona.tools,
-        crew=crew_tools(_crew_line(commits, agent.id, recorder)),
+        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0)),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
@@ -185,7 +185,7 @@ def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[
 def _decide(commits: Commits, agent_id: str, persona: Persona) -> Decide:
     async def decide(call: ToolCall) -> Verdict:
         pending: Mapping[str, Any] | None = None
-        if call.name == clearance.ASK:
+        if call.name in clearance.DEFERRED:
             async with commits.store.read() as session:
                 pending = (await reads.by_ids(session, {agent_id}))[0].pending
         return clearance.decide(call, persona.tools, pending)
@@ -193,7 +193,7 @@ def _decide(commits: Commits, agent_id: str, persona: Persona) -> Decide:
     return decide
 
 
-def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> CrewLine:
+def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
     async def progress(text: str) -> None:
         if recorder := current():
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
@@ -205,7 +205,18 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
             pending = (await reads.by_ids(session, {agent_id}))[0].pending
         return str(pending["answer"]) if pending and "answer" in pending else None
 
-    return CrewLine(progress=progress, answer=answer)
+    async def create(call: Call, arguments: Json) -> str:
+        recorder = current()
+        if recorder is None or commits.create_child is None:
+            raise ConflictError("no turn is running", hint="end your turn")
+        return await commits.create_child(recorder.claim, call, arguments)
+
+    async def told() -> str:
+        return await commits.tell_of_children(agent_id) if commits.tell_of_children else ""
+
+    if not may_create:
+        return CrewLine(progress=progress, answer=answer)
+    return CrewLine(progress=progress, answer=answer, create=create, children=told)
 
 
 def _uuid(turn_id: str) -> str:
@@ -222,7 +233,8 @@ async def finish_run(
     try:
         await recorder.flush()
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            await commits.do(wait_for_answer, claim, _pending(ended.deferred), usage, time.time())
+            sleep = wait_for_children if ended.deferred.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
+            await commits.do(sleep, claim, _pending(ended.deferred), usage, commits.clock())
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:

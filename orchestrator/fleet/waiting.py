@@ -134,7 +134,10 @@ async def _look(core: Core, call: Call, references: Sequence[str], since: int | 
             if agent.orchestrator == call.caller.orchestrator
         ]
         cursor = await last_cursor(session)
-    return None if arriving and not found else Seen(agents=found, cursor=cursor, since=since)
+        below = await reads.families_of(session, found)
+    seen = Seen(agents=found, cursor=cursor, since=since)
+    asking = [agent for agent in below if seen.needs(agent)]
+    return None if arriving and not found else Seen(agents=[*found, *asking], cursor=cursor, since=since)
 
 
 def _progress(seen: Seen | None) -> str:

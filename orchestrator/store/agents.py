@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -12,7 +12,7 @@ from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, leases
+from orchestrator.store import budgets, children, leases
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
@@ -32,8 +32,10 @@ def create(
     *,
     turn_id: str,
     inputs: Sequence[str],
-    desk: str,
+    desk: Callable[[str], str],
+    limits: children.Limits,
     caps: Mapping[Unit, float] | None = None,
+    parent: tuple[str, int] | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
 
@@ -44,6 +46,10 @@ def create(
         return existing, True
     now = float(values["created_at"])
     _check_name_free(connection, values["project"], values["name"])
+    children.check_living(connection, limits)
+    if parent is not None:
+        budgets.reserve(connection, parent[0], caps or {}, now)
+        values = {**values, **children.adopt(connection, *parent, limits)}
     agent_id = str(values["id"])
     connection.execute(insert(AGENT).values(**values, status=Status.CREATING, changed_at=now))
     emit(
@@ -56,7 +62,7 @@ def create(
         provider=values["provider"],
         model=values["model"],
     )
-    leases.acquire(connection, leases.DESK, desk, agent_id, now)
+    leases.acquire(connection, leases.DESK, desk(agent_id), agent_id, now)
     budgets.set_caps(connection, agent_id, Scope.AGENT, caps or {})
     queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
     set_inputs(connection, agent_id, 1, inputs)
@@ -92,7 +98,14 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)
+    children.ended(connection, agent, now)
     return str(before)
+
+
+def delete_families(connection: Connection, agent_ids: Sequence[str], now: float) -> dict[str, str]:
+    """Delete the agents and all their descendants at once; the status that each one had, by id, parents first."""
+    family = dict.fromkeys(one for agent_id in agent_ids for one in children.subtree(connection, agent_id))
+    return {agent_id: delete(connection, agent_id, now) for agent_id in family}
 
 
 def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str) -> None:

@@ -12,7 +12,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, leases, parking
+from orchestrator.store import budgets, children, leases, parking
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
 from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
@@ -112,14 +112,16 @@ def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
 
 
 def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
-    """Claim every queued turn that may start now, oldest agent first; say of the others what they wait for."""
+    """Claim every queued turn that may start now, by priority, then oldest first; say what the others wait for."""
     working = connection.execute(
         select(func.count()).select_from(AGENT).where(AGENT.c.status == Status.WORKING)
     ).scalar_one()
     free = admission.slots - int(working)
     claims: list[Claim] = []
     queued = connection.execute(
-        select(AGENT).where(AGENT.c.status == Status.QUEUED).order_by(AGENT.c.changed_at, AGENT.c.created_at)
+        select(AGENT)
+        .where(AGENT.c.status == Status.QUEUED)
+        .order_by(AGENT.c.priority.desc(), AGENT.c.changed_at, AGENT.c.created_at)
     ).mappings()
     for agent in queued.all():
         turn = next_turn(connection, agent["id"])
@@ -210,10 +212,19 @@ def wait_for_answer(
 ) -> None:
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     _run_ended(connection, agent, claim, usage, now)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
+
+
+def wait_for_children(
+    connection: Connection, claim: Claim, pending: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    _run_ended(connection, agent, claim, usage, now)
+    children.sleep(connection, claim, pending, now)
 
 
 def answer(connection: Connection, agent_id: str, text: str, now: float) -> RowMapping:
@@ -266,6 +277,7 @@ def rest(connection: Connection, agent: RowMapping, status: Status, reason: str,
     else:
         move(connection, fresh, status, reason, now, owner=None)
         source_ended(connection, agent["id"], status)
+        children.ended(connection, fresh, now)
 
 
 def finish(
