@@ -162,7 +162,6 @@ _SYSTEMS_C = (
             "C-recursion": "fan-out ends the parent's turn; fan-in starts a fresh one; a limit of 1 never deadlocks",
             "C-limits": "sessions, recursion depth, children and retries are limited",
         },
-        deferred=ISSUE_4,
     ),
     *_of("SYSTEMS C, limits", {"C-max-concurrent": "AGENT_MAX_CONCURRENT limits the agents that work at once"}),
     *_of("SYSTEMS C, quality gate", {"C-verify": "one command verifies lint, types, tests and build"}),
@@ -186,7 +185,7 @@ _SYSTEMS_D = (
         {"D-breaker": "one quota error parks every agent of that account until the reset"},
     ),
     *_of("SYSTEMS D 7", {"D-inbox": "one inbox for questions and permission requests of all agents"}, deferred=ISSUE_4),
-    *_of("SYSTEMS D 8", {"D-monotone": "a child's clearance lies within its parent's"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 8", {"D-monotone": "a child's clearance lies within its parent's"}),
     *_of("SYSTEMS D 9", {"D-undo": "every worktree is kept in a ref before it goes; restore_agent"}, deferred=NOBODY),
     *_of("SYSTEMS D 10", {"D-idempotent-create": "the same idempotency key creates one agent"}),
     *_of("SYSTEMS D 10", {"D-idempotent-command": "the same idempotency key queues one turn"}),
@@ -415,6 +414,10 @@ _SHOWN_OF_ISSUE_4 = frozenset(
         "I4-budget-price",
         "I4-quota-park",
         "I4-quota-retry",
+        "I4-limits",
+        "I4-children",
+        "I4-tree",
+        "I4-abort",
     }
 )
 """those of the promises below that tests show"""

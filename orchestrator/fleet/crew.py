@@ -69,8 +69,10 @@ def family_tools(line: CrewLine) -> tuple[Tool, ...]:
     return (
         Tool(
             name="create_agent",
-            description="Start an agent of your own; returns at once. It works beside you; wait_for_children brings its "
-            "result. Its tools and its budget lie within yours.",
+            description=(
+                "Start an agent of your own; returns at once. wait_for_children brings its result. Its tools and its "
+                "budget lie within yours."
+            ),
             schema=CHILD,
             call=create,
         ),

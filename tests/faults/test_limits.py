@@ -22,7 +22,7 @@ def limits(tmp_path: Path) -> Iterator[Place]:
     home, project, state = tmp_path / "home", tmp_path / "project", tmp_path / "state"
     for directory in (home, project, state):
         directory.mkdir(mode=0o700)
-    settings = {"FLEET_REHEARSAL": "limits", "FLEET_MAX_RETRIES": "0"}
+    settings = {"FLEET_REHEARSAL": "limits", "FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "1"}
     with (
         rehearsal.start(SCRIPT, log=tmp_path / "log.jsonl") as playing,
         running_daemon(state, clean_env(home, state, **settings)) as daemon,
@@ -100,3 +100,18 @@ def test_a_real_529_is_repeated_after_a_pause_and_goes_through(limits: Place) ->
     wait_until(lambda: status(limits, "overloaded") == ("waiting", "retrying 1/3"), "the pause")
     turn = limits.outcome("overloaded")
     assert (turn["status"], turn["result"]) == ("complete", "went through")
+
+
+@pytest.mark.requirement("C-recursion", "I4-children")
+def test_a_real_parent_sleeps_on_its_children_with_one_slot_and_joins_what_they_say(limits: Place) -> None:
+    personas = limits.project / ".fleet" / "agents"
+    personas.mkdir(parents=True)
+    (personas / "lead.md").write_text("---\nname: lead\nchildren: 3\n---\nSplit the task.\n")
+    limits.create("lead", model=MODEL, persona="lead")
+    turn = limits.outcome("lead")
+    assert turn["status"] == "complete", turn
+    assert "[kid-1 complete" in turn["result"]
+    assert "| done kid-2" in turn["result"]
+    family = {agent["name"]: agent for agent in limits.ask("GET", "/v1/agents")["agents"]}
+    assert family["kid-2"]["id"] == f"{family['lead']['id']}_child_1"
+    assert family["kid-1"]["parent"] == "lead"

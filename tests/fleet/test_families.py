@@ -45,7 +45,7 @@ async def names_by_id(lab: Lab) -> dict[str, str]:
         return {agent.id: agent.name for agent in await reads.living(session, None)}
 
 
-@pytest.mark.requirement("C-recursion", "I4-recursion")
+@pytest.mark.requirement("C-recursion", "I4-children")
 async def test_a_parent_sleeps_on_its_children_without_slot_or_process_and_the_last_one_wakes_it(one: Lab) -> None:
     parent = (await one.create("boss", persona="lead")).agent
     one.play("boss", Spawn("left"), Spawn("right"), SleepOnChildren())
@@ -172,7 +172,7 @@ async def test_a_childs_budget_is_reserved_out_of_its_parents(tmp_path: Path) ->
         await lab.becomes("boss", "working")
 
 
-@pytest.mark.requirement("I4-recursion-abort")
+@pytest.mark.requirement("I4-abort")
 async def test_a_stop_of_a_parent_reaches_everybody_below(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path, slots=2) as lab:
@@ -214,7 +214,7 @@ def plan(lab: Lab, name: str, depth: int) -> None:
         plan(lab, child, depth - 1)
 
 
-@pytest.mark.requirement("C-recursion", "I4-recursion-tree")
+@pytest.mark.requirement("C-recursion", "I4-tree")
 async def test_a_tree_of_forty_agents_with_one_slot_survives_the_death_of_its_daemon(tmp_path: Path) -> None:
     write_lead(tmp_path)
     provider = ScriptedProvider()
