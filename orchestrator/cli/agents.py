@@ -42,20 +42,11 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
     """
     from orchestrator.fleet.views import Created
 
+    asked = {"persona": persona, "model": model, "inputs": inputs or None, "cwd": cwd, "max_turns": max_turns}
+    budget = caps(max_cost_usd, max_tokens, max_total_turns, max_seconds)
     with connected() as client:
-        created = client.post(
-            Created,
-            "/v1/agents",
-            name=name,
-            task=given_text(task),
-            persona=persona,
-            model=model,
-            inputs=inputs or None,
-            cwd=cwd,
-            max_turns=max_turns,
-            priority=priority,
-            **caps(max_cost_usd, max_tokens, max_total_turns, max_seconds),
-        )
+        body: dict[str, object] = {"name": name, "task": given_text(task), "priority": priority, **asked, **budget}
+        created = client.post(Created, "/v1/agents", **body)
         if not wait:
             _show_created(created, as_json=as_json)
             return

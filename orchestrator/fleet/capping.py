@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.budget import FLEET, Room, Scope, Unit, remedy, shortage, shown_amount
@@ -20,6 +21,13 @@ from orchestrator.store.tables import Agent
 
 RAISE = 2
 """a cap that is reached is proposed to be raised by this factor"""
+
+
+class Columns(TypedDict):
+    """The fields of a view that tell of budgets."""
+
+    budgets: tuple[BudgetView, ...]
+    remedy: str
 
 
 def settings_caps(settings: Settings) -> dict[Unit, float | None]:
@@ -105,6 +113,11 @@ def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:
         )
         for room in rooms
     )
+
+
+def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
+    """What an agent's view says of its budget."""
+    return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
 
 
 def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:

@@ -74,6 +74,14 @@ class Store:
 
     async def look(self, op: Callable[[Connection], T]) -> T:
         """What a plain function reads on a consistent view of what is committed; it must write nothing."""
+        reading = asyncio.ensure_future(self._look(op))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait({reading})  # its thread would answer to a loop that may be gone
+            raise
+
+    async def _look(self, op: Callable[[Connection], T]) -> T:
         async with self.read() as session:
             return await session.run_sync(lambda plain: op(plain.connection()))
 
