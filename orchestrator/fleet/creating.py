@@ -55,7 +55,7 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
         values,
         turn_id=new_id("tn"),
         inputs=inputs,
-        desk=lambda agent_id: str(briefing.desk_path(call.caller.project, agent_id)),
+        desk=str(briefing.desk_path(call.caller.project, values["id"])),
         limits=limits,
         caps=_caps(core, new, values),
         parent=None if parent is None else (parent.agent.id, parent.epoch),

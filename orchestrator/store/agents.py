@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -32,8 +32,8 @@ def create(
     *,
     turn_id: str,
     inputs: Sequence[str],
-    desk: Callable[[str], str],
-    limits: children.Limits,
+    desk: str,
+    limits: children.Limits = children.NONE,
     caps: Mapping[Unit, float] | None = None,
     parent: tuple[str, int] | None = None,
 ) -> tuple[str, bool]:
@@ -47,10 +47,13 @@ def create(
     now = float(values["created_at"])
     _check_name_free(connection, values["project"], values["name"])
     children.check_living(connection, limits)
+    given = str(values["id"])
     if parent is not None:
         budgets.reserve(connection, parent[0], caps or {}, now)
         values = {**values, **children.adopt(connection, *parent, limits)}
+        desk = desk.removesuffix(given) + values["id"]
     agent_id = str(values["id"])
+    values = {"root": agent_id, **values}
     connection.execute(insert(AGENT).values(**values, status=Status.CREATING, changed_at=now))
     emit(
         connection,
@@ -62,7 +65,7 @@ def create(
         provider=values["provider"],
         model=values["model"],
     )
-    leases.acquire(connection, leases.DESK, desk(agent_id), agent_id, now)
+    leases.acquire(connection, leases.DESK, desk, agent_id, now)
     budgets.set_caps(connection, agent_id, Scope.AGENT, caps or {})
     queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
     set_inputs(connection, agent_id, 1, inputs)

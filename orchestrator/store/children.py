@@ -46,6 +46,10 @@ class Limits:
     children: int
 
 
+NONE = Limits(agents=10**9, depth=0, children=0)
+"""as many agents as one likes, and none of them creates any"""
+
+
 def check_living(connection: Connection, limits: Limits) -> None:
     """Return if one more agent may live.
 
