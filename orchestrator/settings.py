@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    max_resumes: int = Field(default=3, alias="FLEET_MAX_RESUMES", ge=0, le=100)
+    """how often a turn is taken up again whose session or daemon died or fell silent, before it fails as crash_loop"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

@@ -12,6 +12,8 @@ class TurnStatus(StrEnum):
     WORKING = "working"
     WAITING = "waiting"
     """Its session ended in the middle of a tool call (a question); the answer resumes that very call."""
+    RECOVERING = "recovering"
+    """Its session died; who claims it next reads the transcript first and goes on from there."""
     COMPLETE = "complete"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -19,7 +21,7 @@ class TurnStatus(StrEnum):
     """Never started: its agent was deleted or it was replaced."""
 
 
-TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING})
+TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED, TurnStatus.CANCELLED})
 
 

@@ -28,7 +28,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, leases, reads
+from orchestrator.store import agents, leases, reads, recovery
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -234,8 +234,9 @@ class Fleet:
         )
 
     async def start(self) -> list[str]:
-        """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
-        return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
+        core = self._core
+        return await core.commits.do(recovery.take_over, core.commits.owner, time.time(), core.settings.max_resumes)
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""

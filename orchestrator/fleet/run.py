@@ -57,6 +57,8 @@ class Run:
     """why git cannot tell what this turn changes"""
     persona: Persona
     desk: Path
+    ended: Ended | None = None
+    """the turn's end, where its transcript tells one already"""
 
 
 def persona_of(agent: Agent) -> Persona:
@@ -89,7 +91,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
+        prompt=None if claim.continues else Prompt(id=prompt_id(turn.id), text=text),
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -205,7 +207,7 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
     return CrewLine(progress=progress, answer=answer)
 
 
-def _uuid(turn_id: str) -> str:
+def prompt_id(turn_id: str) -> str:
     """The turn's id as the UUID under which its prompt stands in the transcript."""
     digits = turn_id.partition("_")[2]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
@@ -215,7 +217,7 @@ async def finish_run(
     commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
 ) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
-    usage = _usage(ended)
+    usage = usage_of(ended)
     try:
         await recorder.flush()
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
@@ -276,7 +278,8 @@ async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, s
     }, ""
 
 
-def _usage(ended: Ended) -> dict[str, Any]:
+def usage_of(ended: Ended) -> dict[str, Any]:
+    """What the run used, as the store counts it."""
     used = ended.usage
     return {
         "input_tokens": used.input_tokens,

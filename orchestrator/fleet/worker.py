@@ -16,9 +16,11 @@ from orchestrator.domain.event import Ended, Outcome
 from orchestrator.errors import FleetError, StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.recovery import resumed, taken_over
 from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.providers.base import Provider, Session
 from orchestrator.settings import Settings
+from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
 
@@ -160,7 +162,9 @@ class Workers:
         run: Run | None = None
         try:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
-            ended = await self._drive(post, run, recorder)
+            if claim.recovers:
+                run = await taken_over(self.commits, self.providers[run.provider], claim, run)
+            ended = run.ended or await self._drive(post, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
             ended = Ended(outcome=Outcome.FAILED, reason="start", detail=error.message, hint=error.hint)
@@ -207,7 +211,13 @@ class Workers:
         unfit = False
         while True:
             try:
-                await finish_run(self.commits, self.state, claim, run, recorder, ended)
+                await recorder.flush()
+                going = await resumed(self.commits, claim, ended, self.settings.max_resumes)
+                if going is not None:
+                    await finish_run(self.commits, self.state, claim, run, recorder, going)
+            except StaleOwnerError:
+                LOG.info("late_end_dropped", reason=ended.reason)
+                return
             except StoreError as error:
                 LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
                 await asyncio.sleep(STORE_AGAIN_SECONDS)

@@ -29,7 +29,8 @@ from orchestrator.providers.claude_ends import (
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_messages import Turn
 from orchestrator.providers.claude_options import CONFIG, Program, brings_key, session_options
-from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, transcript_of, window_of
+from orchestrator.providers.claude_past import ready_past
+from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, window_of
 from orchestrator.providers.silence import Limits, Watch
 
 INBOX_MESSAGES = 100
@@ -83,7 +84,7 @@ async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> C
     """
     stderr: deque[str] = deque(maxlen=STDERR_LINES * 5)
     gate = Gate(spec.decide)
-    if transcript_of(spec.folder / CONFIG, spec.session_id) is not None:
+    if await ready_past(spec, program.transcripts):
         spec = replace(spec, resume=True)  # else the program refuses the id as one that is in use
     totals = await _totals(spec)
     try:

@@ -28,6 +28,8 @@ class Claim:
     epoch: int
     continues: bool
     """the turn waits in the middle of a tool call that has its answer now"""
+    recovers: bool = False
+    """a former run of the turn died: its transcript says how to go on"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +95,12 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
 
 
 def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
-    """The turn to run next: the one in the middle of a question, then urgent ones, then in order."""
+    """The turn to run next: the one in the middle of a question or of a recovery, then urgent ones, then in order."""
     return (
         connection.execute(
             select(TURN)
-            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_({TurnStatus.QUEUED, TurnStatus.WAITING}))
-            .order_by((TURN.c.status == TurnStatus.WAITING).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
+            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_(TURN_OPEN - {TurnStatus.WORKING}))
+            .order_by((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
             .limit(1)
         )
         .mappings()
@@ -160,16 +162,28 @@ def _obstacle(
 
 def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
     epoch = int(agent["epoch"]) + 1
-    continues = turn["status"] == TurnStatus.WAITING
-    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch)
+    continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
+    move(connection, agent, Status.WORKING, "recovering" if recovers else "starting", now, owner=owner, epoch=epoch)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])
-        .values(status=TurnStatus.WORKING, epoch=epoch, started_at=turn["started_at"] or now)
+        .values(
+            status=TurnStatus.WORKING,
+            epoch=epoch,
+            started_at=turn["started_at"] or now,
+            attempts=TURN.c.attempts + (not continues),
+        )
     )
-    kind = Kind.RESUMED if continues else Kind.STARTED
+    kind = Kind.RESUMED if continues or recovers else Kind.STARTED
     emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
-    return Claim(agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=continues)
+    return Claim(
+        agent_id=agent["id"],
+        turn_id=turn["id"],
+        turn=turn["ordinal"],
+        epoch=epoch,
+        continues=continues,
+        recovers=recovers,
+    )
 
 
 def wait_for_answer(
@@ -178,7 +192,7 @@ def wait_for_answer(
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
-    _count(connection, agent, claim.turn_id, usage)
+    count(connection, agent, claim.turn_id, usage)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
 
@@ -259,7 +273,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    _count(connection, agent, claim.turn_id, usage)
+    count(connection, agent, claim.turn_id, usage)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -284,7 +298,7 @@ def finish(
     rest(connection, agent, Status(str(status)), shown, now)
 
 
-def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
+def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
     """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
     cost = usage["cost_usd"]
     counted = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "model_calls")
