@@ -38,6 +38,11 @@ class Mirror(SessionStore):
         return None
 
 
+def mirror(store: TranscriptStore, agent_id: str) -> SessionStore:
+    """The SDK's view of one agent's transcript."""
+    return Mirror(store, agent_id)  # pyright: ignore[reportAbstractUsage] - the SDK's own defaults say "not supported"
+
+
 def line_of(entry: Mapping[str, object]) -> TranscriptLine:
     """One entry as a line of the transcript."""
     uuid = entry.get("uuid")

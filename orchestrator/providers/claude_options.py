@@ -13,7 +13,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude_crew import CREW, crew_server
 from orchestrator.providers.claude_hooks import Gate
-from orchestrator.providers.claude_mirror import Mirror
+from orchestrator.providers.claude_mirror import mirror
 from orchestrator.providers.claude_names import OFFERED, RETIRED
 from orchestrator.supervision.tiers import launcher, sealed
 
@@ -75,7 +75,7 @@ def session_options(
     return ClaudeAgentOptions(
         cli_path=launcher(program.shim_dir, program.path()),
         env=sealed(_environment(spec, program, config)) | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks
-        session_store=None if program.transcripts is None else Mirror(program.transcripts, spec.agent_id),
+        session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),
         session_store_flush="eager",
         cwd=spec.cwd,
         tools=_tools(spec),

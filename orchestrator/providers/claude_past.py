@@ -30,7 +30,9 @@ async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> 
     config = spec.folder / CONFIG
     if await asyncio.to_thread(move_here, config, spec.cwd, spec.session_id):
         return True
-    lines = await transcripts.lines(spec.agent_id) if transcripts is not None else []
+    if transcripts is None:
+        return False
+    lines = await transcripts.lines(spec.agent_id)
     if not any(not subpath for subpath, _ in lines):
         return False
     await asyncio.to_thread(write_back, config, spec.cwd, spec.session_id, lines)

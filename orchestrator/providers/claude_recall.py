@@ -48,10 +48,14 @@ def _entry(line: str) -> Entry | None:
 
 def _message(entry: Entry) -> Mapping[str, object]:
     """The message of an entry of the main conversation; empty if it is none."""
-    message = entry.get("message")
-    if entry.get("isSidechain") or entry.get("isApiErrorMessage") or not isinstance(message, dict):
+    if entry.get("isSidechain") or entry.get("isApiErrorMessage"):
         return {}
-    return cast("Mapping[str, object]", message)
+    return _mapping(entry.get("message"))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    """The value, if it is an object of JSON; else an empty one."""
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _blocks(message: Mapping[str, object], kind: str) -> list[Mapping[str, object]]:
@@ -77,12 +81,10 @@ def _answer(entries: Sequence[Entry]) -> str | None:
 def _deferred(entries: Sequence[Entry]) -> ToolCall | None:
     waiting: ToolCall | None = None
     for entry in entries:
-        attachment = entry.get("attachment")
-        told = cast("Mapping[str, object]", attachment) if isinstance(attachment, dict) else {}
+        told = _mapping(entry.get("attachment"))
         if told.get("type") == "hook_deferred_tool":
-            given = told.get("toolInput")
-            call_input = cast("Json", given) if isinstance(given, dict) else {}
-            waiting = ToolCall(id=str(told.get("toolUseID")), name=str(told.get("toolName")), input=call_input)
+            name, given = str(told.get("toolName")), cast("Json", _mapping(told.get("toolInput")))
+            waiting = ToolCall(id=str(told.get("toolUseID")), name=name, input=given)
         results = _blocks(_message(entry), "tool_result")
         if waiting is not None and any(result.get("tool_use_id") == waiting.id for result in results):
             waiting = None

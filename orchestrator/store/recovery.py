@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, RowMapping, select, update
 
@@ -110,7 +110,8 @@ def _lose(
     connection: Connection, agent: RowMapping, turn: RowMapping, loss: Loss, now: float, max_resumes: int
 ) -> Final | None:
     attempt = int(turn["attempts"])
-    before = [one for one in turn["losses"] or [] if one["attempt"] != attempt]
+    known = cast("list[dict[str, Any]]", turn["losses"] or [])
+    before = [one for one in known if one["attempt"] != attempt]
     losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
     connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
     if _is_replaced(connection, agent["id"]):
