@@ -11,7 +11,7 @@ LOOK_SECONDS = 0.05
 
 
 def alive(word: str) -> list[int]:
-    """Ids of the living processes that were started with this word in an argument; none where there is no /proc.
+    """Ids of the living processes that have an argument that ends with this word; none where there is no /proc.
 
     The word is a random id of ours, so a stranger cannot have it by accident; a dead, unreaped process has no words.
     """
@@ -26,7 +26,7 @@ def alive(word: str) -> list[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted in words:
+        if any(one.endswith(wanted) for one in words):
             found.append(int(entry.name))
     return found
 

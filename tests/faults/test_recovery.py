@@ -1,4 +1,4 @@
-"""Whatever dies in the middle of a turn, the turn goes on from its transcript and ends once; real programs all through."""
+"""Whatever dies in the middle of a turn, it goes on from its transcript and ends once; with the real programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from orchestrator import rehearsal
 from orchestrator.supervision import remains
