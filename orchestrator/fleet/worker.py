@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
-from orchestrator.errors import FleetError, StoreError
+from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.recovery import resumed, taken_over
@@ -167,7 +167,8 @@ class Workers:
             ended = run.ended or await self._drive(post, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
-            ended = Ended(outcome=Outcome.FAILED, reason="start", detail=error.message, hint=error.hint)
+            reason = "process" if isinstance(error, SessionDiedError) else "start"
+            ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=error.message, hint=error.hint)
         except Exception as error:  # one agent's crash must not take the others with it
             LOG.exception("turn_crashed")
             ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.domain.standing import Standing
 from orchestrator.errors import ProviderError
@@ -14,6 +15,7 @@ from orchestrator.providers.claude_recall import standing
 from orchestrator.providers.claude_totals import transcript_of
 from orchestrator.supervision import remains
 
+_PROMPT = b'"type":"user"'
 GONE_SECONDS = 20.0
 """above what the shim takes at most to end its program and all that it started"""
 
@@ -28,7 +30,7 @@ async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> 
     """
     await _former_gone(spec)
     config = spec.folder / CONFIG
-    if await asyncio.to_thread(move_here, config, spec.cwd, spec.session_id):
+    if await asyncio.to_thread(_has_begun, config, spec):
         return True
     if transcripts is None:
         return False
@@ -37,6 +39,23 @@ async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> 
         return False
     await asyncio.to_thread(write_back, config, spec.cwd, spec.session_id, lines)
     return True
+
+
+def _has_begun(config: Path, spec: SessionSpec) -> bool:
+    """Whether a conversation lies here; a file without a prompt (its program was killed early) is taken away.
+
+    Such a file the program can neither resume nor begin anew (Claude Code 2.1.329, measured).
+    """
+    if not move_here(config, spec.cwd, spec.session_id):
+        return False
+    path = transcript_of(config, spec.session_id)
+    if path is None:
+        return False
+    with path.open("rb") as lines:
+        if any(_PROMPT in line for line in lines):
+            return True
+    path.unlink()
+    return False
 
 
 async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: TranscriptStore | None) -> Standing:

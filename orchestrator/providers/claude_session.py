@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
-from orchestrator.errors import ProviderError
+from orchestrator.errors import ProviderError, SessionDiedError
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude_ends import (
     STDERR_LINES,
@@ -25,6 +25,7 @@ from orchestrator.providers.claude_ends import (
     interrupted,
     judge_death,
     judge_result,
+    was_killed,
 )
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_messages import Turn
@@ -84,8 +85,9 @@ async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> C
     """
     stderr: deque[str] = deque(maxlen=STDERR_LINES * 5)
     gate = Gate(spec.decide)
-    if await ready_past(spec, program.transcripts):
-        spec = replace(spec, resume=True)  # else the program refuses the id as one that is in use
+    has_past = await ready_past(spec, program.transcripts)
+    if has_past or program.transcripts is not None:  # what the mirror does not know has never begun
+        spec = replace(spec, resume=has_past)  # the program refuses an id that is in use, and one that it cannot find
     totals = await _totals(spec)
     try:
         client = ClaudeSDKClient(session_options(spec, program, gate, stderr.append))
@@ -109,7 +111,8 @@ async def _totals(spec: SessionSpec) -> Totals:
 
 def _cannot_start(error: Exception, stderr: deque[str]) -> ProviderError:
     words = "\n".join(list(stderr)[-STDERR_LINES:])
-    return ProviderError(
+    kind = SessionDiedError if was_killed(error, words) else ProviderError
+    return kind(
         f"claude does not start: {words or error}"[:2_000],
         hint="`claude --version` and `fleet doctor` tell more; the path is CLAUDE_CODE_PATH or the bundled one",
     )

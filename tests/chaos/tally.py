@@ -13,7 +13,7 @@ from tests.chaos.place import Place
 from tests.chaos.watch import Watch
 
 TERMINAL = "('turn.complete', 'turn.failed', 'turn.interrupted', 'turn.cancelled')"
-TURNS = "SELECT name, prompt, turn.status, result, turn.reason FROM turn JOIN agent ON agent.id = turn.agent_id"
+TURNS = "SELECT name, prompt, turn.status, result, turn.reason, detail FROM turn JOIN agent ON agent.id = turn.agent_id"
 TOKEN = re.compile(r"do (t[0-9]+)")
 
 
@@ -83,7 +83,7 @@ def _turns(place: Place, ledger: Ledger, tally: Tally) -> None:
         if len(found) == 1 and found[0][2] == "complete" and promise.token in found[0][3] and promise.token in said:
             tally.finished += 1
             continue
-        shown = [(row[2], row[4], row[3][:40]) for row in found]
+        shown = [(row[2], row[4], row[3][:40], row[5]) for row in found]
         tally.lost.append(f"{promise.token} of {promise.agent}: {shown or 'no turn'}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ class Scene:
 
 
 @contextmanager
-def staged(root: Path, **settings: str) -> Iterator[Scene]:
+def staged(root: Path, **settings: str) -> Generator[Scene]:
     """A scene; nothing of it is left at the end."""
     home, project, state = root / "home", root / "project", root / "state"
     for directory in (home, project, state):
