@@ -25,7 +25,9 @@ from tests.chaos.tally import Tally, shown, taken
 from tests.chaos.watch import Watch
 
 WEIGHTS = {"daemon": 3, "door": 2, "claude": 3, "shim": 2}
-PAUSE_SECONDS = (0.05, 1.2)
+CALLS_BETWEEN = (1, 8)
+PAUSE_SECONDS = (0.0, 0.6)
+WORK_SECONDS = 8.0
 IDLE_SPARED = 0.8
 CREW = ("worker", "worker", "worker", "writer")
 FINISH_SECONDS = 240.0
@@ -86,6 +88,7 @@ def _kill(place: Place, kills: int, dice: random.Random, ledger: Ledger) -> Coun
     pause = threading.Event()
     began = time.monotonic()
     while (number := sum(killed.values())) < kills:
+        _work_on(place, dice.randint(*CALLS_BETWEEN))
         pause.wait(dice.uniform(*PAUSE_SECONDS))
         alive: dict[str, list[Program]] = {}
         for program in place.programs():
@@ -102,6 +105,13 @@ def _kill(place: Place, kills: int, dice: random.Random, ledger: Ledger) -> Coun
             seconds = time.monotonic() - began
             print(f"  {number + 1} kills, {len(ledger.promises)} turns promised, {seconds:.0f} s", flush=True)
     return killed
+
+
+def _work_on(place: Place, calls: int) -> None:
+    """Return once the model was called so often since, so that there is always work to lose; at most 8 s later."""
+    deadline, wanted = time.monotonic() + WORK_SECONDS, len(place.model.log()) + calls
+    while len(place.model.log()) < wanted and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
 
 
 def _delete_all(place: Place, ledger: Ledger) -> None:

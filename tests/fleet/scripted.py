@@ -16,6 +16,7 @@ from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
+from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
 from orchestrator.domain.usage import Usage
 from orchestrator.fleet.accounts import Accounts
@@ -133,6 +134,8 @@ class ScriptedProvider:
     deaf: set[str] = field(default_factory=set[str])
     fails: dict[str, Exception] = field(default_factory=dict[str, Exception])
     """agents whose session does not open"""
+    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    recalled: dict[str, list[list[str]]] = field(default_factory=lambda: defaultdict(list))
     violations: list[str] = field(default_factory=list[str])
     questions: int = 0
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -168,6 +171,11 @@ class ScriptedProvider:
         session = ScriptedSession(self, spec)
         self.sessions.append(session)
         return session
+
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+        """What the test says of the transcript; nothing of the turn is in it by default."""
+        self.recalled[spec.agent_name].append(list(prompts))
+        return self.standings.get(spec.agent_name, Standing(stand=Stand.ABSENT))
 
     def models(self) -> Mapping[str, str]:
         """The one model."""
@@ -322,6 +330,7 @@ async def open_lab(
     account: Mapping[str, str] | None = None,
     rehearsal: str = "",
     provider: ScriptedProvider | None = None,
+    max_resumes: int = 3,
 ) -> AsyncGenerator[Lab]:
     """A fleet below `place` (its `state`, `project` and `home`), put together as app.py does it."""
     state, project, home = place / "state", place / "project", place / "home"
@@ -330,6 +339,7 @@ async def open_lab(
     if not (database := paths.database_path(state)).exists():
         database.write_bytes(_empty_database())
     given = {"AGENT_MAX_CONCURRENT": slots, "FLEET_REST_SECONDS": rest_seconds, "FLEET_REHEARSAL": rehearsal}
+    given["FLEET_MAX_RESUMES"] = max_resumes
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
