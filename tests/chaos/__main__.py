@@ -109,8 +109,8 @@ def _kill(place: Place, kills: int, dice: random.Random, ledger: Ledger) -> Coun
 
 def _work_on(place: Place, calls: int) -> None:
     """Return once the model was called so often since, so that there is always work to lose; at most 8 s later."""
-    deadline, wanted = time.monotonic() + WORK_SECONDS, len(place.model.log()) + calls
-    while len(place.model.log()) < wanted and time.monotonic() < deadline:
+    deadline, wanted = time.monotonic() + WORK_SECONDS, place.model_calls() + calls
+    while place.model_calls() < wanted and time.monotonic() < deadline:
         threading.Event().wait(0.05)
 
 

@@ -58,6 +58,11 @@ class Place:
         finally:
             connection.close()
 
+    def model_calls(self) -> int:
+        """How often the model was called so far."""
+        log = self.model.log_path
+        return log.read_bytes().count(b"\n") if log is not None and log.exists() else 0
+
     def daemon_pid(self) -> int | None:
         """The daemon's process id as its lock file tells; None between two daemons."""
         try:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from orchestrator import rehearsal
 from orchestrator.supervision import remains
 from tests.faults.test_model_faults import KEY, Place
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
+from tests.fixtures.raw_door import open_process, text_of
 
 SCRIPT = Path(__file__).with_name("recovery.yaml")
+pytestmark = pytest.mark.timeout(240)
 TERMINAL = ("turn.complete", "turn.failed", "turn.interrupted", "turn.cancelled")
 
 
@@ -103,6 +108,7 @@ def has_gone(pid: int) -> bool:
     return True
 
 
+@pytest.mark.requirement("I4-recover-start", "G3")
 def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("tool-one")
@@ -124,6 +130,7 @@ def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp
         assert turn["model_calls"] >= 3
 
 
+@pytest.mark.requirement("I4-recover-transcript", "I4-recover-late")
 def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("think-one")
@@ -170,6 +177,7 @@ def test_a_program_that_is_stopped_is_ended_for_its_silence_and_the_turn_goes_on
         scene.ended_once("think-two")
 
 
+@pytest.mark.requirement("I4-recover-loop", "D-terminal")
 def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_it_go_on(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_MAX_RESUMES="2") as scene:
         scene.place.ask("POST", "/v1/agents", {"name": "hang-two", "task": "think for ever"})
@@ -189,6 +197,7 @@ def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_i
         scene.ended_once("hang-two")
 
 
+@pytest.mark.requirement("I4-recover-loop")
 def test_a_daemon_that_dies_again_and_again_ends_the_turn_as_a_crash_loop(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_MAX_RESUMES="1") as scene:
         scene.place.create("hang-one")
@@ -217,6 +226,7 @@ def test_an_answer_reaches_its_question_though_the_daemon_dies_while_it_goes_on(
         scene.ended_once("ask-one")
 
 
+@pytest.mark.requirement("I4-recover-elsewhere")
 def test_an_agent_goes_on_in_another_state_directory_that_has_only_its_database(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("small-one")
@@ -233,3 +243,47 @@ def test_an_agent_goes_on_in_another_state_directory_that_has_only_its_database(
         assert len(scene.calls("small-one")) == 2, sent
         first, last = (record["input_tokens"] for record in scene.calls("small-one"))
         assert last > first, "the conversation before it was sent, too"
+
+
+@pytest.mark.requirement("I4-door-reconnect", "I4-recover-start", "D-terminal")
+def test_an_orchestrator_that_sleeps_through_kills_of_the_daemon_is_woken_with_every_result(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        place = scene.place
+        environment = {**clean_env(tmp_path / "home", scene.state, **scene.settings), **place.account}
+        door = open_process((sys.executable, "-m", "orchestrator", "mcp"), environment, scene.project)
+        names = [f"think-{number}" for number in range(3)]
+        try:
+            for name in names:
+                door.tool("create_agent", {"name": name, "persona": "scout", "task": "think"})
+            asked = door.post_tool("wait_for_agents", {"agents": names})
+            for _ in range(2):
+                wait_until(lambda: "session.opened" in scene.kinds(names[0]), "agents at work")
+                scene.murder()
+            text = text_of(door.answer(asked))
+        finally:
+            door.kill()
+
+        assert all(name in text for name in names)
+        assert text.count("thought") == len(names)
+        for name in names:
+            scene.ended_once(name)
+            assert scene.place.outcome(name)["status"] == "complete"
+            assert {str(record["task"]) for record in scene.calls(name)} == {"think"}
+
+
+@pytest.mark.requirement("I4-fault-many")
+def test_32_agents_that_are_created_at_once_all_finish(tmp_path: Path) -> None:
+    with staged(tmp_path, AGENT_MAX_CONCURRENT="4", FLEET_REST_SECONDS="0") as scene:
+        names = [f"small-{number}" for number in range(32)]
+        with ThreadPoolExecutor(8) as pool:
+            made = [
+                pool.submit(scene.place.ask, "POST", "/v1/agents", {"name": name, "persona": "scout", "task": "a word"})
+                for name in names
+            ]
+        assert all(one.result() for one in made)
+        digest = scene.place.ask("POST", "/v1/wait", {"agents": names, "timeout_seconds": 180})
+
+        assert digest["timed_out"] is False
+        agents = scene.place.ask("GET", "/v1/agents")["agents"]
+        assert {agent["status"] for agent in agents} == {"complete"}
+        assert len(scene.model.log()) == len(names)

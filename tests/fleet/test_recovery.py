@@ -15,7 +15,7 @@ from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import Mode
 from orchestrator.domain.usage import Usage
-from tests.fleet.scripted import Ask, Lab, ScriptedProvider, open_lab
+from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 TOLD = Usage(input_tokens=70, output_tokens=7, model_calls=2, context_tokens=40)
@@ -33,6 +33,11 @@ async def killed_after(place: Path, provider: ScriptedProvider, **more: int) -> 
 async def terminal(lab: Lab, name: str) -> list[str]:
     """The agent's terminal events."""
     return [event.kind for event in await lab.events(name) if event.kind in TERMINAL]
+
+
+async def said(provider: ScriptedProvider, text: str) -> bool:
+    """Whether the agent's last prompt was this."""
+    return provider.prompts["a"][-1:] == [text]
 
 
 async def working(place: Path, provider: ScriptedProvider, *, persona: str = "scout") -> None:
@@ -61,8 +66,7 @@ async def test_a_turn_that_its_transcript_has_begun_continues_under_a_new_prompt
     await working(tmp_path, provider)
     provider.standings["a"] = Standing(stand=Stand.OPEN, usage=TOLD)
     async with killed_after(tmp_path, provider) as lab:
-        await lab.becomes("a", "working")
-        assert provider.prompts["a"][-1] == "Continue from where you left off."
+        await eventually(lambda: said(provider, "Continue from where you left off."))
     async with open_lab(tmp_path, provider=provider) as lab:
         lab.finish("a", "found")
         await lab.becomes("a", "complete")
@@ -77,6 +81,7 @@ async def test_a_turn_that_its_transcript_has_begun_continues_under_a_new_prompt
         assert turn.cost_unknown
 
 
+@pytest.mark.requirement("I4-recover-late", "I4-recover-transcript")
 async def test_an_answer_in_the_transcript_is_recorded_without_a_session(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     await working(tmp_path, provider)
