@@ -45,7 +45,10 @@ def main() -> int:
         print("chaos: processes are counted in /proc; this needs Linux", file=sys.stderr)
         return 2
     with placed() as place:
-        tally, killed = _run(place, options.kills, random.Random(options.seed))
+        try:
+            tally, killed = _run(place, options.kills, random.Random(options.seed))
+        finally:
+            _end(place)  # also of a chaos that was interrupted
         print(shown(tally, killed))
         print(tally.line(sum(killed.values())), flush=True)
     return 0 if tally.is_clean else 1
