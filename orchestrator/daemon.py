@@ -313,6 +313,7 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
             calls=calls,
             instructions=tools.INSTRUCTIONS,
             log_file=log_file,
+            sleeps=fleet,
         )
         doors = Doors(own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet)
 

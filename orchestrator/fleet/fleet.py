@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import commanding, creating, listing, look, waiting
+from orchestrator.fleet import commanding, creating, listing, look, sleeping, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -39,6 +40,8 @@ class Fleet:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._watch: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -151,6 +154,27 @@ class Fleet:
             self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
 
+    async def sleep(self, call: Call, wish: sleeping.Wish, *, asks_person: bool) -> Sleep | Digest:
+        """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
+        return await sleeping.begin(self._core, call, wish, asks_person=asks_person)
+
+    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
+        """The sleep as it stands.
+
+        Raises:
+            NotFoundError: this orchestrator has no such sleep.
+        """
+        return await sleeping.get(self._core, call, sleep_id)
+
+    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
+        """A person has replied to forms of the sleep: the agents that asked go on."""
+        for answer, agent, text in await sleeping.replies(self._core, call, sleep_id, given):
+            await self.answer(answer, agent, text)
+
+    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
+        """End the sleep; the agents work on."""
+        await sleeping.cancel(self._core, call, sleep_id)
+
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
 
@@ -235,10 +259,16 @@ class Fleet:
 
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
-        return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        self._watch = asyncio.get_running_loop().create_task(sleeping.watch(self._core, self._leave))
+        return lost
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""
+        self._leave.set()
+        self._core.commits.bell.ring()
+        if self._watch is not None:
+            await self._watch
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

@@ -160,6 +160,30 @@ def _create_agent() -> None:
 
 def _create_artifact() -> None:
     op.create_table(
+        "sleep",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("orchestrator", sa.String(), nullable=False),
+        sa.Column("call_key", sa.String(), nullable=True),
+        sa.Column("agents", sa.JSON(), nullable=False),
+        sa.Column("until", sa.String(), nullable=False),
+        sa.Column("since", sa.String(), nullable=True),
+        sa.Column("asks_person", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deadline", sa.Float(), nullable=True),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("result", sa.String(), nullable=False),
+        sa.Column("is_error", sa.Boolean(), nullable=False),
+        sa.Column("outcomes", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
+        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
+    )
+    with op.batch_alter_table("sleep", schema=None) as batch_op:
+        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
+
+    op.create_table(
         "artifact",
         *_columns(ARTIFACT),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_artifact_agent_id")),
