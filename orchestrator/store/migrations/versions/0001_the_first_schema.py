@@ -100,6 +100,25 @@ LEASE = (
     ("released_at", sa.Float(), True),
 )
 
+SLEEP = (
+    ("id", sa.String(), False),
+    ("project", sa.String(), False),
+    ("orchestrator", sa.String(), False),
+    ("call_key", sa.String(), True),
+    ("agents", sa.JSON(), False),
+    ("until", sa.String(), False),
+    ("since", sa.String(), True),
+    ("asks_person", sa.Boolean(), False),
+    ("status", sa.String(), False),
+    ("created_at", sa.Float(), False),
+    ("updated_at", sa.Float(), False),
+    ("deadline", sa.Float(), True),
+    ("expires_at", sa.Float(), False),
+    ("result", sa.String(), False),
+    ("is_error", sa.Boolean(), False),
+    ("outcomes", sa.JSON(), False),
+)
+
 TURN = (
     ("id", sa.String(), False),
     ("agent_id", sa.String(), False),
@@ -135,6 +154,7 @@ def upgrade() -> None:
     _create_event()
     _create_input()
     _create_lease()
+    _create_sleep()
     _create_turn()
 
 
@@ -159,30 +179,6 @@ def _create_agent() -> None:
 
 
 def _create_artifact() -> None:
-    op.create_table(
-        "sleep",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("project", sa.String(), nullable=False),
-        sa.Column("orchestrator", sa.String(), nullable=False),
-        sa.Column("call_key", sa.String(), nullable=True),
-        sa.Column("agents", sa.JSON(), nullable=False),
-        sa.Column("until", sa.String(), nullable=False),
-        sa.Column("since", sa.String(), nullable=True),
-        sa.Column("asks_person", sa.Boolean(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("updated_at", sa.Float(), nullable=False),
-        sa.Column("deadline", sa.Float(), nullable=True),
-        sa.Column("expires_at", sa.Float(), nullable=False),
-        sa.Column("result", sa.String(), nullable=False),
-        sa.Column("is_error", sa.Boolean(), nullable=False),
-        sa.Column("outcomes", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
-        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
-    )
-    with op.batch_alter_table("sleep", schema=None) as batch_op:
-        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
-
     op.create_table(
         "artifact",
         *_columns(ARTIFACT),
@@ -235,6 +231,17 @@ def _create_lease() -> None:
         batch_op.create_index(
             "uq_lease_held", ["kind", "name"], unique=True, sqlite_where=sa.text("released_at IS NULL")
         )
+
+
+def _create_sleep() -> None:
+    op.create_table(
+        "sleep",
+        *_columns(SLEEP),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
+        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
+    )
+    with op.batch_alter_table("sleep", schema=None) as batch_op:
+        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
 
 
 def _create_turn() -> None:
