@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    http_port: int | None = Field(default=None, alias="FLEET_HTTP_PORT", ge=0, le=65535)
+    """port on loopback for REST and MCP over HTTP, 0: a free one; default: none, the unix socket only"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

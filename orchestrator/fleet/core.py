@@ -62,6 +62,8 @@ class Core:
     build: str
     supervision: str
     """how agents' processes are kept and ended on this machine"""
+    address: str = ""
+    """where HTTP is served on loopback"""
     started_at: float = field(default_factory=time.time)
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
 

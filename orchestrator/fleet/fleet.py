@@ -233,6 +233,15 @@ class Fleet:
         account = self._core.commits.accounts.bring(caller)
         await self._core.commits.do(agents.account_arrived, account.id, time.time())
 
+    @property
+    def http_port(self) -> int | None:
+        """The port that the settings ask for, None for none."""
+        return self._core.settings.http_port
+
+    def serves_at(self, address: str) -> None:
+        """From now on HTTP is served there, too."""
+        self._core.address = address
+
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, waiting."""
         return await self._core.commits.store.tx(agents.count_by_status)
@@ -254,6 +263,7 @@ class Fleet:
             slots=core.settings.slots,
             rehearsal=bool(core.settings.rehearsal),
             supervision=core.supervision,
+            http=core.address,
             memory_bytes=_memory_bytes(),
         )
 

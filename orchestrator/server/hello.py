@@ -13,6 +13,8 @@ from orchestrator import log, paths
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError
 
+HELLO = "x-fleet-hello"
+"""the header that brings a hello over HTTP"""
 MAX_ORCHESTRATOR_CHARACTERS = 200
 
 

@@ -16,7 +16,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from pydantic import Field
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from orchestrator.domain.sleep import Reply, Sleep, SleepStatus
 from orchestrator.domain.tool import Call
@@ -131,12 +131,16 @@ def require(ctx: Context) -> None:
 
 def _checked(ctx: Context, params: Named, call_of: Callable[[Context], Call]) -> Call:
     require(ctx)
-    if (
-        isinstance(ctx.request, Request)
-        and decode_header_value(ctx.request.headers.get(MCP_NAME_HEADER)) != params.task_id
-    ):
+    headers = over_http(ctx)
+    if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:
         raise MCPError(types.HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the request's taskId")
     return call_of(ctx)
+
+
+def over_http(ctx: Context) -> Headers | None:
+    """The headers of this request, None if it came through a socket or in process."""
+    headers: object = getattr(ctx.request, "headers", None)
+    return headers if isinstance(headers, Headers) else None
 
 
 def _unknown(error: NotFoundError | InvalidError) -> MCPError:

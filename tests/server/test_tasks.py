@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ from orchestrator import rehearsal
 from tests.fixtures.daemon import Daemon, clean_env
 from tests.fixtures.door import answer, asked, door_command
 from tests.fixtures.raw_door import end_daemon
-from tests.fixtures.tasks import Tasks, accept, ask
+from tests.fixtures.tasks import Tasks, accept, ask, until
 
 pytestmark = pytest.mark.anyio
 SCRIPT = Path(__file__).with_name("asking.yaml")
 LIMIT_SECONDS = 60.0
-WAIT: Mapping[str, Any] = {}
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +103,7 @@ async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Ho
     async with host.client(first) as client, anyio.create_task_group() as group:
         await begin(client, "asker")
         group.start_soon(answer, client, "wait_for_agents", "toolu_1")
-        while "input_required" not in first.statuses():
-            await asyncio.sleep(0.05)
+        await until(lambda: "input_required" in first.statuses())
         group.cancel_scope.cancel()
     os.kill(host.daemon.pid, signal.SIGKILL)
     second = Tasks(lambda requests: accept(requests, "sqlite"))
@@ -116,22 +115,19 @@ async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Ho
 
 @pytest.mark.requirement("I4-tasks-verbs")
 async def test_a_daemon_that_dies_under_a_polling_client_is_not_noticed(host: Host) -> None:
-    tasks = Tasks()
+    tasks, found = Tasks(), list[tuple[str, bool]]()
     async with host.client(tasks) as client, anyio.create_task_group() as group:
         await begin(client, "asker")
-        found: list[tuple[str, bool]] = []
 
         async def wait() -> None:
             found.append(await answer(client, "wait_for_agents"))
 
         group.start_soon(wait)
-        while "input_required" not in tasks.statuses():
-            await asyncio.sleep(0.05)
+        await until(lambda: "input_required" in tasks.statuses())
         os.kill(host.daemon.pid, signal.SIGKILL)
         polls = len(tasks.seen)
-        while len(tasks.seen) < polls + 2:
-            await asyncio.sleep(0.05)
-        tasks.reply = lambda requests: accept(requests, "postgres")
+        await until(lambda: len(tasks.seen) >= polls + 2)
+        tasks.reply = partial(accept, answer="postgres")
     assert "I take postgres." in found[0][0]
     assert tasks.statuses() == ["working", "input_required", "working", "completed"]
 
@@ -172,8 +168,7 @@ async def test_another_orchestrator_can_neither_read_nor_cancel_a_task(host: Hos
     async with host.client(tasks) as client, anyio.create_task_group() as group:
         await begin(client, "asker")
         group.start_soon(answer, client, "wait_for_agents")
-        while not tasks.ids:
-            await asyncio.sleep(0.05)
+        await until(lambda: tasks.ids)
         async with host.client(Tasks(), session="host-2") as stranger:
             for method in ("tasks/get", "tasks/cancel", "tasks/update"):
                 with pytest.raises(MCPError) as caught:
