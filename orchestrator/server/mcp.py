@@ -74,9 +74,9 @@ def render(
             tool, check = _find(checks, params.name)
             arguments: Json = params.arguments or {}
             check(arguments)
+            call = _call(ctx, caller(ctx))
         except FleetError as error:
             return _result(str(error), is_error=True)
-        call = _call(ctx, caller(ctx))
         if sleeps is not None and tool.begin is not None and tasks.may_sleep(ctx):
             work = tool.begin(call, arguments, tasks.shows_forms(ctx))
             return await calls.whole(_run(tool, call, work, log_file))

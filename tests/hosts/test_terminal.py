@@ -13,6 +13,8 @@ from tests.fixtures.terminal import Terminal
 pytestmark = pytest.mark.timeout(300)
 ASLEEP = "GOING TO SLEEP"
 AWAKE = "I AM AWAKE AGAIN"
+POINTED = "\u276f"
+"""what stands before the chosen line of a form"""
 
 
 @pytest.mark.requirement("I4-tasks-hosts", "I4-tasks")
@@ -29,7 +31,7 @@ def test_the_interactive_terminal_ends_its_turn_and_is_woken_with_the_digest(ter
 @pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-verbs")
 def test_a_terminal_that_was_killed_is_woken_when_it_is_continued(terminal: Terminal) -> None:
     terminal.claude("run slow")
-    terminal.shows(ASLEEP)
+    terminal.shows("1 MCP task still running")  # the turn is over and written down
     terminal.kill()
     terminal.claude("--continue")
     terminal.shows(AWAKE)
@@ -42,7 +44,12 @@ def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> Non
     terminal.claude("run asker")
     terminal.shows("asker asks: which database?")
     terminal.shows("Accept")
-    for key, shown in (("Right", "sqlite"), ("Down", "❯ ◯ postgres"), ("Enter", "Answer: postgres"), ("Enter", AWAKE)):
+    for key, shown in (
+        ("Right", "sqlite"),
+        ("Down", POINTED + " ◯ postgres"),
+        ("Enter", "Answer: postgres"),
+        ("Enter", AWAKE),
+    ):
         terminal.keys(key)
         terminal.shows(shown)
     (told,) = terminal.notifications()
@@ -53,9 +60,10 @@ def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> Non
 def test_a_form_that_is_declined_wakes_the_orchestrator_with_the_question(terminal: Terminal) -> None:
     terminal.claude("run asker")
     terminal.shows("Accept")
-    for key, shown in (("Down", "❯ Accept"), ("Right", "❯ Decline"), ("Enter", AWAKE)):
+    for key, shown in (("Down", POINTED + " Accept"), ("Right", POINTED + " Decline")):
         terminal.keys(key)
         terminal.shows(shown)
+    terminal.insist("Enter", AWAKE)
     (told,) = terminal.notifications()
     assert "NEEDS YOU asker asks" in told
 
