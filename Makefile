@@ -28,7 +28,7 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test check lint format bench clean
+.PHONY: help demo test check lint format bench conformance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
+	@echo "make conformance  the official MCP suite (installed from npm), on both wires"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)
@@ -70,8 +71,11 @@ check: lint
 bench: .venv/.ready-dev
 	@$(BIN)/python -m bench $(ARGS)
 
+conformance: .venv/.ready-dev
+	@$(BIN)/python -m tests.conformance.run
+
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 clean:
-	rm -rf .venv .demo build dist .ruff_cache .hypothesis
+	rm -rf .venv .conformance .demo build dist .ruff_cache .hypothesis

@@ -235,9 +235,13 @@ def app(api: Api, *more: Route) -> ASGIApp:
     """Return the ASGI application over one fleet, with more routes beside its own."""
     paths = dict.fromkeys(path for _, path, *_ in _ROUTES)
     routes = [Route(path, partial(_dispatch, api, path), methods=_methods(path)) for path in paths]
+    return _counted(routed(*routes, *more), api.calls)
+
+
+def routed(*routes: Route) -> ASGIApp:
+    """These routes, and for every other path or method an error in the one shape."""
     refused = {HTTPException: _refused}
-    starlette = Starlette(routes=[*routes, *more], exception_handlers=cast("Mapping[object, object]", refused))  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
-    return _counted(starlette, api.calls)
+    return Starlette(routes=routes, exception_handlers=cast("Mapping[object, object]", refused))  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
 
 
 def server(application: ASGIApp) -> Server:

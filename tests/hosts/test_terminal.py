@@ -48,10 +48,10 @@ def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> Non
         ("Right", "sqlite"),
         ("Down", POINTED + " ◯ postgres"),
         ("Enter", "Answer: postgres"),
-        ("Enter", AWAKE),
     ):
         terminal.keys(key)
         terminal.shows(shown)
+    terminal.insist("Enter", AWAKE)
     (told,) = terminal.notifications()
     assert "| I take postgres." in told
 

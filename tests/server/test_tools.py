@@ -39,7 +39,8 @@ def host(tools_daemon: Daemon, project: Path, silent_model: str) -> Host:
     @asynccontextmanager
     async def connect(mode: str = "auto", session: str = "host-1") -> AsyncGenerator[Client]:
         account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
-        async with through_door(tools_daemon, project, mode, CLAUDE_CODE_SESSION_ID=session, **account) as client:
+        env = {**account, "CLAUDE_CODE_SESSION_ID": session}
+        async with through_door(tools_daemon, project, mode, **env) as client:
             yield client
             await asked(client, "delete_all_agents")
 
