@@ -148,8 +148,13 @@ class Fleet:
         timeout_seconds: float | None = None,
         since: str | None = None,
     ) -> Digest:
-        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out."""
+        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out.
+
+        A caller whose host lets no call wait long is answered in slices: its digest says to wait again.
+        """
         await self._core.enter(call)
+        slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
+        timeout_seconds = min(slices, default=None)
         return await waiting.wait(
             self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )

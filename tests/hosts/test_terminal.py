@@ -22,8 +22,7 @@ def test_the_interactive_terminal_ends_its_turn_and_is_woken_with_the_digest(ter
     terminal.claude("run slow")
     terminal.shows(ASLEEP)
     terminal.shows(AWAKE)
-    (told,) = terminal.notifications()
-    assert "| found it" in told
+    assert "| found it" in terminal.told()
     calls = [record["reply"] for record in terminal.playing.log() if record.get("part") == "boss"]
     assert calls == [1, 2, 3], "one model call to create and sleep, one to end its turn, one for the wake"
 
@@ -33,10 +32,11 @@ def test_a_terminal_that_was_killed_is_woken_when_it_is_continued(terminal: Term
     terminal.claude("run slow")
     terminal.shows("1 MCP task still running")  # the turn is over and written down
     terminal.kill()
+    calls = len(terminal.playing.log())
     terminal.claude("--continue")
-    terminal.shows(AWAKE)
-    (told,) = terminal.notifications()
-    assert "| found it" in told
+    terminal.shows("completed.")
+    wait_until(lambda: len(terminal.playing.log()) > calls, "the model call of the wake")
+    assert "| found it" in terminal.told()
 
 
 @pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input")
@@ -52,8 +52,7 @@ def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> Non
         terminal.keys(key)
         terminal.shows(shown)
     terminal.insist("Enter", AWAKE)
-    (told,) = terminal.notifications()
-    assert "| I take postgres." in told
+    assert "| I take postgres." in terminal.told()
 
 
 @pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input")
@@ -64,8 +63,7 @@ def test_a_form_that_is_declined_wakes_the_orchestrator_with_the_question(termin
         terminal.keys(key)
         terminal.shows(shown)
     terminal.insist("Enter", AWAKE)
-    (told,) = terminal.notifications()
-    assert "NEEDS YOU asker asks" in told
+    assert "NEEDS YOU asker asks" in terminal.told()
 
 
 @pytest.mark.requirement("I4-tasks-hosts")

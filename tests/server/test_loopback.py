@@ -128,8 +128,7 @@ def test_what_is_accepted_does_not_wait_to_send_small_answers(state: Path) -> No
 
 
 @pytest.mark.requirement("I4-http")
-@ERAS
-@pytest.mark.parametrize("port", [True, False])
+@pytest.mark.parametrize(("mode", "port"), [("auto", True), ("legacy", True), ("auto", False)])
 async def test_the_tools_work_over_http_in_both_eras(web: Daemon, project: Path, mode: str, port: bool) -> None:
     async with over_http(web, hello(web, project), mode, port=port) as client:
         assert client.protocol_version == ("2026-07-28" if mode == "auto" else "2025-11-25")

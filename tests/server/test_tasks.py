@@ -46,13 +46,15 @@ class Host:
         self.daemon = Daemon(state, self.env)
 
     @asynccontextmanager
-    async def client(self, *extensions: Tasks, mode: str = "auto", session: str = "host-1") -> AsyncGenerator[Client]:
+    async def client(
+        self, *extensions: Tasks, mode: str = "auto", session: str = "host-1", **more: str
+    ) -> AsyncGenerator[Client]:
         """A client of the session behind a door of its own; it shows forms."""
 
         async def form(context: object, params: object) -> Any:
             raise AssertionError((context, params))  # a task's form does not come this way
 
-        door = door_command(self.env, self.project, CLAUDE_CODE_SESSION_ID=session)
+        door = door_command(self.env, self.project, CLAUDE_CODE_SESSION_ID=session, **more)
         async with (
             asyncio.timeout(LIMIT_SECONDS),
             Client(door, mode=mode, extensions=extensions, elicitation_callback=form) as client,
@@ -97,7 +99,7 @@ async def test_everyone_else_blocks_and_hears_the_same(host: Host, mode: str, de
     assert tasks.seen == []
 
 
-@pytest.mark.requirement("I4-tasks-verbs", "I4-door-reconnect")
+@pytest.mark.requirement("I4-tasks-verbs")
 async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Host) -> None:
     first = Tasks()
     async with host.client(first) as client, anyio.create_task_group() as group:
@@ -179,3 +181,21 @@ async def test_another_orchestrator_can_neither_read_nor_cancel_a_task(host: Hos
         assert (await ask(client.session, "tasks/cancel", tasks.ids[0]))["resultType"] == "complete"
         assert (await ask(client.session, "tasks/get", tasks.ids[0]))["status"] == "cancelled"
         assert "asker" in await asked(client, "get_agent_status"), "its agents work on"
+
+
+@pytest.mark.requirement("I4-tasks")
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_host_that_lets_no_call_wait_long_is_answered_in_slices(host: Host, mode: str) -> None:
+    async with host.client(mode=mode, FLEET_WAIT_SECONDS="0.3") as client:
+        await begin(client, "asker")
+        text = await asked(client, "wait_for_agents")
+        while "your time-out came first: wait again" in text:
+            text = await asked(client, "wait_for_agents")
+    assert "NEEDS YOU asker asks" in text
+
+
+async def test_a_slice_that_is_no_number_is_refused_with_the_reason(host: Host) -> None:
+    async with host.client(FLEET_WAIT_SECONDS="soon") as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["fleet_not_running"]
+        assert "wait_seconds" in (await answer(client, "fleet_not_running"))[0]
