@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from orchestrator import paths
 
 if TYPE_CHECKING:
+    import asyncio
+
     from starlette.types import ASGIApp
 
     from orchestrator.fleet.fleet import Fleet
@@ -335,10 +337,17 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
                 web.should_exit = True
             await doors.aclose()
             await calls.settle(_SETTLE_SECONDS)
-            await asyncio.wait(serving, timeout=_FAREWELL_SECONDS)
-            for web, _ in webs:
-                web.drop()
-            await asyncio.wait(serving, timeout=_SETTLE_SECONDS)
+            await _farewell(webs, serving)
+
+
+async def _farewell(webs: Sequence[tuple[Server, socket.socket]], serving: Sequence[asyncio.Task[None]]) -> None:
+    """Let the last answers out, then cut what is left."""
+    import asyncio
+
+    await asyncio.wait(serving, timeout=_FAREWELL_SECONDS)
+    for web, _ in webs:
+        web.drop()
+    await asyncio.wait(serving, timeout=_SETTLE_SECONDS)
 
 
 def _webs(own: Own, fleet: Fleet, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
