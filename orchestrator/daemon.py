@@ -301,6 +301,7 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
     from orchestrator.server import http, mcp, tools
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
+    from orchestrator.supervision import peers
 
     logger, end, calls = log.logger(__name__), _End(), Calls()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -314,7 +315,9 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
             instructions=tools.INSTRUCTIONS,
             log_file=log_file,
         )
-        doors = Doors(own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet)
+        doors = Doors(
+            own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet, refuse=peers.refusal
+        )
 
         web = http.server(http.app(http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)))
         serving = asyncio.create_task(web.serve(sockets=[own.listeners["http.sock"]]))

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    supervision: str = Field(default="", alias="FLEET_SUPERVISION", pattern="^[ABC]?$")
+    """the supervision tier; default: the best that works on this machine"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

@@ -13,7 +13,7 @@ from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import commanding, creating, listing, look, waiting
+from orchestrator.fleet import commanding, creating, listing, look, processes, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -235,6 +235,7 @@ class Fleet:
 
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
+        await processes.clear(self._core.commits.store)
         return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
 
     async def aclose(self) -> None:

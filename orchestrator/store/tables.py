@@ -174,6 +174,26 @@ class Command(SQLModel, table=True):
     at: float
 
 
+class Process(SQLModel, table=True):
+    """A provider's process: meant to be started under an epoch, then started, then ended with all that it started."""
+
+    __table_args__ = (Index("ix_process_open", "ended_at"),)
+    marker: str = Field(primary_key=True)
+    """the random word that its processes carry in their environment"""
+    agent_id: str = Field(foreign_key="agent.id", index=True)
+    epoch: int
+    tier: str
+    boot: str
+    """boot id and pid namespace in which `pid` means something"""
+    intended_at: float
+    pid: int | None = None
+    started: str = ""
+    """clock ticks after the boot: with `pid` it names a process for ever"""
+    cgroup: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
 AGENT = metadata.tables["agent"]
 TURN = metadata.tables["turn"]
 INPUT = metadata.tables["input"]
@@ -181,3 +201,4 @@ EVENT = metadata.tables["event"]
 ARTIFACT = metadata.tables["artifact"]
 LEASE = metadata.tables["lease"]
 COMMAND = metadata.tables["command"]
+PROCESS = metadata.tables["process"]
