@@ -31,12 +31,15 @@ class Lived:
 async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> Lived:
     """Open a session whose intent and epoch are durable before its process exists, and whose process is after.
 
-    Call it on the event loop's own thread: a process's death signal belongs to the thread that started it.
+    Call it on the event loop's own thread: a process's death signal belongs to the thread that started it. An empty
+    `tier` says that sessions have no processes.
 
     Raises:
         ProviderError: it does not start; nothing of it is left.
         StaleOwnerError: the claim is over; nothing was started.
     """
+    if not tier:
+        return Lived(await provider.open(spec), Trace())
     trace = Trace(marker=secrets.token_hex(16))
     told: list[int] = []
     await store.tx(
@@ -70,6 +73,8 @@ async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -
 
     In tier A the kernel has done it: its namespace ended with its first process.
     """
+    if not trace.marker:
+        return
     if failed or (tier != "A" and trace.pid is not None):
         killed = await asyncio.to_thread(sweep.sweep, [trace])
         if killed:

@@ -67,7 +67,7 @@ class Workers:
     providers: Mapping[str, Provider]
     state: Path
     tier: str = ""
-    """letter of the supervision tier that sessions run in"""
+    """letter of the supervision tier that sessions run in, '' if they have no processes"""
     _posts: dict[str, Post] = field(default_factory=dict[str, Post])
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[Post] = field(default_factory=list[Post])

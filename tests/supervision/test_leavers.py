@@ -1,4 +1,4 @@
-"""No process is left behind: seven kinds of leavers, started by the real `claude`'s shell, against every kind of end."""
+"""No process is left behind: seven kinds of leavers, started by the real `claude`'s shell, and every kind of end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.outpost import Outpost, outpost
 from tests.fixtures.daemon import wait_until
 from tests.fixtures.leavers import Leavers, tier_or_skip
+from tests.fixtures.outpost import Outpost, outpost
 from tests.supervision.leaver import ROOTLESS
 
 pytestmark = pytest.mark.requirement("I4-reap", "G4")
@@ -21,9 +21,12 @@ pytestmark = pytest.mark.requirement("I4-reap", "G4")
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outpost]:
     """One daemon per tier, which the ends that it survives share."""
     tier_or_skip(request.param)
-    with tempfile.TemporaryDirectory(prefix="fleet-") as state:
-        with outpost(tmp_path_factory.mktemp("outpost"), Path(state).resolve(), request.param) as own:
-            yield own
+    root = tmp_path_factory.mktemp("outpost")
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-") as state,
+        outpost(root, Path(state).resolve(), request.param) as own,
+    ):
+        yield own
 
 
 def tier_of(own: Outpost) -> str:

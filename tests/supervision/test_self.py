@@ -29,7 +29,8 @@ def ask(name, words):
         return link.recv(65536).decode()
     except OSError as error:
         return f"{type(error).__name__}: {error}"
-print(json.dumps([ask("mcp.sock", hello + "\\n"), ask("http.sock", "GET /v1/health HTTP/1.1\\r\\nhost: fleet\\r\\n\\r\\n")]))
+health = "GET /v1/health HTTP/1.1\\r\\nhost: fleet\\r\\n\\r\\n"
+print(json.dumps([ask("mcp.sock", hello + "\\n"), ask("http.sock", health)]))
 """
 
 
@@ -37,9 +38,12 @@ print(json.dumps([ask("mcp.sock", hello + "\\n"), ask("http.sock", "GET /v1/heal
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Outpost]]:
     """A tier, and a daemon in it."""
     tier_or_skip(request.param)
-    with tempfile.TemporaryDirectory(prefix="fleet-") as state:
-        with outpost(tmp_path_factory.mktemp("outpost"), Path(state).resolve(), request.param) as own:
-            yield request.param, own
+    root = tmp_path_factory.mktemp("outpost")
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-") as state,
+        outpost(root, Path(state).resolve(), request.param) as own,
+    ):
+        yield request.param, own
 
 
 def asking(own: Outpost, where: Path) -> list[str]:
@@ -82,7 +86,7 @@ def test_so_is_one_that_finds_the_sockets_elsewhere(shared: tuple[str, Outpost])
 
 def test_everybody_else_is_served_also_from_a_pid_namespace_of_their_own(shared: tuple[str, Outpost]) -> None:
     tier, own = shared
-    boxes = [[]]
+    boxes: list[list[str]] = [[]]
     if tier == "A":
         boxes.append(["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--"])
     for box in boxes:
