@@ -103,7 +103,9 @@ def _namespace(path: str | None) -> Tier:
     program = shutil.which("bwrap", path=path)
     if program is None:
         return replace(_NAMESPACE, lack="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
-    view = (program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent")
+    # The shim itself is the first process of the namespace: nobody in there can kill it, and bwrap ends when all have
+    # ended. With bwrap's own reaper it would end a moment before them.
+    view = (program, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--proc", "/proc", "--die-with-parent")
     own = (*view, *(word for name in _DROPPED for word in ("--cap-drop", f"CAP_{name}")))
     said = ""
     for words in (own, (*own, "--unshare-user")) if os.geteuid() == 0 else (view,):
