@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.5
 
+SCREENFUL = 600
+"""characters of a result that `show` prints; `fleet output` has the rest"""
+
 
 def ps(
     everyone: Annotated[bool, typer.Option("--all", help="The agents of all projects.")] = False,
@@ -163,7 +166,7 @@ def _turn_lines(turn: TurnView) -> list[str]:
     elif turn.changes_unknown:
         lines.append(f"  changes unknown: {output.line(turn.changes_unknown)}")
     if turn.result:
-        lines += _indented(turn.result[:600] + (" […]" if len(turn.result) > 600 else ""))  # noqa: PLR2004 - a screenful; `fleet output` has the rest
+        lines += _indented(turn.result[:SCREENFUL] + (" […]" if len(turn.result) > SCREENFUL else ""))
     return lines
 
 

@@ -96,18 +96,22 @@ def complain(kind: str, message: str, hint: str = "", *, as_json: bool = False) 
         say(f"  -> {scrub(hint)}")
 
 
+SIXTY = 60
+SHOWN_IN_HOURS = 48
+
+
 def shown_age(seconds: float | None) -> str:
-    """A duration for a reader: 8 s, 3 m 05 s, 2 h 10 m, 4 d; ? if unknown."""
+    """A duration for a reader: 8s, 3m05s, 2h10m, 4d; ? if unknown."""
     if seconds is None:
         return "?"
     whole = max(0, int(seconds))
-    if whole < 60:  # noqa: PLR2004 - seconds in a minute
+    if whole < SIXTY:
         return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004 - minutes in an hour
+    minutes, rest = divmod(whole, SIXTY)
+    if minutes < SIXTY:
         return f"{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d"  # noqa: PLR2004 - two days
+    hours, minutes = divmod(minutes, SIXTY)
+    return f"{hours}h{minutes:02}m" if hours < SHOWN_IN_HOURS else f"{hours // 24}d"
 
 
 def shown_clock(at: str) -> str:
