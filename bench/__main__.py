@@ -16,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from bench import door, machine, memory, overhead, stage, store, table, tokens, wake
+from bench import door, inbox, machine, memory, overhead, stage, store, table, tokens, wake
 from bench.figures import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
 MEASURES: dict[str, Callable[[stage.Sizes], Iterator[Figure]]] = {
     "tokens": tokens.measure,
     "wake": wake.measure,
+    "inbox": inbox.measure,
     "door": door.measure,
     "overhead": overhead.measure,
     "memory": memory.measure,

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy, duration_seconds, policies
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.paths import asset
 
@@ -114,6 +115,11 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         model=None if model == MODEL_OF_CALLER else model,
         produces=_produces(path, front),
         max_turns=_max_turns(path, front.get("max_turns")),
+        ask=_whole_tools(path, front, "ask"),
+        deny=_whole_tools(path, front, "deny"),
+        policy=_policy(path, front.get("policy")),
+        answer_within_seconds=_answer_within(path, front.get("answer_within")),
+        default_answer=str(front.get("default_answer", "")).strip(),
     )
 
 
@@ -155,3 +161,29 @@ def _max_turns(path: Path, value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise InvalidError(f"{path}: max_turns: {value!r} is no positive whole number", hint="write e.g. max_turns: 40")
+
+
+def _whole_tools(path: Path, front: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The whole tools under this key; a pattern over commands would promise what nobody can keep."""
+    names = ("*",) if front.get(key) == "*" else _tools(path, front.get(key)) or ()
+    wrong = [name for name in names if "(" in name or "*" in name]
+    if wrong:
+        raise InvalidError(
+            f"{path}: {key}: {', '.join(wrong)} is a pattern; patterns over commands are easily evaded",
+            hint=f"name whole tools, e.g. `{key}: Bash, WebFetch`; `always` allows one very command",
+        )
+    return names
+
+
+def _policy(path: Path, value: object) -> tuple[Policy, ...]:
+    try:
+        return policies(value)
+    except ValueError as error:
+        raise InvalidError(f"{path}: policy: {error}", hint="write `- {tool: WebFetch, answer: allow}`") from error
+
+
+def _answer_within(path: Path, value: object) -> float | None:
+    try:
+        return None if value is None else duration_seconds(value)
+    except ValueError as error:
+        raise InvalidError(f"{path}: answer_within: {error}", hint="write e.g. answer_within: 2h") from error

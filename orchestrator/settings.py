@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """silence of a session after which its turn ends as failed"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
     """how often the provider's program tries a failed model call again; default: its own rule"""
+    answer_seconds: float | None = Field(default=None, alias="FLEET_ANSWER_SECONDS", gt=0, le=31_536_000)
+    """how long a question or permission waits for its answer before the default counts; default: for ever"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

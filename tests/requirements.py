@@ -186,7 +186,7 @@ _SYSTEMS_D = (
         {"D-breaker": "one quota error parks every agent of that account until the reset"},
         deferred=ISSUE_4,
     ),
-    *_of("SYSTEMS D 7", {"D-inbox": "one inbox for questions and permission requests of all agents"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 7", {"D-inbox": "one inbox for questions and permission requests of all agents"}),
     *_of("SYSTEMS D 8", {"D-monotone": "a child's clearance lies within its parent's"}, deferred=ISSUE_4),
     *_of("SYSTEMS D 9", {"D-undo": "every worktree is kept in a ref before it goes; restore_agent"}, deferred=NOBODY),
     *_of("SYSTEMS D 10", {"D-idempotent-create": "the same idempotency key creates one agent"}),
@@ -197,9 +197,7 @@ _SYSTEMS_D = (
     ),
     *_of("SYSTEMS D 12", {"D-result": "a bounded digest, a paged result, artifacts kept"}),
     *_of("SYSTEMS D 12", {"D-result-schema": "output is checked against a schema"}, deferred=ISSUE_4),
-    *_of(
-        "SYSTEMS D 13", {"D-steering": "queue, steer and interrupt with receipts, on every provider"}, deferred=ISSUE_4
-    ),
+    *_of("SYSTEMS D 13", {"D-steering": "queue, steer and interrupt with receipts, on every provider"}),
     *_of(
         "SYSTEMS D 14", {"D-restart": "a whole tree restarts: nothing re-spawned, work resumed by id"}, deferred=ISSUE_4
     ),
@@ -424,12 +422,6 @@ _ISSUE_4 = tuple(
             "I4-tasks-input": "input_required is answered in the form of the person's terminal",
             "I4-run-defer": "an orchestrator that Fleet runs sleeps without a process",
         },
-        "issue 4, inbox": {
-            "I4-inbox-rows": "questions and permission requests are rows with a deadline and a default",
-            "I4-inbox-ways": "they are answered by command_agent, fleet answer, HTTP or a persona's policy",
-            "I4-inbox-gate": "every call that no rule decides is asked: allow, deny with a reason, allow always",
-            "I4-inbox-news": "a new orchestrator session is told of open questions and unread outcomes",
-        },
         "issue 4, recovery": {
             "I4-recover-start": "rows are reconciled with reality at start",
             "I4-recover-transcript": "take-over reads the transcript first; a stale epoch is refused",
@@ -461,7 +453,6 @@ _ISSUE_4 = tuple(
             "I4-quota-park": "a terminal quota error parks the account's agents and resumes them staggered",
             "I4-quota-retry": "overload retries with jitter, 401 fails at once",
         },
-        "issue 4, steering": {"I4-steer": "command_agent steers a running turn, with a receipt"},
         "issue 4, status": {
             "I4-status-faults": "each row of the fault table ends in the right state within its bound",
             "I4-status-retrying": "retries of the API show as retrying(n)",
@@ -499,6 +490,19 @@ _ISSUE_4 = tuple(
     for requirement in _of(source, behaviours, deferred=ISSUE_4)
 )
 
+_INBOX = (
+    *_of(
+        "issue 4, inbox",
+        {
+            "I4-inbox-rows": "questions and permission requests are rows with a deadline and a default",
+            "I4-inbox-ways": "they are answered by command_agent, fleet answer, HTTP or a persona's policy",
+            "I4-inbox-gate": "every call that no rule decides is asked: allow, deny with a reason, allow always",
+            "I4-inbox-news": "a new orchestrator session is told of open questions and unread outcomes",
+        },
+    ),
+    *_of("issue 4, steering", {"I4-steer": "command_agent steers a running turn, with a receipt"}),
+)
+
 _ISOLATION = tuple(
     _of(
         "safety",
@@ -510,4 +514,4 @@ _ISOLATION = tuple(
     )
 )
 
-REQUIREMENTS = (*_SYSTEMS_A, *_SYSTEMS_B, *_SYSTEMS_C, *_SYSTEMS_D, *_ISSUE_3, *_ISSUE_4, *_ISOLATION)
+REQUIREMENTS = (*_SYSTEMS_A, *_SYSTEMS_B, *_SYSTEMS_C, *_SYSTEMS_D, *_ISSUE_3, *_ISSUE_4, *_INBOX, *_ISOLATION)

@@ -80,18 +80,21 @@ def command(
     interrupt_first: Annotated[
         bool, typer.Option("--interrupt", help="Stop the running turn first (default: queue behind it).")
     ] = False,
+    steer: Annotated[bool, typer.Option("--steer", help="Into the running turn, at its next tool call.")] = False,
     inputs: Inputs = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an agent its next task; it keeps its context."""
     from orchestrator.fleet.views import Receipt
 
+    if interrupt_first and steer:
+        raise InvalidError("--interrupt and --steer exclude each other", hint="fleet command --help")
     with connected() as client:
         receipt = client.post(
             Receipt,
             f"/v1/agents/{in_path(agent)}/turns",
             task=given_text(task),
-            mode="interrupt" if interrupt_first else None,
+            mode="interrupt" if interrupt_first else "steer" if steer else None,
             inputs=inputs or None,
         )
     _show_receipt(receipt, as_json=as_json)
@@ -99,10 +102,15 @@ def command(
 
 def answer(
     agent: Agent,
-    text: Annotated[str, typer.Argument(help="The answer; - reads it from stdin.", show_default=False)],
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="The answer (to a permission: allow, always, deny: why); - reads stdin.", show_default=False
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Answer the question that an agent waits with."""
+    """Answer the question or permission that an agent waits with."""
     from orchestrator.fleet.views import Receipt
 
     with connected() as client:

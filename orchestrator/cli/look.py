@@ -63,7 +63,14 @@ def _picture(view: FleetView, *, everyone: bool) -> Group:
 
     from orchestrator.cli.table import fleet_table, totals_line
 
-    return Group(fleet_table(view, projects=everyone), Text(totals_line(view.totals), style="dim"))
+    asking = [
+        Text(
+            output.line(f"{one.name}: {one.question.text} -> {output.answer_command(one.name, one.question.kind)}", 400)
+        )
+        for one in view.agents
+        if one.question is not None
+    ]
+    return Group(fleet_table(view, projects=everyone), *asking, Text(totals_line(view.totals), style="dim"))
 
 
 def _watch(client: Client, *, everyone: bool, as_json: bool) -> None:
@@ -127,7 +134,7 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
         ("last tool", agent.last_tool),
     ]
     lines = [f"{name:<10} {output.line(value, 300)}" for name, value in fields if value]
-    lines += _question_lines(detail)
+    lines += [*_question_lines(detail), *_asked_lines(detail)]
     lines += ["", "task", *_indented(detail.task)]
     for turn in detail.turns:
         lines += _turn_lines(turn)
@@ -141,9 +148,31 @@ def _question_lines(detail: AgentDetail) -> list[str]:
     question = detail.agent.question
     if question is None:
         return []
-    lines = ["", f"question ({output.shown_age(question.age_seconds)} old)", *_indented(question.text)]
+    head = f"{question.kind} ({output.shown_age(question.age_seconds)} old)"
+    if question.deadline_seconds is not None:
+        default = output.line(question.fallback, 200)
+        head += f"; unanswered in {output.shown_age(question.deadline_seconds)} it is: {default}"
+    lines = [
+        "",
+        head,
+        *_indented(f"{question.tool}: {question.text}" if question.kind == "permission" else question.text),
+    ]
     lines += [f"  - {output.line(option)}" for option in question.options]
-    return [*lines, f'  -> fleet answer {output.line(detail.agent.name)} "…"']
+    return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind)}"]
+
+
+def _asked_lines(detail: AgentDetail) -> list[str]:
+    """What it asked before, and who answered what."""
+    lines = [
+        output.line(
+            f"{one.kind} in turn {one.turn}: {one.tool + ': ' if one.kind == 'permission' else ''}{one.text}"
+            f" -> {one.answer or one.state}" + (f" (by {one.answered_by})" if one.answered_by else ""),
+            400,
+        )
+        for one in detail.asked
+        if one.state != "open"
+    ]
+    return ["", f"asked ({len(lines)})", *(f"  {text}" for text in lines)] if lines else []
 
 
 def _turn_lines(turn: TurnView) -> list[str]:

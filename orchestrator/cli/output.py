@@ -43,6 +43,12 @@ def line(text: str, limit: int = 160) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
+def answer_command(agent: str, kind: str) -> str:
+    """What a person types to answer the question or permission that this agent waits with."""
+    words = 'allow | always | "deny: why"' if kind == "permission" else '"…"'
+    return f"fleet answer {line(agent)} {words}"
+
+
 def coloured(stream: TextIO) -> bool:
     """Whether colour is wanted: NO_COLOR says never, FORCE_COLOR always, else only on a terminal that can."""
     if os.environ.get("NO_COLOR"):

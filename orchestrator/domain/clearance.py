@@ -1,37 +1,94 @@
-"""What a tool call of an agent is answered, decided from plain facts."""
+"""What a tool call of an agent is answered, decided from plain facts: the one gate before every call.
+
+Rules name whole tools: lists of banned *commands* were evaded in 6 of 16 ways (Claude Code 2.1.329, measured), so there
+are none. A tool is allowed, asked for each time, or denied; `always` allows a shell's very command line, or the tool.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import ALLOW, ALWAYS, DENY, Asked, Grant, Record
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
+SHELLS = frozenset({"Bash"})
+"""Tools whose input is a program: `always` means this very input, but for what only describes it."""
+_DESCRIBING = frozenset({"description", "timeout"})
+WITHDRAWN = "your question was withdrawn: a new task follows"
 
 
-def decide(call: ToolCall, tools: tuple[str, ...] | None, pending: Mapping[str, Any] | None) -> Verdict:
+def rule(call: ToolCall, persona: Persona) -> Verdict | None:
+    """The verdict that the persona's rules give; None: no rule decides, somebody is asked."""
+    if call.name == ASK:
+        if not str(call.input.get("question", "")).strip():
+            return Deny(
+                "the question is empty: say in one or two sentences what you need to know, with options if you can"
+            )
+        return None
+    if call.name.startswith(CREW):
+        return Allow()
+    if call.name in persona.deny:
+        return Deny(f"{call.name} is denied to you; report what you need instead")
+    if call.name in persona.ask:
+        return None
+    if persona.tools is None or call.name in persona.tools:
+        return Allow()
+    offered = ", ".join(persona.offered or ())
+    return Deny(f"{call.name} is not among your tools ({offered}); report what you need instead")
+
+
+def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequence[Grant] = ()) -> Verdict:
     """The verdict on one call.
 
-    `tools` are the whole tools of the agent's persona (None: all); `pending` is the question that it asked last, with
-    its `call_id` and, once it was given, its `answer`. A question is deferred until its answer is there.
+    `record` is what became of this very call's question, None if it was never asked; `grants` are the calls of this
+    agent that were answered `always`. A call that nobody has answered is deferred, but never in a sub-agent: there a
+    deferred call is lost.
     """
-    if call.name == ASK:
-        return _decide_question(call, pending)
-    if call.name.startswith(CREW) or tools is None or call.name in tools:
+    ruled = rule(call, persona)
+    if ruled is not None:
+        return ruled
+    if record is not None:
+        return _by_record(record)
+    if any(granted(call, grant) for grant in grants):
         return Allow()
-    return Deny(f"{call.name} is not among your tools ({', '.join(tools)}); report what you need instead")
-
-
-def _decide_question(call: ToolCall, pending: Mapping[str, Any] | None) -> Verdict:
-    if call.in_subagent:
+    if not call.in_subagent:
+        return Defer()
+    if call.name == ASK:
         return Deny("a sub-agent cannot ask: return the question as your result, the agent that started you asks it")
-    if not str(call.input.get("question", "")).strip():
-        return Deny("the question is empty: say in one or two sentences what you need to know, with options if you can")
-    if pending and pending.get("call_id") == call.id:
-        if pending.get("dropped"):
-            return Deny("your question was withdrawn: a new task follows")
-        if "answer" in pending:
-            return Allow()
-    return Defer()
+    return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
+
+
+def _by_record(record: Record) -> Verdict:
+    if record.withdrawn:
+        return Deny(WITHDRAWN)
+    if record.answer is None:
+        return Defer()
+    if record.kind is Asked.QUESTION or record.answer in {ALLOW, ALWAYS}:
+        return Allow()
+    return Deny(f"denied: {record.answer.removeprefix(DENY).strip()}")
+
+
+def kind_of(call: ToolCall) -> Asked:
+    """What this call asks for when no rule decides it."""
+    return Asked.QUESTION if call.name == ASK else Asked.PERMISSION
+
+
+def policy_answer(call: ToolCall, persona: Persona) -> str | None:
+    """The answer that the persona's policy gives at once."""
+    kind = kind_of(call)
+    return next((one.answer for one in persona.policy if one.fits(kind, call.name)), None)
+
+
+def granted(call: ToolCall, grant: Grant) -> bool:
+    """Whether `always`, said to that call, covers this one: the whole tool, of a shell only the same input."""
+    if call.name != grant.tool:
+        return False
+    return call.name not in SHELLS or _telling(call.input) == _telling(grant.input)
+
+
+def _telling(tool_input: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tool_input.items() if name not in _DESCRIBING}

@@ -117,7 +117,7 @@ class Ended:
     `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the
     run's cost or None if unknown; `session_cost_usd` is the provider's running total, for the next turn's difference.
     `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused
-    on its own.
+    on its own. `steered` are the ids of prompts, beside the run's own, that its model has read.
     """
 
     outcome: Outcome
@@ -130,6 +130,7 @@ class Ended:
     session_cost_usd: float | None = None
     deferred: ToolCall | None = None
     denied: tuple[str, ...] = ()
+    steered: tuple[str, ...] = ()
 
 
 SessionEvent = Opened | Said | ToolStarted | ToolEnded | Used | Retrying | Stalled | Ended

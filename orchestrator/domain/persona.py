@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.domain.question import Policy
+
 WRITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 
 
@@ -11,7 +13,9 @@ WRITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 class Persona:
     """A persona as its file states it; `tools` None means: every tool that the provider offers.
 
-    `produces` is the name under which its result is handed on; `source` says which file it came from.
+    `produces` is the name under which its result is handed on; `source` says which file it came from. `ask` are tools
+    for which it is given a permission each time, `deny` tools that it never gets. What it asks is answered at once by
+    its `policy`, else within `answer_within_seconds` (None: the fleet's setting), else by `default_answer`.
     """
 
     name: str
@@ -22,13 +26,25 @@ class Persona:
     model: str | None = None
     produces: str = "result.md"
     max_turns: int | None = None
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    policy: tuple[Policy, ...] = ()
+    answer_within_seconds: float | None = None
+    default_answer: str = ""
+
+    @property
+    def offered(self) -> tuple[str, ...] | None:
+        """The whole tools that its session has, those that are asked for included; None: all of the provider's."""
+        if self.tools is None:
+            return None
+        return tuple(tool for tool in dict.fromkeys((*self.tools, *self.ask)) if tool not in self.deny)
 
     @property
     def writes(self) -> bool:
         """Whether it changes the checkout: such agents work there one at a time."""
-        return self.tools is None or not WRITING_TOOLS.isdisjoint(self.tools)
+        return self.offered is None or not WRITING_TOOLS.isdisjoint(self.offered)
 
     @property
     def may_change(self) -> bool:
         """Whether its turn can leave changes behind at all (a shell can, too)."""
-        return self.writes or self.tools is None or "Bash" in self.tools
+        return self.writes or self.offered is None or "Bash" in self.offered

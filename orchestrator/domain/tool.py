@@ -37,6 +37,8 @@ class Call:
     caller: Caller
     key: str | None = None
     progress: Progress = no_progress
+    person: bool = False
+    """a person's door (command line, HTTP): answers are recorded as a person's"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,4 +27,5 @@ class Mode(StrEnum):
     """How a command reaches an agent that works."""
 
     QUEUE = "queue"
+    STEER = "steer"
     INTERRUPT = "interrupt"

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.agent import Status
+from orchestrator.domain.question import Asked, By
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError
 from orchestrator.store import agents, leases, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
+
+STEERED = "handed into the running turn at its next tool call; the next turn if that ends before"
+STEER_QUEUED = {
+    True: " (not steered: inputs are handed over when a turn starts)",
+    False: " (not steered: no turn is running)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +36,18 @@ class Command:
     """id, public variables and environment of the caller's account"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
+    by: By = By.ORCHESTRATOR
+    """who answers, if this is an answer"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commanded:
-    """What became of it; `interrupt` says that a running turn must now be stopped."""
+    """What became of it; `interrupt`: a running turn must now be stopped; `steer`: it may take this turn's text in."""
 
     turn_id: str | None
     happened: str
     interrupt: bool = False
+    steer: bool = False
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -63,8 +73,8 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         agents.rebind(connection, asked.agent_id, *asked.account)
         agents.account_arrived(connection, asked.account[0], now)
         return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
-    if status is Status.WAITING and asked.mode is Mode.QUEUE:
-        turn = turns.answer(connection, asked.agent_id, asked.text, now)
+    if status is Status.WAITING and asked.mode is not Mode.INTERRUPT:
+        turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by)
         return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
     if status is Status.WAITING:
         turns.drop_question(connection, asked.agent_id, now)
@@ -74,16 +84,28 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         if asked.inputs is not None:
             set_inputs(connection, asked.agent_id, turn[1], asked.inputs)
         return Commanded(turn_id=turn[0], happened="added to the task of its queued turn")
-    if status is Status.WORKING and asked.mode is Mode.INTERRUPT:
+    if status is Status.WORKING:
+        return _while_working(connection, asked, now)
+    return _queue(connection, asked, now, _queued(status, asked.mode))
+
+
+def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
+    if asked.mode is Mode.INTERRUPT:
         return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+    if asked.mode is Mode.STEER and asked.inputs is None:
+        return _queue(connection, asked, now, STEERED, steer=True)
+    return _queue(connection, asked, now, _queued(Status.WORKING, asked.mode))
+
+
+def _queued(status: Status, mode: Mode) -> str:
     happened = "queued behind the running turn" if status is Status.WORKING else "queued"
-    return _queue(connection, asked, now, happened)
+    return happened + (STEER_QUEUED[status is Status.WORKING] if mode is Mode.STEER else "")
 
 
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
     if status is Status.DELETED:
         raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
-    if asked.only_answer and (status is not Status.WAITING or agent["reason"] != "question"):
+    if asked.only_answer and (status is not Status.WAITING or agent["reason"] not in set(Asked)):
         raise ConflictError(
             f"{agent['name']} waits for no answer: it is {status}",
             hint="give it its next task with command_agent (fleet command)",
@@ -95,17 +117,19 @@ def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
     return (turn["id"], turn["ordinal"]) if turn is not None and turn["status"] == "queued" else None
 
 
-def _queue(connection: Connection, asked: Command, now: float, happened: str, *, interrupt: bool = False) -> Commanded:
+def _queue(
+    connection: Connection, asked: Command, now: float, happened: str, *, interrupt: bool = False, steer: bool = False
+) -> Commanded:
     ordinal = turns.queue_turn(
         connection,
         asked.agent_id,
         turn_id=asked.turn_id,
         prompt=asked.text,
         now=now,
-        urgent=asked.mode is Mode.INTERRUPT,
+        urgent=asked.mode is Mode.INTERRUPT or steer,
     )
     set_inputs(connection, asked.agent_id, ordinal, asked.inputs or ())
-    return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt)
+    return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt, steer=steer)
 
 
 def stop(connection: Connection, agent_id: str) -> bool:
@@ -119,7 +143,7 @@ def stop(connection: Connection, agent_id: str) -> bool:
     now = time.time()
     if status is Status.WORKING:
         return True
-    if status is Status.WAITING and agent["reason"] == "question":
+    if status is Status.WAITING and agent["reason"] in set(Asked):
         turns.drop_question(connection, agent_id, now)
         return False
     if status in {Status.QUEUED, Status.WAITING}:

@@ -30,10 +30,13 @@ QUESTION: Json = {
 
 @dataclass(frozen=True, kw_only=True)
 class CrewLine:
-    """The ways from one agent to its fleet: note its progress, fetch the answer to its question."""
+    """The ways from one agent to its fleet: note its progress, fetch the answer to a question.
+
+    The question is that of this tool call, None: the agent's last one.
+    """
 
     progress: Callable[[str], Awaitable[None]]
-    answer: Callable[[], Awaitable[str | None]]
+    answer: Callable[[str | None], Awaitable[str | None]]
 
 
 def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
@@ -45,8 +48,8 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
         return "noted"
 
     async def ask_orchestrator(call: Call, arguments: Json) -> str:
-        del call, arguments
-        answer = await line.answer()
+        del arguments
+        answer = await line.answer(call.key)
         if answer is None:  # the gate lets this tool run only when its answer is there
             raise ConflictError("no answer has come yet", hint="ask again")
         return answer

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost
-from orchestrator.fleet.views import AgentView, Changes, OutcomeView, Totals
+from orchestrator.fleet.views import AgentView, Changes, OutcomeView, QuestionView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -33,13 +34,15 @@ class Awake:
     outcomes: Sequence[OutcomeView]
     handed_on: frozenset[str]
     """names of agents whose result another one gets: their text is not repeated"""
+    news: str = ""
+    """what other sessions left behind"""
     seen_before: int = 0
     """outcomes of the agents asked for that had been delivered before"""
 
 
 def digest_text(awake: Awake) -> str:
     """The digest, within its budget: every need and fact line comes before any agent's text."""
-    lines = [_head(awake), *(_need(agent) for agent in awake.needs)]
+    lines = [_head(awake), *(_need(agent) for agent in awake.needs), *([awake.news] if awake.news else [])]
     blocks = [(_fact(outcome), _words(outcome, awake.handed_on)) for outcome in awake.outcomes]
     room = MAX_BYTES - _size(lines) - sum(_size([fact]) for fact, _ in blocks)
     text_blocks = [words for _, words in blocks if words]
@@ -70,11 +73,19 @@ def _head(awake: Awake) -> str:
 
 
 def _need(agent: AgentView) -> str:
+    if agent.question and agent.question.kind == "permission":
+        wanted = _ends_of(agent.question.text)
+        tool = one_line(agent.question.tool, 60)
+        return (
+            f'NEEDS YOU {agent.name} wants to use {tool}: "{wanted}"{_else(agent.question)} '
+            f'-> command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
+        )
     if agent.question:
         asked = _within(agent.question.text, MAX_QUESTION_BYTES)
         options = f" (options: {_within(' | '.join(one_line(o, 60) for o in agent.question.options), MAX_LIST_BYTES)})"
         return (
-            f'NEEDS YOU {agent.name} asks: "{asked}"{options if agent.question.options else ""} '
+            f'NEEDS YOU {agent.name} asks: "{asked}"{options if agent.question.options else ""}'
+            f"{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
         )
     if agent.status == "waiting":
@@ -84,6 +95,19 @@ def _need(agent: AgentView) -> str:
         f"NEEDS YOU {agent.name} cannot start: {agent.reason} -> retry that one with command_agent, or "
         f'command_agent(agent="{agent.name}", task="go on without it", inputs={_json(rest)})'
     )
+
+
+def _ends_of(text: str) -> str:
+    """The beginning and the end of a tool's input: what matters may stand in either."""
+    shown = shortened(text, MAX_QUESTION_BYTES // 2)
+    return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else shortened(text, MAX_QUESTION_BYTES // 5)
+
+
+def _else(question: QuestionView) -> str:
+    """What happens if nobody answers."""
+    if question.deadline_seconds is None:
+        return ""
+    return f' (in {question.deadline_seconds:.0f} s: "{one_line(question.fallback, 60)}")'
 
 
 def _json(names: Sequence[str]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.question import By
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import commanding, creating, listing, look, waiting
+from orchestrator.fleet import commanding, creating, inbox, listing, look, news, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -85,17 +86,22 @@ class Fleet:
             call_key=stored_key(call),
             account=(account.id, dict(account.public), dict(account.environment)),
             only_answer=only_answer,
+            by=By.PERSON if call.person else By.ORCHESTRATOR,
         )
         done = await self._core.commits.do(commanding.command, asked, time.time())
         if done.interrupt:
             await self._core.workers.interrupt(found.id, "interrupted")
-        return Receipt(agent=found.id, name=found.name, turn_id=done.turn_id, happened=done.happened)
+        happened = done.happened
+        if done.steer and done.turn_id is not None:
+            happened = await self._core.workers.steer(found.id, done.turn_id, asked.text) or happened
+        return Receipt(agent=found.id, name=found.name, turn_id=done.turn_id, happened=happened)
 
     async def answer(self, call: Call, agent: str, text: str) -> Receipt:
-        """Answer the question that the agent waits with.
+        """Answer the question that the agent waits with, or decide on its permission: allow, always, deny: why.
 
         Raises:
             ConflictError: it waits for no answer.
+            InvalidError: it waits for a permission, and this answers none.
         """
         return await self._command(call, agent, text, only_answer=True)
 
@@ -150,6 +156,10 @@ class Fleet:
         return await waiting.wait(
             self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
+
+    async def news(self, call: Call) -> str:
+        """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
+        return await news.news(self._core, call)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
@@ -235,10 +245,14 @@ class Fleet:
 
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
-        return await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        deadlines = inbox.keep_deadlines(self._core.commits, self._core.now)
+        self._core.deadlines = asyncio.get_running_loop().create_task(deadlines, name="deadlines")
+        return lost
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""
+        await inbox.end_task(self._core.deadlines)
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

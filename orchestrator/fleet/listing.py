@@ -22,7 +22,7 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.personas import list_personas
-from orchestrator.store import reads
+from orchestrator.store import questions, reads
 from orchestrator.store.events import events_after, last_cursor
 from orchestrator.store.tables import Agent, Artifact, Turn
 
@@ -54,6 +54,7 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
         rows = await look.rows_of(session, [agent])
         turns = await reads.turns_of(session, agent.id)
         files = await reads.files_of(session, agent.id)
+        asked = await questions.of_agent(session, agent.id)
     views = [look.turn_view(turn) for turn in turns]
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await waiting.changes_now(core, agent, turns[-1])})
@@ -65,6 +66,7 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
         desk=str(briefing.desk_path(agent.project, agent.id)),
         turns=tuple(views),
         files=tuple(FileView(path=_shown_path(agent, file.path), kind=file.kind, turn=file.turn) for file in files),
+        asked=tuple(look.asked_view(one) for one in asked),
     )
 
 

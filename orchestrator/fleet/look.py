@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.fleet.views import AgentView, Bottleneck, Changes, QuestionView, Totals, TurnView
+from orchestrator.fleet.views import AgentView, AskedView, Bottleneck, Changes, QuestionView, Totals, TurnView
 from orchestrator.store import reads
-from orchestrator.store.tables import Agent, Input, Turn
+from orchestrator.store.tables import Agent, Input, Question, Turn
 
 
 def iso(at: float) -> str:
@@ -111,12 +111,38 @@ def _elapsed(turn: Turn | None, now: float) -> float | None:
 
 
 def question_of(agent: Agent, now: float) -> QuestionView | None:
-    """The question that the agent waits with."""
+    """The question or permission that the agent waits with."""
     pending = agent.pending
-    if Status(agent.status) is not Status.WAITING or agent.reason != "question" or not pending:
+    if Status(agent.status) is not Status.WAITING or not pending:
         return None
+    deadline = pending["deadline_at"]
     return QuestionView(
-        text=pending["text"], options=tuple(pending["options"]), age_seconds=max(0.0, now - pending["asked_at"])
+        text=pending["text"],
+        options=tuple(pending["options"]),
+        age_seconds=max(0.0, now - pending["asked_at"]),
+        id=pending["id"],
+        kind=pending["kind"],
+        tool=pending["tool"],
+        deadline_seconds=None if deadline is None else max(0.0, deadline - now),
+        fallback=pending["fallback"] if deadline is not None else "",
+    )
+
+
+def asked_view(question: Question) -> AskedView:
+    """The entry of the inbox as readers see it."""
+    return AskedView(
+        id=question.id,
+        turn=question.turn,
+        kind=question.kind,
+        tool=question.tool,
+        input=question.input,
+        text=question.text,
+        state=question.state,
+        asked_at=iso(question.asked_at),
+        deadline_at=None if question.deadline_at is None else iso(question.deadline_at),
+        answer=question.answer,
+        answered_at=None if question.answered_at is None else iso(question.answered_at),
+        answered_by=question.answered_by,
     )
 
 

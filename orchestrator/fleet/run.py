@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from orchestrator import log
-from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy
 from orchestrator.domain.text import one_line, storable
-from orchestrator.domain.tool import Decide, ToolCall, Verdict
+from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import FleetError, NotFoundError
-from orchestrator.fleet import briefing
+from orchestrator.fleet import briefing, inbox, steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
@@ -28,6 +28,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import reads
 from orchestrator.store.events import Fact, note_before
 from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.steers import fold
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer
 
@@ -57,13 +58,17 @@ class Run:
     """why git cannot tell what this turn changes"""
     persona: Persona
     desk: Path
+    answer_seconds: float | None
+    """how long a question of this turn waits before its default counts; None: for ever"""
 
 
 def persona_of(agent: Agent) -> Persona:
     """The persona as it was when the agent was created."""
     body = dict(agent.persona_body)
     tools = body.pop("tools", None)
-    return Persona(**body, tools=None if tools is None else tuple(tools))
+    policy = tuple(Policy(**one) for one in body.pop("policy", ()))
+    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
+    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
 
 
 async def prepare(commits: Commits, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
@@ -95,6 +100,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
         unknown=unknown,
         persona=persona,
         desk=desk,
+        answer_seconds=persona.answer_within_seconds or settings.answer_seconds,
     )
 
 
@@ -160,9 +166,9 @@ def _spec(
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
         environment=_environment(commits, agent, settings),
-        decide=_decide(commits, agent.id, persona),
+        decide=inbox.gate(commits, agent.id, persona, recorder),
         model=agent.model,
-        tools=persona.tools,
+        tools=persona.offered,
         crew=crew_tools(_crew_line(commits, agent.id, recorder)),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
@@ -179,17 +185,6 @@ def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[
     return env
 
 
-def _decide(commits: Commits, agent_id: str, persona: Persona) -> Decide:
-    async def decide(call: ToolCall) -> Verdict:
-        pending: Mapping[str, Any] | None = None
-        if call.name == clearance.ASK:
-            async with commits.store.read() as session:
-                pending = (await reads.by_ids(session, {agent_id}))[0].pending
-        return clearance.decide(call, persona.tools, pending)
-
-    return decide
-
-
 def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> CrewLine:
     async def progress(text: str) -> None:
         if recorder := current():
@@ -197,10 +192,8 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
             recorder.note(Fact(kind=Kind.PROGRESS, at=time.time(), body={"text": line}, values={"progress": line}))
             await recorder.flush()
 
-    async def answer() -> str | None:
-        async with commits.store.read() as session:
-            pending = (await reads.by_ids(session, {agent_id}))[0].pending
-        return str(pending["answer"]) if pending and "answer" in pending else None
+    async def answer(call_id: str | None) -> str | None:
+        return await inbox.answer_of(commits, agent_id, call_id)
 
     return CrewLine(progress=progress, answer=answer)
 
@@ -218,8 +211,10 @@ async def finish_run(
     usage = _usage(ended)
     try:
         await recorder.flush()
+        if ended.steered:
+            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], time.time())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            await commits.do(wait_for_answer, claim, _pending(ended.deferred), usage, time.time())
+            await commits.do(wait_for_answer, claim, _asked(run, ended.deferred), usage, time.time())
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
@@ -233,10 +228,14 @@ async def finish_run(
             "changes": changes,
             "changes_unknown": unknown,
         }
-        asked = _pending(ended.deferred) if ended.deferred else None
+        asked = _asked(run, ended.deferred) if ended.deferred else None
         await commits.do(finish, claim, columns, usage, time.time(), asked=asked)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
+
+
+def _asked(run: Run | None, call: ToolCall) -> dict[str, Any]:
+    return inbox.asked(call, run.persona if run else None, run.answer_seconds if run else None, time.time())
 
 
 async def _keep_result(run: Run, text: str) -> None:
@@ -245,18 +244,6 @@ async def _keep_result(run: Run, text: str) -> None:
         await asyncio.to_thread(write_result, run.desk, run.persona.produces, text)
     except FleetError as error:
         LOG.warning("result_file_not_written", error=error.message)
-
-
-def _pending(call: ToolCall) -> dict[str, Any]:
-    options: object = call.input.get("options")
-    given = cast("list[object]", options) if isinstance(options, list) else []
-    return {
-        "call_id": call.id,
-        "tool": call.name,
-        "text": storable(str(call.input.get("question", ""))),
-        "options": [storable(str(option)) for option in given],
-        "asked_at": time.time(),
-    }
 
 
 async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, str]:

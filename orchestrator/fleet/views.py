@@ -15,11 +15,38 @@ class View(BaseModel):
 
 
 class QuestionView(View):
-    """What a waiting agent wants to know; answer it with a command."""
+    """What a waiting agent asks; answer it with a command. `text` of a permission is its input, shortened."""
 
     text: str
     options: tuple[str, ...] = ()
     age_seconds: float = 0.0
+    id: str = ""
+    kind: str = "question"
+    """question | permission (answers: allow, always, deny: why)"""
+    tool: str = ""
+    deadline_seconds: float | None = None
+    """until the default counts; None: it waits for ever"""
+    fallback: str = ""
+    """the default"""
+
+
+class AskedView(View):
+    """One entry of an agent's history in the inbox."""
+
+    id: str
+    turn: int
+    kind: str
+    tool: str
+    input: dict[str, object]
+    text: str
+    state: str
+    """open | answered | settled (its call went on) | dropped"""
+    asked_at: str
+    deadline_at: str | None = None
+    answer: str | None = None
+    answered_at: str | None = None
+    answered_by: str | None = None
+    """orchestrator | person | policy | deadline"""
 
 
 class AgentView(View):
@@ -176,6 +203,7 @@ class AgentDetail(View):
     desk: str
     turns: tuple[TurnView, ...]
     files: tuple[FileView, ...]
+    asked: tuple[AskedView, ...] = ()
 
 
 class OutputPage(View):

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet import look
+from orchestrator.fleet import look, news
 from orchestrator.fleet.core import Core, cursor_of
 from orchestrator.fleet.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
@@ -164,6 +164,7 @@ async def _digest(core: Core, call: Call, seen: Seen, slept: float, *, timed_out
         timed_out=timed_out,
         needs=needs,
         outcomes=outcomes,
+        news=await news.news(core, call),
         handed_on=frozenset(by_id[agent_id].name for agent_id in receivers),
         seen_before=len(ended) - len(fresh),
     )

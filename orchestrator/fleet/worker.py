@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import log
-from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.event import Ended, Outcome, ToolStarted
 from orchestrator.errors import FleetError, StoreError
+from orchestrator.fleet import steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.run import Run, finish_run, prepare
-from orchestrator.providers.base import Provider, Session
+from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
@@ -45,12 +46,22 @@ class Post:
     busy: bool = False
     stopping: str = ""
     """why the running turn was told to stop"""
+    steers: list[Prompt] = field(default_factory=list[Prompt])
+    """what the running turn takes in at its next tool"""
+    handed: set[str] = field(default_factory=set[str])
+    """ids of the prompts that its session was given"""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def unread(self, ended: Ended) -> bool:
+        """Whether the session was handed a prompt that its run did not read: it would start a turn of its own."""
+        return bool(self.handed - set(ended.steered))
 
     def begin(self) -> None:
         """A turn runs from now on, and nobody has told it to stop."""
         self.busy = True
         self.stopping = ""
+        self.steers = []
+        self.handed = set()
         self.stopped.clear()
 
 
@@ -94,6 +105,13 @@ class Workers:
         post.stopping = reason
         post.stopped.set()
         return True
+
+    async def steer(self, agent_id: str, turn_id: str, text: str) -> str:
+        """Hand the text of this queued turn into the running one; return what happened, '' if that is still to come."""
+        post = self._posts.get(agent_id)
+        if post is None or not post.busy:
+            return ""
+        return await steering.steer(post, Prompt(id=steering.steer_id(turn_id), text=text))
 
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""
@@ -171,7 +189,12 @@ class Workers:
             post.busy = False
         if post.stopping and ended.outcome is not Outcome.COMPLETE:
             ended = _as_interrupted(ended, post.stopping)
-        if ended.outcome is Outcome.DEFERRED or ended.reason in FATAL or post.stopping == "deleted":
+        if (
+            ended.outcome is Outcome.DEFERRED
+            or ended.reason in FATAL
+            or post.stopping == "deleted"
+            or post.unread(ended)
+        ):
             await self._close(post)
         await self._record(claim, run, recorder, ended)
 
@@ -192,6 +215,8 @@ class Workers:
                             ended = event
                         else:
                             recorder.event(event)
+                        if isinstance(event, ToolStarted) and post.steers:
+                            await steering.hand_in(post)
                 finally:
                     watch.cancel()
         except TimeoutError:

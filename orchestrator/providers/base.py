@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.domain.event import SessionEvent
 from orchestrator.domain.tool import Decide, Tool
@@ -66,6 +66,18 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """End the session's processes; never raises."""
+        ...
+
+
+@runtime_checkable
+class Steerable(Protocol):
+    """What a session offers besides, if its vendor can take a prompt into a running turn."""
+
+    async def steer(self, prompt: Prompt) -> bool:
+        """Hand the prompt into the run; False: not now (nothing runs, or no tool is running), try at the next tool.
+
+        The run's `Ended.steered` names it once its model has read it. May be called from another task.
+        """
         ...
 
 

@@ -28,7 +28,8 @@ from orchestrator.domain.tool import Allow, Decide, Defer, Deny, Json, ToolCall,
 GATE_SECONDS = 600.0
 FILE_TOOLS = "Read|Write|Edit|NotebookEdit|Grep|Glob"
 MAX_FOUND_FILES = 50
-ONE_AT_A_TIME = "one question at a time: ask again after this answer"
+ONE_AT_A_TIME = "one question at a time: ask again after this answer (a permission is a question, too)"
+READ_FIRST = "a new message for you comes first: read it, then call this again if it still fits"
 NOT_IN_A_SUBAGENT = "a sub-agent cannot wait for an answer: end, and report the question as your result"
 
 
@@ -49,12 +50,29 @@ class Gate:
         self._touched: dict[str, Touched] = {}
         self._names: dict[str, str] = {}
         self._deferred: str | None = None
+        self._message: str | None = None
+        self._unread_since: str | None = None
         self.denied: set[str] = set()
 
     def begin(self) -> None:
         """A new run starts: one call may be deferred again."""
-        self._deferred = None
+        self._deferred = self._unread_since = None
         self.denied = set()
+
+    def heard(self, message_id: str | None) -> None:
+        """The model has spoken: with a new message it has read what was handed in before."""
+        self._message = message_id
+        if self._unread_since != message_id:
+            self._unread_since = None
+
+    def handed_in(self) -> None:
+        """A prompt was handed into the run: nothing is deferred before the model has read it."""
+        self._unread_since = self._message or ""
+
+    @property
+    def defers(self) -> bool:
+        """Whether a call of this run waits for its answer."""
+        return self._deferred is not None
 
     def name_of(self, call_id: str) -> str:
         """The tool of a call that was asked for; '' if it never was."""
@@ -124,6 +142,8 @@ class Gate:
             return Deny(NOT_IN_A_SUBAGENT)
         if self._deferred not in (None, call.id):
             return Deny(ONE_AT_A_TIME)
+        if self._unread_since is not None:
+            return Deny(READ_FIRST)
         self._deferred = call.id
         return verdict
 

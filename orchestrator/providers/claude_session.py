@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
+from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
 from orchestrator.errors import ProviderError
@@ -67,6 +67,11 @@ class _Run:
     heard: bool = False
     result: ResultMessage | None = None
     used: Share | None = None
+    before: Totals | None = None
+    handed: set[str] = field(default_factory=set[str])
+    """ids of prompts that were given to the program while it ran"""
+    steered: tuple[str, ...] = ()
+    """those of them that its model has read"""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -172,6 +177,30 @@ class ClaudeSession:
             if not self._inbox.full():
                 self._inbox.put_nowait(_Nudge())
 
+    async def steer(self, prompt: Prompt) -> bool:
+        """Hand the prompt into the run: while a tool runs, the program shows it to the model after that tool.
+
+        Between tools it would become a turn of its own (both measured), and while a call is deferred it would destroy
+        the sleep: then False.
+        """
+        run = self._run
+        if (
+            run is None
+            or run.stop is not None
+            or not run.turn.in_tool
+            or self._gate.defers
+            or self._closing is not None
+        ):
+            return False
+        run.handed.add(prompt.id)
+        self._gate.handed_in()
+        try:
+            await self._send(prompt)
+        except (ClaudeSDKError, TimeoutError):
+            run.handed.discard(prompt.id)
+            return False
+        return True
+
     async def close(self) -> None:
         """End the session's processes, whatever state they are in; never raises."""
         if self._closing is None:
@@ -191,6 +220,8 @@ class ClaudeSession:
         error: Exception | None = None
         try:
             async for message in self._client.receive_messages():
+                if isinstance(message, AssistantMessage):
+                    self._gate.heard(message.message_id)
                 await self._inbox.put(message)
         except Exception as caught:  # noqa: BLE001  # the SDK's reader re-raises whatever ended the program
             error = caught
@@ -208,6 +239,11 @@ class ClaudeSession:
             if may_continue:
                 return None
             return failed("process", "nothing can be continued here: a deferred call is continued by a new session")
+        with contextlib.suppress(ClaudeSDKError, TimeoutError):  # why it does not listen arrives in the inbox
+            await self._send(prompt)
+        return None
+
+    async def _send(self, prompt: Prompt) -> None:
         message: dict[str, object] = {
             "type": "user",
             "uuid": prompt.id,
@@ -218,12 +254,8 @@ class ClaudeSession:
         async def messages() -> AsyncIterator[dict[str, object]]:
             yield message
 
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._client.query(messages())
-        except (ClaudeSDKError, TimeoutError):
-            return None  # why it does not listen arrives in the inbox, or the silence is noticed
-        return None
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._client.query(messages())
 
     async def _next(self, run: _Run) -> Message | _Gone | _Nudge | None:
         """The next message; None if nothing came until it is time to look."""
@@ -258,7 +290,7 @@ class ClaudeSession:
         """How the run ended, None as long as it goes on."""
         match item:
             case ResultMessage():
-                return None if self._is_stale(run, item) else self._judge(run, item)
+                return None if self._is_stale(run, item) else self._judge_unless_more(run, item)
             case _Gone():
                 return await self._death(run, item)
             case _Nudge() | None:
@@ -309,11 +341,26 @@ class ClaudeSession:
         own = (result.user_message_uuid, *(result.user_message_uuids or []))
         return run.follows_resume and run.stop is None and run.prompt_id not in (None, *own)
 
+    def _judge_unless_more(self, run: _Run, result: ResultMessage) -> Verdict | None:
+        """How the run ended; None while the program still has a prompt that came too late for its last tool.
+
+        It then begins a turn of its own with it, which belongs to this run.
+        """
+        read = {result.user_message_uuid, *(result.user_message_uuids or [])} & run.handed
+        run.steered += tuple(sorted(one for one in read if one is not None))
+        verdict = self._judge(run, result)
+        more = run.handed - set(run.steered)
+        if more and verdict.outcome is Outcome.COMPLETE and run.stop is None:
+            self._is_busy = True
+            return None
+        return verdict
+
     def _judge(self, run: _Run, result: ResultMessage) -> Verdict:
         self._is_busy = False
         run.result = result
-        before, self._totals = self._totals, totals_of(result, self._totals)
-        run.used = share(before, self._totals, result, run.turn.usage)
+        run.before = run.before or self._totals
+        self._totals = totals_of(result, self._totals)
+        run.used = share(run.before, self._totals, result, run.turn.usage)
         self._context_window_tokens = window_of(result) or self._context_window_tokens
         verdict = judge_result(result, run.turn.error, run.turn.told)
         if run.stop is not None and verdict.outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
@@ -341,4 +388,5 @@ class ClaudeSession:
             session_cost_usd=self._totals.cost_usd,
             deferred=deferred_of(result),
             denied=denied_of(result, self._gate.denied),
+            steered=run.steered,
         )

@@ -98,7 +98,7 @@ class Asked:
         if self.caller is None:
             raise InvalidError(f"the header {HELLO} is missing", hint="say who calls: project, cwd, orchestrator")
         key = self.request.headers.get(KEY)
-        return Call(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None)
+        return Call(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None, person=True)
 
     @property
     def ref(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.views import (
@@ -30,6 +31,7 @@ MAX_FILES = 12
 MAX_OWNER_CHARACTERS = 24
 MAX_PROGRESS_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 400
+MAX_NAMED_QUESTION_CHARACTERS = 2000
 MAX_TOOL_CHARACTERS = 60
 SHORT_ID_CHARACTERS = 11
 
@@ -79,7 +81,8 @@ def receipt_line(receipt: Receipt) -> str:
 
 def status_lines(view: FleetView, *, named: bool) -> str:
     """A line per agent; unless they were named, the fleet's totals before and who holds up whom behind."""
-    lines = [_agent_line(agent) for agent in view.agents[:MAX_AGENT_LINES]]
+    room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
+    lines = [_agent_line(agent, room) for agent in view.agents[:MAX_AGENT_LINES]]
     if (more := len(view.agents) - MAX_AGENT_LINES) > 0:
         lines.append(f"… and {more} more: name agents, or list_agents with a status")
     if named:
@@ -143,15 +146,23 @@ def _standing(agent: AgentView) -> str:
     return agent.status
 
 
-def _question(name: str, question: QuestionView) -> str:
+def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
+    default = (
+        f' (in {duration(question.deadline_seconds)}: "{one_line(question.fallback, 60)}")'
+        if (question.deadline_seconds is not None)
+        else ""
+    )
+    if question.kind == "permission":
+        wanted = f'wants to use {one_line(question.tool, 60)}: "{shortened(question.text, limit_characters)}"'
+        return f"{wanted}{default} -> command_agent {name} with allow, always or deny: <why>"
     options = (
         f" (options: {one_line(', '.join(question.options), MAX_QUESTION_CHARACTERS)})" if question.options else ""
     )
-    asked = one_line(question.text, MAX_QUESTION_CHARACTERS)
-    return f'asks: "{asked}"{options} -> command_agent {name} with the answer'
+    asked = one_line(question.text, limit_characters)
+    return f'asks: "{asked}"{options}{default} -> command_agent {name} with the answer'
 
 
-def _agent_line(agent: AgentView) -> str:
+def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS) -> str:
     """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
     head = f"{short(agent.id)} {agent.name} {agent.persona}"
     if not agent.own:
@@ -161,7 +172,7 @@ def _agent_line(agent: AgentView) -> str:
     if agent.elapsed_seconds is not None:
         parts.append(f"turn {agent.turn}: {duration(agent.elapsed_seconds)}")
     if agent.question:
-        parts.append(_question(agent.name, agent.question))
+        parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
         parts.append(f'"{one_line(agent.progress, MAX_PROGRESS_CHARACTERS)}"')
     parts += _figures(agent)

@@ -65,7 +65,10 @@ COMMAND = _object(
     ["agent", "task"],
     agent=_text(),
     task=_text("for an agent not yet started: added to its task"),
-    mode={"enum": [str(mode) for mode in Mode], "description": "while it works: after this turn (default), or instead"},
+    mode={
+        "enum": [str(mode) for mode in Mode],
+        "description": "while it works: after this turn (default), into it, or instead",
+    },
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
 )
 WAIT = _object(
@@ -93,7 +96,7 @@ DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project
 
 
 async def _create(fleet: Fleet, call: Call, args: Json) -> str:
-    return lines.created_lines(await fleet.create(call, _new_agent(args)))
+    return _told(lines.created_lines(await fleet.create(call, _new_agent(args))), await fleet.news(call))
 
 
 async def _command(fleet: Fleet, call: Call, args: Json) -> str:
@@ -115,7 +118,13 @@ async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
 
 async def _status(fleet: Fleet, call: Call, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    return lines.status_lines(await fleet.status(call, agents), named=bool(agents))
+    shown = lines.status_lines(await fleet.status(call, agents), named=bool(agents))
+    return _told(shown, await fleet.news(call))
+
+
+def _told(text: str, news: str) -> str:
+    """The text, and below it what the first result of a session tells."""
+    return f"{text}\n{news}" if news else text
 
 
 async def _output(fleet: Fleet, call: Call, args: Json) -> str:
@@ -158,7 +167,10 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
         "command_agent",
         _command,
         COMMAND,
-        "Give an agent its next task (it keeps its context; also after a failure), or answer what it waits for.",
+        (
+            "Give an agent its next task (it keeps its context; also after a failure), or answer what it waits for. "
+            "A permission takes: allow, always, or deny: reason (it is told)."
+        ),
     ),
     (
         "wait_for_agents",

@@ -79,7 +79,8 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     if before is Status.DELETED:
         return str(before)
     end_open_turns(connection, agent, now, reason="deleted")
-    move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None, pending=None)
+    withdraw(connection, agent)
+    move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)

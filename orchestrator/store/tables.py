@@ -59,7 +59,7 @@ class Agent(SQLModel, table=True):
     last_seq: int = 0
     turns: int = 0
     pending: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    """the question that it waits for: call_id, tool, text, options, asked_at, answer"""
+    """a copy of its open question (all columns of `question` that are known when it asks), for who reads many agents"""
     delivered_turn: int = 0
     ended_cursor: int = 0
     """event id of the last terminal event"""
@@ -112,6 +112,35 @@ class Turn(SQLModel, table=True):
     """the checkout before the turn: tree, head"""
     changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     changes_unknown: str = ""
+
+
+class Question(SQLModel, table=True):
+    """What an agent asked before a tool call went on: a question or a permission, and who answered what."""
+
+    __table_args__ = (
+        Index("uq_question_open", "agent_id", unique=True, sqlite_where=text("state = 'open'")),
+        Index("ix_question_call", "agent_id", "call_id"),
+        Index("ix_question_deadline", "state", "deadline_at"),
+    )
+    id: str = Field(primary_key=True)
+    agent_id: str = Field(foreign_key="agent.id")
+    turn: int
+    """ordinal of the turn in which it was asked"""
+    kind: str
+    call_id: str
+    tool: str
+    input: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    text: str
+    options: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    asked_at: float
+    deadline_at: float | None = None
+    fallback: str
+    """the answer that counts once the deadline has come"""
+    state: str
+    answer: str | None = None
+    answered_at: float | None = None
+    answered_by: str | None = None
+    """orchestrator, person, policy or deadline"""
 
 
 class Input(SQLModel, table=True):
@@ -176,6 +205,7 @@ class Command(SQLModel, table=True):
 
 AGENT = metadata.tables["agent"]
 TURN = metadata.tables["turn"]
+QUESTION = metadata.tables["question"]
 INPUT = metadata.tables["input"]
 EVENT = metadata.tables["event"]
 ARTIFACT = metadata.tables["artifact"]

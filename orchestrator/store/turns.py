@@ -10,9 +10,11 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
+from orchestrator.domain.question import Asked, By, checked_answer
+from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import leases
+from orchestrator.store import leases, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
 from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
@@ -173,31 +175,42 @@ def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: s
 
 
 def wait_for_answer(
-    connection: Connection, claim: Claim, pending: Mapping[str, Any], usage: Mapping[str, Any], now: float
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
 ) -> None:
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
     _count(connection, agent, claim.turn_id, usage)
-    move(connection, agent_row(connection, claim.agent_id), Status.WAITING, "question", now, pending=dict(pending))
-    emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, reason="question", question=pending["text"])
+    question = questions.ask(connection, claim.agent_id, claim.turn, asked)
+    move(connection, agent_row(connection, claim.agent_id), Status.WAITING, question["kind"], now)
+    told = {"reason": question["kind"], "question": question["text"], "question_id": question["id"]}
+    emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, **told)
 
 
-def answer(connection: Connection, agent_id: str, text: str, now: float) -> RowMapping:
+def answer(connection: Connection, agent_id: str, text: str, now: float, *, by: By = By.ORCHESTRATOR) -> RowMapping:
     """Put the answer beside the question; the agent is queued and its turn goes on. Returns the turn.
 
     Raises:
         ConflictError: it waits for no answer.
+        InvalidError: it waits for a permission, and this answers none.
     """
     agent = agent_row(connection, agent_id)
-    pending = agent["pending"]
-    if Status(agent["status"]) is not Status.WAITING or not pending or agent["reason"] != "question":
+    question = questions.open_question(connection, agent_id)
+    if Status(agent["status"]) is not Status.WAITING or question is None:
         raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
-    move(connection, agent, Status.QUEUED, "slot", now, pending={**pending, "answer": text, "answered_at": now})
+    given = checked_answer(Asked(question["kind"]), text)
+    questions.put_answer(connection, question["id"], given, by, now)
+    move(connection, agent, Status.QUEUED, "slot", now, pending=None)
     turn = next_turn(connection, agent_id)
     if turn is None:
         raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
-    emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], call_id=pending["call_id"])
+    told = {
+        "question_id": question["id"],
+        "call_id": question["call_id"],
+        "by": str(by),
+        "answer": one_line(given, 300),
+    }
+    emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], **told)
     return turn
 
 
@@ -218,10 +231,21 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
     rest(connection, agent, Status.INTERRUPTED, "", now)
 
 
-def withdraw(connection: Connection, agent: RowMapping, asked: Mapping[str, Any] | None = None) -> None:
+def withdraw(connection: Connection, agent: RowMapping) -> None:
     """Mark the agent's last question as dropped: the conversation still holds its call, which is now denied."""
-    pending = asked or agent["pending"]
-    change(connection, agent["id"], pending={**pending, "dropped": True} if pending else None)
+    questions.drop(connection, agent["id"])
+
+
+def expire(connection: Connection, now: float) -> int:
+    """Give the default answer to every question whose deadline has come; return how many."""
+    late = questions.overdue(connection, now)
+    for question in late:
+        agent = agent_row(connection, question["agent_id"])
+        if Status(agent["status"]) is Status.WAITING:
+            answer(connection, agent["id"], question["fallback"], now, by=By.DEADLINE)
+        else:
+            questions.drop(connection, agent["id"])
+    return len(late)
 
 
 def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
@@ -275,10 +299,9 @@ def finish(
         changes=ended["changes"],
     )
     change(connection, claim.agent_id, ended_cursor=cursor)
-    if status is TurnStatus.COMPLETE:
-        change(connection, claim.agent_id, pending=None)
-    else:
-        withdraw(connection, agent, asked)
+    withdraw(connection, agent)
+    if asked:
+        questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
     shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
     rest(connection, agent, Status(str(status)), shown, now)

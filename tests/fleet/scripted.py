@@ -41,6 +41,9 @@ class Ask:
 
     question: str
     options: object = None
+    tool: str = ASK
+    input: Mapping[str, object] | None = None
+    """of a tool that needs a permission"""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,14 @@ class ScriptedSession:
     async def _ask(self, step: Ask) -> Ended | None:
         self.provider.questions += 1
         body = {"question": step.question, "options": step.options}
-        call = ToolCall(id=f"toolu_{self.provider.questions}", name=ASK, input=body)
+        call = ToolCall(id=f"toolu_{self.provider.questions}", name=step.tool, input=step.input or body)
         if isinstance(await self.spec.decide(call), Defer):
             self.provider.deferred[self.spec.agent_id] = call
             return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
         return None
 
     async def _answered(self, call: ToolCall) -> None:
-        if isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
+        if call.name == ASK and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
             tool = next(tool for tool in self.spec.crew if tool.name == "ask_orchestrator")
             caller = Caller(project="", orchestrator="", cwd="")
             self.provider.answers[self.spec.agent_name].append(await tool.call(Call(caller=caller), call.input))

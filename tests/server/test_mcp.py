@@ -153,7 +153,7 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
     [
         ({}, "echo: 'agent' is missing -> it takes agent, mode, limit, inputs, seconds"),
         ({"agent": 5}, "echo: 'agent' must be text, not a number"),
-        ({"agent": "a", "mode": "steer"}, "'mode' must be one of queue, interrupt; it is 'steer'"),
+        ({"agent": "a", "mode": "whisper"}, "'mode' must be one of queue, interrupt; it is 'whisper'"),
         ({"agent": "a", "limit": -1}, "'limit' must be at least 1; it is -1"),
         ({"agent": "a", "limit": 10**30}, "'limit' must be at most 6000"),
         ({"agent": "a", "inputs": "scout-1"}, "'inputs' must be a list of strings, not text"),

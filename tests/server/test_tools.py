@@ -191,7 +191,11 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
         ("create_agent", {**CREATE, "inputs": ["nobody"]}, "nobody"),
         ("create_agent", {**CREATE, "inputs": ["x"]}, "'x'"),
         ("command_agent", {"agent": "nobody", "task": "t"}, "no agent 'nobody'"),
-        ("command_agent", {"agent": "nobody", "task": "t", "mode": "steer"}, "'mode' must be one of queue, interrupt"),
+        (
+            "command_agent",
+            {"agent": "nobody", "task": "t", "mode": "whisper"},
+            "'mode' must be one of queue, steer, interrupt",
+        ),
         pytest.param(
             "get_agent_status",
             {"agents": ["nobody"]},

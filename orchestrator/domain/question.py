@@ -1,0 +1,185 @@
+"""What an agent may have to be answered before a tool call goes on: a question, or a permission."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from orchestrator.domain.text import one_line, storable
+from orchestrator.errors import InvalidError
+
+ALLOW = "allow"
+ALWAYS = "always"
+DENY = "deny:"
+ANSWERS = "allow, always, or deny: <why>"
+NOBODY = "nobody answered: decide yourself and say so"
+_TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", "path", "prompt")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Asked(StrEnum):
+    """What is asked for; it is also the reason for which the agent waits."""
+
+    QUESTION = "question"
+    PERMISSION = "permission"
+
+
+class By(StrEnum):
+    """Who answered."""
+
+    ORCHESTRATOR = "orchestrator"
+    PERSON = "person"
+    POLICY = "policy"
+    DEADLINE = "deadline"
+
+
+class State(StrEnum):
+    """Where a question stands; an agent has at most one that is open."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    """The answer is there, its call has not gone on yet."""
+    SETTLED = "settled"
+    """The very call that asked went on with it."""
+    DROPPED = "dropped"
+    """Nobody asks any more: its turn ended otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """An answer that the persona gives at once; what it does not name fits everything. The first that fits counts."""
+
+    answer: str
+    kind: str | None = None
+    tool: str | None = None
+
+    def fits(self, kind: Asked, tool: str) -> bool:
+        """Whether it answers this."""
+        return self.kind in {None, str(kind)} and self.tool in {None, tool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of the question of one tool call; `withdrawn`: the call belongs to a turn that is over."""
+
+    kind: Asked
+    answer: str | None = None
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A call that was once answered `always`."""
+
+    tool: str
+    input: Mapping[str, Any]
+
+
+def checked_answer(kind: Asked, text: str) -> str:
+    """The answer as it is stored: for a permission `allow`, `always` or `deny: why`.
+
+    Raises:
+        InvalidError: it is none of them.
+    """
+    if kind is Asked.QUESTION:
+        return text
+    word = text.strip()
+    if word.lower() in {ALLOW, ALWAYS}:
+        return word.lower()
+    if word.lower().startswith(DENY) and word[len(DENY) :].strip():
+        return f"{DENY} {word[len(DENY) :].strip()}"
+    raise InvalidError(
+        f"{one_line(text, 60)!r} does not answer a permission",
+        hint=f"answer {ANSWERS}; the agent reads why",
+    )
+
+
+def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
+    """The telling part of a tool's input on one line; a long one is cut in its middle, so that its end is seen."""
+    text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
+    rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
+    whole = " ".join(filter(None, [text, _compact(rest) if rest else ""]))
+    return shortened(whole, limit_characters)
+
+
+def shortened(text: str, limit_characters: int) -> str:
+    """The text on one line; a long one is cut in its middle, with a mark that says how much is missing."""
+    flat = one_line(text, len(text) + 1)
+    if len(flat) <= limit_characters:
+        return flat
+    tail = limit_characters // 3
+    head = limit_characters - tail
+    return f"{flat[:head].rstrip()} [… {len(flat) - head - tail} characters …] {flat[-tail:].lstrip()}"
+
+
+def _compact(value: object) -> str:
+    return storable(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
+
+
+def duration_seconds(value: object) -> float:
+    """The seconds of `90`, `30s`, `5m`, `2h` or `1d`.
+
+    Raises:
+        ValueError: it is no positive length of time.
+    """
+    found = _DURATION.fullmatch(str(value).strip().lower())
+    seconds = float(found[1]) * _UNITS[found[2]] if found and not isinstance(value, bool) else 0.0
+    if seconds <= 0:
+        raise ValueError(f"{value!r} is no length of time such as 30s, 5m, 2h or 1d")
+    return seconds
+
+
+def shown_duration(seconds: float) -> str:
+    """The length of time in its largest whole unit: 2h, 90m, 45s."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.12g}{unit}"
+    return f"{seconds:.12g}s"
+
+
+def policies(value: object) -> tuple[Policy, ...]:
+    """The policy that a persona's file states: a list of `{kind?, tool?, answer}`.
+
+    Raises:
+        ValueError: an entry cannot mean anything; with what is valid.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - the caller wraps it with the file's name
+    return tuple(_policy(entry) for entry in cast("list[object]", value))
+
+
+def _policy(entry: object) -> Policy:
+    given = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
+    known = {"kind", "tool", "answer"}
+    if "answer" not in given or not set(given) <= known or not all(isinstance(one, str) for one in given.values()):
+        raise ValueError(
+            f"{entry!r} is no entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer"
+        )
+    kind = cast("str | None", given.get("kind"))
+    tool = cast("str | None", given.get("tool"))
+    if kind is not None and kind not in set(Asked):
+        raise ValueError(f"kind {kind!r} is none of {', '.join(Asked)}")
+    answer = str(given["answer"])
+    asks_permission = kind == Asked.PERMISSION or (kind is None and tool is not None)
+    if asks_permission:
+        try:
+            answer = checked_answer(Asked.PERMISSION, answer)
+        except InvalidError as error:
+            raise ValueError(f"{error.message}: {error.hint}") from error
+    elif kind is None:
+        raise ValueError(f"{entry!r} names neither a kind ({', '.join(Asked)}) nor a tool")
+    return Policy(answer=answer, kind=kind or str(Asked.PERMISSION), tool=tool)
+
+
+def fallback(kind: Asked, default_answer: str, within: str) -> str:
+    """What counts as the answer when the deadline has come."""
+    if kind is Asked.PERMISSION:
+        return f"{DENY} nobody answered within {within}; go on without it, or report what you need"
+    return default_answer or NOBODY

@@ -1,0 +1,139 @@
+"""The one inbox: what no rule decides becomes a question, a policy may answer it at once, and the gate reads what came.
+
+A question is a row before anybody is told of it, so nothing hangs and nothing is lost with a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from orchestrator import log
+from orchestrator.domain import clearance
+from orchestrator.domain.event import Kind
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Asked, Grant, Record, State, fallback, shown_duration, shown_input
+from orchestrator.domain.text import storable
+from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
+from orchestrator.errors import StoreError
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.recorder import Recorder
+from orchestrator.store import questions
+from orchestrator.store.events import Fact
+from orchestrator.store.tables import Question
+from orchestrator.store.turns import expire
+
+LOG = log.logger("fleet.inbox")
+MAX_TEXT_CHARACTERS = 2000
+LOOK_AGAIN_SECONDS = 2.0
+"""a deadline is seen within this time even if the clock jumps"""
+Clock = Callable[[], float]
+
+
+def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
+    """The one gate before every tool call of this agent; it fails closed with whatever the store raises."""
+
+    async def decide(call: ToolCall) -> Verdict:
+        if (ruled := clearance.rule(call, persona)) is not None:
+            return ruled
+        recorder = current()
+        turn = recorder.claim.turn if recorder is not None else 0
+        async with commits.store.read() as session:
+            found = await questions.of_call(session, agent_id, call.id)
+            grants = [Grant(tool=row.tool, input=row.input) for row in await questions.always(session, agent_id)]
+        record = None if found is None else _record(found, turn)
+        verdict = clearance.decide(call, persona, record, grants)
+        answer = clearance.policy_answer(call, persona)
+        if record is None and answer is not None and not isinstance(verdict, Allow):
+            asked_now = asked(call, persona, None, time.time())
+            await commits.store.tx(
+                questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
+            )
+            if recorder is not None:
+                recorder.note(_answered_by_policy(call, answer))
+            return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
+        if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
+            await commits.store.tx(questions.settle, found.id)
+        return verdict
+
+    return decide
+
+
+def _record(row: Question, turn: int) -> Record:
+    withdrawn = row.state == State.DROPPED or row.turn != turn
+    return Record(kind=Asked(row.kind), answer=row.answer, withdrawn=withdrawn)
+
+
+def _answered_by_policy(call: ToolCall, answer: str) -> Fact:
+    body = {"call_id": call.id, "by": "policy", "tool": call.name, "answer": answer}
+    return Fact(kind=Kind.ANSWERED, at=time.time(), body=body)
+
+
+def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:
+    """The columns of the question that this call asks now; `answer_seconds` None: it waits for ever."""
+    kind = clearance.kind_of(call)
+    options: object = call.input.get("options") if kind is Asked.QUESTION else None
+    given = cast("list[object]", options) if isinstance(options, list) else []
+    text = (
+        str(call.input.get("question", "")) if kind is Asked.QUESTION else shown_input(call.input, MAX_TEXT_CHARACTERS)
+    )
+    within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
+    return {
+        "kind": str(kind),
+        "call_id": call.id,
+        "tool": call.name,
+        "input": dict(call.input),
+        "text": storable(text),
+        "options": [storable(str(option)) for option in given],
+        "asked_at": now,
+        "deadline_at": None if answer_seconds is None else now + answer_seconds,
+        "fallback": fallback(kind, persona.default_answer if persona else "", within),
+    }
+
+
+async def answer_of(commits: Commits, agent_id: str, call_id: str | None) -> str | None:
+    """The answer to the question of this tool call (None: to the agent's last one); None if there is none yet."""
+    async with commits.store.read() as session:
+        if call_id is not None:
+            found = await questions.of_call(session, agent_id, call_id)
+            return found.answer if found else None
+        answers = [row.answer for row in await questions.of_agent(session, agent_id) if row.answer is not None]
+    return answers[-1] if answers else None
+
+
+async def keep_deadlines(commits: Commits, clock: Clock) -> None:
+    """Give the default answer to every question at its deadline, endlessly; the rows are the timer.
+
+    A daemon that starts late gives it at once.
+    """
+    with commits.bell.listen() as ear:
+        while True:
+            try:
+                pause = await _until_next(commits, clock)
+            except StoreError as error:
+                LOG.warning("deadlines_not_kept", error=error.message)
+                pause = LOOK_AGAIN_SECONDS
+            if pause != 0:
+                await ear.wait(pause)
+
+
+async def _until_next(commits: Commits, clock: Clock) -> float | None:
+    """Seconds to the next look, after what is due was answered; None: nothing has a deadline."""
+    async with commits.store.read() as session:
+        deadline = await questions.next_deadline(session)
+    if deadline is None:
+        return None
+    if deadline <= (now := clock()):
+        count = await commits.do(expire, now)
+        LOG.info("deadline_came", questions=count)
+        return 0
+    return min(LOOK_AGAIN_SECONDS, deadline - now)
+
+
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Return once the task has ended; it is cancelled."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})

@@ -1,0 +1,122 @@
+"""Operations on questions: asked, answered, settled, dropped, each once. The rows are the inbox, and its timer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlmodel import col, func
+from sqlmodel import select as read
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from orchestrator.domain.agent import ENDED, Status
+from orchestrator.domain.question import ALWAYS, Asked, By, State
+from orchestrator.store.rows import change
+from orchestrator.store.tables import QUESTION, Agent, Question
+
+
+def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
+    row = _insert(connection, agent_id, turn, asked, State.OPEN)
+    change(connection, agent_id, pending=row)
+    return row
+
+
+def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> None:
+    """Write a question that nobody can answer any more: its turn ended as it was asked."""
+    _insert(connection, agent_id, turn, asked, State.DROPPED)
+
+
+def ask_policy(
+    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], *, answer: str, now: float
+) -> None:
+    """Write a question that the persona's policy answered at once; the same call asked again finds it."""
+    known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked["call_id"])
+    if connection.execute(known).first() is None:
+        values = {"answer": answer, "answered_at": now, "answered_by": By.POLICY}
+        _insert(connection, agent_id, turn, {**asked, **values}, State.SETTLED)
+
+
+def _insert(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: State) -> dict[str, Any]:
+    row = {**asked, "id": f"qu_{secrets.token_hex(16)}", "agent_id": agent_id, "turn": turn, "state": str(state)}
+    connection.execute(insert(QUESTION).values(**row))
+    return row
+
+
+def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
+    """The question that the agent waits with."""
+    query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == State.OPEN)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def put_answer(connection: Connection, question_id: str, text: str, by: By, now: float) -> None:
+    """Put the answer beside the open question."""
+    connection.execute(
+        update(QUESTION)
+        .where(QUESTION.c.id == question_id)
+        .values(answer=text, answered_at=now, answered_by=by, state=State.ANSWERED)
+    )
+
+
+def settle(connection: Connection, question_id: str) -> None:
+    """The very call that asked goes on now."""
+    connection.execute(
+        update(QUESTION)
+        .where(QUESTION.c.id == question_id, QUESTION.c.state == State.ANSWERED)
+        .values(state=State.SETTLED)
+    )
+
+
+def drop(connection: Connection, agent_id: str) -> None:
+    """Nobody asks any more what had not gone on: the conversation still holds the call, which is now denied."""
+    connection.execute(
+        update(QUESTION)
+        .where(QUESTION.c.agent_id == agent_id, QUESTION.c.state.in_({State.OPEN, State.ANSWERED}))
+        .values(state=State.DROPPED)
+    )
+    change(connection, agent_id, pending=None)
+
+
+def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
+    """The open questions whose deadline has come."""
+    query = select(QUESTION).where(QUESTION.c.state == State.OPEN, QUESTION.c.deadline_at <= now)
+    return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
+
+
+async def next_deadline(session: AsyncSession) -> float | None:
+    """When the next open question must be answered; None if none has a deadline."""
+    query = read(func.min(Question.deadline_at)).where(Question.state == State.OPEN)
+    return (await session.exec(query)).one()
+
+
+async def of_call(session: AsyncSession, agent_id: str, call_id: str) -> Question | None:
+    """The question of this tool call."""
+    query = read(Question).where(Question.agent_id == agent_id, Question.call_id == call_id)
+    return (await session.exec(query.order_by(col(Question.asked_at).desc()).limit(1))).first()
+
+
+async def of_agent(session: AsyncSession, agent_id: str) -> Sequence[Question]:
+    """All that the agent ever asked, in order."""
+    query = read(Question).where(Question.agent_id == agent_id).order_by(col(Question.asked_at))
+    return (await session.exec(query)).all()
+
+
+async def always(session: AsyncSession, agent_id: str) -> Sequence[Question]:
+    """The permissions of this agent that were answered `always`."""
+    query = read(Question).where(
+        Question.agent_id == agent_id, Question.kind == Asked.PERMISSION, Question.answer == ALWAYS
+    )
+    return (await session.exec(query)).all()
+
+
+async def left_by_others(session: AsyncSession, project: str, orchestrator: str) -> tuple[list[str], list[str]]:
+    """Names of the project's agents of other orchestrators: those that wait for an answer, and those left unread."""
+    query = read(Agent).where(
+        Agent.project == project, Agent.orchestrator != orchestrator, col(Agent.deleted_at).is_(None)
+    )
+    agents: Collection[Agent] = (await session.exec(query.order_by(col(Agent.created_at)))).all()
+    waiting = [agent.name for agent in agents if agent.pending is not None]
+    unread = [a.name for a in agents if Status(a.status) in ENDED and a.delivered_turn < a.turns]
+    return waiting, unread
