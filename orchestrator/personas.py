@@ -120,6 +120,7 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         policy=_policy(path, front.get("policy")),
         answer_within_seconds=_answer_within(path, front.get("answer_within")),
         default_answer=str(front.get("default_answer", "")).strip(),
+        children=_children(path, front.get("children")),
     )
 
 
@@ -187,3 +188,11 @@ def _answer_within(path: Path, value: object) -> float | None:
         return None if value is None else duration_seconds(value)
     except ValueError as error:
         raise InvalidError(f"{path}: answer_within: {error}", hint="write e.g. answer_within: 2h") from error
+
+
+def _children(path: Path, value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise InvalidError(f"{path}: children: {value!r} is no whole number", hint="write e.g. children: 5")

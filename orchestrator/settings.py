@@ -43,6 +43,20 @@ class Settings(BaseSettings):
     """how often the provider's program tries a failed model call again; default: its own rule"""
     answer_seconds: float | None = Field(default=None, alias="FLEET_ANSWER_SECONDS", gt=0, le=31_536_000)
     """how long a question or permission waits for its answer before the default counts; default: for ever"""
+    max_agents: int = Field(default=10_000, alias="AGENT_MAX_SESSION", ge=1)
+    """agents that may live at once, resting ones included"""
+    max_depth: int = Field(default=3, alias="AGENT_MAX_RECURSIVE_DEPTH", ge=0, le=100)
+    """how deep agents may create agents: 0 means not at all"""
+    max_children: int = Field(default=20, alias="AGENT_RELATIONSHIP_MAX_CHILDREN", ge=0, le=1000)
+    """agents that one agent may create"""
+    turn_retries: int = Field(default=3, alias="FLEET_TURN_RETRIES", ge=0, le=20)
+    """how often a turn is repeated whose model's API stayed overloaded"""
+    max_cost_usd: float | None = Field(default=None, alias="FLEET_MAX_COST_USD", gt=0)
+    """what all agents of this state directory may cost together; the fleet pauses there"""
+    max_tokens: int | None = Field(default=None, alias="FLEET_MAX_TOKENS", gt=0)
+    max_total_turns: int | None = Field(default=None, alias="FLEET_MAX_TOTAL_TURNS", gt=0)
+    max_seconds: float | None = Field(default=None, alias="FLEET_MAX_SECONDS", gt=0)
+    """seconds in which sessions work, of all agents together"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import output
+from orchestrator.cli.budget import MaxCost, MaxSeconds, MaxTokens, MaxTotalTurns, caps
 from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
 from orchestrator.cli.wire import as_list
 from orchestrator.errors import InvalidError
@@ -27,6 +28,11 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
     inputs: Inputs = None,
     cwd: Annotated[str | None, typer.Option(help="Where it works, inside the project.", show_default=False)] = None,
     max_turns: Annotated[int | None, typer.Option(help="Model calls that one turn may take.")] = None,
+    max_cost_usd: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    max_total_turns: MaxTotalTurns = None,
+    max_seconds: MaxSeconds = None,
+    priority: Annotated[int | None, typer.Option(help="-100 to 100: the higher is admitted first.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the digest.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,18 +42,11 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
     """
     from orchestrator.fleet.views import Created
 
+    asked = {"persona": persona, "model": model, "inputs": inputs or None, "cwd": cwd, "max_turns": max_turns}
+    budget = caps(max_cost_usd, max_tokens, max_total_turns, max_seconds)
     with connected() as client:
-        created = client.post(
-            Created,
-            "/v1/agents",
-            name=name,
-            task=given_text(task),
-            persona=persona,
-            model=model,
-            inputs=inputs or None,
-            cwd=cwd,
-            max_turns=max_turns,
-        )
+        body: dict[str, object] = {"name": name, "task": given_text(task), "priority": priority, **asked, **budget}
+        created = client.post(Created, "/v1/agents", **body)
         if not wait:
             _show_created(created, as_json=as_json)
             return
@@ -74,14 +73,18 @@ def _created_line(created: Created) -> str:
     return output.line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
 
 
-def command(
+def command(  # noqa: PLR0917 - the arguments and options of one command
     agent: Agent,
-    task: Task,
+    task: Annotated[
+        str, typer.Argument(help="What to do; - reads it from stdin; none: only the budget.", show_default=False)
+    ] = "",
     interrupt_first: Annotated[
         bool, typer.Option("--interrupt", help="Stop the running turn first (default: queue behind it).")
     ] = False,
     steer: Annotated[bool, typer.Option("--steer", help="Into the running turn, at its next tool call.")] = False,
     inputs: Inputs = None,
+    max_cost_usd: MaxCost = None,
+    max_tokens: MaxTokens = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an agent its next task; it keeps its context."""
@@ -96,6 +99,8 @@ def command(
             task=given_text(task),
             mode="interrupt" if interrupt_first else "steer" if steer else None,
             inputs=inputs or None,
+            max_cost_usd=max_cost_usd,
+            max_tokens=max_tokens,
         )
     _show_receipt(receipt, as_json=as_json)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from orchestrator.cli import agents, demo, doctor, lifecycle, logs, look, output, rehearse, waiting
+from orchestrator.cli import agents, budget, demo, doctor, lifecycle, logs, look, output, rehearse, waiting
 from orchestrator.errors import FleetError
 
 _EPILOG = (
@@ -40,6 +40,7 @@ for _name, _command in (
     ("command", agents.command),
     ("answer", agents.answer),
     ("wait", waiting.wait),
+    ("budget", budget.budget),
     ("interrupt", agents.interrupt),
     ("rm", agents.rm),
     ("up", lifecycle.up),

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.domain.budget import Unit
 from orchestrator.errors import ConflictError, InvalidError
 
 MAX_TASK_BYTES = 256 * 1024
@@ -78,6 +79,21 @@ class NewAgent:
     inputs: tuple[str, ...] = ()
     cwd: str | None = None
     max_turns: int | None = None
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None
+    max_total_turns: int | None = None
+    max_seconds: float | None = None
+    priority: int = 0
+
+    @property
+    def caps(self) -> dict[Unit, float | None]:
+        """Its caps, by unit."""
+        return {
+            Unit.USD: self.max_cost_usd,
+            Unit.TOKENS: self.max_tokens,
+            Unit.TURNS: self.max_total_turns,
+            Unit.SECONDS: self.max_seconds,
+        }
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:

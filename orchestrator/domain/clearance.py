@@ -15,6 +15,9 @@ from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
+WAIT_FOR_CHILDREN = CREW + "wait_for_children"
+DEFERRED = {ASK: Asked.QUESTION, WAIT_FOR_CHILDREN: Asked.CHILDREN}
+"""calls that wait by themselves: the turn ends in them, and goes on with their answer"""
 SHELLS = frozenset({"Bash"})
 """Tools whose input is a program: `always` means this very input, but for what only describes it."""
 _DESCRIBING = frozenset({"description", "timeout"})
@@ -28,6 +31,8 @@ def rule(call: ToolCall, persona: Persona) -> Verdict | None:
             return Deny(
                 "the question is empty: say in one or two sentences what you need to know, with options if you can"
             )
+        return None
+    if call.name == WAIT_FOR_CHILDREN:
         return None
     if call.name.startswith(CREW):
         return Allow()
@@ -57,6 +62,8 @@ def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequ
         return Allow()
     if not call.in_subagent:
         return Defer()
+    if call.name == WAIT_FOR_CHILDREN:
+        return Deny("a sub-agent cannot wait for agents: end, the agent that started you waits for them")
     if call.name == ASK:
         return Deny("a sub-agent cannot ask: return the question as your result, the agent that started you asks it")
     return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
@@ -67,14 +74,14 @@ def _by_record(record: Record) -> Verdict:
         return Deny(WITHDRAWN)
     if record.answer is None:
         return Defer()
-    if record.kind is Asked.QUESTION or record.answer in {ALLOW, ALWAYS}:
+    if record.kind is not Asked.PERMISSION or record.answer in {ALLOW, ALWAYS}:
         return Allow()
     return Deny(f"denied: {record.answer.removeprefix(DENY).strip()}")
 
 
 def kind_of(call: ToolCall) -> Asked:
     """What this call asks for when no rule decides it."""
-    return Asked.QUESTION if call.name == ASK else Asked.PERMISSION
+    return DEFERRED.get(call.name, Asked.PERMISSION)
 
 
 def policy_answer(call: ToolCall, persona: Persona) -> str | None:

@@ -92,6 +92,14 @@ class Used:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What the run has used so far, for its budget; an estimate until its end. The cost is None if unknown."""
+
+    tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retrying:
     """The model's API failed and is tried again by the provider."""
 
@@ -117,7 +125,8 @@ class Ended:
     `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the
     run's cost or None if unknown; `session_cost_usd` is the provider's running total, for the next turn's difference.
     `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused
-    on its own. `steered` are the ids of prompts, beside the run's own, that its model has read.
+    on its own. `steered` are the ids of prompts, beside the run's own, that its model has read. `resets_at` is when
+    an exhausted quota comes back (seconds since the epoch), if the provider told.
     """
 
     outcome: Outcome
@@ -131,6 +140,7 @@ class Ended:
     deferred: ToolCall | None = None
     denied: tuple[str, ...] = ()
     steered: tuple[str, ...] = ()
+    resets_at: float | None = None
 
 
-SessionEvent = Opened | Said | ToolStarted | ToolEnded | Used | Retrying | Stalled | Ended
+SessionEvent = Opened | Said | ToolStarted | ToolEnded | Used | Spent | Retrying | Stalled | Ended

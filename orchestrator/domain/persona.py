@@ -39,6 +39,9 @@ class Persona:
             return None
         return tuple(tool for tool in dict.fromkeys((*self.tools, *self.ask)) if tool not in self.deny)
 
+    children: int = 0
+    """how many agents it may create itself; 0: none"""
+
     @property
     def writes(self) -> bool:
         """Whether it changes the checkout: such agents work there one at a time."""

@@ -27,6 +27,12 @@ class Asked(StrEnum):
 
     QUESTION = "question"
     PERMISSION = "permission"
+    CHILDREN = "children"
+    """The end of the last of its children, who answer by it; it stands in nobody's inbox."""
+
+
+INBOX = frozenset({Asked.QUESTION, Asked.PERMISSION})
+"""what somebody must answer"""
 
 
 class By(StrEnum):
@@ -36,6 +42,7 @@ class By(StrEnum):
     PERSON = "person"
     POLICY = "policy"
     DEADLINE = "deadline"
+    CHILDREN = "children"
 
 
 class State(StrEnum):
@@ -164,8 +171,8 @@ def _policy(entry: object) -> Policy:
         )
     kind = cast("str | None", given.get("kind"))
     tool = cast("str | None", given.get("tool"))
-    if kind is not None and kind not in set(Asked):
-        raise ValueError(f"kind {kind!r} is none of {', '.join(Asked)}")
+    if kind is not None and kind not in INBOX:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(sorted(INBOX))}")
     answer = str(given["answer"])
     asks_permission = kind == Asked.PERMISSION or (kind is None and tool is not None)
     if asks_permission:
@@ -174,7 +181,7 @@ def _policy(entry: object) -> Policy:
         except InvalidError as error:
             raise ValueError(f"{error.message}: {error.hint}") from error
     elif kind is None:
-        raise ValueError(f"{entry!r} names neither a kind ({', '.join(Asked)}) nor a tool")
+        raise ValueError(f"{entry!r} names neither a kind ({', '.join(sorted(INBOX))}) nor a tool")
     return Policy(answer=answer, kind=kind or str(Asked.PERMISSION), tool=tool)
 
 

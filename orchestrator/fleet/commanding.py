@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from orchestrator.domain.agent import Status
-from orchestrator.domain.question import Asked, By
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import Unit
+from orchestrator.domain.question import INBOX, By
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError
-from orchestrator.store import agents, leases, turns
+from orchestrator.fleet import capping
+from orchestrator.store import agents, children, leases, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
@@ -34,6 +36,8 @@ class Command:
     call_key: str | None
     account: tuple[str, dict[str, str], dict[str, str]]
     """id, public variables and environment of the caller's account"""
+    caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+    """what its caps are raised (or lowered) to first; with them the text may be empty"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     by: By = By.ORCHESTRATOR
@@ -48,6 +52,8 @@ class Commanded:
     happened: str
     interrupt: bool = False
     steer: bool = False
+    below: Sequence[str] = ()
+    """descendants whose running turns must now be stopped"""
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -67,18 +73,15 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
     agent = agent_row(connection, asked.agent_id)
+    _check(agent, Status(agent["status"]), asked)
+    if asked.caps:
+        topped = capping.top_up(connection, agent, asked.caps, now)
+        if not asked.text:
+            return Commanded(turn_id=None, happened=topped)
+        agent = agent_row(connection, asked.agent_id)
     status = Status(agent["status"])
-    _check(agent, status, asked)
-    if status is Status.WAITING and agent["reason"] == "account":
-        agents.rebind(connection, asked.agent_id, *asked.account)
-        agents.account_arrived(connection, asked.account[0], now)
-        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
-    if status is Status.WAITING and asked.mode is not Mode.INTERRUPT:
-        turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by)
-        return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
     if status is Status.WAITING:
-        turns.drop_question(connection, asked.agent_id, now)
-        return _queue(connection, asked, now, "its question was dropped; the new task is next")
+        return _to_waiting(connection, agent, asked, now)
     if status is Status.QUEUED and (turn := _not_begun(connection, asked.agent_id)) is not None:
         turns.add_to_prompt(connection, turn[0], asked.text)
         if asked.inputs is not None:
@@ -91,7 +94,9 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
     if asked.mode is Mode.INTERRUPT:
-        return _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+        below = stop_below(connection, asked.agent_id)
+        queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
+        return replace(queued, below=below)
     if asked.mode is Mode.STEER and asked.inputs is None:
         return _queue(connection, asked, now, STEERED, steer=True)
     return _queue(connection, asked, now, _queued(Status.WORKING, asked.mode))
@@ -102,10 +107,27 @@ def _queued(status: Status, mode: Mode) -> str:
     return happened + (STEER_QUEUED[status is Status.WORKING] if mode is Mode.STEER else "")
 
 
+def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: float) -> Commanded:
+    """Carry out a command to an agent that waits: for its account, an answer, budget, time, its children."""
+    if agent["reason"] == "account":
+        agents.rebind(connection, asked.agent_id, *asked.account)
+        agents.account_arrived(connection, asked.account[0], now)
+        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
+    if asked.mode is Mode.INTERRUPT:
+        turns.drop_question(connection, asked.agent_id, now)
+        below = stop_below(connection, asked.agent_id)
+        return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), below=below)
+    if capping.is_put_aside(agent):
+        capping.check_room(connection, agent, now)
+        return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
+    turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by)
+    return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
+
+
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
     if status is Status.DELETED:
         raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
-    if asked.only_answer and (status is not Status.WAITING or agent["reason"] not in set(Asked)):
+    if asked.only_answer and (status is not Status.WAITING or agent["reason"] not in INBOX):
         raise ConflictError(
             f"{agent['name']} waits for no answer: it is {status}",
             hint="give it its next task with command_agent (fleet command)",
@@ -115,6 +137,11 @@ def _check(agent: RowMapping, status: Status, asked: Command) -> None:
 def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
     turn = turns.next_turn(connection, agent_id)
     return (turn["id"], turn["ordinal"]) if turn is not None and turn["status"] == "queued" else None
+
+
+def _has_begun(connection: Connection, agent_id: str) -> bool:
+    turn = turns.next_turn(connection, agent_id)
+    return turn is not None and turn["status"] == "waiting"
 
 
 def _queue(
@@ -132,6 +159,29 @@ def _queue(
     return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt, steer=steer)
 
 
+def stop_family(connection: Connection, agent_id: str) -> list[str]:
+    """Stop the agent and all its descendants at once; returns the ids of those whose running turn must be interrupted.
+
+    Raises:
+        ConflictError: none of them has an open turn.
+    """
+    below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
+    if below and not _is_open(connection, agent_id):
+        return stop_below(connection, agent_id)
+    running = [agent_id] if stop(connection, agent_id) else []
+    return running + stop_below(connection, agent_id)
+
+
+def stop_below(connection: Connection, agent_id: str) -> list[str]:
+    """The same for the descendants alone; none may have an open turn."""
+    below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
+    return [one for one in below if _is_open(connection, one) and stop(connection, one)]
+
+
+def _is_open(connection: Connection, agent_id: str) -> bool:
+    return Status(agent_row(connection, agent_id)["status"]) in OPEN
+
+
 def stop(connection: Connection, agent_id: str) -> bool:
     """Whether a turn is running that must be interrupted; a queued or waiting one is ended here.
 
@@ -143,7 +193,7 @@ def stop(connection: Connection, agent_id: str) -> bool:
     now = time.time()
     if status is Status.WORKING:
         return True
-    if status is Status.WAITING and agent["reason"] in set(Asked):
+    if status is Status.WAITING and _has_begun(connection, agent_id):
         turns.drop_question(connection, agent_id, now)
         return False
     if status in {Status.QUEUED, Status.WAITING}:

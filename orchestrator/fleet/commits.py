@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from orchestrator.bus.local import Bell
+from orchestrator.domain.tool import Call, Json
 from orchestrator.fleet.accounts import Accounts
 from orchestrator.store.store import Connection, Store
 from orchestrator.store.turns import Admission, Claim, admit
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+CreateChild = Callable[[Claim, Call, Json], Awaitable[str]]
+"""creates an agent for the agent that runs; set by the fleet, whose verb it is"""
+TellOfChildren = Callable[[str], Awaitable[str]]
 
 
 def _nobody(claims: list[Claim]) -> None:
@@ -34,7 +40,11 @@ class Commits:
     owner: str
     slots: int
     bell: Bell = field(default_factory=Bell)
+    clock: Callable[[], float] = time.time
+    """what every deadline is held against, in seconds since the epoch"""
     feed: Bell = field(default_factory=Bell)
+    create_child: CreateChild | None = None
+    tell_of_children: TellOfChildren | None = None
     take: Callable[[list[Claim]], None] = _nobody
 
     async def do(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,7 +60,7 @@ class Commits:
 
         def both(connection: Connection) -> tuple[T, list[Claim]]:
             value = op(connection)
-            return value, admit(connection, admission, time.time())
+            return value, admit(connection, admission, self.clock())
 
         value, claims = await self.store.tx(both)
         self.take(claims)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,16 +63,9 @@ class Core:
     supervision: str
     """how agents' processes are kept and ended on this machine"""
     started_at: float = field(default_factory=time.time)
-    clock: Callable[[], float] = time.time
-    """what deadlines of questions are held against"""
-    deadlines: asyncio.Task[None] | None = None
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
-
-    def now(self) -> float:
-        """The time that deadlines are held against, in seconds since the epoch."""
-        return self.clock()
 
     async def enter(self, call: Call) -> None:
         """Begin a verb: the caller is here again, so what it was handed before has reached it.

@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.agent import NewAgent, checked_name, checked_text
+from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import is_plain
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import Call, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet import briefing
 from orchestrator.fleet.core import Core, stored_key
+from orchestrator.fleet.family import Parent, check_clearance, new_child, parent_of
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
 from orchestrator.provisioning.changes import checkout_of
 from orchestrator.store import agents
+from orchestrator.store.children import Limits
+from orchestrator.store.turns import Claim
 
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
+MAX_PRIORITY = 100
 MAX_INPUTS = 50
 MAX_PATH_CHARACTERS = 4000
 
@@ -32,15 +37,47 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-async def create(core: Core, call: Call, new: NewAgent) -> tuple[str, bool]:
+async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> tuple[str, bool]:
     """Create the agent; return its id and whether the same idempotency key had created it before.
 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
     values, inputs = await _checked(core, call, new)
-    desk = str(briefing.desk_path(call.caller.project, values["id"]))
-    return await core.commits.do(agents.create, values, turn_id=new_id("tn"), inputs=inputs, desk=desk)
+    limits = limits_of(core)
+    if parent is not None:
+        check_clearance(parent.persona, Persona(**values["persona_body"]))
+        limits = parent.limits(limits)
+        account = ("account", "account_public", "environment", "provider")
+        values |= {name: getattr(parent.agent, name) for name in account}
+    return await core.commits.do(
+        agents.create,
+        values,
+        turn_id=new_id("tn"),
+        inputs=inputs,
+        desk=str(briefing.desk_path(call.caller.project, values["id"])),
+        limits=limits,
+        caps=_caps(core, new, values),
+        parent=None if parent is None else (parent.agent.id, parent.epoch),
+    )
+
+
+async def create_child(core: Core, claim: Claim, call: Call, arguments: Json) -> str:
+    """Create an agent for the agent whose run this is; returns the line that it reads.
+
+    Raises:
+        FleetError: nothing was created.
+    """
+    parent = await parent_of(core.commits, claim)
+    agent_id, existed = await create(core, parent.call(call), new_child(parent, arguments), parent)
+    again = " (this very call created it before)" if existed else ""
+    return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
+
+
+def limits_of(core: Core) -> Limits:
+    """The limits that the settings state."""
+    settings = core.settings
+    return Limits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 
 
 async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
@@ -59,8 +96,10 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
     inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
     account = core.commits.accounts.bring(caller)
+    agent_id = new_id("ag")
     return {
-        "id": new_id("ag"),
+        "id": agent_id,
+        "priority": _priority(new.priority),
         "name": name,
         "project": caller.project,
         "orchestrator": caller.orchestrator,
@@ -80,7 +119,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "account_public": dict(account.public),
         "environment": dict(account.environment),
         "session_id": str(uuid.uuid4()),
-    } | _START, inputs
+    } | {"root": agent_id} | _START, inputs
 
 
 _START: dict[str, Any] = {
@@ -97,7 +136,31 @@ _START: dict[str, Any] = {
     "tokens": 0,
     "cost_usd": 0.0,
     "cost_unknown": False,
+    "depth": 0,
+    "children": 0,
+    "live_tokens": 0,
+    "live_cost_usd": 0.0,
+    "begun_turns": 0,
+    "worked_seconds": 0.0,
 }
+
+
+def _caps(core: Core, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
+    caps = checked_caps(new.caps)
+    if Unit.USD in caps and not core.providers[values["provider"]].has_price(values["model"]):
+        raise InvalidError(
+            f"the price of {values['model']} is not known, so a cap in dollars cannot be kept",
+            hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
+        )
+    return caps
+
+
+def _priority(asked: int) -> int:
+    if not -MAX_PRIORITY <= asked <= MAX_PRIORITY:
+        raise InvalidError(
+            f"priority is {asked}", hint=f"give {-MAX_PRIORITY} to {MAX_PRIORITY}; the higher goes first"
+        )
+    return asked
 
 
 def _provider(core: Core, name: str) -> Provider:

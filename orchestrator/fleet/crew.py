@@ -28,6 +28,21 @@ QUESTION: Json = {
 }
 
 
+CHILD: Json = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "unique in the project"},
+        "task": {"type": "string", "description": "what to do and what to report; it sees nothing of yours"},
+        "persona": {"type": "string"},
+        "model": {"type": "string"},
+        "max_cost_usd": {"type": "number", "exclusiveMinimum": 0},
+        "max_tokens": {"type": "integer", "exclusiveMinimum": 0},
+    },
+    "required": ["name", "task"],
+    "additionalProperties": False,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CrewLine:
     """The ways from one agent to its fleet: note its progress, fetch the answer to a question.
@@ -37,6 +52,40 @@ class CrewLine:
 
     progress: Callable[[str], Awaitable[None]]
     answer: Callable[[str | None], Awaitable[str | None]]
+    create: Callable[[Call, Json], Awaitable[str]] | None = None
+    """None: this agent may create none"""
+    children: Callable[[], Awaitable[str]] | None = None
+
+
+def family_tools(line: CrewLine) -> tuple[Tool, ...]:
+    """The tools of an agent that may create agents."""
+    create, told = line.create, line.children
+    if create is None or told is None:
+        return ()
+
+    async def wait_for_children(call: Call, arguments: Json) -> str:
+        del arguments
+        if await line.answer(call.key) is None:  # the gate lets this tool run only when all have ended
+            raise ConflictError("your agents still work", hint="call wait_for_children again")
+        return await told()
+
+    return (
+        Tool(
+            name="create_agent",
+            description=(
+                "Start an agent of your own; returns at once. wait_for_children brings its result. Its tools and its "
+                "budget lie within yours."
+            ),
+            schema=CHILD,
+            call=create,
+        ),
+        Tool(
+            name="wait_for_children",
+            description="Sleep at no cost until all your agents have ended; gives how each ended and what it says.",
+            schema={"type": "object", "properties": {}, "additionalProperties": False},
+            call=wait_for_children,
+        ),
+    )
 
 
 def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
@@ -70,4 +119,5 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
             schema=QUESTION,
             call=ask_orchestrator,
         ),
+        *family_tools(line),
     )

@@ -88,6 +88,8 @@ def _need(agent: AgentView) -> str:
             f"{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
         )
+    if agent.status == "waiting" and agent.remedy:
+        return f"NEEDS YOU {agent.name}: {agent.reason} -> {agent.remedy}"
     if agent.status == "waiting":
         return f"NEEDS YOU {agent.name}: waits for its account -> start a session with that login or key, or delete it"
     rest = [name for name in agent.inputs if name not in agent.blocked_by]

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import By
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import commanding, creating, inbox, listing, look, news, waiting
+from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, waiting
+from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
+    BudgetsView,
     Created,
     Deleted,
     Digest,
@@ -29,7 +33,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, leases, reads
+from orchestrator.store import agents, budgets, leases, reads
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -40,6 +44,9 @@ class Fleet:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._alarm = Alarm(core.commits)
+        core.commits.create_child = partial(creating.create_child, core)
+        core.commits.tell_of_children = partial(family.told_of_children, core.commits)
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -52,14 +59,21 @@ class Fleet:
         return Created(agent=await self._view(call, agent_id), existed=existed)
 
     async def command(
-        self, call: Call, agent: str, task: str, *, mode: Mode = Mode.QUEUE, inputs: Sequence[str] | None = None
+        self,
+        call: Call,
+        agent: str,
+        task: str = "",
+        *,
+        mode: Mode = Mode.QUEUE,
+        inputs: Sequence[str] | None = None,
+        caps: Mapping[Unit, float | None] | None = None,
     ) -> Receipt:
-        """Give the agent its next task, or the answer that it waits for.
+        """Give the agent its next task, or the answer that it waits for, or new caps, under which a paused one goes on.
 
         Raises:
             FleetError: nothing was changed.
         """
-        return await self._command(call, agent, task, mode=mode, inputs=inputs)
+        return await self._command(call, agent, task, mode=mode, inputs=inputs, caps=caps)
 
     async def _command(
         self,
@@ -70,16 +84,19 @@ class Fleet:
         mode: Mode = Mode.QUEUE,
         inputs: Sequence[str] | None = None,
         only_answer: bool = False,
+        caps: Mapping[Unit, float | None] | None = None,
     ) -> Receipt:
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
         account = self._core.commits.accounts.bring(call.caller)
+        given = checked_caps(caps or {})
         sources = None
         if inputs is not None:
             sources = [source.id for source in await self._core.find_all(call.caller, inputs, deleted=True)]
         asked = commanding.Command(
             agent_id=found.id,
-            text=checked_text("task", task),
+            text=checked_text("task", task) if task or not given else "",
+            caps=given,
             mode=mode,
             inputs=sources,
             turn_id=creating.new_id("tn"),
@@ -91,6 +108,8 @@ class Fleet:
         done = await self._core.commits.do(commanding.command, asked, time.time())
         if done.interrupt:
             await self._core.workers.interrupt(found.id, "interrupted")
+        for agent_id in done.below:
+            await self._core.workers.interrupt(agent_id, "interrupted")
         happened = done.happened
         if done.steer and done.turn_id is not None:
             happened = await self._core.workers.steer(found.id, done.turn_id, asked.text) or happened
@@ -113,9 +132,9 @@ class Fleet:
         """
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
-        running = await self._core.commits.do(commanding.stop, found.id)
-        if running:
-            await self._core.workers.interrupt(found.id, "interrupted")
+        running = await self._core.commits.do(commanding.stop_family, found.id)
+        for agent_id in running:
+            await self._core.workers.interrupt(agent_id, "interrupted")
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
@@ -183,16 +202,36 @@ class Fleet:
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
-        before = [await self._core.commits.do(agents.delete, agent.id, time.time()) for agent in found]
-        await asyncio.gather(*[self._core.workers.dismiss(agent.id) for agent in found])
-        for agent in found:
-            await self._core.commits.do(leases.release, agent.id, time.time())
+        before = await self._core.commits.do(agents.delete_families, [agent.id for agent in found], time.time())
+        async with self._core.commits.store.read() as session:
+            rows = {agent.id: agent for agent in await reads.by_ids(session, set(before))}
+        await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
+        for agent_id in before:
+            await self._core.commits.do(leases.release, agent_id, time.time())
         return tuple(
             [
                 Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))
-                for agent, was in zip(found, before, strict=True)
+                for agent, was in [(rows[agent_id], was) for agent_id, was in before.items()]
             ]
         )
+
+    async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
+        """The caps of one agent (and of those above it), or of the fleet, and what counts against them."""
+        found = None if agent is None else await self._core.find(call.caller, agent, deleted=True)
+        return await capping.show(self._core.commits, found)
+
+    async def set_budget(
+        self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
+    ) -> BudgetsView:
+        """Set caps of one agent, of its subtree, or of the fleet; whoever paused there and has room goes on.
+
+        Raises:
+            InvalidError: no cap is given, or one that is none.
+            RefusedError: a child's cap does not fit into what its parent has left.
+        """
+        found = None if agent is None else await self._core.find(call.caller, agent)
+        await capping.set_caps(self._core.commits, found, checked_caps(caps), subtree=subtree)
+        return await capping.show(self._core.commits, found)
 
     async def events(
         self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
@@ -245,14 +284,14 @@ class Fleet:
 
     async def start(self) -> list[str]:
         """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
+        await self._core.commits.store.tx(budgets.take_settings, capping.settings_caps(self._core.settings))
         lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
-        deadlines = inbox.keep_deadlines(self._core.commits, self._core.now)
-        self._core.deadlines = asyncio.get_running_loop().create_task(deadlines, name="deadlines")
+        self._alarm.start()
         return lost
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""
-        await inbox.end_task(self._core.deadlines)
+        await self._alarm.aclose()
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

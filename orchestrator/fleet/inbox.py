@@ -5,31 +5,23 @@ A question is a row before anybody is told of it, so nothing hangs and nothing i
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from orchestrator import log
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Asked, Grant, Record, State, fallback, shown_duration, shown_input
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
-from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.store import questions
 from orchestrator.store.events import Fact
 from orchestrator.store.tables import Question
-from orchestrator.store.turns import expire
 
-LOG = log.logger("fleet.inbox")
 MAX_TEXT_CHARACTERS = 2000
-LOOK_AGAIN_SECONDS = 2.0
-"""a deadline is seen within this time even if the clock jumps"""
-Clock = Callable[[], float]
 
 
 def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
@@ -101,39 +93,3 @@ async def answer_of(commits: Commits, agent_id: str, call_id: str | None) -> str
             return found.answer if found else None
         answers = [row.answer for row in await questions.of_agent(session, agent_id) if row.answer is not None]
     return answers[-1] if answers else None
-
-
-async def keep_deadlines(commits: Commits, clock: Clock) -> None:
-    """Give the default answer to every question at its deadline, endlessly; the rows are the timer.
-
-    A daemon that starts late gives it at once.
-    """
-    with commits.bell.listen() as ear:
-        while True:
-            try:
-                pause = await _until_next(commits, clock)
-            except StoreError as error:
-                LOG.warning("deadlines_not_kept", error=error.message)
-                pause = LOOK_AGAIN_SECONDS
-            if pause != 0:
-                await ear.wait(pause)
-
-
-async def _until_next(commits: Commits, clock: Clock) -> float | None:
-    """Seconds to the next look, after what is due was answered; None: nothing has a deadline."""
-    async with commits.store.read() as session:
-        deadline = await questions.next_deadline(session)
-    if deadline is None:
-        return None
-    if deadline <= (now := clock()):
-        count = await commits.do(expire, now)
-        LOG.info("deadline_came", questions=count)
-        return 0
-    return min(LOOK_AGAIN_SECONDS, deadline - now)
-
-
-async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Return once the task has ended; it is cancelled."""
-    if task is not None:
-        task.cancel()
-        await asyncio.wait({task})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.budget import Room
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.fleet import capping
 from orchestrator.fleet.views import AgentView, AskedView, Bottleneck, Changes, QuestionView, Totals, TurnView
 from orchestrator.store import reads
 from orchestrator.store.tables import Agent, Input, Question, Turn
@@ -28,19 +30,22 @@ class Rows:
     inputs: Sequence[Input]
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
+    rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
 
 
 async def rows_of(session: reads.AsyncSession, agents: Sequence[Agent]) -> Rows:
     """Read what belongs to these agents."""
     ids = [agent.id for agent in agents]
     inputs = await reads.inputs_of(session, ids)
-    sources = await reads.by_ids(session, {row.source_id for row in inputs})
+    parents = {agent.parent for agent in agents if agent.parent is not None}
+    sources = await reads.by_ids(session, {row.source_id for row in inputs} | parents)
     return Rows(
         agents=agents,
         last_turns=await reads.last_turns(session, agents),
         inputs=inputs,
         names={agent.id: agent.name for agent in [*sources, *agents]},
         files=await reads.file_counts(session, ids),
+        rooms=await capping.rooms_of(session, agents),
     )
 
 
@@ -86,6 +91,8 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
         inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
         question=question_of(agent, now),
+        parent=rows.names.get(agent.parent) if agent.parent else None,
+        **capping.columns_of(agent, rows.rooms.get(agent.id, ())),
         unread=unread(agent),
         files_consumed=rows.files.get((agent.id, "consumed"), 0),
         files_produced=rows.files.get((agent.id, "produced"), 0),

@@ -13,6 +13,7 @@ from orchestrator.domain.event import (
     Retrying,
     Said,
     SessionEvent,
+    Spent,
     Stalled,
     ToolEnded,
     ToolStarted,
@@ -21,6 +22,7 @@ from orchestrator.domain.event import (
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.metering import Meter
 from orchestrator.store.events import Fact, append
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.turns import Claim
@@ -47,6 +49,9 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
             window = event.usage.context_window_tokens
             values = figures | ({"context_window_tokens": window} if window else {}) | {"reason": ""}
             return Fact(kind=Kind.USED, at=at, body=body, values=values)
+        case Spent():
+            cost = {} if event.cost_usd is None else {"live_cost_usd": event.cost_usd}
+            return Fact(kind=None, at=at, body={}, values={"live_tokens": event.tokens, **cost})
         case Retrying():
             reason = f"retrying {event.attempt}/{event.max_attempts}"
             body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
@@ -78,6 +83,7 @@ class Recorder:
     claim: Claim
     stale: bool = False
     """the agent was deleted or claimed anew: nothing more is written"""
+    meter: Meter | None = None
     _facts: list[Fact] = field(default_factory=list[Fact])
     _writing: asyncio.Task[None] | None = None
 
@@ -95,6 +101,8 @@ class Recorder:
     def event(self, event: SessionEvent) -> None:
         """Take an event of the session, with the time of now."""
         self.note(fact_of(event, time.time()))
+        if self.meter is not None:
+            self.meter.hear(event)
 
     async def flush(self) -> None:
         """Return once everything taken so far is durable.
@@ -105,7 +113,7 @@ class Recorder:
         while self._facts or not (self._writing is None or self._writing.done()):
             self._begin()
             if self._writing is not None:
-                await self._writing
+                await asyncio.shield(self._writing)  # who waits may be cancelled; what is being written is not
 
     async def _write(self) -> None:
         while self._facts and not self.stale:

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import log
+from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.domain.text import one_line, storable
-from orchestrator.domain.tool import ToolCall
+from orchestrator.domain.tool import Call, Json, ToolCall
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.errors import FleetError, NotFoundError
+from orchestrator.errors import ConflictError, FleetError, NotFoundError
 from orchestrator.fleet import briefing, inbox, steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.metering import metered
+from orchestrator.fleet.pausing import prompt_of
 from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
 from orchestrator.settings import Settings
@@ -30,7 +34,7 @@ from orchestrator.store.events import Fact, note_before
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
 from orchestrator.store.tables import Agent, Turn
-from orchestrator.store.turns import Claim, finish, wait_for_answer
+from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
 
 LOG = log.logger("fleet.run")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
@@ -94,7 +98,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=None if claim.continues else Prompt(id=_uuid(turn.id), text=text),
+        prompt=prompt_of(claim, _uuid(turn.id), text),
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -166,10 +170,10 @@ def _spec(
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
         environment=_environment(commits, agent, settings),
-        decide=inbox.gate(commits, agent.id, persona, recorder),
+        decide=metered(inbox.gate(commits, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
         model=agent.model,
         tools=persona.offered,
-        crew=crew_tools(_crew_line(commits, agent.id, recorder)),
+        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0)),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
@@ -185,7 +189,7 @@ def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[
     return env
 
 
-def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> CrewLine:
+def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
     async def progress(text: str) -> None:
         if recorder := current():
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
@@ -195,7 +199,18 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder) -> Cre
     async def answer(call_id: str | None) -> str | None:
         return await inbox.answer_of(commits, agent_id, call_id)
 
-    return CrewLine(progress=progress, answer=answer)
+    async def create(call: Call, arguments: Json) -> str:
+        recorder = current()
+        if recorder is None or commits.create_child is None:
+            raise ConflictError("no turn is running", hint="end your turn")
+        return await commits.create_child(recorder.claim, call, arguments)
+
+    async def told() -> str:
+        return await commits.tell_of_children(agent_id) if commits.tell_of_children else ""
+
+    if not may_create:
+        return CrewLine(progress=progress, answer=answer)
+    return CrewLine(progress=progress, answer=answer, create=create, children=told)
 
 
 def _uuid(turn_id: str) -> str:
@@ -208,13 +223,14 @@ async def finish_run(
     commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
 ) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
-    usage = _usage(ended)
+    usage = usage_of(ended)
     try:
         await recorder.flush()
         if ended.steered:
             await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], time.time())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            await commits.do(wait_for_answer, claim, _asked(run, ended.deferred), usage, time.time())
+            sleep = wait_for_children if ended.deferred.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
+            await commits.do(sleep, claim, _asked(run, ended.deferred), usage, commits.clock())
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
@@ -261,18 +277,3 @@ async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, s
         "deletions": found.deletions,
         "commits": found.commits,
     }, ""
-
-
-def _usage(ended: Ended) -> dict[str, Any]:
-    used = ended.usage
-    return {
-        "input_tokens": used.input_tokens,
-        "output_tokens": used.output_tokens,
-        "cache_read_tokens": used.cache_read_tokens,
-        "cache_write_tokens": used.cache_write_tokens,
-        "model_calls": used.model_calls,
-        "context_tokens": used.context_tokens,
-        "context_window_tokens": used.context_window_tokens,
-        "cost_usd": ended.cost_usd,
-        "session_cost_usd": ended.session_cost_usd,
-    }

@@ -49,6 +49,27 @@ class AskedView(View):
     """orchestrator | person | policy | deadline"""
 
 
+class BudgetView(View):
+    """One cap and what counts against it, in the unit's own measure."""
+
+    of: str
+    """name of the agent whose cap it is, or `fleet`"""
+    scope: str
+    """agent | subtree | fleet"""
+    unit: str
+    """usd | tokens | turns | seconds"""
+    cap: float
+    used: float
+    """what was used, and what is reserved for children"""
+    left: float
+
+
+class BudgetsView(View):
+    """The caps that apply to an agent, or to the fleet."""
+
+    budgets: tuple[BudgetView, ...]
+
+
 class AgentView(View):
     """One agent, now."""
 
@@ -88,6 +109,11 @@ class AgentView(View):
     inputs: tuple[str, ...] = ()
     """names of the agents whose results its next turn takes, or its last one took"""
     question: QuestionView | None = None
+    parent: str | None = None
+    """name of the agent that created it"""
+    budgets: tuple[BudgetView, ...] = ()
+    remedy: str = ""
+    """the call that lets an agent go on that waits at a cap"""
     unread: bool = False
     """its last outcome has not been delivered to its orchestrator"""
     files_consumed: int = 0

@@ -19,6 +19,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, 
 from orchestrator.store import reads
 from orchestrator.store.events import last_cursor
 from orchestrator.store.inputs import BLOCKED
+from orchestrator.store.parking import BY_ITSELF
 from orchestrator.store.tables import Agent, Turn
 
 PROGRESS_SECONDS = 20.0
@@ -45,7 +46,7 @@ class Seen:
     def needs(self, agent: Agent) -> bool:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
-            return True
+            return not agent.reason.startswith(BY_ITSELF)
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
     def tells(self) -> bool:
@@ -133,7 +134,10 @@ async def _look(core: Core, call: Call, references: Sequence[str], since: int | 
             if agent.orchestrator == call.caller.orchestrator
         ]
         cursor = await last_cursor(session)
-    return None if arriving and not found else Seen(agents=found, cursor=cursor, since=since)
+        below = await reads.families_of(session, found)
+    seen = Seen(agents=found, cursor=cursor, since=since)
+    asking = [agent for agent in below if seen.needs(agent)]
+    return None if arriving and not found else Seen(agents=[*found, *asking], cursor=cursor, since=since)
 
 
 def _progress(seen: Seen | None) -> str:

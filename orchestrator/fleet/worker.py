@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from orchestrator.domain.event import Ended, Outcome, ToolStarted
 from orchestrator.errors import FleetError, StoreError
 from orchestrator.fleet import steering
 from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.metering import Meter
+from orchestrator.fleet.pausing import Halt, halt_of, halt_run
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.providers.base import Prompt, Provider, Session
@@ -113,6 +116,13 @@ class Workers:
             return ""
         return await steering.steer(post, Prompt(id=steering.steer_id(turn_id), text=text))
 
+    def pause(self, agent_id: str, reason: str) -> None:
+        """Stop the running turn so that it can go on later; a stop that was asked for goes before."""
+        post = self._posts.get(agent_id)
+        if post is not None and post.busy and not post.stopping:
+            post.stopping = reason
+            post.stopped.set()
+
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""
         await self._leave(agent_id, "deleted")
@@ -175,6 +185,7 @@ class Workers:
     async def _turn(self, post: Post, claim: Claim) -> None:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
         post.recorder = recorder = Recorder(self.commits, claim)
+        recorder.meter = Meter(self.commits, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
         run: Run | None = None
         try:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
@@ -187,16 +198,13 @@ class Workers:
             ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
         finally:
             post.busy = False
+        halt = halt_of(claim, ended, post.stopping, self.settings)
         if post.stopping and ended.outcome is not Outcome.COMPLETE:
             ended = _as_interrupted(ended, post.stopping)
-        if (
-            ended.outcome is Outcome.DEFERRED
-            or ended.reason in FATAL
-            or post.stopping == "deleted"
-            or post.unread(ended)
-        ):
+        closes = halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
+        if closes or post.stopping == "deleted" or post.unread(ended):
             await self._close(post)
-        await self._record(claim, run, recorder, ended)
+        await self._record(claim, run, recorder, ended, halt)
 
     async def _drive(self, post: Post, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:
@@ -207,24 +215,16 @@ class Workers:
             return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, session_cost_usd=run.spec.session_cost_usd)
         try:
             async with asyncio.timeout(None) as limit:
-                watch = asyncio.get_running_loop().create_task(_watch_stop(post, post.session, limit))
-                try:
-                    ended = NO_RESULT
-                    async for event in post.session.run(run.prompt):
-                        if isinstance(event, Ended):
-                            ended = event
-                        else:
-                            recorder.event(event)
-                        if isinstance(event, ToolStarted) and post.steers:
-                            await steering.hand_in(post)
-                finally:
-                    watch.cancel()
+                watches = [_watch_stop(post, post.session, limit)]
+                if recorder.meter is not None:
+                    watches.append(recorder.meter.watch())
+                async with _beside(watches):
+                    return await _listen(post, post.session, run.prompt, recorder)
         except TimeoutError:
             await self._close(post)
             return NO_RESULT
-        return ended
 
-    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended) -> None:
+    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended, halt: Halt | None) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
 
         An end that cannot be recorded as it is becomes a failure: no turn stays open behind a session that has ended.
@@ -232,6 +232,9 @@ class Workers:
         unfit = False
         while True:
             try:
+                if halt is not None:
+                    await halt_run(self.commits, claim, recorder, ended, halt)
+                    return
                 await finish_run(self.commits, self.state, claim, run, recorder, ended)
             except StoreError as error:
                 LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
@@ -240,7 +243,7 @@ class Workers:
                 LOG.exception("end_unfit")
                 if unfit:
                     return
-                unfit, run = True, None
+                unfit, run, halt = True, None, None
                 ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return
@@ -249,6 +252,30 @@ class Workers:
         session, post.session = post.session, None
         if session is not None:
             await session.close()
+
+
+async def _listen(post: Post, session: Session, prompt: Prompt | None, recorder: Recorder) -> Ended:
+    """Record what the session tells until its run ends; hand in at a tool's start what it is steered with."""
+    ended = NO_RESULT
+    async for event in session.run(prompt):
+        if isinstance(event, Ended):
+            ended = event
+        else:
+            recorder.event(event)
+        if isinstance(event, ToolStarted) and post.steers:
+            await steering.hand_in(post)
+    return ended
+
+
+@asynccontextmanager
+async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenerator[None]:
+    """Run these as long as the block runs."""
+    tasks = [asyncio.get_running_loop().create_task(watch) for watch in watches]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> None:

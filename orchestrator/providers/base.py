@@ -106,6 +106,10 @@ class Provider(Protocol):
         """
         ...
 
+    def has_price(self, model: str | None) -> bool:
+        """Whether what the model (None: the default one) uses can be told in dollars while it runs."""
+        ...
+
     def tool_names(self) -> frozenset[str]:
         """The whole tools that a persona may name."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import InvalidError
+from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec
 from orchestrator.providers.claude_names import MODELS, TOOLS, is_model
 from orchestrator.providers.silence import Limits
@@ -58,6 +59,10 @@ class ClaudeProvider:
                 f"no Claude model is called {model[:80]!r}",
                 hint=f"valid: {', '.join(MODELS)}, or a full id such as claude-haiku-4-5",
             )
+
+    def has_price(self, model: str | None) -> bool:
+        """Whether the model's price is known."""
+        return pricing.has_price(model)
 
     def tool_names(self) -> frozenset[str]:
         """The whole tools that a persona may name; those of older versions are accepted and give nothing."""

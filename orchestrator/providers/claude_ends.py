@@ -37,10 +37,19 @@ HINTS = {
     "silence": "command the agent again: its conversation is kept and is resumed",
     "interrupted": "command the agent to go on",
 }
-_BY_STATUS = {401: "auth", 403: "auth", 404: "not_found", 413: "context", 429: "quota", 529: "overloaded"}
+_BY_STATUS = {
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    413: "context",
+    429: "quota",
+    529: "overloaded",
+} | dict.fromkeys((500, 502, 503, 504), "overloaded")
 _BY_SUBTYPE = {"error_max_turns": "max_turns", "error_max_budget_usd": "budget"}
 _BY_ERROR = {"authentication_failed": "auth", "billing_error": "quota", "rate_limit": "quota"}
 _CONTEXT = re.compile(r"prompt is too long|exceeds? the (maximum|context)|context (window|length)", re.IGNORECASE)
+_RESET = re.compile(r"\|\s*(\d{10})\b")
+"""how the program's sentence on a subscription's limit tells when it resets"""
 _CREDIT = re.compile(r"credit balance|usage limit", re.IGNORECASE)
 _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNORECASE)
 
@@ -129,6 +138,14 @@ def detail_of(verdict: Verdict, turn: Turn) -> str:
     if turn.retry is not None and turn.retry.delay_seconds is not None:
         parts.append(f"last told to retry after {turn.retry.delay_seconds:.0f} s")
     return "; ".join(part for part in parts if part)
+
+
+def reset_of(verdict: Verdict, turn: Turn) -> float | None:
+    """When an exhausted quota comes back, in seconds since the epoch; None if nothing told."""
+    if verdict.reason != "quota":
+        return None
+    told = _RESET.search(verdict.detail)
+    return turn.resets_at or (float(told[1]) if told else None)
 
 
 def deferred_of(result: ResultMessage | None) -> ToolCall | None:

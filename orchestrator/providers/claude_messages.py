@@ -21,6 +21,7 @@ from orchestrator.domain.event import Opened, Retrying, Said, SessionEvent, Tool
 from orchestrator.domain.tool import Json
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.claude_hooks import Gate
+from orchestrator.providers.claude_spend import Spend
 
 MAX_SUMMARY_CHARACTERS = 120
 SUBAGENT_TOOLS = frozenset({"Agent", "Task"})
@@ -40,6 +41,8 @@ class Turn:
         self.told = ""
         self.retry: Retrying | None = None
         self.limit = ""
+        self.resets_at: float | None = None
+        self.spend = Spend()
 
     @property
     def in_tool(self) -> bool:
@@ -59,6 +62,7 @@ class Turn:
             case UserMessage(content=list() as blocks):
                 yield from (self._ended(block) for block in blocks if isinstance(block, ToolResultBlock))
             case RateLimitEvent(rate_limit_info=limit) if limit.status == "rejected":
+                self.resets_at = None if limit.resets_at is None else float(limit.resets_at)
                 self.limit = f"limit {limit.rate_limit_type or ''} resets at {limit.resets_at or 'an unknown time'}"
             case _:
                 return
@@ -69,6 +73,8 @@ class Turn:
             self.told = "\n".join(block.text for block in message.content if isinstance(block, TextBlock))
             return
         yield from self._used(message)
+        if message.usage and (spent := self.spend.add(message, counted(message.usage))) is not None:
+            yield spent
         for block in message.content:
             match block:
                 case TextBlock(text=text) if text.strip():

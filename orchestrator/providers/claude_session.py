@@ -25,6 +25,7 @@ from orchestrator.providers.claude_ends import (
     interrupted,
     judge_death,
     judge_result,
+    reset_of,
 )
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_messages import Turn
@@ -384,9 +385,16 @@ class ClaudeSession:
             detail=detail_of(verdict, run.turn),
             hint=verdict.hint,
             usage=used.usage,
-            cost_usd=used.cost_usd,
+            cost_usd=self._cost_usd(run, used),
             session_cost_usd=self._totals.cost_usd,
             deferred=deferred_of(result),
             denied=denied_of(result, self._gate.denied),
             steered=run.steered,
+            resets_at=reset_of(verdict, run.turn),
         )
+
+    def _cost_usd(self, run: _Run, used: Share) -> float | None:
+        """The program's figure, else the price table's for a run that it summed up, else unknown."""
+        if used.cost_usd is not None or run.result is None:
+            return used.cost_usd
+        return run.turn.spend.cost_usd

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
 
 MAX_EVENTS = 5000
@@ -17,7 +18,32 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CreateBody(Body):
+class BudgetBody(Body):
+    """`PUT /v1/budget` and `PUT /v1/agents/{ref}/budget`."""
+
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_tokens: int | None = Field(default=None, gt=0)
+    max_total_turns: int | None = Field(default=None, gt=0)
+    max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @property
+    def caps(self) -> dict[Unit, float | None]:
+        """The caps by unit."""
+        return {
+            Unit.USD: self.max_cost_usd,
+            Unit.TOKENS: self.max_tokens,
+            Unit.TURNS: self.max_total_turns,
+            Unit.SECONDS: self.max_seconds,
+        }
+
+
+class AgentBudgetBody(BudgetBody):
+    """`PUT /v1/agents/{ref}/budget`."""
+
+    subtree: bool = False
+
+
+class CreateBody(BudgetBody):
     """`POST /v1/agents`."""
 
     name: str
@@ -28,12 +54,13 @@ class CreateBody(Body):
     inputs: tuple[str, ...] = ()
     cwd: str | None = None
     max_turns: int | None = Field(default=None, ge=1)
+    priority: int = 0
 
 
-class TurnBody(Body):
+class TurnBody(BudgetBody):
     """`POST /v1/agents/{ref}/turns`."""
 
-    task: str
+    task: str = ""
     mode: Mode = Mode.QUEUE
     inputs: tuple[str, ...] | None = None
 

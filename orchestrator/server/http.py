@@ -30,6 +30,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, FleetError, InvalidError
 from orchestrator.fleet.views import View
+from orchestrator.server import budget
 from orchestrator.server.bodies import (
     AnswerBody,
     Body,
@@ -130,8 +131,8 @@ async def _detail(api: Api, asked: Asked) -> Response:
 
 
 async def _command(api: Api, asked: Asked) -> Response:
-    body = cast("TurnBody", asked.body)
-    return _shown(await api.fleet.command(asked.call, asked.ref, body.task, mode=body.mode, inputs=body.inputs))
+    body, command = cast("TurnBody", asked.body), api.fleet.command
+    return _shown(await command(asked.call, asked.ref, body.task, mode=body.mode, inputs=body.inputs, caps=body.caps))
 
 
 async def _answer(api: Api, asked: Asked) -> Response:
@@ -169,6 +170,10 @@ async def _wait(api: Api, asked: Asked) -> Response:
         asked.call, agents=body.agents, until=body.until, timeout_seconds=body.timeout_seconds, since=body.since
     )
     return _shown(digest)
+
+
+async def _budget(verb: Callable[..., Coroutine[object, object, Response]], api: Api, asked: Asked) -> Response:
+    return await verb(api.fleet, asked.call, asked.request.path_params.get("ref"), asked.body)
 
 
 async def _events(api: Api, asked: Asked) -> Response:
@@ -223,6 +228,7 @@ _ROUTES: tuple[tuple[str, str, Verb, type[Body], type[Body]], ...] = (
     ("POST", "/v1/agents/{ref}/answer", _answer, AnswerBody, NoQuery),
     ("POST", "/v1/agents/{ref}/interrupt", _interrupt, NoBody, NoQuery),
     ("GET", "/v1/agents/{ref}/output", _output, NoBody, OutputQuery),
+    *[(method, path, partial(_budget, verb), body, NoQuery) for method, path, verb, body in budget.ROUTES],
     ("POST", "/v1/wait", _wait, WaitBody, NoQuery),
     ("GET", "/v1/registry", _registry, NoBody, RegistryQuery),
     ("GET", "/v1/events", _events, NoBody, EventsQuery),

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.budget import Unit
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.server import lines
@@ -45,6 +46,11 @@ def _text(description: str = "", **more: object) -> Json:
     return {"type": "string", **({"description": description} if description else {}), **more}
 
 
+def _cap(description: str = "") -> Json:
+    shown = {"description": description} if description else {}
+    return {"type": "number", "exclusiveMinimum": 0, **shown}
+
+
 def _names(description: str = "", **more: object) -> Json:
     shown = {"description": description} if description else {}
     return {"type": "array", "items": {"type": "string"}, **shown, **more}
@@ -60,9 +66,11 @@ CREATE = _object(
     inputs=_names("agents whose full results it gets as a file"),
     cwd=_text("directory inside the project; default: the project's"),
     max_turns={"type": "integer", "minimum": 1, "maximum": MAX_TURNS, "description": "model calls per task"},
+    max_cost_usd=_cap("at this cap it pauses and asks you"),
+    max_tokens=_cap(),
 )
 COMMAND = _object(
-    ["agent", "task"],
+    ["agent"],
     agent=_text(),
     task=_text("for an agent not yet started: added to its task"),
     mode={
@@ -70,6 +78,8 @@ COMMAND = _object(
         "description": "while it works: after this turn (default), into it, or instead",
     },
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
+    max_cost_usd=_cap("new cap; a paused agent goes on, without task"),
+    max_tokens=_cap(),
 )
 WAIT = _object(
     agents=_names("default: all of yours"),
@@ -102,7 +112,9 @@ async def _create(fleet: Fleet, call: Call, args: Json) -> str:
 async def _command(fleet: Fleet, call: Call, args: Json) -> str:
     inputs = tuple(args["inputs"]) if "inputs" in args else None
     mode = Mode(args.get("mode", Mode.QUEUE))
-    return lines.receipt_line(await fleet.command(call, args["agent"], args["task"], mode=mode, inputs=inputs))
+    caps = {Unit.USD: args.get("max_cost_usd"), Unit.TOKENS: args.get("max_tokens")}
+    task = args.get("task", "")
+    return lines.receipt_line(await fleet.command(call, args["agent"], task, mode=mode, inputs=inputs, caps=caps))
 
 
 async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
@@ -149,7 +161,9 @@ async def _delete_all(fleet: Fleet, call: Call, args: Json) -> str:
 def _new_agent(args: Json) -> NewAgent:
     given = {name: args[name] for name in ("persona", "provider", "model", "cwd") if name in args}
     new = NewAgent(name=args["name"], task=args["task"], inputs=tuple(args.get("inputs", ())), **given)
-    return replace(new, max_turns=int(args["max_turns"])) if "max_turns" in args else new
+    if "max_turns" in args:
+        new = replace(new, max_turns=int(args["max_turns"]))
+    return replace(new, max_cost_usd=args.get("max_cost_usd"), max_tokens=args.get("max_tokens"))
 
 
 Verb = Callable[["Fleet", Call, Json], Awaitable[str]]

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import leases
+from orchestrator.store import budgets, children, leases
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
@@ -26,7 +27,15 @@ def find_by_key(connection: Connection, call_key: str | None) -> str | None:
 
 
 def create(
-    connection: Connection, values: Mapping[str, Any], *, turn_id: str, inputs: Sequence[str], desk: str
+    connection: Connection,
+    values: Mapping[str, Any],
+    *,
+    turn_id: str,
+    inputs: Sequence[str],
+    desk: str,
+    limits: children.Limits = children.NONE,
+    caps: Mapping[Unit, float] | None = None,
+    parent: tuple[str, int] | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
 
@@ -37,7 +46,14 @@ def create(
         return existing, True
     now = float(values["created_at"])
     _check_name_free(connection, values["project"], values["name"])
+    children.check_living(connection, limits)
+    given = str(values["id"])
+    if parent is not None:
+        budgets.reserve(connection, parent[0], caps or {}, now)
+        values = {**values, **children.adopt(connection, *parent, limits)}
+        desk = desk.removesuffix(given) + values["id"]
     agent_id = str(values["id"])
+    values = {"root": agent_id, **values}
     connection.execute(insert(AGENT).values(**values, status=Status.CREATING, changed_at=now))
     emit(
         connection,
@@ -50,6 +66,7 @@ def create(
         model=values["model"],
     )
     leases.acquire(connection, leases.DESK, desk, agent_id, now)
+    budgets.set_caps(connection, agent_id, Scope.AGENT, caps or {})
     queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
     set_inputs(connection, agent_id, 1, inputs)
     return agent_id, False
@@ -78,13 +95,21 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     before = Status(agent["status"])
     if before is Status.DELETED:
         return str(before)
+    budgets.fold(connection, agent, now)
     end_open_turns(connection, agent, now, reason="deleted")
     withdraw(connection, agent)
     move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)
+    children.ended(connection, agent, now)
     return str(before)
+
+
+def delete_families(connection: Connection, agent_ids: Sequence[str], now: float) -> dict[str, str]:
+    """Delete the agents and all their descendants at once; the status that each one had, by id, parents first."""
+    family = dict.fromkeys(one for agent_id in agent_ids for one in children.subtree(connection, agent_id))
+    return {agent_id: delete(connection, agent_id, now) for agent_id in family}
 
 
 def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str) -> None:
@@ -149,6 +174,7 @@ def reconcile(connection: Connection, owner: str, now: float) -> list[str]:
     ).mappings()
     lost: list[str] = []
     for agent in rows.all():
+        budgets.fold(connection, agent, now)
         running = connection.execute(
             select(TURN.c.id, TURN.c.ordinal).where(
                 TURN.c.agent_id == agent["id"], TURN.c.status.in_({TurnStatus.WORKING, TurnStatus.WAITING})

@@ -21,7 +21,8 @@ from orchestrator.store.turns import Claim
 class Fact:
     """One thing that a session reported: its event, what it changes in the agent's row, and the files it touched."""
 
-    kind: Kind
+    kind: Kind | None
+    """None: it only changes figures of the row"""
     at: float
     body: Mapping[str, Any]
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -44,21 +45,23 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     files: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
     about = {"agent_id": claim.agent_id, "turn": claim.turn}
-    first = int(agent["last_seq"]) + 1
-    for seq, fact in enumerate(facts, first):
-        rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
+    seq = int(agent["last_seq"])
+    for fact in facts:
+        if fact.kind is not None:
+            seq += 1
+            rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
         files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
         values |= fact.values
-    if not rows:
-        return
-    connection.execute(_EVENTS, rows)
+    if rows:
+        connection.execute(_EVENTS, rows)
+        calls = sum(row["kind"] is Kind.TOOL for row in rows)
+        values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
     if files:
         connection.execute(_FILES, files)
-    if "reason" in values and values["reason"] != agent["reason"]:
+    if rows and "reason" in values and values["reason"] != agent["reason"]:
         values["changed_at"] = rows[-1]["at"]
-    calls = sum(row["kind"] is Kind.TOOL for row in rows)
-    values |= {"last_seq": rows[-1]["seq"], "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
-    change(connection, claim.agent_id, **values)
+    if values:
+        change(connection, claim.agent_id, **values)
 
 
 def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:

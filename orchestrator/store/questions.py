@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
-from sqlmodel import col, func
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlmodel import col
 from sqlmodel import select as read
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.agent import ENDED, Status
-from orchestrator.domain.question import ALWAYS, Asked, By, State
+from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State
 from orchestrator.store.rows import change
 from orchestrator.store.tables import QUESTION, Agent, Question
 
@@ -20,7 +20,8 @@ from orchestrator.store.tables import QUESTION, Agent, Question
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
     row = _insert(connection, agent_id, turn, asked, State.OPEN)
-    change(connection, agent_id, pending=row)
+    if row["kind"] in INBOX:
+        change(connection, agent_id, pending=row)
     return row
 
 
@@ -85,10 +86,9 @@ def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
     return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
 
 
-async def next_deadline(session: AsyncSession) -> float | None:
+def next_deadline(connection: Connection) -> float | None:
     """When the next open question must be answered; None if none has a deadline."""
-    query = read(func.min(Question.deadline_at)).where(Question.state == State.OPEN)
-    return (await session.exec(query)).one()
+    return connection.execute(select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == State.OPEN)).scalar()
 
 
 async def of_call(session: AsyncSession, agent_id: str, call_id: str) -> Question | None:
@@ -98,8 +98,9 @@ async def of_call(session: AsyncSession, agent_id: str, call_id: str) -> Questio
 
 
 async def of_agent(session: AsyncSession, agent_id: str) -> Sequence[Question]:
-    """All that the agent ever asked, in order."""
-    query = read(Question).where(Question.agent_id == agent_id).order_by(col(Question.asked_at))
+    """All that the agent ever asked somebody, in order."""
+    query = read(Question).where(Question.agent_id == agent_id, col(Question.kind).in_(INBOX))
+    query = query.order_by(col(Question.asked_at))
     return (await session.exec(query)).all()
 
 

@@ -72,6 +72,19 @@ async def last_turns(session: AsyncSession, agents: Collection[Agent]) -> dict[s
     return {row.agent_id: row for row in (await session.exec(query)).all()}
 
 
+async def children_of(session: AsyncSession, parent_id: str) -> Sequence[Agent]:
+    """The agent's children that live, in the order of their creation."""
+    query = select(Agent).where(Agent.parent == parent_id, col(Agent.deleted_at).is_(None))
+    return (await session.exec(query.order_by(col(Agent.child_index)))).all()
+
+
+async def families_of(session: AsyncSession, agents: Collection[Agent]) -> Sequence[Agent]:
+    """The living agents of these agents' families, without themselves."""
+    ids, roots = [agent.id for agent in agents], {agent.root for agent in agents}
+    query = select(Agent).where(col(Agent.root).in_(roots), col(Agent.id).not_in(ids), col(Agent.deleted_at).is_(None))
+    return (await session.exec(query.order_by(col(Agent.created_at)))).all()
+
+
 async def inputs_of(session: AsyncSession, agent_ids: Collection[str]) -> Sequence[Input]:
     """The inputs of these agents, in order."""
     query = (

@@ -72,6 +72,19 @@ class Store:
         self._jobs.put(job)
         return cast("T", await job.done)
 
+    async def look(self, op: Callable[[Connection], T]) -> T:
+        """What a plain function reads on a consistent view of what is committed; it must write nothing."""
+        reading = asyncio.ensure_future(self._look(op))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait({reading})  # its thread would answer to a loop that may be gone
+            raise
+
+    async def _look(self, op: Callable[[Connection], T]) -> T:
+        async with self.read() as session:
+            return await session.run_sync(lambda plain: op(plain.connection()))
+
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session on a consistent view of what is committed; for reading only."""

@@ -45,6 +45,15 @@ class Agent(SQLModel, table=True):
     writes: bool
     max_turns: int | None = None
     rehearsal: bool = False
+    root: str = Field(index=True)
+    """id of the agent at the top of its family; its own if nobody created it but an orchestrator"""
+    parent: str | None = Field(default=None, foreign_key="agent.id", index=True)
+    depth: int = 0
+    child_index: int | None = None
+    children: int = 0
+    """how many it has created; indexes are never used again"""
+    priority: int = 0
+    """the higher one is admitted first"""
 
     account: str
     account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
@@ -79,6 +88,14 @@ class Agent(SQLModel, table=True):
     """the known part"""
     cost_unknown: bool = False
     """some turn's cost is unknown"""
+    live_tokens: int = 0
+    """of the run under way, as far as it has told; counted anew from its end"""
+    live_cost_usd: float = 0.0
+    begun_turns: int = 0
+    worked_seconds: float = 0.0
+    running_since: float | None = None
+    wake_at: float | None = None
+    """when a parked agent is queued again by itself"""
 
 
 class Turn(SQLModel, table=True):
@@ -91,6 +108,14 @@ class Turn(SQLModel, table=True):
     urgent: int = 0
     """1: it was commanded to replace a running turn, so it goes first"""
     status: str
+    parked: str = ""
+    """why it was put aside in the middle (budget, quota, overloaded), until it is taken up again"""
+    heard: bool = False
+    """its session has shown that it has the prompt: taken up again it is told to go on, not told the task anew"""
+    resumes: int = 0
+    """how often it was put aside"""
+    overloads: int = 0
+    """how often because the model's API was overloaded"""
     prompt: str
     reason: str = ""
     detail: str = ""
@@ -193,6 +218,31 @@ class Lease(SQLModel, table=True):
     released_at: float | None = None
 
 
+class Budget(SQLModel, table=True):
+    """A cap on what an agent with what it reserved for its children, a subtree, or the fleet may use."""
+
+    subject: str = Field(primary_key=True)
+    """an agent's id, or `fleet`"""
+    scope: str = Field(primary_key=True)
+    """agent, subtree, fleet"""
+    unit: str = Field(primary_key=True)
+    """usd, tokens, turns, seconds"""
+    cap: float
+    setting: float | None = None
+    """the value of the setting that it was last taken from"""
+
+
+class Breaker(SQLModel, table=True):
+    """An account whose provider refuses it for a time: nobody of that account starts before `until`."""
+
+    account: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    until: float
+    tries: int = 0
+    """refusals in a row"""
+    detail: str = ""
+
+
 class Command(SQLModel, table=True):
     """A command that was carried out, by its idempotency key: sent again, it does nothing."""
 
@@ -211,3 +261,5 @@ EVENT = metadata.tables["event"]
 ARTIFACT = metadata.tables["artifact"]
 LEASE = metadata.tables["lease"]
 COMMAND = metadata.tables["command"]
+BUDGET = metadata.tables["budget"]
+BREAKER = metadata.tables["breaker"]

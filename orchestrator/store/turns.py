@@ -10,11 +10,11 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
-from orchestrator.domain.question import Asked, By, checked_answer
+from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import leases, questions
+from orchestrator.store import budgets, children, leases, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
 from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
@@ -30,6 +30,11 @@ class Claim:
     epoch: int
     continues: bool
     """the turn waits in the middle of a tool call that has its answer now"""
+    goes_on: bool = False
+    """the turn was put aside: it is taken up again with a new prompt"""
+    heard: bool = False
+    resumes: int = 0
+    overloads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +114,16 @@ def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
 
 
 def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
-    """Claim every queued turn that may start now, oldest agent first; say of the others what they wait for."""
+    """Claim every queued turn that may start now, by priority, then oldest first; say what the others wait for."""
     working = connection.execute(
         select(func.count()).select_from(AGENT).where(AGENT.c.status == Status.WORKING)
     ).scalar_one()
     free = admission.slots - int(working)
     claims: list[Claim] = []
     queued = connection.execute(
-        select(AGENT).where(AGENT.c.status == Status.QUEUED).order_by(AGENT.c.changed_at, AGENT.c.created_at)
+        select(AGENT)
+        .where(AGENT.c.status == Status.QUEUED)
+        .order_by(AGENT.c.priority.desc(), AGENT.c.changed_at, AGENT.c.created_at)
     ).mappings()
     for agent in queued.all():
         turn = next_turn(connection, agent["id"])
@@ -129,6 +136,8 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
         elif obstacle == "account":
             move(connection, agent, Status.WAITING, "account", now)
             emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
+        elif obstacle.startswith((parking.PARKED, budgets.PAUSED)):
+            parking.wait_at(connection, agent, turn, obstacle, now)
         elif obstacle != agent["reason"]:
             change(connection, agent["id"], reason=obstacle)
             if obstacle.startswith(BLOCKED):
@@ -152,6 +161,8 @@ def _obstacle(
         return failed[0] if failed else "inputs: " + ", ".join(name for name, _, _ in unsettled)
     if not admission.payable(agent["account"]):
         return "account"
+    if (paused := parking.obstacle(connection, agent, turn, now)) is not None:
+        return paused
     if free <= 0:
         return "slot"
     if agent["writes"] and not leases.acquire(connection, leases.CHECKOUT, agent["checkout"], agent["id"], now):
@@ -163,7 +174,9 @@ def _obstacle(
 def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
     epoch = int(agent["epoch"]) + 1
     continues = turn["status"] == TurnStatus.WAITING
-    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch)
+    begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
+    running = {"running_since": now, "begun_turns": begun, "wake_at": None}
+    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch, **running)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])
@@ -171,7 +184,29 @@ def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: s
     )
     kind = Kind.RESUMED if continues else Kind.STARTED
     emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
-    return Claim(agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=continues)
+    parking.taken_up(connection, turn)
+    pauses = parking.values_of(turn)
+    deferred = continues and not pauses["goes_on"]
+    return Claim(
+        agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=deferred, **pauses
+    )
+
+
+def park(connection: Connection, claim: Claim, pause: parking.Pause, usage: Mapping[str, Any], now: float) -> None:
+    """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
+    _run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
+    parking.put_aside(connection, claim.agent_id, turn, pause, now)
+
+
+def park_for_quota(
+    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """Put the turn aside until its account's quota is back, and with it everybody's of that account."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    until = parking.trip(connection, agent, told["resets_at"], told["detail"], now)
+    park(connection, claim, parking.parked_pause(connection, agent, until, now), usage, now)
 
 
 def wait_for_answer(
@@ -179,12 +214,21 @@ def wait_for_answer(
 ) -> None:
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING))
-    _count(connection, agent, claim.turn_id, usage)
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
+    _run_ended(connection, agent, claim, usage, now)
     question = questions.ask(connection, claim.agent_id, claim.turn, asked)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, question["kind"], now)
     told = {"reason": question["kind"], "question": question["text"], "question_id": question["id"]}
     emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, **told)
+
+
+def wait_for_children(
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    _run_ended(connection, agent, claim, usage, now)
+    children.sleep(connection, claim, asked, now)
 
 
 def answer(connection: Connection, agent_id: str, text: str, now: float, *, by: By = By.ORCHESTRATOR) -> RowMapping:
@@ -196,7 +240,7 @@ def answer(connection: Connection, agent_id: str, text: str, now: float, *, by: 
     """
     agent = agent_row(connection, agent_id)
     question = questions.open_question(connection, agent_id)
-    if Status(agent["status"]) is not Status.WAITING or question is None:
+    if Status(agent["status"]) is not Status.WAITING or question is None or question["kind"] not in INBOX:
         raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
     given = checked_answer(Asked(question["kind"]), text)
     questions.put_answer(connection, question["id"], given, by, now)
@@ -257,6 +301,7 @@ def rest(connection: Connection, agent: RowMapping, status: Status, reason: str,
     else:
         move(connection, fresh, status, reason, now, owner=None)
         source_ended(connection, agent["id"], status)
+        children.ended(connection, fresh, now)
 
 
 def finish(
@@ -283,7 +328,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    _count(connection, agent, claim.turn_id, usage)
+    _run_ended(connection, agent, claim, usage, now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -302,9 +347,16 @@ def finish(
     withdraw(connection, agent)
     if asked:
         questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
+    if status is TurnStatus.COMPLETE:
+        parking.close(connection, agent)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
     shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
     rest(connection, agent, Status(str(status)), shown, now)
+
+
+def _run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
+    _count(connection, agent, claim.turn_id, usage)
+    budgets.run_ended(connection, agent, now)
 
 
 def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
@@ -317,9 +369,12 @@ def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mappi
     values: dict[str, Any] = {
         "tokens": agent["tokens"] + sum(usage[name] for name in counted[:4]),
         "session_cost_usd": usage["session_cost_usd"],
+        "live_tokens": 0,
+        "live_cost_usd": 0.0,
     }
     if cost is None:
         values["cost_unknown"] = True
+        values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
     else:
         values["cost_usd"] = agent["cost_usd"] + cost

@@ -54,6 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     for directory in (home, project, state):
         directory.mkdir(mode=0o700)
     settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "3"}
+    settings["FLEET_TURN_RETRIES"] = "0"
     with (
         rehearsal.start(SCRIPT, log=root / "log.jsonl") as playing,
         running_daemon(state, clean_env(home, state, FLEET_STALL_SECONDS="1", **settings)) as daemon,
@@ -67,13 +68,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(daemon, project.resolve(), account, environment)
 
 
-@pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-bad-silence")
+@pytest.mark.requirement("I3-bad-401", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-bad-silence")
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
         ("auth", "401"),
-        ("quota", "429"),
-        ("api", "500"),
+        ("overloaded-500", "500"),
         ("overloaded", "529"),
         ("cut", ""),
         ("silence", "nothing came"),
@@ -86,7 +86,7 @@ def test_a_fault_of_the_models_api_ends_the_turn_as_failed_with_its_reason(
     turn = place.outcome(reason)
 
     assert turn["status"] == "failed"
-    assert turn["reason"] == {"cut": "api"}.get(reason, reason)
+    assert turn["reason"] == {"cut": "api", "overloaded-500": "overloaded"}.get(reason, reason)
     assert words in turn["detail"]
     view = place.ask("GET", f"/v1/agents?agent={reason}")["agents"][0]
     assert (view["status"], view["reason"]) == ("failed", turn["reason"])

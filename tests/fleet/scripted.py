@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.clearance import ASK
+from orchestrator.domain.clearance import ASK, CREW, DEFERRED, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
 from orchestrator.domain.usage import Usage
+from orchestrator.errors import FleetError
 from orchestrator.fleet.accounts import Accounts
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.core import Core
@@ -53,7 +55,21 @@ class Crash:
     error: Exception
 
 
-Step = SessionEvent | Ask | Crash
+@dataclass(frozen=True)
+class Spawn:
+    """A step: the agent creates a child; what it reads goes to the provider's answers."""
+
+    name: str
+    persona: str = "scout"
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True)
+class SleepOnChildren:
+    """A step: the agent waits for its children."""
+
+
+Step = SessionEvent | Ask | Crash | Spawn | SleepOnChildren
 
 
 @dataclass(eq=False)
@@ -82,6 +98,11 @@ class ScriptedSession:
                 self.listens = False
                 if isinstance(step, Crash):
                     raise step.error
+                if isinstance(step, Spawn):
+                    await self._spawn(step)
+                    continue
+                if isinstance(step, SleepOnChildren):
+                    step = await self._sleep()
                 if isinstance(step, Ask):
                     if (ended := await self._ask(step)) is None:
                         continue
@@ -101,9 +122,27 @@ class ScriptedSession:
             return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
         return None
 
+    async def _spawn(self, step: Spawn) -> None:
+        self.provider.questions += 1
+        tool = next(tool for tool in self.spec.crew if tool.name == "create_agent")
+        caller = Caller(project="", orchestrator="", cwd="")
+        call = Call(caller=caller, key=f"toolu_{self.provider.questions}")
+        try:
+            told = await tool.call(call, {"name": step.name, "task": "look", "persona": step.persona, **step.more})
+        except FleetError as error:
+            told = str(error)
+        self.provider.answers[self.spec.agent_name].append(told)
+
+    async def _sleep(self) -> Ended:
+        self.provider.questions += 1
+        call = ToolCall(id=f"toolu_{self.provider.questions}", name=WAIT_FOR_CHILDREN, input={})
+        assert isinstance(await self.spec.decide(call), Defer)
+        self.provider.deferred[self.spec.agent_id] = call
+        return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+
     async def _answered(self, call: ToolCall) -> None:
-        if call.name == ASK and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
-            tool = next(tool for tool in self.spec.crew if tool.name == "ask_orchestrator")
+        if call.name in DEFERRED and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
+            tool = next(tool for tool in self.spec.crew if tool.name == call.name.removeprefix(CREW))
             caller = Caller(project="", orchestrator="", cwd="")
             self.provider.answers[self.spec.agent_name].append(await tool.call(Call(caller=caller), call.input))
 
@@ -178,6 +217,10 @@ class ScriptedProvider:
 
     def check_model(self, model: str) -> None:
         """Any name will do."""
+
+    def has_price(self, model: str | None) -> bool:
+        """Only one model has none."""
+        return model != "unpriced"
 
     def tool_names(self) -> frozenset[str]:
         """What the shipped personas name."""
@@ -325,6 +368,8 @@ async def open_lab(
     account: Mapping[str, str] | None = None,
     rehearsal: str = "",
     provider: ScriptedProvider | None = None,
+    clock: Callable[[], float] = time.time,
+    **settings_more: object,
 ) -> AsyncGenerator[Lab]:
     """A fleet below `place` (its `state`, `project` and `home`), put together as app.py does it."""
     state, project, home = place / "state", place / "project", place / "home"
@@ -332,11 +377,17 @@ async def open_lab(
         folder.mkdir(exist_ok=True)
     if not (database := paths.database_path(state)).exists():
         database.write_bytes(_empty_database())
-    given = {"AGENT_MAX_CONCURRENT": slots, "FLEET_REST_SECONDS": rest_seconds, "FLEET_REHEARSAL": rehearsal}
+    given: dict[str, object] = {
+        "AGENT_MAX_CONCURRENT": slots,
+        "FLEET_REST_SECONDS": rest_seconds,
+        "FLEET_REHEARSAL": rehearsal,
+    }
+    given |= settings_more
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
         commits = Commits(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
+        commits.clock = clock
         providers: dict[str, Provider] = {scripted.name: scripted}
         workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
         commits.take = workers.take

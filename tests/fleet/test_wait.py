@@ -61,9 +61,9 @@ async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None
     await lab.create("a")
     await lab.create("b")
     task = await sleeping(lab, "a", "b", until=until)
-    lab.fail("a", "quota", "try at noon")
+    lab.fail("a", "auth", "try at noon")
     digest = await task
-    assert "[a failed (quota: try at noon)" in digest.text
+    assert "[a failed (auth: try at noon)" in digest.text
 
 
 @pytest.mark.requirement("A-wake")

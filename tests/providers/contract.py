@@ -282,7 +282,7 @@ class Contract:
             ("401", "auth"),
             ("404", "not_found"),
             ("429", "quota"),
-            ("500", "api"),
+            ("500", "overloaded"),
             ("529", "overloaded"),
             ("cut", "api"),
             ("html", "api"),
@@ -311,7 +311,7 @@ class Contract:
 
     async def test_what_was_said_before_a_fault_is_kept(self, lab: Lab) -> None:
         end = ended(await run(await lab.open(lab.spec()), "partial"))
-        assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "api", "I got this far.")
+        assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "overloaded", "I got this far.")
 
     @pytest.mark.requirement("I3-bad-silence")
     @pytest.mark.requirement("I3-bad-silence")

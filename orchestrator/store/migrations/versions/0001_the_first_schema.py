@@ -1,5 +1,7 @@
 """The first schema"""
 
+from collections.abc import Iterator
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,105 +10,260 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Of each table its columns: name, type, and whether NULL may stand in it.
+AGENT = (
+    ("id", sa.String(), False),
+    ("name", sa.String(), False),
+    ("project", sa.String(), False),
+    ("orchestrator", sa.String(), False),
+    ("call_key", sa.String(), True),
+    ("created_at", sa.Float(), False),
+    ("deleted_at", sa.Float(), True),
+    ("persona", sa.String(), False),
+    ("persona_body", sa.JSON(), False),
+    ("provider", sa.String(), False),
+    ("model", sa.String(), True),
+    ("task", sa.String(), False),
+    ("cwd", sa.String(), False),
+    ("checkout", sa.String(), False),
+    ("writes", sa.Boolean(), False),
+    ("max_turns", sa.Integer(), True),
+    ("rehearsal", sa.Boolean(), False),
+    ("root", sa.String(), False),
+    ("parent", sa.String(), True),
+    ("depth", sa.Integer(), False),
+    ("child_index", sa.Integer(), True),
+    ("children", sa.Integer(), False),
+    ("priority", sa.Integer(), False),
+    ("account", sa.String(), False),
+    ("account_public", sa.JSON(), False),
+    ("environment", sa.JSON(), False),
+    ("status", sa.String(), False),
+    ("reason", sa.String(), False),
+    ("changed_at", sa.Float(), False),
+    ("owner", sa.String(), True),
+    ("epoch", sa.Integer(), False),
+    ("last_seq", sa.Integer(), False),
+    ("turns", sa.Integer(), False),
+    ("pending", sa.JSON(none_as_null=True), True),
+    ("delivered_turn", sa.Integer(), False),
+    ("ended_cursor", sa.Integer(), False),
+    ("session_id", sa.String(), False),
+    ("session_started", sa.Boolean(), False),
+    ("session_cost_usd", sa.Float(), True),
+    ("progress", sa.String(), False),
+    ("last_tool", sa.String(), False),
+    ("last_event_at", sa.Float(), True),
+    ("tool_calls", sa.Integer(), False),
+    ("context_tokens", sa.Integer(), True),
+    ("context_window_tokens", sa.Integer(), True),
+    ("tokens", sa.Integer(), False),
+    ("cost_usd", sa.Float(), False),
+    ("cost_unknown", sa.Boolean(), False),
+    ("live_tokens", sa.Integer(), False),
+    ("live_cost_usd", sa.Float(), False),
+    ("begun_turns", sa.Integer(), False),
+    ("worked_seconds", sa.Float(), False),
+    ("running_since", sa.Float(), True),
+    ("wake_at", sa.Float(), True),
+)
+
+BREAKER = (
+    ("account", sa.String(), False),
+    ("provider", sa.String(), False),
+    ("until", sa.Float(), False),
+    ("tries", sa.Integer(), False),
+    ("detail", sa.String(), False),
+)
+
+BUDGET = (
+    ("subject", sa.String(), False),
+    ("scope", sa.String(), False),
+    ("unit", sa.String(), False),
+    ("cap", sa.Float(), False),
+    ("setting", sa.Float(), True),
+)
+
+ARTIFACT = (
+    ("agent_id", sa.String(), False),
+    ("turn", sa.Integer(), False),
+    ("kind", sa.String(), False),
+    ("path", sa.String(), False),
+    ("at", sa.Float(), False),
+)
+
+COMMAND = (
+    ("key", sa.String(), False),
+    ("agent_id", sa.String(), False),
+    ("turn_id", sa.String(), True),
+    ("happened", sa.String(), False),
+    ("at", sa.Float(), False),
+)
+
+EVENT = (
+    ("id", sa.Integer(), False),
+    ("agent_id", sa.String(), False),
+    ("seq", sa.Integer(), False),
+    ("turn", sa.Integer(), True),
+    ("kind", sa.String(), False),
+    ("at", sa.Float(), False),
+    ("body", sa.JSON(), False),
+)
+
+INPUT = (
+    ("agent_id", sa.String(), False),
+    ("turn", sa.Integer(), False),
+    ("position", sa.Integer(), False),
+    ("source_id", sa.String(), False),
+    ("settled", sa.Boolean(), False),
+    ("blocked", sa.Boolean(), False),
+)
+
+LEASE = (
+    ("id", sa.Integer(), False),
+    ("kind", sa.String(), False),
+    ("name", sa.String(), False),
+    ("agent_id", sa.String(), False),
+    ("acquired_at", sa.Float(), False),
+    ("released_at", sa.Float(), True),
+)
+
+QUESTION = (
+    ("id", sa.String(), False),
+    ("agent_id", sa.String(), False),
+    ("turn", sa.Integer(), False),
+    ("kind", sa.String(), False),
+    ("call_id", sa.String(), False),
+    ("tool", sa.String(), False),
+    ("input", sa.JSON(), False),
+    ("text", sa.String(), False),
+    ("options", sa.JSON(), False),
+    ("asked_at", sa.Float(), False),
+    ("deadline_at", sa.Float(), True),
+    ("fallback", sa.String(), False),
+    ("state", sa.String(), False),
+    ("answer", sa.String(), True),
+    ("answered_at", sa.Float(), True),
+    ("answered_by", sa.String(), True),
+)
+
+TURN = (
+    ("id", sa.String(), False),
+    ("agent_id", sa.String(), False),
+    ("ordinal", sa.Integer(), False),
+    ("urgent", sa.Integer(), False),
+    ("status", sa.String(), False),
+    ("parked", sa.String(), False),
+    ("heard", sa.Boolean(), False),
+    ("resumes", sa.Integer(), False),
+    ("overloads", sa.Integer(), False),
+    ("prompt", sa.String(), False),
+    ("reason", sa.String(), False),
+    ("detail", sa.String(), False),
+    ("hint", sa.String(), False),
+    ("result", sa.String(), False),
+    ("created_at", sa.Float(), False),
+    ("started_at", sa.Float(), True),
+    ("ended_at", sa.Float(), True),
+    ("epoch", sa.Integer(), False),
+    ("input_tokens", sa.Integer(), False),
+    ("output_tokens", sa.Integer(), False),
+    ("cache_read_tokens", sa.Integer(), False),
+    ("cache_write_tokens", sa.Integer(), False),
+    ("model_calls", sa.Integer(), False),
+    ("cost_usd", sa.Float(), False),
+    ("cost_unknown", sa.Boolean(), False),
+    ("before", sa.JSON(none_as_null=True), True),
+    ("changes", sa.JSON(none_as_null=True), True),
+    ("changes_unknown", sa.String(), False),
+)
+
 
 def upgrade() -> None:
-    # ### commands auto generated by Alembic - please adjust! ###
+    _create_agent()
+    _create_breaker()
+    _create_budget()
+    _create_artifact()
+    _create_command()
+    _create_event()
+    _create_input()
+    _create_lease()
+    _create_question()
+    _create_turn()
+
+
+def _columns(table: tuple[tuple[str, sa.types.TypeEngine, bool], ...]) -> Iterator[sa.Column]:
+    for name, kind, nullable in table:
+        yield sa.Column(name, kind, nullable=nullable)
+
+
+def _create_agent() -> None:
     op.create_table(
         "agent",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("project", sa.String(), nullable=False),
-        sa.Column("orchestrator", sa.String(), nullable=False),
-        sa.Column("call_key", sa.String(), nullable=True),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("deleted_at", sa.Float(), nullable=True),
-        sa.Column("persona", sa.String(), nullable=False),
-        sa.Column("persona_body", sa.JSON(), nullable=False),
-        sa.Column("provider", sa.String(), nullable=False),
-        sa.Column("model", sa.String(), nullable=True),
-        sa.Column("task", sa.String(), nullable=False),
-        sa.Column("cwd", sa.String(), nullable=False),
-        sa.Column("checkout", sa.String(), nullable=False),
-        sa.Column("writes", sa.Boolean(), nullable=False),
-        sa.Column("max_turns", sa.Integer(), nullable=True),
-        sa.Column("rehearsal", sa.Boolean(), nullable=False),
-        sa.Column("account", sa.String(), nullable=False),
-        sa.Column("account_public", sa.JSON(), nullable=False),
-        sa.Column("environment", sa.JSON(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("changed_at", sa.Float(), nullable=False),
-        sa.Column("owner", sa.String(), nullable=True),
-        sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("last_seq", sa.Integer(), nullable=False),
-        sa.Column("turns", sa.Integer(), nullable=False),
-        sa.Column("pending", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("delivered_turn", sa.Integer(), nullable=False),
-        sa.Column("ended_cursor", sa.Integer(), nullable=False),
-        sa.Column("session_id", sa.String(), nullable=False),
-        sa.Column("session_started", sa.Boolean(), nullable=False),
-        sa.Column("session_cost_usd", sa.Float(), nullable=True),
-        sa.Column("progress", sa.String(), nullable=False),
-        sa.Column("last_tool", sa.String(), nullable=False),
-        sa.Column("last_event_at", sa.Float(), nullable=True),
-        sa.Column("tool_calls", sa.Integer(), nullable=False),
-        sa.Column("context_tokens", sa.Integer(), nullable=True),
-        sa.Column("context_window_tokens", sa.Integer(), nullable=True),
-        sa.Column("tokens", sa.Integer(), nullable=False),
-        sa.Column("cost_usd", sa.Float(), nullable=False),
-        sa.Column("cost_unknown", sa.Boolean(), nullable=False),
+        *_columns(AGENT),
+        sa.ForeignKeyConstraint(["parent"], ["agent.id"], name=op.f("fk_agent_parent")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_agent")),
         sa.UniqueConstraint("call_key", name=op.f("uq_agent_call_key")),
     )
     with op.batch_alter_table("agent", schema=None) as batch_op:
         batch_op.create_index("ix_agent_orchestrator", ["project", "orchestrator"], unique=False)
+        batch_op.create_index(batch_op.f("ix_agent_parent"), ["parent"], unique=False)
+        batch_op.create_index(batch_op.f("ix_agent_root"), ["root"], unique=False)
         batch_op.create_index("ix_agent_status", ["status", "created_at"], unique=False)
         batch_op.create_index(
             "uq_agent_live_name", ["project", "name"], unique=True, sqlite_where=sa.text("deleted_at IS NULL")
         )
 
+
+def _create_breaker() -> None:
+    op.create_table(
+        "breaker",
+        *_columns(BREAKER),
+        sa.PrimaryKeyConstraint("account", "provider", name=op.f("pk_breaker")),
+    )
+
+
+def _create_budget() -> None:
+    op.create_table(
+        "budget",
+        *_columns(BUDGET),
+        sa.PrimaryKeyConstraint("subject", "scope", "unit", name=op.f("pk_budget")),
+    )
+
+
+def _create_artifact() -> None:
     op.create_table(
         "artifact",
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("turn", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("path", sa.String(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
+        *_columns(ARTIFACT),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_artifact_agent_id")),
         sa.PrimaryKeyConstraint("agent_id", "turn", "kind", "path", name=op.f("pk_artifact")),
     )
+
+
+def _create_command() -> None:
     op.create_table(
         "command",
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("turn_id", sa.String(), nullable=True),
-        sa.Column("happened", sa.String(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
+        *_columns(COMMAND),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_command_agent_id")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_command")),
     )
+
+
+def _create_event() -> None:
     op.create_table(
         "event",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("turn", sa.Integer(), nullable=True),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("body", sa.JSON(), nullable=False),
+        *_columns(EVENT),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_event_agent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_event")),
         sa.UniqueConstraint("agent_id", "seq", name=op.f("uq_event_agent_id_seq")),
         sqlite_autoincrement=True,
     )
+
+
+def _create_input() -> None:
     op.create_table(
         "input",
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("turn", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("source_id", sa.String(), nullable=False),
-        sa.Column("settled", sa.Boolean(), nullable=False),
-        sa.Column("blocked", sa.Boolean(), nullable=False),
+        *_columns(INPUT),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_input_agent_id")),
         sa.ForeignKeyConstraint(["source_id"], ["agent.id"], name=op.f("fk_input_source_id")),
         sa.PrimaryKeyConstraint("agent_id", "turn", "position", name=op.f("pk_input")),
@@ -114,14 +271,11 @@ def upgrade() -> None:
     with op.batch_alter_table("input", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_input_source_id"), ["source_id"], unique=False)
 
+
+def _create_lease() -> None:
     op.create_table(
         "lease",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("acquired_at", sa.Float(), nullable=False),
-        sa.Column("released_at", sa.Float(), nullable=True),
+        *_columns(LEASE),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_lease_agent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lease")),
     )
@@ -131,24 +285,11 @@ def upgrade() -> None:
             "uq_lease_held", ["kind", "name"], unique=True, sqlite_where=sa.text("released_at IS NULL")
         )
 
+
+def _create_question() -> None:
     op.create_table(
         "question",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("turn", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("call_id", sa.String(), nullable=False),
-        sa.Column("tool", sa.String(), nullable=False),
-        sa.Column("input", sa.JSON(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("options", sa.JSON(), nullable=False),
-        sa.Column("asked_at", sa.Float(), nullable=False),
-        sa.Column("deadline_at", sa.Float(), nullable=True),
-        sa.Column("fallback", sa.String(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("answer", sa.String(), nullable=True),
-        sa.Column("answered_at", sa.Float(), nullable=True),
-        sa.Column("answered_by", sa.String(), nullable=True),
+        *_columns(QUESTION),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_question_agent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_question")),
     )
@@ -157,40 +298,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_question_deadline", ["state", "deadline_at"], unique=False)
         batch_op.create_index("uq_question_open", ["agent_id"], unique=True, sqlite_where=sa.text("state = 'open'"))
 
+
+def _create_turn() -> None:
     op.create_table(
         "turn",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("agent_id", sa.String(), nullable=False),
-        sa.Column("ordinal", sa.Integer(), nullable=False),
-        sa.Column("urgent", sa.Integer(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("prompt", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("detail", sa.String(), nullable=False),
-        sa.Column("hint", sa.String(), nullable=False),
-        sa.Column("result", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("started_at", sa.Float(), nullable=True),
-        sa.Column("ended_at", sa.Float(), nullable=True),
-        sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("input_tokens", sa.Integer(), nullable=False),
-        sa.Column("output_tokens", sa.Integer(), nullable=False),
-        sa.Column("cache_read_tokens", sa.Integer(), nullable=False),
-        sa.Column("cache_write_tokens", sa.Integer(), nullable=False),
-        sa.Column("model_calls", sa.Integer(), nullable=False),
-        sa.Column("cost_usd", sa.Float(), nullable=False),
-        sa.Column("cost_unknown", sa.Boolean(), nullable=False),
-        sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("changes", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("changes_unknown", sa.String(), nullable=False),
+        *_columns(TURN),
         sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_turn_agent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_turn")),
         sa.UniqueConstraint("agent_id", "ordinal", name=op.f("uq_turn_agent_id_ordinal")),
     )
     with op.batch_alter_table("turn", schema=None) as batch_op:
         batch_op.create_index("ix_turn_open", ["agent_id", "status"], unique=False)
-
-    # ### end Alembic commands ###
 
 
 def downgrade() -> None:

@@ -1,0 +1,182 @@
+"""What may still be used: caps on an agent, its subtree and the fleet, and what is reserved for children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.errors import InvalidError
+
+FLEET = "fleet"
+MAX_CAP = 1e12
+
+
+class Unit(StrEnum):
+    """What a cap counts."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+    TURNS = "turns"
+    """turns begun"""
+    SECONDS = "seconds"
+    """seconds in which a session worked"""
+
+
+class Scope(StrEnum):
+    """Whose use a cap counts."""
+
+    AGENT = "agent"
+    """the agent's own, its children's, and what is reserved for those of them that have a cap and an open turn"""
+    SUBTREE = "subtree"
+    """the agent's and all its descendants', nothing reserved"""
+    FLEET = "fleet"
+    """everybody's, deleted agents included"""
+
+
+Caps = Mapping[tuple[str, Scope, Unit], float]
+"""caps by subject, scope and unit; the subject of the fleet's is `fleet`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One agent of a family: what it used, and whether a turn of it is open."""
+
+    id: str
+    name: str
+    parent: str | None
+    is_open: bool
+    used: Mapping[Unit, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """One cap that applies to an agent, and what counts against it."""
+
+    subject: str
+    """an agent's id, or `fleet`"""
+    name: str
+    scope: Scope
+    unit: Unit
+    cap: float
+    used: float
+
+    @property
+    def left(self) -> float:
+        """What may still be used; 0 or less: nothing."""
+        return self.cap - self.used
+
+    def shown(self, agent_id: str) -> str:
+        """The words for the agent's status: `budget $0.50 of $0.50`, with whose budget it is if not its own."""
+        whose = "" if self.subject == agent_id else f" of {'the fleet' if self.scope is Scope.FLEET else self.name}"
+        return f"budget{whose} {shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """The agents under one root, with their caps; asked for the room that one of them has."""
+
+    nodes: Mapping[str, Node]
+    caps: Caps
+    fleet_used: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+
+    def rooms(self, agent_id: str) -> list[Room]:
+        """Every cap that applies to the agent: its own, its ancestors', the fleet's."""
+        path = self._path(agent_id)
+        own = [
+            self._room(self.nodes[one], scope, unit, frozenset(path))
+            for one in path
+            for scope in (Scope.AGENT, Scope.SUBTREE)
+            for unit in Unit
+            if (one, scope, unit) in self.caps
+        ]
+        fleet = [
+            Room(subject=FLEET, name=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, used=self.fleet_used.get(unit, 0.0))
+            for (_, scope, unit), cap in self.caps.items()
+            if scope is Scope.FLEET
+        ]
+        return own + fleet
+
+    def _path(self, agent_id: str) -> list[str]:
+        """The agent and its ancestors, upwards."""
+        path: list[str] = []
+        ahead: str | None = agent_id
+        while ahead is not None and ahead in self.nodes:
+            path.append(ahead)
+            ahead = self.nodes[ahead].parent
+        return path
+
+    def _room(self, node: Node, scope: Scope, unit: Unit, path: frozenset[str]) -> Room:
+        reserving = scope is Scope.AGENT
+        used = node.used[unit] + sum(self._claimed(child, unit, path, reserving) for child in self._children(node.id))
+        cap = self.caps[node.id, scope, unit]
+        return Room(subject=node.id, name=node.name, scope=scope, unit=unit, cap=cap, used=used)
+
+    def _claimed(self, node: Node, unit: Unit, path: frozenset[str], reserving: bool) -> float:
+        """What the node and those below it used, or have reserved if that is more."""
+        below = [self._claimed(child, unit, path, reserving) for child in self._children(node.id)]
+        used = node.used[unit] + sum(below)
+        cap = self.caps.get((node.id, Scope.AGENT, unit))
+        if reserving and cap is not None and node.is_open and node.id not in path:
+            return max(used, cap)
+        return used
+
+    def _children(self, parent: str) -> list[Node]:
+        return [node for node in self.nodes.values() if node.parent == parent]
+
+
+def shortage(rooms: Iterable[Room], *, starts_turn: bool) -> Room | None:
+    """The cap that is reached, if one is; a turn that begins needs one whole turn of room."""
+    for room in rooms:
+        needs_turn = room.unit is Unit.TURNS
+        if (needs_turn and starts_turn and room.left < 1) or (not needs_turn and room.left <= 0):
+            return room
+    return None
+
+
+def shown_amount(unit: Unit, amount: float) -> str:
+    """The amount for a reader, with its unit."""
+    match unit:
+        case Unit.USD:
+            return shown_cost(amount)
+        case Unit.TOKENS:
+            return f"{shown_tokens(int(amount))} tokens"
+        case Unit.TURNS:
+            return f"{amount:.0f} turns"
+        case Unit.SECONDS:
+            return f"{amount:.0f} s"
+
+
+def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:
+    """The caps that are given, each positive and finite.
+
+    Raises:
+        InvalidError: one is not; with its name.
+    """
+    given = {unit: float(cap) for unit, cap in asked.items() if cap is not None}
+    for unit, cap in given.items():
+        if not 0 < cap <= MAX_CAP:
+            raise InvalidError(f"{CAP_NAMES[unit]} is {cap:g}", hint="give more than 0, or leave it out for no cap")
+    return given
+
+
+CAP_NAMES: Mapping[Unit, str] = {
+    Unit.USD: "max_cost_usd",
+    Unit.TOKENS: "max_tokens",
+    Unit.TURNS: "max_total_turns",
+    Unit.SECONDS: "max_seconds",
+}
+"""under which name a cap is given"""
+
+
+def remedy(room: Room, raised: float) -> str:
+    """The call that raises the cap."""
+    if room.scope is Scope.FLEET:
+        option = CAP_NAMES[room.unit].replace("_", "-")
+        return f"the person raises it: fleet budget --{option} {raised:g}"
+    if room.scope is Scope.AGENT and room.unit in {Unit.USD, Unit.TOKENS}:
+        return f'command_agent(agent="{room.name}", {CAP_NAMES[room.unit]}={raised:g}), then wait again'
+    option = CAP_NAMES[room.unit].replace("_", "-")
+    subtree = " --subtree" if room.scope is Scope.SUBTREE else ""
+    return f"the person raises it: fleet budget {room.name}{subtree} --{option} {raised:g}"

@@ -1,0 +1,65 @@
+"""Does at its time what no event brings: deadlines of questions, agents that are parked. The rows are the timer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from orchestrator import log
+from orchestrator.errors import StoreError
+from orchestrator.fleet.commits import Commits
+from orchestrator.store import parking, questions
+from orchestrator.store.store import Connection
+from orchestrator.store.turns import expire
+
+LOG = log.logger("fleet.alarm")
+LOOK_SECONDS = 2.0
+"""the clock may have jumped, and the bell is only a hint"""
+
+
+@dataclass
+class Alarm:
+    """One task that sleeps until the next row is due, whoever restarted in between."""
+
+    commits: Commits
+    _task: asyncio.Task[None] | None = field(default=None)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._task = asyncio.get_running_loop().create_task(self._watch(), name="alarm")
+
+    async def aclose(self) -> None:
+        """End the watch."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _watch(self) -> None:
+        with self.commits.bell.listen() as ear:
+            while True:
+                try:
+                    due = await self._due()
+                except StoreError as error:
+                    LOG.warning("alarm_not_read", error=error.message)
+                    due = None
+                await ear.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
+
+    async def _due(self) -> float | None:
+        """Do what is due; seconds until the next, None: nothing has a time."""
+        at = await self.commits.store.look(_next)
+        if at is None:
+            return None
+        if at <= (now := self.commits.clock()):
+            await self.commits.do(_act, now)
+            return 0.0
+        return at - now
+
+
+def _next(connection: Connection) -> float | None:
+    times = (parking.next_wake(connection), questions.next_deadline(connection))
+    return min((at for at in times if at is not None), default=None)
+
+
+def _act(connection: Connection, now: float) -> None:
+    woken, answered = parking.wake(connection, now), expire(connection, now)
+    LOG.info("time_came", woken=len(woken), answered=answered)

@@ -1,0 +1,135 @@
+"""Caps as the verbs set and show them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.budget import FLEET, Room, Scope, Unit, remedy, shortage, shown_amount
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.metering import UNKNOWN_PRICE
+from orchestrator.fleet.views import BudgetsView, BudgetView
+from orchestrator.settings import Settings
+from orchestrator.store import budgets, reads
+from orchestrator.store.budgets import PAUSED
+from orchestrator.store.parking import BY_ITSELF
+from orchestrator.store.store import Connection, RowMapping
+from orchestrator.store.tables import Agent
+
+RAISE = 2
+"""a cap that is reached is proposed to be raised by this factor"""
+
+
+class Columns(TypedDict):
+    """The fields of a view that tell of budgets."""
+
+    budgets: tuple[BudgetView, ...]
+    remedy: str
+
+
+def settings_caps(settings: Settings) -> dict[Unit, float | None]:
+    """The fleet's caps as the settings state them."""
+    return {
+        Unit.USD: settings.max_cost_usd,
+        Unit.TOKENS: settings.max_tokens,
+        Unit.TURNS: settings.max_total_turns,
+        Unit.SECONDS: settings.max_seconds,
+    }
+
+
+def is_put_aside(agent: RowMapping) -> bool:
+    """Whether the agent waits for something else than an answer."""
+    return str(agent["reason"]).startswith((PAUSED, *BY_ITSELF))
+
+
+def check_room(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Return if a task for this waiting agent does not wait for more budget.
+
+    Raises:
+        ConflictError: it does; with the call that raises the cap.
+    """
+    if not str(agent["reason"]).startswith(PAUSED):
+        return
+    raised = _remedy(agent["reason"], agent["name"], budgets.rooms(connection, agent["id"], now))
+    raise ConflictError(f"{agent['name']} waits: {agent['reason']}; nothing was queued", hint=raised)
+
+
+def top_up(connection: Connection, agent: RowMapping, caps: Mapping[Unit, float], now: float) -> str:
+    """Set the agent's caps; returns what came of it.
+
+    Raises:
+        RefusedError: its parent has not that much left.
+    """
+    gone = budgets.raise_caps(connection, agent["id"], Scope.AGENT, caps, now)
+    told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
+    if agent["id"] in gone:
+        return f"{told}; its turn goes on where it paused"
+    if Status(agent["status"]) is Status.WAITING and str(agent["reason"]).startswith(PAUSED):
+        room = shortage(budgets.rooms(connection, agent["id"], now), starts_turn=False)
+        return told if room is None else f"{told}; it still waits: {room.shown(agent['id'])}"
+    return told
+
+
+async def set_caps(commits: Commits, agent: Agent | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:
+    """Set caps of an agent, its subtree or the fleet.
+
+    Raises:
+        InvalidError: none is given.
+    """
+    if not caps:
+        raise InvalidError("no cap is given", hint="give max_cost_usd, max_tokens, max_total_turns or max_seconds")
+    if agent is None:
+        await commits.do(budgets.raise_caps, FLEET, Scope.FLEET, caps, commits.clock())
+        return
+    scope = Scope.SUBTREE if subtree else Scope.AGENT
+    await commits.do(budgets.raise_caps, agent.id, scope, caps, commits.clock())
+
+
+async def show(commits: Commits, agent: Agent | None) -> BudgetsView:
+    """The caps of an agent or of the fleet."""
+
+    def rooms(connection: Connection) -> list[Room]:
+        if agent is None:
+            return budgets.fleet_rooms(connection, commits.clock())
+        return budgets.rooms(connection, agent.id, commits.clock())
+
+    return BudgetsView(budgets=budget_views(await commits.store.look(rooms)))
+
+
+async def rooms_of(session: reads.AsyncSession, agents: Iterable[Agent]) -> dict[str, list[Room]]:
+    """The caps that apply to these agents."""
+    roots = {agent.id: agent.root for agent in agents}
+    return await session.run_sync(lambda plain: budgets.rooms_of(plain.connection(), roots, time.time()))
+
+
+def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:
+    """The caps as readers see them."""
+    return tuple(
+        BudgetView(
+            of=room.name, scope=room.scope, unit=room.unit, cap=room.cap, used=room.used, left=max(0.0, room.left)
+        )
+        for room in rooms
+    )
+
+
+def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
+    """What an agent's view says of its budget."""
+    return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
+
+
+def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
+    """What lets the agent go on, if it waits at a cap."""
+    waits = Status(agent.status) is Status.WAITING and agent.reason.startswith(PAUSED)
+    return _remedy(agent.reason, agent.name, rooms) if waits else ""
+
+
+def _remedy(reason: str, name: str, rooms: Sequence[Room]) -> str:
+    if reason == UNKNOWN_PRICE:
+        return f"delete_agent {name}, and create it with max_tokens or another model"
+    room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
+    if room is None:
+        return "it goes on by itself: wait again"
+    return remedy(room, max(room.cap * RAISE, room.used * RAISE))

@@ -1,0 +1,101 @@
+"""Agents that create agents: a child within its parent's clearance and budget, and what its parent is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.tool import Call, Caller, Json
+from orchestrator.domain.usage import shown_cost
+from orchestrator.errors import RefusedError
+from orchestrator.fleet import briefing, look
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.run import persona_of
+from orchestrator.store import children, reads
+from orchestrator.store.tables import Agent, Turn
+from orchestrator.store.turns import Claim
+
+TOLD_CHARACTERS = 8000
+"""what a parent is told of all its children together; the full texts lie on their desks"""
+MIN_SHARE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """The agent that creates, in the middle of its run."""
+
+    agent: Agent
+    epoch: int
+
+    @property
+    def persona(self) -> Persona:
+        """The parent's persona as it was at creation."""
+        return persona_of(self.agent)
+
+    def call(self, call: Call) -> Call:
+        """The parent's call as one of an orchestrator: in its project, with its environment."""
+        agent = self.agent
+        caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
+        return Call(caller=caller, key=f"{agent.id}/{call.key}" if call.key else None)
+
+    def limits(self, limits: children.Limits) -> children.Limits:
+        """The limits, with the number of children that its persona may have."""
+        allowed = min(limits.children, self.persona.children)
+        return children.Limits(agents=limits.agents, depth=limits.depth, children=allowed)
+
+
+async def parent_of(commits: Commits, claim: Claim) -> Parent:
+    """The agent whose run this is."""
+    async with commits.store.read() as session:
+        agent = (await reads.by_ids(session, {claim.agent_id}))[0]
+    return Parent(agent=agent, epoch=claim.epoch)
+
+
+def new_child(parent: Parent, arguments: Json) -> NewAgent:
+    """What the parent asks for; its own directory, and its own model unless it names one."""
+    given = {name: arguments[name] for name in ("persona", "model", "max_cost_usd", "max_tokens") if name in arguments}
+    return NewAgent(name=arguments["name"], task=arguments["task"], cwd=parent.agent.cwd, **given)
+
+
+def check_clearance(parent: Persona, child: Persona) -> None:
+    """Return if the child's whole tools lie within its parent's.
+
+    Raises:
+        RefusedError: they do not; with what is too much.
+    """
+    if parent.tools is None:
+        return
+    if child.tools is None:
+        raise RefusedError(
+            f"persona {child.name} has every tool and you have only {', '.join(parent.tools)}",
+            hint="choose a persona whose tools are among yours",
+        )
+    more = [tool for tool in child.tools if tool not in parent.tools]
+    if more:
+        raise RefusedError(
+            f"persona {child.name} has tools that you have not: {', '.join(more)}",
+            hint=f"choose a persona whose tools are among yours: {', '.join(parent.tools)}",
+        )
+
+
+async def told_of_children(commits: Commits, parent_id: str) -> str:
+    """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
+    async with commits.store.read() as session:
+        found = await reads.children_of(session, parent_id)
+        turns = await reads.ended_turns(session, [child.id for child in found])
+    if not found:
+        return "you have no children"
+    share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))
+    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
+
+
+def _child_lines(child: Agent, turn: Turn | None, share: int) -> Sequence[str]:
+    text = clean((turn.result or turn.detail) if turn else "")
+    reason = f" ({one_line(child.reason, 120)})" if child.reason else ""
+    path = briefing.desk_path(child.project, child.id) / persona_of(child).produces
+    cut = f" · the rest: {path}" if len(text) > share else ""
+    head = f"[{child.name} {child.status}{reason} · {shown_cost(look.cost_of(child))}{cut}]"
+    return [head, *[f"| {line}" for line in text[:share].splitlines() if line.strip()]]

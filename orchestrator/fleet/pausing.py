@@ -1,0 +1,80 @@
+"""Which ends of a run are no ends of its turn: at a cap, a quota or an overload it is put aside and goes on later."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.text import storable
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.usage import usage_of
+from orchestrator.providers.base import Prompt
+from orchestrator.settings import Settings
+from orchestrator.store.budgets import PAUSED
+from orchestrator.store.parking import RETRY, Pause
+from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.turns import Claim, park, park_for_quota
+
+FIRST_RETRY_SECONDS = 5.0
+MAX_RETRY_SECONDS = 120.0
+GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
+QUOTA, OVERLOADED = "quota", "overloaded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halt:
+    """A run that ended though its turn has not; `again_in_seconds` is set for an overload only."""
+
+    why: str
+    reason: str
+    again_in_seconds: float | None = None
+
+
+def halt_of(claim: Claim, ended: Ended, stopping: str, settings: Settings) -> Halt | None:
+    """Whether the turn is put aside rather than ended."""
+    if ended.outcome in {Outcome.COMPLETE, Outcome.DEFERRED}:
+        return None
+    if stopping:
+        return Halt(why=PAUSED, reason=stopping) if stopping.startswith(PAUSED) else None
+    if ended.reason == QUOTA:
+        return Halt(why=QUOTA, reason=ended.detail)
+    if ended.reason == OVERLOADED and claim.overloads < settings.turn_retries:
+        grown = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**claim.overloads)
+        seconds = random.uniform(grown / 2, grown)  # noqa: S311 - jitter, no secret
+        reason = f"{RETRY}{claim.overloads + 1}/{settings.turn_retries}"
+        return Halt(why=OVERLOADED, reason=reason, again_in_seconds=seconds)
+    return None
+
+
+async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: Ended, halt: Halt) -> None:
+    """Write the events down and put the turn aside."""
+    usage, now = usage_of(ended), commits.clock()
+    try:
+        await recorder.flush()
+        if halt.why == QUOTA:
+            told: Mapping[str, Any] = {"resets_at": ended.resets_at, "detail": storable(ended.detail)}
+            await commits.do(park_for_quota, claim, told, usage, now)
+            return
+        wake_at = None if halt.again_in_seconds is None else now + halt.again_in_seconds
+        heard = halt.why == OVERLOADED or (recorder.meter is not None and recorder.meter.heard)
+        pause = Pause(why=halt.why, reason=storable(halt.reason), wake_at=wake_at, heard=heard)
+        await commits.do(park, claim, pause, usage, now)
+    except StaleOwnerError:
+        return
+
+
+def prompt_of(claim: Claim, turn_uuid: str, text: str) -> Prompt | None:
+    """What the run begins with: nothing in a deferred call, the task, or a word to go on under an id of its own.
+
+    An id that stands in the transcript, sent again, makes no call and yields no result (Claude Code 2.1.329, measured).
+    """
+    if claim.continues:
+        return None
+    if not claim.goes_on:
+        return Prompt(id=turn_uuid, text=text)
+    return Prompt(id=str(uuid5(UUID(turn_uuid), str(claim.resumes))), text=GO_ON if claim.heard else text)

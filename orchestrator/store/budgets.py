@@ -1,0 +1,215 @@
+"""Operations on budgets: caps are set, use is counted while a session runs, and whoever has room again goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import FLEET, Caps, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.errors import RefusedError
+from orchestrator.store.rows import agent_row, change, emit, move
+from orchestrator.store.tables import AGENT, BUDGET, TURN
+
+PAUSED = "budget"
+"""how the reason of an agent begins that waits at a cap"""
+_NODE = (
+    AGENT.c.id,
+    AGENT.c.name,
+    AGENT.c.parent,
+    AGENT.c.status,
+    AGENT.c.cost_usd,
+    AGENT.c.live_cost_usd,
+    AGENT.c.tokens,
+    AGENT.c.live_tokens,
+    AGENT.c.begun_turns,
+    AGENT.c.worked_seconds,
+    AGENT.c.running_since,
+)
+
+
+def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
+    """Make these the caps of the subject; units that are not named keep theirs."""
+    for unit, cap in caps.items():
+        row = insert(BUDGET).values(subject=subject, scope=scope, unit=unit, cap=cap)
+        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_={"cap": cap}))
+
+
+def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> None:
+    """The fleet's caps are the settings', unless they were changed by command since the setting last changed."""
+    known = {
+        row["unit"]: row["setting"]
+        for row in connection.execute(select(BUDGET).where(BUDGET.c.subject == FLEET)).mappings()
+    }
+    for unit, cap in caps.items():
+        if cap is None or known.get(unit) == cap:
+            continue
+        row = insert(BUDGET).values(subject=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, setting=cap)
+        new = {"cap": cap, "setting": cap}
+        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_=new))
+
+
+def family(connection: Connection, root: str, now: float) -> Family:
+    """The agents under this root, with every cap that applies to one of them."""
+    rows = connection.execute(select(*_NODE).where(AGENT.c.root == root)).mappings().all()
+    nodes = {row["id"]: _node(row, now) for row in rows}
+    found = connection.execute(select(BUDGET).where(BUDGET.c.subject.in_([*nodes, FLEET]))).mappings()
+    caps: Caps = {(row["subject"], Scope(row["scope"]), Unit(row["unit"])): row["cap"] for row in found}
+    capped = any(scope is Scope.FLEET for _, scope, _ in caps)
+    return Family(nodes, caps, _fleet_used(connection, now) if capped else {})
+
+
+def _node(row: RowMapping, now: float) -> Node:
+    return Node(
+        id=row["id"],
+        name=row["name"],
+        parent=row["parent"],
+        is_open=Status(row["status"]) in OPEN,
+        used={
+            Unit.USD: row["cost_usd"] + row["live_cost_usd"],
+            Unit.TOKENS: row["tokens"] + row["live_tokens"],
+            Unit.TURNS: row["begun_turns"],
+            Unit.SECONDS: row["worked_seconds"] + _running(row, now),
+        },
+    )
+
+
+def _running(row: RowMapping, now: float) -> float:
+    since = row["running_since"]
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
+    running = func.coalesce(func.sum(now - AGENT.c.running_since), 0.0)
+    total = connection.execute(
+        select(
+            func.coalesce(func.sum(AGENT.c.cost_usd + AGENT.c.live_cost_usd), 0.0),
+            func.coalesce(func.sum(AGENT.c.tokens + AGENT.c.live_tokens), 0),
+            func.coalesce(func.sum(AGENT.c.begun_turns), 0),
+            func.coalesce(func.sum(AGENT.c.worked_seconds), 0.0) + running,
+        )
+    ).one()
+    return dict(zip(Unit, (float(value) for value in total), strict=True))
+
+
+def has_caps(connection: Connection, root: str) -> bool:
+    """Whether any cap can apply to an agent of this family."""
+    ids = select(AGENT.c.id).where(AGENT.c.root == root)
+    subjects = (BUDGET.c.subject == FLEET) | BUDGET.c.subject.in_(ids)
+    return connection.execute(select(BUDGET.c.unit).where(subjects).limit(1)).first() is not None
+
+
+def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
+    """Every cap that applies to the agent, with what counts against it."""
+    root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
+    return family(connection, root, now).rooms(agent_id) if has_caps(connection, root) else []
+
+
+def reached(connection: Connection, agent: RowMapping, now: float, *, starts_turn: bool) -> str | None:
+    """Why the agent may use nothing more, as its status says it; None if it may."""
+    if not has_caps(connection, agent["root"]):
+        return None
+    room = shortage(family(connection, agent["root"], now).rooms(agent["id"]), starts_turn=starts_turn)
+    return None if room is None else room.shown(agent["id"])
+
+
+def reserve(connection: Connection, parent: str, caps: Mapping[Unit, float], now: float) -> None:
+    """Return if a child with these caps fits into what its ancestors have left.
+
+    Raises:
+        RefusedError: it does not; with what is left.
+    """
+    for room in rooms(connection, parent, now):
+        if room.scope is not Scope.FLEET and caps.get(room.unit, 0.0) > room.left:
+            raise RefusedError(
+                f"{room.shown('')} is used or reserved: a child cannot have {caps[room.unit]:g} {room.unit}",
+                hint=f"give it at most {max(0.0, room.left):g}, or end other children first",
+            )
+
+
+def at_least_live(agent: RowMapping, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that was cut off used: what it told at its end, or what it had told before if that is more."""
+    told = sum(usage[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
+    cost = usage["cost_usd"]
+    return {
+        **usage,
+        "input_tokens": usage["input_tokens"] + max(0, agent["live_tokens"] - told),
+        "cost_usd": None if cost is None else max(cost, agent["live_cost_usd"]),
+    }
+
+
+def run_ended(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Count the time of a run that has ended; `agent` is the row as it was before."""
+    change(connection, agent["id"], worked_seconds=agent["worked_seconds"] + _running(agent, now), running_since=None)
+
+
+def fold(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Keep what a run had used that will never tell its end: the agent was deleted, or its daemon died."""
+    run_ended(connection, agent, now)
+    change(
+        connection,
+        agent["id"],
+        live_tokens=0,
+        live_cost_usd=0.0,
+        tokens=agent["tokens"] + agent["live_tokens"],
+        cost_usd=agent["cost_usd"] + agent["live_cost_usd"],
+    )
+
+
+def go_on(connection: Connection, now: float, root: str | None = None) -> list[str]:
+    """Queue those that wait at a cap and have room now, in all families or one; return their ids."""
+    waiting = (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+    if root is not None:
+        waiting &= AGENT.c.root == root
+    gone: list[str] = []
+    for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
+        if reached(connection, agent, now, starts_turn=not _has_begun(connection, agent["id"])) is None:
+            move(connection, agent, Status.QUEUED, "slot", now)
+            emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason=PAUSED)
+            gone.append(agent["id"])
+    return gone
+
+
+def _has_begun(connection: Connection, agent_id: str) -> bool:
+    begun = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.WAITING)
+    return connection.execute(select(TURN.c.id).where(begun).limit(1)).first() is not None
+
+
+def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Room]]:
+    """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
+    capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
+    roots = set(connection.execute(capped).scalars()) & set(agents.values())
+    fleet = connection.execute(select(BUDGET.c.unit).where(BUDGET.c.subject == FLEET).limit(1)).first() is not None
+    waiting = AGENT.c.id.in_(agents) & (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+    if fleet:
+        roots |= set(connection.execute(select(AGENT.c.root).where(waiting)).scalars())
+    families = {root: family(connection, root, now) for root in roots}
+    return {one: families[root].rooms(one) for one, root in agents.items() if root in families}
+
+
+def fleet_rooms(connection: Connection, now: float) -> list[Room]:
+    """The fleet's own caps."""
+    return family(connection, "", now).rooms("")
+
+
+def raise_caps(
+    connection: Connection, agent_id: str, scope: Scope, caps: Mapping[Unit, float], now: float
+) -> Sequence[str]:
+    """Set the caps of an agent or (with `fleet` as id) of the fleet; return the ids of those that go on by it."""
+    if agent_id != FLEET:
+        row = agent_row(connection, agent_id)
+        if scope is Scope.AGENT and row["parent"] is not None:
+            more = {unit: cap - _cap(connection, agent_id, unit) for unit, cap in caps.items()}
+            reserve(connection, row["parent"], {unit: amount for unit, amount in more.items() if amount > 0}, now)
+    set_caps(connection, agent_id, scope, caps)
+    return go_on(connection, now)
+
+
+def _cap(connection: Connection, agent_id: str, unit: Unit) -> float:
+    same = (BUDGET.c.subject == agent_id) & (BUDGET.c.scope == Scope.AGENT) & (BUDGET.c.unit == unit)
+    return connection.execute(select(BUDGET.c.cap).where(same)).scalar_one_or_none() or 0.0

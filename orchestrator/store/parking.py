@@ -1,0 +1,165 @@
+"""Turns that are put aside in the middle and taken up again: at a cap, at a quota, at an overloaded model's API."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.store import budgets
+from orchestrator.store.rows import agent_row, emit, move
+from orchestrator.store.tables import AGENT, BREAKER, TURN
+
+PARKED = "parked until "
+"""how the reason of an agent begins whose account is refused for a time"""
+RETRY = "retrying "
+"""how the reason of an agent begins whose turn is repeated after a while"""
+CHILDREN = "children"
+"""how the reason of an agent begins that sleeps on its children"""
+BY_ITSELF = (PARKED, RETRY, CHILDREN)
+"""agents that wait so go on without their orchestrator"""
+FIRST_BACK_OFF_SECONDS = 60.0
+MAX_BACK_OFF_SECONDS = 3600.0
+STAGGER_SECONDS = 2.0
+"""between two agents of one account that go on after its quota came back"""
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Why a run is put aside; `wake_at` None: until somebody lets it go on."""
+
+    why: str
+    """budget, quota, overloaded"""
+    reason: str
+    wake_at: float | None = None
+    heard: bool = True
+    """the session has shown that it has the prompt"""
+
+
+def put_aside(connection: Connection, agent_id: str, turn: RowMapping, pause: Pause, now: float) -> None:
+    """Let the turn wait in the middle: no slot, no process; it keeps its checkout."""
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == turn["id"])
+        .values(
+            status=TurnStatus.WAITING,
+            parked=pause.why,
+            heard=turn["heard"] or pause.heard,
+            resumes=turn["resumes"] + 1,
+            overloads=turn["overloads"] + (pause.why == "overloaded"),
+        )
+    )
+    wait(connection, agent_row(connection, agent_id), turn["ordinal"], pause.reason, now, pause.wake_at)
+
+
+def wait(
+    connection: Connection, agent: RowMapping, ordinal: int, reason: str, now: float, wake_at: float | None = None
+) -> None:
+    """Let the agent wait for what its orchestrator, a person or time must bring."""
+    move(connection, agent, Status.WAITING, reason, now, wake_at=wake_at, owner=None)
+    until = {} if wake_at is None else {"until": datetime.fromtimestamp(wake_at, UTC).isoformat(timespec="seconds")}
+    emit(connection, agent["id"], Kind.WAITING, now, ordinal, reason=reason, **until)
+
+
+def obstacle(connection: Connection, agent: RowMapping, turn: RowMapping, now: float) -> str | None:
+    """Why the agent must wait though it has a turn: its account is refused, or a cap is reached."""
+    until = refused_until(connection, agent["account"], agent["provider"])
+    if until is not None and until > now:
+        return PARKED + clock_time(until, now)
+    return budgets.reached(connection, agent, now, starts_turn=turn["status"] == TurnStatus.QUEUED)
+
+
+def wait_at(connection: Connection, agent: RowMapping, turn: RowMapping, obstacle: str, now: float) -> None:
+    """Let a queued agent wait with this obstacle; one whose account is refused wakes by itself, after its like."""
+    wake_at = None
+    if obstacle.startswith(PARKED):
+        until = refused_until(connection, agent["account"], agent["provider"]) or now
+        wake_at = until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
+    wait(connection, agent, turn["ordinal"], obstacle, now, wake_at)
+
+
+def refused_until(connection: Connection, account: str, provider: str) -> float | None:
+    """Until when the account is refused; None if it is not."""
+    same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
+    return connection.execute(select(BREAKER.c.until).where(same)).scalar_one_or_none()
+
+
+def _parked(connection: Connection, account: str, provider: str) -> int:
+    mine = (AGENT.c.account == account) & (AGENT.c.provider == provider) & (AGENT.c.status == Status.WAITING)
+    query = select(func.count()).select_from(AGENT).where(mine, AGENT.c.wake_at.is_not(None))
+    return int(connection.execute(query).scalar_one())
+
+
+def trip(connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float) -> float:
+    """Record that the agent's account is refused and return until when: as told, else after a growing back-off."""
+    account, provider = agent["account"], agent["provider"]
+    same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
+    before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
+    if before is not None and before[0] > now and (resets_at is None or resets_at <= before[0]):
+        return float(before[0])  # several agents heard the same refusal: that is one
+    tries = (int(before[1]) if before else 0) + 1
+    grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
+    until = resets_at if resets_at is not None and resets_at > now else now + grown
+    row = insert(BREAKER).values(account=account, provider=provider, until=until, tries=tries, detail=detail)
+    new = {"until": until, "tries": tries, "detail": detail}
+    connection.execute(row.on_conflict_do_update(index_elements=["account", "provider"], set_=new))
+    return until
+
+
+def close(connection: Connection, agent: RowMapping) -> None:
+    """The account is served again."""
+    same = (BREAKER.c.account == agent["account"]) & (BREAKER.c.provider == agent["provider"])
+    connection.execute(delete(BREAKER).where(same))
+
+
+def parked_pause(connection: Connection, agent: RowMapping, until: float, now: float) -> Pause:
+    """The pause of an agent whose account is refused until then."""
+    wake_at = until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
+    return Pause(why="quota", reason=PARKED + clock_time(until, now), wake_at=wake_at)
+
+
+def wake(connection: Connection, now: float) -> list[str]:
+    """Queue the agents whose time has come; return their ids."""
+    due = _timed() & (AGENT.c.wake_at <= now)
+    woken: list[str] = []
+    for agent in connection.execute(select(AGENT).where(due).order_by(AGENT.c.wake_at)).mappings().all():
+        move(connection, agent, Status.QUEUED, "slot", now, wake_at=None)
+        emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason=agent["reason"])
+        woken.append(agent["id"])
+    return woken
+
+
+def next_wake(connection: Connection) -> float | None:
+    """When the next parked agent is due; None if none is."""
+    return connection.execute(select(func.min(AGENT.c.wake_at)).where(_timed())).scalar_one()
+
+
+def _timed() -> ColumnElement[bool]:
+    parked = AGENT.c.reason.startswith(PARKED) | AGENT.c.reason.startswith(RETRY)
+    return (AGENT.c.status == Status.WAITING) & AGENT.c.wake_at.is_not(None) & parked
+
+
+def taken_up(connection: Connection, turn: RowMapping) -> None:
+    """The turn goes on: it is put aside no longer."""
+    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(parked=""))
+
+
+def clock_time(at: float, now: float) -> str:
+    """The moment for a reader, in this machine's time: 14:00, with its date if it is not within a day."""
+    moment = datetime.fromtimestamp(math.ceil(at / 60) * 60, UTC).astimezone()
+    return moment.strftime("%H:%M" if at - now < DAY_SECONDS else "%Y-%m-%d %H:%M")
+
+
+def values_of(turn: RowMapping) -> Mapping[str, Any]:
+    """What a claim of this turn needs to know of its pauses."""
+    parked = turn["status"] == TurnStatus.WAITING and bool(turn["parked"])
+    return {"goes_on": parked, "heard": turn["heard"], "resumes": turn["resumes"], "overloads": turn["overloads"]}

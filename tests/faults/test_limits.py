@@ -1,0 +1,117 @@
+"""Budgets and quotas with the real `claude`: a turn that is put aside goes on, and nothing of it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import rehearsal
+from orchestrator.domain.usage import Usage
+from orchestrator.providers.pricing import price_of
+from tests.faults.test_model_faults import KEY, Place
+from tests.fixtures.daemon import clean_env, running_daemon, wait_until
+
+SCRIPT = Path(__file__).parent / "limits.yaml"
+MODEL = "claude-haiku-4-5"
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Iterator[Place]:
+    home, project, state = tmp_path / "home", tmp_path / "project", tmp_path / "state"
+    for directory in (home, project, state):
+        directory.mkdir(mode=0o700)
+    settings = {"FLEET_REHEARSAL": "limits", "FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "1"}
+    with (
+        rehearsal.start(SCRIPT, log=tmp_path / "log.jsonl") as playing,
+        running_daemon(state, clean_env(home, state, **settings)) as daemon,
+    ):
+        account = {
+            "ANTHROPIC_BASE_URL": playing.url,
+            "ANTHROPIC_API_KEY": KEY,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
+        yield Place(daemon, project.resolve(), account, environment)
+
+
+def status(place: Place, name: str) -> tuple[str, str]:
+    view = place.ask("GET", f"/v1/agents?agent={name}")["agents"][0]
+    return view["status"], view["reason"]
+
+
+@pytest.mark.requirement("D-budgets", "G10")
+def test_claude_pauses_at_its_cap_before_the_next_call_and_the_same_turn_goes_on(limits: Place) -> None:
+    limits.create("spender", model=MODEL, max_cost_usd=0.15)
+    wait_until(lambda: status(limits, "spender")[0] == "waiting", "the pause")
+    assert status(limits, "spender")[1].startswith("budget $0.2")
+    assert (limits.project / "calls").read_text() == "one\n"  # the tool behind the second call never ran
+    log = (limits.project.parent / "log.jsonl").read_text().splitlines()
+    assert len(log) == 2
+    assert limits.ask("GET", "/v1/health")["sessions"] == 0
+
+    digest = limits.ask("POST", "/v1/wait", {"agents": ["spender"], "timeout_seconds": 5})
+    assert (
+        'NEEDS YOU spender: budget $0.20 of $0.15 -> command_agent(agent="spender", max_cost_usd=0.4' in digest["text"]
+    )
+    limits.ask("POST", "/v1/agents/spender/turns", {"max_cost_usd": 1.0})
+    turn = limits.outcome("spender")
+    assert (turn["turn"], turn["status"], turn["result"]) == (1, "complete", "all done after the pause")
+
+
+@pytest.mark.requirement("I4-budget-price")
+def test_the_price_table_says_what_the_program_says(limits: Place) -> None:
+    limits.create("spender", model=MODEL)
+    turn = limits.outcome("spender")
+    price = price_of(MODEL)
+    assert price is not None
+    used = Usage(
+        input_tokens=turn["input_tokens"],
+        output_tokens=turn["output_tokens"],
+        cache_read_tokens=turn["cache_read_tokens"],
+        cache_write_tokens=turn["cache_write_tokens"],
+    )
+    assert turn["cost_usd"] == pytest.approx(price.cost_usd(used), rel=0.01)
+
+
+@pytest.mark.requirement("I4-budget-price")
+def test_a_cap_in_dollars_for_a_model_of_unknown_price_is_refused(limits: Place) -> None:
+    with limits.daemon.http(limits.project) as client:
+        body = {"name": "a", "task": "t", "model": "claude-unheard-of-1", "max_cost_usd": 1.0}
+        answer = client.post("/v1/agents", json=body)
+    assert answer.status_code == 422
+    assert "max_tokens" in answer.json()["error"]["hint"]
+
+
+@pytest.mark.requirement("I4-quota-park", "I3-bad-429")
+def test_a_real_429_parks_the_agent_and_its_like(limits: Place) -> None:
+    limits.create("quota", model=MODEL)
+    wait_until(lambda: status(limits, "quota")[1].startswith("parked until "), "the parking")
+    limits.create("late", model=MODEL)
+    wait_until(lambda: status(limits, "late")[1].startswith("parked until "), "the other's parking")
+    turn = limits.ask("GET", "/v1/agents/quota")["turns"][-1]
+    assert turn["status"] == "waiting"
+
+
+@pytest.mark.requirement("I4-quota-retry")
+def test_a_real_529_is_repeated_after_a_pause_and_goes_through(limits: Place) -> None:
+    limits.create("overloaded", model=MODEL)
+    wait_until(lambda: status(limits, "overloaded") == ("waiting", "retrying 1/3"), "the pause")
+    turn = limits.outcome("overloaded")
+    assert (turn["status"], turn["result"]) == ("complete", "went through")
+
+
+@pytest.mark.requirement("C-recursion", "I4-children")
+def test_a_real_parent_sleeps_on_its_children_with_one_slot_and_joins_what_they_say(limits: Place) -> None:
+    personas = limits.project / ".fleet" / "agents"
+    personas.mkdir(parents=True)
+    (personas / "lead.md").write_text("---\nname: lead\nchildren: 3\n---\nSplit the task.\n")
+    limits.create("lead", model=MODEL, persona="lead")
+    turn = limits.outcome("lead")
+    assert turn["status"] == "complete", turn
+    assert "[kid-1 complete" in turn["result"]
+    assert "| done kid-2" in turn["result"]
+    family = {agent["name"]: agent for agent in limits.ask("GET", "/v1/agents")["agents"]}
+    assert family["kid-2"]["id"] == f"{family['lead']['id']}_child_1"
+    assert family["kid-1"]["parent"] == "lead"
