@@ -4,6 +4,8 @@
 PYTHON ?=
 ARGS ?=
 REAL ?=
+KILLS ?= 500
+SEED ?= 7
 BIN := .venv/bin
 SOURCES := pyproject.toml constraints.txt Makefile
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
@@ -28,7 +30,7 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test check lint format bench clean
+.PHONY: help demo test check lint format bench chaos clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +38,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
+	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)
@@ -66,6 +69,10 @@ lint: .venv/.ready-dev
 
 check: lint
 	@$(MAKE) --no-print-directory test
+
+# Kills daemons, doors, supervisors and programs at random; the last line counts what was lost: all must be 0.
+chaos: .venv/.ready-dev
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
 bench: .venv/.ready-dev
 	@$(BIN)/python -m bench $(ARGS)

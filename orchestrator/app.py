@@ -13,6 +13,7 @@ from orchestrator.fleet.accounts import Accounts
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.core import Core
 from orchestrator.fleet.fleet import Fleet
+from orchestrator.fleet.transcripts import Transcripts
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude import ClaudeProvider
@@ -41,6 +42,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             shim_dir=state / RUN,
             cli=settings.claude,
             max_retries=settings.max_retries,
+            transcripts=Transcripts(store),
             limits=Limits(stall_seconds=settings.stall_seconds, silence_seconds=settings.silence_seconds),
         )
         providers: dict[str, Provider] = {claude.name: claude}
@@ -57,8 +59,8 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
                 supervision=str(claude.supervision()),
             )
         )
-        if cut_off := await fleet.start():
-            LOG.warning("turns_cut_off_by_former_daemon", agents=cut_off)
+        if taken := await fleet.start():
+            LOG.warning("turns_taken_over_from_former_daemon", agents=taken)
         try:
             yield fleet
         finally:

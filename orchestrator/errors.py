@@ -7,6 +7,7 @@ FleetError(message, *, hint)
 ├── RefusedError     a rule said no                    -> ask a person
 ├── TimeoutReached   the caller's own time ran out     -> ask again, or look
 ├── ProviderError    the vendor's side                 -> as the hint says
+│   └── SessionDiedError  its program was killed while it started
 └── StoreError       the database file
     └── SchemaError  it was written by another version
 
@@ -69,6 +70,10 @@ class ProviderError(FleetError):
     """The vendor's program or service failed."""
 
     status = 502
+
+
+class SessionDiedError(ProviderError):
+    """A session's program was killed, or did not answer, while it started: another one may do better."""
 
 
 class StoreError(FleetError):

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     max_total_turns: int | None = Field(default=None, alias="FLEET_MAX_TOTAL_TURNS", gt=0)
     max_seconds: float | None = Field(default=None, alias="FLEET_MAX_SECONDS", gt=0)
     """seconds in which sessions work, of all agents together"""
+    max_resumes: int = Field(default=3, alias="FLEET_MAX_RESUMES", ge=0, le=100)
+    """how often a turn is taken up again whose session or daemon died or fell silent, before it fails as crash_loop"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

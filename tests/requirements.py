@@ -173,9 +173,7 @@ _SYSTEMS_D = (
         {"D-wake": "one bounded wait on any or all agents, with a cursor and a digest that carries the results"},
     ),
     *_of("SYSTEMS D 1", {"D-wake-hosts": "the wake contract holds for every MCP host"}, deferred=ISSUE_4),
-    *_of(
-        "SYSTEMS D 2", {"D-terminal": "exactly one terminal notice for every turn, crashes included"}, deferred=ISSUE_4
-    ),
+    *_of("SYSTEMS D 2", {"D-terminal": "exactly one terminal notice for every turn, crashes included"}),
     *_of("SYSTEMS D 3", {"D-checks": "acceptance checks run by Fleet decide whether a task is done"}, deferred=ISSUE_4),
     *_of("SYSTEMS D 3", {"D-receipts": "the result carries the diff stat and the changed files as Fleet's own facts"}),
     *_of("SYSTEMS D 4", {"D-budgets": "hard budgets pause at the cap and can be topped up"}),
@@ -436,13 +434,7 @@ _ISSUE_4 = tuple(
             "I4-run-defer": "an orchestrator that Fleet runs sleeps without a process",
         },
         "issue 4, recovery": {
-            "I4-recover-start": "rows are reconciled with reality at start",
-            "I4-recover-transcript": "take-over reads the transcript first; a stale epoch is refused",
-            "I4-recover-elsewhere": "a session resumes in a fresh HOME and another cwd",
             "I4-recover-unknown": "the reason unknown is resolved within seconds",
-            "I4-recover-late": "late results are accepted and every turn has one terminal event",
-            "I4-door-reconnect": "the door reconnects through a daemon's restart; the orchestrator sees a delay only",
-            "I4-recover-loop": "a crash-looping turn fails with its history after max_resumes",
         },
         "issue 4, processes": {
             "I4-reap": "7 kinds of leavers die with stop, delete and kill -9 of daemon, CLI and shim",
@@ -477,10 +469,8 @@ _ISSUE_4 = tuple(
             "I4-verdict": "personas with a verdict gate what is behind them",
         },
         "issue 4, faults": {
-            "I4-chaos": "make chaos kills at random and counts 0 lost, 0 double, 0 left, 0 untrue",
             "I4-fault-store": "full disk, locked database, corrupt WAL, newer schema and read-only HOME are survived",
             "I4-fault-clock": "clock jumps, SIGSTOP, stale sockets and two daemons at once are survived",
-            "I4-fault-many": "32 agents at once on 2 cores",
             "I4-machine": "a state machine drives all verbs against a pure model",
         },
         "issue 4, done when": {
@@ -490,7 +480,6 @@ _ISSUE_4 = tuple(
         "safety": {
             "G1": "a command that returned OK is in the database after any crash",
             "G2": "the same idempotency key never runs twice",
-            "G3": "at most one live session per agent, at every instant",
             "G4": "after delete, stop or the daemon's death no process of an agent is alive after 10 s",
             "G5": "working is never reported beyond its stated age; unknown says so, with the reason",
             "G6": "every turn ends in exactly one terminal state, and an error is never shown as success",
@@ -517,6 +506,28 @@ _INBOX = (
     *_of("issue 4, steering", {"I4-steer": "command_agent steers a running turn, with a receipt"}),
 )
 
+_RECOVERY = (
+    *_of(
+        "issue 4, recovery",
+        {
+            "I4-recover-start": "rows are reconciled with reality at start",
+            "I4-recover-transcript": "take-over reads the transcript first; a stale epoch is refused",
+            "I4-recover-elsewhere": "a session resumes in a fresh HOME and another cwd",
+            "I4-recover-late": "late results are accepted and every turn has one terminal event",
+            "I4-door-reconnect": "the door reconnects through a daemon's restart; the orchestrator sees a delay only",
+            "I4-recover-loop": "a crash-looping turn fails with its history after max_resumes",
+        },
+    ),
+    *_of(
+        "issue 4, faults",
+        {
+            "I4-chaos": "make chaos kills at random and counts 0 lost, 0 double, 0 left, 0 untrue",
+            "I4-fault-many": "32 agents at once on 2 cores",
+        },
+    ),
+    *_of("safety", {"G3": "at most one live session per agent, at every instant"}),
+)
+
 _ISOLATION = tuple(
     _of(
         "safety",
@@ -528,4 +539,14 @@ _ISOLATION = tuple(
     )
 )
 
-REQUIREMENTS = (*_SYSTEMS_A, *_SYSTEMS_B, *_SYSTEMS_C, *_SYSTEMS_D, *_ISSUE_3, *_ISSUE_4, *_INBOX, *_ISOLATION)
+REQUIREMENTS = (
+    *_SYSTEMS_A,
+    *_SYSTEMS_B,
+    *_SYSTEMS_C,
+    *_SYSTEMS_D,
+    *_ISSUE_3,
+    *_ISSUE_4,
+    *_INBOX,
+    *_RECOVERY,
+    *_ISOLATION,
+)

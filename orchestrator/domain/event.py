@@ -18,6 +18,7 @@ class Kind(StrEnum):
     WAITING = "turn.waiting"
     ANSWERED = "turn.answered"
     RESUMED = "turn.resumed"
+    LOST = "turn.lost"
     COMPLETE = "turn.complete"
     FAILED = "turn.failed"
     INTERRUPTED = "turn.interrupted"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class TurnStatus(StrEnum):
@@ -12,6 +12,8 @@ class TurnStatus(StrEnum):
     WORKING = "working"
     WAITING = "waiting"
     """Its session ended in the middle of a tool call (a question); the answer resumes that very call."""
+    RECOVERING = "recovering"
+    """Its session died; who claims it next reads the transcript first and goes on from there."""
     COMPLETE = "complete"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -19,8 +21,18 @@ class TurnStatus(StrEnum):
     """Never started: its agent was deleted or it was replaced."""
 
 
-TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING})
+TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED, TurnStatus.CANCELLED})
+
+
+class Urgency(IntEnum):
+    """What of an agent's queued turns goes first."""
+
+    NONE = 0
+    STEERED = 1
+    """It was meant for a running turn."""
+    REPLACES = 2
+    """It was commanded to replace one."""
 
 
 class Mode(StrEnum):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.question import INBOX, By
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
 from orchestrator.store import agents, children, leases, turns
@@ -153,10 +153,16 @@ def _queue(
         turn_id=asked.turn_id,
         prompt=asked.text,
         now=now,
-        urgent=asked.mode is Mode.INTERRUPT or steer,
+        urgent=_urgency(asked.mode, steer=steer),
     )
     set_inputs(connection, asked.agent_id, ordinal, asked.inputs or ())
     return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt, steer=steer)
+
+
+def _urgency(mode: Mode, *, steer: bool) -> Urgency:
+    if mode is Mode.INTERRUPT:
+        return Urgency.REPLACES
+    return Urgency.STEERED if steer else Urgency.NONE
 
 
 def stop_family(connection: Connection, agent_id: str) -> list[str]:

@@ -33,7 +33,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, budgets, leases, reads
+from orchestrator.store import agents, budgets, leases, reads, recovery
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -283,9 +283,10 @@ class Fleet:
         )
 
     async def start(self) -> list[str]:
-        """End what a former daemon left in the middle, admit what is queued; return the agents that were cut off."""
-        await self._core.commits.store.tx(budgets.take_settings, capping.settings_caps(self._core.settings))
-        lost = await self._core.commits.do(agents.reconcile, self._core.commits.owner, time.time())
+        """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
+        core = self._core
+        await core.commits.store.tx(budgets.take_settings, capping.settings_caps(core.settings))
+        lost = await core.commits.do(recovery.take_over, core.commits.owner, time.time(), core.settings.max_resumes)
         self._alarm.start()
         return lost
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
 from orchestrator.domain.tool import Caller
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet import capping
 from orchestrator.fleet.views import AgentView, AskedView, Bottleneck, Changes, QuestionView, Totals, TurnView
 from orchestrator.store import reads
@@ -195,7 +195,7 @@ def bottlenecks(agents: Sequence[AgentView]) -> tuple[Bottleneck, ...]:
 
 def turn_view(turn: Turn) -> TurnView:
     """The turn as readers see it."""
-    ended = turn.status not in {TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING}
+    ended = turn.status not in TURN_OPEN
     known = not turn.cost_unknown and (ended or turn.model_calls > 0)
     return TurnView(
         id=turn.id,

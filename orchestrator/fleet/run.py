@@ -31,6 +31,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, che
 from orchestrator.settings import Settings
 from orchestrator.store import reads
 from orchestrator.store.events import Fact, note_before
+from orchestrator.store.recovery import note_prompt
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
 from orchestrator.store.tables import Agent, Turn
@@ -64,6 +65,8 @@ class Run:
     desk: Path
     answer_seconds: float | None
     """how long a question of this turn waits before its default counts; None: for ever"""
+    ended: Ended | None = None
+    """the turn's end, where its transcript tells one already"""
 
 
 def persona_of(agent: Agent) -> Persona:
@@ -95,10 +98,13 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     checkout = checkout_of(cwd)
     before, unknown = await _before(commits, claim, turn, persona, checkout, state)
     text = briefing.with_files(turn.prompt, [_seen_from(cwd, path) for path in files])
+    prompt = prompt_of(claim, prompt_id(turn.id), text)
+    if claim.goes_on and prompt is not None:
+        await commits.store.tx(note_prompt, claim, prompt.id)
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
-        prompt=prompt_of(claim, _uuid(turn.id), text),
+        prompt=prompt,
         checkout=checkout,
         before=before,
         unknown=unknown,
@@ -213,7 +219,7 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may
     return CrewLine(progress=progress, answer=answer, create=create, children=told)
 
 
-def _uuid(turn_id: str) -> str:
+def prompt_id(turn_id: str) -> str:
     """The turn's id as the UUID under which its prompt stands in the transcript."""
     digits = turn_id.partition("_")[2]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

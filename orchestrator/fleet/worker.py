@@ -14,15 +14,17 @@ from pathlib import Path
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome, ToolStarted
-from orchestrator.errors import FleetError, StoreError
+from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet import steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import Meter
 from orchestrator.fleet.pausing import Halt, halt_of, halt_run
 from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.recovery import resumed, taken_over
 from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
+from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
 
@@ -189,10 +191,13 @@ class Workers:
         run: Run | None = None
         try:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
-            ended = await self._drive(post, run, recorder)
+            if claim.recovers:
+                run = await taken_over(self.commits, self.providers[run.provider], claim, run)
+            ended = run.ended or await self._drive(post, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
-            ended = Ended(outcome=Outcome.FAILED, reason="start", detail=error.message, hint=error.hint)
+            reason = "process" if isinstance(error, SessionDiedError) else "start"
+            ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=error.message, hint=error.hint)
         except Exception as error:  # one agent's crash must not take the others with it
             LOG.exception("turn_crashed")
             ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
@@ -232,10 +237,10 @@ class Workers:
         unfit = False
         while True:
             try:
-                if halt is not None:
-                    await halt_run(self.commits, claim, recorder, ended, halt)
-                    return
-                await finish_run(self.commits, self.state, claim, run, recorder, ended)
+                await self._write_end(claim, run, recorder, ended, halt)
+            except StaleOwnerError:
+                LOG.info("late_end_dropped", reason=ended.reason)
+                return
             except StoreError as error:
                 LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
@@ -247,6 +252,18 @@ class Workers:
                 ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return
+
+    async def _write_end(
+        self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended, halt: Halt | None
+    ) -> None:
+        """Put the turn aside, queue it to be taken up again, or end it."""
+        if halt is not None:
+            await halt_run(self.commits, claim, recorder, ended, halt)
+            return
+        await recorder.flush()
+        going = await resumed(self.commits, claim, ended, self.settings.max_resumes)
+        if going is not None:
+            await finish_run(self.commits, self.state, claim, run, recorder, going)
 
     async def _close(self, post: Post) -> None:
         session, post.session = post.session, None

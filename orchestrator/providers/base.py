@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from orchestrator.domain.event import SessionEvent
+from orchestrator.domain.standing import Standing
 from orchestrator.domain.tool import Decide, Tool
 
 
@@ -45,6 +46,26 @@ class Prompt:
 
     id: str
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptLine:
+    """One line of a conversation in its provider's own words; `uuid` is the provider's id of it, if it has one."""
+
+    uuid: str | None
+    body: str
+
+
+class TranscriptStore(Protocol):
+    """Where conversations are mirrored, by agent, so that another process or machine can go on with them."""
+
+    async def append(self, agent_id: str, subpath: str, lines: Sequence[TranscriptLine]) -> None:
+        """Add lines to the conversation (`subpath` is '') or to a sub-agent's; a known uuid is not added again."""
+        ...
+
+    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
+        """All lines of the agent with their subpath, in order."""
+        ...
 
 
 class Session(Protocol):
@@ -91,6 +112,16 @@ class Provider(Protocol):
 
         Raises:
             ProviderError: it cannot start; the message carries the program's own words.
+        """
+        ...
+
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+        """Where the turn with these prompts (ids, oldest first) stands in the conversation, without calling the model.
+
+        It waits for the end of a former program of the session, so that what it tells is final.
+
+        Raises:
+            ProviderError: that program does not end.
         """
         ...
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.domain.standing import Standing
 from orchestrator.errors import InvalidError
 from orchestrator.providers import pricing
-from orchestrator.providers.base import Session, SessionSpec
+from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude_names import MODELS, TOOLS, is_model
 from orchestrator.providers.silence import Limits
 from orchestrator.supervision.tiers import Tier, tier
@@ -17,18 +18,26 @@ class ClaudeProvider:
     """Opens Claude sessions; `cli` is the program, None for the one that the SDK brings.
 
     `shim_dir` is a private directory for the generated launcher. `max_retries` bounds how often the program repeats
-    a failed call to the model (None: its own rule, 10 times in about three minutes).
+    a failed call to the model (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the
+    conversations.
     """
 
     name = "claude"
 
     def __init__(
-        self, *, shim_dir: Path, cli: Path | None = None, max_retries: int | None = None, limits: Limits | None = None
+        self,
+        *,
+        shim_dir: Path,
+        cli: Path | None = None,
+        max_retries: int | None = None,
+        limits: Limits | None = None,
+        transcripts: TranscriptStore | None = None,
     ) -> None:
         self._shim_dir = shim_dir
         self._cli = cli
         self._max_retries = max_retries
         self._limits = limits or Limits()
+        self._transcripts = transcripts
 
     async def open(self, spec: SessionSpec) -> Session:
         """Return a session that is ready for `run`, within 60 s.
@@ -39,10 +48,22 @@ class ClaudeProvider:
             ProviderError: the program cannot start, with its own words on stderr.
         """
         from orchestrator.providers.claude_options import Program
-        from orchestrator.providers.claude_session import open_session
+        from orchestrator.providers.claude_start import open_session
 
-        program = Program(cli=self._cli, shim_dir=self._shim_dir, max_retries=self._max_retries)
+        program = Program(
+            cli=self._cli, shim_dir=self._shim_dir, max_retries=self._max_retries, transcripts=self._transcripts
+        )
         return await open_session(spec, program, self._limits)
+
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+        """Where the turn with these prompts stands, read from the agent's own transcript, else from its mirror.
+
+        Raises:
+            ProviderError: a former program of the session does not end within 20 s.
+        """
+        from orchestrator.providers.claude_past import recall
+
+        return await recall(spec, prompts, self._transcripts)
 
     def models(self) -> Mapping[str, str]:
         """The aliases, each with what it means."""

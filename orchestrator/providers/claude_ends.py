@@ -51,6 +51,7 @@ _CONTEXT = re.compile(r"prompt is too long|exceeds? the (maximum|context)|contex
 _RESET = re.compile(r"\|\s*(\d{10})\b")
 """how the program's sentence on a subscription's limit tells when it resets"""
 _CREDIT = re.compile(r"credit balance|usage limit", re.IGNORECASE)
+_KILLED = re.compile(r"killed by SIG|exit code:? (-\d+|1[3-9]\d)\b|request timeout: initialize", re.IGNORECASE)
 _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNORECASE)
 
 
@@ -128,6 +129,11 @@ def judge_death(error: Exception | None, stderr: Sequence[str]) -> Verdict:
     elif error is not None:
         how = f"claude cannot be talked to any more ({type(error).__name__}: {str(error)[:300]})"
     return failed("process", f"{how}: {words}" if words else how)
+
+
+def was_killed(error: Exception, stderr: str) -> bool:
+    """Whether a program that did not start was killed by a signal, or was too slow to say a word."""
+    return _KILLED.search(stderr) is not None or _KILLED.search(str(error)) is not None
 
 
 def detail_of(verdict: Verdict, turn: Turn) -> str:

@@ -10,9 +10,10 @@ import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, McpServerConfig
 
 from orchestrator.errors import ProviderError
-from orchestrator.providers.base import SessionSpec
+from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude_crew import CREW, crew_server
 from orchestrator.providers.claude_hooks import Gate
+from orchestrator.providers.claude_mirror import mirror
 from orchestrator.providers.claude_names import OFFERED, RETIRED
 from orchestrator.supervision.tiers import launcher, sealed
 
@@ -27,11 +28,12 @@ _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """Which `claude` runs, and how often it repeats a failed call."""
+    """Which `claude` runs, how often it repeats a failed call, and where its conversations are mirrored."""
 
     shim_dir: Path
     cli: Path | None = None
     max_retries: int | None = None
+    transcripts: TranscriptStore | None = None
 
     def path(self) -> Path:
         """The program itself.
@@ -72,7 +74,9 @@ def session_options(
         servers[CREW] = {"type": "sdk", "name": CREW, "instance": crew_server(spec)}
     return ClaudeAgentOptions(
         cli_path=launcher(program.shim_dir, program.path()),
-        env=sealed(_environment(spec, program, config)),
+        env=sealed(_environment(spec, program, config)) | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks
+        session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),
+        session_store_flush="eager",
         cwd=spec.cwd,
         tools=_tools(spec),
         model=None if spec.model == "default" else spec.model,

@@ -7,15 +7,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
-from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude_ends import (
-    STDERR_LINES,
     UNAUTHORIZED,
     Verdict,
     deferred_of,
@@ -29,8 +27,8 @@ from orchestrator.providers.claude_ends import (
 )
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_messages import Turn
-from orchestrator.providers.claude_options import CONFIG, Program, brings_key, session_options
-from orchestrator.providers.claude_totals import Share, Totals, saved_totals, share, totals_of, transcript_of, window_of
+from orchestrator.providers.claude_options import brings_key
+from orchestrator.providers.claude_totals import Share, Totals, share, totals_of, window_of
 from orchestrator.providers.silence import Limits, Watch
 
 INBOX_MESSAGES = 100
@@ -79,45 +77,6 @@ class _Run:
     def waits_in_vain(self) -> bool:
         """Whether a continued run shows no sign that anything was deferred."""
         return self.prompt_id is None and not self.heard and time.monotonic() - self.began > CONTINUE_SECONDS
-
-
-async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> ClaudeSession:
-    """Start the program and return its session; a conversation that stands in the agent's folder is always resumed.
-
-    Raises:
-        ProviderError: it does not start; with its own words.
-    """
-    stderr: deque[str] = deque(maxlen=STDERR_LINES * 5)
-    gate = Gate(spec.decide)
-    if transcript_of(spec.folder / CONFIG, spec.session_id) is not None:
-        spec = replace(spec, resume=True)  # else the program refuses the id as one that is in use
-    totals = await _totals(spec)
-    try:
-        client = ClaudeSDKClient(session_options(spec, program, gate, stderr.append))
-        await client.connect()
-    except (ClaudeSDKError, OSError) as error:
-        raise _cannot_start(error, stderr) from error
-    except ProviderError:
-        raise
-    except Exception as error:  # the SDK raises plain Exception when initialize fails or takes over 60 s
-        raise _cannot_start(error, stderr) from error
-    return ClaudeSession(client, spec, gate, stderr, limits=limits, totals=totals)
-
-
-async def _totals(spec: SessionSpec) -> Totals:
-    """What the program will start its count from."""
-    if not spec.resume:
-        return Totals()
-    saved = await asyncio.to_thread(saved_totals, spec.folder / CONFIG, spec.session_id)
-    return saved or Totals(spec.session_cost_usd)
-
-
-def _cannot_start(error: Exception, stderr: deque[str]) -> ProviderError:
-    words = "\n".join(list(stderr)[-STDERR_LINES:])
-    return ProviderError(
-        f"claude does not start: {words or error}"[:2_000],
-        hint="`claude --version` and `fleet doctor` tell more; the path is CLAUDE_CODE_PATH or the bundled one",
-    )
 
 
 class ClaudeSession:

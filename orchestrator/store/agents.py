@@ -16,7 +16,7 @@ from orchestrator.store import budgets, children, leases
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
-from orchestrator.store.turns import queue_turn, rest, withdraw
+from orchestrator.store.turns import queue_turn, withdraw
 
 
 def find_by_key(connection: Connection, call_key: str | None) -> str | None:
@@ -123,7 +123,7 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
         begun = status != TurnStatus.QUEUED
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
-        if status == TurnStatus.WORKING:
+        if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:
             _cost_is_unknown(connection, agent["id"], turn_id)
         cursor = emit(connection, agent["id"], kind, now, ordinal, reason=reason)
         change(connection, agent["id"], ended_cursor=cursor)
@@ -161,43 +161,6 @@ def deliver(connection: Connection, outcomes: Mapping[str, int]) -> None:
         connection.execute(
             update(AGENT).where(AGENT.c.id == agent_id, AGENT.c.delivered_turn < ordinal).values(delivered_turn=ordinal)
         )
-
-
-def reconcile(connection: Connection, owner: str, now: float) -> list[str]:
-    """End what a former daemon left in the middle, as interrupted with its reason; return the agents' ids.
-
-    Waiting agents hold no process and stay as they are; queued ones are admitted as usual.
-    """
-    leases.release_of_deleted(connection, now)
-    rows = connection.execute(
-        select(AGENT).where(AGENT.c.status == Status.WORKING, AGENT.c.owner.is_distinct_from(owner))
-    ).mappings()
-    lost: list[str] = []
-    for agent in rows.all():
-        budgets.fold(connection, agent, now)
-        running = connection.execute(
-            select(TURN.c.id, TURN.c.ordinal).where(
-                TURN.c.agent_id == agent["id"], TURN.c.status.in_({TurnStatus.WORKING, TurnStatus.WAITING})
-            )
-        ).all()
-        for turn_id, ordinal in running:
-            connection.execute(
-                update(TURN)
-                .where(TURN.c.id == turn_id)
-                .values(status=TurnStatus.INTERRUPTED, reason="daemon", detail=DAEMON_ENDED, ended_at=now)
-            )
-            _cost_is_unknown(connection, agent["id"], turn_id)
-            cursor = emit(connection, agent["id"], Kind.INTERRUPTED, now, ordinal, reason="daemon", detail=DAEMON_ENDED)
-            change(connection, agent["id"], ended_cursor=cursor)
-        leases.release(connection, agent["id"], now, leases.CHECKOUT)
-        change(connection, agent["id"], epoch=agent["epoch"] + 1)
-        withdraw(connection, agent)
-        rest(connection, agent, Status.INTERRUPTED, "the daemon ended", now)
-        lost.append(agent["id"])
-    return lost
-
-
-DAEMON_ENDED = "the daemon ended in the middle of this turn; the conversation is kept: command the agent to go on"
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:

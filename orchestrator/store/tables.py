@@ -106,7 +106,7 @@ class Turn(SQLModel, table=True):
     agent_id: str = Field(foreign_key="agent.id")
     ordinal: int
     urgent: int = 0
-    """1: it was commanded to replace a running turn, so it goes first"""
+    """domain.turn.Urgency"""
     status: str
     parked: str = ""
     """why it was put aside in the middle (budget, quota, overloaded), until it is taken up again"""
@@ -125,6 +125,12 @@ class Turn(SQLModel, table=True):
     started_at: float | None = None
     ended_at: float | None = None
     epoch: int = 0
+    attempts: int = 0
+    """how often a run of it was claimed, but for those that went on with an answer"""
+    prompts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """ids of the prompts that were sent for it after the first, whose id follows from its own"""
+    losses: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """runs that died: attempt, reason, detail, at"""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
@@ -253,6 +259,18 @@ class Command(SQLModel, table=True):
     at: float
 
 
+class Transcript(SQLModel, table=True):
+    """One line of an agent's conversation in its provider's own words, from which another machine can go on."""
+
+    __table_args__ = (UniqueConstraint("agent_id", "subpath", "uuid"),)
+    agent_id: str = Field(primary_key=True, foreign_key="agent.id")
+    subpath: str = Field(primary_key=True)
+    """'' for the conversation itself, else a sub-agent's"""
+    seq: int = Field(primary_key=True)
+    uuid: str | None = None
+    body: str
+
+
 AGENT = metadata.tables["agent"]
 TURN = metadata.tables["turn"]
 QUESTION = metadata.tables["question"]
@@ -263,3 +281,4 @@ LEASE = metadata.tables["lease"]
 COMMAND = metadata.tables["command"]
 BUDGET = metadata.tables["budget"]
 BREAKER = metadata.tables["breaker"]
+TRANSCRIPT = metadata.tables["transcript"]

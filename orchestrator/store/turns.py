@@ -12,7 +12,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.store import budgets, children, leases, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
@@ -35,6 +35,8 @@ class Claim:
     heard: bool = False
     resumes: int = 0
     overloads: int = 0
+    recovers: bool = False
+    """a former run of the turn died: its transcript says how to go on"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ def queue_turn(
     turn_id: str,
     prompt: str,
     now: float,
-    urgent: bool = False,
+    urgent: Urgency = Urgency.NONE,
 ) -> int:
     """Append a turn and return its ordinal; an agent that rests becomes queued."""
     agent = agent_row(connection, agent_id)
@@ -100,12 +102,12 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
 
 
 def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
-    """The turn to run next: the one in the middle of a question, then urgent ones, then in order."""
+    """The turn to run next: the one in the middle of a question or of a recovery, then urgent ones, then in order."""
     return (
         connection.execute(
             select(TURN)
-            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_({TurnStatus.QUEUED, TurnStatus.WAITING}))
-            .order_by((TURN.c.status == TurnStatus.WAITING).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
+            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_(TURN_OPEN - {TurnStatus.WORKING}))
+            .order_by((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
             .limit(1)
         )
         .mappings()
@@ -173,22 +175,33 @@ def _obstacle(
 
 def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
     epoch = int(agent["epoch"]) + 1
-    continues = turn["status"] == TurnStatus.WAITING
+    continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
     begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
     running = {"running_since": now, "begun_turns": begun, "wake_at": None}
-    move(connection, agent, Status.WORKING, "starting", now, owner=owner, epoch=epoch, **running)
+    reason = "recovering" if recovers else "starting"
+    move(connection, agent, Status.WORKING, reason, now, owner=owner, epoch=epoch, **running)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])
-        .values(status=TurnStatus.WORKING, epoch=epoch, started_at=turn["started_at"] or now)
+        .values(
+            status=TurnStatus.WORKING,
+            epoch=epoch,
+            started_at=turn["started_at"] or now,
+            attempts=TURN.c.attempts + (not continues),
+        )
     )
-    kind = Kind.RESUMED if continues else Kind.STARTED
+    kind = Kind.RESUMED if continues or recovers else Kind.STARTED
     emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
     parking.taken_up(connection, turn)
     pauses = parking.values_of(turn)
-    deferred = continues and not pauses["goes_on"]
     return Claim(
-        agent_id=agent["id"], turn_id=turn["id"], turn=turn["ordinal"], epoch=epoch, continues=deferred, **pauses
+        agent_id=agent["id"],
+        turn_id=turn["id"],
+        turn=turn["ordinal"],
+        epoch=epoch,
+        continues=continues and not pauses["goes_on"],
+        recovers=recovers,
+        **pauses,
     )
 
 
@@ -196,7 +209,7 @@ def park(connection: Connection, claim: Claim, pause: parking.Pause, usage: Mapp
     """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
-    _run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
+    run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
     parking.put_aside(connection, claim.agent_id, turn, pause, now)
 
 
@@ -215,7 +228,7 @@ def wait_for_answer(
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
-    _run_ended(connection, agent, claim, usage, now)
+    run_ended(connection, agent, claim, usage, now)
     question = questions.ask(connection, claim.agent_id, claim.turn, asked)
     move(connection, agent_row(connection, claim.agent_id), Status.WAITING, question["kind"], now)
     told = {"reason": question["kind"], "question": question["text"], "question_id": question["id"]}
@@ -227,7 +240,7 @@ def wait_for_children(
 ) -> None:
     """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    _run_ended(connection, agent, claim, usage, now)
+    run_ended(connection, agent, claim, usage, now)
     children.sleep(connection, claim, asked, now)
 
 
@@ -262,7 +275,7 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
     """End the turn that waits for an answer, as interrupted: its question is no longer asked."""
     agent = agent_row(connection, agent_id)
     turn = next_turn(connection, agent_id)
-    if turn is not None and turn["status"] == TurnStatus.WAITING:
+    if turn is not None and turn["status"] in {TurnStatus.WAITING, TurnStatus.RECOVERING}:
         connection.execute(
             update(TURN)
             .where(TURN.c.id == turn["id"])
@@ -328,7 +341,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    _run_ended(connection, agent, claim, usage, now)
+    run_ended(connection, agent, claim, usage, now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -354,12 +367,13 @@ def finish(
     rest(connection, agent, Status(str(status)), shown, now)
 
 
-def _run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
-    _count(connection, agent, claim.turn_id, usage)
+def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
+    """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
+    count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
 
 
-def _count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
+def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
     """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
     cost = usage["cost_usd"]
     counted = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "model_calls")

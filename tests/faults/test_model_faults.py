@@ -55,6 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         directory.mkdir(mode=0o700)
     settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "3"}
     settings["FLEET_TURN_RETRIES"] = "0"
+    settings["FLEET_MAX_RESUMES"] = "0"
     with (
         rehearsal.start(SCRIPT, log=root / "log.jsonl") as playing,
         running_daemon(state, clean_env(home, state, FLEET_STALL_SECONDS="1", **settings)) as daemon,

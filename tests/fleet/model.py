@@ -20,7 +20,7 @@ class ModelTurn:
 
 @dataclass
 class ModelAgent:
-    """An agent; `state` is none, working, waiting or answered and tells of its active turn."""
+    """An agent; `state` is none, working, waiting or answered (or to be taken up again): of its active turn."""
 
     name: str
     writes: bool
@@ -166,10 +166,14 @@ class Model:
             agent.deleted = True
             self._ended(name, "deleted")
 
-    def stop(self) -> None:
-        """The daemon ends, in whatever way: what runs is interrupted."""
+    def stop(self, *, killed: bool) -> None:
+        """The daemon ends: what runs is interrupted, or taken up again if nobody could tell it so or replaced it."""
         for agent in self.agents.values():
-            if agent.state == "working":
+            if agent.state != "working":
+                continue
+            if killed and not any(turn.urgent for turn in agent.queue):
+                agent.state = "answered"
+            else:
                 self.end_active(agent.name, "interrupted")
 
     def admit(self, name: str) -> None:

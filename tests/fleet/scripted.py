@@ -17,6 +17,7 @@ from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
+from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
@@ -175,6 +176,8 @@ class ScriptedProvider:
     deaf: set[str] = field(default_factory=set[str])
     fails: dict[str, Exception] = field(default_factory=dict[str, Exception])
     """agents whose session does not open"""
+    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    recalled: dict[str, list[list[str]]] = field(default_factory=lambda: defaultdict(list))
     violations: list[str] = field(default_factory=list[str])
     questions: int = 0
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -210,6 +213,11 @@ class ScriptedProvider:
         session = ScriptedSession(self, spec)
         self.sessions.append(session)
         return session
+
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+        """What the test says of the transcript; nothing of the turn is in it by default."""
+        self.recalled[spec.agent_name].append(list(prompts))
+        return self.standings.get(spec.agent_name, Standing(stand=Stand.ABSENT))
 
     def models(self) -> Mapping[str, str]:
         """The one model."""
@@ -369,6 +377,7 @@ async def open_lab(
     rehearsal: str = "",
     provider: ScriptedProvider | None = None,
     clock: Callable[[], float] = time.time,
+    max_resumes: int = 3,
     **settings_more: object,
 ) -> AsyncGenerator[Lab]:
     """A fleet below `place` (its `state`, `project` and `home`), put together as app.py does it."""
@@ -381,6 +390,7 @@ async def open_lab(
         "AGENT_MAX_CONCURRENT": slots,
         "FLEET_REST_SECONDS": rest_seconds,
         "FLEET_REHEARSAL": rehearsal,
+        "FLEET_MAX_RESUMES": max_resumes,
     }
     given |= settings_more
     settings = Settings.model_validate(given)

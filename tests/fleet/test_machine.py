@@ -42,7 +42,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.lab = self.runner.run(self.opened.__aenter__())
 
     def _lab(self) -> AbstractAsyncContextManager[Lab]:
-        return open_lab(Path(self.folder.name), slots=SLOTS, rest_seconds=0.01, provider=self.provider)
+        return open_lab(Path(self.folder.name), slots=SLOTS, rest_seconds=0.01, provider=self.provider, max_resumes=100)
 
     def _close(self) -> None:
         self.runner.run(self._leave())
@@ -157,7 +157,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.opened = self._lab()
             self.lab = await self.opened.__aenter__()
 
-        self.model.stop()
+        self.model.stop(killed=killed)
         self.run(verb(), refused=False)
 
     async def compare(self) -> None:

@@ -147,6 +147,14 @@ QUESTION = (
     ("answered_by", sa.String(), True),
 )
 
+TRANSCRIPT = (
+    ("agent_id", sa.String(), False),
+    ("subpath", sa.String(), False),
+    ("seq", sa.Integer(), False),
+    ("uuid", sa.String(), True),
+    ("body", sa.String(), False),
+)
+
 TURN = (
     ("id", sa.String(), False),
     ("agent_id", sa.String(), False),
@@ -166,6 +174,9 @@ TURN = (
     ("started_at", sa.Float(), True),
     ("ended_at", sa.Float(), True),
     ("epoch", sa.Integer(), False),
+    ("attempts", sa.Integer(), False),
+    ("prompts", sa.JSON(none_as_null=True), True),
+    ("losses", sa.JSON(none_as_null=True), True),
     ("input_tokens", sa.Integer(), False),
     ("output_tokens", sa.Integer(), False),
     ("cache_read_tokens", sa.Integer(), False),
@@ -189,6 +200,7 @@ def upgrade() -> None:
     _create_input()
     _create_lease()
     _create_question()
+    _create_transcript()
     _create_turn()
 
 
@@ -297,6 +309,16 @@ def _create_question() -> None:
         batch_op.create_index("ix_question_call", ["agent_id", "call_id"], unique=False)
         batch_op.create_index("ix_question_deadline", ["state", "deadline_at"], unique=False)
         batch_op.create_index("uq_question_open", ["agent_id"], unique=True, sqlite_where=sa.text("state = 'open'"))
+
+
+def _create_transcript() -> None:
+    op.create_table(
+        "transcript",
+        *_columns(TRANSCRIPT),
+        sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_transcript_agent_id")),
+        sa.PrimaryKeyConstraint("agent_id", "subpath", "seq", name=op.f("pk_transcript")),
+        sa.UniqueConstraint("agent_id", "subpath", "uuid", name=op.f("uq_transcript_agent_id_subpath_uuid")),
+    )
 
 
 def _create_turn() -> None:

@@ -1,0 +1,27 @@
+"""The transcripts of all agents as providers keep them: in the store, by agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.providers.base import TranscriptLine
+from orchestrator.store import transcripts
+from orchestrator.store.store import Store
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """A `TranscriptStore` on the fleet's database."""
+
+    store: Store
+
+    async def append(self, agent_id: str, subpath: str, lines: Sequence[TranscriptLine]) -> None:
+        """Add the lines; durable when it returns."""
+        rows = [transcripts.Line(uuid=line.uuid, body=line.body) for line in lines]
+        await self.store.tx(transcripts.append, agent_id, subpath, rows)
+
+    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
+        """All lines of the agent with their subpath, in order."""
+        async with self.store.read() as session:
+            return await transcripts.lines_of(session, agent_id)

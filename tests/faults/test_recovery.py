@@ -1,0 +1,289 @@
+"""Whatever dies in the middle of a turn, it goes on from its transcript and ends once; with the real programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from orchestrator import rehearsal
+from orchestrator.supervision import remains
+from tests.faults.test_model_faults import KEY, Place
+from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
+from tests.fixtures.raw_door import open_process, text_of
+
+SCRIPT = Path(__file__).with_name("recovery.yaml")
+pytestmark = pytest.mark.timeout(240)
+TERMINAL = ("turn.complete", "turn.failed", "turn.interrupted", "turn.cancelled")
+
+
+@dataclass
+class Scene:
+    """A fleet whose daemon can be killed and started again, on a rehearsed model that keeps its own log."""
+
+    root: Path
+    state: Path
+    project: Path
+    settings: dict[str, str]
+    model: rehearsal.Rehearsal
+    daemon: Daemon
+
+    @property
+    def place(self) -> Place:
+        """Whoever asks the daemon of now."""
+        account = {"ANTHROPIC_BASE_URL": self.model.url, "ANTHROPIC_API_KEY": KEY}
+        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.root / "home"), "LANG": "C.UTF-8"}
+        return Place(self.daemon, self.project, account, environment)
+
+    def start(self) -> None:
+        """A daemon that serves, whatever became of the last one."""
+        self.daemon = spawn_daemon(self.state, clean_env(self.root / "home", self.state, **self.settings))
+        wait_until(self.daemon.is_serving, "a serving daemon")
+
+    def murder(self) -> None:
+        """Kill the daemon, and start the next one."""
+        self.daemon.stop(signal.SIGKILL)
+        self.start()
+
+    def calls(self, agent: str) -> list[dict[str, Any]]:
+        """The calls of the model that this agent made, as the model's own log tells."""
+        return [record for record in self.model.log() if record.get("agent") == agent and record.get("status") == 200]
+
+    def kinds(self, agent: str) -> list[str]:
+        """The agent's events."""
+        events = self.place.ask("GET", f"/v1/events?since=0&agent={agent}")["events"]
+        return [event["kind"] for event in events]
+
+    def ended_once(self, agent: str) -> None:
+        """Exactly one terminal event for each of the agent's turns."""
+        events = self.place.ask("GET", f"/v1/events?since=0&agent={agent}")["events"]
+        ends = [event["turn"] for event in events if event["kind"] in TERMINAL]
+        assert sorted(ends) == sorted(set(ends))
+
+    def programs(self, agent: str) -> list[int]:
+        """The processes of the agent's session, its supervisor first."""
+        return sorted(remains.alive(self.place.ask("GET", f"/v1/agents/{agent}")["session_id"]))
+
+    def transcripts(self) -> list[Path]:
+        """The programs' own files."""
+        return list(self.state.glob("agents/*/claude/projects/*/*.jsonl"))
+
+
+@contextmanager
+def staged(root: Path, **settings: str) -> Generator[Scene]:
+    """A scene; nothing of it is left at the end."""
+    home, project, state = root / "home", root / "project", root / "state"
+    for directory in (home, project, state):
+        directory.mkdir(mode=0o700, parents=True)
+    with rehearsal.start(SCRIPT, log=root / "model.jsonl") as model:
+        given = {"FLEET_REHEARSAL": "recovery", "FLEET_MAX_RETRIES": "1", "FLEET_IDLE_EXIT_SECONDS": "0", **settings}
+        scene = Scene(root, state, project.resolve(), given, model, Daemon(state, {}))
+        scene.start()
+        try:
+            yield scene
+        finally:
+            scene.daemon.stop()
+
+
+def program_of(pid_file: Path) -> int:
+    """The id of the program whose shell has written it."""
+    wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the agent's shell")
+    return int(pid_file.read_text())
+
+
+def has_gone(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+@pytest.mark.requirement("I4-recover-start", "G3")
+def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("tool-one")
+        old = program_of(scene.project / "tool-one.pid")
+        wait_until(lambda: "two" in (scene.project / "tool-one.log").read_text(), "the second tool")
+        (scene.project / "tool-one.go").touch()
+        scene.murder()
+        scene.place.ask("GET", "/v1/agents")
+        turn = scene.place.outcome("tool-one")
+
+        assert (turn["status"], turn["result"]) == ("complete", "tool-one is done")
+        assert has_gone(old)
+        kinds = scene.kinds("tool-one")
+        assert [kind for kind in kinds if kind in TERMINAL] == ["turn.complete"]
+        assert kinds.count("turn.lost") == 1
+        written = (scene.project / "tool-one.log").read_text().split()
+        assert written.count("one") == 1
+        assert turn["cost_usd"] is None
+        assert turn["model_calls"] >= 3
+
+
+@pytest.mark.requirement("I4-recover-transcript", "I4-recover-late")
+def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("think-one")
+        wait_until(lambda: any('"type":"user"' in path.read_text() for path in scene.transcripts()), "the prompt")
+        os.kill(scene.daemon.pid, signal.SIGSTOP)
+        wait_until(lambda: any("end_turn" in path.read_text() for path in scene.transcripts()), "the answer")
+        calls = len(scene.calls("think-one"))
+        scene.murder()
+        turn = scene.place.outcome("think-one")
+
+        assert (turn["status"], turn["result"]) == ("complete", "thought")
+        assert len(scene.calls("think-one")) == calls == 1
+        assert turn["input_tokens"] > 0
+        assert turn["model_calls"] == 1
+        scene.ended_once("think-one")
+
+
+def test_a_killed_program_is_resumed_in_the_same_daemon(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("tool-two")
+        pid = program_of(scene.project / "tool-two.pid")
+        wait_until(lambda: "two" in (scene.project / "tool-two.log").read_text(), "the second tool")
+        (scene.project / "tool-two.go").touch()
+        os.kill(pid, signal.SIGKILL)
+        turn = scene.place.outcome("tool-two")
+
+        assert (turn["status"], turn["result"]) == ("complete", "tool-two is done")
+        scene.ended_once("tool-two")
+
+
+def test_a_program_that_is_stopped_is_ended_for_its_silence_and_the_turn_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    with staged(tmp_path, FLEET_STALL_SECONDS="1", FLEET_SILENCE_SECONDS="3") as scene:
+        scene.place.create("think-two")
+        wait_until(lambda: any('"type":"user"' in path.read_text() for path in scene.transcripts()), "the prompt")
+        stopped = scene.programs("think-two")
+        for pid in stopped[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        turn = scene.place.outcome("think-two")
+
+        assert (turn["status"], turn["result"]) == ("complete", "thought")
+        assert scene.kinds("think-two").count("turn.lost") == 1
+        assert "session.stalled" in scene.kinds("think-two")
+        assert all(has_gone(pid) for pid in stopped)
+        scene.ended_once("think-two")
+
+
+@pytest.mark.requirement("I4-recover-loop", "D-terminal")
+def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    with staged(tmp_path, FLEET_MAX_RESUMES="2") as scene:
+        scene.place.ask("POST", "/v1/agents", {"name": "hang-two", "task": "think for ever"})
+        scene.place.ask("POST", "/v1/agents/hang-two/turns", {"task": "say a word"})
+        for attempt in (1, 2, 3):
+            wait_until(lambda: scene.kinds("hang-two").count("session.opened") == attempt, "its session")  # noqa: B023 - called at once
+            for pid in scene.programs("hang-two"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "turn.complete" in scene.kinds("hang-two"), "the turn behind it", seconds=60)
+        first, second = scene.place.ask("GET", "/v1/agents/hang-two")["turns"]
+
+        assert (first["status"], first["reason"]) == ("failed", "crash_loop")
+        assert "attempt 1: process" in first["detail"]
+        assert "attempt 3: process" in first["detail"]
+        assert (second["status"], second["result"]) == ("complete", "behind the loop")
+        scene.ended_once("hang-two")
+
+
+@pytest.mark.requirement("I4-recover-loop")
+def test_a_daemon_that_dies_again_and_again_ends_the_turn_as_a_crash_loop(tmp_path: Path) -> None:
+    with staged(tmp_path, FLEET_MAX_RESUMES="1") as scene:
+        scene.place.create("hang-one")
+        for attempt in (1, 2):
+            wait_until(lambda: scene.kinds("hang-one").count("session.opened") == attempt, "its session")  # noqa: B023 - called at once
+            scene.murder()
+            scene.place.ask("GET", "/v1/agents")
+        turn = scene.place.outcome("hang-one")
+
+        assert (turn["status"], turn["reason"]) == ("failed", "crash_loop")
+        assert turn["detail"].count("the daemon ended") == 2
+        scene.ended_once("hang-one")
+
+
+def test_an_answer_reaches_its_question_though_the_daemon_dies_while_it_goes_on(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("ask-one")
+        wait_until(lambda: "turn.waiting" in scene.kinds("ask-one"), "the question")
+        scene.place.ask("POST", "/v1/agents/ask-one/answer", {"text": "the left one"})
+        wait_until(lambda: scene.kinds("ask-one").count("session.opened") == 2, "the answer on its way")
+        scene.murder()
+        turn = scene.place.outcome("ask-one")
+
+        assert turn["status"] == "complete"
+        assert "the left one" in turn["result"]
+        scene.ended_once("ask-one")
+
+
+@pytest.mark.requirement("I4-recover-elsewhere")
+def test_an_agent_goes_on_in_another_state_directory_that_has_only_its_database(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("small-one")
+        assert scene.place.outcome("small-one")["result"] == "done by small-one"
+        scene.daemon.stop()
+        for path in scene.transcripts():
+            path.unlink()
+        scene.start()
+        scene.place.ask("POST", "/v1/agents/small-one/turns", {"task": "and once more"})
+        turn = scene.place.outcome("small-one")
+
+        assert turn["status"] == "complete"
+        sent = json.dumps(scene.calls("small-one")[-1])
+        assert len(scene.calls("small-one")) == 2, sent
+        first, last = (record["input_tokens"] for record in scene.calls("small-one"))
+        assert last > first, "the conversation before it was sent, too"
+
+
+@pytest.mark.requirement("I4-door-reconnect", "I4-recover-start", "D-terminal")
+def test_an_orchestrator_that_sleeps_through_kills_of_the_daemon_is_woken_with_every_result(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        place = scene.place
+        environment = {**clean_env(tmp_path / "home", scene.state, **scene.settings), **place.account}
+        door = open_process((sys.executable, "-m", "orchestrator", "mcp"), environment, scene.project)
+        names = [f"think-{number}" for number in range(3)]
+        try:
+            for name in names:
+                door.tool("create_agent", {"name": name, "persona": "scout", "task": "think"})
+            asked = door.post_tool("wait_for_agents", {"agents": names})
+            for _ in range(2):
+                wait_until(lambda: "session.opened" in scene.kinds(names[0]), "agents at work")
+                scene.murder()
+            text = text_of(door.answer(asked))
+        finally:
+            door.kill()
+
+        assert all(name in text for name in names)
+        assert text.count("thought") == len(names)
+        for name in names:
+            scene.ended_once(name)
+            assert scene.place.outcome(name)["status"] == "complete"
+            assert {str(record["task"]) for record in scene.calls(name)} == {"think"}
+
+
+@pytest.mark.requirement("I4-fault-many")
+def test_32_agents_that_are_created_at_once_all_finish(tmp_path: Path) -> None:
+    with staged(tmp_path, AGENT_MAX_CONCURRENT="4", FLEET_REST_SECONDS="0") as scene:
+        names = [f"small-{number}" for number in range(32)]
+        with ThreadPoolExecutor(8) as pool:
+            made = [
+                pool.submit(scene.place.ask, "POST", "/v1/agents", {"name": name, "persona": "scout", "task": "a word"})
+                for name in names
+            ]
+        assert all(one.result() for one in made)
+        digest = scene.place.ask("POST", "/v1/wait", {"agents": names, "timeout_seconds": 180})
+
+        assert digest["timed_out"] is False
+        agents = scene.place.ask("GET", "/v1/agents")["agents"]
+        assert {agent["status"] for agent in agents} == {"complete"}
+        assert len(scene.model.log()) == len(names)

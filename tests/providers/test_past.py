@@ -1,0 +1,144 @@
+"""An agent's conversation outside of its session: mirrored, written back elsewhere, and read for a take-over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import rehearsal
+from orchestrator.domain.event import Outcome
+from orchestrator.domain.standing import Stand, Standing
+from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptLine
+from orchestrator.providers.claude import ClaudeProvider
+
+from .lab import Crew, Lab, ended, prompt, run
+from .test_claude import VENDOR
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Kept:
+    """A transcript store that a test can look into."""
+
+    rows: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    uuids: set[str] = field(default_factory=set[str])
+
+    async def append(self, agent_id: str, subpath: str, lines: Sequence[TranscriptLine]) -> None:
+        for line in lines:
+            if line.uuid is None or line.uuid not in self.uuids:
+                self.rows[agent_id].append((subpath, line.body))
+            self.uuids |= {line.uuid} if line.uuid else set()
+
+    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
+        return self.rows[agent_id]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rehearsal.Rehearsal]:
+    with rehearsal.start(VENDOR.script, log=tmp_path_factory.mktemp("endpoint") / "log.jsonl") as running:
+        yield running
+
+
+@pytest.fixture
+async def lab(endpoint: rehearsal.Rehearsal, tmp_path: Path) -> AsyncIterator[Lab]:
+    (tmp_path / "work").mkdir()
+    lab = Lab(VENDOR, endpoint, tmp_path)
+    yield lab
+    await lab.close()
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def provider(lab: Lab, kept: Kept) -> ClaudeProvider:
+    return ClaudeProvider(shim_dir=lab.place / "shim", max_retries=1, transcripts=kept)
+
+
+@pytest.mark.requirement("I4-recover-elsewhere")
+async def test_a_conversation_goes_on_in_a_fresh_folder_home_and_directory(
+    lab: Lab, provider: ClaudeProvider, kept: Kept
+) -> None:
+    first = lab.spec()
+    session = await lab.open(first, provider)
+    assert ended(await run(session, "say one")).text == "one"
+    await session.close()
+    assert any('"end_turn"' in body for _, body in kept.rows[first.agent_id])
+
+    elsewhere, home = lab.place / "else where", lab.place / "home2"
+    elsewhere.mkdir()
+    home.mkdir()
+    moved = replace(
+        first,
+        cwd=elsewhere,
+        folder=lab.place / "fresh",
+        resume=True,
+        environment=VENDOR.environment(lab.endpoint.url, home),
+    )
+    calls = len(lab.endpoint.log())
+    end = ended(await run(await lab.open(moved, provider), "say two"))
+    assert (end.outcome, end.text) == (Outcome.COMPLETE, "two")
+    (before, after) = (record["request_bytes"] for record in lab.endpoint.log()[calls - 1 : calls + 1])
+    assert isinstance(before, int)
+    assert isinstance(after, int)
+    assert after > before, "what was said before was sent, too"
+    assert len(list((lab.place / "fresh").glob("claude/projects/*/*.jsonl"))) == 1
+
+
+async def test_a_conversation_follows_its_agent_into_another_directory(lab: Lab, provider: ClaudeProvider) -> None:
+    spec = lab.spec()
+    session = await lab.open(spec, provider)
+    await run(session, "say one")
+    await session.close()
+    elsewhere = lab.place / "elsewhere"
+    elsewhere.mkdir()
+    end = ended(await run(await lab.open(replace(spec, cwd=elsewhere), provider), "say two"))
+    assert end.text == "two"
+    assert len(list(spec.folder.glob("claude/projects/*/*.jsonl"))) == 1
+
+
+@pytest.mark.requirement("I4-recover-transcript")
+async def test_the_transcript_tells_where_a_turn_stands(lab: Lab, provider: ClaudeProvider) -> None:
+    crew = Crew()
+    spec, sent = lab.spec(crew), prompt("say one")
+    assert (await provider.recall(spec, [sent.id])).stand is Stand.ABSENT
+    session = await lab.open(spec, provider)
+    async for _ in session.run(sent):
+        pass
+    answered = await told_after(provider, spec, session, sent)
+    assert (answered.stand, answered.text) == (Stand.ANSWERED, "one")
+    assert answered.usage.model_calls == 1
+    assert answered.usage.input_tokens > 0
+    assert (await provider.recall(spec, ["00000000-0000-4000-8000-000000000000"])).stand is Stand.ABSENT
+
+    asking, asked = await lab.open(spec, provider), prompt("ask")
+    async for _ in asking.run(asked):
+        pass
+    deferred = await told_after(provider, spec, asking, asked)
+    assert deferred.stand is Stand.DEFERRED
+    assert deferred.deferred is not None
+    assert deferred.deferred.name == VENDOR.ask
+    assert deferred.deferred.input == {"question": "Which colour?"}
+
+
+async def told_after(provider: ClaudeProvider, spec: SessionSpec, session: Session, sent: Prompt) -> Standing:
+    await session.close()
+    return await provider.recall(spec, [sent.id])
+
+
+async def test_an_early_death_leaves_a_conversation_that_begins_anew(lab: Lab, provider: ClaudeProvider) -> None:
+    spec = lab.spec()
+    session = await lab.open(spec, provider)
+    await run(session, "say one")
+    await session.close()
+    (path,) = spec.folder.glob("claude/projects/*/*.jsonl")
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    lost = ClaudeProvider(shim_dir=lab.place / "shim", max_retries=1, transcripts=Kept())
+    assert ended(await run(await lab.open(replace(spec, resume=True), lost), "say two")).text == "two"
