@@ -30,7 +30,7 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test check lint format bench chaos clean
+.PHONY: help demo test check lint format bench chaos conformance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
+	@echo "make conformance  the official MCP suite (installed from npm), on both wires"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)
@@ -77,8 +78,11 @@ chaos: .venv/.ready-dev
 bench: .venv/.ready-dev
 	@$(BIN)/python -m bench $(ARGS)
 
+conformance: .venv/.ready-dev
+	@$(BIN)/python -m tests.conformance.run
+
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 clean:
-	rm -rf .venv .demo build dist .ruff_cache .hypothesis
+	rm -rf .venv .conformance .demo build dist .ruff_cache .hypothesis

@@ -216,14 +216,15 @@ def is_secret(name: str, value: str) -> bool:
 def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
     """Return what a client tells the daemon of itself: build, project and whose account and environment its agents get.
 
-    Keys: `build`, `project`, `cwd`, `host_session` (text or None), `account` and `environment` (name to value, only
-    the variables of `ACCOUNT` and `ENVIRONMENT`). It holds secrets: keep it in memory.
+    Keys: `build`, `project`, `cwd`, `host_session` and `wait_seconds` (text or None), `account` and `environment` (name
+    to value, only the variables of `ACCOUNT` and `ENVIRONMENT`). It holds secrets: keep it in memory.
     """
     return {
         "build": build(),
         "project": project_of(cwd),
         "cwd": cwd,
         "host_session": env.get("CLAUDE_CODE_SESSION_ID") or None,
+        "wait_seconds": env.get("FLEET_WAIT_SECONDS") or None,
         "account": _chosen(env, ACCOUNT),
         "environment": _chosen(env, ENVIRONMENT) | {k: v for k, v in env.items() if k.startswith("LC_")},
     }

@@ -421,16 +421,10 @@ _ISSUE_4 = tuple(
     requirement
     for source, behaviours in {
         "issue 4, ways in": {
-            "I4-http": "MCP over Streamable HTTP on loopback, with token, Host and Origin checks",
             "I4-run": "fleet run starts the orchestrator itself and streams what the fleet does",
             "I4-run-demo": "the demo runs either way",
         },
         "issue 4, tasks": {
-            "I4-tasks": "wait_for_agents answers with a durable task where the client declares it",
-            "I4-tasks-verbs": "tasks/get, update and cancel survive door and daemon restarts",
-            "I4-tasks-name": "Mcp-Name is checked against the task id",
-            "I4-tasks-hosts": "each row of the host table is a test with the real client",
-            "I4-tasks-input": "input_required is answered in the form of the person's terminal",
             "I4-run-defer": "an orchestrator that Fleet runs sleeps without a process",
         },
         "issue 4, recovery": {
@@ -474,7 +468,6 @@ _ISSUE_4 = tuple(
             "I4-machine": "a state machine drives all verbs against a pure model",
         },
         "issue 4, done when": {
-            "I4-conformance": "the MCP conformance suite passes on both wires with a committed baseline",
             "I4-bench": "bench shows wake p50 and p99, answer-to-resumed, restart-to-resumed, turns per second",
         },
         "safety": {
@@ -485,7 +478,6 @@ _ISSUE_4 = tuple(
             "G6": "every turn ends in exactly one terminal state, and an error is never shown as success",
             "G7": "a restart with N agents is ready within 5 s + 20 ms x N",
             "G10": "spending exceeds a cap by at most one model call per live agent",
-            "G11": "no local web page and no other user can call a tool",
             "G12": "bad input is answered in one sentence within 1 s and grows no memory",
         },
     }.items()
@@ -528,6 +520,22 @@ _RECOVERY = (
     *_of("safety", {"G3": "at most one live session per agent, at every instant"}),
 )
 
+_TASKS = (
+    *_of(
+        "issue 4, tasks",
+        {
+            "I4-http": "MCP over Streamable HTTP on loopback, with token, Host and Origin checks",
+            "I4-tasks": "wait_for_agents answers with a durable task where the client declares it",
+            "I4-tasks-verbs": "tasks/get, update and cancel survive door and daemon restarts",
+            "I4-tasks-name": "Mcp-Name is checked against the task id",
+            "I4-tasks-hosts": "each row of the host table is a test with the real client",
+            "I4-tasks-input": "input_required is answered in the form of the person's terminal",
+            "I4-conformance": "the MCP conformance suite passes on both wires with a committed baseline",
+        },
+    ),
+    *_of("safety", {"G11": "no local web page and no other user can call a tool"}),
+)
+
 _ISOLATION = tuple(
     _of(
         "safety",
@@ -548,5 +556,6 @@ REQUIREMENTS = (
     *_ISSUE_4,
     *_INBOX,
     *_RECOVERY,
+    *_TASKS,
     *_ISOLATION,
 )

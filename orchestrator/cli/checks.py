@@ -146,6 +146,7 @@ def _daemon(environment: Environment) -> Iterator[Check]:
         yield Check("daemon", OK, f"not running; the next command starts it (log: {log})")
         return
     text = f"pid {health.pid}, build {health.build}, {health.working} working, {health.waiting} waiting, log {log}"
+    text += f"; HTTP at {health.http} (MCP at {health.http}/mcp)" if health.http else ""
     if health.build == paths.build():
         yield Check("daemon", OK, text)
     else:

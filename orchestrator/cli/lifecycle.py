@@ -13,23 +13,46 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.options import AsJson, connected, here
-from orchestrator.errors import StoreError, TimeoutReachedError
+from orchestrator.errors import ConflictError, StoreError, TimeoutReachedError
 
+HTTP_PORT = "FLEET_HTTP_PORT"
 _DOWN_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 
 
-def up(as_json: AsJson = False) -> None:
+def up(
+    http: Annotated[
+        int | None,
+        typer.Option(
+            "--http",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default=False,
+            help="Serve HTTP on loopback, too; 0: any port.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Start the daemon if none runs."""
+    if http is not None:
+        os.environ[HTTP_PORT] = str(http)
     with connected() as client:
         health = client.health()
     if health is None:
         raise StoreError("the daemon ended right after its start", hint="fleet doctor shows what is wrong")
+    if http is not None and (not health.http or (http and not health.http.endswith(f":{http}"))):
+        where = f"at {health.http}" if health.http else "on its unix socket only"
+        raise ConflictError(
+            f"the daemon runs already, with HTTP {where}", hint="fleet down, then fleet up --http again"
+        )
     if as_json:
         output.document({"running": True, **health.model_dump(mode="json")})
         return
     print(f"running: pid {health.pid}, build {health.build}, {health.slots} slots, supervision {health.supervision}")
     output.say(f"state: {health.state}\nlog: {health.log}")
+    if health.http:
+        output.say(f"http: {health.http} (MCP at {health.http}/mcp; the token is in {health.state}/http.token)")
 
 
 def down(

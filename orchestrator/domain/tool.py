@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.domain.sleep import Sleep
+
 Json = Mapping[str, Any]
 Progress = Callable[[float, str], Awaitable[None]]
 
@@ -14,13 +16,15 @@ Progress = Callable[[float, str], Awaitable[None]]
 class Caller:
     """Who calls: the project it sees, the orchestrator it is, and whose account and environment it brought.
 
-    `orchestrator` is the host's session id (or a stable word such as `cli`); `account` and `environment` are the
+    `orchestrator` is the host's session id (or a stable word such as `cli`); `wait_seconds` is how long its host lets
+    a call wait, None if that is long enough; `account` and `environment` are the
     names and values of the hello's allow-list, secrets included: they live in memory only.
     """
 
     project: str
     orchestrator: str
     cwd: str
+    wait_seconds: float | None = None
     account: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
@@ -45,7 +49,9 @@ class Call:
 class Tool:
     """A tool as every door shows it; `call` returns the text or raises a FleetError.
 
-    `waits` marks a tool that may be cancelled with its caller: every other one runs to its end.
+    `waits` marks a tool that may be cancelled with its caller: every other one runs to its end. `begin` is for clients
+    that let a call outlive their connection: it returns the sleep, or at once the text if there is nothing to wait for;
+    its last argument tells whether the client can put forms to a person.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Tool:
     schema: Json
     call: Callable[[Call, Json], Awaitable[str]]
     waits: bool = False
+    begin: Callable[[Call, Json, bool], Awaitable[str | Sleep]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class Core:
     build: str
     supervision: str
     """how agents' processes are kept and ended on this machine"""
+    address: str = ""
+    """where HTTP is served on loopback"""
     started_at: float = field(default_factory=time.time)
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""
@@ -80,9 +82,11 @@ class Core:
         await self.commits.store.tx(agents.deliver, offer.outcomes)
 
     def offer(self, call: Call, outcomes: Mapping[str, int]) -> None:
-        """Remember what this call hands to its orchestrator."""
+        """Remember what this call hands to its orchestrator, beside what it was handed since its last one."""
         if outcomes:
-            self.offers[call.caller.project, call.caller.orchestrator] = Offer(key=call.key, outcomes=outcomes)
+            who = (call.caller.project, call.caller.orchestrator)
+            before = self.offers.get(who, Offer(key=None, outcomes={}))
+            self.offers[who] = Offer(key=call.key, outcomes={**before.outcomes, **outcomes})
 
     async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> Agent:
         """The caller's agent of this id, unique beginning of an id, or name.

@@ -13,10 +13,11 @@ from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import By
+from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, waiting
+from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, sleeping, waiting
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
@@ -47,6 +48,8 @@ class Fleet:
         self._alarm = Alarm(core.commits)
         core.commits.create_child = partial(creating.create_child, core)
         core.commits.tell_of_children = partial(family.told_of_children, core.commits)
+        self._watch: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -170,8 +173,13 @@ class Fleet:
         timeout_seconds: float | None = None,
         since: str | None = None,
     ) -> Digest:
-        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out."""
+        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out.
+
+        A caller whose host lets no call wait long is answered in slices: its digest says to wait again.
+        """
         await self._core.enter(call)
+        slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
+        timeout_seconds = min(slices, default=None)
         return await waiting.wait(
             self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
@@ -179,6 +187,27 @@ class Fleet:
     async def news(self, call: Call) -> str:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
         return await news.news(self._core, call)
+
+    async def sleep(self, call: Call, wish: sleeping.Wish, *, asks_person: bool) -> Sleep | Digest:
+        """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
+        return await sleeping.begin(self._core, call, wish, asks_person=asks_person)
+
+    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
+        """The sleep as it stands.
+
+        Raises:
+            NotFoundError: this orchestrator has no such sleep.
+        """
+        return await sleeping.get(self._core, call, sleep_id)
+
+    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
+        """A person has replied to forms of the sleep: the agents that asked go on."""
+        for answer, agent, text in await sleeping.replies(self._core, call, sleep_id, given):
+            await self.answer(answer, agent, text)
+
+    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
+        """End the sleep; the agents work on."""
+        await sleeping.cancel(self._core, call, sleep_id)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
@@ -258,6 +287,15 @@ class Fleet:
         account = self._core.commits.accounts.bring(caller)
         await self._core.commits.do(agents.account_arrived, account.id, time.time())
 
+    @property
+    def http_port(self) -> int | None:
+        """The port that the settings ask for, None for none."""
+        return self._core.settings.http_port
+
+    def serves_at(self, address: str) -> None:
+        """From now on HTTP is served there, too."""
+        self._core.address = address
+
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, waiting."""
         return await self._core.commits.store.tx(agents.count_by_status)
@@ -279,6 +317,7 @@ class Fleet:
             slots=core.settings.slots,
             rehearsal=bool(core.settings.rehearsal),
             supervision=core.supervision,
+            http=core.address,
             memory_bytes=_memory_bytes(),
         )
 
@@ -288,11 +327,16 @@ class Fleet:
         await core.commits.store.tx(budgets.take_settings, capping.settings_caps(core.settings))
         lost = await core.commits.do(recovery.take_over, core.commits.owner, time.time(), core.settings.max_resumes)
         self._alarm.start()
+        self._watch = asyncio.get_running_loop().create_task(sleeping.watch(core, self._leave))
         return lost
 
     async def aclose(self) -> None:
         """Interrupt what runs and close every session; rows keep where everyone stands."""
         await self._alarm.aclose()
+        self._leave.set()
+        self._core.commits.bell.ring()
+        if self._watch is not None:
+            await self._watch
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

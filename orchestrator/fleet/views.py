@@ -336,4 +336,6 @@ class Health(View):
     slots: int
     rehearsal: bool
     supervision: str
+    http: str = ""
+    """address of REST and MCP (at /mcp) on loopback; '' if only the unix socket is served"""
     memory_bytes: int | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.question import INBOX
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import look, news
@@ -37,6 +38,8 @@ class Seen:
     agents: Sequence[Agent]
     cursor: int
     since: int | None
+    asks_person: bool = False
+    """questions wait for a person, so they end no sleep"""
 
     def fresh(self, agent: Agent) -> bool:
         """Whether the agent has an outcome that its orchestrator does not know yet."""
@@ -46,8 +49,13 @@ class Seen:
     def needs(self, agent: Agent) -> bool:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
-            return not agent.reason.startswith(BY_ITSELF)
+            by_person = self.asks_person and agent.reason in INBOX
+            return not by_person and not agent.reason.startswith(BY_ITSELF)
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
+
+    def news(self) -> dict[str, int]:
+        """The outcomes that a digest of this look tells: agent id -> turn."""
+        return {agent.id: agent.turns for agent in self.agents if self.fresh(agent)}
 
     def tells(self) -> bool:
         """Whether there is anything that the orchestrator does not know."""
@@ -80,24 +88,26 @@ async def wait(
     Raises:
         NotFoundError, InvalidError: before any sleep.
     """
-    _check(until, timeout_seconds)
+    check(until, timeout_seconds)
     begun = time.monotonic()
     deadline = None if timeout_seconds is None else begun + timeout_seconds
     grace = begun + (ARRIVAL_SECONDS if timeout_seconds is None else min(ARRIVAL_SECONDS, timeout_seconds))
-    after = _cursor(since)
+    after = known(since)
     with core.commits.bell.listen() as ear:
         told = begun
         while True:
             now = time.monotonic()
             arriving = now < grace
             late = deadline is not None and now >= deadline
-            seen = await _look(core, call, agents, after, arriving=arriving)
+            seen = await glance(core, call, agents, after, arriving=arriving)
             if seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving))):
                 slept = now - begun
-                return await _digest(core, call, seen, slept, timed_out=late and not seen.wakes(until))
+                digest = await tell(core, call, seen, slept, timed_out=late and not seen.wakes(until))
+                core.offer(call, seen.news())
+                return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now
-                await call.progress(now - begun, _progress(seen))
+                await call.progress(now - begun, progress(seen))
             await ear.wait(_nap(now, grace, deadline))
 
 
@@ -106,7 +116,12 @@ def _nap(now: float, *ends: float | None) -> float:
     return min([REREAD_SECONDS, *[end - now for end in ends if end is not None and end > now]])
 
 
-def _check(until: str, timeout_seconds: float | None) -> None:
+def check(until: str, timeout_seconds: float | None) -> None:
+    """Return if one can wait like this.
+
+    Raises:
+        InvalidError: it says what is valid.
+    """
     if until not in UNTIL:
         raise InvalidError(f"until is {until!r}", hint="give all or any")
     if timeout_seconds is not None and not 0 <= timeout_seconds <= MAX_TIMEOUT_SECONDS:
@@ -115,11 +130,18 @@ def _check(until: str, timeout_seconds: float | None) -> None:
         )
 
 
-def _cursor(since: str | None) -> int | None:
+def known(since: str | None) -> int | None:
+    """The cursor up to which the orchestrator knows all.
+
+    Raises:
+        InvalidError: it is no cursor.
+    """
     return None if since is None else cursor_of(since)
 
 
-async def _look(core: Core, call: Call, references: Sequence[str], since: int | None, *, arriving: bool) -> Seen | None:
+async def glance(
+    core: Core, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
+) -> Seen | None:
     """The agents now; None while some named ones, or any at all, may still be on their way."""
     try:
         named = await core.find_all(call.caller, references)
@@ -140,14 +162,16 @@ async def _look(core: Core, call: Call, references: Sequence[str], since: int | 
     return None if arriving and not found else Seen(agents=[*found, *asking], cursor=cursor, since=since)
 
 
-def _progress(seen: Seen | None) -> str:
+def progress(seen: Seen | None) -> str:
+    """How far they are, in a few words."""
     if seen is None:
         return "waiting for agents to appear"
     open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
     return f"{len(open_now)} of {len(seen.agents)} agents at work"
 
 
-async def _digest(core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool) -> Digest:
+async def tell(core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool) -> Digest:
+    """The digest of this look."""
     async with core.commits.store.read() as session:
         rows = await look.rows_of(session, seen.agents)
         fresh = [agent for agent in seen.agents if seen.fresh(agent)]
@@ -160,7 +184,6 @@ async def _digest(core: Core, call: Call, seen: Seen, slept: float, *, timed_out
         await _outcome(core, agent, by_id[agent.id], turns.get(agent.id))
         for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
     ]
-    core.offer(call, {agent.id: agent.turns for agent in fresh})
     ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
     awake = Awake(
         totals=look.totals(shown, core.settings.slots),

@@ -13,6 +13,8 @@ from orchestrator import log, paths
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError
 
+HELLO = "x-fleet-hello"
+"""the header that brings a hello over HTTP"""
 MAX_ORCHESTRATOR_CHARACTERS = 200
 
 
@@ -26,6 +28,8 @@ class Hello(BaseModel):
     build: str = ""
     host_session: str | None = None
     orchestrator: str | None = None
+    wait_seconds: float | None = Field(default=None, gt=0, strict=False)
+    """how long the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
     environment: dict[str, str] = Field(default_factory=dict, repr=False)
 
@@ -58,6 +62,7 @@ def caller_of(hello: Hello, *, door: str) -> Caller:
         project=hello.project,
         orchestrator="".join(c for c in orchestrator if c.isprintable())[:MAX_ORCHESTRATOR_CHARACTERS] or door,
         cwd=hello.cwd or hello.project,
+        wait_seconds=hello.wait_seconds,
         account=_only(hello.account, paths.ACCOUNT),
         environment=_only(hello.environment, paths.ENVIRONMENT),
     )

@@ -48,12 +48,12 @@ from orchestrator.server.bodies import (
     WaitBody,
 )
 from orchestrator.server.calls import Calls
-from orchestrator.server.hello import caller_of, parse_hello
+from orchestrator.server.hello import HELLO, caller_of, parse_hello
+from orchestrator.server.replies import error_reply, problem
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
 
-HELLO = "x-fleet-hello"
 KEY = "idempotency-key"
 MAX_BODY_BYTES = 16 << 20
 HEARTBEAT_SECONDS = 15
@@ -237,13 +237,17 @@ _ROUTES: tuple[tuple[str, str, Verb, type[Body], type[Body]], ...] = (
 )
 
 
-def app(api: Api) -> ASGIApp:
-    """Return the ASGI application over one fleet."""
+def app(api: Api, *more: Route) -> ASGIApp:
+    """Return the ASGI application over one fleet, with more routes beside its own."""
     paths = dict.fromkeys(path for _, path, *_ in _ROUTES)
     routes = [Route(path, partial(_dispatch, api, path), methods=_methods(path)) for path in paths]
+    return _counted(routed(*routes, *more), api.calls)
+
+
+def routed(*routes: Route) -> ASGIApp:
+    """These routes, and for every other path or method an error in the one shape."""
     refused = {HTTPException: _refused}
-    starlette = Starlette(routes=routes, exception_handlers=cast("Mapping[object, object]", refused))  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
-    return _counted(starlette, api.calls)
+    return Starlette(routes=routes, exception_handlers=cast("Mapping[object, object]", refused))  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
 
 
 def server(application: ASGIApp) -> Server:
@@ -287,13 +291,13 @@ async def _dispatch(api: Api, path: str, request: Request) -> Response:
                 return await _while_connected(request, verb(api, asked))
             return await api.calls.whole(verb(api, asked))
     except FleetError as error:
-        return _error(error.status, type(error).__name__, error.message, error.hint)
+        return error_reply(error)
     except Exception as error:
         if isinstance(error, HTTPException):
             raise
         _log.exception("a request broke", route=f"{request.method} {path}")
         message = f"Fleet itself failed ({type(error).__name__})"
-        return _error(500, "FleetError", message, f"the traceback is in {api.log_file}")
+        return problem(500, "FleetError", message, f"the traceback is in {api.log_file}")
 
 
 async def _while_connected(request: Request, work: Coroutine[object, object, Response]) -> Response:
@@ -370,11 +374,6 @@ def _shown(view: View, *, status: int = 200) -> Response:
     return Response(json.dumps(view.model_dump()), status_code=status, media_type="application/json")
 
 
-def _error(status: int, kind: str, message: str, hint: str) -> Response:
-    body = {"error": {"kind": kind, "message": message, "hint": hint}}
-    return Response(json.dumps(body), status_code=status, media_type="application/json")
-
-
 async def _refused(request: Request, error: HTTPException) -> Response:
     """What Starlette itself turns away: unknown paths and methods, and bodies that are no JSON."""
     hints = {
@@ -387,7 +386,7 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     }
     status = error.status_code
     message = messages.get(status, error.detail)
-    return _error(status, _KINDS.get(status, "FleetError"), message, hints.get(status, ""))
+    return problem(status, _KINDS.get(status, "FleetError"), message, hints.get(status, ""))
 
 
 def _counted(application: ASGIApp, calls: Calls) -> ASGIApp:

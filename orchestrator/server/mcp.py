@@ -9,7 +9,7 @@ import asyncio
 import difflib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -22,9 +22,11 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
 from orchestrator import VERSION, log, refusal
+from orchestrator.domain.sleep import Sleep
 from orchestrator.domain.text import clean
 from orchestrator.domain.tool import Call, Caller, Json, Progress, Tool
 from orchestrator.errors import FleetError, NotFoundError
+from orchestrator.server import tasks
 from orchestrator.server.arguments import Check
 from orchestrator.server.calls import Calls
 
@@ -49,11 +51,13 @@ def render(
     calls: Calls,
     instructions: str | None = None,
     log_file: str = "the daemon's log",
+    sleeps: tasks.Sleeps | None = None,
 ) -> Server[Any]:
     """Return an MCP server that offers exactly this table, for sockets, HTTP and sessions in process.
 
     `caller` says who calls; on sockets `ctx.request` is the `Caller`. A tool that does not wait runs to its end even if
-    its caller goes away. Every mistake comes back as a result with `isError` that says what to do next.
+    its caller goes away. Every mistake comes back as a result with `isError` that says what to do next. With `sleeps` a
+    tool that waits answers with a task where the client takes one.
     """
     checks = {tool.name: (tool, Check(tool.name, tool.schema)) for tool in table}
     listed = types.ListToolsResult(
@@ -70,12 +74,21 @@ def render(
             tool, check = _find(checks, params.name)
             arguments: Json = params.arguments or {}
             check(arguments)
+            call = _call(ctx, caller(ctx))
         except FleetError as error:
             return _result(str(error), is_error=True)
-        work = _run(tool, _call(ctx, caller(ctx)), arguments, log_file)
+        if sleeps is not None and tool.begin is not None and tasks.may_sleep(ctx):
+            work = tool.begin(call, arguments, tasks.shows_forms(ctx))
+            return await calls.whole(_run(tool, call, work, log_file))
+        work = _run(tool, call, tool.call(call, arguments), log_file)
         return await (work if tool.waits else calls.whole(work))
 
-    return Server("fleet", version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool)
+    server: Server[Any] = Server(
+        "fleet", version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool
+    )
+    if sleeps is not None:
+        tasks.install(server, sleeps, lambda ctx: _call(ctx, caller(ctx)))
+    return server
 
 
 def caller_on_socket(ctx: Context) -> Caller:
@@ -105,12 +118,12 @@ def _progress(ctx: Context) -> Progress:
     return report
 
 
-async def _run(tool: Tool, call: Call, arguments: Json, log_file: str) -> types.CallToolResult:
+async def _run(tool: Tool, call: Call, work: Awaitable[str | Sleep], log_file: str) -> types.CallToolResult:
     started = time.monotonic()
     told = {"tool": tool.name}
     with log.bound(orchestrator=call.caller.orchestrator, project=call.caller.project):
         try:
-            text, is_error = await tool.call(call, arguments), False
+            text, is_error = await work, False
         except FleetError as error:
             text, is_error = str(error), True
             told["error"] = text
@@ -118,7 +131,7 @@ async def _run(tool: Tool, call: Call, arguments: Json, log_file: str) -> types.
             _log.exception("a tool broke", tool=tool.name)
             text, is_error = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}", True
         _log.info("called", **told, ms=round((time.monotonic() - started) * 1000, 1))
-    return _result(text, is_error=is_error)
+    return tasks.begun(text) if isinstance(text, Sleep) else _result(text, is_error=is_error)
 
 
 def _result(text: str, *, is_error: bool) -> types.CallToolResult:

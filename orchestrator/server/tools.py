@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
+from orchestrator.domain.sleep import Sleep
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
+from orchestrator.fleet.sleeping import Wish
 from orchestrator.server import lines
 
 if TYPE_CHECKING:
@@ -128,6 +130,17 @@ async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
     return digest.text
 
 
+async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str | Sleep:
+    wish = Wish(
+        agents=tuple(args.get("agents", ())),
+        until=args.get("until", "all"),
+        timeout_seconds=args.get("timeout_seconds"),
+        since=args.get("since"),
+    )
+    found = await fleet.sleep(call, wish, asks_person=asks_person)
+    return found if isinstance(found, Sleep) else found.text
+
+
 async def _status(fleet: Fleet, call: Call, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
     shown = lines.status_lines(await fleet.status(call, agents), named=bool(agents))
@@ -221,6 +234,13 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
 def table(fleet: Fleet) -> tuple[Tool, ...]:
     """Return the tools over one fleet, in the order in which they are listed; only the wait may be cut off."""
     return tuple(
-        Tool(name=name, description=text, schema=schema, call=partial(verb, fleet), waits=verb is _wait)
+        Tool(
+            name=name,
+            description=text,
+            schema=schema,
+            call=partial(verb, fleet),
+            waits=verb is _wait,
+            begin=partial(_sleep, fleet) if verb is _wait else None,
+        )
         for name, verb, schema, text in _ROWS
     )

@@ -271,6 +271,32 @@ class Transcript(SQLModel, table=True):
     body: str
 
 
+class Sleep(SQLModel, table=True):
+    """A wait that outlives its connection; MCP calls it a task. Its row stands before its client hears of it."""
+
+    __table_args__ = (Index("ix_sleep_status", "status"),)
+    id: str = Field(primary_key=True)
+    project: str
+    orchestrator: str
+    call_key: str | None = Field(default=None, unique=True)
+    agents: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    """ids of those it waits for; none: all of its orchestrator's, whoever comes meanwhile"""
+    until: str
+    since: str | None = None
+    asks_person: bool
+    """questions go to the person behind the client; else they wake the orchestrator"""
+    status: str
+    created_at: float
+    updated_at: float
+    deadline: float | None = None
+    """its own time-out"""
+    expires_at: float
+    result: str = ""
+    is_error: bool = False
+    outcomes: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
+    """agent id -> ordinal of the turn whose outcome the result tells"""
+
+
 AGENT = metadata.tables["agent"]
 TURN = metadata.tables["turn"]
 QUESTION = metadata.tables["question"]
@@ -282,3 +308,4 @@ COMMAND = metadata.tables["command"]
 BUDGET = metadata.tables["budget"]
 BREAKER = metadata.tables["breaker"]
 TRANSCRIPT = metadata.tables["transcript"]
+SLEEP = metadata.tables["sleep"]

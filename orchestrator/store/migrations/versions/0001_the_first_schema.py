@@ -84,6 +84,25 @@ BUDGET = (
     ("setting", sa.Float(), True),
 )
 
+SLEEP = (
+    ("id", sa.String(), False),
+    ("project", sa.String(), False),
+    ("orchestrator", sa.String(), False),
+    ("call_key", sa.String(), True),
+    ("agents", sa.JSON(), False),
+    ("until", sa.String(), False),
+    ("since", sa.String(), True),
+    ("asks_person", sa.Boolean(), False),
+    ("status", sa.String(), False),
+    ("created_at", sa.Float(), False),
+    ("updated_at", sa.Float(), False),
+    ("deadline", sa.Float(), True),
+    ("expires_at", sa.Float(), False),
+    ("result", sa.String(), False),
+    ("is_error", sa.Boolean(), False),
+    ("outcomes", sa.JSON(), False),
+)
+
 ARTIFACT = (
     ("agent_id", sa.String(), False),
     ("turn", sa.Integer(), False),
@@ -194,6 +213,7 @@ def upgrade() -> None:
     _create_agent()
     _create_breaker()
     _create_budget()
+    _create_sleep()
     _create_artifact()
     _create_command()
     _create_event()
@@ -241,6 +261,17 @@ def _create_budget() -> None:
         *_columns(BUDGET),
         sa.PrimaryKeyConstraint("subject", "scope", "unit", name=op.f("pk_budget")),
     )
+
+
+def _create_sleep() -> None:
+    op.create_table(
+        "sleep",
+        *_columns(SLEEP),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
+        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
+    )
+    with op.batch_alter_table("sleep", schema=None) as batch_op:
+        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
 
 
 def _create_artifact() -> None:

@@ -1,0 +1,240 @@
+"""Sleeps: waits that are rows, so that neither a door's nor the daemon's end wakes or loses who sleeps.
+
+What a sleep waits for is looked at whenever its client asks, and by one watch that hears the bell; whoever finds first
+that it is over stores its result. A daemon that ended in the middle leaves nothing to repair: the next one looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator import log
+from orchestrator.domain.question import Asked
+from orchestrator.domain.sleep import Form, Reply, Sleep, SleepStatus, answer_in, permission_form, question_form
+from orchestrator.domain.tool import Call, Caller
+from orchestrator.errors import FleetError, NotFoundError
+from orchestrator.fleet import look, waiting
+from orchestrator.fleet.core import Core, stored_key
+from orchestrator.fleet.creating import new_id
+from orchestrator.fleet.views import Digest
+from orchestrator.store import sleeps, tables
+from orchestrator.store.tables import Agent
+
+LOG = log.logger("fleet.sleeping")
+TTL_SECONDS = 30 * 86_400.0
+PAUSE_SECONDS = 0.05
+"""between two looks of the watch: commits come in crowds"""
+PERSON = "person"
+"""who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What somebody wants to wait for."""
+
+    agents: Sequence[str] = ()
+    until: str = "all"
+    timeout_seconds: float | None = None
+    since: str | None = None
+
+
+async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
+    """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
+
+    The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
+
+    Raises:
+        NotFoundError, InvalidError: before any sleep.
+    """
+    waiting.check(wish.until, wish.timeout_seconds)
+    waiting.known(wish.since)
+    await core.enter(call)
+    key, now = stored_key(call), time.time()
+    if (known := await _known(core, key)) is not None:
+        return await get(core, call, known)
+    seen = await _arrived(core, call, wish)
+    if seen.wakes(wish.until):
+        digest = await waiting.tell(core, call, seen, 0.0, timed_out=False)
+        core.offer(call, seen.news())
+        return digest
+    values = {
+        "id": new_id("sl"),
+        "project": call.caller.project,
+        "orchestrator": call.caller.orchestrator,
+        "call_key": key,
+        "agents": [agent.id for agent in seen.agents] if wish.agents else [],
+        "until": wish.until,
+        "since": wish.since,
+        "asks_person": asks_person,
+        "deadline": None if wish.timeout_seconds is None else now + wish.timeout_seconds,
+        "expires_at": now + TTL_SECONDS,
+    }
+    sleep_id = await core.commits.store.tx(sleeps.begin, values, now)
+    core.commits.bell.ring()  # the watch learns of its deadline
+    return await get(core, call, sleep_id)
+
+
+async def _known(core: Core, key: str | None) -> str | None:
+    if key is None:
+        return None
+    async with core.commits.store.read() as session:
+        row = await sleeps.by_key(session, key)
+    return row.id if row is not None else None
+
+
+async def _arrived(core: Core, call: Call, wish: Wish) -> waiting.Seen:
+    """The first look that means something: the agents are there, or nobody will come any more."""
+    grace = time.monotonic() + waiting.ARRIVAL_SECONDS
+    with core.commits.bell.listen() as ear:
+        while True:
+            left = grace - time.monotonic()
+            seen = await waiting.glance(core, call, wish.agents, waiting.known(wish.since), arriving=left > 0)
+            if seen is not None and (left <= 0 or seen.tells() or not seen.wakes(wish.until)):
+                return seen
+            await ear.wait(max(0.0, left))
+
+
+async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
+    """The sleep now; its result counts as delivered with the orchestrator's next call.
+
+    Raises:
+        NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
+    """
+    row = await _row(core, call, sleep_id)
+    seen: waiting.Seen | None = None
+    if row.status == SleepStatus.WORKING:
+        seen = await _settle(core, row)
+        row = await _row(core, call, sleep_id)
+    if row.status == SleepStatus.COMPLETED:
+        core.offer(call, row.outcomes)
+    forms = _forms(row, seen) if row.status == SleepStatus.WORKING and seen is not None else {}
+    return Sleep(
+        id=row.id,
+        status=SleepStatus.INPUT_REQUIRED if forms else SleepStatus(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        ttl_seconds=row.expires_at - row.created_at,
+        message=waiting.progress(seen) if row.status == SleepStatus.WORKING else "",
+        forms=forms,
+        result=row.result,
+        is_error=row.is_error,
+    )
+
+
+async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[tuple[Call, str, str]]:
+    """What a person's replies mean: call, agent and answer for each question that is still asked.
+
+    If one of them was declined, the questions wake the orchestrator.
+
+    Raises:
+        NotFoundError: there is no such sleep.
+        InvalidError: a reply has no answer in it.
+    """
+    row = await _row(core, call, sleep_id)
+    if row.status != SleepStatus.WORKING:
+        return []
+    seen = await _look(core, row)
+    asked = {_form_key(agent): agent for agent in _askers(row, seen)}
+    current = {key: reply for key, reply in given.items() if key in asked}
+    if any(reply.fields is None for reply in current.values()):
+        await core.commits.do(sleeps.ask_nobody, sleep_id, time.time())
+    person = replace(call.caller, orchestrator=PERSON)
+    return [
+        (
+            replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
+            asked[key].id,
+            answer_in(reply.fields, permission=asked[key].reason == Asked.PERMISSION),
+        )
+        for key, reply in current.items()
+        if reply.fields is not None
+    ]
+
+
+async def cancel(core: Core, call: Call, sleep_id: str) -> None:
+    """End the sleep; the agents work on. Nothing happens if it has ended.
+
+    Raises:
+        NotFoundError: there is no such sleep.
+    """
+    row = await _row(core, call, sleep_id)
+    await core.commits.store.tx(sleeps.end, row.id, SleepStatus.CANCELLED, time.time())
+
+
+async def watch(core: Core, leave: asyncio.Event) -> None:
+    """End every sleep that is over, as soon as the bell says that something changed, until told to leave."""
+    with core.commits.bell.listen() as ear:
+        while not leave.is_set():
+            nap = waiting.REREAD_SECONDS
+            try:
+                async with core.commits.store.read() as session:
+                    rows = await sleeps.under_way(session)
+                for row in rows:
+                    await _settle(core, row)
+                ends = [row.deadline - time.time() for row in rows if row.deadline is not None]
+                nap = min([nap, *(left for left in ends if left > 0)])
+            except Exception:  # one sleep that cannot be looked at must not keep the others asleep
+                LOG.exception("watch_failed")
+            await asyncio.sleep(PAUSE_SECONDS)
+            await ear.wait(nap)
+
+
+async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
+    async with core.commits.store.read() as session:
+        row = await sleeps.by_id(session, sleep_id, time.time())
+    whose = None if row is None else (row.project, row.orchestrator)
+    if row is None or whose != (call.caller.project, call.caller.orchestrator):
+        raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
+    return row
+
+
+async def _settle(core: Core, row: tables.Sleep) -> waiting.Seen | None:
+    """Look, and end the sleep if it is over; the look, if one could be had."""
+    now, call = time.time(), _call(row)
+    try:
+        seen = await _look(core, row)
+        late = row.deadline is not None and now >= row.deadline
+        if not seen.wakes(row.until) and not late:
+            return seen
+        told = replace(seen, asks_person=False)
+        digest = await waiting.tell(core, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
+        ended = {"result": digest.text, "outcomes": told.news()}
+    except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
+        seen, ended = None, {"result": str(error), "is_error": True}
+    await core.commits.store.tx(sleeps.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    return seen
+
+
+async def _look(core: Core, row: tables.Sleep) -> waiting.Seen:
+    seen = await waiting.glance(core, _call(row), row.agents, waiting.known(row.since), arriving=False)
+    if seen is None:
+        raise NotFoundError("there are no agents any more", hint="create_agent")
+    return replace(seen, asks_person=row.asks_person)
+
+
+def _call(row: tables.Sleep) -> Call:
+    return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
+
+
+def _askers(row: tables.Sleep, seen: waiting.Seen) -> list[Agent]:
+    now = time.time()
+    return [agent for agent in seen.agents if row.asks_person and look.question_of(agent, now) is not None]
+
+
+def _form_key(agent: Agent) -> str:
+    return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
+
+
+def _forms(row: tables.Sleep, seen: waiting.Seen) -> dict[str, Form]:
+    forms: dict[str, Form] = {}
+    for agent in _askers(row, seen):
+        question = look.question_of(agent, time.time())
+        if question is None:
+            continue
+        if question.kind == Asked.PERMISSION:
+            forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text)
+        else:
+            forms[_form_key(agent)] = question_form(agent.name, question.text, question.options)
+    return forms

@@ -1,0 +1,63 @@
+"""Operations on sleeps, the waits that outlive their connection, and their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlmodel import col
+from sqlmodel import select as select_rows
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from orchestrator.domain.sleep import SleepStatus
+from orchestrator.store.tables import SLEEP, Sleep
+
+
+def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
+    """Insert the sleep and return its id: that of the one which the same idempotency key began, if there is one.
+
+    Sleeps whose time is over are cleaned up with it.
+    """
+    connection.execute(delete(SLEEP).where(SLEEP.c.expires_at <= now))
+    if key := values.get("call_key"):
+        found = connection.execute(select(SLEEP.c.id).where(SLEEP.c.call_key == key)).scalar_one_or_none()
+        if found is not None:
+            return str(found)
+    connection.execute(
+        insert(SLEEP).values(
+            **values, status=SleepStatus.WORKING, created_at=now, updated_at=now, result="", is_error=False, outcomes={}
+        )
+    )
+    return str(values["id"])
+
+
+def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, **values: Any) -> bool:
+    """End the sleep with its one end and tell whether this call did: result, is_error, outcomes."""
+    done = connection.execute(
+        update(SLEEP)
+        .where(SLEEP.c.id == sleep_id, SLEEP.c.status == SleepStatus.WORKING)
+        .values(status=status, updated_at=now, **values)
+    )
+    return bool(done.rowcount)
+
+
+def ask_nobody(connection: Connection, sleep_id: str, now: float) -> None:
+    """The person will not answer: from now on a question wakes the orchestrator."""
+    connection.execute(update(SLEEP).where(SLEEP.c.id == sleep_id).values(asks_person=False, updated_at=now))
+
+
+async def by_id(session: AsyncSession, sleep_id: str, now: float) -> Sleep | None:
+    """The sleep, unless its time is over."""
+    found = await session.get(Sleep, sleep_id)
+    return found if found is not None and found.expires_at > now else None
+
+
+async def by_key(session: AsyncSession, call_key: str) -> Sleep | None:
+    """The sleep that this idempotency key began."""
+    return (await session.exec(select_rows(Sleep).where(col(Sleep.call_key) == call_key))).one_or_none()
+
+
+async def under_way(session: AsyncSession) -> Sequence[Sleep]:
+    """Those that have not ended."""
+    return (await session.exec(select_rows(Sleep).where(col(Sleep.status) == SleepStatus.WORKING))).all()

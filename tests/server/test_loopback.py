@@ -1,0 +1,213 @@
+"""MCP and REST over HTTP: on the socket, and on a port of loopback that only its own user can use."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from orchestrator import paths
+from orchestrator.server import loopback
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon
+from tests.fixtures.door import asked, refused
+from tests.fixtures.fleet_command import Command
+from tests.fixtures.tasks import Tasks, ask
+
+pytestmark = pytest.mark.anyio
+ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with a free port of its own."""
+    home, state = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("s")
+    state.chmod(0o700)
+    with running_daemon(state, clean_env(home, state, FLEET_HTTP_PORT="0")) as daemon:
+        yield daemon
+
+
+def address(daemon: Daemon) -> str:
+    with daemon.http() as client:
+        return str(client.get("/v1/health").json()["http"])
+
+
+def token(daemon: Daemon) -> str:
+    return (daemon.state / loopback.TOKEN_FILE).read_text().strip()
+
+
+def hello(daemon: Daemon, project: Path, account: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {
+        "x-fleet-hello": json.dumps(daemon.hello(project, account=dict(account or {}), environment=dict(daemon.env)))
+    }
+
+
+@asynccontextmanager
+async def over_http(
+    daemon: Daemon, headers: Mapping[str, str], mode: str = "auto", *extensions: Tasks, port: bool = True
+) -> AsyncGenerator[Client]:
+    """The SDK's client on the port, with the token, or on the socket."""
+    if port:
+        http = httpx2.AsyncClient(headers={**headers, "authorization": f"Bearer {token(daemon)}"})
+        url = f"{address(daemon)}/mcp"
+    else:
+        uds = str(paths.socket_path(daemon.state, "http.sock"))
+        http, url = (
+            httpx2.AsyncClient(headers=dict(headers), transport=httpx2.AsyncHTTPTransport(uds=uds)),
+            "http://localhost/mcp",
+        )
+    async with http, Client(streamable_http_client(url, http_client=http), mode=mode, extensions=extensions) as client:
+        yield client
+
+
+@pytest.mark.requirement("I4-http", "G11")
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": "Basic {token}"}, 401),
+        ({"authorization": "Bearer {token}x"}, 401),
+        ({"authorization": "Bearer {token}", "host": "evil.example:{port}"}, 421),
+        ({"authorization": "Bearer {token}", "host": "127.0.0.1:1"}, 421),
+        ({"authorization": "Bearer {token}", "origin": "https://evil.example"}, 403),
+        ({"authorization": "Bearer {token}", "origin": "null"}, 403),
+        ({"authorization": "Bearer {token}", "origin": "http://127.0.0.1:{port}"}, 200),
+        ({"authorization": "Bearer {token}", "host": "localhost:{port}"}, 200),
+        ({"authorization": "Bearer {token}"}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/health", "/mcp"])
+def test_only_who_has_the_token_and_comes_to_this_very_host_is_served(
+    web: Daemon, headers: dict[str, str], status: int, path: str
+) -> None:
+    base = address(web)
+    port = base.rpartition(":")[2]
+    given = {name: value.format(token=token(web), port=port) for name, value in headers.items()}
+    with httpx.Client(base_url=base, trust_env=False) as client:
+        found = client.get(path, headers=given)
+    if status == 200:
+        assert found.status_code not in {401, 403, 421}
+    else:
+        assert found.status_code == status
+        assert set(found.json()["error"]) == {"kind", "message", "hint"}
+
+
+@pytest.mark.requirement("I4-http", "G11")
+def test_the_token_is_for_this_user_only_and_stays_over_a_restart(state: Path, tmp_path: Path) -> None:
+    env = clean_env(tmp_path, state, FLEET_HTTP_PORT="0")
+    with running_daemon(state, env) as daemon:
+        first = token(daemon)
+    assert stat.S_IMODE((state / loopback.TOKEN_FILE).stat().st_mode) == 0o600
+    with running_daemon(state, env) as daemon:
+        assert token(daemon) == first
+        assert first not in daemon.log.read_text()
+
+
+@pytest.mark.requirement("I4-http")
+def test_without_the_setting_no_port_is_open(daemon: Daemon) -> None:
+    assert address(daemon) == ""
+    assert not (daemon.state / loopback.TOKEN_FILE).exists()
+
+
+def test_what_is_accepted_does_not_wait_to_send_small_answers(state: Path) -> None:
+    bound = loopback.listen(0, state)
+    with bound.listener, socket.create_connection(("127.0.0.1", bound.port)):
+        bound.listener.setblocking(True)
+        accepted, _ = bound.listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.requirement("I4-http")
+@pytest.mark.parametrize(("mode", "port"), [("auto", True), ("legacy", True), ("auto", False)])
+async def test_the_tools_work_over_http_in_both_eras(web: Daemon, project: Path, mode: str, port: bool) -> None:
+    async with over_http(web, hello(web, project), mode, port=port) as client:
+        assert client.protocol_version == ("2026-07-28" if mode == "auto" else "2025-11-25")
+        assert "create_agent" in {tool.name for tool in (await client.list_tools()).tools}
+        assert "scout" in await asked(client, "list_agents")
+
+
+@ERAS
+async def test_who_does_not_say_who_it_is_is_told_how(web: Daemon, mode: str) -> None:
+    async with over_http(web, {}, mode) as client:
+        assert "header x-fleet-hello is missing" in await refused(client, "get_agent_status")
+
+
+@pytest.mark.requirement("I4-http")
+@ERAS
+async def test_two_principals_do_not_see_each_others_project(
+    web: Daemon, project: Path, tmp_path: Path, silent_model: str, mode: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
+    async with (
+        over_http(web, hello(web, project, account), mode) as mine,
+        over_http(web, hello(web, other, account), mode) as theirs,
+    ):
+        await asked(mine, "create_agent", name="mine", task="work", persona="scout")
+        assert "mine" not in await asked(theirs, "get_agent_status")
+        assert "no agent 'mine'" in await refused(theirs, "command_agent", agent="mine", task="stop")
+        assert "mine" in await asked(mine, "delete_agent", agents=["mine"])
+
+
+@pytest.mark.requirement("I4-tasks-name")
+def test_the_header_that_names_a_task_must_name_the_one_in_the_body(web: Daemon, project: Path) -> None:
+    meta: dict[str, object] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    }
+    body: dict[str, object] = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tasks/get",
+        "params": {"taskId": "sl_1", "_meta": meta},
+    }
+    sent = {
+        **hello(web, project),
+        "authorization": f"Bearer {token(web)}",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tasks/get",
+    }
+    codes: dict[str, int] = {}
+    with httpx.Client(base_url=address(web), headers=sent, trust_env=False) as client:
+        for name in ("sl_1", "sl_2", ""):
+            answer = client.post("/mcp", json=body, headers={"mcp-name": name} if name else {})
+            codes[name] = answer.json()["error"]["code"]
+    assert codes == {"sl_1": -32602, "sl_2": -32020, "": -32020}
+
+
+@pytest.mark.requirement("I4-http", "I4-tasks-verbs")
+async def test_a_task_can_be_followed_over_http(web: Daemon, project: Path, silent_model: str) -> None:
+    account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
+    tasks = Tasks()
+    async with over_http(web, hello(web, project, account), "auto", tasks) as client:
+        await asked(client, "create_agent", name="short", task="work", persona="scout")
+        assert "your time-out came first" in await asked(client, "wait_for_agents", timeout_seconds=0.5)
+        assert (await ask(client.session, "tasks/get", tasks.ids[0]))["status"] == "completed"
+        await asked(client, "delete_all_agents")
+
+
+@pytest.mark.requirement("I4-http")
+def test_fleet_up_serves_http_and_shows_where(fleet: Command) -> None:
+    try:
+        started = fleet("up", "--http", "0", "--json")
+        assert started.code == 0, started.err
+        assert started.json["http"].startswith("http://127.0.0.1:")
+        assert started.json["http"] in fleet("doctor").out
+        again = fleet("up", "--http", "1")
+        assert again.code == 1
+        assert started.json["http"] in again.err
+    finally:
+        fleet("down", "--interrupt")

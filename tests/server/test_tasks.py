@@ -1,0 +1,201 @@
+"""Durable tasks over the wire: the SDK's client behind a real door, a real daemon that dies, real agents."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from orchestrator import rehearsal
+from tests.fixtures.daemon import Daemon, clean_env
+from tests.fixtures.door import answer, asked, door_command
+from tests.fixtures.raw_door import end_daemon
+from tests.fixtures.tasks import Tasks, accept, ask, until
+
+pytestmark = pytest.mark.anyio
+SCRIPT = Path(__file__).with_name("asking.yaml")
+LIMIT_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[str]:
+    """The address of a scripted model."""
+    with rehearsal.start(SCRIPT, log=None) as playing:
+        yield playing.url
+
+
+class Host:
+    """A program that opens doors; the first of them starts the daemon."""
+
+    def __init__(self, home: Path, state: Path, project: Path, model: str) -> None:
+        self.project = project
+        keys = {"ANTHROPIC_BASE_URL": model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
+        self.env = clean_env(
+            home, state, FLEET_REHEARSAL="asking", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", **keys
+        )
+        self.daemon = Daemon(state, self.env)
+
+    @asynccontextmanager
+    async def client(
+        self, *extensions: Tasks, mode: str = "auto", session: str = "host-1", **more: str
+    ) -> AsyncGenerator[Client]:
+        """A client of the session behind a door of its own; it shows forms."""
+
+        async def form(context: object, params: object) -> Any:
+            raise AssertionError((context, params))  # a task's form does not come this way
+
+        door = door_command(self.env, self.project, CLAUDE_CODE_SESSION_ID=session, **more)
+        async with (
+            asyncio.timeout(LIMIT_SECONDS),
+            Client(door, mode=mode, extensions=extensions, elicitation_callback=form) as client,
+        ):
+            yield client
+
+
+@pytest.fixture
+def host(tmp_path: Path, state: Path, project: Path, model: str) -> Iterator[Host]:
+    home = tmp_path / "host-home"
+    home.mkdir()
+    yield Host(home, state, project, model)
+    end_daemon(state)
+
+
+async def begin(client: Client, name: str) -> None:
+    await asked(client, "create_agent", name=name, task="work", persona="scout")
+
+
+@pytest.mark.requirement("I4-tasks")
+async def test_a_client_that_declares_tasks_sleeps_on_one_and_gets_the_digest(host: Host) -> None:
+    tasks = Tasks()
+    async with host.client(tasks) as client:
+        await begin(client, "quick")
+        text = await asked(client, "wait_for_agents")
+    assert "| found it" in text
+    assert tasks.statuses() == ["working", "completed"]
+    first, last = tasks.seen[0], tasks.seen[-1]
+    assert first["pollIntervalMs"] <= 500
+    assert first["ttlMs"] > 86_400_000
+    assert (first["taskId"], first["createdAt"]) == (last["taskId"], last["createdAt"])
+
+
+@pytest.mark.requirement("I4-tasks")
+@pytest.mark.parametrize(("mode", "declared"), [("auto", False), ("legacy", True), ("legacy", False)])
+async def test_everyone_else_blocks_and_hears_the_same(host: Host, mode: str, declared: bool) -> None:
+    tasks = Tasks()
+    async with host.client(*([tasks] if declared else []), mode=mode) as client:
+        await begin(client, "quick")
+        text = await asked(client, "wait_for_agents")
+    assert "| found it" in text
+    assert tasks.seen == []
+
+
+@pytest.mark.requirement("I4-tasks-verbs")
+async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Host) -> None:
+    first = Tasks()
+    async with host.client(first) as client, anyio.create_task_group() as group:
+        await begin(client, "asker")
+        group.start_soon(answer, client, "wait_for_agents", "toolu_1")
+        await until(lambda: "input_required" in first.statuses())
+        group.cancel_scope.cancel()
+    os.kill(host.daemon.pid, signal.SIGKILL)
+    second = Tasks(lambda requests: accept(requests, "sqlite"))
+    async with host.client(second) as client:
+        text = await asked(client, "wait_for_agents", "toolu_1")
+    assert second.ids == first.ids
+    assert "I take sqlite." in text
+
+
+@pytest.mark.requirement("I4-tasks-verbs")
+async def test_a_daemon_that_dies_under_a_polling_client_is_not_noticed(host: Host) -> None:
+    tasks, found = Tasks(), list[tuple[str, bool]]()
+    async with host.client(tasks) as client, anyio.create_task_group() as group:
+        await begin(client, "asker")
+
+        async def wait() -> None:
+            found.append(await answer(client, "wait_for_agents"))
+
+        group.start_soon(wait)
+        await until(lambda: "input_required" in tasks.statuses())
+        os.kill(host.daemon.pid, signal.SIGKILL)
+        polls = len(tasks.seen)
+        await until(lambda: len(tasks.seen) >= polls + 2)
+        tasks.reply = partial(accept, answer="postgres")
+    assert "I take postgres." in found[0][0]
+    assert tasks.statuses() == ["working", "input_required", "working", "completed"]
+
+
+@pytest.mark.requirement("I4-tasks-input")
+async def test_a_question_is_a_form_and_the_reply_reaches_the_very_call_that_asked(host: Host) -> None:
+    requests: list[Mapping[str, Any]] = []
+
+    def reply(given: dict[str, Any]) -> dict[str, Any]:
+        requests.append(given)
+        return accept(given, "postgres")
+
+    tasks = Tasks(reply)
+    async with host.client(tasks) as client:
+        await begin(client, "asker")
+        assert "I take postgres." in await asked(client, "wait_for_agents")
+    (form,) = requests[0].values()
+    assert form["method"] == "elicitation/create"
+    assert form["params"]["mode"] == "form"
+    assert form["params"]["message"] == "asker asks: which database?"
+    assert form["params"]["requestedSchema"]["properties"]["answer"]["enum"] == ["sqlite", "postgres"]
+
+
+@pytest.mark.requirement("I4-tasks-verbs")
+async def test_wrong_words_about_tasks_get_the_codes_of_the_extension(host: Host) -> None:
+    async with host.client(Tasks()) as declared, host.client() as other, host.client(Tasks(), mode="legacy") as old:
+        codes: dict[str, int] = {}
+        for name, client in (("unknown", declared), ("undeclared", other), ("old", old)):
+            with pytest.raises(MCPError) as caught:
+                await ask(client.session, "tasks/get", "sl_0")
+            codes[name] = caught.value.code
+        assert codes == {"unknown": -32602, "undeclared": -32021, "old": -32601}
+
+
+@pytest.mark.requirement("I4-tasks-verbs")
+async def test_another_orchestrator_can_neither_read_nor_cancel_a_task(host: Host) -> None:
+    tasks = Tasks()
+    async with host.client(tasks) as client, anyio.create_task_group() as group:
+        await begin(client, "asker")
+        group.start_soon(answer, client, "wait_for_agents")
+        await until(lambda: tasks.ids)
+        async with host.client(Tasks(), session="host-2") as stranger:
+            for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+                with pytest.raises(MCPError) as caught:
+                    await ask(stranger.session, method, tasks.ids[0])
+                assert caught.value.code == -32602
+        group.cancel_scope.cancel()
+    async with host.client(Tasks()) as client:
+        assert (await ask(client.session, "tasks/cancel", tasks.ids[0]))["resultType"] == "complete"
+        assert (await ask(client.session, "tasks/get", tasks.ids[0]))["status"] == "cancelled"
+        assert "asker" in await asked(client, "get_agent_status"), "its agents work on"
+
+
+@pytest.mark.requirement("I4-tasks")
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_host_that_lets_no_call_wait_long_is_answered_in_slices(host: Host, mode: str) -> None:
+    async with host.client(mode=mode, FLEET_WAIT_SECONDS="0.3") as client:
+        await begin(client, "asker")
+        text = await asked(client, "wait_for_agents")
+        while "your time-out came first: wait again" in text:
+            text = await asked(client, "wait_for_agents")
+    assert "NEEDS YOU asker asks" in text
+
+
+async def test_a_slice_that_is_no_number_is_refused_with_the_reason(host: Host) -> None:
+    async with host.client(FLEET_WAIT_SECONDS="soon") as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["fleet_not_running"]
+        assert "wait_seconds" in (await answer(client, "fleet_not_running"))[0]
