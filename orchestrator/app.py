@@ -20,6 +20,7 @@ from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.silence import Limits
 from orchestrator.settings import read_settings
 from orchestrator.store.store import open_store
+from orchestrator.supervision import tiers
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
@@ -35,6 +36,8 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
         StoreError, SchemaError: the database cannot be used.
     """
     settings = read_settings(env)
+    tier = tiers.choose(settings.supervision, env.get("PATH"))
+    LOG.info("supervision", tier=tier.letter, lack=tier.lack)
     async with open_store(paths.database_path(state)) as store:
         owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         commits = Commits(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
@@ -44,9 +47,11 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             max_retries=settings.max_retries,
             transcripts=Transcripts(store),
             limits=Limits(stall_seconds=settings.stall_seconds, silence_seconds=settings.silence_seconds),
+            tier=tier,
+            hidden=paths.hidden(state),
         )
         providers: dict[str, Provider] = {claude.name: claude}
-        workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
+        workers = Workers(commits=commits, settings=settings, providers=providers, state=state, tier=tier.letter)
         commits.take = workers.take
         fleet = Fleet(
             Core(
@@ -56,7 +61,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
                 settings=settings,
                 state=state,
                 build=paths.build(),
-                supervision=str(claude.supervision()),
+                supervision=str(tier),
             )
         )
         if taken := await fleet.start():

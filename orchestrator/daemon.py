@@ -23,14 +23,8 @@ from typing import TYPE_CHECKING
 from orchestrator import paths
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from starlette.types import ASGIApp
-
-    from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
-    from orchestrator.server.http import Server
 
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 IDLE_EXIT_SECONDS = 900.0
@@ -45,7 +39,6 @@ _BACKLOG = 128
 _LOCK_BYTES = 200
 _PREDECESSOR_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
-_FAREWELL_SECONDS = 0.3
 _SETTLE_SECONDS = 2.0
 _KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
 _KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
@@ -304,30 +297,31 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
 
     from orchestrator import log
     from orchestrator.app import open_fleet
-    from orchestrator.server import http, mcp, streamable, tools
+    from orchestrator.server import http, serving, streamable
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
+    from orchestrator.supervision import peers
 
     logger, end, calls = log.logger(__name__), _End(), Calls()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
     log_file = str(paths.log_path(own.state))
     async with open_fleet(own.state, env) as fleet:
-        table = mcp.render(
-            tools.table(fleet),
-            caller=streamable.caller_anywhere,
-            calls=calls,
-            instructions=tools.INSTRUCTIONS,
-            log_file=log_file,
-            sleeps=fleet,
+        table = serving.table(fleet, calls, log_file)
+        doors = Doors(
+            own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet, refuse=peers.refusal
         )
-        doors = Doors(own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet)
 
         sessions = streamable.sessions(table)
         api = http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
         async with sessions.run():
-            webs = _webs(own, fleet, http.app(api, streamable.route(sessions.handle_request, api.greet)))
-            serving = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
+            webs = serving.webs(
+                own.listeners["http.sock"],
+                own.state,
+                fleet,
+                http.app(api, streamable.route(sessions.handle_request, api.greet)),
+            )
+            tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
             doors.accept()
             logger.info("daemon serves", pid=os.getpid())
             await _until_the_end(own, end, calls, doors, fleet.busy, idle_seconds)
@@ -337,30 +331,7 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
                 web.should_exit = True
             await doors.aclose()
             await calls.settle(_SETTLE_SECONDS)
-            await _farewell(webs, serving)
-
-
-async def _farewell(webs: Sequence[tuple[Server, socket.socket]], serving: Sequence[asyncio.Task[None]]) -> None:
-    """Let the last answers out, then cut what is left."""
-    import asyncio
-
-    await asyncio.wait(serving, timeout=_FAREWELL_SECONDS)
-    for web, _ in webs:
-        web.drop()
-    await asyncio.wait(serving, timeout=_SETTLE_SECONDS)
-
-
-def _webs(own: Own, fleet: Fleet, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
-    """The HTTP servers, each with its listener: on the socket, and on a port if the settings ask for one."""
-    from orchestrator.server import http, loopback
-
-    webs = [(http.server(application), own.listeners["http.sock"])]
-    if (port := fleet.http_port) is not None:
-        bound = loopback.listen(port, own.state)
-        guarded = loopback.guard(application, bound.port, loopback.token_of(own.state))
-        webs.append((http.server(guarded), bound.listener))
-        fleet.serves_at(bound.address)
-    return webs
+            await serving.farewell(webs, tasks)
 
 
 async def _until_the_end(

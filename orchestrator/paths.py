@@ -147,6 +147,11 @@ def socket_path(state: Path, name: str) -> Path:
     return short / name
 
 
+def hidden(state: Path) -> tuple[Path, ...]:
+    """Return the directories that agents must not see: the state directory, and where its sockets are if not there."""
+    return tuple(dict.fromkeys([state, socket_path(state, "mcp.sock").parent]))
+
+
 def lock_path(state: Path) -> Path:
     """Return the file that the one daemon of `state` holds locked for life."""
     return state / "daemon.lock"

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """how often a turn is taken up again whose session or daemon died or fell silent, before it fails as crash_loop"""
     http_port: int | None = Field(default=None, alias="FLEET_HTTP_PORT", ge=0, le=65535)
     """port on loopback for REST and MCP over HTTP, 0: a free one; default: none, the unix socket only"""
+    supervision: str = Field(default="", alias="FLEET_SUPERVISION", pattern="^[ABC]?$")
+    """the supervision tier; default: the best that works on this machine"""
     rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
     """name of the script, if the model behind this daemon is a rehearsal"""
 

@@ -430,13 +430,6 @@ _ISSUE_4 = tuple(
         "issue 4, recovery": {
             "I4-recover-unknown": "the reason unknown is resolved within seconds",
         },
-        "issue 4, processes": {
-            "I4-reap": "7 kinds of leavers die with stop, delete and kill -9 of daemon, CLI and shim",
-            "I4-reap-tier": "the supervision tier is shown in status and fleet doctor",
-            "I4-reap-orphans": "orphans of a former daemon die at start by pid and start time",
-            "I4-reap-throttle": "spawning happens on the event loop's thread and is throttled",
-            "I4-self": "an agent cannot be its own orchestrator",
-        },
         "issue 4, admission": {
             "I4-limits": "sessions, depth, children, retries and priorities are counted in the claiming transaction",
             "I4-children": "a persona that may creates children with deterministic ids; fan-out ends the parent's turn",
@@ -473,7 +466,6 @@ _ISSUE_4 = tuple(
         "safety": {
             "G1": "a command that returned OK is in the database after any crash",
             "G2": "the same idempotency key never runs twice",
-            "G4": "after delete, stop or the daemon's death no process of an agent is alive after 10 s",
             "G5": "working is never reported beyond its stated age; unknown says so, with the reason",
             "G6": "every turn ends in exactly one terminal state, and an error is never shown as success",
             "G7": "a restart with N agents is ready within 5 s + 20 ms x N",
@@ -536,6 +528,20 @@ _TASKS = (
     *_of("safety", {"G11": "no local web page and no other user can call a tool"}),
 )
 
+_PROCESSES = (
+    *_of(
+        "issue 4, processes",
+        {
+            "I4-reap": "7 kinds of leavers die with stop, delete and kill -9 of daemon, CLI and shim",
+            "I4-reap-tier": "the supervision tier is shown in status and fleet doctor",
+            "I4-reap-orphans": "orphans of a former daemon die at start by pid and start time",
+            "I4-reap-throttle": "spawning happens on the event loop's thread and is throttled",
+            "I4-self": "an agent cannot be its own orchestrator",
+        },
+    ),
+    *_of("safety", {"G4": "after delete, stop or the daemon's death no process of an agent is alive after 10 s"}),
+)
+
 _ISOLATION = tuple(
     _of(
         "safety",
@@ -557,5 +563,6 @@ REQUIREMENTS = (
     *_INBOX,
     *_RECOVERY,
     *_TASKS,
+    *_PROCESSES,
     *_ISOLATION,
 )

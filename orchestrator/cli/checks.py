@@ -14,10 +14,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator import paths
 from orchestrator.errors import FleetError
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import Health
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _SAFE_SQLITE = (3, 51, 3)
@@ -153,12 +157,37 @@ def _daemon(environment: Environment) -> Iterator[Check]:
         yield Check("daemon", WARN, f"{text}; this command is build {paths.build()}", "fleet down && fleet up")
 
 
-def _supervision(_: Environment) -> Iterator[Check]:
-    from orchestrator.supervision.tiers import tier
+def _supervision(environment: Environment) -> Iterator[Check]:
+    from orchestrator.settings import read_settings
+    from orchestrator.supervision.tiers import choose
 
-    found = tier()
-    hint = "" if found.letter in "ABC" else "this system promises less: look for left-over processes after a crash"
-    yield Check("supervision", OK if not hint else WARN, f"tier {found}", hint)
+    name = "FLEET_SUPERVISION"
+    wanted = read_settings({name: environment.get(name, "")}).supervision
+    found = choose(wanted, environment.get("PATH"))
+    text = f"tier {found}"
+    if found.lack:
+        text += f" ({found.lack})"
+    restart = "fleet down && fleet up"
+    if wanted:
+        yield Check("supervision", OK, f"{text}, as {name} says")
+    else:
+        advice = f"for tier A: {found.advice}; then {restart}" if found.letter in "BC" else found.advice
+        yield Check("supervision", WARN if found.lack else OK, text, advice if found.lack else "")
+    health = _health(environment)
+    if health is not None and not health.supervision.startswith(found.letter):
+        yield Check("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)
+
+
+def _health(environment: Environment) -> Health | None:
+    """What the running daemon says of itself; None if none runs."""
+    from orchestrator.cli.client import Client, target
+
+    try:
+        state = paths.state_dir(environment)
+    except paths.StateError:
+        return None
+    with Client(target(environment, str(state)), start=False) as client:
+        return client.health()
 
 
 def _plugin(_: Environment) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, sleeping, waiting
+from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, processes, sleeping, waiting
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
@@ -324,6 +324,7 @@ class Fleet:
     async def start(self) -> list[str]:
         """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
         core = self._core
+        await processes.clear(core.commits.store)
         await core.commits.store.tx(budgets.take_settings, capping.settings_caps(core.settings))
         lost = await core.commits.do(recovery.take_over, core.commits.owner, time.time(), core.settings.max_resumes)
         self._alarm.start()

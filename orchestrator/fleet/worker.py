@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome, ToolStarted
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
-from orchestrator.fleet import steering
+from orchestrator.fleet import processes, steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import Meter
 from orchestrator.fleet.pausing import Halt, halt_of, halt_run
@@ -27,6 +27,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
+from orchestrator.supervision.sweep import Trace
 
 LOG = log.logger("fleet.worker")
 INTERRUPT_AGAIN_SECONDS = 0.5
@@ -46,6 +47,8 @@ class Post:
     inbox: asyncio.Queue[Claim | None] = field(default_factory=asyncio.Queue[Claim | None])
     task: asyncio.Task[None] | None = None
     session: Session | None = None
+    trace: Trace = field(default_factory=Trace)
+    """by what the session's processes are known"""
     recorder: Recorder | None = None
     """of the running turn, or of the last one"""
     busy: bool = False
@@ -78,6 +81,8 @@ class Workers:
     settings: Settings
     providers: Mapping[str, Provider]
     state: Path
+    tier: str = ""
+    """letter of the supervision tier that sessions run in, '' if they have no processes"""
     _posts: dict[str, Post] = field(default_factory=dict[str, Post])
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[Post] = field(default_factory=list[Post])
@@ -193,7 +198,7 @@ class Workers:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
             if claim.recovers:
                 run = await taken_over(self.commits, self.providers[run.provider], claim, run)
-            ended = run.ended or await self._drive(post, run, recorder)
+            ended = run.ended or await self._drive(post, claim, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
             reason = "process" if isinstance(error, SessionDiedError) else "start"
@@ -211,11 +216,13 @@ class Workers:
             await self._close(post)
         await self._record(claim, run, recorder, ended, halt)
 
-    async def _drive(self, post: Post, run: Run, recorder: Recorder) -> Ended:
+    async def _drive(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:
             async with self._starts:
                 if not post.stopping:
-                    post.session = await self.providers[run.provider].open(run.spec)
+                    provider = self.providers[run.provider]
+                    lived = await processes.open_session(self.store, provider, run.spec, claim, self.tier)
+                    post.session, post.trace = lived.session, lived.trace
         if post.stopping or post.session is None:
             return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, session_cost_usd=run.spec.session_cost_usd)
         try:
@@ -269,6 +276,7 @@ class Workers:
         session, post.session = post.session, None
         if session is not None:
             await session.close()
+            await processes.over(self.store, post.trace, tier=self.tier)
 
 
 async def _listen(post: Post, session: Session, prompt: Prompt | None, recorder: Recorder) -> Ended:

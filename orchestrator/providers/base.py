@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -20,6 +20,8 @@ class SessionSpec:
     `environment` is the complete environment of the agent's processes (the provider adds only its own technical
     variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's
     own folder in the state directory (configuration, transcripts). `session_cost_usd` is the session's running total.
+    `marker` is the random word that the session's processes carry in their environment; `on_process` is told the id of
+    the first of them, before `open` returns.
     """
 
     agent_id: str
@@ -38,6 +40,8 @@ class SessionSpec:
     max_turns: int | None = None
     session_cost_usd: float | None = None
     rehearsal: bool = False
+    marker: str = ""
+    on_process: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

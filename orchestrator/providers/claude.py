@@ -11,15 +11,15 @@ from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude_names import MODELS, TOOLS, is_model
 from orchestrator.providers.silence import Limits
-from orchestrator.supervision.tiers import Tier, tier
+from orchestrator.supervision.tiers import SHIM, Tier
 
 
 class ClaudeProvider:
     """Opens Claude sessions; `cli` is the program, None for the one that the SDK brings.
 
-    `shim_dir` is a private directory for the generated launcher. `max_retries` bounds how often the program repeats
-    a failed call to the model (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the
-    conversations.
+    `shim_dir` is a private directory for the generated launcher. `tier` is how sessions are supervised, `hidden` what
+    they must not see where it can hide. `max_retries` bounds how often the program repeats a failed call to the model
+    (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the conversations.
     """
 
     name = "claude"
@@ -32,12 +32,16 @@ class ClaudeProvider:
         max_retries: int | None = None,
         limits: Limits | None = None,
         transcripts: TranscriptStore | None = None,
+        tier: Tier = SHIM,
+        hidden: tuple[Path, ...] = (),
     ) -> None:
         self._shim_dir = shim_dir
         self._cli = cli
         self._max_retries = max_retries
         self._limits = limits or Limits()
         self._transcripts = transcripts
+        self._tier = tier
+        self._hidden = hidden
 
     async def open(self, spec: SessionSpec) -> Session:
         """Return a session that is ready for `run`, within 60 s.
@@ -51,7 +55,12 @@ class ClaudeProvider:
         from orchestrator.providers.claude_start import open_session
 
         program = Program(
-            cli=self._cli, shim_dir=self._shim_dir, max_retries=self._max_retries, transcripts=self._transcripts
+            cli=self._cli,
+            shim_dir=self._shim_dir,
+            max_retries=self._max_retries,
+            tier=self._tier,
+            hidden=self._hidden,
+            transcripts=self._transcripts,
         )
         return await open_session(spec, program, self._limits)
 
@@ -91,4 +100,4 @@ class ClaudeProvider:
 
     def supervision(self) -> Tier:
         """How surely a session's processes end on this machine."""
-        return tier()
+        return self._tier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, McpServerConfig
 
+from orchestrator import paths
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude_crew import CREW, crew_server
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_mirror import mirror
 from orchestrator.providers.claude_names import OFFERED, RETIRED
-from orchestrator.supervision.tiers import launcher, sealed
+from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed
 
 BUFFER_BYTES = 64 * 2**20
 """One message of the program; above the SDK's default of 1 MiB a tool's input ends the session (measured)."""
@@ -28,12 +30,14 @@ _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """Which `claude` runs, how often it repeats a failed call, and where its conversations are mirrored."""
+    """Which `claude` runs, its supervision, what it must not see, its repeats of failed calls, its mirror."""
 
     shim_dir: Path
     cli: Path | None = None
     max_retries: int | None = None
     transcripts: TranscriptStore | None = None
+    tier: Tier = SHIM
+    hidden: tuple[Path, ...] = ()
 
     def path(self) -> Path:
         """The program itself.
@@ -67,14 +71,20 @@ def session_options(
     config = spec.folder / CONFIG
     config.mkdir(mode=0o700, parents=True, exist_ok=True)
     prompt = spec.folder / "system-prompt.md"
-    prompt.touch(mode=0o600)
-    prompt.write_text(spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}"), "utf-8", "replace")
+    _write_anew(prompt, spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}"))
     servers: dict[str, McpServerConfig] = {}
     if spec.crew:
         servers[CREW] = {"type": "sdk", "name": CREW, "instance": crew_server(spec)}
     return ClaudeAgentOptions(
-        cli_path=launcher(program.shim_dir, program.path()),
-        env=sealed(_environment(spec, program, config)) | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks
+        cli_path=launcher(program.shim_dir, program.path(), program.tier, program.hidden),
+        env=sealed(
+            _environment(spec, program, config),
+            marker=spec.marker,
+            hidden=program.hidden,
+            folder=spec.folder,
+            work=Path(paths.project_of(spec.cwd)),
+        )
+        | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks for it here
         session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),
         session_store_flush="eager",
         cwd=spec.cwd,
@@ -94,6 +104,13 @@ def session_options(
         max_buffer_size=BUFFER_BYTES,
         stderr=on_stderr,
     )
+
+
+def _write_anew(path: Path, text: str) -> None:
+    """Write the file, never through a link: its folder is the agent's own, who may have put one there."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(text.encode("utf-8", "replace"))
 
 
 def _tools(spec: SessionSpec) -> list[str]:

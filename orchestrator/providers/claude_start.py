@@ -40,7 +40,15 @@ async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> C
         raise
     except Exception as error:  # the SDK raises plain Exception when initialize fails or takes over 60 s
         raise _cannot_start(error, stderr) from error
+    _tell_process(client, spec)
     return ClaudeSession(client, spec, gate, stderr, limits=limits, totals=totals)
+
+
+def _tell_process(client: ClaudeSDKClient, spec: SessionSpec) -> None:
+    """Tell the fleet the id of the program's process, which the SDK keeps to itself (0.2.186; a test watches it)."""
+    process = getattr(getattr(client, "_transport", None), "_process", None)
+    if spec.on_process is not None and isinstance(pid := getattr(process, "pid", None), int):
+        spec.on_process(pid)
 
 
 async def _totals(spec: SessionSpec) -> Totals:

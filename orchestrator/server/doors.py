@@ -14,7 +14,7 @@ from mcp.server import Server
 
 from orchestrator import log
 from orchestrator.domain.tool import Caller
-from orchestrator.errors import InvalidError
+from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.server.calls import Calls
 from orchestrator.server.hello import Hello, caller_of, parse_hello
 from orchestrator.server.mcp import LINE_BYTES, serve_connection
@@ -36,7 +36,9 @@ class Doors:
         build: str,
         calls: Calls,
         greet: Callable[[Caller], Awaitable[None]],
+        refuse: Callable[[socket.socket], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
+        self._refuse = refuse
         self._listener = listener
         self._server = server
         self._build = build
@@ -72,18 +74,21 @@ class Doors:
                 _log.error("cannot accept a door", error=str(error))
                 await asyncio.sleep(_BREATH_SECONDS)
                 continue
+            refusal = self._refuse(link)
             reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
-            task = loop.create_task(self._serve(reader, writer))
+            task = loop.create_task(self._serve(reader, writer, refusal))
             self._connections[task] = writer
             task.add_done_callback(lambda done: self._connections.pop(done, None))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]
+    ) -> None:
         with self._calls.presence():
             try:
                 hello = await _hello(reader)
                 if hello is not None:
-                    await self._talk(hello, reader, writer)
-            except InvalidError as error:
+                    await self._talk(hello, refusal, reader, writer)
+            except (InvalidError, RefusedError) as error:
                 _log.warning("a door was refused", error=str(error))
                 writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
             except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
@@ -93,7 +98,12 @@ class Doors:
                     writer.close()
                     await writer.wait_closed()
 
-    async def _talk(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(
+        self, hello: Hello, refusal: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if refusal[0]:
+            message, hint = refusal
+            raise RefusedError(message, hint=hint)
         caller = caller_of(hello, door="mcp")
         writer.write(json.dumps({"build": self._build, "pid": os.getpid()}).encode() + b"\n")
         with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):

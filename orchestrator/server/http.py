@@ -49,6 +49,7 @@ from orchestrator.server.bodies import (
 )
 from orchestrator.server.calls import Calls
 from orchestrator.server.hello import HELLO, caller_of, parse_hello
+from orchestrator.server.peers import config
 from orchestrator.server.replies import error_reply, problem
 
 if TYPE_CHECKING:
@@ -255,10 +256,7 @@ def server(application: ASGIApp) -> Server:
 
     The signals stay the daemon's own: uvicorn's handlers would end the process before the fleet is at rest.
     """
-    config = uvicorn.Config(
-        application, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
-    )
-    return Server(config)
+    return Server(config(application))
 
 
 class Server(uvicorn.Server):

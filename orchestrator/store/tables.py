@@ -297,6 +297,26 @@ class Sleep(SQLModel, table=True):
     """agent id -> ordinal of the turn whose outcome the result tells"""
 
 
+class Process(SQLModel, table=True):
+    """A provider's process: meant to be started under an epoch, then started, then ended with all that it started."""
+
+    __table_args__ = (Index("ix_process_open", "ended_at"),)
+    marker: str = Field(primary_key=True)
+    """the random word that its processes carry in their environment"""
+    agent_id: str = Field(foreign_key="agent.id", index=True)
+    epoch: int
+    tier: str
+    boot: str
+    """boot id and pid namespace in which `pid` means something"""
+    intended_at: float
+    pid: int | None = None
+    started: str = ""
+    """clock ticks after the boot: with `pid` it names a process for ever"""
+    cgroup: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
 AGENT = metadata.tables["agent"]
 TURN = metadata.tables["turn"]
 QUESTION = metadata.tables["question"]
@@ -309,3 +329,4 @@ BUDGET = metadata.tables["budget"]
 BREAKER = metadata.tables["breaker"]
 TRANSCRIPT = metadata.tables["transcript"]
 SLEEP = metadata.tables["sleep"]
+PROCESS = metadata.tables["process"]

@@ -1,44 +1,164 @@
-"""How a provider's program is started here, and what that promises about its end."""
+"""Which tier of supervision this machine offers, chosen by trying, and the executable that starts a program in it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shlex
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.supervision import shim
+from orchestrator.errors import InvalidError
+from orchestrator.supervision import cgroups, shim
+
+LETTERS = ("A", "B", "C")
+"""what FLEET_SUPERVISION may ask for"""
+MARKER = "FLEET_PROCESS"
+"""variable of an agent's processes that holds a random word, one for each session: a sweep finds them by it"""
+FOLDER, WORK, UNIT = "FLEET_SHIM_FOLDER", "FLEET_SHIM_WORK", "FLEET_SHIM_UNIT"
+"""variables of the launcher: what stays visible below a hidden directory, and the name of the session's cgroup"""
+PROBE_SECONDS = 10.0
+GET_BUBBLEWRAP = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)"
+GET_NAMESPACES = "allow user namespaces to bwrap (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)"
+_DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEARCH", "BPF", "PERFMON")
+"""capabilities with which an agent of root could look beneath its view; ordinary users have none"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One way of supervision: its letter, and the promise in words."""
+    """One way of supervision: its letter, the promise in words, and why it is no better one.
+
+    `lack` and `advice` are empty in tier A. `words` start a program in it.
+    """
 
     letter: str
     promise: str
+    lack: str = ""
+    advice: str = ""
+    words: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Letter and promise in one line."""
         return f"{self.letter}: {self.promise}"
 
-
-def tier() -> Tier:
-    """The tier that sessions run in on this machine."""
-    if sys.platform == "linux":
-        return Tier("C", "shim (subreaper, lifeline on stdin): every descendant ends with its session or its daemon")
-    return Tier("D", "shim without a subreaper: a process that detaches itself can outlive its session")
+    @property
+    def hides(self) -> bool:
+        """Whether files can be hidden from an agent here; a sandbox inside it is then a nested one."""
+        return self.letter == "A"
 
 
-def launcher(folder: Path, program: Path) -> Path:
-    """Write the executable that runs `program` under the shim, and return its path.
+SHIM = Tier(
+    letter="C",
+    promise="shim (subreaper, lifeline on stdin): every descendant ends with its session or its daemon; "
+    "if the shim itself is killed, what has cleared its environment can stay",
+)
+_NAMESPACE = Tier(
+    letter="A",
+    promise="pid namespace (bubblewrap) + shim: the kernel ends every process with its session or its daemon, "
+    "and Fleet's state is hidden from agents",
+)
+_CGROUP = Tier(
+    letter="B",
+    promise="cgroup + shim: every process ends with its session or its daemon; after the daemon's own death and the "
+    "shim's, with the next daemon",
+)
+_BARE = Tier(
+    letter="D",
+    promise="shim without a subreaper: a process that detaches itself can outlive its session",
+    lack="this system has neither pid namespaces nor cgroups",
+    advice="look for left-over processes after a crash",
+)
 
+
+def choose(wanted: str, path: str | None, *, system: str = sys.platform) -> Tier:
+    """The best tier that works here, or the one that is wanted; programs are looked for on `path` and tried.
+
+    Takes about 30 ms. Call it on the main thread only: it starts programs.
+
+    Raises:
+        InvalidError: the wanted one does not work here; with the reason.
+    """
+    if not system.startswith("linux"):
+        if wanted:
+            raise InvalidError(f"FLEET_SUPERVISION={wanted}: {_BARE.lack}", hint="leave it out: this system has tier D")
+        return _BARE
+    lack, advice = "", ""
+    for letter, attempt in _ATTEMPTS.items():
+        if wanted and letter != wanted:
+            continue
+        found = attempt(path)
+        if found.words or letter == "C":
+            return replace(found, lack=lack, advice=advice)
+        if wanted:
+            raise InvalidError(f"FLEET_SUPERVISION={wanted}: {found.lack}", hint=found.advice)
+        lack, advice = lack or found.lack, advice or found.advice
+    raise AssertionError("tier C always works")
+
+
+def _namespace(path: str | None) -> Tier:
+    program = shutil.which("bwrap", path=path)
+    if program is None:
+        return replace(_NAMESPACE, lack="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
+    # The shim itself is the first process of the namespace: nobody in there can kill it, and bwrap ends when all have
+    # ended. With bwrap's own reaper it would end a moment before them.
+    view = (program, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--proc", "/proc", "--die-with-parent")
+    own = (*view, *(word for name in _DROPPED for word in ("--cap-drop", f"CAP_{name}")))
+    said = ""
+    for words in (own, (*own, "--unshare-user")) if os.geteuid() == 0 else (view,):
+        failure = _failure([*words, "--tmpfs", "/tmp", "--remount-ro", "/tmp", "--", "/bin/sh", "-c", "exit 0"])  # noqa: S108 - the probe's own /tmp, gone with it
+        if failure is None:
+            return replace(_NAMESPACE, words=words)
+        said = said or failure
+    return replace(_NAMESPACE, lack=f"bubblewrap does not work here: {said}", advice=GET_NAMESPACES)
+
+
+def _cgroup(path: str | None) -> Tier:
+    place = cgroups.delegated()
+    if place is not None:
+        return replace(_CGROUP, words=("/bin/sh", "-c", cgroups.JOIN, str(place)))
+    program = shutil.which("systemd-run", path=path)
+    scope = (program or "", "--user", "--scope", "--quiet", "--collect")
+    runtime = f"XDG_RUNTIME_DIR=/run/user/{os.geteuid()}"
+    if program and _failure(["/usr/bin/env", runtime, *scope, "--", "/bin/sh", "-c", "exit 0"]) is None:
+        return replace(_CGROUP, words=("/usr/bin/env", runtime, *scope))
+    return replace(_CGROUP, lack="no cgroup is delegated to this user", advice="run under a systemd user session")
+
+
+def _shim(path: str | None) -> Tier:
+    del path
+    return SHIM
+
+
+_ATTEMPTS: dict[str, Callable[[str | None], Tier]] = {"A": _namespace, "B": _cgroup, "C": _shim}
+
+
+def _failure(command: list[str]) -> str | None:
+    """The last line that the command complains with; None if it works."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else f"it ends with {done.returncode}"
+
+
+def launcher(folder: Path, program: Path, tier: Tier = SHIM, hidden: Iterable[Path] = ()) -> Path:
+    """Write the executable that runs `program` under the shim in this tier, and return its path.
+
+    `hidden` are directories that the program must not see, where the tier can hide; `sealed` says what of them it may.
     The same program always gives the same file, so that callers may race. Raises OSError if `folder` cannot be written.
     """
-    words = [sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)]
-    text = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
+    start = shlex.join([sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)])
+    deaf = "trap '' INT HUP"  # a terminal's Ctrl-C is the daemon's; what is ignored stays so through exec
+    text = f'#!/bin/sh\n{deaf}\nexec {_prefix(tier, hidden)}{start} "$@"\n'
     path = folder / f"{program.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if path.exists():
         return path
@@ -50,9 +170,38 @@ def launcher(folder: Path, program: Path) -> Path:
     return path
 
 
-def sealed(environment: Mapping[str, str]) -> dict[str, str]:
+def _prefix(tier: Tier, hidden: Iterable[Path]) -> str:
+    """The words before the program's, as the shell reads them."""
+    if not tier.words:
+        return ""
+    words = shlex.join(tier.words)
+    if tier.letter == "B":
+        unit = f'"${UNIT}"' if cgroups.JOIN in tier.words else f'--unit="${UNIT}"'
+        return f"{words} {unit} {'' if cgroups.JOIN in tier.words else '-- '}"
+    places = [shlex.quote(os.path.realpath(place)) for place in hidden]
+    covers = "".join(f" --tmpfs {place}" for place in places)
+    shown = "".join(f' ${{{name}:+--bind "${name}" "${name}"}}' for name in (FOLDER, WORK))
+    return f"{words}{covers}{shown}{''.join(f' --remount-ro {place}' for place in places)} -- "
+
+
+def sealed(
+    environment: Mapping[str, str],
+    *,
+    marker: str = "",
+    hidden: Iterable[Path] = (),
+    folder: Path | None = None,
+    work: Path | None = None,
+) -> dict[str, str]:
     """Variables for a child under the launcher: it sees exactly `environment`, though its starter merges in its own.
 
-    Every variable of this process is blanked in the shim itself, whose environment other processes could read.
+    Every variable of this process is blanked in the shim itself, whose environment other processes could read. Of the
+    `hidden` directories the child sees its own `folder` and where it works, if they lie in there, and nothing else.
+    `marker` is the session's random word, by which its processes can be found.
     """
-    return {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(environment)}
+    own = {**environment, MARKER: marker} if marker else environment
+    variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: f"fleet-{marker}"}
+    covers = [os.path.realpath(place) for place in hidden]
+    for name, place in ((FOLDER, folder), (WORK, work)):
+        real = os.path.realpath(place) if place else ""
+        variables[name] = real if any(real.startswith(f"{cover}/") for cover in covers) else ""
+    return variables

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.daemon import Daemon
+from tests.fixtures.daemon import Daemon, running_daemon
 from tests.fixtures.fleet_command import Command, Ran
+from tests.fixtures.leavers import tier_or_skip
 
 SECRET = "sk-ant-very-secret-0123456789"
 
@@ -75,3 +77,49 @@ def test_doctor_names_the_daemon_that_runs(fleet: Command, daemon: Daemon) -> No
     ran = fleet("doctor", "--json")
     assert f"pid {daemon.pid}" in _text(ran, "daemon")
     assert _level(ran, "daemon") == "ok"
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Command, tmp_path: Path) -> None:
+    tier_or_skip("A")
+    best = fleet("doctor", "--json")
+    assert _level(best, "supervision") == "ok"
+    assert "tier A: pid namespace (bubblewrap)" in _text(best, "supervision")
+    chosen = fleet("doctor", "--json", FLEET_SUPERVISION="C")
+    assert _level(chosen, "supervision") == "ok"
+    assert "as FLEET_SUPERVISION says" in _text(chosen, "supervision")
+
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for name in ("git", "sh"):
+        (bare / name).symlink_to(str(shutil.which(name)))
+    less = fleet("doctor", "--json", PATH=str(bare))
+    assert less.code == 0
+    assert _level(less, "supervision") == "warn"
+    assert "bubblewrap is not installed" in _text(less, "supervision")
+    assert "apt install bubblewrap" in _text(less, "supervision")
+
+    impossible = fleet("doctor", "--json", PATH=str(bare), FLEET_SUPERVISION="A")
+    assert (impossible.code, _level(impossible, "supervision")) == (1, "fail")
+    assert "FLEET_SUPERVISION=A: bubblewrap is not installed" in _text(impossible, "supervision")
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_a_daemon_says_its_tier_and_doctor_when_it_should_be_started_again(fleet: Command, state: Path) -> None:
+    tier_or_skip("A")
+    with running_daemon(state, {**fleet.env, "FLEET_SUPERVISION": "C"}) as daemon:
+        with daemon.http() as client:
+            assert client.get("/v1/health").json()["supervision"].startswith("C: shim")
+        assert "supervision C: shim" in fleet("up").out
+        ran = fleet("doctor", "--json")
+    found = [check for check in ran.json["checks"] if check["name"] == "supervision"]
+    assert [check["level"] for check in found] == ["ok", "warn"]
+    assert "the running daemon has tier C" in found[1]["text"]
+    assert found[1]["hint"] == "fleet down && fleet up"
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_a_daemon_that_cannot_keep_the_wished_tier_does_not_start(fleet: Command, tmp_path: Path) -> None:
+    ran = fleet("up", FLEET_SUPERVISION="A", PATH=str(tmp_path))
+    assert ran.code == 1
+    assert "FLEET_SUPERVISION=A: bubblewrap is not installed" in ran.err

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator import rehearsal
@@ -119,9 +118,14 @@ def test_a_refused_connection_ends_the_turn_as_failed(place: Place) -> None:
 @pytest.mark.requirement("I3-bad-binary-killed")
 def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place) -> None:
     place.create("killed", cwd=str(place.project))
-    pid = place.project / "pid"
-    wait_until(lambda: pid.exists() and pid.read_text().strip(), "the agent's shell")
-    os.kill(int(pid.read_text()), signal.SIGKILL)
+    began = place.project / "began"
+    wait_until(began.exists, "the agent's shell")
+    (claude,) = [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "claude" and process.info["cwd"] == str(place.project)
+    ]
+    claude.kill()  # by the id that it has here: within a pid namespace it knows itself by another
 
     turn = place.outcome("killed")
     assert (turn["status"], turn["reason"]) == ("failed", "process")

@@ -145,7 +145,9 @@ class ScriptedSession:
         if call.name in DEFERRED and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
             tool = next(tool for tool in self.spec.crew if tool.name == call.name.removeprefix(CREW))
             caller = Caller(project="", orchestrator="", cwd="")
-            self.provider.answers[self.spec.agent_name].append(await tool.call(Call(caller=caller), call.input))
+            self.provider.answers[self.spec.agent_name].append(
+                await tool.call(Call(caller=caller, key=call.id), call.input)
+            )
 
     async def interrupt(self) -> None:
         """End the run as interrupted, once; a deaf session takes no notice."""

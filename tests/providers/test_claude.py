@@ -23,6 +23,7 @@ from orchestrator.providers.base import Session
 from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.claude_names import OFFERED
 from orchestrator.providers.silence import Limits
+from orchestrator.supervision.tiers import choose
 
 from .contract import Contract
 from .lab import Crew, Lab, Vendor, ended, of, plain, run, wait_for
@@ -43,7 +44,8 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 
 def make(place: Path) -> ClaudeProvider:
-    return ClaudeProvider(shim_dir=place / "shim dir's", max_retries=1)
+    tier = choose("", "/usr/local/bin:/usr/bin:/bin")  # as the daemon does it: the contract holds in the best tier
+    return ClaudeProvider(shim_dir=place / "shim dir's", max_retries=1, tier=tier, hidden=(place / "shim dir's",))
 
 
 VENDOR = Vendor(
@@ -345,3 +347,14 @@ def credential(lab: Lab) -> tuple[object, object]:
 def fingerprint(secret: str) -> str:
     """The form in which the endpoint logs a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()[:12]
+
+
+@pytest.mark.requirement("I4-self")
+async def test_a_link_in_an_agents_own_folder_leads_fleet_nowhere(lab: Lab, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    spec = lab.spec()
+    spec.folder.mkdir()
+    (spec.folder / "system-prompt.md").symlink_to(victim)
+    assert ended(await run(await lab.open(spec), "say hello")).text == "hello"
+    assert victim.read_text() == "untouched"

@@ -147,6 +147,20 @@ LEASE = (
     ("released_at", sa.Float(), True),
 )
 
+PROCESS = (
+    ("marker", sa.String(), False),
+    ("agent_id", sa.String(), False),
+    ("epoch", sa.Integer(), False),
+    ("tier", sa.String(), False),
+    ("boot", sa.String(), False),
+    ("intended_at", sa.Float(), False),
+    ("pid", sa.Integer(), True),
+    ("started", sa.String(), False),
+    ("cgroup", sa.String(), False),
+    ("started_at", sa.Float(), True),
+    ("ended_at", sa.Float(), True),
+)
+
 QUESTION = (
     ("id", sa.String(), False),
     ("agent_id", sa.String(), False),
@@ -219,6 +233,7 @@ def upgrade() -> None:
     _create_event()
     _create_input()
     _create_lease()
+    _create_process()
     _create_question()
     _create_transcript()
     _create_turn()
@@ -327,6 +342,18 @@ def _create_lease() -> None:
         batch_op.create_index(
             "uq_lease_held", ["kind", "name"], unique=True, sqlite_where=sa.text("released_at IS NULL")
         )
+
+
+def _create_process() -> None:
+    op.create_table(
+        "process",
+        *_columns(PROCESS),
+        sa.ForeignKeyConstraint(["agent_id"], ["agent.id"], name=op.f("fk_process_agent_id")),
+        sa.PrimaryKeyConstraint("marker", name=op.f("pk_process")),
+    )
+    with op.batch_alter_table("process", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_process_agent_id"), ["agent_id"], unique=False)
+        batch_op.create_index("ix_process_open", ["ended_at"], unique=False)
 
 
 def _create_question() -> None:

@@ -1,0 +1,105 @@
+"""The processes of agents: written down before they start, and gone for certain when a session has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from dataclasses import dataclass, replace
+
+from orchestrator import log
+from orchestrator.errors import StoreError
+from orchestrator.providers.base import Provider, Session, SessionSpec
+from orchestrator.store import processes
+from orchestrator.store.store import Store
+from orchestrator.store.turns import Claim
+from orchestrator.supervision import cgroups, sweep
+from orchestrator.supervision.sweep import Trace
+
+LOG = log.logger("fleet.processes")
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A session and the trace by which its processes are known."""
+
+    session: Session
+    trace: Trace
+
+
+async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> Lived:
+    """Open a session whose intent and epoch are durable before its process exists, and whose process is after.
+
+    Call it on the event loop's own thread: a process's death signal belongs to the thread that started it. An empty
+    `tier` says that sessions have no processes.
+
+    Raises:
+        ProviderError: it does not start; nothing of it is left.
+        StaleOwnerError: the claim is over; nothing was started.
+    """
+    if not tier:
+        return Lived(await provider.open(spec), Trace())
+    trace = Trace(marker=secrets.token_hex(16))
+    told: list[int] = []
+    await store.tx(
+        processes.intend,
+        claim.agent_id,
+        epoch=claim.epoch,
+        marker=trace.marker,
+        tier=tier,
+        boot=sweep.boot(),
+        now=time.time(),
+    )
+    try:
+        session = await provider.open(replace(spec, marker=trace.marker, on_process=told.append))
+    except BaseException:
+        await asyncio.shield(over(store, trace, tier=tier, failed=True))
+        raise
+    if told:
+        cgroup = cgroups.cgroup_of(told[0]) if tier == "B" else ""
+        trace = replace(trace, pid=told[0], started=sweep.started(told[0], parent=os.getpid()), cgroup=cgroup)
+        try:
+            await store.tx(
+                processes.born, trace.marker, pid=told[0], started=trace.started, cgroup=cgroup, now=time.time()
+            )
+        except StoreError as error:  # the marker is enough to find it by
+            LOG.warning("process_not_written", error=error.message)
+    return Lived(session, trace)
+
+
+async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -> None:
+    """End what a closed session has left, and write that nothing is; never raises.
+
+    In tier A the kernel has done it: its namespace ended with its first process.
+    """
+    if not trace.marker:
+        return
+    if failed or (tier != "A" and trace.pid is not None):
+        killed = await asyncio.to_thread(sweep.sweep, [trace])
+        if killed:
+            LOG.warning("left_processes_killed", processes=killed)
+    try:
+        await store.tx(processes.ended, [trace.marker], time.time())
+    except StoreError as error:  # the next daemon looks again
+        LOG.warning("end_of_process_not_written", error=error.message)
+
+
+async def clear(store: Store) -> int:
+    """Kill what former daemons have left, by process id and start time, tree and marker; return how many that were.
+
+    Nothing of before the last boot is alive, whatever its id is used for now.
+    """
+    rows = await store.tx(processes.not_ended)
+    boot = sweep.boot()
+    traces = [
+        Trace(pid=row["pid"], started=row["started"], marker=row["marker"], cgroup=row["cgroup"])
+        for row in rows
+        if boot and row["boot"] == boot
+    ]
+    killed = await asyncio.to_thread(sweep.sweep, traces) if traces else 0
+    if rows:
+        await store.tx(processes.ended, [row["marker"] for row in rows], time.time())
+    if killed:
+        LOG.warning("orphans_killed", processes=killed)
+    return killed

@@ -1,0 +1,55 @@
+"""Who is at the other end of a socket: an agent must not command the fleet that runs it.
+
+The rule: refused is who descends from this very daemon. Everything that an agent starts does, in every tier: in tier A
+nobody leaves the pid namespace, whose first process is the daemon's child; elsewhere the shim is the subreaper of all
+that detaches itself. Nobody else does: doors and commands start the daemon detached, never the other way round. A
+process in a container of the user's is none of the daemon's descendants either and may connect, though its pid
+namespace is not ours; and one that the kernel cannot name in our pid namespace (id 0) is outside of it, where nothing
+of ours is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from orchestrator.supervision import sweep
+
+AGENT = "this call comes from an agent of this very fleet: an agent cannot command the fleet that runs it"
+AGENT_HINT = "report with report_progress, ask with ask_orchestrator, or end the turn with what should be done"
+GONE = "who connects has ended, so that nobody can tell whether it was an agent of this very fleet"
+GONE_HINT = "connect from a process that lives until it is answered"
+_PEERPIDFD = 77
+"""SO_PEERPIDFD of Linux 6.5; Python 3.11 has no name for it"""
+_CREDENTIALS = struct.Struct("3i")
+
+
+def refusal(link: socket.socket) -> tuple[str, str]:
+    """Why who connected here must not be served, and what to do instead; two empty texts if it may be.
+
+    Other systems than Linux, and connections over TCP, do not say who is there: they are not refused.
+    """
+    if sys.platform != "linux" or link.family != socket.AF_UNIX:
+        return "", ""
+    pid, _, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if pid in (0, os.getpid()):
+        return "", ""
+    with suppress(OSError):
+        handle = link.getsockopt(socket.SOL_SOCKET, _PEERPIDFD)
+        try:
+            return _judged(pid, has_ended=lambda: bool(select.select([handle], [], [], 0)[0]))
+        finally:
+            os.close(handle)
+    return _judged(pid, has_ended=lambda: False)
+
+
+def _judged(pid: int, *, has_ended: Callable[[], bool]) -> tuple[str, str]:
+    is_agent = sweep.is_below(pid, os.getpid())
+    if is_agent is None or has_ended():  # looked at after the walk: until then the id was nobody else's
+        return GONE, GONE_HINT
+    return (AGENT, AGENT_HINT) if is_agent else ("", "")

@@ -1,0 +1,116 @@
+"""An agent cannot be its own orchestrator: it does not see the sockets, and they refuse it wherever it finds them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.daemon import ROOT
+from tests.fixtures.leavers import tier_or_skip
+from tests.fixtures.outpost import Outpost, outpost
+
+pytestmark = pytest.mark.requirement("I4-self")
+
+ASK = """
+import json, os, socket, sys
+where, hello = sys.argv[1], sys.argv[2]
+def ask(name, words):
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.connect(os.path.join(where, name))
+        link.sendall(words.encode())
+        return link.recv(65536).decode()
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+health = "GET /v1/health HTTP/1.1\\r\\nhost: fleet\\r\\n\\r\\n"
+print(json.dumps([ask("mcp.sock", hello + "\\n"), ask("http.sock", health)]))
+"""
+
+
+@pytest.fixture(scope="module", params=["A", "C"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Outpost]]:
+    """A tier, and a daemon in it."""
+    tier_or_skip(request.param)
+    root = tmp_path_factory.mktemp("outpost")
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-") as state,
+        outpost(root, Path(state).resolve(), request.param) as own,
+    ):
+        yield request.param, own
+
+
+def asking(own: Outpost, where: Path) -> list[str]:
+    """The words that ask both sockets of a directory for something."""
+    script = own.project / "ask.py"
+    script.write_text(ASK)
+    return [sys.executable, "-S", str(script), str(where), json.dumps(own.daemon.hello(own.project))]
+
+
+def from_the_shell_of_an_agent(own: Outpost, where: Path, name: str) -> list[str]:
+    words = asking(own, where)
+    script = own.project / f"{name}.sh"
+    script.write_text("".join(f"'{word}' " for word in words) + f"> '{own.project}/{name}.json'\n")
+    own.create(name, f"run sh {script}")
+    assert own.outcome(name)["status"] == "complete"
+    return json.loads((own.project / f"{name}.json").read_text())
+
+
+def test_an_agent_that_calls_its_own_fleet_is_refused(shared: tuple[str, Outpost]) -> None:
+    tier, own = shared
+    mcp, http = from_the_shell_of_an_agent(own, own.state, "rebel")
+    if tier == "A":
+        assert mcp == http == "FileNotFoundError: [Errno 2] No such file or directory"
+        return
+    assert "cannot command the fleet that runs it" in json.loads(mcp)["error"]
+    assert http.startswith("HTTP/1.1 403 ")
+    assert json.loads(http.partition("\r\n\r\n")[2])["error"]["kind"] == "RefusedError"
+
+
+def test_so_is_one_that_finds_the_sockets_elsewhere(shared: tuple[str, Outpost]) -> None:
+    _, own = shared
+    elsewhere = own.project / "found"
+    elsewhere.mkdir()
+    for name in ("mcp.sock", "http.sock"):
+        os.link(own.state / name, elsewhere / name)
+    mcp, http = from_the_shell_of_an_agent(own, elsewhere, "finder")
+    assert "cannot command the fleet that runs it" in json.loads(mcp)["error"]
+    assert http.startswith("HTTP/1.1 403 ")
+
+
+def test_everybody_else_is_served_also_from_a_pid_namespace_of_their_own(shared: tuple[str, Outpost]) -> None:
+    tier, own = shared
+    boxes: list[list[str]] = [[]]
+    if tier == "A":
+        boxes.append(["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--"])
+    for box in boxes:
+        done = subprocess.run([*box, *asking(own, own.state)], capture_output=True, text=True, check=True)
+        mcp, http = json.loads(done.stdout)
+        assert json.loads(mcp)["pid"] == own.daemon.pid
+        assert http.startswith("HTTP/1.1 200 ")
+
+
+def test_the_command_line_in_an_agents_shell_says_why_it_does_not_work(shared: tuple[str, Outpost]) -> None:
+    tier, own = shared
+    command = f"env FLEET_STATE={own.state} PYTHONPATH={ROOT} {sys.executable} -m orchestrator ps > ps.txt 2>&1 || true"
+    own.create("commander", f"run {command}")
+    assert own.outcome("commander")["status"] == "complete"
+    said = (own.project / "ps.txt").read_text()
+    assert ("Read-only file system" if tier == "A" else "cannot command the fleet that runs it") in said
+
+
+def test_an_agent_sees_of_the_state_directory_its_own_folder_where_files_can_be_hidden(
+    shared: tuple[str, Outpost],
+) -> None:
+    tier, own = shared
+    agent = own.create("reader", f"run find {own.state} -maxdepth 2 > seen.txt")
+    assert own.outcome("reader")["status"] == "complete"
+    seen = (own.project / "seen.txt").read_text().split()
+    assert (seen == [str(own.state), f"{own.state}/agents", f"{own.state}/agents/{agent}"]) is (tier == "A")
+    assert own.ask("GET", "/v1/health")["supervision"].startswith(tier)

@@ -1,0 +1,164 @@
+"""The tier is chosen by trying what this machine has; tier A hides from a program what it must not see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import InvalidError
+from orchestrator.settings import read_settings
+from orchestrator.supervision import cgroups
+from orchestrator.supervision.sweep import Trace, sweep
+from orchestrator.supervision.tiers import UNIT, Tier, choose, launcher, sealed
+from tests.fixtures.leavers import PATH, Leavers, tier_or_skip
+
+ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8"}
+HYBRID = Path("/sys/fs/cgroup/unified")
+"""where a machine of the older kind, with root's help, still has cgroups of the kind that can be killed"""
+
+
+def install(folder: Path, name: str, body: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+    (folder / name).chmod(0o700)
+
+
+def run(tier: Tier, body: str, place: Path, *arguments: str, **view: Path) -> subprocess.CompletedProcess[str]:
+    program = place / "program"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o700)
+    hidden = (view.pop("hidden"),) if "hidden" in view else ()
+    return subprocess.run(
+        [launcher(place / "launchers", program, tier, hidden), *arguments],
+        env={**os.environ, **sealed(ENVIRONMENT, marker="word", hidden=hidden, **view)},
+        cwd=view.get("work", place),
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_bubblewrap_that_works_gives_tier_a() -> None:
+    tier = tier_or_skip("A")
+    assert (choose("", PATH), tier.lack, tier.hides) == (tier, "", True)
+    assert "bubblewrap" in str(tier)
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_without_bubblewrap_the_next_best_tier_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
+    tier = choose("", str(tmp_path))
+    assert tier.letter in "BC"
+    assert tier.lack == "bubblewrap is not installed"
+    assert "apt install bubblewrap" in tier.advice
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_bubblewrap_that_is_not_allowed_to_work_is_no_tier_a_and_its_own_words_say_why(tmp_path: Path) -> None:
+    install(tmp_path / "bin", "bwrap", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
+    tier = choose("", str(tmp_path / "bin"))
+    assert tier.letter in "BC"
+    assert "setting up uid map: Permission denied" in tier.lack
+    assert "user namespaces" in tier.advice
+
+
+@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.skipif(cgroups.delegated() is not None, reason="a cgroup is delegated here: systemd is not asked")
+def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    install(
+        tmp_path / "bin",
+        "systemd-run",
+        f'echo "$XDG_RUNTIME_DIR $*" >> {said}\nuntil [ "$1" = -- ]; do shift; done\nshift\nexec "$@"',
+    )
+    tier = choose("B", str(tmp_path / "bin"))
+    done = run(tier, 'echo "ran $1"', tmp_path, "well")
+    assert (tier.letter, done.stdout) == ("B", "ran well\n")
+    last = said.read_text().splitlines()[-1]
+    assert last.startswith(f"/run/user/{os.geteuid()} --user --scope --quiet --collect --unit=fleet-word -- ")
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_a_wish_that_cannot_be_met_is_an_error_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="FLEET_SUPERVISION=A: bubblewrap is not installed") as caught:
+        choose("A", str(tmp_path))
+    assert "install bubblewrap" in caught.value.hint
+    with pytest.raises(InvalidError, match="FLEET_SUPERVISION"):
+        read_settings({"FLEET_SUPERVISION": "Z"})
+    assert choose("C", PATH).letter == "C"
+
+
+@pytest.mark.requirement("I4-reap-tier")
+def test_another_system_promises_less_and_says_so() -> None:
+    tier = choose("", PATH, system="darwin")
+    assert tier.letter == "D"
+    assert "can outlive" in tier.promise
+    assert "left-over" in tier.advice
+    with pytest.raises(InvalidError, match="neither pid namespaces nor cgroups"):
+        choose("A", PATH, system="darwin")
+
+
+@pytest.mark.requirement("I4-self")
+def test_a_program_sees_the_whole_machine_but_not_the_hidden_directory(tmp_path: Path) -> None:
+    tier = tier_or_skip("A")
+    state, outside = tmp_path / "the state", tmp_path / "outside"
+    for folder in (state / "agents" / "mine", state / "agents" / "theirs", outside):
+        folder.mkdir(parents=True)
+    (state / "fleet.db").write_text("secret")
+    (state / "agents" / "theirs" / "transcript").write_text("secret")
+    body = f"""
+find '{state}' | sort
+touch '{state}/mine.sock' 2> /dev/null || echo sealed
+echo kept > '{state}/agents/mine/note'
+echo kept > '{outside}/note'
+umount '{state}' 2> /dev/null || echo mounted
+unshare -rm sh -c "umount '{state}'" 2> /dev/null || echo locked
+"""
+    link = tmp_path / "link"
+    link.symlink_to(state)
+    done = run(tier, body, tmp_path, hidden=link, folder=link / "agents" / "mine")
+    assert done.stdout.splitlines() == [
+        str(state),
+        f"{state}/agents",
+        f"{state}/agents/mine",
+        "sealed",
+        "mounted",
+        "locked",
+    ], done.stderr
+    assert (state / "agents" / "mine" / "note").read_text() == (outside / "note").read_text() == "kept\n"
+    assert not (state / "mine.sock").exists()
+
+
+@pytest.mark.requirement("I4-self")
+def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> None:
+    tier = tier_or_skip("A")
+    project = tmp_path / "state" / "work" / "project"
+    project.mkdir(parents=True)
+    (tmp_path / "state" / "other").touch()
+    done = run(tier, f"pwd; ls {tmp_path}/state", tmp_path, hidden=tmp_path / "state", work=project)
+    assert done.stdout.splitlines() == [str(project), "work"]
+
+
+def test_a_session_in_a_delegated_cgroup_ends_with_it(tmp_path: Path, leavers: Leavers) -> None:
+    place = cgroups.delegated(HYBRID)
+    if place is None:
+        pytest.skip("no cgroup is delegated to this user")
+    tier = Tier(letter="B", promise="", words=("/bin/sh", "-c", cgroups.JOIN, str(place)))
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{leavers.command}\nsleep 300\n")
+    program.chmod(0o700)
+    variables = {**os.environ, **sealed(ENVIRONMENT, marker=f"test{os.getpid()}")}
+    with subprocess.Popen(
+        [launcher(tmp_path / "launchers", program, tier)], env=variables, stdin=subprocess.PIPE
+    ) as process:
+        leavers.wait_all()
+        cgroup = cgroups.cgroup_of(process.pid, HYBRID)
+        assert Path(cgroup).name == variables[UNIT]
+        process.kill()  # the shim: what it would have ended is the cgroup's now
+        sweep([Trace(cgroup=cgroup)])
+        leavers.wait_gone()
+        assert not Path(cgroup).exists()
