@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.question import INBOX, By
-from orchestrator.domain.turn import Mode, Urgency
+from orchestrator.domain.turn import TURN_ASIDE, Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
 from orchestrator.store import agents, children, leases, turns
@@ -141,7 +141,7 @@ def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
 
 def _has_begun(connection: Connection, agent_id: str) -> bool:
     turn = turns.next_turn(connection, agent_id)
-    return turn is not None and turn["status"] == "waiting"
+    return turn is not None and turn["status"] in TURN_ASIDE
 
 
 def _queue(

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import FLEET, Caps, Family, Node, Room, Scope, Unit, shortage
 from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import TURN_ASIDE
 from orchestrator.errors import RefusedError
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, BUDGET, TURN
@@ -176,7 +176,7 @@ def go_on(connection: Connection, now: float, root: str | None = None) -> list[s
 
 
 def _has_begun(connection: Connection, agent_id: str) -> bool:
-    begun = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.WAITING)
+    begun = (TURN.c.agent_id == agent_id) & TURN.c.status.in_(TURN_ASIDE)
     return connection.execute(select(TURN.c.id).where(begun).limit(1)).first() is not None
 
 

@@ -12,7 +12,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.store import budgets, children, leases, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
@@ -275,7 +275,7 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
     """End the turn that waits for an answer, as interrupted: its question is no longer asked."""
     agent = agent_row(connection, agent_id)
     turn = next_turn(connection, agent_id)
-    if turn is not None and turn["status"] in {TurnStatus.WAITING, TurnStatus.RECOVERING}:
+    if turn is not None and turn["status"] in TURN_ASIDE:
         connection.execute(
             update(TURN)
             .where(TURN.c.id == turn["id"])
