@@ -26,10 +26,12 @@ class Stand(StrEnum):
 class Standing:
     """What the transcript tells of one turn.
 
-    `text` is the final answer, `deferred` the call that waits, `usage` what the turn's model calls used so far.
+    `text` is the final answer, `deferred` the call that waits, `usage` what the turn's model calls used so far,
+    `steered` the ids of the texts that were handed in meanwhile and stand in the conversation.
     """
 
     stand: Stand
     text: str = ""
     deferred: ToolCall | None = None
     usage: Usage = field(default_factory=Usage)
+    steered: tuple[str, ...] = ()

@@ -17,10 +17,12 @@ from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.run import Run, prompt_id
+from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store import questions, reads
 from orchestrator.store.recovery import CRASH_LOOP_HINT, Loss, count_lost, give_up_run, note_prompt
+from orchestrator.store.steers import fold
 from orchestrator.store.tables import Turn
 from orchestrator.store.turns import Claim
 
@@ -44,6 +46,8 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]
     found = await provider.recall(run.spec, prompts)
     LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
+    if found.steered:
+        await commits.do(fold, claim, [turn_of(prompt) for prompt in found.steered], time.time())
     lost = _uncounted(found.usage, turn)
     match found.stand:
         case Stand.ANSWERED:

@@ -2,8 +2,8 @@
 
 A prompt stands there as a `user` line with the uuid that it was sent under; an answer ends with `stop_reason`
 `end_turn`; a failed call of the model is an `assistant` line with `isApiErrorMessage`; a deferred call is an
-attachment `hook_deferred_tool`, open until a `tool_result` of the same id follows. A line that a killed program was
-writing is cut.
+attachment `hook_deferred_tool`, open until a `tool_result` of the same id follows; a text that was handed in is an
+attachment `queued_command` with its `source_uuid`. A line that a killed program was writing is cut.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def standing(lines: Iterable[str], prompts: Sequence[str]) -> Standing:
     if not sent:
         return Standing(stand=Stand.ABSENT)
     own = entries[sent[0] :]
-    usage = _usage(own)
+    told = Standing(stand=Stand.OPEN, usage=_usage(own), steered=_steered(own))
     latest = entries[sent[-1] :]
     if (deferred := _deferred(own)) is not None:
-        return Standing(stand=Stand.DEFERRED, deferred=deferred, usage=usage)
+        return replace(told, stand=Stand.DEFERRED, deferred=deferred)
     if (text := _answer(latest)) is not None:
-        return Standing(stand=Stand.ANSWERED, text=text, usage=usage)
-    return Standing(stand=Stand.OPEN, usage=usage)
+        return replace(told, stand=Stand.ANSWERED, text=text)
+    return told
 
 
 def _entry(line: str) -> Entry | None:
@@ -89,6 +89,11 @@ def _deferred(entries: Sequence[Entry]) -> ToolCall | None:
         if waiting is not None and any(result.get("tool_use_id") == waiting.id for result in results):
             waiting = None
     return waiting
+
+
+def _steered(entries: Sequence[Entry]) -> tuple[str, ...]:
+    told = [_mapping(entry.get("attachment")) for entry in entries]
+    return tuple(str(one.get("source_uuid")) for one in told if one.get("type") == "queued_command")
 
 
 def _usage(entries: Sequence[Entry]) -> Usage:

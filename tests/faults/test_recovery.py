@@ -75,6 +75,14 @@ class Scene:
         """The processes of the agent's session, its supervisor first."""
         return sorted(remains.alive(self.place.ask("GET", f"/v1/agents/{agent}")["session_id"]))
 
+    def program(self, agent: str) -> int:
+        """The agent's `claude`, once it has begun to work in its shell."""
+        log = self.project / f"{agent}.log"
+        wait_until(lambda: log.exists() and "two" in log.read_text(), "the second tool")
+        words = {pid: psutil.Process(pid).cmdline() for pid in self.programs(agent)}
+        [found] = [pid for pid, words in words.items() if Path(words[0]).name == "claude"]
+        return found
+
     def transcripts(self) -> list[Path]:
         """The programs' own files."""
         return list(self.state.glob("agents/*/claude/projects/*/*.jsonl"))
@@ -96,12 +104,6 @@ def staged(root: Path, **settings: str) -> Generator[Scene]:
             scene.daemon.stop()
 
 
-def program_of(pid_file: Path) -> int:
-    """The id of the program whose shell has written it."""
-    wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the agent's shell")
-    return int(pid_file.read_text())
-
-
 def has_gone(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -112,8 +114,7 @@ def has_gone(pid: int) -> bool:
 def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("tool-one")
-        old = program_of(scene.project / "tool-one.pid")
-        wait_until(lambda: "two" in (scene.project / "tool-one.log").read_text(), "the second tool")
+        old = scene.program("tool-one")
         (scene.project / "tool-one.go").touch()
         scene.murder()
         scene.place.ask("GET", "/v1/agents")
@@ -128,6 +129,24 @@ def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp
         assert written.count("one") == 1
         assert turn["cost_usd"] is None
         assert turn["model_calls"] >= 3
+
+
+@pytest.mark.requirement("I4-recover-start", "I4-steer")
+def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path: Path) -> None:
+    with staged(tmp_path) as scene:
+        scene.place.create("steer-one")
+        scene.program("steer-one")
+        scene.place.ask("POST", "/v1/agents/steer-one/turns", {"task": "mind the gap", "mode": "steer"})
+        (scene.project / "steer-one.go").touch()
+        wait_until(lambda: "three" in (scene.project / "steer-one.log").read_text(), "the tool behind the text")
+        scene.murder()
+        (scene.project / "steer-one.on").touch()
+        scene.place.outcome("steer-one")
+        turns = scene.place.ask("GET", "/v1/agents/steer-one")["turns"]
+
+        assert turns[0]["result"] == "steer-one is done"
+        assert [(one["status"], one["reason"]) for one in turns] == [("complete", ""), ("cancelled", "steered")]
+        scene.ended_once("steer-one")
 
 
 @pytest.mark.requirement("I4-recover-transcript", "I4-recover-late")
@@ -151,8 +170,7 @@ def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(
 def test_a_killed_program_is_resumed_in_the_same_daemon(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("tool-two")
-        pid = program_of(scene.project / "tool-two.pid")
-        wait_until(lambda: "two" in (scene.project / "tool-two.log").read_text(), "the second tool")
+        pid = scene.program("tool-two")
         (scene.project / "tool-two.go").touch()
         os.kill(pid, signal.SIGKILL)
         turn = scene.place.outcome("tool-two")
