@@ -163,6 +163,7 @@ def test_a_hello_says_who_pays_and_what_an_agent_may_know_and_nothing_more(proje
         "project": str(project),
         "cwd": str(project),
         "host_session": "host-1",
+        "wait_seconds": None,
         "account": {
             name: HOST[name] for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "AWS_PROFILE", "CLAUDE_CONFIG_DIR")
         },

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from orchestrator import rehearsal
+from orchestrator.supervision import remains
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 
 SCRIPT = Path(__file__).parent / "faults.yaml"
@@ -120,11 +121,8 @@ def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place
     place.create("killed", cwd=str(place.project))
     began = place.project / "began"
     wait_until(began.exists, "the agent's shell")
-    (claude,) = [
-        process
-        for process in psutil.process_iter(["name", "cwd"])
-        if process.info["name"] == "claude" and process.info["cwd"] == str(place.project)
-    ]
+    session = place.ask("GET", "/v1/agents/killed")["session_id"]
+    (claude,) = [one for one in map(psutil.Process, remains.alive(session)) if one.name() == "claude"]
     claude.kill()  # by the id that it has here: within a pid namespace it knows itself by another
 
     turn = place.outcome("killed")
