@@ -2,8 +2,9 @@
 
 Writes are plain functions `op(connection, …)` on SQLAlchemy Core. One thread takes up to 64 queued operations into one
 `BEGIN IMMEDIATE`, a SAVEPOINT each, so that `synchronous=FULL` costs one fsync for many (measured: 22,000 operations a
-second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads use aiosqlite; WAL readers
-never wait. The store does not know what the operations mean.
+second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads that somebody waits for are
+plain functions, too, each one hop to a reader's thread; others use aiosqlite. WAL readers never wait. The store does
+not know what the operations mean.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.errors import StoreError
+from orchestrator.store.jobs import Fate, Job, is_broken, readable, tell
 from orchestrator.store.migrate import migrate
+from orchestrator.store.reader import Reader
 
 __all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
@@ -33,28 +35,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Job:
-    run: Callable[[Connection], Any]
-    done: asyncio.Future[Any]
-
-
-@dataclass(frozen=True)
-class _Fate:
-    job: _Job
-    value: Any = None
-    error: BaseException | None = None
-
-
 @dataclass
 class Store:
     """An open database; made by `open_store`, closed by its context."""
 
     path: Path
     _writer: Engine
-    _reader: AsyncEngine
+    _reader: Reader
+    _sessions: AsyncEngine
     _loop: asyncio.AbstractEventLoop
-    _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue[_Job | None])
+    _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
     _thread: threading.Thread | None = None
 
     async def tx(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,31 +58,27 @@ class Store:
         """
         if self._thread is None:
             raise StoreError("the store is closed", hint="start the daemon again: fleet up")
-        job = _Job(lambda connection: op(connection, *args, **kwargs), self._loop.create_future())
+        job = Job(lambda connection: op(connection, *args, **kwargs), self._loop.create_future())
         self._jobs.put(job)
         return cast("T", await job.done)
 
     async def look(self, op: Callable[[Connection], T]) -> T:
-        """What a plain function reads on a consistent view of what is committed; it must write nothing."""
-        reading = asyncio.ensure_future(self._look(op))
-        try:
-            return await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            await asyncio.wait({reading})  # its thread would answer to a loop that may be gone
-            raise
+        """What a plain function reads on a consistent view of what is committed; it must write nothing.
 
-    async def _look(self, op: Callable[[Connection], T]) -> T:
-        async with self.read() as session:
-            return await session.run_sync(lambda plain: op(plain.connection()))
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return await self._reader.look(op)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
         """A session on a consistent view of what is committed; for reading only."""
-        async with AsyncSession(self._reader, expire_on_commit=False) as session:
+        async with AsyncSession(self._sessions, expire_on_commit=False) as session:
             yield session
 
     def start(self) -> None:
-        """Start the writer thread."""
+        """Start the threads."""
+        self._reader.start()
         self._thread = threading.Thread(target=self._write, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -102,15 +88,16 @@ class Store:
             self._thread = None
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
-        await self._reader.dispose()
+        await self._reader.aclose()
+        await self._sessions.dispose()
         self._writer.dispose()
 
     def _write(self) -> None:
         while (job := self._jobs.get()) is not None:
             fates = _commit(self._writer, self._batch(job))
-            self._loop.call_soon_threadsafe(_tell, fates)
+            self._loop.call_soon_threadsafe(tell, fates)
 
-    def _batch(self, first: _Job) -> list[_Job]:
+    def _batch(self, first: Job) -> list[Job]:
         jobs = [first]
         while len(jobs) < BATCH:
             try:
@@ -124,54 +111,30 @@ class Store:
         return jobs
 
 
-def _commit(writer: Engine, jobs: list[_Job]) -> list[_Fate]:
+def _commit(writer: Engine, jobs: list[Job]) -> list[Fate]:
     try:
         with writer.connect() as connection:  # gone back to the pool it is rolled back, whatever state it was in
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             fates = [_attempt(connection, job) for job in jobs]
             connection.exec_driver_sql("COMMIT")
     except Exception as error:  # noqa: BLE001 - the writer thread must outlive any failure of a batch
-        failure = _readable(error)
-        return [_Fate(job, error=failure) for job in jobs]
+        failure = readable(error, "written")
+        return [Fate(job, error=failure) for job in jobs]
     return fates
 
 
-def _attempt(connection: Connection, job: _Job) -> _Fate:
+def _attempt(connection: Connection, job: Job) -> Fate:
     connection.exec_driver_sql("SAVEPOINT op")
     try:
         value = job.run(connection)
     except Exception as error:
-        if _is_broken(error):
+        if is_broken(error):
             raise  # the database itself failed (disk full, I/O): nothing of this batch may be called done
         connection.exec_driver_sql("ROLLBACK TO op")
         connection.exec_driver_sql("RELEASE op")
-        return _Fate(job, error=error)
+        return Fate(job, error=error)
     connection.exec_driver_sql("RELEASE op")
-    return _Fate(job, value=value)
-
-
-def _is_broken(error: Exception) -> bool:
-    """Whether the file failed, not the operation: no space, I/O, locked, malformed."""
-    return isinstance(error, OperationalError) or type(error) is DatabaseError
-
-
-def _readable(error: Exception) -> Exception:
-    if isinstance(error, DatabaseError) and _is_broken(error):
-        return StoreError(
-            f"the database cannot be written: {error.orig}",
-            hint="free disk space, or end the program that locks it; nothing was half-done",
-        )
-    return error
-
-
-def _tell(fates: list[_Fate]) -> None:
-    for fate in fates:
-        if fate.job.done.done():
-            continue
-        if fate.error is not None:
-            fate.job.done.set_exception(fate.error)
-        else:
-            fate.job.done.set_result(fate.value)
+    return Fate(job, value=value)
 
 
 def _pragmas(connection: Any, _record: object, *, read_only: bool) -> None:
@@ -185,18 +148,18 @@ def _pragmas(connection: Any, _record: object, *, read_only: bool) -> None:
     cursor.close()
 
 
-def _writer_engine(path: Path) -> Engine:
+def _plain_engine(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)))
 
     def connected(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # BEGIN IMMEDIATE is ours to say
-        _pragmas(connection, record, read_only=False)
+        connection.isolation_level = None  # BEGIN is ours to say
+        _pragmas(connection, record, read_only=read_only)
 
     event.listen(engine, "connect", connected)
     return engine
 
 
-def _reader_engine(path: Path) -> AsyncEngine:
+def _session_engine(path: Path) -> AsyncEngine:
     engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
 
     def connected(connection: Any, record: object) -> None:
@@ -215,7 +178,9 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
         StoreError: it cannot be opened or is no database.
     """
     await asyncio.to_thread(migrate, path)
-    store = Store(path, _writer_engine(path), _reader_engine(path), asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    reader = Reader(_plain_engine(path, read_only=True), loop)
+    store = Store(path, _plain_engine(path, read_only=False), reader, _session_engine(path), loop)
     store.start()
     try:
         yield store

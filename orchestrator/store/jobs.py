@@ -1,0 +1,56 @@
+"""What the store's threads are handed, and how they tell the event loop what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from orchestrator.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Job:
+    """An operation, and who waits for its value."""
+
+    run: Callable[[Connection], Any]
+    done: asyncio.Future[Any]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a job."""
+
+    job: Job
+    value: Any = None
+    error: BaseException | None = None
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the file failed, not the operation: no space, I/O, locked, malformed."""
+    return isinstance(error, OperationalError) or type(error) is DatabaseError
+
+
+def readable(error: Exception, verb: str) -> Exception:
+    """The error as a person should read it; `verb`: written, read."""
+    if isinstance(error, DatabaseError) and is_broken(error):
+        return StoreError(
+            f"the database cannot be {verb}: {error.orig}",
+            hint="free disk space, or end the program that locks it; nothing was half-done",
+        )
+    return error
+
+
+def tell(fates: Sequence[Fate]) -> None:
+    """Wake those who wait; call it on their event loop."""
+    for fate in fates:
+        if fate.job.done.done():
+            continue
+        if fate.error is not None:
+            fate.job.done.set_exception(fate.error)
+        else:
+            fate.job.done.set_result(fate.value)
