@@ -13,7 +13,7 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import UNKNOWN_PRICE
 from orchestrator.fleet.views import BudgetsView, BudgetView
 from orchestrator.settings import Settings
-from orchestrator.store import budgets, reads
+from orchestrator.store import budgets
 from orchestrator.store.budgets import PAUSED
 from orchestrator.store.parking import BY_ITSELF
 from orchestrator.store.store import Connection, RowMapping
@@ -99,10 +99,9 @@ async def show(commits: Commits, agent: Agent | None) -> BudgetsView:
     return BudgetsView(budgets=budget_views(await commits.store.look(rooms)))
 
 
-async def rooms_of(session: reads.AsyncSession, agents: Iterable[Agent]) -> dict[str, list[Room]]:
+def rooms_of(connection: Connection, agents: Iterable[Agent]) -> dict[str, list[Room]]:
     """The caps that apply to these agents."""
-    roots = {agent.id: agent.root for agent in agents}
-    return await session.run_sync(lambda plain: budgets.rooms_of(plain.connection(), roots, time.time()))
+    return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
 
 
 def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:

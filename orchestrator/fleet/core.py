@@ -16,7 +16,8 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.store import agents, reads
+from orchestrator.store import agents, sights
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent
 
 SHOWN_NAMES = 12
@@ -95,15 +96,7 @@ class Core:
             NotFoundError: there is none in the caller's project; with those that live there.
             ConflictError: it is deleted and only a living one will do, or the beginning fits several.
         """
-        if not reference.strip():
-            raise InvalidError("an agent's name is empty", hint="give its id or name")
-        if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
-            raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
-        async with self.commits.store.read() as session:
-            found = await reads.by_reference(session, reference, caller.project)
-            if not found:
-                raise _unknown(reference, await reads.living(session, caller.project))
-        return _chosen(reference, found, deleted=deleted)
+        return (await self.find_all(caller, [reference], deleted=deleted))[0]
 
     async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[Agent]:
         """The agents of these references, each once, in their order.
@@ -111,8 +104,30 @@ class Core:
         Raises:
             NotFoundError: one of them is unknown.
         """
-        agents_found = [await self.find(caller, reference, deleted=deleted) for reference in references]
-        return list({agent.id: agent for agent in agents_found}.values())
+        if not references:
+            return []
+        return await self.commits.store.look(lambda connection: find_all(connection, caller, references, deleted))
+
+
+def find_all(connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False) -> list[Agent]:
+    """The agents of these references in the caller's project, each once, in their order.
+
+    Raises:
+        NotFoundError, ConflictError, InvalidError: as `Core.find` tells.
+    """
+    found = [_find(connection, caller.project, reference, deleted=deleted) for reference in references]
+    return list({agent.id: agent for agent in found}.values())
+
+
+def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> Agent:
+    if not reference.strip():
+        raise InvalidError("an agent's name is empty", hint="give its id or name")
+    if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
+        raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
+    found = sights.by_reference(connection, reference, project)
+    if not found:
+        raise _unknown(reference, sights.living(connection, project))
+    return _chosen(reference, found, deleted=deleted)
 
 
 def _chosen(reference: str, found: Sequence[Agent], *, deleted: bool) -> Agent:

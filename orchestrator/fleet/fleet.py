@@ -34,7 +34,7 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, budgets, leases, reads, recovery
+from orchestrator.store import agents, budgets, leases, recovery, sights
 from orchestrator.store.tables import Agent
 
 SCOPES = ("mine", "project")
@@ -141,10 +141,15 @@ class Fleet:
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
-    async def status(self, call: Call, references: Sequence[str] = (), *, everyone: bool = False) -> FleetView:
-        """The agents asked for (deleted ones too), or all that live in the project (everyone: anywhere)."""
+    async def status(
+        self, call: Call, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
+    ) -> FleetView:
+        """The agents asked for (deleted ones too), or all that live in the project (everyone: anywhere).
+
+        Of these the oldest `most` are shown; the totals are those of all.
+        """
         await self._core.enter(call)
-        return await listing.status(self._core, call, references, everyone=everyone)
+        return await listing.status(self._core, call, references, everyone=everyone, most=most)
 
     async def detail(self, call: Call, agent: str) -> AgentDetail:
         """All about one agent, deleted or not."""
@@ -225,15 +230,14 @@ class Fleet:
         await self._core.enter(call)
         if scope not in SCOPES:
             raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
-        async with self._core.commits.store.read() as session:
-            living = await reads.living(session, call.caller.project)
+        living = await self._core.commits.store.look(lambda at: sights.living(at, call.caller.project))
         mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
         before = await self._core.commits.do(agents.delete_families, [agent.id for agent in found], time.time())
-        async with self._core.commits.store.read() as session:
-            rows = {agent.id: agent for agent in await reads.by_ids(session, set(before))}
+        found = await self._core.commits.store.look(lambda at: sights.by_ids(at, before))
+        rows = {agent.id: agent for agent in found}
         await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
         for agent_id in before:
             await self._core.commits.do(leases.release, agent_id, time.time())
@@ -298,7 +302,7 @@ class Fleet:
 
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, waiting."""
-        return await self._core.commits.store.tx(agents.count_by_status)
+        return await self._core.commits.store.look(agents.count_by_status)
 
     async def health(self) -> Health:
         """The daemon about itself."""
@@ -341,8 +345,8 @@ class Fleet:
         await self._core.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:
-        async with self._core.commits.store.read() as session:
-            rows = await look.rows_of(session, await reads.by_ids(session, {agent_id}))
+        store = self._core.commits.store
+        rows = await store.look(lambda at: look.rows_of(at, sights.by_ids(at, {agent_id})))
         return look.views(rows, call.caller, time.time())[0]
 
 

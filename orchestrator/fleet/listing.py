@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet import briefing, look, waiting
-from orchestrator.fleet.core import Core, cursor_of
+from orchestrator.fleet.core import Core, cursor_of, find_all
 from orchestrator.fleet.run import persona_of
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -22,36 +22,49 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.personas import list_personas
-from orchestrator.store import questions, reads
-from orchestrator.store.events import events_after, last_cursor
+from orchestrator.store import questions, reads, sights, sums
+from orchestrator.store.events import events_after
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Artifact, Turn
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
 
 
-async def status(core: Core, call: Call, references: Sequence[str], *, everyone: bool) -> FleetView:
-    """The agents asked for, or all that live; with totals."""
-    agents = await core.find_all(call.caller, references, deleted=True)
-    async with core.commits.store.read() as session:
-        if not references:
-            agents = list(await reads.living(session, None if everyone else call.caller.project))
-        rows = await look.rows_of(session, agents)
-        cursor = await last_cursor(session)
-    shown = look.views(rows, call.caller, time.time())
-    return FleetView(
-        agents=shown,
-        totals=look.totals(shown, core.settings.slots),
-        unread=tuple(agent.name for agent in shown if agent.unread and agent.own),
-        bottlenecks=look.bottlenecks(shown),
-        cursor=str(cursor),
-    )
+async def status(
+    core: Core, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
+) -> FleetView:
+    """The agents asked for, or all that live (the oldest `most` of them); with totals of all of these."""
+    now, caller = time.time(), call.caller
+    project = None if everyone else caller.project
+
+    def fleet(connection: Connection) -> FleetView:
+        named = find_all(connection, caller, references, deleted=True) if references else []
+        agents = named if references else sights.living(connection, project, most)
+        shown = look.views(look.rows_of(connection, agents), caller, now)
+        names = {agent.name for agent in shown}
+        blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
+        if references:
+            unread: Sequence[str] = [agent.name for agent in shown if agent.unread and agent.own]
+            totals = look.totals(shown, core.settings.slots)
+        else:
+            unread = sums.unread(connection, project, caller.orchestrator)
+            totals = look.summed(sums.by_status(connection, project), core.settings.slots)
+        return FleetView(
+            agents=shown,
+            totals=totals,
+            unread=tuple(unread),
+            bottlenecks=look.bottlenecks(blocks, now),
+            cursor=str(sights.last_cursor(connection)),
+        )
+
+    return await core.commits.store.look(fleet)
 
 
 async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     """All about one agent."""
+    rows = await core.commits.store.look(lambda connection: look.rows_of(connection, [agent]))
     async with core.commits.store.read() as session:
-        rows = await look.rows_of(session, [agent])
         turns = await reads.turns_of(session, agent.id)
         files = await reads.files_of(session, agent.id)
         asked = await questions.of_agent(session, agent.id)
@@ -142,8 +155,11 @@ async def registry(core: Core, call: Call, *, status: str | None, capability: st
     """
     if status is not None and status not in set(Status):
         raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")
-    async with core.commits.store.read() as session:
-        rows = await look.rows_of(session, await reads.living(session, call.caller.project))
+
+    def living(connection: Connection) -> look.Rows:
+        return look.rows_of(connection, sights.living(connection, call.caller.project))
+
+    rows = await core.commits.store.look(living)
     home = call.caller.environment.get("HOME")
     personas = [
         PersonaView(
@@ -184,8 +200,7 @@ async def work_left(core: Core, agent: Agent) -> str:
 
 async def now(core: Core) -> int:
     """The cursor of this moment."""
-    async with core.commits.store.read() as session:
-        return await last_cursor(session)
+    return await core.commits.store.look(sights.last_cursor)
 
 
 def event_cursor(since: str | None) -> int:

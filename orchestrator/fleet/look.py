@@ -12,7 +12,10 @@ from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet import capping
 from orchestrator.fleet.views import AgentView, AskedView, Bottleneck, Changes, QuestionView, Totals, TurnView
-from orchestrator.store import reads
+from orchestrator.store import sights
+from orchestrator.store.sights import Span
+from orchestrator.store.store import Connection
+from orchestrator.store.sums import Block, Sum
 from orchestrator.store.tables import Agent, Input, Question, Turn
 
 
@@ -26,26 +29,26 @@ class Rows:
     """What the views of some agents are made of."""
 
     agents: Sequence[Agent]
-    last_turns: Mapping[str, Turn]
+    spans: Mapping[str, Span]
     inputs: Sequence[Input]
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
     rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
 
 
-async def rows_of(session: reads.AsyncSession, agents: Sequence[Agent]) -> Rows:
-    """Read what belongs to these agents."""
+def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = True) -> Rows:
+    """Read what belongs to these agents; without `files` nobody is told how many each one touched."""
     ids = [agent.id for agent in agents]
-    inputs = await reads.inputs_of(session, ids)
-    parents = {agent.parent for agent in agents if agent.parent is not None}
-    sources = await reads.by_ids(session, {row.source_id for row in inputs} | parents)
+    inputs = sights.inputs(connection, ids)
+    known = {agent.id: agent.name for agent in agents}
+    others = {row.source_id for row in inputs} | {agent.parent for agent in agents if agent.parent is not None}
     return Rows(
         agents=agents,
-        last_turns=await reads.last_turns(session, agents),
+        spans=sights.spans(connection, ids),
         inputs=inputs,
-        names={agent.id: agent.name for agent in [*sources, *agents]},
-        files=await reads.file_counts(session, ids),
-        rooms=await capping.rooms_of(session, agents),
+        names=known | sights.names(connection, others - known.keys()),
+        files=sights.file_counts(connection, ids) if files else {},
+        rooms=capping.rooms_of(connection, agents),
     )
 
 
@@ -77,7 +80,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         project=agent.project,
         cwd=agent.cwd,
         turn=agent.turns,
-        elapsed_seconds=_elapsed(rows.last_turns.get(agent.id), now),
+        elapsed_seconds=_elapsed(rows.spans.get(agent.id), now),
         progress=agent.progress,
         last_tool=agent.last_tool,
         last_event_age_seconds=None if agent.last_event_at is None else max(0.0, now - agent.last_event_at),
@@ -111,7 +114,7 @@ def _open(agent: Agent) -> bool:
     return Status(agent.status) in OPEN
 
 
-def _elapsed(turn: Turn | None, now: float) -> float | None:
+def _elapsed(turn: Span | None, now: float) -> float | None:
     if turn is None or turn.started_at is None:
         return None
     return max(0.0, (turn.ended_at or now) - turn.started_at)
@@ -174,19 +177,34 @@ def totals(agents: Iterable[AgentView], slots: int) -> Totals:
     )
 
 
-def bottlenecks(agents: Sequence[AgentView]) -> tuple[Bottleneck, ...]:
+def summed(sums: Sequence[Sum], slots: int) -> Totals:
+    """The totals of agents that the store has added up."""
+    cost = sum(one.known_cost_usd for one in sums)
+    counts = {one.status: one.agents for one in sums}
+    return Totals(
+        agents=sum(counts.values()),
+        by_status=counts,
+        tokens=sum(one.tokens for one in sums),
+        context_tokens=sum(one.context_tokens for one in sums),
+        cost_usd=None if any(one.unknown_costs for one in sums) else cost,
+        known_cost_usd=cost,
+        working=counts.get(Status.WORKING, 0),
+        slots=slots,
+        rehearsal=any(one.rehearsal for one in sums),
+    )
+
+
+def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
     """The agents that others wait for, the one that blocks most first."""
-    blocked: dict[str, list[str]] = {}
-    for agent in agents:
-        for name in agent.waits_for:
-            blocked.setdefault(name, []).append(agent.name)
-    by_name = {agent.name: agent for agent in agents}
+    blocked: dict[str, list[Block]] = {}
+    for block in blocks:
+        blocked.setdefault(block.name, []).append(block)
     found = [
         Bottleneck(
             name=name,
-            status=by_name[name].status if name in by_name else "elsewhere",
-            elapsed_seconds=by_name[name].elapsed_seconds if name in by_name else None,
-            blocks=tuple(behind),
+            status=behind[0].status,
+            elapsed_seconds=_elapsed(Span(behind[0].started_at, behind[0].ended_at), now),
+            blocks=tuple(block.waiter for block in behind),
         )
         for name, behind in blocked.items()
     ]

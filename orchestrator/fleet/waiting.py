@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
@@ -13,14 +14,14 @@ from orchestrator.domain.question import INBOX
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import look, news
-from orchestrator.fleet.core import Core, cursor_of
+from orchestrator.fleet.core import Core, cursor_of, find_all
 from orchestrator.fleet.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
-from orchestrator.store import reads
-from orchestrator.store.events import last_cursor
+from orchestrator.store import sights
 from orchestrator.store.inputs import BLOCKED
 from orchestrator.store.parking import BY_ITSELF
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Turn
 
 PROGRESS_SECONDS = 20.0
@@ -99,16 +100,28 @@ async def wait(
             now = time.monotonic()
             arriving = now < grace
             late = deadline is not None and now >= deadline
-            seen = await glance(core, call, agents, after, arriving=arriving)
-            if seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving))):
+            seen, found = await core.commits.store.look(
+                partial(_look, call=call, wish=(agents, until, after), arriving=arriving, late=late)
+            )
+            if seen is not None and found is not None:
                 slept = now - begun
-                digest = await tell(core, call, seen, slept, timed_out=late and not seen.wakes(until))
+                digest = await tell(core, call, seen, slept, timed_out=late and not seen.wakes(until), told=found)
                 core.offer(call, seen.news())
                 return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now
                 await call.progress(now - begun, progress(seen))
             await ear.wait(_nap(now, grace, deadline))
+
+
+def _look(
+    connection: Connection, *, call: Call, wish: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
+) -> tuple[Seen | None, Told | None]:
+    """One look, and what its digest tells if it ends the sleep: both of one moment, in one hop."""
+    references, until, since = wish
+    seen = glance_at(connection, call, references, since, arriving)
+    over = seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving)))
+    return seen, told_at(connection, seen) if seen is not None and over else None
 
 
 def _nap(now: float, *ends: float | None) -> float:
@@ -143,23 +156,25 @@ async def glance(
     core: Core, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
 ) -> Seen | None:
     """The agents now; None while some named ones, or any at all, may still be on their way."""
+    return await core.commits.store.look(lambda connection: glance_at(connection, call, references, since, arriving))
+
+
+def glance_at(
+    connection: Connection, call: Call, references: Sequence[str], since: int | None, arriving: bool
+) -> Seen | None:
+    """The same, where one reads already."""
+    caller = call.caller
     try:
-        named = await core.find_all(call.caller, references)
+        found = find_all(connection, caller, references)
     except (NotFoundError, ConflictError):
         if arriving:
             return None
         raise
-    async with core.commits.store.read() as session:
-        found = named or [
-            agent
-            for agent in await reads.living(session, call.caller.project)
-            if agent.orchestrator == call.caller.orchestrator
-        ]
-        cursor = await last_cursor(session)
-        below = await reads.families_of(session, found)
-    seen = Seen(agents=found, cursor=cursor, since=since)
-    asking = [agent for agent in below if seen.needs(agent)]
-    return None if arriving and not found else Seen(agents=[*found, *asking], cursor=cursor, since=since)
+    if not references:
+        found = list(sights.living_of(connection, caller.project, caller.orchestrator))
+    seen = Seen(agents=found, cursor=sights.last_cursor(connection), since=since)
+    asking = [agent for agent in sights.families(connection, found) if seen.needs(agent)]
+    return None if arriving and not found else replace(seen, agents=[*found, *asking])
 
 
 def progress(seen: Seen | None) -> str:
@@ -170,18 +185,33 @@ def progress(seen: Seen | None) -> str:
     return f"{len(open_now)} of {len(seen.agents)} agents at work"
 
 
-async def tell(core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool) -> Digest:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the digest of a look is made of."""
+
+    rows: look.Rows
+    turns: Mapping[str, Turn]
+    receivers: Collection[str]
+
+
+def told_at(connection: Connection, seen: Seen) -> Told:
+    """Read what a digest of this look tells."""
+    turns = sights.outcomes(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
+    receivers = sights.receivers(connection, turns)
+    return Told(rows=look.rows_of(connection, seen.agents, files=False), turns=turns, receivers=receivers)
+
+
+async def tell(
+    core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool, told: Told | None = None
+) -> Digest:
     """The digest of this look."""
-    async with core.commits.store.read() as session:
-        rows = await look.rows_of(session, seen.agents)
-        fresh = [agent for agent in seen.agents if seen.fresh(agent)]
-        turns = await reads.ended_turns(session, [agent.id for agent in fresh])
-        receivers = await reads.receivers_of(session, turns)
-    shown = look.views(rows, call.caller, time.time())
+    told = told or await core.commits.store.look(lambda connection: told_at(connection, seen))
+    fresh = [agent for agent in seen.agents if seen.fresh(agent)]
+    shown = look.views(told.rows, call.caller, time.time())
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
     outcomes = [
-        await _outcome(core, agent, by_id[agent.id], turns.get(agent.id))
+        await _outcome(core, agent, by_id[agent.id], told.turns.get(agent.id))
         for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
     ]
     ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
@@ -192,7 +222,7 @@ async def tell(core: Core, call: Call, seen: Seen, slept: float, *, timed_out: b
         needs=needs,
         outcomes=outcomes,
         news=await news.news(core, call),
-        handed_on=frozenset(by_id[agent_id].name for agent_id in receivers),
+        handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
         seen_before=len(ended) - len(fresh),
     )
     return Digest(

@@ -83,7 +83,7 @@ def status_lines(view: FleetView, *, named: bool) -> str:
     """A line per agent; unless they were named, the fleet's totals before and who holds up whom behind."""
     room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
     lines = [_agent_line(agent, room) for agent in view.agents[:MAX_AGENT_LINES]]
-    if (more := len(view.agents) - MAX_AGENT_LINES) > 0:
+    if (more := view.totals.agents - len(lines)) > 0:
         lines.append(f"… and {more} more: name agents, or list_agents with a status")
     if named:
         return "\n".join(lines)

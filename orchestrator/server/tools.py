@@ -143,7 +143,8 @@ async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str
 
 async def _status(fleet: Fleet, call: Call, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    shown = lines.status_lines(await fleet.status(call, agents), named=bool(agents))
+    view = await fleet.status(call, agents, most=lines.MAX_AGENT_LINES)
+    shown = lines.status_lines(view, named=bool(agents))
     return _told(shown, await fleet.news(call))
 
 

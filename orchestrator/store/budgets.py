@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
@@ -31,6 +31,10 @@ _NODE = (
     AGENT.c.worked_seconds,
     AGENT.c.running_since,
 )
+
+_ANY = select(BUDGET.c.unit).limit(1)
+_FAMILY = select(AGENT.c.id).where(AGENT.c.root == bindparam("root"))
+_CAPPED = _ANY.where((BUDGET.c.subject == FLEET) | BUDGET.c.subject.in_(_FAMILY))
 
 
 def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
@@ -99,9 +103,7 @@ def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
 
 def has_caps(connection: Connection, root: str) -> bool:
     """Whether any cap can apply to an agent of this family."""
-    ids = select(AGENT.c.id).where(AGENT.c.root == root)
-    subjects = (BUDGET.c.subject == FLEET) | BUDGET.c.subject.in_(ids)
-    return connection.execute(select(BUDGET.c.unit).where(subjects).limit(1)).first() is not None
+    return connection.execute(_CAPPED, {"root": root}).first() is not None
 
 
 def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
@@ -182,6 +184,8 @@ def _has_begun(connection: Connection, agent_id: str) -> bool:
 
 def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Room]]:
     """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
+    if connection.execute(_ANY).first() is None:
+        return {}
     capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
     roots = set(connection.execute(capped).scalars()) & set(agents.values())
     fleet = connection.execute(select(BUDGET.c.unit).where(BUDGET.c.subject == FLEET).limit(1)).first() is not None

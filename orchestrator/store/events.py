@@ -71,11 +71,6 @@ def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any])
     )
 
 
-async def last_cursor(session: AsyncSession) -> int:
-    """The cursor of the newest event; 0 if there is none."""
-    return (await session.exec(select(Event.id).order_by(col(Event.id).desc()).limit(1))).first() or 0
-
-
 async def events_after(
     session: AsyncSession, cursor: int, *, project: str | None, agent_id: str | None, limit: int
 ) -> Sequence[tuple[Event, str]]:

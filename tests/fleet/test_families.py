@@ -13,7 +13,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL, Spent
 from orchestrator.errors import ConflictError
-from orchestrator.store import reads
+from orchestrator.store import sights
 from tests.fleet.scripted import Lab, ScriptedProvider, SleepOnChildren, Spawn, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +41,8 @@ async def one(tmp_path: Path) -> AsyncGenerator[Lab]:
 
 
 async def names_by_id(lab: Lab) -> dict[str, str]:
-    async with lab.core.commits.store.read() as session:
-        return {agent.id: agent.name for agent in await reads.living(session, None)}
+    living = await lab.core.commits.store.look(lambda connection: sights.living(connection, None))
+    return {agent.id: agent.name for agent in living}
 
 
 @pytest.mark.requirement("C-recursion", "I4-children")
