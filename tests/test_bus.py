@@ -78,3 +78,27 @@ async def test_one_listener_takes_no_ring_from_another() -> None:
         bell.ring()
         assert await one.wait(0)
         assert await two.wait(0)
+
+
+async def test_a_tuned_ear_hears_only_rings_about_its_names_and_those_about_everyone() -> None:
+    bell = Bell()
+    with bell.listen() as ear:
+        ear.tune({"a", "b"})
+        bell.ring({"c"})
+        assert not await ear.wait(0)
+        bell.ring({"b", "c"})
+        assert await ear.wait(0)
+        assert ear.heard() == {"b", "c"}
+        bell.ring()
+        assert await ear.wait(0)
+        assert ear.heard() is None
+
+
+async def test_what_rang_before_the_ear_was_tuned_is_not_lost() -> None:
+    bell = Bell()
+    with bell.listen() as ear:
+        bell.ring({"a"})
+        ear.tune({"b"})
+        assert await ear.wait(0)
+        assert ear.heard() == {"a"}
+        assert ear.heard() == set()

@@ -1,12 +1,13 @@
-"""The bell inside one process: it says that something was committed, never what.
+"""The bell inside one process: it says that something was committed, and about whom, never what.
 
-Listen before you read, read once more after a time-out: then no ring is lost.
+Listen before you read, read once more after a time-out: then no ring is lost. Who sleeps on a few tunes its ear to
+them, so that a crowd of sleepers is not woken by everything.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,9 +18,30 @@ class Listener:
 
     _rung: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self) -> None:
-        """Wake the sleeper, now or at its next wait."""
+    _names: frozenset[str] | None = None
+    """whom it is tuned to; None: everyone"""
+    _about: set[str] = field(default_factory=set[str])
+    _about_all: bool = False
+
+    def tune(self, names: Collection[str] | None) -> None:
+        """Hear from now on only rings about these names; None: all rings."""
+        self._names = None if names is None else frozenset(names)
+
+    def hear(self, names: Collection[str] | None) -> None:
+        """Wake the sleeper, now or at its next wait, if the ring is about somebody whom it is tuned to."""
+        if names is None:
+            self._about_all = True
+        elif self._names is None or not self._names.isdisjoint(names):
+            self._about.update(names)
+        else:
+            return
         self._rung.set()
+
+    def heard(self) -> set[str] | None:
+        """Whom the rings were about that it heard since it was last asked; None: perhaps anybody."""
+        about = None if self._about_all else self._about
+        self._about, self._about_all = set(), False
+        return about
 
     async def wait(self, seconds: float | None) -> bool:
         """Return True at once if the bell rang since the last wait, else at the next ring; False after `seconds`."""
@@ -48,7 +70,7 @@ class Bell:
         finally:
             self._listeners.discard(listener)
 
-    def ring(self) -> None:
-        """Wake every listener."""
+    def ring(self, names: Collection[str] | None = None) -> None:
+        """Wake every listener whom it concerns; without names it concerns everyone."""
         for listener in self._listeners:
-            listener.hear()
+            listener.hear(names)

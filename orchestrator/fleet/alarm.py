@@ -9,6 +9,7 @@ from orchestrator import log
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.store import parking, questions
+from orchestrator.store.rows import CLOCK
 from orchestrator.store.store import Connection
 from orchestrator.store.turns import expire
 
@@ -36,6 +37,7 @@ class Alarm:
 
     async def _watch(self) -> None:
         with self.commits.bell.listen() as ear:
+            ear.tune({CLOCK})
             while True:
                 try:
                     due = await self._due()

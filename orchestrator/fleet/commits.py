@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from orchestrator.bus.local import Bell
 from orchestrator.domain.tool import Call, Json
 from orchestrator.fleet.accounts import Accounts
+from orchestrator.store.rows import told_of
 from orchestrator.store.store import Connection, Store
 from orchestrator.store.turns import Admission, Claim, admit
 
@@ -32,7 +33,8 @@ def _nobody(claims: list[Claim]) -> None:
 class Commits:
     """Runs operations for the fleet of one daemon.
 
-    `bell` rings after every change of a status, `feed` also after every event of a session.
+    `bell` rings after every change of a status, about the agents that changed; `feed` also after every event of a
+    session.
     """
 
     store: Store
@@ -58,12 +60,13 @@ class Commits:
     async def _do(self, op: Callable[[Connection], T]) -> T:
         admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
 
-        def both(connection: Connection) -> tuple[T, list[Claim]]:
+        def both(connection: Connection) -> tuple[T, list[Claim], set[str]]:
+            told_of(connection)
             value = op(connection)
-            return value, admit(connection, admission, self.clock())
+            return value, admit(connection, admission, self.clock()), told_of(connection)
 
-        value, claims = await self.store.tx(both)
+        value, claims, names = await self.store.tx(both)
         self.take(claims)
-        self.bell.ring()
+        self.bell.ring(names)
         self.feed.ring()
         return value

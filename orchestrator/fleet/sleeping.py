@@ -27,6 +27,8 @@ LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
 PAUSE_SECONDS = 0.05
 """between two looks of the watch: commits come in crowds"""
+SLEEPS = "sleeps"
+"""the name under which the bell rings for a new sleep"""
 PERSON = "person"
 """who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
 
@@ -73,7 +75,7 @@ async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sle
         "expires_at": now + TTL_SECONDS,
     }
     sleep_id = await core.commits.store.tx(sleeps.begin, values, now)
-    core.commits.bell.ring()  # the watch learns of its deadline
+    core.commits.bell.ring({SLEEPS})
     return await get(core, call, sleep_id)
 
 
@@ -164,21 +166,38 @@ async def cancel(core: Core, call: Call, sleep_id: str) -> None:
 
 
 async def watch(core: Core, leave: asyncio.Event) -> None:
-    """End every sleep that is over, as soon as the bell says that something changed, until told to leave."""
+    """End every sleep that is over, as soon as the bell rings about one of its agents, until told to leave."""
+    names: dict[str, set[str]] = {}
+    heard: set[str] | None = None
     with core.commits.bell.listen() as ear:
         while not leave.is_set():
             nap = waiting.REREAD_SECONDS
+            ear.tune(None)
             try:
-                async with core.commits.store.read() as session:
-                    rows = await sleeps.under_way(session)
+                rows = await core.commits.store.look(sleeps.under_way)
+                names = {row.id: names[row.id] for row in rows if row.id in names}
                 for row in rows:
-                    await _settle(core, row)
+                    if _concerns(row, heard, names.get(row.id)):
+                        names[row.id] = _names(row, await _settle(core, row))
                 ends = [row.deadline - time.time() for row in rows if row.deadline is not None]
                 nap = min([nap, *(left for left in ends if left > 0)])
             except Exception:  # one sleep that cannot be looked at must not keep the others asleep
                 LOG.exception("watch_failed")
+                heard = None
+            ear.tune({SLEEPS, *(name for each in names.values() for name in each)})
             await asyncio.sleep(PAUSE_SECONDS)
-            await ear.wait(nap)
+            heard = ear.heard() if await ear.wait(nap) else None
+
+
+def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None) -> bool:
+    """Whether the sleep is worth a look: it is new, its time is over, or the bell rang about one of its names."""
+    if heard is None or names is None or not names.isdisjoint(heard):
+        return True
+    return row.deadline is not None and time.time() >= row.deadline
+
+
+def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
+    return waiting.listens_to(_call(row), row.agents, seen) or set()
 
 
 async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:

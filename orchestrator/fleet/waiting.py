@@ -21,6 +21,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, 
 from orchestrator.store import sights
 from orchestrator.store.inputs import BLOCKED
 from orchestrator.store.parking import BY_ITSELF
+from orchestrator.store.rows import owner_name
 from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Turn
 
@@ -97,6 +98,7 @@ async def wait(
     with core.commits.bell.listen() as ear:
         told = begun
         while True:
+            ear.tune(None)  # whom it concerns is known once it has looked
             now = time.monotonic()
             arriving = now < grace
             late = deadline is not None and now >= deadline
@@ -111,6 +113,7 @@ async def wait(
             if now - told >= PROGRESS_SECONDS:
                 told = now
                 await call.progress(now - begun, progress(seen))
+            ear.tune(listens_to(call, agents, seen))
             await ear.wait(_nap(now, grace, deadline))
 
 
@@ -175,6 +178,17 @@ def glance_at(
     seen = Seen(agents=found, cursor=sights.last_cursor(connection), since=since)
     asking = [agent for agent in sights.families(connection, found) if seen.needs(agent)]
     return None if arriving and not found else replace(seen, agents=[*found, *asking])
+
+
+def listens_to(call: Call, references: Sequence[str], seen: Seen | None) -> set[str] | None:
+    """Whom a ring must be about to be worth the next look: the families seen, and who of its own may come.
+
+    None: anybody, while named agents are on their way.
+    """
+    if seen is None:
+        return None
+    families = {agent.root for agent in seen.agents}
+    return families if references else families | {owner_name(call.caller.project, call.caller.orchestrator)}
 
 
 def progress(seen: Seen | None) -> str:

@@ -15,7 +15,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store import budgets
-from orchestrator.store.rows import agent_row, emit, move
+from orchestrator.store.rows import CLOCK, agent_row, emit, move, tell
 from orchestrator.store.tables import AGENT, BREAKER, TURN
 
 PARKED = "parked until "
@@ -68,6 +68,8 @@ def wait(
     move(connection, agent, Status.WAITING, reason, now, wake_at=wake_at, owner=None)
     until = {} if wake_at is None else {"until": datetime.fromtimestamp(wake_at, UTC).isoformat(timespec="seconds")}
     emit(connection, agent["id"], Kind.WAITING, now, ordinal, reason=reason, **until)
+    if wake_at is not None:
+        tell(connection, CLOCK)
 
 
 def obstacle(connection: Connection, agent: RowMapping, turn: RowMapping, now: float) -> str | None:

@@ -13,13 +13,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.agent import ENDED, Status
 from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State
-from orchestrator.store.rows import change
+from orchestrator.store.rows import CLOCK, change, tell
 from orchestrator.store.tables import QUESTION, Agent, Question
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
     row = _insert(connection, agent_id, turn, asked, State.OPEN)
+    if row["deadline_at"] is not None:
+        tell(connection, CLOCK)
     if row["kind"] in INBOX:
         change(connection, agent_id, pending=row)
     return row

@@ -18,9 +18,12 @@ _NEXT = (
     update(AGENT)
     .where(AGENT.c.id == bindparam("agent"))
     .values(last_seq=AGENT.c.last_seq + 1)
-    .returning(AGENT.c.last_seq)
+    .returning(AGENT.c.last_seq, AGENT.c.root, AGENT.c.project, AGENT.c.orchestrator)
 )
 _EVENT = insert(EVENT)
+_TOLD = "told"
+CLOCK = "clock"
+"""the name under which the bell rings when something has got a time at which it is due"""
 
 
 @cache
@@ -77,8 +80,33 @@ def move(connection: Connection, agent: RowMapping, status: Status, reason: str,
 
 def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, **body: Any) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
-    seq = connection.execute(_NEXT, {"agent": agent_id}).scalar_one()
+    seq, root, project, orchestrator = connection.execute(_NEXT, {"agent": agent_id}).one()
+    _told(connection).update((agent_id, root, project, owner_name(project, orchestrator)))
     row = {"agent_id": agent_id, "seq": seq, "turn": turn, "kind": kind, "at": now, "body": body}
     done = connection.execute(_EVENT, row)
     key = done.inserted_primary_key
     return int(key[0]) if key is not None else 0
+
+
+def owner_name(project: str, orchestrator: str) -> str:
+    """The name under which the bell rings for an orchestrator's agents."""
+    return f"{project}\n{orchestrator}"
+
+
+def told_of(connection: Connection) -> set[str]:
+    """Whom the events of this transaction are about, as the bell names them; begins anew with each call.
+
+    An event stands for its agent, the family (id of its root), the project and the orchestrator.
+    """
+    told = _told(connection)
+    connection.info[_TOLD] = set[str]()
+    return told
+
+
+def tell(connection: Connection, name: str) -> None:
+    """Let the bell ring for this name, too, once this transaction is committed."""
+    _told(connection).add(name)
+
+
+def _told(connection: Connection) -> set[str]:
+    return connection.info.setdefault(_TOLD, set[str]())

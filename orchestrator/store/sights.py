@@ -30,13 +30,16 @@ _HERE = or_(bindparam("project").is_(None), _IN_PROJECT)
 _BY_OWNER = and_(_IN_PROJECT, AGENT.c.orchestrator == bindparam("orchestrator"))
 
 _LIVING = select(AGENT).where(_LIVES, _HERE).order_by(AGENT.c.created_at)
+_OLDEST = select(AGENT.c.id).where(_LIVES, _HERE).order_by(AGENT.c.created_at).limit(bindparam("most"))
+_FIRST = select(AGENT).where(AGENT.c.id.in_(_OLDEST)).order_by(AGENT.c.created_at)
 _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
-_CALLED = select(AGENT).where(
-    _LIVES,
-    _IN_PROJECT,
-    or_(AGENT.c.id == bindparam("reference"), AGENT.c.name == bindparam("reference")),
+_CALLED = select(AGENT).where(  # both sides alone, so that each has its index
+    or_(
+        and_(_LIVES, _IN_PROJECT, AGENT.c.name == bindparam("reference")),
+        and_(_LIVES, _IN_PROJECT, AGENT.c.id == bindparam("reference")),
+    )
 )
 _BY_REFERENCE = (
     select(AGENT)
@@ -92,9 +95,11 @@ def _agents(connection: Connection, query: Select[Any], **values: object) -> Seq
     return cast("Sequence[Agent]", connection.execute(query, values).all())
 
 
-def living(connection: Connection, project: str | None, limit: int | None = None) -> Sequence[Agent]:
-    """The agents that are not deleted, of one project or of all, oldest first."""
-    return _agents(connection, _LIVING if limit is None else _LIVING.limit(limit), project=project)
+def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[Agent]:
+    """The agents that are not deleted, of one project or of all, oldest first, at most so many."""
+    if most is None:
+        return _agents(connection, _LIVING, project=project)
+    return _agents(connection, _FIRST, project=project, most=most)
 
 
 def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[Agent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlmodel import col
@@ -12,6 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.sleep import SleepStatus
 from orchestrator.store.tables import SLEEP, Sleep
+
+_UNDER_WAY = select(SLEEP).where(SLEEP.c.status == SleepStatus.WORKING)
 
 
 def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
@@ -58,6 +60,6 @@ async def by_key(session: AsyncSession, call_key: str) -> Sleep | None:
     return (await session.exec(select_rows(Sleep).where(col(Sleep.call_key) == call_key))).one_or_none()
 
 
-async def under_way(session: AsyncSession) -> Sequence[Sleep]:
+def under_way(connection: Connection) -> Sequence[Sleep]:
     """Those that have not ended."""
-    return (await session.exec(select_rows(Sleep).where(col(Sleep.status) == SleepStatus.WORKING))).all()
+    return cast("Sequence[Sleep]", connection.execute(_UNDER_WAY).all())

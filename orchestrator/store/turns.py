@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import TERMINAL, Kind
@@ -14,10 +14,11 @@ from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, children, leases, parking, questions
+from orchestrator.store import budgets, children, leases, line, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
+from orchestrator.store.line import next_turn
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
-from orchestrator.store.tables import AGENT, COMMAND, INPUT, TURN
+from orchestrator.store.tables import COMMAND, TURN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,36 +102,12 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
     )
 
 
-def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
-    """The turn to run next: the one in the middle of a question or of a recovery, then urgent ones, then in order."""
-    return (
-        connection.execute(
-            select(TURN)
-            .where(TURN.c.agent_id == agent_id, TURN.c.status.in_(TURN_OPEN - {TurnStatus.WORKING}))
-            .order_by((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
-            .limit(1)
-        )
-        .mappings()
-        .one_or_none()
-    )
-
-
 def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
     """Claim every queued turn that may start now, by priority, then oldest first; say what the others wait for."""
-    working = connection.execute(
-        select(func.count()).select_from(AGENT).where(AGENT.c.status == Status.WORKING)
-    ).scalar_one()
-    free = admission.slots - int(working)
+    queued = line.queued(connection)
+    free = admission.slots - line.working(connection) if queued else 0
     claims: list[Claim] = []
-    queued = connection.execute(
-        select(AGENT)
-        .where(AGENT.c.status == Status.QUEUED)
-        .order_by(AGENT.c.priority.desc(), AGENT.c.changed_at, AGENT.c.created_at)
-    ).mappings()
-    for agent in queued.all():
-        turn = next_turn(connection, agent["id"])
-        if turn is None:
-            continue
+    for agent, turn in queued:
         obstacle = _obstacle(connection, agent, turn, admission, now, free)
         if obstacle is None:
             claims.append(_claim(connection, agent, turn, admission.owner, now))
@@ -152,12 +129,7 @@ def _obstacle(
     connection: Connection, agent: RowMapping, turn: RowMapping, admission: Admission, now: float, free: int
 ) -> str | None:
     """Why the turn cannot start now; None if it can (the checkout is then held)."""
-    unsettled = connection.execute(
-        select(AGENT.c.name, INPUT.c.blocked, AGENT.c.status)
-        .join(INPUT, INPUT.c.source_id == AGENT.c.id)
-        .where(INPUT.c.agent_id == agent["id"], INPUT.c.turn == turn["ordinal"], INPUT.c.settled.is_(False))
-        .order_by(INPUT.c.position)
-    ).all()
+    unsettled = line.unsettled(connection, agent["id"], turn["ordinal"])
     if unsettled:
         failed = [blocked_reason(name, Status(status)) for name, blocked, status in unsettled if blocked]
         return failed[0] if failed else "inputs: " + ", ".join(name for name, _, _ in unsettled)
