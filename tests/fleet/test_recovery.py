@@ -144,7 +144,7 @@ async def test_a_dead_or_silent_session_is_resumed_a_bounded_number_of_times(lab
     assert "crash_loop" in (await lab.wait("a")).text
 
 
-@pytest.mark.parametrize("reason", ["auth", "quota", "max_turns", "context", "api", "start"])
+@pytest.mark.parametrize("reason", ["auth", "max_turns", "context", "api", "start"])
 async def test_what_a_new_session_cannot_mend_fails_at_once(lab: Lab, reason: str) -> None:
     await lab.create("a")
     lab.fail("a", reason)
