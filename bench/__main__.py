@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from bench import door, inbox, machine, memory, overhead, stage, store, table, tokens, wake
+from bench import door, inbox, machine, memory, overhead, restart, sessions, stage, store, table, tokens, wake
 from bench.figures import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -24,8 +24,10 @@ MEASURES: dict[str, Callable[[stage.Sizes], Iterator[Figure]]] = {
     "tokens": tokens.measure,
     "wake": wake.measure,
     "inbox": inbox.measure,
+    "restart": restart.measure,
     "door": door.measure,
     "overhead": overhead.measure,
+    "sessions": sessions.measure,
     "memory": memory.measure,
     "store": store.measure,
 }

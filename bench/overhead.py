@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -132,6 +133,7 @@ def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
     for kind, pace in PACES.items():
         fleet, bare = results[kind, "fleet"], results[kind, "bare"]
         goal = {"p50": GOAL} if kind == "thinking" else {}
+        yield from _rates(kind, pace, sizes.crowd, (fleet.wall, bare.wall))
         yield _ratio(f"overhead.{kind}", row, f"{pace}:", "x the time", (fleet.wall, bare.wall), goal)
         yield _ratio(f"overhead.{kind}.cpu", row, "", "x the CPU", (fleet.cpu, bare.cpu), {})
         for name, taken in (("fleet", fleet), ("bare", bare)):
@@ -150,6 +152,17 @@ def _figures(results: Results, sizes: Sizes) -> Iterator[Figure]:
     for name, taken in (("fleet", fleet), ("bare", bare)):
         yield _raw(f"overhead.start.{name}.seconds", f"{name}, start", "s", taken.wall)
         yield _raw(f"overhead.start.{name}.cpu", f"{name}, start", "s of CPU", taken.cpu)
+
+
+def _rates(kind: str, pace: str, crowd: int, sides: tuple[Sequence[float], Sequence[float]]) -> Iterator[Figure]:
+    """How many turns a second all agents do together, on both sides; the goal follows from the bare SDK's rate."""
+    fleet, bare = ([crowd / seconds for seconds in side] for side in sides)
+    row = f"turns of 5 tool calls a second, {crowd} agents at once, {pace}, median"
+    limit = round(statistics.median(bare) / GOAL, 3)
+    goal = {"p50": limit} if kind == "thinking" else {}
+    key, shown = f"overhead.{kind}.rate", ("p50",)
+    yield Figure(key=key, row=row, part="Fleet", unit="a second", samples=fleet, shown=shown, goal=goal, at_least=True)
+    yield Figure(key=f"{key}.bare", row=row, part="bare SDK", unit="a second", samples=bare, shown=shown)
 
 
 def _ratio(

@@ -29,7 +29,13 @@ class Sizes:
     """How often and how much is measured."""
 
     wakes: int = 100
+    poll_seconds: float = 15.0
+    """between two looks of the pattern's orchestrator"""
+    polls: int = 5
     answers: int = 10
+    restarts: int = 5
+    starts: int = 10
+    mirrored_turns: int = 10
     doors: int = 20
     cold_doors: int = 5
     helps: int = 10
@@ -47,7 +53,12 @@ class Sizes:
 
 SMOKE = Sizes(
     wakes=3,
+    poll_seconds=0.5,
+    polls=2,
     answers=1,
+    restarts=1,
+    starts=1,
+    mirrored_turns=1,
     doors=2,
     cold_doors=1,
     helps=1,

@@ -31,6 +31,42 @@ class Wake:
 
     from_commit: float
     from_event: float
+    committed: float
+    """when, in seconds since the epoch"""
+
+
+class _Poller:
+    """The pattern's orchestrator: it looks every few seconds, whatever happens."""
+
+    def __init__(self, stage: Stage, seconds: float) -> None:
+        self._door = stage.door(CLAUDE_CODE_SESSION_ID="poller")
+        self._seconds = seconds
+        self._looks: list[tuple[float, float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._poll)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def looks(self) -> int:
+        """How often it has looked."""
+        return len(self._looks)
+
+    def known_after(self, at: float) -> float | None:
+        """Milliseconds from an end until it was known by the first look that began behind it; None: by none."""
+        told = (told for begun, told in self._looks if begun > at)
+        return next((1000 * (moment - at) for moment in told), None)
+
+    def _poll(self) -> None:
+        while not self._over.wait(self._seconds):
+            begun = time.time()
+            self._door.tool("get_agent_status", {"agents": ["rester"]})
+            self._looks.append((begun, time.time()))
 
 
 class _Lookout:
@@ -78,7 +114,14 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         door = stage.door(CLAUDE_CODE_SESSION_ID="sleeper")
         create_all(door, ["rester"], "Say one word")
         wait(door, ["rester"])
-        yield from _figures("idle", _wakes(stage, door, sizes.wakes), "idle")
+        with _Poller(stage, sizes.poll_seconds) as poller:
+            idle = _wakes(stage, door, sizes.wakes)
+            while poller.looks() < sizes.polls:
+                idle += _wakes(stage, door, 1)
+        yield from _figures("idle", idle, "idle")
+        polled = [after for wake in idle if (after := poller.known_after(wake.committed)) is not None]
+        part, note = f"by looking every {sizes.poll_seconds:g} s", "every end counts for the first look behind it"
+        yield Figure(key="wake.polling", row=ROW, part=part, unit="ms", samples=polled, note=note)
         create_all(door, ["worker"], "Work for long")
         for number in range(WAITING):
             other = stage.door(CLAUDE_CODE_SESSION_ID=f"other-{number}")
@@ -106,7 +149,8 @@ def _wake(stage: Stage, door: RawDoor, lookout: _Lookout) -> Wake:
     door.answer(asked)
     arrived = time.time()
     ((ended,),) = stage.query(END)
-    return Wake((arrived - lookout.last()) * 1000, (arrived - ended) * 1000)
+    committed = lookout.last()
+    return Wake((arrived - committed) * 1000, (arrived - ended) * 1000, committed)
 
 
 def _answers(stage: Stage, door: RawDoor, sizes: Sizes) -> Figure:
