@@ -197,7 +197,7 @@ def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None)
 
 
 def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
-    return waiting.listens_to(_call(row), row.agents, seen) or set()
+    return {row.id, *(waiting.listens_to(_call(row), row.agents, seen) or ())}
 
 
 async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:

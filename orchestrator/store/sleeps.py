@@ -11,6 +11,7 @@ from sqlmodel import select as select_rows
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.sleep import SleepStatus
+from orchestrator.store.rows import tell
 from orchestrator.store.tables import SLEEP, Sleep
 
 _UNDER_WAY = select(SLEEP).where(SLEEP.c.status == SleepStatus.WORKING)
@@ -47,6 +48,7 @@ def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, 
 def ask_nobody(connection: Connection, sleep_id: str, now: float) -> None:
     """The person will not answer: from now on a question wakes the orchestrator."""
     connection.execute(update(SLEEP).where(SLEEP.c.id == sleep_id).values(asks_person=False, updated_at=now))
+    tell(connection, sleep_id)
 
 
 async def by_id(session: AsyncSession, sleep_id: str, now: float) -> Sleep | None:
