@@ -18,8 +18,8 @@ from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.silence import Limits
-from orchestrator.settings import read_settings
-from orchestrator.store.store import open_store
+from orchestrator.settings import Settings, read_settings
+from orchestrator.store.store import Store, open_store
 from orchestrator.supervision import tiers
 
 RUN = "run"
@@ -39,6 +39,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
     tier = tiers.choose(settings.supervision, env.get("PATH"))
     LOG.info("supervision", tier=tier.letter, lack=tier.lack)
     async with open_store(paths.database_path(state)) as store:
+        _tell_of_lost(store)
         owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         commits = Commits(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
         claude = ClaudeProvider(
@@ -46,7 +47,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             cli=settings.claude,
             max_retries=settings.max_retries,
             transcripts=Transcripts(store),
-            limits=Limits(stall_seconds=settings.stall_seconds, silence_seconds=settings.silence_seconds),
+            limits=_limits(settings),
             tier=tier,
             hidden=paths.hidden(state),
         )
@@ -70,3 +71,17 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             yield fleet
         finally:
             await fleet.aclose()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        stall_seconds=settings.stall_seconds,
+        silence_seconds=settings.silence_seconds,
+        tool_seconds=settings.tool_seconds,
+    )
+
+
+def _tell_of_lost(store: Store) -> None:
+    """Log that the history was longer once, if it was."""
+    if store.lost_events:
+        LOG.error("history_lost", events=store.lost_events, why="the write-ahead log or the database was altered")

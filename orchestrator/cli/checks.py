@@ -151,6 +151,9 @@ def _daemon(environment: Environment) -> Iterator[Check]:
         return
     text = f"pid {health.pid}, build {health.build}, {health.working} working, {health.waiting} waiting, log {log}"
     text += f"; HTTP at {health.http} (MCP at {health.http}/mcp)" if health.http else ""
+    if health.lost_events:
+        lost = f"{health.lost_events} events were lost: the database was damaged or replaced while no daemon ran"
+        yield Check("history", WARN, lost, "agents may stand where they stood earlier: look at them with fleet ps")
     if health.build == paths.build():
         yield Check("daemon", OK, text)
     else:

@@ -46,6 +46,10 @@ def _stalled(body: Body) -> str:
     return f"silent for {shown_age(seconds if isinstance(seconds, int | float) else None)}"
 
 
+def _looping(body: Body) -> str:
+    return f"the same call {body.get('times')} x"
+
+
 def _complete(body: Body) -> str:
     changes = as_object(body.get("changes"))
     cost = _cost(body.get("cost_usd"))
@@ -72,6 +76,7 @@ _BY_KIND: dict[str, Callable[[Body], str]] = {
     "tool.ended": _tool_ended,
     "session.retrying": _retrying,
     "session.stalled": _stalled,
+    "agent.looping": _looping,
     "turn.complete": _complete,
 }
 _TOLD_WHOLLY = frozenset({"agent.created", "session.used"})

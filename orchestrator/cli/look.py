@@ -112,6 +112,7 @@ def show(agent: Agent, as_json: AsJson = False) -> None:
 def _detail_lines(detail: AgentDetail) -> list[str]:
     from orchestrator.cli.table import context_bar, status_words
     from orchestrator.domain.usage import shown_cost, shown_tokens
+    from orchestrator.fleet.digest import evidence_words
 
     agent = detail.agent
     mark = ", rehearsal" if agent.rehearsal else ""
@@ -132,6 +133,7 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
         ("waits for", ", ".join(agent.waits_for)),
         ("progress", agent.progress),
         ("last tool", agent.last_tool),
+        ("since", evidence_words(agent.evidence) if agent.evidence else ""),
     ]
     lines = [f"{name:<10} {output.line(value, 300)}" for name, value in fields if value]
     lines += [*_question_lines(detail), *_asked_lines(detail)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from orchestrator.domain.tool import ToolCall
+from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.domain.usage import Usage
 
 
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     RETRYING = "session.retrying"
     STALLED = "session.stalled"
     PROGRESS = "agent.progress"
+    LOOPING = "agent.looping"
 
 
 TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})
@@ -70,6 +72,7 @@ class ToolStarted:
     call_id: str
     tool: str
     summary: str
+    input: Json = field(default_factory=dict[str, Any], repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

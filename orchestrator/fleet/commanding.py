@@ -12,7 +12,7 @@ from orchestrator.domain.question import INBOX, By
 from orchestrator.domain.turn import TURN_ASIDE, Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
-from orchestrator.store import agents, children, leases, turns
+from orchestrator.store import agents, children, leases, stops, turns
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
@@ -94,6 +94,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
     if asked.mode is Mode.INTERRUPT:
+        stops.ask(connection, asked.agent_id)
         below = stop_below(connection, asked.agent_id)
         queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
         return replace(queued, below=below)
@@ -198,6 +199,7 @@ def stop(connection: Connection, agent_id: str) -> bool:
     status = Status(agent["status"])
     now = time.time()
     if status is Status.WORKING:
+        stops.ask(connection, agent_id)
         return True
     if status is Status.WAITING and _has_begun(connection, agent_id):
         turns.drop_question(connection, agent_id, now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
+from orchestrator.domain.evidence import Patience, patience
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
@@ -69,6 +70,11 @@ class Core:
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
+
+    @property
+    def patience(self) -> Patience:
+        """How old the last sign of an agent at work may be."""
+        return patience(self.settings.stall_seconds, self.settings.tool_seconds)
 
     async def enter(self, call: Call) -> None:
         """Begin a verb: the caller is here again, so what it was handed before has reached it.

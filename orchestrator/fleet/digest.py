@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain.evidence import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line
-from orchestrator.domain.usage import shown_cost
-from orchestrator.fleet.views import AgentView, Changes, OutcomeView, QuestionView, Totals
+from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.fleet.views import AgentView, Changes, EvidenceView, OutcomeView, QuestionView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -21,6 +22,8 @@ MAX_LIST_BYTES = 400
 MAX_FILES = 6
 FENCE = "| "
 MIN_TEXT_BYTES = 60
+MAX_QUIET = 4
+FRESH_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Awake:
     outcomes: Sequence[OutcomeView]
     handed_on: frozenset[str]
     """names of agents whose result another one gets: their text is not repeated"""
+    quiet: Sequence[AgentView] = ()
+    """agents at work that are stalled, go round in circles, or are tried again"""
     news: str = ""
     """what other sessions left behind"""
     seen_before: int = 0
@@ -42,7 +47,8 @@ class Awake:
 
 def digest_text(awake: Awake) -> str:
     """The digest, within its budget: every need and fact line comes before any agent's text."""
-    lines = [_head(awake), *(_need(agent) for agent in awake.needs), *([awake.news] if awake.news else [])]
+    quiet = [_quiet(agent) for agent in awake.quiet[:MAX_QUIET]]
+    lines = [_head(awake), *(_need(agent) for agent in awake.needs), *quiet, *([awake.news] if awake.news else [])]
     blocks = [(_fact(outcome), _words(outcome, awake.handed_on)) for outcome in awake.outcomes]
     room = MAX_BYTES - _size(lines) - sum(_size([fact]) for fact, _ in blocks)
     text_blocks = [words for _, words in blocks if words]
@@ -73,30 +79,58 @@ def _head(awake: Awake) -> str:
 
 
 def _need(agent: AgentView) -> str:
+    who = f"NEEDS YOU {agent.name}{_age(agent.age_seconds)}"
     if agent.question and agent.question.kind == "permission":
         wanted = _ends_of(agent.question.text)
         tool = one_line(agent.question.tool, 60)
         return (
-            f'NEEDS YOU {agent.name} wants to use {tool}: "{wanted}"{_else(agent.question)} '
+            f'{who} wants to use {tool}: "{wanted}"{_else(agent.question)} '
             f'-> command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
         )
     if agent.question:
         asked = _within(agent.question.text, MAX_QUESTION_BYTES)
         options = f" (options: {_within(' | '.join(one_line(o, 60) for o in agent.question.options), MAX_LIST_BYTES)})"
         return (
-            f'NEEDS YOU {agent.name} asks: "{asked}"{options if agent.question.options else ""}'
+            f'{who} asks: "{asked}"{options if agent.question.options else ""}'
             f"{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
         )
     if agent.status == "waiting" and agent.remedy:
-        return f"NEEDS YOU {agent.name}: {agent.reason} -> {agent.remedy}"
+        return f"{who}: {agent.reason} -> {agent.remedy}"
     if agent.status == "waiting":
-        return f"NEEDS YOU {agent.name}: waits for its account -> start a session with that login or key, or delete it"
+        return f"{who}: waits for its account -> start a session with that login or key, or delete it"
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     return (
-        f"NEEDS YOU {agent.name} cannot start: {agent.reason} -> retry that one with command_agent, or "
+        f"{who} cannot start: {agent.reason} -> retry that one with command_agent, or "
         f'command_agent(agent="{agent.name}", task="go on without it", inputs={_json(rest)})'
     )
+
+
+def _quiet(agent: AgentView) -> str:
+    """What speaks for and against leaving an agent at work alone."""
+    return f"{agent.name} works ({one_line(agent.reason, MAX_REASON_CHARACTERS)}, {shown_age(agent.age_seconds)})" + (
+        f": {evidence_words(agent.evidence)}" if agent.evidence else ""
+    )
+
+
+def evidence_words(found: EvidenceView) -> str:
+    """What an agent at work has done since its last line of progress."""
+    if found.progress_age_seconds is None:
+        since = "no progress line yet"
+    else:
+        since = f"last progress line {shown_age(found.progress_age_seconds)} ago"
+    files = f"{found.files_since_progress} file{'' if found.files_since_progress == 1 else 's'}"
+    parts = [since, f"{shown_tokens(found.tokens_since_progress)} tokens and {files} since"]
+    if found.tool_age_seconds is not None:
+        parts.append(f"{'in its tool for' if found.in_tool else 'last tool'} {shown_age(found.tool_age_seconds)}")
+    if found.same_calls > 1:
+        parts.append(f"same call {found.same_calls} x")
+    return ", ".join(parts)
+
+
+def _age(seconds: float) -> str:
+    """How long it has been so; left out where that is less than a minute."""
+    return f" ({shown_age(seconds)})" if seconds >= FRESH_SECONDS else ""
 
 
 def _ends_of(text: str) -> str:
@@ -128,6 +162,7 @@ def _fact(outcome: OutcomeView) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
         parts[0] += f" ({one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
+    parts[0] += _age(outcome.age_seconds)
     if outcome.turn > 1:
         parts.append(f"turn {outcome.turn}")
     parts.append(shown_cost(outcome.cost_usd))

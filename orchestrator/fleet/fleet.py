@@ -108,7 +108,7 @@ class Fleet:
             only_answer=only_answer,
             by=By.PERSON if call.person else By.ORCHESTRATOR,
         )
-        done = await self._core.commits.do(commanding.command, asked, time.time())
+        done = await self._core.commits.do(commanding.command, asked, self._core.commits.clock())
         if done.interrupt:
             await self._core.workers.interrupt(found.id, "interrupted")
         for agent_id in done.below:
@@ -235,7 +235,9 @@ class Fleet:
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
-        before = await self._core.commits.do(agents.delete_families, [agent.id for agent in found], time.time())
+        before = await self._core.commits.do(
+            agents.delete_families, [agent.id for agent in found], self._core.commits.clock()
+        )
         found = await self._core.commits.store.look(lambda at: sights.by_ids(at, before))
         rows = {agent.id: agent for agent in found}
         await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
@@ -306,7 +308,7 @@ class Fleet:
 
     async def health(self) -> Health:
         """The daemon about itself."""
-        core, counts = self._core, await self.busy()
+        core, counts = self._core, await self._core.commits.store.look(agents.count_by_status)
         return Health(
             build=core.build,
             pid=os.getpid(),
@@ -323,6 +325,7 @@ class Fleet:
             supervision=core.supervision,
             http=core.address,
             memory_bytes=_memory_bytes(),
+            lost_events=core.commits.store.lost_events,
         )
 
     async def start(self) -> list[str]:
@@ -330,7 +333,9 @@ class Fleet:
         core = self._core
         await processes.clear(core.commits.store)
         await core.commits.store.tx(budgets.take_settings, capping.settings_caps(core.settings))
-        lost = await core.commits.do(recovery.take_over, core.commits.owner, time.time(), core.settings.max_resumes)
+        lost = await core.commits.do(
+            recovery.take_over, core.commits.owner, core.commits.clock(), core.settings.max_resumes
+        )
         self._alarm.start()
         self._watch = asyncio.get_running_loop().create_task(sleeping.watch(core, self._leave))
         return lost
@@ -347,7 +352,7 @@ class Fleet:
     async def _view(self, call: Call, agent_id: str) -> AgentView:
         store = self._core.commits.store
         rows = await store.look(lambda at: look.rows_of(at, sights.by_ids(at, {agent_id})))
-        return look.views(rows, call.caller, time.time())[0]
+        return look.views(rows, call.caller, self._core.commits.clock(), self._core.patience)[0]
 
 
 def _memory_bytes() -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,13 +34,13 @@ async def status(
     core: Core, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
 ) -> FleetView:
     """The agents asked for, or all that live (the oldest `most` of them); with totals of all of these."""
-    now, caller = time.time(), call.caller
+    now, caller = core.commits.clock(), call.caller
     project = None if everyone else caller.project
 
     def fleet(connection: Connection) -> FleetView:
         named = find_all(connection, caller, references, deleted=True) if references else []
         agents = named if references else sights.living(connection, project, most)
-        shown = look.views(look.rows_of(connection, agents), caller, now)
+        shown = look.views(look.rows_of(connection, agents), caller, now, core.patience)
         names = {agent.name for agent in shown}
         blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
         if references:
@@ -72,7 +71,7 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await waiting.changes_now(core, agent, turns[-1])})
     return AgentDetail(
-        agent=look.views(rows, call.caller, time.time())[0],
+        agent=look.views(rows, call.caller, core.commits.clock(), core.patience)[0],
         task=agent.task,
         system_prompt_source=persona_of(agent).source,
         session_id=agent.session_id if agent.session_started else None,
@@ -172,7 +171,11 @@ async def registry(core: Core, call: Call, *, status: str | None, capability: st
         )
         for persona in list_personas(Path(call.caller.project), Path(home) if home else None)
     ]
-    agents = [view for view in look.views(rows, call.caller, time.time()) if status in {None, view.status}]
+    agents = [
+        view
+        for view in look.views(rows, call.caller, core.commits.clock(), core.patience)
+        if status in {None, view.status}
+    ]
     if capability:
         personas = [one for one in personas if _can(capability, one.name, one.description)]
         names = {persona.name for persona in personas}

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
+from orchestrator.domain.evidence import Patience
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet import capping
-from orchestrator.fleet.views import AgentView, AskedView, Bottleneck, Changes, QuestionView, Totals, TurnView
+from orchestrator.fleet.views import (
+    AgentView,
+    AskedView,
+    Bottleneck,
+    Changes,
+    EvidenceView,
+    QuestionView,
+    Totals,
+    TurnView,
+)
 from orchestrator.store import sights
 from orchestrator.store.sights import Span
 from orchestrator.store.store import Connection
@@ -33,6 +44,8 @@ class Rows:
     inputs: Sequence[Input]
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
+    written: Mapping[str, int] = field(default_factory=dict[str, int])
+    """files that each agent at work wrote since its last sign of progress"""
     rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
 
 
@@ -48,6 +61,7 @@ def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = Tr
         inputs=inputs,
         names=known | sights.names(connection, others - known.keys()),
         files=sights.file_counts(connection, ids) if files else {},
+        written=sights.written_since(connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}),
         rooms=capping.rooms_of(connection, agents),
     )
 
@@ -57,12 +71,12 @@ def unread(agent: Agent) -> bool:
     return Status(agent.status) in ENDED and agent.delivered_turn < agent.turns
 
 
-def views(rows: Rows, caller: Caller, now: float) -> tuple[AgentView, ...]:
-    """The agents as their caller sees them."""
-    return tuple(_view(rows, agent, caller, now) for agent in rows.agents)
+def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:
+    """The agents as their caller sees them; no agent is at work whose last sign is too old to say so."""
+    return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
 
 
-def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
+def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patience) -> AgentView:
     mine = [row for row in rows.inputs if row.agent_id == agent.id]
     unsettled = [row for row in mine if not row.settled and _open(agent)]
     turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
@@ -73,7 +87,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         provider=agent.provider,
         model=agent.model,
         status=agent.status,
-        reason=agent.reason,
+        reason=_reason(agent, now, patience),
         age_seconds=max(0.0, now - agent.changed_at),
         own=agent.orchestrator == caller.orchestrator,
         orchestrator=agent.orchestrator,
@@ -84,12 +98,9 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         progress=agent.progress,
         last_tool=agent.last_tool,
         last_event_age_seconds=None if agent.last_event_at is None else max(0.0, now - agent.last_event_at),
+        evidence=_evidence(rows, agent, now),
         tool_calls=agent.tool_calls,
-        context_tokens=agent.context_tokens,
-        context_window_tokens=agent.context_window_tokens,
-        tokens=agent.tokens,
-        cost_usd=cost_of(agent),
-        cost_unknown=cost_of(agent) is None,
+        **_figures(agent),
         waits_for=tuple(rows.names[row.source_id] for row in unsettled),
         blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
         inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
@@ -101,6 +112,44 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float) -> AgentView:
         files_produced=rows.files.get((agent.id, "produced"), 0),
         created_at=iso(agent.created_at),
         rehearsal=agent.rehearsal,
+    )
+
+
+def _figures(agent: Agent) -> dict[str, Any]:
+    """What it has used so far; None is unknown."""
+    return {
+        "context_tokens": agent.context_tokens,
+        "context_window_tokens": agent.context_window_tokens,
+        "tokens": agent.tokens,
+        "cost_usd": cost_of(agent),
+        "cost_unknown": cost_of(agent) is None,
+    }
+
+
+def _reason(agent: Agent, now: float, patience: Patience) -> str:
+    if Status(agent.status) is not Status.WORKING:
+        return agent.reason
+    heard = max(agent.changed_at, agent.last_event_at or 0.0)
+    return patience.doubt(agent.reason, now - heard, in_tool=agent.open_tools > 0)
+
+
+def _since(agent: Agent) -> float:
+    """From when on its progress is measured."""
+    return max(agent.progress_at or 0.0, agent.running_since or 0.0)
+
+
+def _evidence(rows: Rows, agent: Agent, now: float) -> EvidenceView | None:
+    if Status(agent.status) is not Status.WORKING:
+        return None
+    used = agent.tokens + agent.live_tokens
+    return EvidenceView(
+        progress_age_seconds=None if agent.progress_at is None else max(0.0, now - agent.progress_at),
+        tool_age_seconds=None if agent.tool_at is None else max(0.0, now - agent.tool_at),
+        in_tool=agent.open_tools > 0,
+        tokens_since_progress=max(0, used - agent.progress_tokens),
+        tokens_since_tool=max(0, used - agent.tool_tokens),
+        files_since_progress=rows.written.get(agent.id, 0),
+        same_calls=agent.same_calls,
     )
 
 

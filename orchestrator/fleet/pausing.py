@@ -18,6 +18,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.budgets import PAUSED
 from orchestrator.store.parking import RETRY, Pause
 from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.stops import unless_asked
 from orchestrator.store.turns import Claim, park, park_for_quota
 
 FIRST_RETRY_SECONDS = 5.0
@@ -58,12 +59,12 @@ async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: En
         await recorder.flush()
         if halt.why == QUOTA:
             told: Mapping[str, Any] = {"resets_at": ended.resets_at, "detail": storable(ended.detail)}
-            await commits.do(park_for_quota, claim, told, usage, now)
+            await commits.do(unless_asked, park_for_quota, claim, now, told, usage, now)
             return
         wake_at = None if halt.again_in_seconds is None else now + halt.again_in_seconds
         heard = halt.why == OVERLOADED or (recorder.meter is not None and recorder.meter.heard)
         pause = Pause(why=halt.why, reason=storable(halt.reason), wake_at=wake_at, heard=heard)
-        await commits.do(park, claim, pause, usage, now)
+        await commits.do(unless_asked, park, claim, now, pause, usage, now)
     except StaleOwnerError:
         return
 

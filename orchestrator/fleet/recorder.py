@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator import log
 from orchestrator.domain.event import (
     Kind,
     Opened,
@@ -19,6 +19,7 @@ from orchestrator.domain.event import (
     ToolStarted,
     Used,
 )
+from orchestrator.domain.evidence import LOOPING, Streak, fingerprint
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
@@ -27,7 +28,9 @@ from orchestrator.store.events import Fact, append
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.turns import Claim
 
+LOG = log.logger("fleet.recorder")
 SAID_CHARACTERS = 4000
+LOOP_CHARACTERS = 80
 SUMMARY_CHARACTERS = 200
 
 
@@ -84,8 +87,13 @@ class Recorder:
     stale: bool = False
     """the agent was deleted or claimed anew: nothing more is written"""
     meter: Meter | None = None
+    loop_calls: int = 5
+    """the same call so often in a row is a loop"""
     _facts: list[Fact] = field(default_factory=list[Fact])
     _writing: asyncio.Task[None] | None = None
+    _streak: Streak = field(default_factory=Streak)
+    _loop: str = ""
+    """the reason that an agent in a loop shows as long as nothing finer is to be told"""
 
     def note(self, fact: Fact | None) -> None:
         """Take the fact; it is written soon."""
@@ -100,9 +108,28 @@ class Recorder:
 
     def event(self, event: SessionEvent) -> None:
         """Take an event of the session, with the time of now."""
-        self.note(fact_of(event, time.time()))
+        fact = fact_of(event, self.commits.clock())
+        if isinstance(event, ToolStarted) and fact is not None:
+            fact = self._called(event, fact)
+        if fact is not None and self._loop and fact.values.get("reason") == "":
+            fact = replace(fact, values={**fact.values, "reason": self._loop})
+        self.note(fact)
+        if isinstance(event, ToolStarted) and self._streak.begins_to_loop(self.loop_calls):
+            self._tell_of_loop(event)
         if self.meter is not None:
             self.meter.hear(event)
+
+    def _called(self, event: ToolStarted, fact: Fact) -> Fact:
+        """Count the call; in a loop its reason says so until another call comes."""
+        self._streak = self._streak.then(fingerprint(event.tool, event.input))
+        words = one_line(f"{event.tool} {event.summary}", LOOP_CHARACTERS)
+        self._loop = f"{LOOPING}{words}" if self._streak.loops(self.loop_calls) else ""
+        return replace(fact, values={**fact.values, "same_calls": self._streak.times})
+
+    def _tell_of_loop(self, event: ToolStarted) -> None:
+        LOG.warning("agent_loops", tool=event.tool, times=self._streak.times)
+        body = {"tool": event.tool, "summary": one_line(event.summary, SUMMARY_CHARACTERS)}
+        self.note(Fact(kind=Kind.LOOPING, at=self.commits.clock(), body={**body, "times": self._streak.times}))
 
     async def flush(self) -> None:
         """Return once everything taken so far is durable.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from orchestrator.store.events import Fact, note_before
 from orchestrator.store.recovery import note_prompt
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
+from orchestrator.store.stops import unless_asked
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
 
@@ -199,7 +199,7 @@ def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may
     async def progress(text: str) -> None:
         if recorder := current():
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
-            recorder.note(Fact(kind=Kind.PROGRESS, at=time.time(), body={"text": line}, values={"progress": line}))
+            recorder.note(Fact(kind=Kind.PROGRESS, at=commits.clock(), body={"text": line}, values={"progress": line}))
             await recorder.flush()
 
     async def answer(call_id: str | None) -> str | None:
@@ -233,10 +233,11 @@ async def finish_run(
     try:
         await recorder.flush()
         if ended.steered:
-            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], time.time())
+            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], commits.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
             sleep = wait_for_children if ended.deferred.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
-            await commits.do(sleep, claim, _asked(run, ended.deferred), usage, commits.clock())
+            now = commits.clock()
+            await commits.do(unless_asked, sleep, claim, now, _asked(run, ended.deferred, now), usage, now)
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
@@ -250,14 +251,15 @@ async def finish_run(
             "changes": changes,
             "changes_unknown": unknown,
         }
-        asked = _asked(run, ended.deferred) if ended.deferred else None
-        await commits.do(finish, claim, columns, usage, time.time(), asked=asked)
+        now = commits.clock()
+        asked = _asked(run, ended.deferred, now) if ended.deferred else None
+        await commits.do(finish, claim, columns, usage, now, asked=asked)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
 
 
-def _asked(run: Run | None, call: ToolCall) -> dict[str, Any]:
-    return inbox.asked(call, run.persona if run else None, run.answer_seconds if run else None, time.time())
+def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:
+    return inbox.asked(call, run.persona if run else None, run.answer_seconds if run else None, now)
 
 
 async def _keep_result(run: Run, text: str) -> None:

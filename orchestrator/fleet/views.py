@@ -70,6 +70,22 @@ class BudgetsView(View):
     budgets: tuple[BudgetView, ...]
 
 
+class EvidenceView(View):
+    """What an agent at work has done since its last line of progress, or since its run began if that is later."""
+
+    progress_age_seconds: float | None
+    """of its last line of progress, None: it never wrote one"""
+    tool_age_seconds: float | None
+    """since a tool last began or ended"""
+    in_tool: bool
+    tokens_since_progress: int
+    tokens_since_tool: int
+    files_since_progress: int
+    """files that its tools wrote"""
+    same_calls: int
+    """how often its last call was made in a row"""
+
+
 class AgentView(View):
     """One agent, now."""
 
@@ -94,6 +110,8 @@ class AgentView(View):
     progress: str = ""
     last_tool: str = ""
     last_event_age_seconds: float | None = None
+    evidence: EvidenceView | None = None
+    """of an agent at work"""
     tool_calls: int = 0
     context_tokens: int | None = None
     context_window_tokens: int | None = None
@@ -262,6 +280,8 @@ class OutcomeView(View):
     text: str = ""
     cost_usd: float | None = None
     changes: Changes | None = None
+    age_seconds: float = 0.0
+    """since it stands so"""
 
 
 class Digest(View):
@@ -339,3 +359,5 @@ class Health(View):
     http: str = ""
     """address of REST and MCP (at /mcp) on loopback; '' if only the unix socket is served"""
     memory_bytes: int | None = None
+    lost_events: int = 0
+    """events that a damaged or replaced database no longer held when this daemon began"""

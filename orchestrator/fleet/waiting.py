@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.evidence import QUIET
 from orchestrator.domain.question import INBOX
+from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import look, news
@@ -29,6 +31,7 @@ PROGRESS_SECONDS = 20.0
 REREAD_SECONDS = 2.0
 ARRIVAL_SECONDS = 2.0
 """a wait may overtake the creates of its own message by this much"""
+MAX_QUIET_CHARACTERS = 160
 MAX_TIMEOUT_SECONDS = 7 * 86_400
 UNTIL = ("all", "any")
 
@@ -196,7 +199,9 @@ def progress(seen: Seen | None) -> str:
     if seen is None:
         return "waiting for agents to appear"
     open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
-    return f"{len(open_now)} of {len(seen.agents)} agents at work"
+    quiet = [f"{agent.name} {agent.reason}" for agent in open_now if agent.reason.startswith(QUIET)]
+    behind = one_line(f"; {', '.join(quiet)}", MAX_QUIET_CHARACTERS) if quiet else ""
+    return f"{len(open_now)} of {len(seen.agents)} agents at work{behind}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +226,7 @@ async def tell(
     """The digest of this look."""
     told = told or await core.commits.store.look(lambda connection: told_at(connection, seen))
     fresh = [agent for agent in seen.agents if seen.fresh(agent)]
-    shown = look.views(told.rows, call.caller, time.time())
+    shown = look.views(told.rows, call.caller, core.commits.clock(), core.patience)
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
     outcomes = [
@@ -234,6 +239,7 @@ async def tell(
         slept_seconds=slept,
         timed_out=timed_out,
         needs=needs,
+        quiet=[view for view in shown if view.evidence is not None and view.reason.startswith(QUIET)],
         outcomes=outcomes,
         news=await news.news(core, call),
         handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
@@ -264,6 +270,7 @@ async def _outcome(core: Core, agent: Agent, view: AgentView, turn: Turn | None)
         text=turn.result if turn else "",
         cost_usd=view.cost_usd,
         changes=await changes_now(core, agent, turn),
+        age_seconds=view.age_seconds,
     )
 
 

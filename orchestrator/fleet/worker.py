@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from orchestrator import log
@@ -51,6 +52,8 @@ class Post:
     """by what the session's processes are known"""
     recorder: Recorder | None = None
     """of the running turn, or of the last one"""
+    claim: Claim | None = None
+    """of the turn whose end is not recorded yet"""
     busy: bool = False
     stopping: str = ""
     """why the running turn was told to stop"""
@@ -86,6 +89,9 @@ class Workers:
     _posts: dict[str, Post] = field(default_factory=dict[str, Post])
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[Post] = field(default_factory=list[Post])
+    _rescues: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    leaving: bool = False
+    """the daemon ends: what dies now is its successor's to take over"""
 
     @property
     def store(self) -> Store:
@@ -100,6 +106,7 @@ class Workers:
                 post = Post(claim.agent_id)
                 self._posts[claim.agent_id] = post
                 post.task = asyncio.get_running_loop().create_task(self._serve(post), name=f"agent {claim.agent_id}")
+                post.task.add_done_callback(partial(self._died, post))
             post.begin()
             post.inbox.put_nowait(claim)
 
@@ -136,8 +143,8 @@ class Workers:
 
     async def aclose(self) -> None:
         """Admit nothing more, interrupt what runs, close every session, return when all tasks have ended."""
-        self.commits.slots = 0
-        await asyncio.gather(*[self._leave(agent_id, "stopped") for agent_id in list(self._posts)])
+        self.commits.slots, self.leaving = 0, True
+        await asyncio.gather(*[self._leave(agent_id, "stopped") for agent_id in list(self._posts)], *self._rescues)
 
     async def _leave(self, agent_id: str, reason: str) -> None:
         """Stop what runs and close the session; what came while it closed has a new post, which goes too."""
@@ -156,9 +163,30 @@ class Workers:
                 with log.bound(agent=claim.agent_id, turn=claim.turn):
                     await self._turn(post, claim)
         finally:
-            await self._close(post)
-            del self._posts[post.agent_id]
-            self._hand_on(post)
+            try:
+                await self._close(post)
+            finally:
+                del self._posts[post.agent_id]
+                self._hand_on(post)
+
+    def _died(self, post: Post, task: asyncio.Task[None]) -> None:
+        """Let another task end the turn of a worker that died by surprise, so that its agent can go on."""
+        error = None if task.cancelled() else task.exception()
+        claim, post.claim = post.claim, None
+        if claim is None or self.leaving:
+            return
+        LOG.error("worker_died", agent=post.agent_id, error=repr(error))
+        rescue = asyncio.get_running_loop().create_task(self._rescue(post, claim, error))
+        self._rescues.add(rescue)
+        rescue.add_done_callback(self._rescues.discard)
+
+    async def _rescue(self, post: Post, claim: Claim, error: BaseException | None) -> None:
+        await self._close(post)
+        why = "it was cancelled" if error is None else f"{type(error).__name__}: {error}"
+        detail = f"Fleet's own task for this agent died: {why}"
+        hint = "command the agent to go on; its conversation is kept, and the daemon's log tells more"
+        ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=detail, hint=hint)
+        await self._record(claim, None, Recorder(self.commits, claim), ended, None)
 
     def _hand_on(self, post: Post) -> None:
         """A claim that came while the session closed gets a new post, which is told to stop if this one was."""
@@ -191,7 +219,8 @@ class Workers:
 
     async def _turn(self, post: Post, claim: Claim) -> None:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
-        post.recorder = recorder = Recorder(self.commits, claim)
+        post.claim = claim
+        post.recorder = recorder = Recorder(self.commits, claim, loop_calls=self.settings.loop_calls)
         recorder.meter = Meter(self.commits, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
         run: Run | None = None
         try:
@@ -215,6 +244,7 @@ class Workers:
         if closes or post.stopping == "deleted" or post.unread(ended):
             await self._close(post)
         await self._record(claim, run, recorder, ended, halt)
+        post.claim = None
 
     async def _drive(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:
@@ -273,9 +303,9 @@ class Workers:
             await finish_run(self.commits, self.state, claim, run, recorder, going)
 
     async def _close(self, post: Post) -> None:
-        session, post.session = post.session, None
-        if session is not None:
+        if (session := post.session) is not None:
             await session.close()
+            post.session = None
             await processes.over(self.store, post.trace, tier=self.tier)
 
 

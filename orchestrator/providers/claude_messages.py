@@ -83,7 +83,7 @@ class Turn:
                         yield Said(text=text)
                 case ToolUseBlock(id=call_id, name=name, input=tool_input):
                     self._running[call_id] = name
-                    yield ToolStarted(call_id=call_id, tool=name, summary=summary(tool_input))
+                    yield ToolStarted(call_id=call_id, tool=name, summary=summary(tool_input), input=tool_input)
                 case _:
                     continue
 

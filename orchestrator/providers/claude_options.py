@@ -127,6 +127,7 @@ def _environment(spec: SessionSpec, program: Program, config: Path) -> dict[str,
         "CLAUDE_AGENT_SDK_VERSION": claude_agent_sdk.__version__,
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # else a broken stream is asked for, and paid, twice unseen
     }
     if program.max_retries is not None:
         ours["CLAUDE_CODE_MAX_RETRIES"] = str(program.max_retries)

@@ -261,6 +261,16 @@ def ping() -> bytes:
     return _event("ping").data
 
 
+def garbage() -> bytes:
+    """An event whose data is no JSON."""
+    return b"event: content_block_delta\ndata: {<this is no JSON>\n\n"
+
+
+def error_event(status: int, text: str) -> bytes:
+    """The event with which a reply fails that has begun well."""
+    return f"event: error\ndata: {json.dumps(error(status, text))}\n\n".encode()
+
+
 def error(status: int, text: str) -> dict[str, JsonValue]:
     """The body of a reply that failed with `status`."""
     other = "api_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"

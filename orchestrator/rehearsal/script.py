@@ -21,7 +21,7 @@ from .templates import TemplateProblem
 RESERVED = frozenset({"task", "system", "agent", "persona", "model", "results", "errors", "steers", "item", "index"})
 """Names that a group of `match.task` cannot have."""
 
-FaultKind = Literal["silence", "silence_mid", "cut", "cut_mid", "html", "empty", "ping"]
+FaultKind = Literal["silence", "silence_mid", "cut", "cut_mid", "html", "empty", "ping", "garbage", "error_mid"]
 StopReason = Literal["end_turn", "tool_use", "max_tokens", "stop_sequence", "refusal", "pause_turn"]
 
 

@@ -271,10 +271,18 @@ def _broken(request: Request, wanted: anthropic.Request, answer: Answer, kind: s
 
 
 async def _half_told(request: Request, wanted: anthropic.Request, answer: Answer, kind: str) -> AsyncIterator[bytes]:
-    """The beginning of the answer, then silence, pings for ever, or the end of the connection."""
+    """The beginning of the answer, then silence, pings for ever, nonsense, an error, or the end of the connection."""
     whole = [event.data for event in anthropic.events(answer, wanted.conversation)]
-    for data in whole[: max(1, len(whole) // 2)]:
+    half = max(1, len(whole) // 2)
+    for data in whole[:half]:
         yield data
+    if kind in {"garbage", "error_mid"}:
+        yield (
+            anthropic.garbage() if kind == "garbage" else anthropic.error_event(529, "rehearsed overload in mid-reply")
+        )
+        for data in whole[half:] if kind == "garbage" else ():
+            yield data
+        return
     while kind == "ping":
         yield anthropic.ping()
         await asyncio.sleep(PING_SECONDS)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from orchestrator.domain.evidence import QUIET
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.fleet.digest import evidence_words
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
@@ -82,7 +84,7 @@ def receipt_line(receipt: Receipt) -> str:
 def status_lines(view: FleetView, *, named: bool) -> str:
     """A line per agent; unless they were named, the fleet's totals before and who holds up whom behind."""
     room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
-    lines = [_agent_line(agent, room) for agent in view.agents[:MAX_AGENT_LINES]]
+    lines = [_agent_line(agent, room, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
     if (more := view.totals.agents - len(lines)) > 0:
         lines.append(f"… and {more} more: name agents, or list_agents with a status")
     if named:
@@ -162,25 +164,35 @@ def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUE
     return f'asks: "{asked}"{options}{default} -> command_agent {name} with the answer'
 
 
-def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS) -> str:
+def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS, *, detailed: bool = False) -> str:
     """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
     head = f"{short(agent.id)} {agent.name} {agent.persona}"
     if not agent.own:
         head += f" [not yours: {one_line(agent.orchestrator, MAX_OWNER_CHARACTERS)}]"
     standing = _standing(agent)
-    parts = [f"{head} {standing}" if standing == "working" else f"{head} {standing} {duration(agent.age_seconds)}"]
+    parts = [f"{head} {standing}{_age(agent, standing)}"]
     if agent.elapsed_seconds is not None:
         parts.append(f"turn {agent.turn}: {duration(agent.elapsed_seconds)}")
     if agent.question:
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
         parts.append(f'"{one_line(agent.progress, MAX_PROGRESS_CHARACTERS)}"')
+    if agent.evidence is not None and (detailed or agent.reason.startswith(QUIET)):
+        parts.append(evidence_words(agent.evidence))
     parts += _figures(agent)
     if agent.last_tool:
         parts.append(f"last {one_line(agent.last_tool, MAX_TOOL_CHARACTERS)}")
     if agent.unread:
         parts.append("unread")
     return " · ".join(parts)
+
+
+def _age(agent: AgentView, standing: str) -> str:
+    """How old the status is; of an agent at work about which there is nothing finer to say, its last sign of life."""
+    if standing != "working":
+        return f" {duration(agent.age_seconds)}"
+    heard = agent.last_event_age_seconds
+    return "" if heard is None else f", heard {duration(heard)} ago"
 
 
 def _figures(agent: AgentView) -> list[str]:

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.event import Kind
+from orchestrator.store import evidence
 from orchestrator.store.rows import change, owned_row
 from orchestrator.store.tables import ARTIFACT, EVENT, TURN, Agent, Event
 from orchestrator.store.turns import Claim
@@ -31,7 +32,8 @@ class Fact:
 
 
 _EVENTS = insert(EVENT)
-_FILES = insert(ARTIFACT).on_conflict_do_nothing()
+_FILE = insert(ARTIFACT)
+_FILES = _FILE.on_conflict_do_update(index_elements=ARTIFACT.primary_key.columns, set_={"at": _FILE.excluded.at})
 
 
 def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
@@ -52,6 +54,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
             rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
         files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
         values |= fact.values
+        values |= evidence.marks(agent, values, fact.kind, fact.at)
     if rows:
         connection.execute(_EVENTS, rows)
         calls = sum(row["kind"] is Kind.TOOL for row in rows)

@@ -40,9 +40,15 @@ def readable(error: Exception, verb: str) -> Exception:
     if isinstance(error, DatabaseError) and is_broken(error):
         return StoreError(
             f"the database cannot be {verb}: {error.orig}",
-            hint="free disk space, or end the program that locks it; nothing was half-done",
+            hint=_hint(error),
         )
     return error
+
+
+def _hint(error: DatabaseError) -> str:
+    if any(word in str(error.orig) for word in ("malformed", "not a database")):
+        return "the file is damaged: fleet down, then put a backup in its place (fleet.db.*.bak), or move it away"
+    return "free disk space, or end the program that locks it; nothing was half-done"
 
 
 def tell(fates: Sequence[Fate]) -> None:

@@ -37,6 +37,11 @@ def migrate(path: Path) -> Path | None:
         backup = _backup(path, found) if found is not None else None
         _upgrade(path)
     except (sqlite3.DatabaseError, DatabaseError, OSError) as error:
+        if "locked" in str(error):
+            raise StoreError(
+                f"the database {path} is locked by another program",
+                hint=f"end that program (fuser {path} names it), then start again; nothing was changed",
+            ) from error
         raise StoreError(
             f"the database {path} cannot be used: {error}",
             hint="move the file away (a backup may lie beside it), or set FLEET_STATE to another directory",

@@ -116,7 +116,7 @@ def _lose(
     before = [one for one in known if one["attempt"] != attempt]
     losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
     connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
-    if _is_replaced(connection, agent["id"]):
+    if turn["stop"] or _is_replaced(connection, agent["id"]):
         return Final(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
     if attempt > max_resumes:
         return _final(loss, losses, max_resumes)

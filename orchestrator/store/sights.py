@@ -7,6 +7,7 @@ changed, so it is called by that class.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -80,6 +81,9 @@ _FILES = (
     select(ARTIFACT.c.agent_id, ARTIFACT.c.kind, func.count(ARTIFACT.c.path.distinct()))
     .where(ARTIFACT.c.agent_id.in_(_among("ids")))
     .group_by(ARTIFACT.c.agent_id, ARTIFACT.c.kind)
+)
+_WRITTEN = select(ARTIFACT.c.agent_id, ARTIFACT.c.path, ARTIFACT.c.at).where(
+    ARTIFACT.c.agent_id.in_(_among("ids")), ARTIFACT.c.kind == "produced", ARTIFACT.c.at >= bindparam("since")
 )
 _CURSOR = select(EVENT.c.id).order_by(EVENT.c.id.desc()).limit(1)
 
@@ -164,6 +168,15 @@ def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str,
     """How many different files each agent consumed and produced, by (agent id, kind)."""
     rows = connection.execute(_FILES, {"ids": list(ids)}) if ids else ()
     return {(agent_id, kind): count for agent_id, kind, count in rows}
+
+
+def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[str, int]:
+    """How many different files each of these agents wrote since its moment."""
+    if not moments:
+        return {}
+    rows = connection.execute(_WRITTEN, {"ids": list(moments), "since": min(moments.values())})
+    files = {(agent_id, path) for agent_id, path, at in rows if at >= moments[agent_id]}
+    return Counter(agent_id for agent_id, _ in files)
 
 
 def last_cursor(connection: Connection) -> int:

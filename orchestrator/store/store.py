@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, event
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -26,6 +27,7 @@ from orchestrator.errors import StoreError
 from orchestrator.store.jobs import Fate, Job, is_broken, readable, tell
 from orchestrator.store.migrate import migrate
 from orchestrator.store.reader import Reader
+from orchestrator.store.witness import Witness, last_event
 
 __all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
@@ -49,6 +51,9 @@ class Store:
     _loop: asyncio.AbstractEventLoop
     _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
     _thread: threading.Thread | None = None
+    lost_events: int = 0
+    """events that this file had held when a former process worked on it, and held no more when it was opened"""
+    _witness: Witness | None = None
 
     async def tx(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation in a transaction and return its value once it is durable.
@@ -75,12 +80,26 @@ class Store:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
-        """A session on a consistent view of what is committed; for reading only."""
-        async with AsyncSession(self._sessions, expire_on_commit=False) as session:
-            yield session
+        """A session on a consistent view of what is committed; for reading only.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        try:
+            async with AsyncSession(self._sessions, expire_on_commit=False) as session:
+                yield session
+        except DatabaseError as error:
+            if not is_broken(error):
+                raise
+            raise readable(error, "read") from error
 
     def start(self) -> None:
-        """Start the threads."""
+        """Look whether the history is all there, and start the threads."""
+        self._witness = witness = Witness(self.path)
+        with self._writer.connect() as connection:
+            last = last_event(connection)
+        self.lost_events = witness.lost(last)
+        witness.note(last)
         self._reader.start()
         self._thread = threading.Thread(target=self._write, name="store-writer", daemon=True)
         self._thread.start()
@@ -94,10 +113,12 @@ class Store:
         await self._reader.aclose()
         await self._sessions.dispose()
         self._writer.dispose()
+        if self._witness is not None:
+            self._witness.close()
 
     def _write(self) -> None:
         while (job := self._jobs.get()) is not None:
-            fates = _commit(self._writer, self._batch(job))
+            fates = _commit(self._writer, self._witness, self._batch(job))
             self._loop.call_soon_threadsafe(tell, fates)
 
     def _batch(self, first: Job) -> list[Job]:
@@ -114,12 +135,15 @@ class Store:
         return jobs
 
 
-def _commit(writer: Engine, jobs: list[Job]) -> list[Fate]:
+def _commit(writer: Engine, witness: Witness | None, jobs: list[Job]) -> list[Fate]:
     try:
         with writer.connect() as connection:  # gone back to the pool it is rolled back, whatever state it was in
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             fates = [_attempt(connection, job) for job in jobs]
+            last = last_event(connection)
             connection.exec_driver_sql("COMMIT")
+            if witness is not None:
+                witness.note(last)
     except Exception as error:  # noqa: BLE001 - the writer thread must outlive any failure of a batch
         failure = readable(error, "written")
         return [Fate(job, error=failure) for job in jobs]

@@ -80,6 +80,16 @@ class Agent(SQLModel, table=True):
     progress: str = ""
     last_tool: str = ""
     last_event_at: float | None = None
+    progress_at: float | None = None
+    progress_tokens: int = 0
+    """what it had used at its last line of progress, or when its turn began"""
+    tool_at: float | None = None
+    """when a tool last began or ended"""
+    tool_tokens: int = 0
+    open_tools: int = 0
+    """calls that have begun and not ended"""
+    same_calls: int = 0
+    """how often the last call was made in a row"""
     tool_calls: int = 0
     context_tokens: int | None = None
     context_window_tokens: int | None = None
@@ -110,6 +120,8 @@ class Turn(SQLModel, table=True):
     status: str
     parked: str = ""
     """why it was put aside in the middle (budget, quota, overloaded), until it is taken up again"""
+    stop: str = ""
+    """why it was told to end, from the moment that somebody asked for it"""
     heard: bool = False
     """its session has shown that it has the prompt: taken up again it is told to go on, not told the task anew"""
     resumes: int = 0

@@ -14,7 +14,7 @@ from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, children, leases, line, parking, questions
+from orchestrator.store import budgets, children, evidence, leases, line, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.line import next_turn
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
@@ -149,7 +149,7 @@ def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: s
     epoch = int(agent["epoch"]) + 1
     continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
     begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
-    running = {"running_since": now, "begun_turns": begun, "wake_at": None}
+    running = {"running_since": now, "begun_turns": begun, "wake_at": None, **evidence.begun(agent)}
     reason = "recovering" if recovers else "starting"
     move(connection, agent, Status.WORKING, reason, now, owner=owner, epoch=epoch, **running)
     connection.execute(

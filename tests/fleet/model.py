@@ -14,19 +14,26 @@ class ModelTurn:
     """A turn; `inputs` says of each source whether it is open, settled or blocked."""
 
     ordinal: int
-    urgent: bool
+    urgency: int
+    """0: in order, 1: meant for a running turn, 2: replaces one"""
     inputs: dict[str, str]
 
 
 @dataclass
 class ModelAgent:
-    """An agent; `state` is none, working, waiting or answered (or to be taken up again): of its active turn."""
+    """An agent; `state` is of its active turn: none, working, waiting, paused or answered (or to be taken up again)."""
 
     name: str
     writes: bool
     queue: list[ModelTurn] = field(default_factory=list[ModelTurn])
     active: ModelTurn | None = None
     state: str = "none"
+    asks: str = "question"
+    """what it waits with: question or permission"""
+    granted: bool = False
+    """its permission was given for good"""
+    handed: list[int] = field(default_factory=list[int])
+    """ordinals of the turns that were steered into the running one"""
     turns: int = 0
     ends: dict[int, str] = field(default_factory=dict[int, str])
     last: str = "idle"
@@ -40,15 +47,15 @@ class ModelAgent:
     @property
     def next(self) -> ModelTurn:
         """The turn that runs next."""
-        return min(self.queue, key=lambda turn: (not turn.urgent, turn.ordinal))
+        return min(self.queue, key=lambda turn: (-turn.urgency, turn.ordinal))
 
     @property
     def status(self) -> str:
         """The status that the fleet must show."""
         if self.deleted:
             return "deleted"
-        if self.state in {"working", "waiting"}:
-            return self.state
+        if self.state in {"working", "waiting", "paused"}:
+            return "waiting" if self.state == "paused" else self.state
         return "queued" if self.is_open else self.last
 
 
@@ -61,37 +68,47 @@ class Model:
     def create(self, name: str, *, writes: bool, inputs: list[str]) -> None:
         """A new agent with its first turn."""
         self.agents[name] = ModelAgent(name, writes)
-        self._queue(self.agents[name], inputs, urgent=False)
+        self._append(self.agents[name], self._inputs(self.agents[name], 1, inputs), 0)
 
-    def command(self, name: str, *, urgent: bool, inputs: list[str] | None) -> None:
-        """What a command means, by what the agent does."""
+    def answer(self, name: str, text: str) -> None:
+        """What an answer means; only some words decide on a permission."""
         agent = self.agents[name]
+        if agent.state != "waiting":
+            raise RefusedError
+        if agent.asks == "permission" and text != "always" and not text.startswith(("allow", "deny: ")):
+            raise RefusedError
+        agent.granted |= agent.asks == "permission" and text == "always"
+        agent.state = "answered"
+
+    def command(self, name: str, text: str, *, mode: str, inputs: list[str] | None) -> None:
+        """What a command means, by what the agent does."""
+        agent, urgent = self.agents[name], mode == "interrupt"
         if agent.deleted:
             raise RefusedError
         if agent.state == "waiting" and not urgent:
-            agent.state = "answered"
+            self.answer(name, text)
             return
         if agent.state == "none" and agent.queue:
             if inputs is not None:
                 agent.next.inputs = self._inputs(agent, agent.next.ordinal, inputs)
             return
         checked = self._inputs(agent, agent.turns + 1, inputs or [])
-        if urgent and agent.state in {"waiting", "working"}:
+        if urgent and agent.state in {"waiting", "working", "paused"}:
             running = agent.state == "working"
             if not running:
                 self.end_active(name, "interrupted")
-            self._append(agent, checked, urgent=True)
+            self._append(agent, checked, 2)
             if running:
                 self.end_active(name, "interrupted")
             return
-        self._append(agent, checked, urgent=urgent)
+        steered = mode == "steer" and agent.state == "working" and inputs is None
+        self._append(agent, checked, 2 if urgent else int(steered))
+        if steered:
+            agent.handed.append(agent.turns)
 
-    def _queue(self, agent: ModelAgent, inputs: list[str], *, urgent: bool) -> None:
-        self._append(agent, self._inputs(agent, agent.turns + 1, inputs), urgent=urgent)
-
-    def _append(self, agent: ModelAgent, inputs: dict[str, str], *, urgent: bool) -> None:
+    def _append(self, agent: ModelAgent, inputs: dict[str, str], urgency: int) -> None:
         agent.turns += 1
-        agent.queue.append(ModelTurn(agent.turns, urgent, inputs))
+        agent.queue.append(ModelTurn(agent.turns, urgency, inputs))
         self._set(agent.name, {"blocked": "open"})
 
     def _inputs(self, agent: ModelAgent, ordinal: int, sources: list[str]) -> dict[str, str]:
@@ -134,6 +151,10 @@ class Model:
         """The active turn has ended; unless another is queued, so has the agent."""
         agent = self.agents[name]
         assert agent.active is not None
+        if how == "complete":  # its model has read what was handed in
+            agent.ends |= dict.fromkeys(agent.handed, "cancelled")
+            agent.queue = [turn for turn in agent.queue if turn.ordinal not in agent.handed]
+        agent.handed = []
         agent.ends[agent.active.ordinal] = how
         agent.active, agent.state = None, "none"
         if not agent.queue:
@@ -144,7 +165,7 @@ class Model:
         agent = self.agents[name]
         if agent.deleted or not agent.is_open:
             raise RefusedError
-        if agent.state in {"working", "waiting"}:
+        if agent.state in {"working", "waiting", "paused"}:
             self.end_active(name, "interrupted")
         else:
             self._end_all(agent)
@@ -166,13 +187,37 @@ class Model:
             agent.deleted = True
             self._ended(name, "deleted")
 
+    def ask(self, name: str, what: str) -> None:
+        """A working agent asks; what was granted for good needs no answer."""
+        agent = self.agents[name]
+        if not (what == "permission" and agent.granted):
+            agent.state, agent.asks, agent.handed = "waiting", what, []
+
+    def lose(self, name: str) -> None:
+        """The session of a working agent dies: its turn is taken up again, unless another was to replace it."""
+        agent = self.agents[name]
+        if any(turn.urgency == 2 for turn in agent.queue):
+            self.end_active(name, "interrupted")
+        else:
+            agent.state, agent.handed = "answered", []
+
+    def pause(self, name: str) -> None:
+        """The turn of a working agent is put aside until its time comes."""
+        self.agents[name].state, self.agents[name].handed = "paused", []
+
+    def time_comes(self) -> None:
+        """Whoever was put aside goes on."""
+        for agent in self.agents.values():
+            if agent.state == "paused":
+                agent.state = "answered"
+
     def stop(self, *, killed: bool) -> None:
         """The daemon ends: what runs is interrupted, or taken up again if nobody could tell it so or replaced it."""
         for agent in self.agents.values():
             if agent.state != "working":
                 continue
-            if killed and not any(turn.urgent for turn in agent.queue):
-                agent.state = "answered"
+            if killed:
+                self.lose(agent.name)
             else:
                 self.end_active(agent.name, "interrupted")
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator import paths
@@ -53,7 +53,7 @@ class Ask:
 class Crash:
     """A step: the session raises."""
 
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,14 @@ class SleepOnChildren:
     """A step: the agent waits for its children."""
 
 
-Step = SessionEvent | Ask | Crash | Spawn | SleepOnChildren
+@dataclass(frozen=True)
+class Report:
+    """A step: the agent reports its progress."""
+
+    text: str
+
+
+Step = SessionEvent | Ask | Crash | Spawn | SleepOnChildren | Report
 
 
 @dataclass(eq=False)
@@ -84,6 +91,8 @@ class ScriptedSession:
     """it waits for its next step"""
     interrupts: int = 0
     closed: bool = False
+    read: list[str] = field(default_factory=list[str])
+    """ids of the prompts that were steered into the run"""
 
     async def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
         """Play steps until one ends the run."""
@@ -99,8 +108,8 @@ class ScriptedSession:
                 self.listens = False
                 if isinstance(step, Crash):
                     raise step.error
-                if isinstance(step, Spawn):
-                    await self._spawn(step)
+                if isinstance(step, Spawn | Report):
+                    await (self._spawn(step) if isinstance(step, Spawn) else self._report(step))
                     continue
                 if isinstance(step, SleepOnChildren):
                     step = await self._sleep()
@@ -108,9 +117,11 @@ class ScriptedSession:
                     if (ended := await self._ask(step)) is None:
                         continue
                     step = ended
-                yield step
                 if isinstance(step, Ended):
+                    read = tuple(self.read) if step.outcome is Outcome.COMPLETE else ()
+                    yield replace(step, steered=read)
                     return
+                yield step
         finally:
             self.running = self.listens = False
 
@@ -133,6 +144,10 @@ class ScriptedSession:
         except FleetError as error:
             told = str(error)
         self.provider.answers[self.spec.agent_name].append(told)
+
+    async def _report(self, step: Report) -> None:
+        tool = next(tool for tool in self.spec.crew if tool.name == "report_progress")
+        await tool.call(Call(caller=Caller(project="", orchestrator="", cwd=""), key=None), {"text": step.text})
 
     async def _sleep(self) -> Ended:
         self.provider.questions += 1
@@ -164,6 +179,17 @@ class ScriptedSession:
 
 
 @dataclass
+class SteerableSession(ScriptedSession):
+    """A session that takes prompts into its run; its model has read them once the run is complete."""
+
+    async def steer(self, prompt: Prompt) -> bool:
+        """Take the prompt in."""
+        if self.running:
+            self.read.append(prompt.id)
+        return self.running
+
+
+@dataclass
 class ScriptedProvider:
     """A vendor without a program."""
 
@@ -182,6 +208,8 @@ class ScriptedProvider:
     recalled: dict[str, list[list[str]]] = field(default_factory=lambda: defaultdict(list))
     violations: list[str] = field(default_factory=list[str])
     questions: int = 0
+    steerable: bool = False
+    """whether a running session takes prompts in"""
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
     may_close: asyncio.Event = field(default_factory=asyncio.Event)
     scripts: dict[str, asyncio.Queue[Step]] = field(default_factory=dict[str, "asyncio.Queue[Step]"])
@@ -202,7 +230,7 @@ class ScriptedProvider:
             self.violations.append(f"{name} has two live sessions")
         if session.closed:
             self.violations.append(f"{name} runs in a closed session")
-        session.running, session.interrupts = True, 0
+        session.running, session.interrupts, session.read = True, 0, []
         if prompt is not None:
             self.prompts[name].append(prompt.text)
 
@@ -212,7 +240,7 @@ class ScriptedProvider:
         await self.may_open.wait()
         if (error := self.fails.get(spec.agent_name)) is not None:
             raise error
-        session = ScriptedSession(self, spec)
+        session = SteerableSession(self, spec) if self.steerable else ScriptedSession(self, spec)
         self.sessions.append(session)
         return session
 
@@ -339,6 +367,7 @@ class Lab:
 
     async def die(self) -> None:
         """Let the workers go as a kill of the daemon would: nothing more is written."""
+        self.core.workers.leaving = True
         posts = list(self.core.workers._posts.values())
         tasks = [post.task for post in posts if post.task is not None]
         for task in tasks:

@@ -50,7 +50,7 @@ async def test_a_command_to_an_ended_agent_starts_its_next_turn(lab: Lab) -> Non
     assert await terminal_events(lab, "a") == {1: ["turn.failed"], 2: ["turn.complete"]}
 
 
-@pytest.mark.requirement("D-idempotent-command")
+@pytest.mark.requirement("D-idempotent-command", "G2")
 async def test_two_commands_with_one_key_queue_one_turn(lab: Lab) -> None:
     await lab.create("a")
     first = await lab.fleet.command(lab.call("k"), "a", "two")

@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlmodel import col, select
 
-from orchestrator.domain.event import TERMINAL
+from orchestrator.domain.event import TERMINAL, Ended, Outcome
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.leases import CHECKOUT
 from orchestrator.store.tables import Agent, Event, Lease, Turn
 from tests.fleet.model import Model, RefusedError
-from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab
+from tests.fleet.scripted import USED, Ask, Crash, Lab, ScriptedProvider, Step, eventually, open_lab
 
 SLOTS = 2
+NOON, HOUR = 1_800_000_000.0, 3600.0
+FETCH = Ask("", tool="WebFetch", input={"url": "https://example.com", "prompt": "read"})
+PERSONAS = {"hand": "tools: Read, Write\nask: [WebFetch]", "eye": "tools: Read\nask: [WebFetch]"}
+ANSWERS = st.sampled_from(["allow", "always", "deny: not now", "this one"])
 PICK = st.integers(0, 30)
 MODES = st.sampled_from(list(Mode))
 
@@ -35,14 +39,29 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="fleet-machine-")
         self.runner = asyncio.Runner()
-        self.provider = ScriptedProvider()
+        self.provider = ScriptedProvider(steerable=True)
         self.model = Model()
+        self.now = NOON
         self.ids: dict[str, str] = {}
         self.opened: AbstractAsyncContextManager[Lab] = self._lab()
         self.lab = self.runner.run(self.opened.__aenter__())
 
     def _lab(self) -> AbstractAsyncContextManager[Lab]:
-        return open_lab(Path(self.folder.name), slots=SLOTS, rest_seconds=0.01, provider=self.provider, max_resumes=100)
+        place = Path(self.folder.name)
+        personas = place / "project" / ".fleet" / "agents"
+        personas.mkdir(parents=True, exist_ok=True)
+        for name, front in PERSONAS.items():
+            text = f"---\nname: {name}\ndescription: d\n{front}\n---\nYou are a test.\n"
+            (personas / f"{name}.md").write_text(text)
+        return open_lab(
+            place,
+            slots=SLOTS,
+            rest_seconds=0.01,
+            provider=self.provider,
+            max_resumes=100,
+            clock=lambda: self.now,
+            FLEET_TURN_RETRIES=20,
+        )
 
     def _close(self) -> None:
         self.runner.run(self._leave())
@@ -79,24 +98,24 @@ class FleetMachine(RuleBasedStateMachine):
 
         async def verb() -> None:
             inputs = [self.ids[source] for source in sources]
-            made = await self.lab.create(name, persona="builder" if writes else "scout", inputs=inputs)
+            made = await self.lab.create(name, persona="hand" if writes else "eye", inputs=inputs)
             self.ids[name] = made.agent.id
 
         self.model.create(name, writes=writes, inputs=sources)
         self.run(verb(), refused=False)
 
-    @rule(number=PICK, mode=MODES, numbers=st.none() | st.lists(PICK, max_size=2))
-    def command(self, number: int, mode: Mode, numbers: list[int] | None) -> None:
+    @rule(number=PICK, mode=MODES, numbers=st.none() | st.lists(PICK, max_size=2), text=ANSWERS)
+    def command(self, number: int, mode: Mode, numbers: list[int] | None, text: str) -> None:
         if (name := self.pick(number)) is None:
             return
         sources = None if numbers is None else self.some(numbers)
         inputs = None if sources is None else [self.ids[source] for source in sources]
         refused = False
         try:
-            self.model.command(name, urgent=mode is Mode.INTERRUPT, inputs=sources)
+            self.model.command(name, text, mode=mode, inputs=sources)
         except RefusedError:
             refused = True
-        verb = self.lab.fleet.command(self.lab.call(), self.ids[name], "more", mode=mode, inputs=inputs)
+        verb = self.lab.fleet.command(self.lab.call(), self.ids[name], text, mode=mode, inputs=inputs)
         self.run(verb, refused=refused)
 
     @rule(number=PICK, ok=st.booleans())
@@ -110,25 +129,63 @@ class FleetMachine(RuleBasedStateMachine):
 
         self.run(verb(), refused=False)
 
-    @rule(number=PICK)
-    def ask(self, number: int) -> None:
+    @rule(number=PICK, what=st.sampled_from(["question", "permission"]))
+    def ask(self, number: int, what: str) -> None:
         if (name := self.pick(number, "working")) is None:
             return
-        self.model.agents[name].state = "waiting"
+        self.model.ask(name, what)
+        self.play(name, FETCH if what == "permission" else Ask("which one?"))
+
+    def play(self, name: str, step: Step) -> None:
+        """Let the agent do this, then compare."""
 
         async def verb() -> None:
-            self.lab.play(name, Ask("which one?"))
+            self.lab.play(name, step)
 
         self.run(verb(), refused=False)
 
-    @rule(number=PICK)
-    def answer(self, number: int) -> None:
+    @rule(number=PICK, text=ANSWERS)
+    def answer(self, number: int, text: str) -> None:
         if (name := self.pick(number)) is None:
             return
-        refused = self.model.agents[name].status != "waiting"
-        if not refused:
-            self.model.command(name, urgent=False, inputs=None)
-        self.run(self.lab.fleet.answer(self.lab.call(), self.ids[name], "this one"), refused=refused)
+        refused = False
+        try:
+            self.model.answer(name, text)
+        except RefusedError:
+            refused = True
+        self.run(self.lab.fleet.answer(self.lab.call(), self.ids[name], text), refused=refused)
+
+    @rule(number=PICK, how=st.sampled_from(["process", "silence"]))
+    def session_dies(self, number: int, how: str) -> None:
+        if (name := self.pick(number, "working")) is None:
+            return
+        self.model.lose(name)
+        self.play(name, Ended(outcome=Outcome.FAILED, reason=how, detail="it is gone", usage=USED, cost_usd=0.01))
+
+    @rule(number=PICK, how=st.sampled_from(["raises", "cancelled"]))
+    def worker_dies(self, number: int, how: str) -> None:
+        if (name := self.pick(number, "working")) is None:
+            return
+        self.model.end_active(name, "failed")
+        self.play(name, Crash(RuntimeError("a bug") if how == "raises" else asyncio.CancelledError("a bug")))
+
+    @rule(number=PICK)
+    def overload(self, number: int) -> None:
+        if (name := self.pick(number, "working")) is None:
+            return
+        self.model.pause(name)
+        self.play(name, Ended(outcome=Outcome.FAILED, reason="overloaded", detail="HTTP 529", usage=USED))
+
+    @rule(hours=st.sampled_from([1, 24]))
+    def time_passes(self, hours: int) -> None:
+        self.model.time_comes()
+
+        async def verb() -> None:
+            self.now += hours * HOUR
+            self.lab.core.commits.bell.ring()
+            await eventually(self.nobody_is_due)
+
+        self.run(verb(), refused=False)
 
     @rule(number=PICK)
     def interrupt(self, number: int) -> None:
@@ -181,6 +238,12 @@ class FleetMachine(RuleBasedStateMachine):
         async with self.lab.core.commits.store.read() as session:
             return {row.name: row.status for row in (await session.exec(select(Agent))).all()}
 
+    async def nobody_is_due(self) -> bool:
+        """Whether the alarm has done all that the clock asks for."""
+        async with self.lab.core.commits.store.read() as session:
+            waiting = (await session.exec(select(Agent.wake_at).where(Agent.status == "waiting"))).all()
+        return not any(at is not None and at <= self.now for at in waiting)
+
     async def quiet(self) -> bool:
         """Whether every session waits for its script, and every other one's end is recorded."""
         if any(post.busy and post.stopping for post in self.lab.core.workers._posts.values()):
@@ -221,7 +284,7 @@ class FleetMachine(RuleBasedStateMachine):
         assert [lease.agent_id for lease in held] == writers
 
 
-TestFleetMachine = FleetMachine.TestCase
+TestFleetMachine = pytest.mark.requirement("I4-machine", "G3")(FleetMachine.TestCase)
 TestFleetMachine.settings = settings(
     max_examples=15, stateful_step_count=18, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -77,7 +77,7 @@ def test_agents_are_named_by_repeating_the_query(client: httpx.Client) -> None:
     assert [agent.name for agent in view.agents] == ["q-3", "q-1"]
 
 
-@pytest.mark.requirement("D-idempotent-create")
+@pytest.mark.requirement("D-idempotent-create", "G2")
 def test_the_same_idempotency_key_gives_the_same_agent(client: httpx.Client) -> None:
     body, headers = {"name": "same", "task": "work"}, {"idempotency-key": "k-1"}
     first = Created.model_validate(client.post("/v1/agents", json=body, headers=headers).json())

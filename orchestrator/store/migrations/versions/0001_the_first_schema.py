@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 # Of each table its columns: name, type, and whether NULL may stand in it.
 AGENT = (
@@ -54,6 +52,12 @@ AGENT = (
     ("progress", sa.String(), False),
     ("last_tool", sa.String(), False),
     ("last_event_at", sa.Float(), True),
+    ("progress_at", sa.Float(), True),
+    ("progress_tokens", sa.Integer(), False),
+    ("tool_at", sa.Float(), True),
+    ("tool_tokens", sa.Integer(), False),
+    ("open_tools", sa.Integer(), False),
+    ("same_calls", sa.Integer(), False),
     ("tool_calls", sa.Integer(), False),
     ("context_tokens", sa.Integer(), True),
     ("context_window_tokens", sa.Integer(), True),
@@ -195,6 +199,7 @@ TURN = (
     ("urgent", sa.Integer(), False),
     ("status", sa.String(), False),
     ("parked", sa.String(), False),
+    ("stop", sa.String(), False),
     ("heard", sa.Boolean(), False),
     ("resumes", sa.Integer(), False),
     ("overloads", sa.Integer(), False),

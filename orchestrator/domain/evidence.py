@@ -1,0 +1,76 @@
+"""Signs that an agent moves, or does not: what is counted and shown. Evidence for who decides, never a verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from orchestrator.domain.tool import Json
+
+LOOPING = "looping: "
+UNKNOWN = "unknown: "
+STALLED = "stalled "
+RETRYING = "retrying "
+QUIET = (LOOPING, UNKNOWN, STALLED, RETRYING)
+"""reasons of an agent at work that its orchestrator may want to look at"""
+SLACK_SECONDS = 30.0
+_MINUTE, _HOUR = 60, 3600
+
+
+def fingerprint(tool: str, arguments: Json) -> str:
+    """The same for two calls exactly if they name the same tool with the same input, whatever order its keys have."""
+    text = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streak:
+    """How often the last call of a tool was made in a row."""
+
+    call: str = ""
+    times: int = 0
+
+    def then(self, call: str) -> Streak:
+        """The streak after this call."""
+        return Streak(call=call, times=self.times + 1 if call == self.call else 1)
+
+    def begins_to_loop(self, limit: int) -> bool:
+        """Whether the last call made it a loop: true once in a streak."""
+        return self.times == limit
+
+    def loops(self, limit: int) -> bool:
+        """Whether it is a loop."""
+        return self.times >= limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How old the last sign of an agent at work may be before its status is called unknown."""
+
+    quiet_seconds: float
+    """outside of tools; twice what makes it `stalled`"""
+    tool_seconds: float
+    """while a tool runs"""
+
+    def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool) -> str:
+        """The reason to show for an agent at work: its own, or that nobody knows how it stands."""
+        limit = self.tool_seconds if in_tool else self.quiet_seconds
+        if reason.startswith((STALLED, RETRYING)) or quiet_seconds <= limit:
+            return reason
+        return f"{UNKNOWN}nothing heard for {quiet_seconds:.0f} s"
+
+
+def patience(stall_seconds: float, tool_seconds: float) -> Patience:
+    """What follows from the settings: a silence is reported by then, or something is wrong with Fleet itself."""
+    return Patience(quiet_seconds=2 * stall_seconds + SLACK_SECONDS, tool_seconds=tool_seconds + SLACK_SECONDS)
+
+
+def shown_age(seconds: float) -> str:
+    """The age for a reader: 42s, 4m12s, 1h05m."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
+    return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"

@@ -1,0 +1,65 @@
+"""A daemon that comes back to a large fleet: ready, and everyone's status true, within its stated bound."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from orchestrator import paths
+from orchestrator.store import turns
+from orchestrator.store.store import open_store
+from orchestrator.store.turns import Admission, Claim
+from tests.fixtures.daemon import clean_env, spawn_daemon, wait_until
+from tests.store.test_survival import ENDED, NO_COST, create
+
+RESTING, RUNNING, QUEUED = 300, 8, 12
+BOUND_SECONDS = 5.0 + 0.020 * (RESTING + RUNNING + QUEUED)
+SLOW_MACHINE = 4.0
+"""the bound is promised for a machine that has nothing else to do; this one shares two cores"""
+
+
+def claims(connection: Connection, slots: int) -> list[Claim]:
+    """Let these many start, in the name of a daemon that is no more."""
+    return turns.admit(connection, Admission(owner="dead", slots=slots, payable=lambda _: True), time.time())
+
+
+async def populate(path: Path) -> None:
+    """A fleet as a killed daemon leaves it."""
+    async with open_store(path) as store:
+        for number in range(RESTING):
+            await store.tx(create, number)
+        for claim in await store.tx(claims, RESTING):
+            await store.tx(turns.finish, claim, ENDED, NO_COST, time.time())
+        for number in range(RESTING, RESTING + RUNNING + QUEUED):
+            await store.tx(create, number)
+        assert len(await store.tx(claims, RUNNING)) == RUNNING
+    with closing(sqlite3.connect(path)) as rows, rows:  # so that nobody's `claude` need start: its secrets are gone
+        rows.execute("UPDATE agent SET account = 'key-1'")
+
+
+@pytest.mark.requirement("G7")
+def test_a_daemon_is_ready_and_has_marked_every_cut_off_turn_within_its_bound(tmp_path: Path, state: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    database = paths.database_path(state)
+    asyncio.run(populate(database))
+    begun = time.monotonic()
+    daemon = spawn_daemon(state, clean_env(home, state))
+    try:
+        wait_until(daemon.is_serving, "the daemon", seconds=SLOW_MACHINE * BOUND_SECONDS)
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as rows:
+            lost = rows.execute("SELECT count(*) FROM event WHERE kind = 'turn.lost'").fetchone()[0]
+            by_status = dict(rows.execute("SELECT status, count(*) FROM agent GROUP BY status").fetchall())
+        print(f"ready after {time.monotonic() - begun:.1f} s, promised {BOUND_SECONDS:.1f} s; {by_status}")
+        assert lost == RUNNING
+        assert by_status["complete"] == RESTING
+        assert by_status["waiting"] == RUNNING + QUEUED, "nobody works without a session"
+        assert set(by_status) == {"complete", "waiting"}
+    finally:
+        daemon.stop()
