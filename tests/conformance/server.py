@@ -1,8 +1,9 @@
-"""What the official conformance suite talks to: Fleet itself, or Fleet's own wire with the suite's fixture tools.
+"""What the official conformance suite talks to: Fleet itself, or Fleet's own wire with the suite's fixtures behind it.
 
 `python -m tests.conformance.server fleet|fixtures PORT` serves on loopback until its standard input ends. Everything
 between the port and the tools is the product's: guard, Streamable HTTP, rendering, tasks. The suite knows no token and
-no hello, so a layer before the guard adds them.
+no hello, so a layer before the guard adds them; what Fleet has nothing alike for (images, resources, prompts, questions
+in the middle of a call) is the SDK's, served beside.
 """
 
 from __future__ import annotations
@@ -11,217 +12,46 @@ import asyncio
 import json
 import sys
 import tempfile
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mcp.server import Server
-from mcp.shared.exceptions import MCPError
+from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
+from mcp_types import JSONRPCMessage
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orchestrator import log
 from orchestrator.app import open_fleet
-from orchestrator.domain.sleep import Form, Reply, Sleep, SleepStatus
-from orchestrator.domain.tool import Call, Json, Tool
-from orchestrator.errors import FleetError, NotFoundError
 from orchestrator.server import http, loopback, mcp, streamable, tools
 from orchestrator.server.calls import Calls
+from tests.conformance import asking, contents
+from tests.conformance.jobs import Fixtures
+from tests.conformance.kit import put_beside
 
-SCHEMA: Json = {"type": "object", "properties": {"name": {"type": "string"}, "confirm": {"type": "boolean"}}}
-TEXTS = {key: {"type": "string"} for key in ("label", "name", "filename", "message")}
-OPEN: Json = {"type": "object", "properties": {**TEXTS, "seconds": {"type": "number"}}}
-ADDRESS: Json = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "$defs": {
-        "address": {
-            "$anchor": "addressDef",
-            "type": "object",
-            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
-        }
-    },
-    "properties": {
-        "name": {"type": "string"},
-        "address": {"$ref": "#/$defs/address"},
-        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
-        "phone": {"type": "string"},
-        "email": {"type": "string"},
-    },
-    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
-    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
-    "then": {"required": ["phone"]},
-    "else": {"required": ["email"]},
-    "additionalProperties": False,
-}
+RETRY_MILLISECONDS = 100
 
 
-@dataclass
-class Job:
-    """A fixture's call that became a task."""
-
-    sleep: Sleep
-    work: asyncio.Task[None] | None = None
-    replies: dict[str, asyncio.Future[Reply]] = field(default_factory=dict[str, "asyncio.Future[Reply]"])
-
-    def become(self, status: SleepStatus, **values: Any) -> None:
-        """Move on."""
-        self.sleep = replace(self.sleep, status=status, updated_at=time.time(), **values)
-
-    async def ask(self, text: str) -> Reply:
-        """Put a form to the person and return their reply."""
-        key = f"form-{len(self.replies) + 1}"
-        self.replies[key] = asyncio.get_running_loop().create_future()
-        self.become(SleepStatus.INPUT_REQUIRED, forms={**self.sleep.forms, key: Form(text=text, schema=SCHEMA)})
-        return await self.replies[key]
-
-
-Work = Callable[[Json, Job], Awaitable[str]]
-
-
-class Fixtures:
-    """Tasks in memory behind the product's wire, as the fleet's sleeps are in the product."""
+class Replayed(EventStore):
+    """What was sent on each stream, for a client that lost one."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
+        self.sent: list[tuple[StreamId, JSONRPCMessage | None]] = []
 
-    def begin(self, work: Work) -> Callable[[Call, Json, bool], Awaitable[Sleep]]:
-        """What makes a call of this work a task."""
+    async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
+        """Keep the message and return its number."""
+        self.sent.append((stream_id, message))
+        return str(len(self.sent))
 
-        async def begun(call: Call, arguments: Json, asks_person: bool) -> Sleep:
-            del call, asks_person
-            now = time.time()
-            sleep_id = f"sl_{len(self.jobs) + 1:032x}"
-            job = Job(
-                Sleep(id=sleep_id, status=SleepStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=3600.0)
-            )
-            self.jobs[sleep_id] = job
-            job.work = asyncio.get_running_loop().create_task(self._run(job, work, arguments))
-            return job.sleep
-
-        return begun
-
-    async def _run(self, job: Job, work: Work, arguments: Json) -> None:
-        try:
-            job.become(SleepStatus.COMPLETED, result=await work(arguments, job))
-        except FleetError as error:
-            job.become(SleepStatus.COMPLETED, result=str(error), is_error=True)
-        except MCPError as error:
-            job.become(SleepStatus.FAILED, error=(error.code, error.message), message=error.message)
-
-    def _job(self, sleep_id: str) -> Job:
-        if sleep_id not in self.jobs:
-            raise NotFoundError(f"no task {sleep_id!r}")
-        return self.jobs[sleep_id]
-
-    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
-        """The task as it stands."""
-        del call
-        return self._job(sleep_id).sleep
-
-    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
-        """Hand replies to those who wait for them."""
-        del call
-        job = self._job(sleep_id)
-        for key, reply in given.items():
-            if key in job.replies and not job.replies[key].done():
-                job.replies[key].set_result(reply)
-        left = {key: form for key, form in job.sleep.forms.items() if not job.replies[key].done()}
-        job.become(SleepStatus.INPUT_REQUIRED if left else SleepStatus.WORKING, forms=left)
-
-    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
-        """Cancel it."""
-        del call
-        job = self._job(sleep_id)
-        if job.sleep.status in {SleepStatus.WORKING, SleepStatus.INPUT_REQUIRED}:
-            if job.work is not None:
-                job.work.cancel()
-            job.become(SleepStatus.CANCELLED, forms={})
-
-    def table(self) -> list[Tool]:
-        """The suite's fixture tools, as far as they are text."""
-        plain: dict[str, Callable[[Call, Json], Awaitable[str]]] = {
-            "test_simple_text": _simple,
-            "test_error_handling": _failing,
-            "test_tool_with_progress": _progress,
-            "greet": _greet,
-        }
-        works: dict[str, Work] = {
-            "slow_compute": _slow,
-            "failing_job": _failing_job,
-            "protocol_error_job": _protocol_error,
-            "confirm_delete": _confirm,
-            "multi_input": _multi,
-        }
-        described = Tool(name="json_schema_2020_12_tool", description="A schema.", schema=ADDRESS, call=_simple)
-        return [
-            *(Tool(name=name, description=name, schema=OPEN, call=call) for name, call in plain.items()),
-            *(
-                Tool(name=name, description=name, schema=OPEN, call=_blocking(work), waits=True, begin=self.begin(work))
-                for name, work in works.items()
-            ),
-            described,
-        ]
-
-
-def _blocking(work: Work) -> Callable[[Call, Json], Awaitable[str]]:
-    async def call(call: Call, arguments: Json) -> str:
-        del call
-        now = time.time()
-        sleep = Sleep(id="", status=SleepStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=None)
-        return await work(arguments, Job(sleep))
-
-    return call
-
-
-async def _simple(call: Call, arguments: Json) -> str:
-    del call, arguments
-    return "This is a simple text response for testing."
-
-
-async def _greet(call: Call, arguments: Json) -> str:
-    del call
-    return f"Hello, {arguments.get('name', 'World')}!"
-
-
-async def _failing(call: Call, arguments: Json) -> str:
-    del call, arguments
-    raise NotFoundError("This tool intentionally returns an error for testing")
-
-
-async def _progress(call: Call, arguments: Json) -> str:
-    del arguments
-    for step in (0, 50, 100):
-        await call.progress(step, f"{step} of 100")
-    return "done"
-
-
-async def _slow(arguments: Json, job: Job) -> str:
-    del job
-    await asyncio.sleep(float(arguments.get("seconds", 0.5)))
-    return "computed"
-
-
-async def _failing_job(arguments: Json, job: Job) -> str:
-    del arguments, job
-    raise NotFoundError("the job failed")
-
-
-async def _protocol_error(arguments: Json, job: Job) -> str:
-    del arguments, job
-    raise MCPError(-32603, "the job broke")
-
-
-async def _confirm(arguments: Json, job: Job) -> str:
-    reply = await job.ask(f"Delete {arguments.get('filename', 'it')}?")
-    return "deleted" if reply.fields else "kept"
-
-
-async def _multi(arguments: Json, job: Job) -> str:
-    del arguments
-    await asyncio.gather(job.ask("one?"), job.ask("two?"))
-    return "both"
+    async def replay_events_after(self, last_event_id: EventId, send_callback: EventCallback) -> StreamId | None:
+        """Send what came after it on its stream."""
+        last = int(last_event_id)
+        stream_id = self.sent[last - 1][0]
+        for number, (stream, message) in enumerate(self.sent[last:], last + 1):
+            if stream == stream_id and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream_id
 
 
 def introduced(application: ASGIApp, token: str, project: str) -> ASGIApp:
@@ -242,7 +72,9 @@ async def served(kind: str, state: Path, calls: Calls) -> AsyncGenerator[Server[
     """The MCP server to be tested."""
     if kind == "fixtures":
         fixtures = Fixtures()
-        yield mcp.render(fixtures.table(), caller=streamable.caller_anywhere, calls=calls, sleeps=fixtures)
+        server = mcp.render(fixtures.table(), caller=streamable.caller_anywhere, calls=calls, sleeps=fixtures)
+        put_beside(server, contents.kit() | asking.kit(server))
+        yield server
         return
     async with open_fleet(state, {}) as fleet:
         yield mcp.render(
@@ -262,8 +94,11 @@ async def serve(kind: str, port: int) -> None:
 
     with tempfile.TemporaryDirectory(prefix="fleet-") as place:
         state = Path(place)
+        log.open_log(state / "log")
         async with served(kind, state, Calls()) as server:
             sessions = streamable.sessions(server)
+            if kind == "fixtures":  # streams that a client comes back to: the older protocol lets a server have them
+                sessions.event_store, sessions.retry_interval = Replayed(), RETRY_MILLISECONDS
             bound = loopback.listen(port, state)
             token = loopback.token_of(state)
             route = streamable.route(sessions.handle_request, greet)
