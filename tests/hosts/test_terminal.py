@@ -19,10 +19,12 @@ POINTED = "\u276f"
 
 @pytest.mark.requirement("I4-tasks-hosts", "I4-tasks")
 def test_the_interactive_terminal_ends_its_turn_and_is_woken_with_the_digest(terminal: Terminal) -> None:
+    terminal.overhear()
     terminal.claude("run slow")
     terminal.shows(ASLEEP)
     terminal.shows(AWAKE)
     assert "| found it" in terminal.told()
+    assert declared(terminal) == {"elicitation", "roots", "io.modelcontextprotocol/tasks"}
     calls = [record["reply"] for record in terminal.playing.log() if record.get("part") == "boss"]
     assert calls == [1, 2, 3], "one model call to create and sleep, one to end its turn, one for the wake"
 
@@ -66,10 +68,91 @@ def test_a_form_that_is_declined_wakes_the_orchestrator_with_the_question(termin
     assert "NEEDS YOU asker asks" in terminal.told()
 
 
+def decide(terminal: Terminal, decision: str) -> None:
+    """Choose this in the form of a permission; the next field has the focus then."""
+    terminal.shows("writer wants to use Bash: touch ran.txt")
+    terminal.shows("Accept")
+    terminal.keys("Right")
+    for option in ("allow", "always", "deny"):
+        terminal.shows(f"{POINTED} ◯ {option}")
+        if option == decision:
+            break
+        terminal.keys("Down")
+    terminal.keys("Enter")
+    terminal.shows(f"Decision: {decision}")
+
+
+@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+def test_a_permission_is_given_in_the_terminals_form(terminal: Terminal) -> None:
+    terminal.claude("run writer")
+    decide(terminal, "allow")
+    terminal.keys("Down")
+    terminal.insist("Enter", AWAKE)
+    assert "| first it ran" in terminal.told()
+    assert (terminal.project / "ran.txt").exists()
+
+
+@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+def test_a_permission_is_denied_in_the_terminals_form_with_a_reason_that_the_agent_reads(terminal: Terminal) -> None:
+    terminal.claude("run writer")
+    decide(terminal, "deny")
+    terminal.keys("no shell on a Sunday")
+    terminal.shows("Why not: no shell on a Sunday")
+    terminal.keys("Down")
+    terminal.insist("Enter", AWAKE)
+    assert "denied: no shell on a Sunday" in terminal.told()
+    assert not (terminal.project / "ran.txt").exists()
+
+
+@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_and_allows_nothing(terminal: Terminal) -> None:
+    terminal.claude("run writer")
+    terminal.shows("Accept")
+    for key, shown in (
+        ("Down", POINTED + "   Why not"),
+        ("Down", POINTED + " Accept"),
+        ("Right", POINTED + " Decline"),
+    ):
+        terminal.keys(key)
+        terminal.shows(shown)
+    terminal.insist("Enter", AWAKE)
+    assert "NEEDS YOU writer wants to use Bash" in terminal.told()
+    assert not (terminal.project / "ran.txt").exists()
+
+
 @pytest.mark.requirement("I4-tasks-hosts")
 def test_print_mode_blocks_in_the_call(terminal: Terminal) -> None:
+    assert "found it" in printed(terminal, "run slow")
+    wait_until(terminal.daemon.records, "the daemon's log")
+
+
+@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+def test_a_sub_agent_of_print_mode_declares_no_tasks_and_blocks_until_the_answer(terminal: Terminal) -> None:
+    terminal.overhear()
+    assert "SUB HEARD: 1 complete" in printed(terminal, "delegate to foreground slow")
+    assert declared(terminal) == {"elicitation", "roots"}
+
+
+@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+def test_a_sub_agent_of_the_terminal_blocks_in_the_background_and_its_end_wakes_the_terminal(
+    terminal: Terminal,
+) -> None:
+    terminal.overhear()
+    terminal.claude("delegate to background slow")
+    terminal.shows("Waiting for 1 background agent")
+    terminal.shows(AWAKE)
+    told = terminal.told()
+    assert "SUB HEARD: 1 complete" in told
+    assert "| found it" in told
+    assert declared(terminal) == {"elicitation", "roots"}, "the terminal itself declares tasks, its sub-agents do not"
+    calls = [record["reply"] for record in terminal.playing.log() if record.get("part") == "delegator"]
+    assert calls == [1, 2, 3], "one model call to delegate, one to end its turn, one for the wake"
+
+
+def printed(terminal: Terminal, task: str) -> str:
+    """What `claude -p` says in the end."""
     ran = subprocess.run(
-        terminal.command("-p", "run slow", "--output-format", "json"),
+        terminal.command("-p", task, "--output-format", "json"),
         cwd=terminal.project,
         env=terminal.env,
         stdin=subprocess.DEVNULL,
@@ -79,5 +162,11 @@ def test_print_mode_blocks_in_the_call(terminal: Terminal) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "found it" in json.loads(ran.stdout)["result"]
-    wait_until(terminal.daemon.records, "the daemon's log")
+    return str(json.loads(ran.stdout)["result"])
+
+
+def declared(terminal: Terminal) -> set[str]:
+    """What the client of the only wait declares; each capability, and each extension by its own name."""
+    (call,) = terminal.calls_of("wait_for_agents")
+    capabilities = call["_meta"]["io.modelcontextprotocol/clientCapabilities"]
+    return {*capabilities.keys() - {"extensions"}, *capabilities.get("extensions", {})}
