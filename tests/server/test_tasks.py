@@ -23,6 +23,7 @@ from tests.fixtures.raw_door import end_daemon
 from tests.fixtures.tasks import Tasks, accept, ask, until
 
 pytestmark = pytest.mark.anyio
+CAREFUL = "---\nname: careful\ndescription: asks first\ntools: Read\nask: [Bash]\n---\nYou ask first.\n"
 SCRIPT = Path(__file__).with_name("asking.yaml")
 LIMIT_SECONDS = 60.0
 
@@ -44,6 +45,19 @@ class Host:
             home, state, FLEET_REHEARSAL="asking", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", **keys
         )
         self.daemon = Daemon(state, self.env)
+        personas = project / ".fleet" / "agents"
+        personas.mkdir(parents=True)
+        (personas / "careful.md").write_text(CAREFUL)
+
+    async def begin_writer(self, client: Client) -> None:
+        """Create an agent that asks before it uses a shell."""
+        await asked(client, "create_agent", name="writer", task="work", persona="careful")
+
+    def answered(self, agent: str) -> list[tuple[str, str | None, str | None]]:
+        """What the agent asked, the answers, and who gave them."""
+        with self.daemon.http(self.project) as client:
+            asked = client.get(f"/v1/agents/{agent}").json()["asked"]
+        return [(one["kind"], one["answer"], one["answered_by"]) for one in asked]
 
     @asynccontextmanager
     async def client(
@@ -151,6 +165,79 @@ async def test_a_question_is_a_form_and_the_reply_reaches_the_very_call_that_ask
     assert form["params"]["mode"] == "form"
     assert form["params"]["message"] == "asker asks: which database?"
     assert form["params"]["requestedSchema"]["properties"]["answer"]["enum"] == ["sqlite", "postgres"]
+
+
+PERMISSION = {
+    "allow": ({"answer": "allow"}, "| first it ran", "allow"),
+    "always": ({"answer": "always"}, "| first it ran", "always"),
+    "deny with a reason": ({"answer": "deny", "why": "not today"}, "denied: not today", "deny: not today"),
+    "deny with none": (
+        {"answer": "deny"},
+        "denied: the person said no and gave no reason",
+        "deny: the person said no and gave no reason",
+    ),
+    "a reason of blanks": (
+        {"answer": "deny", "why": "  "},
+        "denied: the person said no and gave no reason",
+        "deny: the person said no and gave no reason",
+    ),
+}
+
+
+@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate", "A-flow-permissions")
+@pytest.mark.parametrize("case", PERMISSION)
+async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_call(host: Host, case: str) -> None:
+    content, told, stored = PERMISSION[case]
+    requests: list[Mapping[str, Any]] = []
+
+    def reply(given: dict[str, Any]) -> dict[str, Any]:
+        requests.append(given)
+        return {key: {"action": "accept", "content": content} for key in given}
+
+    async with host.client(Tasks(reply)) as client:
+        await host.begin_writer(client)
+        assert told in await asked(client, "wait_for_agents")
+    (form,) = requests[0].values()
+    assert form["params"]["message"].startswith("writer wants to use Bash: echo ran >> ran.txt")
+    fields = form["params"]["requestedSchema"]
+    assert fields["properties"]["answer"]["enum"] == ["allow", "always", "deny"]
+    assert (set(fields["properties"]), fields["required"]) == ({"answer", "why"}, ["answer"])
+    assert (host.project / "ran.txt").exists() == ("first it ran" in told)
+    assert host.answered("writer") == [("permission", stored, "person")]
+
+
+@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_who_decides(host: Host, action: str) -> None:
+    tasks = Tasks(lambda given: {key: {"action": action} for key in given})
+    async with host.client(tasks) as client:
+        await host.begin_writer(client)
+        assert 'NEEDS YOU writer wants to use Bash: "echo ran' in await asked(client, "wait_for_agents")
+        assert not (host.project / "ran.txt").exists()
+        assert host.answered("writer") == [("permission", None, None)]
+        await asked(client, "command_agent", agent="writer", task="allow")
+        assert "| first it ran" in await asked(client, "wait_for_agents")
+    assert host.answered("writer") == [("permission", "allow", "orchestrator")]
+
+
+@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate")
+async def test_a_permissions_form_filled_in_wrongly_is_refused_and_stays_open(host: Host) -> None:
+    wrong: list[dict[str, object]] = [{}, {"answer": ""}, {"answer": 1}, {"answer": "yes"}, {"why": "no answer"}]
+    tasks = Tasks()
+    async with host.client(tasks) as client, anyio.create_task_group() as group:
+        await host.begin_writer(client)
+        group.start_soon(answer, client, "wait_for_agents")
+        await until(lambda: "input_required" in tasks.statuses())
+        (key,) = tasks.seen[-1]["inputRequests"]
+        for content in wrong:
+            replies = {key: {"action": "accept", "content": content}}
+            with pytest.raises(MCPError) as caught:
+                await ask(client.session, "tasks/update", tasks.ids[0], inputResponses=replies)
+            assert caught.value.code == -32602, content
+        assert (await ask(client.session, "tasks/get", tasks.ids[0]))["status"] == "input_required"
+        group.cancel_scope.cancel()
+    assert host.answered("writer") == [("permission", None, None)]
+    assert not (host.project / "ran.txt").exists()
 
 
 @pytest.mark.requirement("I4-tasks-verbs")
