@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,13 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from orchestrator import rehearsal
-from tests.fixtures.daemon import Daemon, clean_env
-from tests.fixtures.door import answer, asked, door_command
+from tests.fixtures.door import answer, asked
 from tests.fixtures.raw_door import end_daemon
 from tests.fixtures.tasks import Tasks, accept, ask, until
+from tests.fixtures.tasks_host import Host
 
 pytestmark = pytest.mark.anyio
-CAREFUL = "---\nname: careful\ndescription: asks first\ntools: Read\nask: [Bash]\n---\nYou ask first.\n"
 SCRIPT = Path(__file__).with_name("asking.yaml")
-LIMIT_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -35,57 +31,20 @@ def model() -> Iterator[str]:
         yield playing.url
 
 
-class Host:
-    """A program that opens doors; the first of them starts the daemon."""
-
-    def __init__(self, home: Path, state: Path, project: Path, model: str) -> None:
-        self.project = project
-        keys = {"ANTHROPIC_BASE_URL": model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
-        self.env = clean_env(
-            home, state, FLEET_REHEARSAL="asking", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", **keys
-        )
-        self.daemon = Daemon(state, self.env)
-        personas = project / ".fleet" / "agents"
-        personas.mkdir(parents=True)
-        (personas / "careful.md").write_text(CAREFUL)
-
-    async def begin_writer(self, client: Client) -> None:
-        """Create an agent that asks before it uses a shell."""
-        await asked(client, "create_agent", name="writer", task="work", persona="careful")
-
-    def answered(self, agent: str) -> list[tuple[str, str | None, str | None]]:
-        """What the agent asked, the answers, and who gave them."""
-        with self.daemon.http(self.project) as client:
-            asked = client.get(f"/v1/agents/{agent}").json()["asked"]
-        return [(one["kind"], one["answer"], one["answered_by"]) for one in asked]
-
-    @asynccontextmanager
-    async def client(
-        self, *extensions: Tasks, mode: str = "auto", session: str = "host-1", **more: str
-    ) -> AsyncGenerator[Client]:
-        """A client of the session behind a door of its own; it shows forms."""
-
-        async def form(context: object, params: object) -> Any:
-            raise AssertionError((context, params))  # a task's form does not come this way
-
-        door = door_command(self.env, self.project, CLAUDE_CODE_SESSION_ID=session, **more)
-        async with (
-            asyncio.timeout(LIMIT_SECONDS),
-            Client(door, mode=mode, extensions=extensions, elicitation_callback=form) as client,
-        ):
-            yield client
-
-
 @pytest.fixture
 def host(tmp_path: Path, state: Path, project: Path, model: str) -> Iterator[Host]:
     home = tmp_path / "host-home"
     home.mkdir()
-    yield Host(home, state, project, model)
+    yield Host(home, state, project, model, "asking")
     end_daemon(state)
 
 
 async def begin(client: Client, name: str) -> None:
     await asked(client, "create_agent", name=name, task="work", persona="scout")
+
+
+async def begin_writer(client: Client) -> None:
+    await asked(client, "create_agent", name="writer", task="work", persona="careful")
 
 
 @pytest.mark.requirement("I4-tasks")
@@ -195,7 +154,7 @@ async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_
         return {key: {"action": "accept", "content": content} for key in given}
 
     async with host.client(Tasks(reply)) as client:
-        await host.begin_writer(client)
+        await begin_writer(client)
         assert told in await asked(client, "wait_for_agents")
     (form,) = requests[0].values()
     assert form["params"]["message"].startswith("writer wants to use Bash: echo ran >> ran.txt")
@@ -211,7 +170,7 @@ async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_
 async def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_who_decides(host: Host, action: str) -> None:
     tasks = Tasks(lambda given: {key: {"action": action} for key in given})
     async with host.client(tasks) as client:
-        await host.begin_writer(client)
+        await begin_writer(client)
         assert 'NEEDS YOU writer wants to use Bash: "echo ran' in await asked(client, "wait_for_agents")
         assert not (host.project / "ran.txt").exists()
         assert host.answered("writer") == [("permission", None, None)]
@@ -225,7 +184,7 @@ async def test_a_permissions_form_filled_in_wrongly_is_refused_and_stays_open(ho
     wrong: list[dict[str, object]] = [{}, {"answer": ""}, {"answer": 1}, {"answer": "yes"}, {"why": "no answer"}]
     tasks = Tasks()
     async with host.client(tasks) as client, anyio.create_task_group() as group:
-        await host.begin_writer(client)
+        await begin_writer(client)
         group.start_soon(answer, client, "wait_for_agents")
         await until(lambda: "input_required" in tasks.statuses())
         (key,) = tasks.seen[-1]["inputRequests"]
