@@ -89,12 +89,12 @@ class Scene:
 
 
 @contextmanager
-def staged(root: Path, **settings: str) -> Generator[Scene]:
+def staged(root: Path, script: Path = SCRIPT, **settings: str) -> Generator[Scene]:
     """A scene; nothing of it is left at the end."""
     home, project, state = root / "home", root / "project", root / "state"
     for directory in (home, project, state):
         directory.mkdir(mode=0o700, parents=True)
-    with rehearsal.start(SCRIPT, log=root / "model.jsonl") as model:
+    with rehearsal.start(script, log=root / "model.jsonl") as model:
         given = {"FLEET_REHEARSAL": "recovery", "FLEET_MAX_RETRIES": "1", "FLEET_IDLE_EXIT_SECONDS": "0", **settings}
         scene = Scene(root, state, project.resolve(), given, model, Daemon(state, {}))
         scene.start()

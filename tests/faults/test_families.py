@@ -1,0 +1,95 @@
+"""Families of real `claude` programs: a tree through the death of its daemon, a stop that reaches all, who goes first.
+
+The tree of forty is played in process (`tests/fleet/test_families.py`); this one is smaller because every node of it is
+a program that starts twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.supervision import remains
+from tests.faults.test_recovery import Scene, staged
+from tests.fixtures.daemon import wait_until
+
+SCRIPT = Path(__file__).with_name("families.yaml")
+LEAD = "---\nname: lead\ndescription: splits\ntools: Read, Grep, Glob, Bash\nchildren: 5\n---\nSplit the task.\n"
+TREE_SECONDS = 120.0
+pytestmark = pytest.mark.timeout(240)
+
+
+def write_lead(scene: Scene) -> None:
+    folder = scene.project / ".fleet" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "lead.md").write_text(LEAD)
+
+
+def status(scene: Scene, name: str) -> str:
+    """The agent's status, '' if there is none."""
+    agents = scene.place.ask("GET", "/v1/agents")["agents"]
+    return next((str(agent["status"]) for agent in agents if agent["name"] == name), "")
+
+
+def session(scene: Scene, name: str) -> str:
+    return str(scene.place.ask("GET", f"/v1/agents/{name}")["session_id"])
+
+
+@pytest.mark.requirement("C-recursion", "I4-tree", "I4-children", "D-restart")
+def test_a_tree_of_real_agents_with_one_slot_ends_though_its_daemon_is_killed_twice(tmp_path: Path) -> None:
+    with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
+        write_lead(scene)
+        made = scene.place.ask("POST", "/v1/agents", {"name": "tree", "task": "find all", "persona": "lead"})
+        wait_until(lambda: status(scene, "tree-1-1") == "working", "the first leaf", seconds=TREE_SECONDS)
+        scene.murder()
+        wait_until(lambda: status(scene, "tree-2-2") == "working", "the last leaf", seconds=TREE_SECONDS)
+        scene.murder()
+        digest = scene.place.ask("POST", "/v1/wait", {"agents": ["tree"], "timeout_seconds": 120})
+
+        assert digest["timed_out"] is False, digest["text"]
+        agents = {agent["name"]: agent for agent in scene.place.ask("GET", "/v1/agents")["agents"]}
+        assert sorted(agents) == ["tree", "tree-1", "tree-1-1", "tree-1-2", "tree-2", "tree-2-1", "tree-2-2"]
+        assert {agent["status"] for agent in agents.values()} == {"complete"}
+        root = made["agent"]["id"]
+        assert agents["tree-2-1"]["id"] == f"{root}_child_1_child_0"
+        turns = {name: scene.place.ask("GET", f"/v1/agents/{name}")["turns"] for name in agents}
+        assert "| tree-1 joined 2" in turns["tree"][-1]["result"]
+        assert "| tree-2 joined 2" in turns["tree"][-1]["result"]
+        assert {len(done) for done in turns.values()} == {1}
+        for name in agents:
+            scene.ended_once(name)
+            assert scene.programs(name) == []
+        asked = [record["task"] for record in scene.calls("tree-1-1")]
+        assert set(asked) <= {"find part 1"}
+
+
+@pytest.mark.requirement("I4-abort", "G4")
+def test_a_stop_of_a_real_parent_reaches_the_programs_of_all_below_it_and_what_they_left(tmp_path: Path) -> None:
+    with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="4", FLEET_REST_SECONDS="0") as scene:
+        write_lead(scene)
+        scene.place.ask("POST", "/v1/agents", {"name": "boss", "task": "lead", "persona": "lead"})
+        wait_until((scene.project / "grandkid.began").exists, "the grandchild's shell", seconds=60)
+        family = ("boss", "kid-1", "kid-2", "grandkid")
+        sessions = {name: session(scene, name) for name in family}
+        assert remains.alive(sessions["grandkid"])
+        scene.place.ask("POST", "/v1/agents/boss/interrupt")
+        for name in family:
+            wait_until(lambda name=name: status(scene, name) == "interrupted", f"{name} interrupted")
+            scene.ended_once(name)
+        wait_until(
+            lambda: not any(remains.alive(one) for one in sessions.values()), "the end of all programs", seconds=10
+        )
+
+
+@pytest.mark.requirement("C-limits", "I4-limits")
+def test_of_real_agents_in_the_queue_the_higher_priority_goes_first(tmp_path: Path) -> None:
+    with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
+        scene.place.ask("POST", "/v1/agents", {"name": "first", "task": "t", "persona": "scout"})
+        for name, priority in (("low", -1), ("plain", 0), ("high", 5)):
+            body = {"name": name, "task": "t", "persona": "scout", "priority": priority}
+            scene.place.ask("POST", "/v1/agents", body)
+        digest = scene.place.ask("POST", "/v1/wait", {"agents": [], "timeout_seconds": 90})
+
+        assert digest["timed_out"] is False, digest["text"]
+        assert [record["agent"] for record in scene.model.log()] == ["first", "high", "plain", "low"]
