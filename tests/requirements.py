@@ -108,8 +108,7 @@ _SYSTEMS_A = (
     ),
     *_of(
         "SYSTEMS A, information flow",
-        {"A-flow-permissions": "permission requests go the same way, or to a person at the dashboard"},
-        deferred=ISSUE_4,
+        {"A-flow-permissions": "permission requests go the same way, or to a person in a form"},
     ),
     *_of(
         "SYSTEMS A, visibility",
@@ -172,7 +171,7 @@ _SYSTEMS_D = (
         "SYSTEMS D 1",
         {"D-wake": "one bounded wait on any or all agents, with a cursor and a digest that carries the results"},
     ),
-    *_of("SYSTEMS D 1", {"D-wake-hosts": "the wake contract holds for every MCP host"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 1", {"D-wake-hosts": "the wake contract holds for every MCP host"}),
     *_of("SYSTEMS D 2", {"D-terminal": "exactly one terminal notice for every turn, crashes included"}),
     *_of("SYSTEMS D 3", {"D-checks": "acceptance checks run by Fleet decide whether a task is done"}, deferred=ISSUE_4),
     *_of("SYSTEMS D 3", {"D-receipts": "the result carries the diff stat and the changed files as Fleet's own facts"}),
@@ -192,9 +191,7 @@ _SYSTEMS_D = (
     *_of("SYSTEMS D 12", {"D-result": "a bounded digest, a paged result, artifacts kept"}),
     *_of("SYSTEMS D 12", {"D-result-schema": "output is checked against a schema"}, deferred=ISSUE_4),
     *_of("SYSTEMS D 13", {"D-steering": "queue, steer and interrupt with receipts, on every provider"}),
-    *_of(
-        "SYSTEMS D 14", {"D-restart": "a whole tree restarts: nothing re-spawned, work resumed by id"}, deferred=ISSUE_4
-    ),
+    *_of("SYSTEMS D 14", {"D-restart": "a whole tree restarts: nothing re-spawned, work resumed by id"}),
     *_of("SYSTEMS D 15", {"D-leases": "ports and database names are leased under real locks"}, deferred=NOBODY),
     *_of("SYSTEMS D 16", {"D-rehearsal": "a command runs against a scripted model before anybody pays for it"}),
     *_of("SYSTEMS D 16", {"D-rehearsal-playbook": "so does any playbook"}, deferred=NOBODY),
@@ -535,6 +532,8 @@ _TASKS = (
             "I4-tasks-hosts": "each row of the host table is a test with the real client",
             "I4-tasks-input": "input_required is answered in the form of the person's terminal",
             "I4-conformance": "the MCP conformance suite passes on both wires with a committed baseline",
+            "I4-guarantees": "the guarantees stand in the docs with bounds and tests, and what is unverified",
+            "I4-store-contract": "the mirror of a conversation keeps the contracts of the vendor's session stores",
         },
     ),
     *_of("safety", {"G11": "no local web page and no other user can call a tool"}),
