@@ -39,7 +39,7 @@ help:
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
-	@echo "make conformance  the official MCP suite (installed from npm), on both wires"
+	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (from npm)"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)
@@ -80,6 +80,7 @@ bench: .venv/.ready-dev
 
 conformance: .venv/.ready-dev
 	@$(BIN)/python -m tests.conformance.run
+	@$(BIN)/python -m pytest --quiet tests/hosts/test_inspector.py
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

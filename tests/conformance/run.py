@@ -1,6 +1,6 @@
 """`make conformance`: the official MCP suite, on both wires, against Fleet's wire with fixtures and Fleet itself.
 
-The suite and the Node.js that it needs are installed from npm into a folder that git ignores.
+The suite, the Inspector (tests/hosts) and the Node.js that they need come from npm into a folder that git ignores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TOOLS = ROOT / ".conformance"
-PACKAGES = ("node@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+PACKAGES = ("node@22", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "@modelcontextprotocol/inspector@2.12.0")
 WIRES = ("2026-07-28", "2025-11-25")
 KINDS = ("fixtures", "fleet")
 PASSED = frozenset({"SUCCESS", "INFO"})
@@ -31,15 +31,22 @@ BECAUSE = frozenset({"suite", "not applicable", "no fixture"})
 LIMIT_SECONDS = 300.0
 
 
+def suite() -> list[str] | None:
+    """The suite's command, None if it or the Inspector is not installed."""
+    program = TOOLS / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    node, inspector = (TOOLS / "node_modules" / ".bin" / name for name in ("node", "mcp-inspector"))
+    return [str(node), str(program)] if all(path.exists() for path in (program, node, inspector)) else None
+
+
 def install() -> list[str]:
     """The suite's command, installed if it is not."""
-    suite = TOOLS / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
-    node = TOOLS / "node_modules" / ".bin" / "node"
-    if not (suite.exists() and node.exists()):
+    if suite() is None:
         TOOLS.mkdir(exist_ok=True)
         quiet = ["--no-audit", "--no-fund", "--no-save", "--no-package-lock", "--loglevel=error"]
         subprocess.run(["npm", "install", "--prefix", str(TOOLS), *quiet, *PACKAGES], cwd=TOOLS, check=True)
-    return [str(node), str(suite)]
+    found = suite()
+    assert found is not None, f"npm has not installed {', '.join(PACKAGES)}"
+    return found
 
 
 @contextmanager
@@ -76,11 +83,11 @@ Found = Mapping[str, Scenario]
 Known = Mapping[str, frozenset[str]]
 
 
-def play(suite: list[str], url: str, wire: str) -> Found:
+def play(command: list[str], url: str, wire: str) -> Found:
     """What the suite found on this wire, by scenario."""
     with tempfile.TemporaryDirectory(prefix="fleet-conformance-") as place:
-        command = [*suite, "server", "--url", url, "--requirements", wire, "-o", place]
-        subprocess.run(command, cwd=place, stdout=subprocess.DEVNULL, check=False, timeout=LIMIT_SECONDS)
+        whole = [*command, "server", "--url", url, "--requirements", wire, "-o", place]
+        subprocess.run(whole, cwd=place, stdout=subprocess.DEVNULL, check=False, timeout=LIMIT_SECONDS)
         return dict(_found(Path(place)))
 
 
@@ -118,11 +125,11 @@ def judge(found: Found, known: Known) -> list[str]:
 
 def main() -> int:
     """Run everything, print a tally for each, and return 1 if anything differs from the baseline."""
-    suite, wrong = install(), list[str]()
+    command, wrong = install(), list[str]()
     for kind in KINDS:
         with server(kind) as url:
             for wire in WIRES:
-                found = play(suite, url, wire)
+                found = play(command, url, wire)
                 passed = sum(not scenario.failed for scenario in found.values())
                 checks = sum(scenario.checks for scenario in found.values())
                 failed = sum(len(scenario.failed) for scenario in found.values())
