@@ -34,7 +34,7 @@ endef
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one)"
+	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one; ARGS=--run: no claude -p)"
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"

@@ -18,6 +18,7 @@ from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.silence import Limits
+from orchestrator.server import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.store import Store, open_store
 from orchestrator.supervision import tiers
@@ -65,6 +66,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
                 supervision=str(tier),
             )
         )
+        fleet.take_tools(tools.table(fleet))
         if taken := await fleet.start():
             LOG.warning("turns_taken_over_from_former_daemon", agents=taken)
         try:

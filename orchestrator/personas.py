@@ -25,7 +25,6 @@ MAX_NAME_CHARACTERS = 100
 MAX_TURN_DIGITS = 9
 MAX_BRACKETS = 200
 """5,000 open brackets keep the YAML reader busy for 17 s (ruamel.yaml 0.19, measured)"""
-FLEET_TOOLS = "mcp__plugin_fleet_fleet"
 MODEL_OF_CALLER = "inherit"
 
 
@@ -65,7 +64,7 @@ def list_personas(project: Path, home: Path | None) -> list[Persona]:
             persona = _persona(path, *_split(path))
         except InvalidError:
             continue
-        if not (persona.tools and any(tool.startswith(FLEET_TOOLS) for tool in persona.tools)):
+        if not persona.orchestrates:
             found.setdefault(persona.name, persona)
     return list(found.values())
 

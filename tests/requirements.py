@@ -428,13 +428,6 @@ _SHOWN_OF_ISSUE_4 = frozenset(
 _ISSUE_4 = tuple(
     requirement
     for source, behaviours in {
-        "issue 4, ways in": {
-            "I4-run": "fleet run starts the orchestrator itself and streams what the fleet does",
-            "I4-run-demo": "the demo runs either way",
-        },
-        "issue 4, tasks": {
-            "I4-run-defer": "an orchestrator that Fleet runs sleeps without a process",
-        },
         "issue 4, recovery": {
             "I4-recover-unknown": "the reason unknown is resolved within seconds",
         },
@@ -539,6 +532,17 @@ _TASKS = (
     *_of("safety", {"G11": "no local web page and no other user can call a tool"}),
 )
 
+_RUN = (
+    *_of(
+        "issue 4, ways in",
+        {
+            "I4-run": "fleet run starts the orchestrator itself and streams what the fleet does",
+            "I4-run-demo": "the demo runs either way",
+        },
+    ),
+    *_of("issue 4, tasks", {"I4-run-defer": "an orchestrator that Fleet runs sleeps without a process"}),
+)
+
 _PROCESSES = (
     *_of(
         "issue 4, processes",
@@ -574,6 +578,7 @@ REQUIREMENTS = (
     *_INBOX,
     *_RECOVERY,
     *_TASKS,
+    *_RUN,
     *_PROCESSES,
     *_ISOLATION,
 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from orchestrator.cli import agents, budget, demo, doctor, lifecycle, logs, look, output, rehearse, waiting
+from orchestrator.cli import agents, budget, demo, doctor, lifecycle, logs, look, output, rehearse, running, waiting
 from orchestrator.errors import FleetError
 
 _EPILOG = (
@@ -32,6 +32,7 @@ app = typer.Typer(
 
 for _name, _command in (
     ("demo", demo.demo),
+    ("run", running.run),
     ("ps", look.ps),
     ("show", look.show),
     ("logs", logs.logs),

@@ -16,7 +16,7 @@ from orchestrator.cli.options import AsJson
 from orchestrator.errors import FleetError, InvalidError, RefusedError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.client import Client
+    from orchestrator.cli.client import Client, Target
     from orchestrator.cli.performance import Performed
     from orchestrator.cli.report import Finding
     from orchestrator.cli.stage import Stage, TestRun
@@ -54,8 +54,20 @@ JOB = Job(
 )
 
 
-def demo(
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How it is demonstrated."""
+
+    run: bool
+    """by an orchestrator that Fleet runs itself"""
+    phases: bool
+
+
+def demo(  # noqa: PLR0917 - the options of one command
     real: Annotated[bool, typer.Option("--real", help="A real model, paid by your key or login.")] = False,
+    run: Annotated[
+        bool, typer.Option("--run", help="The orchestrator is an agent of Fleet's own (fleet run), not claude -p.")
+    ] = False,
     phases: Annotated[
         bool, typer.Option("--phases", help="Phase by phase instead of the whole chain at once.")
     ] = False,
@@ -70,7 +82,8 @@ def demo(
 ) -> None:
     """Watch agents change a real repository.
 
-    Four scouts, a planner and a builder, commanded by the real claude; free and offline, unless --real.
+    Four scouts, a planner and a builder, commanded by the real claude (--run: by Fleet's own orchestrator); free and
+    offline, unless --real.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InvalidError(f"--timeout {timeout} is no positive number of seconds", hint="fleet demo --timeout 900")
@@ -84,7 +97,7 @@ def demo(
     root = new_root(directory)
     seconds = timeout or (_REAL_SECONDS if real else _REHEARSAL_SECONDS)
     with _staged(root, real=real) as stage:
-        finding = _play(stage, phases=phases, keep=keep, seconds=seconds)
+        finding = _play(stage, Way(run=run, phases=phases), keep=keep, seconds=seconds)
     if as_json:
         output.document(report.document(finding))
     else:
@@ -138,14 +151,12 @@ def _rehearsal_errors() -> Generator[None]:
         raise FleetError(f"the rehearsal did not start: {error}", hint="fleet rehearse --check SCRIPT") from error
 
 
-def _play(stage: Stage, *, phases: bool, keep: bool, seconds: float) -> Finding:
+def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
     from orchestrator.cli import report
     from orchestrator.cli.client import Client, target
-    from orchestrator.cli.performance import perform
     from orchestrator.cli.rehearse import stop
-    from orchestrator.cli.stage import claude_program, copy_repository, plugin_root, run_tests
+    from orchestrator.cli.stage import copy_repository, run_tests
 
-    program, plugin = claude_program(stage.environment), plugin_root()
     rehearsal = stage.environment.get("FLEET_REHEARSAL", "")
     copy_repository(JOB.example, stage.repository)
     path = stage.environment["PATH"]
@@ -154,14 +165,12 @@ def _play(stage: Stage, *, phases: bool, keep: bool, seconds: float) -> Finding:
     output.say(f"state: {stage.state}   model: {f'rehearsal {rehearsal}' if rehearsal else 'your account'}")
     if not before.passed:
         raise FleetError(f"the example's own tests fail before anything was changed:\n{before.output[-2000:]}")
-    prompt = f"/fleet:scout-plan-build {JOB.task}{'. Work phase by phase' if phases else ''}"
-    output.say(f"claude -p {prompt!r}\n")
     to = target(stage.environment, str(stage.repository))
     with Client(to) as client:
         try:
             client.require_daemon()
-            performed = perform(stage, program, plugin, prompt, to=to, seconds=seconds)
-            agents = _agents(client)
+            performed = _performed(stage, way, to, seconds)
+            agents = tuple(one for one in _agents(client) if one.agent.id != performed.director)
         finally:
             if not keep:
                 stop(client, to)
@@ -178,6 +187,20 @@ def _play(stage: Stage, *, phases: bool, keep: bool, seconds: float) -> Finding:
         agents=agents,
         problems=problems,
     )
+
+
+def _performed(stage: Stage, way: Way, to: Target, seconds: float) -> Performed:
+    from orchestrator.cli.performance import perform, perform_run
+    from orchestrator.cli.stage import claude_program, plugin_root
+
+    task = f"{JOB.task}{'. Work phase by phase' if way.phases else ''}"
+    if way.run:
+        output.say(f"fleet run {task!r}\n")
+        return perform_run(stage, task, seconds=seconds)
+    prompt = f"/fleet:scout-plan-build {task}"
+    output.say(f"claude -p {prompt!r}\n")
+    program, plugin = claude_program(stage.environment), plugin_root()
+    return perform(stage, program, plugin, prompt, to=to, seconds=seconds)
 
 
 def _agents(client: Client) -> tuple[AgentDetail, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import line, shown_age
@@ -13,7 +13,43 @@ if TYPE_CHECKING:
 
 Body = Mapping[str, object]
 
+FLEET_TOOLS = "mcp__plugin_fleet_fleet__"
+_SHOWN = frozenset(
+    {
+        "agent.created",
+        "agent.blocked",
+        "agent.deleted",
+        "agent.progress",
+        "turn.started",
+        "turn.waiting",
+        "turn.answered",
+        "turn.resumed",
+        "turn.complete",
+        "turn.failed",
+        "turn.interrupted",
+        "turn.lost",
+        "session.retrying",
+        "session.stalled",
+    }
+)
+"""Events that are shown as they come; tool calls are only counted, but for a shell's and an orchestrator's."""
 _TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
+
+
+def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
+    """What of the event is shown live: action and text; `directs`: it is of the orchestrator, whose words count."""
+    tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
+    if event.kind == "turn.waiting" and event.body.get("reason") == "agents":
+        yield "sleeps  until its agents are done or need it: no process, no token"
+    elif event.kind == "turn.answered" and event.body.get("by") == "agents":
+        yield "woken  by its agents"
+    elif directs and tool:
+        yield f"calls {tool.removeprefix(FLEET_TOOLS)} {event.body.get('summary', '')}".rstrip()
+    elif directs and event.kind == "session.said":
+        yield f"says: {event_text(event)}"
+    elif event.kind in _SHOWN or tool == "Bash":
+        action = "runs" if tool else event.kind.partition(".")[2]
+        yield f"{action}  {event_text(event)}".rstrip()
 
 
 def event_text(event: EventView) -> str:

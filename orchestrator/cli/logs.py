@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
 
 _RECONNECT_SECONDS = 0.3
+_TRIES = 10
 
 
 def logs(
@@ -52,16 +53,16 @@ def _last(events: Iterator[EventView], count: int) -> list[EventView]:
 
 
 def live_events(
-    client: Client, *, since: str, agent: str | None, stop: threading.Event | None = None
+    client: Client, *, since: str, agent: str | None, stop: threading.Event | None = None, revive: bool = False
 ) -> Iterator[EventView]:
     """What happens from the cursor on, for ever (or until `stop` is set): every event once, across daemons' lives.
 
-    A daemon that went away is waited for, never started: whoever took it down meant it.
+    A daemon that went away is waited for, not started: whoever took it down meant it; with `revive` it is started.
     """
     import httpx
 
     pause = stop or threading.Event()
-    told = False
+    told, failures = False, 0
     while not pause.is_set():
         try:
             with client.stream(since=since, agent=agent) as events:
@@ -75,9 +76,22 @@ def live_events(
             pass
         if pause.wait(_RECONNECT_SECONDS):
             return
-        if not told and not _answers(client):
+        if revive:
+            failures = _revive(client, failures)
+        elif not told and not _answers(client):
             output.say("the daemon went away; this goes on when one runs again (fleet up), Ctrl-C ends it")
             told = True
+
+
+def _revive(client: Client, failures: int) -> int:
+    """Have a daemon again; how often in a row that failed so far."""
+    try:
+        client.require_daemon()
+    except StoreError:  # it is dying, or it is being replaced
+        if failures + 1 >= _TRIES:
+            raise
+        return failures + 1
+    return 0
 
 
 def _answers(client: Client) -> bool:

@@ -3,57 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from orchestrator.cli import output
-from orchestrator.cli.happened import event_text
+from orchestrator.cli.happened import shown_lines
 from orchestrator.cli.logs import live_events
-from orchestrator.cli.transcript import Transcript
+from orchestrator.cli.transcript import Transcript, transcript_path
+from orchestrator.cli.wire import as_object
 from orchestrator.errors import FleetError, TimeoutReachedError
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Target
     from orchestrator.cli.stage import Stage
-    from orchestrator.fleet.views import EventView
 
+RUN_NAME = "orchestrator"
 _END_SECONDS = 10.0
 _LAST_EVENTS_SECONDS = 0.3
-_SHOWN = frozenset(
-    {
-        "agent.created",
-        "agent.blocked",
-        "agent.deleted",
-        "agent.progress",
-        "turn.started",
-        "turn.waiting",
-        "turn.answered",
-        "turn.resumed",
-        "turn.complete",
-        "turn.failed",
-        "turn.interrupted",
-        "session.retrying",
-        "session.stalled",
-    }
-)
-"""Events that are shown as they come; tool calls are only counted, but for a shell's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Performed:
-    """What came of it; `stderr` is the end of what the program wrote there."""
+    """What came of it; `stderr` is the end of what the program wrote there, `file` its session's own transcript."""
 
     transcript: Transcript
     exit_code: int
     seconds: float
     stderr: str
+    file: Path | None = None
+    director: str = ""
+    """id of the orchestrator, if it is an agent that Fleet runs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +62,8 @@ def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Targe
     lines: queue.Queue[_Line | None] = queue.Queue()
     over = threading.Event()
     words = stage.root / "claude.stderr"
-    with _claude(stage, program, plugin, prompt, words) as process:
+    command = [str(program), "-p", prompt, "--plugin-dir", str(plugin), "--output-format", "stream-json", "--verbose"]
+    with words.open("wb") as stderr, _started(stage, command, stderr) as process:
         threading.Thread(target=_read, args=(process, transcript, lines), daemon=True).start()
         threading.Thread(target=_watch, args=(to, lines, over), daemon=True).start()
         try:
@@ -86,25 +75,66 @@ def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Targe
         finally:
             over.set()
     said = words.read_text(errors="replace").strip()[-2000:]
-    return Performed(transcript=transcript, exit_code=code, seconds=time.monotonic() - began, stderr=said)
+    file = transcript_path(stage.environment, transcript.session_id)
+    return Performed(transcript=transcript, exit_code=code, seconds=time.monotonic() - began, stderr=said, file=file)
+
+
+def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
+    """Run `fleet run task` in the stage's repository to its end; it shows on stderr by itself what happens.
+
+    Raises:
+        FleetError: it reported nothing, e.g. because it was not done in time.
+    """
+    began = time.monotonic()
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator",
+        "run",
+        task,
+        "--name",
+        RUN_NAME,
+        "--json",
+        "--timeout",
+        f"{seconds}",
+    ]
+    with _started(stage, command, None) as process:
+        raw, _ = process.communicate()
+    told = as_object(json.loads(raw)) if raw else {"error": {"message": f"exit code {process.returncode}"}}
+    if "error" in told:
+        error = as_object(told["error"])
+        raise FleetError(f"fleet run failed: {error.get('message')}", hint=str(error.get("hint", "")))
+    director = as_object(told.get("orchestrator"))
+    folder = stage.state / "agents" / str(director.get("id")) / "claude"
+    file = next(iter(sorted(folder.glob("projects/*/*.jsonl"))), None)
+    transcript = Transcript()
+    for line in file.read_bytes().splitlines() if file is not None else ():
+        transcript.take(line)
+    transcript.end(told)
+    return Performed(
+        transcript=transcript,
+        exit_code=process.returncode,
+        seconds=time.monotonic() - began,
+        stderr="",
+        file=file,
+        director=str(director.get("id", "")),
+    )
 
 
 @contextlib.contextmanager
-def _claude(stage: Stage, program: Path, plugin: Path, prompt: str, words: Path) -> Generator[subprocess.Popen[bytes]]:
-    command = [str(program), "-p", prompt, "--plugin-dir", str(plugin), "--output-format", "stream-json", "--verbose"]
-    with words.open("wb") as stderr:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=stage.repository,
-                env=dict(stage.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C is ours to hand on, once
-            )
-        except OSError as error:
-            raise FleetError(f"{program} cannot be started: {error}", hint="check CLAUDE_CODE_PATH") from error
+def _started(stage: Stage, command: Sequence[str], stderr: IO[bytes] | None) -> Generator[subprocess.Popen[bytes]]:
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=stage.repository,
+            env=dict(stage.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C is ours to hand on, once
+        )
+    except OSError as error:
+        raise FleetError(f"{command[0]} cannot be started: {error}", hint="check CLAUDE_CODE_PATH") from error
     try:
         yield process
     finally:
@@ -129,15 +159,8 @@ def _watch(to: Target, lines: queue.Queue[_Line | None], over: threading.Event) 
 
     with contextlib.suppress(FleetError), Client(to, start=False) as client:
         for event in live_events(client, since="0", agent=None, stop=over):
-            for line in _shown(event):
-                lines.put(line)
-
-
-def _shown(event: EventView) -> Iterator[_Line]:
-    is_shell = event.kind == "tool.started" and event.body.get("tool") == "Bash"
-    if event.kind in _SHOWN or is_shell:
-        action = "runs" if is_shell else event.kind.partition(".")[2]
-        yield _Line(who=event.name, text=f"{action}  {event_text(event)}".rstrip())
+            for text in shown_lines(event):
+                lines.put(_Line(who=event.name, text=text))
 
 
 def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli import output
 from orchestrator.cli.stage import Stage, TestRun, git
-from orchestrator.cli.transcript import transcript_path
 from orchestrator.domain.usage import shown_cost, shown_tokens
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def changes_in(repository: Path) -> Changed:
 def document(finding: Finding) -> dict[str, object]:
     """The report as one JSON document."""
     stage, said = finding.stage, finding.performed.transcript
-    path = transcript_path(stage.environment, said.session_id)
+    path = finding.performed.file
     return {
         "ok": not finding.problems,
         "problems": list(finding.problems),
@@ -206,7 +205,7 @@ def _orchestrator_lines(finding: Finding, report: Mapping[str, object]) -> list[
     lines = [
         f"Fleet cost it {tokens} tokens (bytes / 4): {inside}, over {len(said.messages)} model turns",
         f"its own session: {whole}",
-        f"transcript: {transcript_path(finding.stage.environment, said.session_id) or 'none was written'}",
+        f"transcript: {finding.performed.file or 'none was written'}",
         f"working copy: {report['repository']}",
     ]
     answer = str(said.result.get("result", "")).strip()

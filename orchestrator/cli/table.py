@@ -23,6 +23,8 @@ _BAR_CELLS = 6
 
 def group_of(agent: AgentView) -> str:
     """Which of the groups it belongs to; blocked agents need you although they are queued."""
+    if agent.status == "waiting" and agent.reason in {"agents", "children"}:
+        return "Working"  # it sleeps on others
     if agent.status == "waiting" or (agent.status == "queued" and agent.reason.startswith("its input ")):
         return "Needs you"
     if agent.status in {"creating", "working"}:

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.cli.happened import FLEET_TOOLS
 from orchestrator.cli.wire import as_list, as_object
 
-FLEET_TOOLS = "mcp__plugin_fleet_fleet__"
 _USAGE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+
+_COLUMNS = ("input_tokens", "cache_write_tokens", "cache_read_tokens", "output_tokens")
+"""the same, as a turn states them"""
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Transcript:
         except ValueError:
             return []
         kind = message.get("type")
+        self.session_id = self.session_id or str(message.get("sessionId", ""))
         if kind == "system" and message.get("subtype") == "init":
             self.session_id = str(message.get("session_id", ""))
             servers = [as_object(server) for server in as_list(message.get("mcp_servers"))]
@@ -47,6 +51,17 @@ class Transcript:
             self.result = message
             self.session_id = str(message.get("session_id") or self.session_id)
         return []
+
+    def end(self, told: Mapping[str, object]) -> None:
+        """Take what `fleet run --json` reports in place of the result that such a session's own file does not hold."""
+        director = as_object(told.get("orchestrator"))
+        turn = as_object(director.get("turn"))
+        self.result = {
+            "subtype": "success" if told.get("ok") else str(turn.get("detail") or turn.get("reason") or "failed"),
+            "result": str(told.get("report", "")),
+            "total_cost_usd": director.get("cost_usd"),
+            "usage": {name: turn.get(column) for name, column in zip(_USAGE, _COLUMNS, strict=True)},
+        }
 
     def _said(self, message: Mapping[str, object]) -> Iterator[str]:
         self.messages.add(str(message.get("id")))

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.domain.persona import Persona
+from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, Asked, Grant, Record
+from orchestrator.domain.sleep import wish_of
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
 WAIT_FOR_CHILDREN = CREW + "wait_for_children"
-DEFERRED = {ASK: Asked.QUESTION, WAIT_FOR_CHILDREN: Asked.CHILDREN}
+FLEET_TOOL = FLEET + "__"
+WAIT_FOR_AGENTS = FLEET_TOOL + "wait_for_agents"
+DEFERRED = {ASK: Asked.QUESTION, WAIT_FOR_CHILDREN: Asked.CHILDREN, WAIT_FOR_AGENTS: Asked.AGENTS}
 """calls that wait by themselves: the turn ends in them, and goes on with their answer"""
 SHELLS = frozenset({"Bash"})
 """Tools whose input is a program: `always` means this very input, but for what only describes it."""
@@ -32,10 +35,15 @@ def rule(call: ToolCall, persona: Persona) -> Verdict | None:
                 "the question is empty: say in one or two sentences what you need to know, with options if you can"
             )
         return None
-    if call.name == WAIT_FOR_CHILDREN:
-        return None
     if call.name.startswith(CREW):
-        return Allow()
+        return None if call.name == WAIT_FOR_CHILDREN else Allow()
+    if call.name.startswith(FLEET_TOOL) and persona.directs_with(call.name.removeprefix(FLEET_TOOL)):
+        sleeps = call.name == WAIT_FOR_AGENTS and wish_of(call.input) is not None  # else the tool says what is wrong
+        return None if sleeps or call.name in persona.ask else Allow()
+    return _of_whole_tools(call, persona)
+
+
+def _of_whole_tools(call: ToolCall, persona: Persona) -> Verdict | None:
     if call.name in persona.deny:
         return Deny(f"{call.name} is denied to you; report what you need instead")
     if call.name in persona.ask:
@@ -62,7 +70,7 @@ def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequ
         return Allow()
     if not call.in_subagent:
         return Defer()
-    if call.name == WAIT_FOR_CHILDREN:
+    if call.name in {WAIT_FOR_CHILDREN, WAIT_FOR_AGENTS}:
         return Deny("a sub-agent cannot wait for agents: end, the agent that started you waits for them")
     if call.name == ASK:
         return Deny("a sub-agent cannot ask: return the question as your result, the agent that started you asks it")

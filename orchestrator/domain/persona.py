@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.domain.budget import Scope
 from orchestrator.domain.question import Policy
 
+FLEET = "mcp__plugin_fleet_fleet"
+"""The fleet's tools as a persona names them: all of them, or with `__` and a name behind it one of them."""
 WRITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 
 
@@ -37,7 +40,23 @@ class Persona:
         """The whole tools that its session has, those that are asked for included; None: all of the provider's."""
         if self.tools is None:
             return None
-        return tuple(tool for tool in dict.fromkeys((*self.tools, *self.ask)) if tool not in self.deny)
+        named = dict.fromkeys((*self.tools, *self.ask))
+        return tuple(tool for tool in named if tool not in self.deny and not tool.startswith(FLEET))
+
+    @property
+    def orchestrates(self) -> bool:
+        """Whether it directs agents with the fleet's own tools."""
+        return any(tool.startswith(FLEET) for tool in self.tools or ())
+
+    @property
+    def cap_scope(self) -> Scope:
+        """Whose use a cap bounds that it is given: an orchestrator's is that of all that it directs."""
+        return Scope.SUBTREE if self.orchestrates else Scope.AGENT
+
+    def directs_with(self, name: str) -> bool:
+        """Whether it has the fleet's tool of this name."""
+        full = f"{FLEET}__{name}"
+        return full not in self.deny and not {FLEET, full}.isdisjoint(self.tools or ())
 
     children: int = 0
     """how many agents it may create itself; 0: none"""

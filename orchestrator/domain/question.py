@@ -29,6 +29,8 @@ class Asked(StrEnum):
     PERMISSION = "permission"
     CHILDREN = "children"
     """The end of the last of its children, who answer by it; it stands in nobody's inbox."""
+    AGENTS = "agents"
+    """What wakes an orchestrator that Fleet runs: its fleet is done or needs it. It stands in nobody's inbox."""
 
 
 INBOX = frozenset({Asked.QUESTION, Asked.PERMISSION})
@@ -43,6 +45,7 @@ class By(StrEnum):
     POLICY = "policy"
     DEADLINE = "deadline"
     CHILDREN = "children"
+    AGENTS = "agents"
 
 
 class State(StrEnum):

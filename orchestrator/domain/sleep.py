@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY
 from orchestrator.errors import InvalidError
@@ -27,6 +27,45 @@ class SleepStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+MAX_WAIT_SECONDS = 7 * 86_400
+MAX_CURSOR_DIGITS = 18
+"""so that it fits the 64 bits of a row id"""
+UNTIL = ("all", "any")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What somebody wants to wait for."""
+
+    agents: Sequence[str] = ()
+    until: str = "all"
+    timeout_seconds: float | None = None
+    since: str | None = None
+
+
+def wish_of(arguments: Mapping[str, Any]) -> Wish | None:
+    """The wish that the arguments of `wait_for_agents` state; None if they can state none."""
+    names: object = arguments.get("agents", [])
+    until, seconds, since = arguments.get("until", "all"), arguments.get("timeout_seconds"), arguments.get("since")
+    if set(arguments) - {"agents", "until", "timeout_seconds", "since"} or until not in UNTIL:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[object]", names)):
+        return None
+    if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= MAX_WAIT_SECONDS):
+        return None
+    if since is not None and not _is_cursor(since):
+        return None
+    return Wish(agents=tuple(cast("list[str]", names)), until=str(until), timeout_seconds=seconds, since=since)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_cursor(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_CURSOR_DIGITS
 
 
 @dataclass(frozen=True, kw_only=True)

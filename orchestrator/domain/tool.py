@@ -35,6 +35,18 @@ async def no_progress(seconds: float, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Running:
+    """The run of an agent of ours, in the middle of which it calls: valid until its epoch moves on."""
+
+    agent_id: str
+    epoch: int
+
+    def stands_under(self, agent_id: str) -> bool:
+        """Whether this is the agent itself or one that it stands above: a child's id begins with its parent's."""
+        return self.agent_id == agent_id or self.agent_id.startswith(f"{agent_id}_child_")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Call:
     """One call of a tool: by whom, under which idempotency key, and how progress reaches the caller."""
 
@@ -43,6 +55,8 @@ class Call:
     progress: Progress = no_progress
     person: bool = False
     """a person's door (command line, HTTP): answers are recorded as a person's"""
+    run: Running | None = None
+    """set if an orchestrator that Fleet runs calls: what it creates are its children"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,13 @@ def desk_path(project: str, agent_id: str) -> Path:
 
 def system_prompt(persona: Persona, *, name: str, project: Path, cwd: Path, desk: Path) -> str:
     """The whole system prompt of an agent's session."""
+    if persona.orchestrates:
+        place = (
+            f"You are the agent `{name}`, and nobody sees your steps: your last message is your report. Working "
+            f"directory: {cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of its "
+            "own: it may be asleep, too."
+        )
+        return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(project, cwd)])
     place = (
         f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
         f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "

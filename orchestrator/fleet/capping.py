@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.budget import FLEET, Room, Scope, Unit, remedy, shortage, shown_amount
+from orchestrator.domain.persona import Persona
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import UNKNOWN_PRICE
@@ -63,7 +64,8 @@ def top_up(connection: Connection, agent: RowMapping, caps: Mapping[Unit, float]
     Raises:
         RefusedError: its parent has not that much left.
     """
-    gone = budgets.raise_caps(connection, agent["id"], Scope.AGENT, caps, now)
+    scope = Persona(**agent["persona_body"]).cap_scope
+    gone = budgets.raise_caps(connection, agent["id"], scope, caps, now)
     told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
     if agent["id"] in gone:
         return f"{told}; its turn goes on where it paused"

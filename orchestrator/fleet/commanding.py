@@ -12,8 +12,9 @@ from orchestrator.domain.question import INBOX, By
 from orchestrator.domain.turn import TURN_ASIDE, Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
-from orchestrator.store import agents, children, leases, stops, turns
+from orchestrator.store import agents, children, leases, sleepers, stops, turns
 from orchestrator.store.inputs import set_inputs
+from orchestrator.store.parking import AGENTS
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
 
@@ -22,6 +23,8 @@ STEER_QUEUED = {
     True: " (not steered: inputs are handed over when a turn starts)",
     False: " (not steered: no turn is running)",
 }
+
+MESSAGE = "a message for you, while your agents work on:\n{text}\nact on it, then wait_for_agents again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,9 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
         turns.drop_question(connection, asked.agent_id, now)
         below = stop_below(connection, asked.agent_id)
         return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), below=below)
+    if agent["reason"] == AGENTS and sleepers.wake_with(connection, agent, MESSAGE.format(text=asked.text), now):
+        turn = turns.next_turn(connection, asked.agent_id)
+        return Commanded(turn_id=turn["id"] if turn else None, happened="woken: its wait_for_agents returns with it")
     if capping.is_put_aside(agent):
         capping.check_room(connection, agent, now)
         return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")

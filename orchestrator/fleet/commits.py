@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from orchestrator.bus.local import Bell
-from orchestrator.domain.tool import Call, Json
+from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.fleet.accounts import Accounts
 from orchestrator.store.rows import told_of
 from orchestrator.store.store import Connection, Store
@@ -22,6 +22,28 @@ T = TypeVar("T")
 CreateChild = Callable[[Claim, Call, Json], Awaitable[str]]
 """creates an agent for the agent that runs; set by the fleet, whose verb it is"""
 TellOfChildren = Callable[[str], Awaitable[str]]
+
+
+class Orchestrators(Protocol):
+    """The fleet's side of the orchestrators that it runs; set by the fleet, whose tools and sleeps they are."""
+
+    def tools(self, agent_id: str, current: Callable[[], Claim | None]) -> tuple[Tool, ...]:
+        """All fleet tools, called as this agent in the run that is current then."""
+        ...
+
+    def tool_names(self) -> frozenset[str]:
+        """The names that a persona may give them."""
+        ...
+
+    async def fall_asleep(
+        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+    ) -> None:
+        """End the run in the middle of its wait for agents; the end of the sleep is what that very call returns.
+
+        Raises:
+            StaleOwnerError: the claim is over; nothing is written.
+        """
+        ...
 
 
 def _nobody(claims: list[Claim]) -> None:
@@ -47,6 +69,7 @@ class Commits:
     feed: Bell = field(default_factory=Bell)
     create_child: CreateChild | None = None
     tell_of_children: TellOfChildren | None = None
+    orchestrators: Orchestrators | None = None
     take: Callable[[list[Claim]], None] = _nobody
 
     async def do(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

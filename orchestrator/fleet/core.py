@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
 from orchestrator.domain.evidence import Patience, patience
+from orchestrator.domain.sleep import MAX_CURSOR_DIGITS
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
@@ -24,8 +25,6 @@ from orchestrator.store.tables import Agent
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
 MAX_REFERENCE_CHARACTERS = 200
-MAX_CURSOR_DIGITS = 18
-"""so that it fits the 64 bits of a row id"""
 
 
 def stored_key(call: Call) -> str | None:

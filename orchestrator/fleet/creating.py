@@ -16,6 +16,7 @@ from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet import briefing
+from orchestrator.fleet.commits import Orchestrators
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.family import Parent, check_clearance, new_child, parent_of
 from orchestrator.personas import find_persona
@@ -48,8 +49,10 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
     if parent is not None:
         check_clearance(parent.persona, Persona(**values["persona_body"]))
         limits = parent.limits(limits)
-        account = ("account", "account_public", "environment", "provider")
-        values |= {name: getattr(parent.agent, name) for name in account}
+        inherited = ("account", "account_public", "environment")
+        if not parent.persona.orchestrates:
+            inherited = (*inherited, "provider")
+        values |= {name: getattr(parent.agent, name) for name in inherited}
     return await core.commits.do(
         agents.create,
         values,
@@ -58,6 +61,7 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
         desk=str(briefing.desk_path(call.caller.project, values["id"])),
         limits=limits,
         caps=_caps(core, new, values),
+        cap_scope=Persona(**values["persona_body"]).cap_scope,
         parent=None if parent is None else (parent.agent.id, parent.epoch),
     )
 
@@ -87,7 +91,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
     provider = _provider(core, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
     persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None)
-    _check_tools(provider, persona)
+    _check_tools(provider, persona, core.commits.orchestrators)
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
@@ -170,14 +174,16 @@ def _provider(core: Core, name: str) -> Provider:
     return provider
 
 
-def _check_tools(provider: Provider, persona: Persona) -> None:
+def _check_tools(provider: Provider, persona: Persona, orchestrators: Orchestrators | None) -> None:
     known = provider.tool_names()
+    if orchestrators is not None:
+        known |= orchestrators.tool_names()
     wrong = [tool for tool in persona.tools or () if tool not in known]
     if wrong:
         raise InvalidError(
             f"persona {persona.name} ({persona.source}) names tools that {provider.name} agents cannot have: "
             f"{', '.join(wrong)}",
-            hint=f"whole tools are: {', '.join(sorted(known))}",
+            hint=f"whole tools are: {', '.join(sorted(provider.tool_names()))}",
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import clean, one_line
-from orchestrator.domain.tool import Call, Caller, Json
+from orchestrator.domain.tool import Call, Caller, Json, Running
 from orchestrator.domain.usage import shown_cost
 from orchestrator.errors import RefusedError
 from orchestrator.fleet import briefing, look
@@ -42,12 +42,18 @@ class Parent:
         return Call(caller=caller, key=f"{agent.id}/{call.key}" if call.key else None)
 
     def limits(self, limits: children.Limits) -> children.Limits:
-        """The limits, with the number of children that its persona may have."""
-        allowed = min(limits.children, self.persona.children)
-        return children.Limits(agents=limits.agents, depth=limits.depth, children=allowed)
+        """The limits, with the number of children that its persona may have.
+
+        An orchestrator may have as many as anybody; whoever runs one wants agents, however deep families may be.
+        """
+        if not self.persona.orchestrates:
+            allowed = min(limits.children, self.persona.children)
+            return children.Limits(agents=limits.agents, depth=limits.depth, children=allowed)
+        depth = max(1, limits.depth) if self.agent.depth == 0 else limits.depth
+        return children.Limits(agents=limits.agents, depth=depth, children=limits.children)
 
 
-async def parent_of(commits: Commits, claim: Claim) -> Parent:
+async def parent_of(commits: Commits, claim: Claim | Running) -> Parent:
     """The agent whose run this is."""
     async with commits.store.read() as session:
         agent = (await reads.by_ids(session, {claim.agent_id}))[0]
@@ -61,12 +67,12 @@ def new_child(parent: Parent, arguments: Json) -> NewAgent:
 
 
 def check_clearance(parent: Persona, child: Persona) -> None:
-    """Return if the child's whole tools lie within its parent's.
+    """Return if the child's whole tools lie within its parent's; an orchestrator's agents do what it must not.
 
     Raises:
         RefusedError: they do not; with what is too much.
     """
-    if parent.tools is None:
+    if parent.tools is None or parent.orchestrates:
         return
     if child.tools is None:
         raise RefusedError(
@@ -79,6 +85,20 @@ def check_clearance(parent: Persona, child: Persona) -> None:
             f"persona {child.name} has tools that you have not: {', '.join(more)}",
             hint=f"choose a persona whose tools are among yours: {', '.join(parent.tools)}",
         )
+
+
+def askers(orchestrator: str, found: Sequence[Agent], asking: Sequence[Agent], below: Sequence[Agent]) -> list[Agent]:
+    """Those of the asking agents below `found` that ask this orchestrator: an agent asks the next one above it."""
+    known = {agent.id: agent for agent in [*found, *below]}
+    return [agent for agent in asking if _director(agent, known) in {None, orchestrator}]
+
+
+def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
+    """The id of the next orchestrator above the agent that Fleet runs; None: it is somebody outside."""
+    above = known.get(agent.parent or "")
+    while above is not None and not persona_of(above).orchestrates:
+        above = known.get(above.parent or "")
+    return None if above is None else above.id
 
 
 async def told_of_children(commits: Commits, parent_id: str) -> str:

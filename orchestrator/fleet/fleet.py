@@ -14,10 +14,22 @@ from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import By
 from orchestrator.domain.sleep import Reply, Sleep
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import Call, Caller, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import capping, commanding, creating, family, listing, look, news, processes, sleeping, waiting
+from orchestrator.fleet import (
+    capping,
+    commanding,
+    creating,
+    family,
+    listing,
+    look,
+    news,
+    orchestrating,
+    processes,
+    sleeping,
+    waiting,
+)
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.views import (
@@ -48,6 +60,8 @@ class Fleet:
         self._alarm = Alarm(core.commits)
         core.commits.create_child = partial(creating.create_child, core)
         core.commits.tell_of_children = partial(family.told_of_children, core.commits)
+        self._orchestrators = orchestrating.OwnOrchestrators(core)
+        core.commits.orchestrators = self._orchestrators
         self._watch: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
 
@@ -58,7 +72,8 @@ class Fleet:
             FleetError: nothing was created.
         """
         await self._core.enter(call)
-        agent_id, existed = await creating.create(self._core, call, new)
+        parent = None if call.run is None else await family.parent_of(self._core.commits, call.run)
+        agent_id, existed = await creating.create(self._core, call, new, parent)
         return Created(agent=await self._view(call, agent_id), existed=existed)
 
     async def command(
@@ -232,6 +247,8 @@ class Fleet:
             raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
         living = await self._core.commits.store.look(lambda at: sights.living(at, call.caller.project))
         mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
+        if call.run is not None:
+            mine = [agent for agent in mine if not call.run.stands_under(agent.id)]
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
@@ -287,6 +304,10 @@ class Fleet:
                     yield event
                 if len(batch) < listing.MAX_EVENTS:
                     await ear.wait(waiting.REREAD_SECONDS)
+
+    def take_tools(self, table: Sequence[Tool]) -> None:
+        """From now on these are the tools of the orchestrators that this fleet runs."""
+        self._orchestrators.table = table
 
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import Asked, Grant, Record, State, fallback, shown_duration, shown_input
+from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_duration, shown_input
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
 from orchestrator.fleet.commits import Commits
@@ -66,6 +66,7 @@ def _answered_by_policy(call: ToolCall, answer: str) -> Fact:
 def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:
     """The columns of the question that this call asks now; `answer_seconds` None: it waits for ever."""
     kind = clearance.kind_of(call)
+    answer_seconds = answer_seconds if kind in INBOX else None  # what agents answer by their end has no deadline
     options: object = call.input.get("options") if kind is Asked.QUESTION else None
     given = cast("list[object]", options) if isinstance(options, list) else []
     text = (

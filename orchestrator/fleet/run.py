@@ -14,7 +14,7 @@ from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.domain.text import one_line, storable
-from orchestrator.domain.tool import Call, Json, ToolCall
+from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, FleetError, NotFoundError
 from orchestrator.fleet import briefing, inbox, steering
@@ -180,10 +180,19 @@ def _spec(
         model=agent.model,
         tools=persona.offered,
         crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0)),
+        fleet=_fleet_tools(commits, agent.id, persona, recorder),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
     )
+
+
+def _fleet_tools(commits: Commits, agent_id: str, persona: Persona, current: CurrentRecorder) -> tuple[Tool, ...]:
+    """Those of the fleet's tools that the persona has: none for who only works."""
+    if not persona.orchestrates or commits.orchestrators is None:
+        return ()
+    tools = commits.orchestrators.tools(agent_id, lambda: (now := current()) and now.claim)
+    return tuple(tool for tool in tools if persona.directs_with(tool.name))
 
 
 def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[str, str]:
@@ -191,6 +200,8 @@ def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[
     env = {**agent.environment, **agent.account_public, **commits.accounts.secrets(agent.account)}
     if settings.rehearsal:
         own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
+        if persona_of(agent).orchestrates:
+            own = own[1:]  # to a script it is what any orchestrator is: nobody's background agent
         env[REHEARSAL_HEADERS] = "\n".join([*filter(None, [env.get(REHEARSAL_HEADERS)]), *own])
     return env
 
@@ -235,9 +246,7 @@ async def finish_run(
         if ended.steered:
             await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], commits.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            sleep = wait_for_children if ended.deferred.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
-            now = commits.clock()
-            await commits.do(unless_asked, sleep, claim, now, _asked(run, ended.deferred, now), usage, now)
+            await _defer(commits, claim, run, ended.deferred, usage)
             return
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
@@ -256,6 +265,17 @@ async def finish_run(
         await commits.do(finish, claim, columns, usage, now, asked=asked)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
+
+
+async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> None:
+    """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs."""
+    now = commits.clock()
+    asked = _asked(run, call, now)
+    if call.name == clearance.WAIT_FOR_AGENTS and commits.orchestrators is not None:
+        await commits.orchestrators.fall_asleep(claim, call, asked, usage)
+        return
+    sleep = wait_for_children if call.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
+    await commits.do(unless_asked, sleep, claim, now, asked, usage, now)
 
 
 def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.question import Asked
-from orchestrator.domain.sleep import Form, Reply, Sleep, SleepStatus, answer_in, permission_form, question_form
+from orchestrator.domain.sleep import (
+    Form,
+    Reply,
+    Sleep,
+    SleepStatus,
+    Wish,
+    answer_in,
+    permission_form,
+    question_form,
+)
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import FleetError, NotFoundError
 from orchestrator.fleet import look, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.creating import new_id
 from orchestrator.fleet.views import Digest
-from orchestrator.store import sleeps, tables
+from orchestrator.store import sleepers, sleeps, tables
 from orchestrator.store.tables import Agent
 
 LOG = log.logger("fleet.sleeping")
@@ -31,16 +41,6 @@ SLEEPS = "sleeps"
 """the name under which the bell rings for a new sleep"""
 PERSON = "person"
 """who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What somebody wants to wait for."""
-
-    agents: Sequence[str] = ()
-    until: str = "all"
-    timeout_seconds: float | None = None
-    since: str | None = None
 
 
 async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
@@ -62,21 +62,27 @@ async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sle
         digest = await waiting.tell(core, call, seen, 0.0, timed_out=False)
         core.offer(call, seen.news())
         return digest
-    values = {
+    ids = [agent.id for agent in seen.agents] if wish.agents else []
+    values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
+    sleep_id = await core.commits.store.tx(sleeps.begin, values, now)
+    core.commits.bell.ring({SLEEPS})
+    return await get(core, call, sleep_id)
+
+
+def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str, Any]:
+    """The columns of a sleep that begins now; `wish.agents` are ids."""
+    return {
         "id": new_id("sl"),
         "project": call.caller.project,
         "orchestrator": call.caller.orchestrator,
-        "call_key": key,
-        "agents": [agent.id for agent in seen.agents] if wish.agents else [],
+        "call_key": stored_key(call),
+        "agents": list(wish.agents),
         "until": wish.until,
         "since": wish.since,
         "asks_person": asks_person,
         "deadline": None if wish.timeout_seconds is None else now + wish.timeout_seconds,
         "expires_at": now + TTL_SECONDS,
     }
-    sleep_id = await core.commits.store.tx(sleeps.begin, values, now)
-    core.commits.bell.ring({SLEEPS})
-    return await get(core, call, sleep_id)
 
 
 async def _known(core: Core, key: str | None) -> str | None:
@@ -180,7 +186,7 @@ async def watch(core: Core, leave: asyncio.Event) -> None:
                     if _concerns(row, heard, names.get(row.id)):
                         names[row.id] = _names(row, await _settle(core, row))
                 ends = [row.deadline - time.time() for row in rows if row.deadline is not None]
-                nap = min([nap, *(left for left in ends if left > 0)])
+                nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
             except Exception:  # one sleep that cannot be looked at must not keep the others asleep
                 LOG.exception("watch_failed")
                 heard = None
@@ -222,7 +228,7 @@ async def _settle(core: Core, row: tables.Sleep) -> waiting.Seen | None:
         ended = {"result": digest.text, "outcomes": told.news()}
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
         seen, ended = None, {"result": str(error), "is_error": True}
-    await core.commits.store.tx(sleeps.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    await core.commits.do(sleepers.end, row.id, SleepStatus.COMPLETED, now, **ended)
     return seen
 
 
@@ -230,7 +236,7 @@ async def _look(core: Core, row: tables.Sleep) -> waiting.Seen:
     seen = await waiting.glance(core, _call(row), row.agents, waiting.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("there are no agents any more", hint="create_agent")
-    return replace(seen, asks_person=row.asks_person)
+    return replace(seen, asks_person=row.asks_person, by_ours=row.question_id is not None)
 
 
 def _call(row: tables.Sleep) -> Call:

@@ -12,10 +12,11 @@ from pathlib import Path
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.evidence import QUIET
 from orchestrator.domain.question import INBOX
+from orchestrator.domain.sleep import MAX_WAIT_SECONDS, UNTIL
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet import look, news
+from orchestrator.fleet import family, look, news
 from orchestrator.fleet.core import Core, cursor_of, find_all
 from orchestrator.fleet.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
@@ -32,8 +33,6 @@ REREAD_SECONDS = 2.0
 ARRIVAL_SECONDS = 2.0
 """a wait may overtake the creates of its own message by this much"""
 MAX_QUIET_CHARACTERS = 160
-MAX_TIMEOUT_SECONDS = 7 * 86_400
-UNTIL = ("all", "any")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,8 @@ class Seen:
     since: int | None
     asks_person: bool = False
     """questions wait for a person, so they end no sleep"""
+    by_ours: bool = False
+    """an orchestrator that Fleet runs looks: its agents' account is its own, and it can bring none"""
 
     def fresh(self, agent: Agent) -> bool:
         """Whether the agent has an outcome that its orchestrator does not know yet."""
@@ -55,7 +56,8 @@ class Seen:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
             by_person = self.asks_person and agent.reason in INBOX
-            return not by_person and not agent.reason.startswith(BY_ITSELF)
+            by_door = self.by_ours and agent.reason == "account"
+            return not by_person and not by_door and not agent.reason.startswith(BY_ITSELF)
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
     def news(self) -> dict[str, int]:
@@ -143,9 +145,9 @@ def check(until: str, timeout_seconds: float | None) -> None:
     """
     if until not in UNTIL:
         raise InvalidError(f"until is {until!r}", hint="give all or any")
-    if timeout_seconds is not None and not 0 <= timeout_seconds <= MAX_TIMEOUT_SECONDS:
+    if timeout_seconds is not None and not 0 <= timeout_seconds <= MAX_WAIT_SECONDS:
         raise InvalidError(
-            f"timeout_seconds is {timeout_seconds}", hint=f"give 0 to {MAX_TIMEOUT_SECONDS}, or leave it out"
+            f"timeout_seconds is {timeout_seconds}", hint=f"give 0 to {MAX_WAIT_SECONDS}, or leave it out"
         )
 
 
@@ -179,7 +181,8 @@ def glance_at(
     if not references:
         found = list(sights.living_of(connection, caller.project, caller.orchestrator))
     seen = Seen(agents=found, cursor=sights.last_cursor(connection), since=since)
-    asking = [agent for agent in sights.families(connection, found) if seen.needs(agent)]
+    below = sights.families(connection, found)
+    asking = family.askers(caller.orchestrator, found, [agent for agent in below if seen.needs(agent)], below)
     return None if arriving and not found else replace(seen, agents=[*found, *asking])
 
 

@@ -19,7 +19,8 @@ class SessionSpec:
     `session_id` is chosen by the fleet before any process exists; `resume` says that a conversation under it exists.
     `environment` is the complete environment of the agent's processes (the provider adds only its own technical
     variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's
-    own folder in the state directory (configuration, transcripts). `session_cost_usd` is the session's running total.
+    own folder in the state directory (configuration, transcripts). `crew` are the tools that every agent has towards
+    its fleet, `fleet` those of an orchestrator. `session_cost_usd` is the session's running total.
     `marker` is the random word that the session's processes carry in their environment; `on_process` is told the id of
     the first of them, before `open` returns.
     """
@@ -37,6 +38,7 @@ class SessionSpec:
     model: str | None = None
     tools: tuple[str, ...] | None = None
     crew: tuple[Tool, ...] = ()
+    fleet: tuple[Tool, ...] = ()
     max_turns: int | None = None
     session_cost_usd: float | None = None
     rehearsal: bool = False

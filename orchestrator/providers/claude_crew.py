@@ -1,8 +1,8 @@
-"""The crew tools as an MCP server inside this process, one per session."""
+"""The crew tools, and an orchestrator's fleet tools, as MCP servers inside this process, one per session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import mcp_types as types
@@ -14,6 +14,8 @@ from orchestrator.errors import FleetError
 from orchestrator.providers.base import SessionSpec
 
 CREW = "crew"
+FLEET_SERVER = "plugin_fleet_fleet"
+"""so that a tool's name is the one that it has through the plugin: personas and scripts fit both"""
 TOOL_USE_ID = "claudecode/toolUseId"
 """Under this name Claude Code tells a server which tool call it is (measured with 2.1.329)."""
 MAX_PROBLEMS = 3
@@ -21,12 +23,12 @@ MAX_PROBLEMS = 3
 Check = Callable[[Json], Iterable[ValidationError]]
 
 
-def crew_server(spec: SessionSpec) -> Server[dict[str, object]]:
-    """A server that offers `spec.crew` with their own schemas, each argument checked before the call."""
-    table = {tool.name: tool for tool in spec.crew}
-    checks = {tool.name: _check(tool) for tool in spec.crew}
+def tool_server(name: str, tools: Sequence[Tool], spec: SessionSpec) -> Server[dict[str, object]]:
+    """A server that offers the tools with their own schemas, each argument checked before the call."""
+    table = {tool.name: tool for tool in tools}
+    checks = {tool.name: _check(tool) for tool in tools}
     listed = [
-        types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.schema)) for tool in spec.crew
+        types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.schema)) for tool in tools
     ]
     caller = Caller(project=str(spec.cwd), orchestrator=spec.agent_id, cwd=str(spec.cwd))
 
@@ -40,7 +42,7 @@ def crew_server(spec: SessionSpec) -> Server[dict[str, object]]:
     ) -> types.CallToolResult:
         tool = table.get(params.name)
         if tool is None:
-            return _result(f"no crew tool {params.name!r} -> valid: {', '.join(table)}", is_error=True)
+            return _result(f"no {name} tool {params.name!r} -> valid: {', '.join(table)}", is_error=True)
         arguments = params.arguments or {}
         problems = [error.message[:200] for error in checks[tool.name](arguments)][:MAX_PROBLEMS]
         if problems:
@@ -52,7 +54,7 @@ def crew_server(spec: SessionSpec) -> Server[dict[str, object]]:
             return _result(str(error), is_error=True)
         return _result(text, is_error=False)
 
-    return Server(CREW, on_list_tools=on_list, on_call_tool=on_call)
+    return Server(name, on_list_tools=on_list, on_call_tool=on_call)
 
 
 def _check(tool: Tool) -> Check:

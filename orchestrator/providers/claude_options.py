@@ -13,7 +13,7 @@ from claude_agent_sdk import ClaudeAgentOptions, McpServerConfig
 from orchestrator import paths
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
-from orchestrator.providers.claude_crew import CREW, crew_server
+from orchestrator.providers.claude_crew import CREW, FLEET_SERVER, tool_server
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_mirror import mirror
 from orchestrator.providers.claude_names import OFFERED, RETIRED
@@ -72,9 +72,6 @@ def session_options(
     config.mkdir(mode=0o700, parents=True, exist_ok=True)
     prompt = spec.folder / "system-prompt.md"
     _write_anew(prompt, spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-    servers: dict[str, McpServerConfig] = {}
-    if spec.crew:
-        servers[CREW] = {"type": "sdk", "name": CREW, "instance": crew_server(spec)}
     return ClaudeAgentOptions(
         cli_path=launcher(program.shim_dir, program.path(), program.tier, program.hidden),
         env=sealed(
@@ -94,7 +91,7 @@ def session_options(
         session_id=None if spec.resume else spec.session_id,
         resume=spec.session_id if spec.resume else None,
         max_turns=spec.max_turns,
-        mcp_servers=servers,
+        mcp_servers=_servers(spec),
         strict_mcp_config=True,
         setting_sources=[],
         permission_mode="default",
@@ -104,6 +101,15 @@ def session_options(
         max_buffer_size=BUFFER_BYTES,
         stderr=on_stderr,
     )
+
+
+def _servers(spec: SessionSpec) -> dict[str, McpServerConfig]:
+    tables = {CREW: spec.crew, FLEET_SERVER: spec.fleet}
+    return {
+        name: {"type": "sdk", "name": name, "instance": tool_server(name, tools, spec)}
+        for name, tools in tables.items()
+        if tools
+    }
 
 
 def _write_anew(path: Path, text: str) -> None:
@@ -142,7 +148,7 @@ def _environment(spec: SessionSpec, program: Program, config: Path) -> dict[str,
 def _headers(spec: SessionSpec) -> str:
     """The account's own headers, and those by which a rehearsal tells agents apart."""
     given = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
-    own = [f"x-fleet-agent: {spec.agent_name}", f"x-fleet-persona: {spec.persona}"]
+    own = [f"x-fleet-agent: {spec.agent_name}", f"x-fleet-persona: {spec.persona}"][bool(spec.fleet) :]
     return "\n".join([*(line for line in given if line and not line.lower().startswith("x-fleet-")), *own])
 
 

@@ -35,6 +35,7 @@ def create(
     desk: str,
     limits: children.Limits = children.NONE,
     caps: Mapping[Unit, float] | None = None,
+    cap_scope: Scope = Scope.AGENT,
     parent: tuple[str, int] | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
@@ -66,7 +67,7 @@ def create(
         model=values["model"],
     )
     leases.acquire(connection, leases.DESK, desk, agent_id, now)
-    budgets.set_caps(connection, agent_id, Scope.AGENT, caps or {})
+    budgets.set_caps(connection, agent_id, cap_scope, caps or {})
     queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
     set_inputs(connection, agent_id, 1, inputs)
     return agent_id, False

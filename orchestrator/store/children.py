@@ -115,16 +115,27 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
 
 
 def sleep(connection: Connection, claim: Sleeper, asked: Mapping[str, Any], now: float) -> None:
-    """Let the parent wait for its children: no slot, no process, and no right to write, which its children may need."""
+    """Let the parent wait for its children; at once it goes on if none is at work."""
+    open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
+    doze(connection, claim, asked, CHILDREN, now, children=open_now)
+    if not open_now:
+        rouse(connection, claim.agent_id, By.CHILDREN, now)
+
+
+def doze(
+    connection: Connection, claim: Sleeper, asked: Mapping[str, Any], reason: str, now: float, **told: Any
+) -> dict[str, Any]:
+    """Let the agent wait for others: no slot, no process, and no right to write, which they may need.
+
+    Returns the row of the question that its call asks.
+    """
     agent_id = claim.agent_id
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     leases.release(connection, agent_id, now, leases.CHECKOUT)
-    open_now = [child["name"] for child in of(connection, agent_id) if Status(child["status"]) in OPEN]
-    questions.ask(connection, agent_id, claim.turn, asked)
-    move(connection, agent_row(connection, agent_id), Status.WAITING, CHILDREN, now, owner=None)
-    emit(connection, agent_id, Kind.WAITING, now, claim.turn, reason=CHILDREN, children=open_now)
-    if not open_now:
-        _wake(connection, agent_id, now)
+    question = questions.ask(connection, agent_id, claim.turn, asked)
+    move(connection, agent_row(connection, agent_id), Status.WAITING, reason, now, owner=None)
+    emit(connection, agent_id, Kind.WAITING, now, claim.turn, reason=reason, **told)
+    return question
 
 
 def ended(connection: Connection, child: RowMapping, now: float) -> None:
@@ -134,14 +145,15 @@ def ended(connection: Connection, child: RowMapping, now: float) -> None:
     parent = agent_row(connection, child["parent"])
     is_asleep = Status(parent["status"]) is Status.WAITING and parent["reason"] == CHILDREN
     if is_asleep and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
-        _wake(connection, parent["id"], now)
+        rouse(connection, parent["id"], By.CHILDREN, now)
     budgets.go_on(connection, now, child["root"])
 
 
-def _wake(connection: Connection, parent_id: str, now: float) -> None:
-    parent, asked = agent_row(connection, parent_id), questions.open_question(connection, parent_id)
+def rouse(connection: Connection, agent_id: str, by: By, now: float) -> None:
+    """Let the agent go on with the very call in which it waits for others."""
+    agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
-        questions.put_answer(connection, asked["id"], CHILDREN, By.CHILDREN, now)
-        told = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(By.CHILDREN)}
-        emit(connection, parent_id, Kind.ANSWERED, now, asked["turn"], **told)
-    move(connection, parent, Status.QUEUED, "slot", now)
+        questions.put_answer(connection, asked["id"], str(by), by, now)
+        told = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
+        emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **told)
+    move(connection, agent, Status.QUEUED, "slot", now)

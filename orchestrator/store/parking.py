@@ -24,7 +24,9 @@ RETRY = "retrying "
 """how the reason of an agent begins whose turn is repeated after a while"""
 CHILDREN = "children"
 """how the reason of an agent begins that sleeps on its children"""
-BY_ITSELF = (PARKED, RETRY, CHILDREN)
+AGENTS = "agents"
+"""the same for an orchestrator that Fleet runs, and its fleet"""
+BY_ITSELF = (PARKED, RETRY, CHILDREN, AGENTS)
 """agents that wait so go on without their orchestrator"""
 FIRST_BACK_OFF_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlmodel import col
 from sqlmodel import select as select_rows
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -22,7 +22,8 @@ def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
 
     Sleeps whose time is over are cleaned up with it.
     """
-    connection.execute(delete(SLEEP).where(SLEEP.c.expires_at <= now))
+    over = or_(SLEEP.c.question_id.is_(None), SLEEP.c.status != SleepStatus.WORKING)
+    connection.execute(delete(SLEEP).where(SLEEP.c.expires_at <= now, over))
     if key := values.get("call_key"):
         found = connection.execute(select(SLEEP.c.id).where(SLEEP.c.call_key == key)).scalar_one_or_none()
         if found is not None:

@@ -307,6 +307,8 @@ class Sleep(SQLModel, table=True):
     is_error: bool = False
     outcomes: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
     """agent id -> ordinal of the turn whose outcome the result tells"""
+    question_id: str | None = Field(default=None, foreign_key="question.id", index=True)
+    """of the orchestrator that Fleet runs and that sleeps so: its end answers this question"""
 
 
 class Process(SQLModel, table=True):

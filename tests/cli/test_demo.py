@@ -233,6 +233,25 @@ def test_the_variant_works_phase_by_phase(tmp_path: Path) -> None:
     demo.down()
 
 
+@pytest.mark.requirement("I4-run-demo", "I4-run-defer")
+def test_an_orchestrator_that_fleet_runs_does_the_same_job_and_is_reported_alike(shown: Shown, tmp_path: Path) -> None:
+    demo = _shown(tmp_path, "--run")
+    assert (demo.ran.code, demo.report["problems"]) == (0, []), demo.ran.err
+    assert demo.report["changes"]["diff"] == shown.report["changes"]["diff"]
+    assert [agent["name"] for agent in demo.report["agents"]] == [agent["name"] for agent in shown.report["agents"]]
+    ours, theirs = demo.report["orchestrator"], shown.report["orchestrator"]
+    assert set(ours) == set(theirs)
+    assert ours["model_turns"] == theirs["model_turns"] <= 4
+    assert ours["fleet_calls"] == theirs["fleet_calls"]
+    assert abs(ours["call_tokens"] - theirs["call_tokens"]) <= 5
+    assert 0 < ours["call_tokens"] + ours["result_tokens"] < 1500
+    assert ours["usage"]["output_tokens"] > 0
+    assert Path(ours["transcript"]).is_file()
+    assert ours["answer"].splitlines()[0] == theirs["answer"].splitlines()[0]
+    assert "sleeps until its agents are done or need it" in demo.ran.err
+    demo.down()
+
+
 def _login(home: Path) -> str:
     token = "sk-ant-oat01-planted-login"
     oauth = {

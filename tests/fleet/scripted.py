@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.clearance import ASK, CREW, DEFERRED, WAIT_FOR_CHILDREN
+from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
 from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
@@ -28,6 +28,7 @@ from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.views import AgentView, Created, Digest
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
+from orchestrator.server import tools
 from orchestrator.settings import Settings
 from orchestrator.store import reads
 from orchestrator.store.migrate import migrate
@@ -77,7 +78,15 @@ class Report:
     text: str
 
 
-Step = SessionEvent | Ask | Crash | Spawn | SleepOnChildren | Report
+@dataclass(frozen=True)
+class Direct:
+    """A step: the orchestrator calls a tool of the fleet; what it reads goes to the provider's answers."""
+
+    tool: str
+    input: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+Step = SessionEvent | Ask | Crash | Spawn | SleepOnChildren | Report | Direct
 
 
 @dataclass(eq=False)
@@ -113,6 +122,10 @@ class ScriptedSession:
                     continue
                 if isinstance(step, SleepOnChildren):
                     step = await self._sleep()
+                if isinstance(step, Direct):
+                    if (ended := await self._direct(step)) is None:
+                        continue
+                    step = ended
                 if isinstance(step, Ask):
                     if (ended := await self._ask(step)) is None:
                         continue
@@ -149,6 +162,28 @@ class ScriptedSession:
         tool = next(tool for tool in self.spec.crew if tool.name == "report_progress")
         await tool.call(Call(caller=Caller(project="", orchestrator="", cwd=""), key=None), {"text": step.text})
 
+    async def _direct(self, step: Direct) -> Ended | None:
+        self.provider.questions += 1
+        call = ToolCall(id=f"toolu_{self.provider.questions}", name=FLEET_TOOL + step.tool, input=step.input)
+        verdict = await self.spec.decide(call)
+        if isinstance(verdict, Defer):
+            self.provider.deferred[self.spec.agent_id] = call
+            return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+        assert isinstance(verdict, Allow), verdict
+        await self._read(call)
+        return None
+
+    async def _read(self, call: ToolCall) -> None:
+        """Call the tool in process, as the vendor would, and note what it tells."""
+        tools = {CREW + tool.name: tool for tool in self.spec.crew}
+        tools |= {FLEET_TOOL + tool.name: tool for tool in self.spec.fleet}
+        caller = Caller(project="", orchestrator="", cwd="")
+        try:
+            told = await tools[call.name].call(Call(caller=caller, key=call.id), call.input)
+        except FleetError as error:
+            told = f"ERROR {error}"
+        self.provider.answers[self.spec.agent_name].append(told)
+
     async def _sleep(self) -> Ended:
         self.provider.questions += 1
         call = ToolCall(id=f"toolu_{self.provider.questions}", name=WAIT_FOR_CHILDREN, input={})
@@ -158,11 +193,7 @@ class ScriptedSession:
 
     async def _answered(self, call: ToolCall) -> None:
         if call.name in DEFERRED and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
-            tool = next(tool for tool in self.spec.crew if tool.name == call.name.removeprefix(CREW))
-            caller = Caller(project="", orchestrator="", cwd="")
-            self.provider.answers[self.spec.agent_name].append(
-                await tool.call(Call(caller=caller, key=call.id), call.input)
-            )
+            await self._read(call)
 
     async def interrupt(self) -> None:
         """End the run as interrupted, once; a deaf session takes no notice."""
@@ -442,6 +473,7 @@ async def open_lab(
             supervision="none",
         )
         fleet = Fleet(core)
+        fleet.take_tools(tools.table(fleet))
         caller = Caller(
             project=str(project),
             orchestrator="boss",

@@ -7,224 +7,63 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+branch_labels = None
+depends_on = None
 
-# Of each table its columns: name, type, and whether NULL may stand in it.
+KINDS = {
+    "s": sa.String(),
+    "i": sa.Integer(),
+    "f": sa.Float(),
+    "b": sa.Boolean(),
+    "j": sa.JSON(),
+    "n": sa.JSON(none_as_null=True),
+}
+
+# Of each table its columns: `name:kind`, with `?` if NULL may stand in it.
 AGENT = (
-    ("id", sa.String(), False),
-    ("name", sa.String(), False),
-    ("project", sa.String(), False),
-    ("orchestrator", sa.String(), False),
-    ("call_key", sa.String(), True),
-    ("created_at", sa.Float(), False),
-    ("deleted_at", sa.Float(), True),
-    ("persona", sa.String(), False),
-    ("persona_body", sa.JSON(), False),
-    ("provider", sa.String(), False),
-    ("model", sa.String(), True),
-    ("task", sa.String(), False),
-    ("cwd", sa.String(), False),
-    ("checkout", sa.String(), False),
-    ("writes", sa.Boolean(), False),
-    ("max_turns", sa.Integer(), True),
-    ("rehearsal", sa.Boolean(), False),
-    ("root", sa.String(), False),
-    ("parent", sa.String(), True),
-    ("depth", sa.Integer(), False),
-    ("child_index", sa.Integer(), True),
-    ("children", sa.Integer(), False),
-    ("priority", sa.Integer(), False),
-    ("account", sa.String(), False),
-    ("account_public", sa.JSON(), False),
-    ("environment", sa.JSON(), False),
-    ("status", sa.String(), False),
-    ("reason", sa.String(), False),
-    ("changed_at", sa.Float(), False),
-    ("owner", sa.String(), True),
-    ("epoch", sa.Integer(), False),
-    ("last_seq", sa.Integer(), False),
-    ("turns", sa.Integer(), False),
-    ("pending", sa.JSON(none_as_null=True), True),
-    ("delivered_turn", sa.Integer(), False),
-    ("ended_cursor", sa.Integer(), False),
-    ("session_id", sa.String(), False),
-    ("session_started", sa.Boolean(), False),
-    ("session_cost_usd", sa.Float(), True),
-    ("progress", sa.String(), False),
-    ("last_tool", sa.String(), False),
-    ("last_event_at", sa.Float(), True),
-    ("progress_at", sa.Float(), True),
-    ("progress_tokens", sa.Integer(), False),
-    ("tool_at", sa.Float(), True),
-    ("tool_tokens", sa.Integer(), False),
-    ("open_tools", sa.Integer(), False),
-    ("same_calls", sa.Integer(), False),
-    ("tool_calls", sa.Integer(), False),
-    ("context_tokens", sa.Integer(), True),
-    ("context_window_tokens", sa.Integer(), True),
-    ("tokens", sa.Integer(), False),
-    ("cost_usd", sa.Float(), False),
-    ("cost_unknown", sa.Boolean(), False),
-    ("live_tokens", sa.Integer(), False),
-    ("live_cost_usd", sa.Float(), False),
-    ("begun_turns", sa.Integer(), False),
-    ("worked_seconds", sa.Float(), False),
-    ("running_since", sa.Float(), True),
-    ("wake_at", sa.Float(), True),
+    "id:s name:s project:s orchestrator:s call_key:s? created_at:f deleted_at:f? persona:s persona_body:j "
+    "provider:s model:s? task:s cwd:s checkout:s writes:b max_turns:i? rehearsal:b root:s parent:s? depth:i "
+    "child_index:i? children:i priority:i account:s account_public:j environment:j status:s reason:s changed_at:f "
+    "owner:s? epoch:i last_seq:i turns:i pending:n? delivered_turn:i ended_cursor:i session_id:s session_started:b "
+    "session_cost_usd:f? progress:s last_tool:s last_event_at:f? progress_at:f? progress_tokens:i tool_at:f? "
+    "tool_tokens:i open_tools:i same_calls:i tool_calls:i context_tokens:i? context_window_tokens:i? tokens:i "
+    "cost_usd:f cost_unknown:b live_tokens:i live_cost_usd:f begun_turns:i worked_seconds:f running_since:f? "
+    "wake_at:f?"
 )
 
-BREAKER = (
-    ("account", sa.String(), False),
-    ("provider", sa.String(), False),
-    ("until", sa.Float(), False),
-    ("tries", sa.Integer(), False),
-    ("detail", sa.String(), False),
+BREAKER = "account:s provider:s until:f tries:i detail:s"
+
+BUDGET = "subject:s scope:s unit:s cap:f setting:f?"
+
+ARTIFACT = "agent_id:s turn:i kind:s path:s at:f"
+
+COMMAND = "key:s agent_id:s turn_id:s? happened:s at:f"
+
+EVENT = "id:i agent_id:s seq:i turn:i? kind:s at:f body:j"
+
+INPUT = "agent_id:s turn:i position:i source_id:s settled:b blocked:b"
+
+LEASE = "id:i kind:s name:s agent_id:s acquired_at:f released_at:f?"
+
+PROCESS = "marker:s agent_id:s epoch:i tier:s boot:s intended_at:f pid:i? started:s cgroup:s started_at:f? ended_at:f?"
+
+QUESTION = (
+    "id:s agent_id:s turn:i kind:s call_id:s tool:s input:j text:s options:j asked_at:f deadline_at:f? fallback:s "
+    "state:s answer:s? answered_at:f? answered_by:s?"
 )
 
-BUDGET = (
-    ("subject", sa.String(), False),
-    ("scope", sa.String(), False),
-    ("unit", sa.String(), False),
-    ("cap", sa.Float(), False),
-    ("setting", sa.Float(), True),
+TRANSCRIPT = "agent_id:s subpath:s seq:i uuid:s? body:s"
+
+TURN = (
+    "id:s agent_id:s ordinal:i urgent:i status:s parked:s stop:s heard:b resumes:i overloads:i prompt:s reason:s "
+    "detail:s hint:s result:s created_at:f started_at:f? ended_at:f? epoch:i attempts:i prompts:n? losses:n? "
+    "input_tokens:i output_tokens:i cache_read_tokens:i cache_write_tokens:i model_calls:i cost_usd:f "
+    "cost_unknown:b before:n? changes:n? changes_unknown:s"
 )
 
 SLEEP = (
-    ("id", sa.String(), False),
-    ("project", sa.String(), False),
-    ("orchestrator", sa.String(), False),
-    ("call_key", sa.String(), True),
-    ("agents", sa.JSON(), False),
-    ("until", sa.String(), False),
-    ("since", sa.String(), True),
-    ("asks_person", sa.Boolean(), False),
-    ("status", sa.String(), False),
-    ("created_at", sa.Float(), False),
-    ("updated_at", sa.Float(), False),
-    ("deadline", sa.Float(), True),
-    ("expires_at", sa.Float(), False),
-    ("result", sa.String(), False),
-    ("is_error", sa.Boolean(), False),
-    ("outcomes", sa.JSON(), False),
-)
-
-ARTIFACT = (
-    ("agent_id", sa.String(), False),
-    ("turn", sa.Integer(), False),
-    ("kind", sa.String(), False),
-    ("path", sa.String(), False),
-    ("at", sa.Float(), False),
-)
-
-COMMAND = (
-    ("key", sa.String(), False),
-    ("agent_id", sa.String(), False),
-    ("turn_id", sa.String(), True),
-    ("happened", sa.String(), False),
-    ("at", sa.Float(), False),
-)
-
-EVENT = (
-    ("id", sa.Integer(), False),
-    ("agent_id", sa.String(), False),
-    ("seq", sa.Integer(), False),
-    ("turn", sa.Integer(), True),
-    ("kind", sa.String(), False),
-    ("at", sa.Float(), False),
-    ("body", sa.JSON(), False),
-)
-
-INPUT = (
-    ("agent_id", sa.String(), False),
-    ("turn", sa.Integer(), False),
-    ("position", sa.Integer(), False),
-    ("source_id", sa.String(), False),
-    ("settled", sa.Boolean(), False),
-    ("blocked", sa.Boolean(), False),
-)
-
-LEASE = (
-    ("id", sa.Integer(), False),
-    ("kind", sa.String(), False),
-    ("name", sa.String(), False),
-    ("agent_id", sa.String(), False),
-    ("acquired_at", sa.Float(), False),
-    ("released_at", sa.Float(), True),
-)
-
-PROCESS = (
-    ("marker", sa.String(), False),
-    ("agent_id", sa.String(), False),
-    ("epoch", sa.Integer(), False),
-    ("tier", sa.String(), False),
-    ("boot", sa.String(), False),
-    ("intended_at", sa.Float(), False),
-    ("pid", sa.Integer(), True),
-    ("started", sa.String(), False),
-    ("cgroup", sa.String(), False),
-    ("started_at", sa.Float(), True),
-    ("ended_at", sa.Float(), True),
-)
-
-QUESTION = (
-    ("id", sa.String(), False),
-    ("agent_id", sa.String(), False),
-    ("turn", sa.Integer(), False),
-    ("kind", sa.String(), False),
-    ("call_id", sa.String(), False),
-    ("tool", sa.String(), False),
-    ("input", sa.JSON(), False),
-    ("text", sa.String(), False),
-    ("options", sa.JSON(), False),
-    ("asked_at", sa.Float(), False),
-    ("deadline_at", sa.Float(), True),
-    ("fallback", sa.String(), False),
-    ("state", sa.String(), False),
-    ("answer", sa.String(), True),
-    ("answered_at", sa.Float(), True),
-    ("answered_by", sa.String(), True),
-)
-
-TRANSCRIPT = (
-    ("agent_id", sa.String(), False),
-    ("subpath", sa.String(), False),
-    ("seq", sa.Integer(), False),
-    ("uuid", sa.String(), True),
-    ("body", sa.String(), False),
-)
-
-TURN = (
-    ("id", sa.String(), False),
-    ("agent_id", sa.String(), False),
-    ("ordinal", sa.Integer(), False),
-    ("urgent", sa.Integer(), False),
-    ("status", sa.String(), False),
-    ("parked", sa.String(), False),
-    ("stop", sa.String(), False),
-    ("heard", sa.Boolean(), False),
-    ("resumes", sa.Integer(), False),
-    ("overloads", sa.Integer(), False),
-    ("prompt", sa.String(), False),
-    ("reason", sa.String(), False),
-    ("detail", sa.String(), False),
-    ("hint", sa.String(), False),
-    ("result", sa.String(), False),
-    ("created_at", sa.Float(), False),
-    ("started_at", sa.Float(), True),
-    ("ended_at", sa.Float(), True),
-    ("epoch", sa.Integer(), False),
-    ("attempts", sa.Integer(), False),
-    ("prompts", sa.JSON(none_as_null=True), True),
-    ("losses", sa.JSON(none_as_null=True), True),
-    ("input_tokens", sa.Integer(), False),
-    ("output_tokens", sa.Integer(), False),
-    ("cache_read_tokens", sa.Integer(), False),
-    ("cache_write_tokens", sa.Integer(), False),
-    ("model_calls", sa.Integer(), False),
-    ("cost_usd", sa.Float(), False),
-    ("cost_unknown", sa.Boolean(), False),
-    ("before", sa.JSON(none_as_null=True), True),
-    ("changes", sa.JSON(none_as_null=True), True),
-    ("changes_unknown", sa.String(), False),
+    "id:s project:s orchestrator:s call_key:s? agents:j until:s since:s? asks_person:b status:s created_at:f "
+    "updated_at:f deadline:f? expires_at:f result:s is_error:b outcomes:j question_id:s?"
 )
 
 
@@ -232,7 +71,6 @@ def upgrade() -> None:
     _create_agent()
     _create_breaker()
     _create_budget()
-    _create_sleep()
     _create_artifact()
     _create_command()
     _create_event()
@@ -242,11 +80,13 @@ def upgrade() -> None:
     _create_question()
     _create_transcript()
     _create_turn()
+    _create_sleep()
 
 
-def _columns(table: tuple[tuple[str, sa.types.TypeEngine, bool], ...]) -> Iterator[sa.Column]:
-    for name, kind, nullable in table:
-        yield sa.Column(name, kind, nullable=nullable)
+def _columns(table: str) -> Iterator[sa.Column]:
+    for column in table.split():
+        name, _, kind = column.partition(":")
+        yield sa.Column(name, KINDS[kind.rstrip("?")], nullable=kind.endswith("?"))
 
 
 def _create_agent() -> None:
@@ -281,17 +121,6 @@ def _create_budget() -> None:
         *_columns(BUDGET),
         sa.PrimaryKeyConstraint("subject", "scope", "unit", name=op.f("pk_budget")),
     )
-
-
-def _create_sleep() -> None:
-    op.create_table(
-        "sleep",
-        *_columns(SLEEP),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
-        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
-    )
-    with op.batch_alter_table("sleep", schema=None) as batch_op:
-        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
 
 
 def _create_artifact() -> None:
@@ -394,6 +223,19 @@ def _create_turn() -> None:
     )
     with op.batch_alter_table("turn", schema=None) as batch_op:
         batch_op.create_index("ix_turn_open", ["agent_id", "status"], unique=False)
+
+
+def _create_sleep() -> None:
+    op.create_table(
+        "sleep",
+        *_columns(SLEEP),
+        sa.ForeignKeyConstraint(["question_id"], ["question.id"], name=op.f("fk_sleep_question_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sleep")),
+        sa.UniqueConstraint("call_key", name=op.f("uq_sleep_call_key")),
+    )
+    with op.batch_alter_table("sleep", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_sleep_question_id"), ["question_id"], unique=False)
+        batch_op.create_index("ix_sleep_status", ["status"], unique=False)
 
 
 def downgrade() -> None:
