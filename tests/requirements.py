@@ -568,6 +568,14 @@ _ISOLATION = tuple(
     )
 )
 
+_FAMILIES = tuple(
+    _of(
+        "issue 4, admission",
+        {"I4-children-plan": "a plan returned by a schema fans out for providers that take no tools of ours"},
+        deferred="there is one provider, and it takes them",
+    )
+)
+
 REQUIREMENTS = (
     *_SYSTEMS_A,
     *_SYSTEMS_B,
@@ -580,5 +588,6 @@ REQUIREMENTS = (
     *_TASKS,
     *_RUN,
     *_PROCESSES,
+    *_FAMILIES,
     *_ISOLATION,
 )
