@@ -1,4 +1,4 @@
-"""A running daemon whose database cannot be written, was damaged, or is another's; whose home or state is read-only."""
+"""A running daemon that is stopped, whose database cannot be written or was damaged, whose home is read-only."""
 
 from __future__ import annotations
 
@@ -336,3 +336,27 @@ def test_a_read_only_home_does_no_harm_where_the_state_is_elsewhere(unwritable: 
         assert fleet(place, obeying, "ps", **given).returncode == 0
     finally:
         fleet(place, obeying, "down", **given)
+
+
+@pytest.mark.requirement("I4-fault-clock", "G5")
+def test_a_daemon_that_is_stopped_is_said_not_to_answer_and_loses_nothing(scene: Scene) -> None:
+    scene.held("hold-one")
+    os.kill(scene.daemon.pid, signal.SIGSTOP)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator", "ps"],
+            env=scene.env,
+            cwd=scene.project,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "does not answer" in done.stderr
+        assert "working" not in done.stdout
+        scene.release("hold-one")
+    finally:
+        os.kill(scene.daemon.pid, signal.SIGCONT)
+    wait_until(lambda: scene.view("hold-one")["status"] == "complete", "its end", seconds=60)
+    assert scene.ends("hold-one") == ["turn.complete"]
