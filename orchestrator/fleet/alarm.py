@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from orchestrator import log
@@ -23,6 +24,8 @@ class Alarm:
     """One task that sleeps until the next row is due, whoever restarted in between."""
 
     commits: Commits
+    besides: Callable[[], Awaitable[None]]
+    """what else is looked at each time"""
     _task: asyncio.Task[None] | None = field(default=None)
 
     def start(self) -> None:
@@ -41,6 +44,7 @@ class Alarm:
             while True:
                 try:
                     due = await self._due()
+                    await self.besides()
                 except StoreError as error:
                     LOG.warning("alarm_not_read", error=error.message)
                     due = None

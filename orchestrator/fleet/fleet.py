@@ -32,6 +32,7 @@ from orchestrator.fleet import (
 )
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
+from orchestrator.fleet.reconciling import Reconciler
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
@@ -57,7 +58,8 @@ class Fleet:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._alarm = Alarm(core.commits)
+        reconciler = Reconciler(core.commits, core.workers.carries, core.settings.max_resumes)
+        self._alarm = Alarm(core.commits, reconciler.look)
         core.commits.create_child = partial(creating.create_child, core)
         core.commits.tell_of_children = partial(family.told_of_children, core.commits)
         self._orchestrators = orchestrating.OwnOrchestrators(core)

@@ -110,6 +110,11 @@ class Workers:
             post.begin()
             post.inbox.put_nowait(claim)
 
+    def carries(self, agent_id: str) -> bool:
+        """Whether a worker has a turn of the agent, or is about to."""
+        post = self._posts.get(agent_id)
+        return post is not None and (post.busy or post.claim is not None)
+
     def session_count(self) -> int:
         """How many sessions are open, resting ones included."""
         return sum(post.session is not None for post in self._posts.values())

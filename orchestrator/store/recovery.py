@@ -64,6 +64,19 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
     return lost
 
 
+def held_by(connection: Connection, owner: str) -> list[Claim]:
+    """The running turns of this daemon, as it claimed them."""
+    query = (
+        select(AGENT.c.id, AGENT.c.epoch, TURN.c.id, TURN.c.ordinal)
+        .join(TURN, TURN.c.agent_id == AGENT.c.id)
+        .where(AGENT.c.status == Status.WORKING, AGENT.c.owner == owner, TURN.c.status == TurnStatus.WORKING)
+    )
+    return [
+        Claim(agent_id=agent_id, turn_id=turn_id, turn=turn, epoch=epoch, continues=False)
+        for agent_id, epoch, turn_id, turn in connection.execute(query)
+    ]
+
+
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: Mapping[str, Any], now: float, max_resumes: int
 ) -> Final | None:

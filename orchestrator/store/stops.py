@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec
 
 from sqlalchemy import Connection, select, update
 
@@ -20,6 +20,16 @@ def ask(connection: Connection, agent_id: str) -> None:
     """Note that the running turn is to end: whoever takes it over ends it instead of going on."""
     running = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.WORKING)
     connection.execute(update(TURN).where(running).values(stop=INTERRUPTED))
+
+
+def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: Mapping[str, Any], now: float) -> None:
+    """End the claimed turn as failed; of what it changed nobody knows.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    ended = {"status": TurnStatus.FAILED, "reason": reason, "detail": detail, "changes": None}
+    turns.finish(connection, claim, ended, usage, now)
 
 
 def unless_asked(

@@ -46,6 +46,22 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
     assert await ends(lab, "b") == ["turn.complete"]
 
 
+@pytest.mark.requirement("D-unknown", "I4-recover-unknown")
+async def test_a_turn_that_works_by_its_row_only_is_found_and_taken_up_again(lab: Lab) -> None:
+    workers, dropped = lab.core.workers, asyncio.Event()
+    lab.core.commits.take = lambda claims: dropped.set() if claims else None
+    await lab.create("a")
+    await dropped.wait()
+    assert (await lab.view("a")).status == "working"
+    lab.core.commits.take = workers.take
+    lab.finish("a", "done after all")
+    await lab.becomes("a", "complete")
+    kinds = [event.kind for event in await lab.events("a")]
+    assert kinds.count("turn.lost") == 1
+    assert kinds.count("turn.complete") == 1
+    assert (await lab.turns("a"))[0].result == "done after all"
+
+
 @pytest.mark.requirement("I4-fault-stop")
 @pytest.mark.parametrize("by", ["interrupt", "command"])
 async def test_a_stop_that_came_just_before_the_daemons_death_is_not_forgotten(tmp_path: Path, by: str) -> None:

@@ -1,0 +1,56 @@
+"""Turns that are at work by their rows and by nobody's hands: found within seconds and taken up again.
+
+No path leads there that is known; what nobody has thought of is why this looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator import log
+from orchestrator.domain.event import Ended, Outcome
+from orchestrator.errors import ConflictError
+from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.recovery import resumed
+from orchestrator.fleet.usage import usage_of
+from orchestrator.store.recovery import held_by
+from orchestrator.store.stops import fail
+from orchestrator.store.turns import Claim
+
+LOG = log.logger("fleet.reconciling")
+LOOK_SECONDS = 1.5
+LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the daemon carried this turn out")
+
+
+@dataclass
+class Reconciler:
+    """Looks twice, so that a claim on its way to its worker is none."""
+
+    commits: Commits
+    carries: Callable[[str], bool]
+    """whether a worker of this daemon has the agent"""
+    max_resumes: int
+    _suspects: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    _not_before: float = 0.0
+
+    async def look(self) -> None:
+        """Queue again, or fail if that happened too often, what was already without a worker at the last look."""
+        if (now := time.monotonic()) < self._not_before:
+            return
+        self._not_before = now + LOOK_SECONDS
+        held = await self.commits.store.look(lambda connection: held_by(connection, self.commits.owner))
+        alone = {(claim.agent_id, claim.epoch): claim for claim in held if not self.carries(claim.agent_id)}
+        for key in self._suspects & alone.keys():
+            await self._mend(alone[key])
+        self._suspects = set(alone) - self._suspects
+
+    async def _mend(self, claim: Claim) -> None:
+        LOG.error("turn_without_worker", agent=claim.agent_id, turn=claim.turn)
+        try:
+            final = await resumed(self.commits, claim, LOST, self.max_resumes)
+            if final is not None:
+                await self.commits.do(fail, claim, final.reason, final.detail, usage_of(final), self.commits.clock())
+        except ConflictError:  # it ended meanwhile
+            return
