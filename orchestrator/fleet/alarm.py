@@ -48,6 +48,9 @@ class Alarm:
                 except StoreError as error:
                     LOG.warning("alarm_not_read", error=error.message)
                     due = None
+                except Exception:  # one row that cannot be acted on must not keep all others from their time
+                    LOG.exception("alarm_failed")
+                    due = None
                 await ear.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
 
     async def _due(self) -> float | None:

@@ -24,7 +24,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("outpost")
     with (
         tempfile.TemporaryDirectory(prefix="fleet-") as state,
-        outpost(root, Path(state).resolve(), request.param) as own,
+        outpost(root, Path(state).resolve(), request.param, FLEET_MAX_RESUMES="0") as own,
     ):
         yield own
 
