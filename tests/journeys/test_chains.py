@@ -124,7 +124,7 @@ async def test_a_wait_that_blocks_sends_progress_before_any_host_gives_up(host: 
     assert message == "1 of 1 agents at work"
 
 
-@pytest.mark.requirement("D-idempotent-command")
+@pytest.mark.requirement("D-idempotent-command", "G2")
 async def test_a_command_sent_again_to_the_next_daemon_is_the_same_turn(host: Host) -> None:
     async with host.client() as client:
         await create(client, "slow", "waiter")
