@@ -108,7 +108,12 @@ _SYSTEMS_A = (
     ),
     *_of(
         "SYSTEMS A, information flow",
-        {"A-flow-permissions": "permission requests go the same way, or to a person in a form"},
+        {"A-flow-permissions": "permission requests go to the orchestrator, or to a person in its client's form"},
+    ),
+    *_of(
+        "SYSTEMS A, information flow",
+        {"A-flow-dashboard": "questions and permission requests can be answered by a person at the dashboard"},
+        deferred=NOBODY,
     ),
     *_of(
         "SYSTEMS A, visibility",
