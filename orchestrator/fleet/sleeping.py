@@ -114,7 +114,7 @@ async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
     row = await _row(core, call, sleep_id)
     seen: waiting.Seen | None = None
     if row.status == SleepStatus.WORKING:
-        seen = await _settle(core, row)
+        seen = await _settle(core, row, by_client=row.question_id is None)
         row = await _row(core, call, sleep_id)
     if row.status == SleepStatus.COMPLETED:
         core.offer(call, row.outcomes)
@@ -144,7 +144,7 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
     row = await _row(core, call, sleep_id)
     if row.status != SleepStatus.WORKING:
         return []
-    seen = await _look(core, row)
+    seen = await _look(core, row, by_client=True)
     asked = {_form_key(agent): agent for agent in _askers(row, seen)}
     current = {key: reply for key, reply in given.items() if key in asked}
     if any(reply.fields is None for reply in current.values()):
@@ -215,11 +215,14 @@ async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
     return row
 
 
-async def _settle(core: Core, row: tables.Sleep) -> waiting.Seen | None:
-    """Look, and end the sleep if it is over; the look, if one could be had."""
+async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> waiting.Seen | None:
+    """Look, and end the sleep if it is over; the look, if one could be had.
+
+    Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
+    """
     now, call = time.time(), _call(row)
     try:
-        seen = await _look(core, row)
+        seen = await _look(core, row, by_client=by_client)
         late = row.deadline is not None and now >= row.deadline
         if not seen.wakes(row.until) and not late:
             return seen
@@ -232,11 +235,11 @@ async def _settle(core: Core, row: tables.Sleep) -> waiting.Seen | None:
     return seen
 
 
-async def _look(core: Core, row: tables.Sleep) -> waiting.Seen:
+async def _look(core: Core, row: tables.Sleep, *, by_client: bool) -> waiting.Seen:
     seen = await waiting.glance(core, _call(row), row.agents, waiting.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("there are no agents any more", hint="create_agent")
-    return replace(seen, asks_person=row.asks_person, by_ours=row.question_id is not None)
+    return replace(seen, asks_person=row.asks_person, by_client=by_client)
 
 
 def _call(row: tables.Sleep) -> Call:

@@ -44,8 +44,8 @@ class Seen:
     since: int | None
     asks_person: bool = False
     """questions wait for a person, so they end no sleep"""
-    by_ours: bool = False
-    """an orchestrator that Fleet runs looks: its agents' account is its own, and it can bring none"""
+    by_client: bool = True
+    """a client looks, whose door has brought its account; else an agent that waits for one may yet be served"""
 
     def fresh(self, agent: Agent) -> bool:
         """Whether the agent has an outcome that its orchestrator does not know yet."""
@@ -56,7 +56,7 @@ class Seen:
         """Whether the agent cannot go on without its orchestrator."""
         if Status(agent.status) is Status.WAITING:
             by_person = self.asks_person and agent.reason in INBOX
-            by_door = self.by_ours and agent.reason == "account"
+            by_door = not self.by_client and agent.reason == "account"
             return not by_person and not by_door and not agent.reason.startswith(BY_ITSELF)
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
