@@ -22,6 +22,7 @@ from orchestrator.server import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.store import Store, open_store
 from orchestrator.supervision import tiers
+from orchestrator.supervision.command import Launch
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
@@ -54,6 +55,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
         )
         providers: dict[str, Provider] = {claude.name: claude}
         workers = Workers(commits=commits, settings=settings, providers=providers, state=state, tier=tier.letter)
+        workers.launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
         commits.take = workers.take
         fleet = Fleet(
             Core(

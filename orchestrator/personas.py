@@ -120,6 +120,7 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         answer_within_seconds=_answer_within(path, front.get("answer_within")),
         default_answer=str(front.get("default_answer", "")).strip(),
         children=_children(path, front.get("children")),
+        verdict=_verdict(path, front.get("verdict")),
     )
 
 
@@ -195,3 +196,10 @@ def _children(path: Path, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InvalidError(f"{path}: children: {value!r} is no whole number", hint="write e.g. children: 5")
+
+
+def _verdict(path: Path, value: object) -> bool:
+    named = {"true": True, "false": False, "none": False}.get(str(value).lower())  # text only, if it is no YAML
+    if named is None:
+        raise InvalidError(f"{path}: verdict: {value!r} is neither true nor false", hint="write `verdict: true`")
+    return named

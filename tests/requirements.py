@@ -178,7 +178,7 @@ _SYSTEMS_D = (
     ),
     *_of("SYSTEMS D 1", {"D-wake-hosts": "the wake contract holds for every MCP host"}),
     *_of("SYSTEMS D 2", {"D-terminal": "exactly one terminal notice for every turn, crashes included"}),
-    *_of("SYSTEMS D 3", {"D-checks": "acceptance checks run by Fleet decide whether a task is done"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 3", {"D-checks": "acceptance checks run by Fleet decide whether a task is done"}),
     *_of("SYSTEMS D 3", {"D-receipts": "the result carries the diff stat and the changed files as Fleet's own facts"}),
     *_of("SYSTEMS D 4", {"D-budgets": "hard budgets pause at the cap and can be topped up"}),
     *_of("SYSTEMS D 5", {"D-price-tag": "an estimate before a fan-out, approval above a threshold"}, deferred=NOBODY),
@@ -194,7 +194,7 @@ _SYSTEMS_D = (
     *_of("SYSTEMS D 10", {"D-unknown": "an honest unknown state is reconciled within seconds"}),
     *_of("SYSTEMS D 11", {"D-progress": "last progress, files changed, tokens since, loops detected"}),
     *_of("SYSTEMS D 12", {"D-result": "a bounded digest, a paged result, artifacts kept"}),
-    *_of("SYSTEMS D 12", {"D-result-schema": "output is checked against a schema"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 12", {"D-result-schema": "output is checked against a schema"}),
     *_of("SYSTEMS D 13", {"D-steering": "queue, steer and interrupt with receipts, on every provider"}),
     *_of("SYSTEMS D 14", {"D-restart": "a whole tree restarts: nothing re-spawned, work resumed by id"}),
     *_of("SYSTEMS D 15", {"D-leases": "ports and database names are leased under real locks"}, deferred=NOBODY),
@@ -457,11 +457,6 @@ _ISSUE_4 = tuple(
             "I4-status-retrying": "retries of the API show as retrying(n)",
             "I4-status-evidence": "progress and loops are evidence; nothing is killed on suspicion",
         },
-        "issue 4, checks": {
-            "I4-checks": "command, file and schema checks run after the turn in the agent's own supervision",
-            "I4-checks-retry": "a failed check goes back to the agent up to n times, then fails with receipts",
-            "I4-verdict": "personas with a verdict gate what is behind them",
-        },
         "issue 4, faults": {
             "I4-fault-store": "full disk, locked database, corrupt WAL, newer schema and read-only HOME are survived",
             "I4-fault-clock": "clock jumps, SIGSTOP, stale sockets and two daemons at once are survived",
@@ -563,6 +558,21 @@ _PROCESSES = (
     *_of("safety", {"G4": "after delete, stop or the daemon's death no process of an agent is alive after 10 s"}),
 )
 
+_CHECKS = tuple(
+    _of(
+        "issue 4, checks",
+        {
+            "I4-checks": "command, file and schema checks run after the turn in the agent's own supervision",
+            "I4-checks-retry": "a failed check goes back to the agent up to n times, then fails with receipts",
+            "I4-checks-told": "each check's verdict stands in the digest, and the receipts in show, JSON and REST",
+            "I4-checks-ways": "checks are given with the tools, HTTP and the command line; bad ones are refused",
+            "I4-checks-status": "the status says what is being checked, and a stop ends the check",
+            "I4-checks-recover": "a daemon killed in the middle of a check loses nothing",
+            "I4-verdict": "personas with a verdict gate what is behind them",
+        },
+    )
+)
+
 _ISOLATION = tuple(
     _of(
         "safety",
@@ -595,5 +605,6 @@ REQUIREMENTS = (
     *_RUN,
     *_PROCESSES,
     *_FAMILIES,
+    *_CHECKS,
     *_ISOLATION,
 )

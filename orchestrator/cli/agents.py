@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import output
+from orchestrator.cli.acceptance import (
+    CheckRetries,
+    Checks,
+    CheckTimeout,
+    MustExist,
+    NoChecks,
+    ResultSchema,
+    asked_checks,
+)
 from orchestrator.cli.budget import MaxCost, MaxSeconds, MaxTokens, MaxTotalTurns, caps
 from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
 from orchestrator.cli.wire import as_list
@@ -33,6 +42,11 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
     max_total_turns: MaxTotalTurns = None,
     max_seconds: MaxSeconds = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100: the higher is admitted first.")] = None,
+    check: Checks = None,
+    check_timeout: CheckTimeout = None,
+    must_exist: MustExist = None,
+    result_schema: ResultSchema = None,
+    check_retries: CheckRetries = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the digest.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,11 +56,11 @@ def create(  # noqa: PLR0917 - the arguments and options of one command
     """
     from orchestrator.fleet.views import Created
 
-    asked = {"persona": persona, "model": model, "inputs": inputs or None, "cwd": cwd, "max_turns": max_turns}
-    budget = caps(max_cost_usd, max_tokens, max_total_turns, max_seconds)
+    body: dict[str, object] = {"name": name, "persona": persona, "model": model, "inputs": inputs or None, "cwd": cwd}
+    body |= caps(max_cost_usd, max_tokens, max_total_turns, max_seconds) | {"max_turns": max_turns}
+    body |= asked_checks(check, check_timeout, must_exist, result_schema, check_retries) | {"priority": priority}
     with connected() as client:
-        body: dict[str, object] = {"name": name, "task": given_text(task), "priority": priority, **asked, **budget}
-        created = client.post(Created, "/v1/agents", **body)
+        created = client.post(Created, "/v1/agents", task=given_text(task), **body)
         if not wait:
             _show_created(created, as_json=as_json)
             return
@@ -85,13 +99,22 @@ def command(  # noqa: PLR0917 - the arguments and options of one command
     inputs: Inputs = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
+    check: Checks = None,
+    check_timeout: CheckTimeout = None,
+    must_exist: MustExist = None,
+    result_schema: ResultSchema = None,
+    check_retries: CheckRetries = None,
+    no_checks: NoChecks = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give an agent its next task; it keeps its context."""
+    """Give an agent its next task; it keeps its context and its checks."""
     from orchestrator.fleet.views import Receipt
 
     if interrupt_first and steer:
         raise InvalidError("--interrupt and --steer exclude each other", hint="fleet command --help")
+    checks = asked_checks(check, check_timeout, must_exist, result_schema, check_retries)
+    if no_checks and checks["checks"]:
+        raise InvalidError("--no-checks excludes checks", hint="the checks that are given replace those before")
     with connected() as client:
         receipt = client.post(
             Receipt,
@@ -101,6 +124,7 @@ def command(  # noqa: PLR0917 - the arguments and options of one command
             inputs=inputs or None,
             max_cost_usd=max_cost_usd,
             max_tokens=max_tokens,
+            **(checks | {"checks": []} if no_checks else checks),
         )
     _show_receipt(receipt, as_json=as_json)
 

@@ -86,6 +86,16 @@ def _looping(body: Body) -> str:
     return f"the same call {body.get('times')} x"
 
 
+def _checking(body: Body) -> str:
+    return f"attempt {body.get('attempt')}: {body.get('check')}"
+
+
+def _checked(body: Body) -> str:
+    checks = [as_object(one) for one in as_list(body.get("checks"))]
+    failed = [f"{one.get('check')}: {one.get('said')}" for one in checks if not one.get("passed")]
+    return f"attempt {body.get('attempt')}: {'passed' if body.get('passed') else 'FAILED  ' + '; '.join(failed)}"
+
+
 def _complete(body: Body) -> str:
     changes = as_object(body.get("changes"))
     cost = _cost(body.get("cost_usd"))
@@ -114,5 +124,7 @@ _BY_KIND: dict[str, Callable[[Body], str]] = {
     "session.stalled": _stalled,
     "agent.looping": _looping,
     "turn.complete": _complete,
+    "turn.checking": _checking,
+    "turn.checked": _checked,
 }
 _TOLD_WHOLLY = frozenset({"agent.created", "session.used"})

@@ -178,6 +178,7 @@ def _asked_lines(detail: AgentDetail) -> list[str]:
 
 
 def _turn_lines(turn: TurnView) -> list[str]:
+    from orchestrator.cli.acceptance import checked_lines
     from orchestrator.domain.usage import shown_cost, shown_tokens
 
     tokens = turn.input_tokens + turn.output_tokens + turn.cache_read_tokens + turn.cache_write_tokens
@@ -196,6 +197,7 @@ def _turn_lines(turn: TurnView) -> list[str]:
         lines.append(f"  {text}")
     elif turn.changes_unknown:
         lines.append(f"  changes unknown: {output.line(turn.changes_unknown)}")
+    lines += checked_lines(turn.checked)
     if turn.result:
         lines += _indented(turn.result[:SCREENFUL] + (" […]" if len(turn.result) > SCREENFUL else ""))
     return lines

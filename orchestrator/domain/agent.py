@@ -84,6 +84,8 @@ class NewAgent:
     max_total_turns: int | None = None
     max_seconds: float | None = None
     priority: int = 0
+    checks: tuple[object, ...] = ()
+    check_retries: int | None = None
 
     @property
     def caps(self) -> dict[Unit, float | None]:

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     STALLED = "session.stalled"
     PROGRESS = "agent.progress"
     LOOPING = "agent.looping"
+    CHECKING = "turn.checking"
+    CHECKED = "turn.checked"
 
 
 TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})

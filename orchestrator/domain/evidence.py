@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from orchestrator.domain.check import CHECKING
 from orchestrator.domain.tool import Json
 
 LOOPING = "looping: "
@@ -56,7 +57,7 @@ class Patience:
     def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool) -> str:
         """The reason to show for an agent at work: its own, or that nobody knows how it stands."""
         limit = self.tool_seconds if in_tool else self.quiet_seconds
-        if reason.startswith((STALLED, RETRYING)) or quiet_seconds <= limit:
+        if reason.startswith((STALLED, RETRYING, CHECKING)) or quiet_seconds <= limit:
             return reason
         return f"{UNKNOWN}nothing heard for {quiet_seconds:.0f} s"
 

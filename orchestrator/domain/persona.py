@@ -34,6 +34,8 @@ class Persona:
     policy: tuple[Policy, ...] = ()
     answer_within_seconds: float | None = None
     default_answer: str = ""
+    verdict: bool = False
+    """it must end with one, and without `pass` nothing behind it starts"""
 
     @property
     def offered(self) -> tuple[str, ...] | None:

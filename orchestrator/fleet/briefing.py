@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.domain.check import VERDICT_LINE
 from orchestrator.domain.persona import Persona
 
 MAX_INSTRUCTION_BYTES = 40 * 1024
@@ -33,6 +34,11 @@ def system_prompt(persona: Persona, *, name: str, project: Path, cwd: Path, desk
         f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
         "on long work use mcp__crew__report_progress now and then."
     )
+    if persona.verdict:
+        place += (
+            f" Your verdict decides whether the work behind you goes on: the last line of your result must be "
+            f"{VERDICT_LINE}, alone on its line."
+        )
     return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(project, cwd)])
 
 

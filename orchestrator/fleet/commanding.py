@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
@@ -13,6 +14,7 @@ from orchestrator.domain.turn import TURN_ASIDE, Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
 from orchestrator.store import agents, children, leases, sleepers, stops, turns
+from orchestrator.store.checks import set_checks
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.parking import AGENTS
 from orchestrator.store.rows import agent_row
@@ -20,7 +22,7 @@ from orchestrator.store.store import Connection, RowMapping
 
 STEERED = "handed into the running turn at its next tool call; the next turn if that ends before"
 STEER_QUEUED = {
-    True: " (not steered: inputs are handed over when a turn starts)",
+    True: " (not steered: inputs and checks belong to a turn of their own)",
     False: " (not steered: no turn is running)",
 }
 
@@ -41,6 +43,8 @@ class Command:
     """id, public variables and environment of the caller's account"""
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     """what its caps are raised (or lowered) to first; with them the text may be empty"""
+    verify: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """what its turns must show from this one on (`checks`, `check_retries`); None: what they had to before"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     by: By = By.ORCHESTRATOR
@@ -68,6 +72,7 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
             )
         return Commanded(turn_id=before["turn_id"], happened=before["happened"])
     done = _carry_out(connection, asked, now)
+    set_checks(connection, asked.agent_id, done.turn_id, asked.verify)
     turns.note_command(
         connection, asked.call_key, agent_id=asked.agent_id, turn_id=done.turn_id, happened=done.happened, at=now
     )
@@ -101,7 +106,7 @@ def _while_working(connection: Connection, asked: Command, now: float) -> Comman
         below = stop_below(connection, asked.agent_id)
         queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
         return replace(queued, below=below)
-    if asked.mode is Mode.STEER and asked.inputs is None:
+    if asked.mode is Mode.STEER and asked.inputs is None and asked.verify.get("checks") is None:
         return _queue(connection, asked, now, STEERED, steer=True)
     return _queue(connection, asked, now, _queued(Status.WORKING, asked.mode))
 

@@ -16,6 +16,7 @@ from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet import briefing
+from orchestrator.fleet.acceptance import Verify
 from orchestrator.fleet.commits import Orchestrators
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.family import Parent, check_clearance, new_child, parent_of
@@ -123,7 +124,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "account_public": dict(account.public),
         "environment": dict(account.environment),
         "session_id": str(uuid.uuid4()),
-    } | {"root": agent_id} | _START, inputs
+    } | {"root": agent_id, **Verify(checks=new.checks, retries=new.check_retries).columns()} | _START, inputs
 
 
 _START: dict[str, Any] = {

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain.check import FAILED_CHECKS
 from orchestrator.domain.evidence import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
-from orchestrator.fleet.views import AgentView, Changes, EvidenceView, OutcomeView, QuestionView, Totals
+from orchestrator.fleet.views import AgentView, Changes, CheckView, EvidenceView, OutcomeView, QuestionView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -20,6 +21,9 @@ MAX_QUESTION_BYTES = 600
 MAX_LIST_BYTES = 400
 """for one list of names, options or files"""
 MAX_FILES = 6
+MAX_CHECK_CHARACTERS = 60
+MAX_SAID_CHARACTERS = 80
+MAX_CHECKS_BYTES = 260
 FENCE = "| "
 MIN_TEXT_BYTES = 60
 MAX_QUIET = 4
@@ -161,14 +165,32 @@ def _within(text: str, limit_bytes: int) -> str:
 def _fact(outcome: OutcomeView) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
-        parts[0] += f" ({one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
+        told = outcome.checks and outcome.reason.startswith(FAILED_CHECKS)  # which ones stands behind it
+        parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     parts[0] += _age(outcome.age_seconds)
     if outcome.turn > 1:
         parts.append(f"turn {outcome.turn}")
     parts.append(shown_cost(outcome.cost_usd))
+    if outcome.checks:
+        parts.append(_checks(outcome.checks))
     if outcome.changes is not None:
         parts.append(_changes(outcome.changes))
     return f"[{' · '.join(parts)}]"
+
+
+def _checks(checks: Sequence[CheckView]) -> str:
+    """Each check with what Fleet found, those that failed first."""
+    failed, passed = [[_check(check) for check in checks if check.passed is ok] for ok in (False, True)]
+    named = "; ".join([*failed, *passed])
+    if len(named.encode()) <= MAX_CHECKS_BYTES:
+        return f"checks: {named}"
+    counted = f"{len(failed)} failed, {len(passed)} ok"
+    return f"checks: {counted}: {_within(named, MAX_CHECKS_BYTES - len(counted))}"
+
+
+def _check(check: CheckView) -> str:
+    found = "ok" if check.passed and check.kind != "verdict" else one_line(check.said, MAX_SAID_CHARACTERS)
+    return f"{one_line(check.check, MAX_CHECK_CHARACTERS)} {found}"
 
 
 def _changes(changes: Changes) -> str:

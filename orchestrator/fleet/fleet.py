@@ -30,6 +30,7 @@ from orchestrator.fleet import (
     sleeping,
     waiting,
 )
+from orchestrator.fleet.acceptance import NOTHING_NEW, Verify
 from orchestrator.fleet.alarm import Alarm
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.reconciling import Reconciler
@@ -87,13 +88,14 @@ class Fleet:
         mode: Mode = Mode.QUEUE,
         inputs: Sequence[str] | None = None,
         caps: Mapping[Unit, float | None] | None = None,
+        verify: Verify = NOTHING_NEW,
     ) -> Receipt:
         """Give the agent its next task, or the answer that it waits for, or new caps, under which a paused one goes on.
 
         Raises:
             FleetError: nothing was changed.
         """
-        return await self._command(call, agent, task, mode=mode, inputs=inputs, caps=caps)
+        return await self._command(call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify)
 
     async def _command(
         self,
@@ -105,6 +107,7 @@ class Fleet:
         inputs: Sequence[str] | None = None,
         only_answer: bool = False,
         caps: Mapping[Unit, float | None] | None = None,
+        verify: Verify = NOTHING_NEW,
     ) -> Receipt:
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
@@ -122,13 +125,12 @@ class Fleet:
             turn_id=creating.new_id("tn"),
             call_key=stored_key(call),
             account=(account.id, dict(account.public), dict(account.environment)),
+            verify=verify.columns(),
             only_answer=only_answer,
             by=By.PERSON if call.person else By.ORCHESTRATOR,
         )
         done = await self._core.commits.do(commanding.command, asked, self._core.commits.clock())
-        if done.interrupt:
-            await self._core.workers.interrupt(found.id, "interrupted")
-        for agent_id in done.below:
+        for agent_id in (*([found.id] if done.interrupt else ()), *done.below):
             await self._core.workers.interrupt(agent_id, "interrupted")
         happened = done.happened
         if done.steer and done.turn_id is not None:

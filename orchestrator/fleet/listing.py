@@ -113,6 +113,7 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
         next_offset=end if end < len(text) else None,
         files_consumed=_paths(agent, files, "consumed"),
         files_produced=_paths(agent, files, "produced"),
+        checks=look.checks_of(chosen),
         path=str(desk) if chosen.result and desk.is_file() and chosen is _last_ended(turns) else None,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
+from orchestrator.domain.check import Attempt, attempt_of, check_of
 from orchestrator.domain.evidence import Patience
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
@@ -16,8 +17,10 @@ from orchestrator.fleet import capping
 from orchestrator.fleet.views import (
     AgentView,
     AskedView,
+    AttemptView,
     Bottleneck,
     Changes,
+    CheckView,
     EvidenceView,
     QuestionView,
     Totals,
@@ -283,7 +286,20 @@ def turn_view(turn: Turn) -> TurnView:
         cost_usd=turn.cost_usd if known else None,
         changes=changes_of(turn),
         changes_unknown=turn.changes_unknown,
+        checks=tuple(check_of(one).title for one in turn.checks or ()),
+        checked=tuple(_attempt_view(attempt_of(row)) for row in turn.checked or ()),
     )
+
+
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    checks = tuple(CheckView(**vars(receipt)) for receipt in attempt.receipts)
+    return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
+
+
+def checks_of(turn: Turn | None) -> tuple[CheckView, ...]:
+    """How the last attempt at the turn's checks went."""
+    rows = (turn.checked or []) if turn is not None else []
+    return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
 
 
 def changes_of(turn: Turn, where: str = "") -> Changes | None:

@@ -69,6 +69,10 @@ class Meter:
             except TimeoutError:
                 continue
 
+    async def reached(self) -> str | None:
+        """The cap that allows no further call of the model; None if none is reached."""
+        return self._reason(await self._rooms())
+
     async def allows(self, call: ToolCall) -> bool:
         """Whether a tool may run: what its call of the model used is counted first."""
         if not await self._rooms():

@@ -15,6 +15,7 @@ from orchestrator.store import processes
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
 from orchestrator.supervision import cgroups, sweep
+from orchestrator.supervision.command import Command, Launch, Order, start
 from orchestrator.supervision.sweep import Trace
 
 LOG = log.logger("fleet.processes")
@@ -40,8 +41,36 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
     """
     if not tier:
         return Lived(await provider.open(spec), Trace())
-    trace = Trace(marker=secrets.token_hex(16))
+    trace = await _intended(store, claim, tier)
     told: list[int] = []
+    try:
+        session = await provider.open(replace(spec, marker=trace.marker, on_process=told.append))
+    except BaseException:
+        await asyncio.shield(over(store, trace, tier=tier, failed=True))
+        raise
+    return Lived(session, await _born(store, trace, told[0], tier) if told else trace)
+
+
+async def open_command(store: Store, launch: Launch, order: Order, claim: Claim) -> tuple[Command, Trace]:
+    """The same for a command that is run for the agent, in its session's tier.
+
+    Raises:
+        OSError: it does not start; nothing of it is left.
+        StaleOwnerError: the claim is over; nothing was started.
+    """
+    tier = launch.tier.letter
+    trace = await _intended(store, claim, tier)
+    try:
+        running = await start(launch, order, trace.marker)
+    except BaseException:
+        await asyncio.shield(over(store, trace, tier=tier, failed=True))
+        raise
+    return running, await _born(store, trace, running.pid, tier)
+
+
+async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
+    """The trace of what is about to start, once its intent is durable."""
+    trace = Trace(marker=secrets.token_hex(16))
     await store.tx(
         processes.intend,
         claim.agent_id,
@@ -51,21 +80,18 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
         boot=sweep.boot(),
         now=time.time(),
     )
+    return trace
+
+
+async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
+    """The trace with the first process, which is written down, too."""
+    cgroup = cgroups.cgroup_of(pid) if tier == "B" else ""
+    trace = replace(trace, pid=pid, started=sweep.started(pid, parent=os.getpid()), cgroup=cgroup)
     try:
-        session = await provider.open(replace(spec, marker=trace.marker, on_process=told.append))
-    except BaseException:
-        await asyncio.shield(over(store, trace, tier=tier, failed=True))
-        raise
-    if told:
-        cgroup = cgroups.cgroup_of(told[0]) if tier == "B" else ""
-        trace = replace(trace, pid=told[0], started=sweep.started(told[0], parent=os.getpid()), cgroup=cgroup)
-        try:
-            await store.tx(
-                processes.born, trace.marker, pid=told[0], started=trace.started, cgroup=cgroup, now=time.time()
-            )
-        except StoreError as error:  # the marker is enough to find it by
-            LOG.warning("process_not_written", error=error.message)
-    return Lived(session, trace)
+        await store.tx(processes.born, trace.marker, pid=pid, started=trace.started, cgroup=cgroup, now=time.time())
+    except StoreError as error:  # the marker is enough to find it by
+        LOG.warning("process_not_written", error=error.message)
+    return trace
 
 
 async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -> None:

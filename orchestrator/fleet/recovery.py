@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import log
@@ -15,6 +16,7 @@ from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
+from orchestrator.fleet.acceptance import feedback
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.run import Run, prompt_id
 from orchestrator.fleet.steering import turn_of
@@ -51,7 +53,11 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
     lost = _uncounted(found.usage, turn)
     match found.stand:
         case Stand.ANSWERED:
-            return replace(run, ended=_recorded(run, found, lost))
+            told = await _untold(provider, run, prompts)
+            if told is None:
+                return replace(run, ended=_recorded(run, found, lost))
+            await _count(commits, claim, run, lost)
+            return replace(run, prompt=told)
         case Stand.DEFERRED if found.deferred is not None:
             if not await _is_answered(commits, claim, found.deferred.id):
                 return replace(run, ended=_recorded(run, found, lost))
@@ -64,6 +70,16 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
             return replace(run, prompt=Prompt(id=fresh, text=CONTINUE))
         case _:
             return run
+
+
+async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Prompt | None:
+    """The prompt that tells which checks failed, if a former run wrote it down and did not come to send it."""
+    told = run.acceptance.told
+    if told is None or told.prompt is None or told.prompt not in prompts:
+        return None
+    since = await provider.recall(run.spec, prompts[prompts.index(told.prompt) :])
+    text = feedback(told, run.acceptance.retries)
+    return Prompt(id=told.prompt, text=text) if since.stand is Stand.ABSENT else None
 
 
 async def _is_answered(commits: Commits, claim: Claim, call_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, FleetError, NotFoundError
 from orchestrator.fleet import briefing, inbox, steering
+from orchestrator.fleet.acceptance import Acceptance, acceptance_of, announced, feedback
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
@@ -66,7 +67,8 @@ class Run:
     answer_seconds: float | None
     """how long a question of this turn waits before its default counts; None: for ever"""
     ended: Ended | None = None
-    """the turn's end, where its transcript tells one already"""
+    """the end of its session's run, where its transcript tells one already"""
+    acceptance: Acceptance = field(default_factory=Acceptance)
 
 
 def persona_of(agent: Agent) -> Persona:
@@ -97,8 +99,11 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
     before, unknown = await _before(commits, claim, turn, persona, checkout, state)
-    text = briefing.with_files(turn.prompt, [_seen_from(cwd, path) for path in files])
+    acceptance = acceptance_of(agent, turn, persona)
+    text = announced(briefing.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks)
     prompt = prompt_of(claim, prompt_id(turn.id), text)
+    if claim.goes_on and prompt is not None and (told := acceptance.told) is not None:
+        prompt = replace(prompt, text=feedback(told, acceptance.retries))
     if claim.goes_on and prompt is not None:
         await commits.store.tx(note_prompt, claim, prompt.id)
     return Run(
@@ -111,6 +116,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
         persona=persona,
         desk=desk,
         answer_seconds=persona.answer_within_seconds or settings.answer_seconds,
+        acceptance=acceptance,
     )
 
 

@@ -204,6 +204,32 @@ class Changes(View):
     """e.g. `this checkout, uncommitted`"""
 
 
+class CheckView(View):
+    """What became of one acceptance check."""
+
+    check: str
+    """the command, `<path> exists`, `result schema` or `verdict`"""
+    kind: str
+    """run | exists | schema | verdict"""
+    passed: bool
+    said: str
+    """e.g. `exit 2`: Fleet's own words"""
+    exit_code: int | None = None
+    """None: no command ran, or it did not end by itself"""
+    seconds: float = 0.0
+    tail: str = ""
+    """the last lines that it printed, or what the validator says of the result: data"""
+
+
+class AttemptView(View):
+    """All checks of a turn, run once."""
+
+    attempt: int
+    at: str
+    passed: bool
+    checks: tuple[CheckView, ...]
+
+
 class TurnView(View):
     """One turn of an agent."""
 
@@ -226,6 +252,10 @@ class TurnView(View):
     changes: Changes | None = None
     changes_unknown: str = ""
     """why git could not tell, if it could not"""
+    checks: tuple[str, ...] = ()
+    """what had to hold at its end"""
+    checked: tuple[AttemptView, ...] = ()
+    """each time that this was tried"""
 
 
 class FileView(View):
@@ -267,6 +297,8 @@ class OutputPage(View):
     files_produced: tuple[str, ...] = ()
     path: str | None = None
     """file with the full text"""
+    checks: tuple[CheckView, ...] = ()
+    """how the last attempt at its checks went"""
 
 
 class OutcomeView(View):
@@ -282,6 +314,8 @@ class OutcomeView(View):
     changes: Changes | None = None
     age_seconds: float = 0.0
     """since it stands so"""
+    checks: tuple[CheckView, ...] = ()
+    """how the last attempt at its checks went"""
 
 
 class Digest(View):

@@ -274,6 +274,7 @@ async def _outcome(core: Core, agent: Agent, view: AgentView, turn: Turn | None)
         cost_usd=view.cost_usd,
         changes=await changes_now(core, agent, turn),
         age_seconds=view.age_seconds,
+        checks=look.checks_of(turn),
     )
 
 

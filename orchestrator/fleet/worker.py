@@ -23,11 +23,13 @@ from orchestrator.fleet.pausing import Halt, halt_of, halt_run
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.recovery import resumed, taken_over
 from orchestrator.fleet.run import Run, finish_run, prepare
+from orchestrator.fleet.verifying import Trial, verified
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
+from orchestrator.supervision.command import Launch
 from orchestrator.supervision.sweep import Trace
 
 LOG = log.logger("fleet.worker")
@@ -86,6 +88,8 @@ class Workers:
     state: Path
     tier: str = ""
     """letter of the supervision tier that sessions run in, '' if they have no processes"""
+    launch: Launch | None = None
+    """how checks are started; None: under the shim alone"""
     _posts: dict[str, Post] = field(default_factory=dict[str, Post])
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[Post] = field(default_factory=list[Post])
@@ -232,7 +236,7 @@ class Workers:
             run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
             if claim.recovers:
                 run = await taken_over(self.commits, self.providers[run.provider], claim, run)
-            ended = run.ended or await self._drive(post, claim, run, recorder)
+            ended = await self._work(post, claim, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
             reason = "process" if isinstance(error, SessionDiedError) else "start"
@@ -250,6 +254,25 @@ class Workers:
             await self._close(post)
         await self._record(claim, run, recorder, ended, halt)
         post.claim = None
+
+    async def _work(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
+        """Drive the run to its end, and on, until its checks pass or have failed too often."""
+
+        async def again(run: Run, before: Ended) -> Ended:
+            if post.unread(before):
+                await self._close(post)
+            post.handed.clear()
+            return await self._drive(post, claim, run, recorder)
+
+        trial = Trial(
+            commits=self.commits,
+            launch=self.launch or Launch(folder=self.state / "run"),
+            claim=claim,
+            post=post,
+            recorder=recorder,
+            drive=again,
+        )
+        return await verified(trial, run, run.ended or await self._drive(post, claim, run, recorder))
 
     async def _drive(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:

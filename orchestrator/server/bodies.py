@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
+from orchestrator.fleet.acceptance import Verify
 
 MAX_EVENTS = 5000
 
@@ -55,6 +56,8 @@ class CreateBody(BudgetBody):
     cwd: str | None = None
     max_turns: int | None = Field(default=None, ge=1)
     priority: int = 0
+    checks: tuple[str | dict[str, object], ...] = ()
+    check_retries: int | None = None
 
 
 class TurnBody(BudgetBody):
@@ -63,6 +66,13 @@ class TurnBody(BudgetBody):
     task: str = ""
     mode: Mode = Mode.QUEUE
     inputs: tuple[str, ...] | None = None
+    checks: tuple[str | dict[str, object], ...] | None = None
+    check_retries: int | None = None
+
+    @property
+    def verify(self) -> Verify:
+        """What it says of checks."""
+        return Verify(checks=self.checks, retries=self.check_retries)
 
 
 class AnswerBody(Body):

@@ -132,8 +132,9 @@ async def _detail(api: Api, asked: Asked) -> Response:
 
 
 async def _command(api: Api, asked: Asked) -> Response:
-    body, command = cast("TurnBody", asked.body), api.fleet.command
-    return _shown(await command(asked.call, asked.ref, body.task, mode=body.mode, inputs=body.inputs, caps=body.caps))
+    body = cast("TurnBody", asked.body)
+    command = partial(api.fleet.command, mode=body.mode, inputs=body.inputs, caps=body.caps, verify=body.verify)
+    return _shown(await command(asked.call, asked.ref, body.task))
 
 
 async def _answer(api: Api, asked: Asked) -> Response:

@@ -16,6 +16,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.sleep import Sleep
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
+from orchestrator.fleet.acceptance import Verify
 from orchestrator.fleet.sleeping import Wish
 from orchestrator.server import lines
 
@@ -58,6 +59,11 @@ def _names(description: str = "", **more: object) -> Json:
     return {"type": "array", "items": {"type": "string"}, **shown, **more}
 
 
+def _checks(description: str = "") -> Json:
+    shown = {"description": description} if description else {}
+    return {"type": "array", "items": {"type": ["string", "object"]}, **shown}
+
+
 CREATE = _object(
     ["name", "task"],
     name=_text("unique while it lives, e.g. scout-api"),
@@ -70,6 +76,10 @@ CREATE = _object(
     max_turns={"type": "integer", "minimum": 1, "maximum": MAX_TURNS, "description": "model calls per task"},
     max_cost_usd=_cap("at this cap it pauses and asks you"),
     max_tokens=_cap(),
+    checks=_checks(
+        'shell commands, {"exists": path}, {"schema": of its JSON result}: Fleet runs them after each of its turns; '
+        "it mends what fails"
+    ),
 )
 COMMAND = _object(
     ["agent"],
@@ -82,6 +92,7 @@ COMMAND = _object(
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
     max_cost_usd=_cap("new cap; a paused agent goes on, without task"),
     max_tokens=_cap(),
+    checks=_checks(),
 )
 WAIT = _object(
     agents=_names("default: all of yours"),
@@ -116,7 +127,8 @@ async def _command(fleet: Fleet, call: Call, args: Json) -> str:
     mode = Mode(args.get("mode", Mode.QUEUE))
     caps = {Unit.USD: args.get("max_cost_usd"), Unit.TOKENS: args.get("max_tokens")}
     task = args.get("task", "")
-    return lines.receipt_line(await fleet.command(call, args["agent"], task, mode=mode, inputs=inputs, caps=caps))
+    command = partial(fleet.command, mode=mode, inputs=inputs, caps=caps, verify=Verify(checks=args.get("checks")))
+    return lines.receipt_line(await command(call, args["agent"], task))
 
 
 async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
@@ -175,6 +187,7 @@ async def _delete_all(fleet: Fleet, call: Call, args: Json) -> str:
 def _new_agent(args: Json) -> NewAgent:
     given = {name: args[name] for name in ("persona", "provider", "model", "cwd") if name in args}
     new = NewAgent(name=args["name"], task=args["task"], inputs=tuple(args.get("inputs", ())), **given)
+    new = replace(new, checks=tuple(args.get("checks", ())))
     if "max_turns" in args:
         new = replace(new, max_turns=int(args["max_turns"]))
     return replace(new, max_cost_usd=args.get("max_cost_usd"), max_tokens=args.get("max_tokens"))
@@ -188,7 +201,7 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
         CREATE,
         (
             "Start a background agent; returns at once. Create a whole chain in one message, with wait_for_agents "
-            "behind it: an agent starts when its inputs are complete."
+            "behind it: an agent starts when its inputs are complete (a failed check or verdict is not complete)."
         ),
     ),
     (
@@ -205,8 +218,8 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
         _wait,
         WAIT,
         (
-            "Sleep at no cost until all your agents are done, or one needs you. The digest says outcome, what changed "
-            "where, cost, and the results that fit. Do not poll."
+            "Sleep at no cost until all your agents are done, or one needs you. The digest says outcome, check "
+            "verdicts, what changed where, cost, and the results that fit. Do not poll."
         ),
     ),
     (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.check import GATES
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.rows import agent_row
 from orchestrator.store.tables import INPUT, TURN
@@ -81,7 +82,8 @@ def source_ended(connection: Connection, source: str, status: Status) -> None:
     connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
 
 
-def blocked_reason(name: str, status: Status) -> str:
+def blocked_reason(name: str, status: Status, reason: str = "") -> str:
     """Why an agent cannot start whose input ended like this."""
-    verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, "failed")
+    failed = f"failed ({reason})" if reason in GATES else "failed"
+    verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
     return f"{BLOCKED}{name} {verb}"

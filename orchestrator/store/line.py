@@ -23,7 +23,7 @@ _NEXT_TURN = (
     .limit(1)
 )
 _UNSETTLED = (
-    select(AGENT.c.name, INPUT.c.blocked, AGENT.c.status)
+    select(AGENT.c.name, INPUT.c.blocked, AGENT.c.status, AGENT.c.reason)
     .join(INPUT, INPUT.c.source_id == AGENT.c.id)
     .where(INPUT.c.agent_id == bindparam("agent"), INPUT.c.turn == bindparam("turn"), INPUT.c.settled.is_(False))
     .order_by(INPUT.c.position)
@@ -47,7 +47,7 @@ def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
     return connection.execute(_NEXT_TURN, {"agent": agent_id}).mappings().one_or_none()
 
 
-def unsettled(connection: Connection, agent_id: str, ordinal: int) -> Sequence[tuple[str, bool, str]]:
-    """The inputs that the turn still waits for: name, whether it is blocked, status."""
+def unsettled(connection: Connection, agent_id: str, ordinal: int) -> Sequence[tuple[str, bool, str, str]]:
+    """The inputs that the turn still waits for: name, whether it is blocked, status and its reason."""
     rows = connection.execute(_UNSETTLED, {"agent": agent_id, "turn": ordinal})
-    return [(name, blocked, status) for name, blocked, status in rows]
+    return [(name, blocked, status, reason) for name, blocked, status, reason in rows]

@@ -54,6 +54,10 @@ class Agent(SQLModel, table=True):
     """how many it has created; indexes are never used again"""
     priority: int = 0
     """the higher one is admitted first"""
+    checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """what must hold at the end of its next turns (domain.check.Check)"""
+    check_retries: int | None = None
+    """how often a failed check goes back to it; None: the usual number"""
 
     account: str
     account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
@@ -143,6 +147,10 @@ class Turn(SQLModel, table=True):
     """ids of the prompts that were sent for it after the first, whose id follows from its own"""
     losses: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """runs that died: attempt, reason, detail, at"""
+    checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """what must hold at its end"""
+    checked: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """each time that this was tried (domain.check.Attempt)"""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0

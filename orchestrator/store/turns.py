@@ -69,6 +69,7 @@ def queue_turn(
             urgent=int(urgent),
             status=TurnStatus.QUEUED,
             prompt=prompt,
+            checks=agent["checks"],
             created_at=now,
         )
     )
@@ -131,8 +132,8 @@ def _obstacle(
     """Why the turn cannot start now; None if it can (the checkout is then held)."""
     unsettled = line.unsettled(connection, agent["id"], turn["ordinal"])
     if unsettled:
-        failed = [blocked_reason(name, Status(status)) for name, blocked, status in unsettled if blocked]
-        return failed[0] if failed else "inputs: " + ", ".join(name for name, _, _ in unsettled)
+        failed = [blocked_reason(name, Status(status), why) for name, blocked, status, why in unsettled if blocked]
+        return failed[0] if failed else "inputs: " + ", ".join(row[0] for row in unsettled)
     if not admission.payable(agent["account"]):
         return "account"
     if (paused := parking.obstacle(connection, agent, turn, now)) is not None:

@@ -16,6 +16,8 @@ from tests.fixtures.raw_door import MODERN, RawDoor, open_process
 META = "_meta"
 TOOL_USE = "claudecode/toolUseId"
 NUMBERS = count(1)
+CHECKS = ["sleep 0.3; test -e README.md"]
+"""every turn passes them, whatever is killed meanwhile"""
 OPEN_TURNS = "SELECT count(*) FROM turn JOIN agent ON agent.id = agent_id WHERE ended_at IS NULL"
 
 
@@ -71,7 +73,7 @@ class Orchestrator(threading.Thread):
         number = next(NUMBERS)
         agents = [f"{self.persona}-{number}-{part}" for part in range(2)]
         for agent in agents:
-            if self._promise("create_agent", {"name": agent, "persona": self.persona}, agent):
+            if self._promise("create_agent", {"name": agent, "persona": self.persona, "checks": CHECKS}, agent):
                 self._promise("command_agent", {"agent": agent}, agent)
         known = sorted({promise.agent for promise in self.ledger.of(agents)})
         while known and not self._are_done(known):

@@ -61,6 +61,7 @@ def taken(place: Place, ledger: Ledger, watch: Watch) -> Tally:
     _ends(place, tally)
     _work_after_the_end(place, tally)
     _statuses(place, tally)
+    _checks(place, tally)
     tally.double += [f"session {session} had two programs at once" for session in sorted(watch.doubles)]
     tally.untrue += sorted(watch.lies)
     _leases(place, tally)
@@ -85,6 +86,13 @@ def _turns(place: Place, ledger: Ledger, tally: Tally) -> None:
             continue
         shown = [(row[2], row[4], row[3][:40], row[5]) for row in found]
         tally.lost.append(f"{promise.token} of {promise.agent}: {shown or 'no turn'}")
+
+
+def _checks(place: Place, tally: Tally) -> None:
+    """No turn is called complete whose last receipts do not say so."""
+    passed = "coalesce(json_extract(checked, '$[#-1].passed'), 0)"
+    query = f"SELECT id FROM turn WHERE status = 'complete' AND json_array_length(checks) > 0 AND NOT {passed}"
+    tally.untrue += [f"turn {turn} is complete without its checks" for (turn,) in place.rows(query)]
 
 
 def _ends(place: Place, tally: Tally) -> None:

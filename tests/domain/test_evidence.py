@@ -58,12 +58,12 @@ def _canonical(value: object) -> object:
     stall=st.floats(0.1, 1000),
     tool=st.floats(0.1, 1e5),
     in_tool=st.booleans(),
-    reason=st.sampled_from(["", "starting", "looping: Bash x", "retrying 1/3", "stalled 90 s"]),
+    reason=st.sampled_from(["", "starting", "looping: Bash x", "retrying 1/3", "stalled 90 s", "checking: make test"]),
 )
 def test_nothing_old_is_plain_work(quiet: float, stall: float, tool: float, in_tool: bool, reason: str) -> None:
     shown = patience(stall, tool).doubt(reason, quiet, in_tool=in_tool)
     limit = (tool if in_tool else 2 * stall) + 30
-    if reason.startswith(("retrying", "stalled")) or quiet <= limit:
+    if reason.startswith(("retrying", "stalled", "checking")) or quiet <= limit:
         assert shown == reason
     else:
         assert shown.startswith(UNKNOWN)

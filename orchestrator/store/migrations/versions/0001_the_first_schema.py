@@ -23,7 +23,8 @@ KINDS = {
 AGENT = (
     "id:s name:s project:s orchestrator:s call_key:s? created_at:f deleted_at:f? persona:s persona_body:j "
     "provider:s model:s? task:s cwd:s checkout:s writes:b max_turns:i? rehearsal:b root:s parent:s? depth:i "
-    "child_index:i? children:i priority:i account:s account_public:j environment:j status:s reason:s changed_at:f "
+    "child_index:i? children:i priority:i checks:n? check_retries:i? account:s account_public:j environment:j "
+    "status:s reason:s changed_at:f "
     "owner:s? epoch:i last_seq:i turns:i pending:n? delivered_turn:i ended_cursor:i session_id:s session_started:b "
     "session_cost_usd:f? progress:s last_tool:s last_event_at:f? progress_at:f? progress_tokens:i tool_at:f? "
     "tool_tokens:i open_tools:i same_calls:i tool_calls:i context_tokens:i? context_window_tokens:i? tokens:i "
@@ -56,7 +57,7 @@ TRANSCRIPT = "agent_id:s subpath:s seq:i uuid:s? body:s"
 
 TURN = (
     "id:s agent_id:s ordinal:i urgent:i status:s parked:s stop:s heard:b resumes:i overloads:i prompt:s reason:s "
-    "detail:s hint:s result:s created_at:f started_at:f? ended_at:f? epoch:i attempts:i prompts:n? losses:n? "
+    "detail:s hint:s result:s created_at:f started_at:f? ended_at:f? epoch:i attempts:i prompts:n? losses:n? checks:n? checked:n? "
     "input_tokens:i output_tokens:i cache_read_tokens:i cache_write_tokens:i model_calls:i cost_usd:f "
     "cost_unknown:b before:n? changes:n? changes_unknown:s"
 )

@@ -1,0 +1,209 @@
+"""Acceptance checks: what must hold before a turn counts as complete, and the receipts of what was found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, cast
+
+from orchestrator.domain.text import clean, is_plain, one_line
+from orchestrator.domain.tool import Json
+from orchestrator.errors import InvalidError
+
+MAX_CHECKS = 20
+MAX_COMMAND_CHARACTERS = 4000
+MAX_PATH_CHARACTERS = 1000
+MAX_TIMEOUT_SECONDS = 86_400.0
+DEFAULT_TIMEOUT_SECONDS = 600.0
+DEFAULT_RETRIES = 2
+MAX_RETRIES = 10
+MAX_TITLE_CHARACTERS = 120
+VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists": path} or {"schema": JSON schema}'
+PASS, CHANGES = "pass", "changes"
+CHECKING = "checking: "
+"""how the reason of an agent at work begins while its checks run, each within its own time-out"""
+FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
+GATES = frozenset({FAILED_CHECKS, FAILED_VERDICT})
+"""reasons of turns whose session ended well, and which failed all the same"""
+VERDICT_LINE = "`VERDICT: pass` or `VERDICT: changes`"
+_VERDICT = re.compile(rf"[\W_]*verdict[\W_]+({PASS}|{CHANGES})[\W_]*", re.IGNORECASE)
+
+
+class CheckKind(StrEnum):
+    """What a check looks at."""
+
+    RUN = "run"
+    EXISTS = "exists"
+    SCHEMA = "schema"
+    VERDICT = "verdict"
+    """of personas that must end with one"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that must hold; `what` is the command or the path, `schema` that of the result."""
+
+    kind: CheckKind
+    what: str = ""
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    schema: Json | None = None
+
+    @property
+    def title(self) -> str:
+        """The check in one line."""
+        match self.kind:
+            case CheckKind.RUN:
+                return one_line(self.what, MAX_TITLE_CHARACTERS)
+            case CheckKind.EXISTS:
+                return f"{one_line(self.what, MAX_TITLE_CHARACTERS)} exists"
+            case CheckKind.SCHEMA:
+                return "result schema"
+            case CheckKind.VERDICT:
+                return "verdict"
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The check as its row and its next reader know it."""
+        if self.kind is CheckKind.SCHEMA:
+            return {"schema": self.schema}
+        if self.kind is CheckKind.EXISTS:
+            return {"exists": self.what}
+        return {"run": self.what, "timeout_seconds": self.timeout_seconds}
+
+
+VERDICT = Check(kind=CheckKind.VERDICT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What became of one check: `said` is Fleet's own sentence, `tail` what its command or validator said last.
+
+    `exit_code` is None where no command ran or none ended by itself.
+    """
+
+    check: str
+    kind: str
+    passed: bool
+    said: str
+    exit_code: int | None = None
+    seconds: float = 0.0
+    tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """All checks, run once after an end of the turn; `prompt` is the id of the one that told the agent what failed."""
+
+    number: int
+    at: float
+    passed: bool
+    receipts: tuple[Receipt, ...] = field(default=())
+    prompt: str | None = None
+
+    @property
+    def failed(self) -> tuple[Receipt, ...]:
+        """Those that did not pass."""
+        return tuple(receipt for receipt in self.receipts if not receipt.passed)
+
+    @property
+    def said(self) -> str:
+        """What failed, in one line."""
+        return "; ".join(f"{receipt.check}: {receipt.said}" for receipt in self.failed)
+
+
+def attempt_of(row: Mapping[str, Any]) -> Attempt:
+    """The attempt as its row holds it."""
+    values = {name: value for name, value in row.items() if name != "receipts"}
+    return Attempt(**values, receipts=tuple(Receipt(**one) for one in row["receipts"]))
+
+
+def check_of(value: object) -> Check:
+    """The check that was asked for: a shell command, or an object with `run`, `exists` or `schema`.
+
+    Raises:
+        InvalidError: it is none; with what is valid.
+    """
+    if isinstance(value, str):
+        return Check(kind=CheckKind.RUN, what=_command(value))
+    given = _object(value)
+    what = next((given[kind] for kind in CheckKind if kind in given), None)
+    if set(given) - {"timeout_seconds"} == {CheckKind.RUN} and isinstance(what, str):
+        seconds = _timeout(given.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS))
+        return Check(kind=CheckKind.RUN, what=_command(what), timeout_seconds=seconds)
+    if set(given) == {CheckKind.EXISTS} and isinstance(what, str):
+        return Check(kind=CheckKind.EXISTS, what=_path(what))
+    if set(given) == {CheckKind.SCHEMA} and isinstance(what, dict):
+        return Check(kind=CheckKind.SCHEMA, schema=cast("Json", what))
+    raise InvalidError(f"{ascii(value)[:80]} is no check", hint=VALID)
+
+
+def _object(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
+    """The checks that were asked for, each once, in their order.
+
+    Raises:
+        InvalidError: one is none, or there are too many.
+    """
+    if len(values) > MAX_CHECKS:
+        raise InvalidError(f"{len(values)} checks; at most {MAX_CHECKS} are taken", hint="put several into one script")
+    found: list[Check] = []
+    for value in values:
+        check = check_of(value)
+        if check not in found:
+            found.append(check)
+    if sum(check.kind is CheckKind.SCHEMA for check in found) > 1:
+        raise InvalidError("there are two schemas of the result", hint="a result has one: combine them with allOf")
+    return tuple(found)
+
+
+def checked_retries(asked: int | None) -> int | None:
+    """The number itself, if a failed check may go back to its agent so often.
+
+    Raises:
+        InvalidError: it may not.
+    """
+    if asked is not None and not 0 <= asked <= MAX_RETRIES:
+        raise InvalidError(f"check_retries is {asked}", hint=f"give 0 to {MAX_RETRIES}, or leave it out")
+    return asked
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise InvalidError("a check's command is empty", hint=VALID)
+    if not is_plain(text) or len(text) > MAX_COMMAND_CHARACTERS:
+        raise InvalidError(
+            f"a check's command of {len(text)} characters cannot be run: {ascii(text)[:80]}",
+            hint=f"give plain text of at most {MAX_COMMAND_CHARACTERS} characters; put longer ones into a script",
+        )
+    return text
+
+
+def _path(text: str) -> str:
+    steps = text.split("/")
+    if not text.strip() or not is_plain(text) or len(text) > MAX_PATH_CHARACTERS:
+        raise InvalidError(f"{ascii(text)[:80]} is no path", hint="name a file or directory below the agent's cwd")
+    if text.startswith("/") or ".." in steps:
+        raise InvalidError(f"{text} is outside the agent's cwd", hint="name a file or directory below it")
+    return text
+
+
+def _timeout(seconds: object) -> float:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if is_number and 0 < (value := float(cast("float", seconds))) <= MAX_TIMEOUT_SECONDS:
+        return value
+    raise InvalidError(
+        f"a check's timeout_seconds is {ascii(seconds)[:40]}",
+        hint=f"give more than 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds",
+    )
+
+
+def verdict_of(text: str) -> str | None:
+    """The verdict in the text's last line; None if it gives none. What stands further up may be quoted."""
+    lines = [line for line in clean(text).splitlines() if line.strip()]
+    found = _VERDICT.fullmatch(lines[-1].strip()) if lines else None
+    return found.group(1).lower() if found else None

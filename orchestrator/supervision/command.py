@@ -1,0 +1,153 @@
+"""One command in an agent's place and environment: supervised as its session is, bounded in time and in output."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
+from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed
+
+TAIL_BYTES = 16 * 1024
+"""the end of what a command prints, of which so much is kept"""
+END_SECONDS = GRACE_SECONDS + KILL_SECONDS + 2.0
+"""a shim has ended all of its own by then"""
+SILENT_SECONDS = 1.0
+"""how long its output is read after its end: only what nobody could kill still holds it"""
+_CHUNK_BYTES = 64 * 1024
+SHELL = Path("/bin/sh")
+_DEAF = 'exec /bin/sh -c "$0" </dev/null'
+"""the shim's lifeline is standard input: a command must not read it, or wait for what never comes"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the programs of agents are started here: a folder for launchers, the tier, what they must not see."""
+
+    folder: Path
+    tier: Tier = SHIM
+    hidden: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to run, where and with which environment; `folder` is the agent's own in the state directory.
+
+    `line` is what the program reads first.
+    """
+
+    program: Path
+    arguments: tuple[str, ...]
+    cwd: Path
+    folder: Path
+    environment: Mapping[str, str] = field(repr=False)
+    line: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """How it ended: its exit code (128 + n if signal n killed it), None if it was ended; the end of its output."""
+
+    exit_code: int | None
+    output: str
+    seconds: float
+
+
+def shell(command: str, *, cwd: Path, folder: Path, environment: Mapping[str, str]) -> Order:
+    """The order that runs this shell command, deaf."""
+    return Order(program=SHELL, arguments=("-c", _DEAF, command), cwd=cwd, folder=folder, environment=environment)
+
+
+class Command:
+    """A command that runs; made by `start`. Call `wait` once."""
+
+    def __init__(self, process: Process) -> None:
+        self.pid = process.pid
+        self.killed = False
+        """its supervisor did not end, so it was killed itself: what it had may be left"""
+        self._process = process
+        self._began = time.monotonic()
+        self._kept = bytearray()
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def wait(self, seconds: float, stop: asyncio.Event) -> Done:
+        """Return when it has ended, by itself or because its time was over or `stop` came; nothing of it is left then.
+
+        Cancelled, it lets the command's lifeline go and returns at once.
+        """
+        loop = asyncio.get_running_loop()
+        ending, stopping = loop.create_task(self._process.wait()), loop.create_task(stop.wait())
+        try:
+            await asyncio.wait({ending, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            code = _exit_code(self._process.returncode)
+            took = time.monotonic() - self._began
+            if code is None:
+                await self._end()
+            await asyncio.wait({self._reading}, timeout=SILENT_SECONDS)
+            return Done(exit_code=code, output=self._kept.decode(errors="replace"), seconds=took)
+        finally:
+            self._cut()
+            for task in (ending, stopping, self._reading):
+                task.cancel()
+
+    async def _end(self) -> None:
+        """Cut the lifeline: the shim ends the command and all that it started, however detached."""
+        self._cut()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._process.wait()
+                return
+        self.killed = True
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    def _cut(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def _read(self) -> None:
+        stream = self._process.stdout
+        while stream is not None and (chunk := await stream.read(_CHUNK_BYTES)):
+            self._kept += chunk
+            del self._kept[:-TAIL_BYTES]
+
+
+def _exit_code(code: int | None) -> int | None:
+    """As a shell tells it: 128 + the signal's number, if even its supervisor was killed."""
+    return 128 - code if code is not None and code < 0 else code
+
+
+async def start(launch: Launch, order: Order, marker: str) -> Command:
+    """Start it under the launcher, with exactly its own environment and the marker.
+
+    Call it on the event loop's own thread: a process's death signal belongs to the thread that started it.
+
+    Raises:
+        OSError: it does not start.
+    """
+    program = launcher(launch.folder, order.program, launch.tier, launch.hidden)
+    environment = sealed(
+        {**order.environment, "PWD": str(order.cwd)},
+        marker=marker,
+        hidden=launch.hidden,
+        folder=order.folder,
+        work=Path(paths.project_of(order.cwd)),
+    )
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *order.arguments,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+        cwd=order.cwd,
+        env=environment,
+    )
+    if order.line and process.stdin is not None:
+        process.stdin.write(order.line)
+    return Command(process)
