@@ -204,7 +204,7 @@ _SYSTEMS_D = (
     *_of(
         "SYSTEMS D 18", {"D-waiting-free": "an agent that waits for an answer holds no process and survives restarts"}
     ),
-    *_of("SYSTEMS D 18", {"D-waiting-all": "so does one that waits for anything else"}, deferred=ISSUE_4),
+    *_of("SYSTEMS D 18", {"D-waiting-all": "so does one that waits for anything else"}),
 )
 
 _ISSUE_3 = (

@@ -36,7 +36,7 @@ def session(scene: Scene, name: str) -> str:
     return str(scene.place.ask("GET", f"/v1/agents/{name}")["session_id"])
 
 
-@pytest.mark.requirement("C-recursion", "I4-tree", "I4-children", "D-restart")
+@pytest.mark.requirement("C-recursion", "I4-tree", "I4-children", "D-restart", "D-waiting-all")
 def test_a_tree_of_real_agents_with_one_slot_ends_though_its_daemon_is_killed_twice(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
         write_lead(scene)

@@ -9,7 +9,7 @@ from tests.inbox.conftest import Office
 pytestmark = [pytest.mark.timeout(180)]
 
 
-@pytest.mark.requirement("I4-inbox-rows", "I4-inbox-gate", "D-inbox")
+@pytest.mark.requirement("I4-inbox-rows", "I4-inbox-gate", "D-inbox", "D-waiting-all")
 def test_a_permission_is_answered_two_daemons_later_without_a_process_in_between(office: Office) -> None:
     office.create("a", "run echo ran >> ran.txt; echo it ran")
     digest = office.wait("a")

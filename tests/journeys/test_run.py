@@ -149,7 +149,7 @@ def _spent_nothing_while_asleep(stage: Stage) -> None:
     assert not [at for at in spent for begun, over in naps if begun < at < over]
 
 
-@pytest.mark.requirement("I4-run-defer")
+@pytest.mark.requirement("I4-run-defer", "D-waiting-all")
 def test_asleep_it_has_no_process_and_a_killed_daemon_costs_it_nothing(tmp_path: Path) -> None:
     repository = generate(42)
     with staged(tmp_path, repository) as stage:
