@@ -37,6 +37,13 @@ def hide(values: Iterable[str]) -> None:
             _hidden.update({value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]})
 
 
+def masked(text: str) -> str:
+    """The text with every hidden value blanked in it."""
+    for value in _hidden:
+        text = text.replace(value, HIDDEN)
+    return text
+
+
 def logger(name: str) -> BoundLogger:
     """Return the log of one module: `logger(__name__).info("what happened", agent=…)`."""
     return structlog.stdlib.get_logger(name)
@@ -87,10 +94,7 @@ def _open(path: Path) -> RotatingFileHandler:
 
 def _rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
     """The finished line, every hidden value blanked in it: tracebacks and libraries' messages carry them, too."""
-    line = str(_JSON(logger, method, event))
-    for value in _hidden:
-        line = line.replace(value, HIDDEN)
-    return line
+    return masked(str(_JSON(logger, method, event)))
 
 
 def _without_secret_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

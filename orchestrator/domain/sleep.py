@@ -8,7 +8,10 @@ from enum import StrEnum
 from typing import Any, cast
 
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
+
+MAX_OPTION_CHARACTERS = 200
 
 DENIED = DENY.removesuffix(":")
 NO_REASON = "the person said no and gave no reason"
@@ -107,11 +110,11 @@ def question_form(agent: str, text: str, options: tuple[str, ...]) -> Form:
     """The form that puts an agent's question to a person: one field, with its options as choices."""
     field_schema: dict[str, Any] = {"type": "string", "title": "Answer"}
     if options:
-        field_schema["enum"] = list(dict.fromkeys(options))
+        field_schema["enum"] = list(dict.fromkeys(one_line(option, MAX_OPTION_CHARACTERS) for option in options))
     else:
         field_schema["minLength"] = 1
     schema = {"type": "object", "properties": {ANSWER: field_schema}, "required": [ANSWER]}
-    return Form(text=f"{agent} asks: {text}", schema=schema)
+    return Form(text=f"{agent} asks: {clean(text)}", schema=schema)
 
 
 def permission_form(agent: str, tool: str, text: str) -> Form:
@@ -121,7 +124,7 @@ def permission_form(agent: str, tool: str, text: str) -> Form:
         WHY: {"type": "string", "title": "Why not"},
     }
     return Form(
-        text=f"{agent} wants to use {tool}: {text}",
+        text=f"{agent} wants to use {one_line(tool, MAX_OPTION_CHARACTERS)}: {clean(text)}",
         schema={"type": "object", "properties": fields, "required": [ANSWER]},
     )
 

@@ -40,3 +40,13 @@ def one_line(text: str, limit_characters: int) -> str:
     """The text on one line, cut with a mark."""
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= limit_characters else flat[: limit_characters - 1].rstrip() + "…"
+
+
+def quoted(line: str) -> str:
+    """The line between quotation marks that it cannot close, so that nothing in it reads like Fleet's own words."""
+    return '"' + line.replace('"', "'") + '"'
+
+
+def within_brackets(line: str) -> str:
+    """The line without square brackets, which it could close."""
+    return line.replace("[", "(").replace("]", ")")

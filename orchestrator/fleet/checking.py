@@ -163,7 +163,7 @@ def _ended(done: Done, seconds: float) -> str:
 
 
 def tail_of(output: str) -> str:
-    """The last lines of an output, without what cannot be seen, and bounded."""
-    lines = [line.rstrip() for line in clean(output).splitlines() if line.strip()]
+    """The last lines of an output, without keys and what cannot be seen, and bounded."""
+    lines = [line.rstrip() for line in clean(log.masked(output)).splitlines() if line.strip()]
     text = "\n".join(lines[-TAIL_LINES:])
     return text if len(text) <= TAIL_CHARACTERS else "…" + text[-TAIL_CHARACTERS:]

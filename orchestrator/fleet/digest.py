@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.domain.check import FAILED_CHECKS
 from orchestrator.domain.evidence import shown_age
 from orchestrator.domain.question import shortened
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.views import AgentView, Changes, CheckView, EvidenceView, OutcomeView, QuestionView, Totals
 
@@ -88,14 +88,15 @@ def _need(agent: AgentView) -> str:
         wanted = _ends_of(agent.question.text)
         tool = one_line(agent.question.tool, 60)
         return (
-            f'{who} wants to use {tool}: "{wanted}"{_else(agent.question)} '
+            f"{who} wants to use {tool}: {quoted(wanted)}{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
         )
     if agent.question:
         asked = _within(agent.question.text, MAX_QUESTION_BYTES)
-        options = f" (options: {_within(' | '.join(one_line(o, 60) for o in agent.question.options), MAX_LIST_BYTES)})"
+        choices = _within(" | ".join(quoted(one_line(option, 60)) for option in agent.question.options), MAX_LIST_BYTES)
+        options = f" (options: {choices})"
         return (
-            f'{who} asks: "{asked}"{options if agent.question.options else ""}'
+            f"{who} asks: {quoted(asked)}{options if agent.question.options else ''}"
             f"{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
         )
@@ -147,7 +148,7 @@ def _else(question: QuestionView) -> str:
     """What happens if nobody answers."""
     if question.deadline_seconds is None:
         return ""
-    return f' (in {question.deadline_seconds:.0f} s: "{one_line(question.fallback, 60)}")'
+    return f" (in {question.deadline_seconds:.0f} s: {quoted(one_line(question.fallback, 60))})"
 
 
 def _json(names: Sequence[str]) -> str:
@@ -175,7 +176,7 @@ def _fact(outcome: OutcomeView) -> str:
         parts.append(_checks(outcome.checks))
     if outcome.changes is not None:
         parts.append(_changes(outcome.changes))
-    return f"[{' · '.join(parts)}]"
+    return f"[{within_brackets(' · '.join(parts))}]"
 
 
 def _checks(checks: Sequence[CheckView]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from orchestrator.domain.question import By
 from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller, Tool
 from orchestrator.domain.turn import Mode
-from orchestrator.errors import InvalidError
+from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet import (
     capping,
     commanding,
@@ -227,7 +228,8 @@ class Fleet:
     async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
         """A person has replied to forms of the sleep: the agents that asked go on."""
         for answer, agent, text in await sleeping.replies(self._core, call, sleep_id, given):
-            await self.answer(answer, agent, text)
+            with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
+                await self.answer(answer, agent, text)
 
     async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
         """End the sleep; the agents work on."""

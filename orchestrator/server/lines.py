@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator.domain.evidence import QUIET
 from orchestrator.domain.question import shortened
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.digest import evidence_words
 from orchestrator.fleet.views import (
@@ -157,18 +157,17 @@ def _standing(agent: AgentView) -> str:
 
 def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
     default = (
-        f' (in {duration(question.deadline_seconds)}: "{one_line(question.fallback, 60)}")'
+        f" (in {duration(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
         if (question.deadline_seconds is not None)
         else ""
     )
     if question.kind == "permission":
-        wanted = f'wants to use {one_line(question.tool, 60)}: "{shortened(question.text, limit_characters)}"'
+        wanted = f"wants to use {one_line(question.tool, 60)}: {quoted(shortened(question.text, limit_characters))}"
         return f"{wanted}{default} -> command_agent {name} with allow, always or deny: <why>"
-    options = (
-        f" (options: {one_line(', '.join(question.options), MAX_QUESTION_CHARACTERS)})" if question.options else ""
-    )
+    choices = one_line(", ".join(map(quoted, question.options)), MAX_QUESTION_CHARACTERS)
+    options = f" (options: {choices})" if question.options else ""
     asked = one_line(question.text, limit_characters)
-    return f'asks: "{asked}"{options}{default} -> command_agent {name} with the answer'
+    return f"asks: {quoted(asked)}{options}{default} -> command_agent {name} with the answer"
 
 
 def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS, *, detailed: bool = False) -> str:
@@ -183,7 +182,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     if agent.question:
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
-        parts.append(f'"{one_line(agent.progress, MAX_PROGRESS_CHARACTERS)}"')
+        parts.append(quoted(one_line(agent.progress, MAX_PROGRESS_CHARACTERS)))
     if agent.evidence is not None and (detailed or agent.reason.startswith(QUIET)):
         parts.append(evidence_words(agent.evidence))
     parts += _figures(agent)

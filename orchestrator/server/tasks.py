@@ -6,7 +6,8 @@ Offered per request, and only to a client that speaks 2026-07-28 and declares th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers
 
 from orchestrator.domain.sleep import Reply, Sleep, SleepStatus
 from orchestrator.domain.tool import Call
-from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 
 Context = ServerRequestContext[Any, Any]
 Fields = Mapping[str, Any]
@@ -82,27 +83,21 @@ def install(server: Server[Any], sleeps: Sleeps, call_of: Callable[[Context], Ca
     """Declare the extension and serve its methods."""
 
     async def get(ctx: Context, params: Named) -> dict[str, Any]:
-        call = _checked(ctx, params, call_of)
-        try:
+        with _told():
+            call = _checked(ctx, params, call_of)
             return {"resultType": "complete", **_wire(await sleeps.sleep_now(call, params.task_id))}
-        except NotFoundError as error:
-            raise _unknown(error) from error
 
     async def update(ctx: Context, params: Updated) -> dict[str, Any]:
-        call = _checked(ctx, params, call_of)
-        given = {key: _reply(raw) for key, raw in params.input_responses.items()}
-        try:
+        with _told():
+            call = _checked(ctx, params, call_of)
+            given = {key: _reply(raw) for key, raw in params.input_responses.items()}
             await sleeps.reply(call, params.task_id, given)
-        except (NotFoundError, InvalidError) as error:
-            raise _unknown(error) from error
         return {"resultType": "complete"}
 
     async def cancel(ctx: Context, params: Named) -> dict[str, Any]:
-        call = _checked(ctx, params, call_of)
-        try:
+        with _told():
+            call = _checked(ctx, params, call_of)
             await sleeps.sleep_no_more(call, params.task_id)
-        except NotFoundError as error:
-            raise _unknown(error) from error
         return {"resultType": "complete"}
 
     server.extensions[EXTENSION] = {}
@@ -143,8 +138,15 @@ def over_http(ctx: Context) -> Headers | None:
     return headers if isinstance(headers, Headers) else None
 
 
-def _unknown(error: NotFoundError | InvalidError) -> MCPError:
-    return MCPError(types.INVALID_PARAMS, str(error))
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell the client what is wrong in Fleet's own words: what it sent, or else what happened here."""
+    try:
+        yield
+    except (NotFoundError, InvalidError, ConflictError) as error:
+        raise MCPError(types.INVALID_PARAMS, str(error)) from error
+    except FleetError as error:
+        raise MCPError(types.INTERNAL_ERROR, str(error)) from error
 
 
 def _reply(raw: object) -> Reply:
