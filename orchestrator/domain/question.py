@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.text import one_line, storable, visible
 from orchestrator.errors import InvalidError
 
 ALLOW = "allow"
@@ -110,11 +110,14 @@ def checked_answer(kind: Asked, text: str) -> str:
 
 
 def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
-    """The telling part of a tool's input on one line; a long one is cut in its middle, so that its end is seen."""
+    """The telling part of a tool's input on one line; a long one is cut in its middle, so that its end is seen.
+
+    What cannot be seen is named: a command must not look like another one to whoever permits it.
+    """
     text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
     rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
     whole = " ".join(filter(None, [text, _compact(rest) if rest else ""]))
-    return shortened(whole, limit_characters)
+    return shortened(visible(whole), limit_characters)
 
 
 def shortened(text: str, limit_characters: int) -> str:

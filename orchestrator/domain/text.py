@@ -36,6 +36,11 @@ def clean(text: str) -> str:
     return storable(seen)
 
 
+def visible(text: str) -> str:
+    """The text with a name in place of each character that is not seen: nothing is hidden from who judges it."""
+    return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+
+
 def one_line(text: str, limit_characters: int) -> str:
     """The text on one line, cut with a mark."""
     flat = " ".join(clean(text).split())
