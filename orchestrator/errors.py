@@ -5,7 +5,7 @@ FleetError(message, *, hint)
 ├── InvalidError     the input is malformed            -> fix the input
 ├── ConflictError    the state does not allow it       -> read the status, wait
 ├── RefusedError     a rule said no                    -> ask a person
-├── TimeoutReached   the caller's own time ran out     -> ask again, or look
+├── TimeoutReachedError  the caller's own time ran out -> ask again, or look
 ├── ProviderError    the vendor's side                 -> as the hint says
 │   └── SessionDiedError  its program was killed while it started
 └── StoreError       the database file

@@ -38,9 +38,9 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=90.0, alias="FLEET_STALL_SECONDS", gt=0, le=86400)
     """silence of a session after which its status says `stalled`"""
     silence_seconds: float = Field(default=600.0, alias="FLEET_SILENCE_SECONDS", gt=0, le=86400)
-    """silence of a session after which its turn ends as failed"""
+    """silence of a session after which it is ended and its turn is taken up again"""
     tool_seconds: float = Field(default=3600.0, alias="FLEET_TOOL_SECONDS", gt=0, le=604_800)
-    """silence of a session inside one tool call after which its turn ends as failed"""
+    """the same inside one tool call"""
     loop_calls: int = Field(default=5, alias="FLEET_LOOP_CALLS", ge=2, le=1000)
     """the same tool call so often in a row shows as `looping`; nothing is stopped for it"""
     max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)

@@ -66,7 +66,7 @@ def _mcp(context: typer.Context) -> None:
 
 
 def _as_program(name: str, arguments: list[str]) -> None:
-    """Become the program that `python -m orchestrator` dispatches to: only tests of the table come by here."""
+    """Become the program that `python -m orchestrator` starts itself, before it imports any of this."""
     os.execv(sys.executable, [sys.executable, "-m", "orchestrator", name, *arguments])  # noqa: S606 - our own program
 
 

@@ -15,7 +15,7 @@ LINE = re.compile(
 )
 
 
-@pytest.mark.requirement("I4-chaos", "D-terminal", "G3")
+@pytest.mark.requirement("I4-chaos", "D-terminal", "G1", "G3")
 @pytest.mark.timeout(360)
 def test_a_few_kills_at_random_lose_nothing_and_leave_nothing() -> None:
     command = [sys.executable, "-m", "tests.chaos", "--kills", "5", "--seed", "3"]

@@ -149,7 +149,7 @@ def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path:
         scene.ended_once("steer-one")
 
 
-@pytest.mark.requirement("I4-recover-transcript", "I4-recover-late")
+@pytest.mark.requirement("I4-recover-transcript", "I4-recover-late", "G6")
 def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("think-one")
@@ -244,8 +244,8 @@ def test_an_answer_reaches_its_question_though_the_daemon_dies_while_it_goes_on(
         scene.ended_once("ask-one")
 
 
-@pytest.mark.requirement("I4-recover-elsewhere")
-def test_an_agent_goes_on_in_another_state_directory_that_has_only_its_database(tmp_path: Path) -> None:
+@pytest.mark.requirement("I4-recover-transcript")
+def test_an_agent_whose_transcripts_are_lost_goes_on_from_the_database(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("small-one")
         assert scene.place.outcome("small-one")["result"] == "done by small-one"

@@ -217,7 +217,7 @@ def watched(scene: Scene, name: str) -> dict[str, Any]:
     return scene.place.ask("GET", f"/v1/agents/{name}")["turns"][-1]
 
 
-@pytest.mark.requirement("I4-status-faults", "G6")
+@pytest.mark.requirement("I4-status-faults", "G5", "G6")
 @pytest.mark.parametrize("row", FAILS, ids=lambda row: row.name)
 def test_each_fault_ends_in_its_state_within_its_bound(row: Row, scene: Scene) -> None:
     asker = Place(

@@ -253,4 +253,4 @@ async def test_a_steer_with_inputs_waits_for_a_turn_of_its_own(lab: Lab) -> None
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
     receipt = await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER, inputs=["source"])
-    assert "inputs are handed over when a turn starts" in receipt.happened
+    assert "inputs and checks belong to a turn of their own" in receipt.happened

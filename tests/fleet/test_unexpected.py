@@ -19,7 +19,7 @@ async def ends(lab: Lab, name: str) -> list[str]:
     return [event.kind for event in await lab.events(name) if event.kind in TERMINAL]
 
 
-@pytest.mark.requirement("I4-fault-clock", "G6")
+@pytest.mark.requirement("G6")
 @pytest.mark.parametrize("how", ["cancelled", "raises"])
 async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(lab: Lab, how: str) -> None:
     for name in ("a", "b"):

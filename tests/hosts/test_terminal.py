@@ -121,9 +121,10 @@ def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_and_allows_n
 
 
 @pytest.mark.requirement("I4-tasks-hosts")
-def test_print_mode_blocks_in_the_call(terminal: Terminal) -> None:
+def test_print_mode_declares_no_tasks_and_blocks_in_the_call(terminal: Terminal) -> None:
+    terminal.overhear()
     assert "found it" in printed(terminal, "run slow")
-    wait_until(terminal.daemon.records, "the daemon's log")
+    assert declared(terminal) == {"elicitation", "roots"}
 
 
 @pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
