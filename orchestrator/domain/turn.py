@@ -24,7 +24,6 @@ class TurnStatus(StrEnum):
 TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
 """begun, and not under way: it goes on before any other turn begins"""
-TURN_ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED, TurnStatus.CANCELLED})
 
 
 class Urgency(IntEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from orchestrator import log
 from orchestrator.errors import StoreError
@@ -15,6 +16,7 @@ from orchestrator.store.store import Connection
 from orchestrator.store.turns import expire
 
 LOG = log.logger("fleet.alarm")
+T = TypeVar("T")
 LOOK_SECONDS = 2.0
 """the clock may have jumped, and the bell is only a hint"""
 
@@ -42,16 +44,19 @@ class Alarm:
         with self.commits.bell.listen() as ear:
             ear.tune({CLOCK})
             while True:
-                try:
-                    due = await self._due()
-                    await self.besides()
-                except StoreError as error:
-                    LOG.warning("alarm_not_read", error=error.message)
-                    due = None
-                except Exception:  # one row that cannot be acted on must not keep all others from their time
-                    LOG.exception("alarm_failed")
-                    due = None
+                due = await self._tried(self._due)
+                await self._tried(self.besides)
                 await ear.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
+
+    async def _tried(self, look: Callable[[], Awaitable[T]]) -> T | None:
+        """What it gives; None if it failed: one row that cannot be acted on must not end the watch."""
+        try:
+            return await look()
+        except StoreError as error:
+            LOG.warning("alarm_not_read", error=error.message)
+        except Exception:
+            LOG.exception("alarm_failed")
+        return None
 
     async def _due(self) -> float | None:
         """Do what is due; seconds until the next, None: nothing has a time."""

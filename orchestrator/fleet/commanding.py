@@ -53,14 +53,13 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Commanded:
-    """What became of it; `interrupt`: a running turn must now be stopped; `steer`: it may take this turn's text in."""
+    """What became of it; `steer`: the running turn may take this turn's text in."""
 
     turn_id: str | None
     happened: str
-    interrupt: bool = False
     steer: bool = False
-    below: Sequence[str] = ()
-    """descendants whose running turns must now be stopped"""
+    running: Mapping[str, str] = field(default_factory=dict[str, str])
+    """turns that must now be stopped, by agent: its own and its descendants'"""
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -97,15 +96,17 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         return Commanded(turn_id=turn[0], happened="added to the task of its queued turn")
     if status is Status.WORKING:
         return _while_working(connection, asked, now)
+    if status is Status.QUEUED and asked.mode is Mode.INTERRUPT:
+        return _instead(connection, asked, now)
     return _queue(connection, asked, now, _queued(status, asked.mode))
 
 
 def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
     if asked.mode is Mode.INTERRUPT:
-        stops.ask(connection, asked.agent_id)
-        below = stop_below(connection, asked.agent_id)
-        queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next", interrupt=True)
-        return replace(queued, below=below)
+        running = {asked.agent_id: stops.ask(connection, asked.agent_id)}
+        running |= stop_below(connection, asked.agent_id)
+        queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next")
+        return replace(queued, running=running)
     if asked.mode is Mode.STEER and asked.inputs is None and asked.verify.get("checks") is None:
         return _queue(connection, asked, now, STEERED, steer=True)
     return _queue(connection, asked, now, _queued(Status.WORKING, asked.mode))
@@ -121,11 +122,10 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
     if agent["reason"] == "account":
         agents.rebind(connection, asked.agent_id, *asked.account)
         agents.account_arrived(connection, asked.account[0], now)
-        return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
+        if asked.mode is not Mode.INTERRUPT:
+            return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
     if asked.mode is Mode.INTERRUPT:
-        turns.drop_question(connection, asked.agent_id, now)
-        below = stop_below(connection, asked.agent_id)
-        return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), below=below)
+        return _instead(connection, asked, now)
     if agent["reason"] == AGENTS and sleepers.wake_with(connection, agent, MESSAGE.format(text=asked.text), now):
         turn = turns.next_turn(connection, asked.agent_id)
         return Commanded(turn_id=turn["id"] if turn else None, happened="woken: its wait_for_agents returns with it")
@@ -134,6 +134,13 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
         return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
     turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by)
     return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
+
+
+def _instead(connection: Connection, asked: Command, now: float) -> Commanded:
+    """End the turn that has begun and is not under way, and queue this one before all others."""
+    turns.drop_question(connection, asked.agent_id, now)
+    running = stop_below(connection, asked.agent_id)
+    return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), running=running)
 
 
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
@@ -156,9 +163,7 @@ def _has_begun(connection: Connection, agent_id: str) -> bool:
     return turn is not None and turn["status"] in TURN_ASIDE
 
 
-def _queue(
-    connection: Connection, asked: Command, now: float, happened: str, *, interrupt: bool = False, steer: bool = False
-) -> Commanded:
+def _queue(connection: Connection, asked: Command, now: float, happened: str, *, steer: bool = False) -> Commanded:
     ordinal = turns.queue_turn(
         connection,
         asked.agent_id,
@@ -168,7 +173,7 @@ def _queue(
         urgent=_urgency(asked.mode, steer=steer),
     )
     set_inputs(connection, asked.agent_id, ordinal, asked.inputs or ())
-    return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", interrupt=interrupt, steer=steer)
+    return Commanded(turn_id=asked.turn_id, happened=f"turn {ordinal}: {happened}", steer=steer)
 
 
 def _urgency(mode: Mode, *, steer: bool) -> Urgency:
@@ -177,8 +182,8 @@ def _urgency(mode: Mode, *, steer: bool) -> Urgency:
     return Urgency.STEERED if steer else Urgency.NONE
 
 
-def stop_family(connection: Connection, agent_id: str) -> list[str]:
-    """Stop the agent and all its descendants at once; returns the ids of those whose running turn must be interrupted.
+def stop_family(connection: Connection, agent_id: str) -> dict[str, str]:
+    """Stop the agent and all its descendants at once; the running turns that must be interrupted, by agent.
 
     Raises:
         ConflictError: none of them has an open turn.
@@ -186,22 +191,23 @@ def stop_family(connection: Connection, agent_id: str) -> list[str]:
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
     if below and not _is_open(connection, agent_id):
         return stop_below(connection, agent_id)
-    running = [agent_id] if stop(connection, agent_id) else []
-    return running + stop_below(connection, agent_id)
+    running = stop(connection, agent_id)
+    return ({agent_id: running} if running else {}) | stop_below(connection, agent_id)
 
 
-def stop_below(connection: Connection, agent_id: str) -> list[str]:
+def stop_below(connection: Connection, agent_id: str) -> dict[str, str]:
     """The same for the descendants alone; none may have an open turn."""
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
-    return [one for one in below if _is_open(connection, one) and stop(connection, one)]
+    running = {one: stop(connection, one) for one in below if _is_open(connection, one)}
+    return {one: turn for one, turn in running.items() if turn}
 
 
 def _is_open(connection: Connection, agent_id: str) -> bool:
     return Status(agent_row(connection, agent_id)["status"]) in OPEN
 
 
-def stop(connection: Connection, agent_id: str) -> bool:
-    """Whether a turn is running that must be interrupted; a queued or waiting one is ended here.
+def stop(connection: Connection, agent_id: str) -> str:
+    """The running turn that must be interrupted; '' if there is none: one that is not under way is ended here.
 
     Raises:
         ConflictError: the agent has no open turn.
@@ -210,15 +216,14 @@ def stop(connection: Connection, agent_id: str) -> bool:
     status = Status(agent["status"])
     now = time.time()
     if status is Status.WORKING:
-        stops.ask(connection, agent_id)
-        return True
-    if status is Status.WAITING and _has_begun(connection, agent_id):
+        return stops.ask(connection, agent_id)
+    if status in {Status.QUEUED, Status.WAITING} and _has_begun(connection, agent_id):
         turns.drop_question(connection, agent_id, now)
-        return False
+        return ""
     if status in {Status.QUEUED, Status.WAITING}:
         agents.end_open_turns(connection, agent, now, reason="interrupted")
         leases.release(connection, agent_id, now, leases.CHECKOUT)
         turns.withdraw(connection, agent)
         turns.rest(connection, agent, Status.INTERRUPTED, "before it began", now)
-        return False
+        return ""
     raise ConflictError(f"{agent['name']} has no running turn: it is {status}", hint="give it its next task")

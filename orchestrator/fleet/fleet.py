@@ -131,8 +131,8 @@ class Fleet:
             by=By.PERSON if call.person else By.ORCHESTRATOR,
         )
         done = await self._core.commits.do(commanding.command, asked, self._core.commits.clock())
-        for agent_id in (*([found.id] if done.interrupt else ()), *done.below):
-            await self._core.workers.interrupt(agent_id, "interrupted")
+        for agent_id, turn_id in done.running.items():
+            await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = done.happened
         if done.steer and done.turn_id is not None:
             happened = await self._core.workers.steer(found.id, done.turn_id, asked.text) or happened
@@ -156,8 +156,8 @@ class Fleet:
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
         running = await self._core.commits.do(commanding.stop_family, found.id)
-        for agent_id in running:
-            await self._core.workers.interrupt(agent_id, "interrupted")
+        for agent_id, turn_id in running.items():
+            await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
@@ -363,6 +363,7 @@ class Fleet:
         lost = await core.commits.do(
             recovery.take_over, core.commits.owner, core.commits.clock(), core.settings.max_resumes
         )
+        await core.commits.do(budgets.go_on, core.commits.clock())  # the settings may have changed
         self._alarm.start()
         self._watch = asyncio.get_running_loop().create_task(sleeping.watch(core, self._leave))
         return lost

@@ -12,6 +12,7 @@ from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.store import budgets
+from orchestrator.store.budgets import UNPRICED
 from orchestrator.store.store import Connection
 from orchestrator.store.turns import Claim
 
@@ -20,7 +21,7 @@ TOLD_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 STORE_AGAIN_SECONDS = 0.5
 STOPPED_SECONDS = 60.0
-UNKNOWN_PRICE = "budget: the price of its model is unknown, so no cost can be promised: use max_tokens"
+UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
 
 
 @dataclass(eq=False)

@@ -12,12 +12,14 @@ from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.text import storable
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
+from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
 from orchestrator.store.budgets import PAUSED
 from orchestrator.store.parking import RETRY, Pause
 from orchestrator.store.rows import StaleOwnerError
+from orchestrator.store.steers import fold
 from orchestrator.store.stops import unless_asked
 from orchestrator.store.turns import Claim, park, park_for_quota
 
@@ -57,6 +59,8 @@ async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: En
     usage, now = usage_of(ended), commits.clock()
     try:
         await recorder.flush()
+        if ended.steered:
+            await commits.do(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
         if halt.why == QUOTA:
             told: Mapping[str, Any] = {"resets_at": ended.resets_at, "detail": storable(ended.detail)}
             await commits.do(unless_asked, park_for_quota, claim, now, told, usage, now)

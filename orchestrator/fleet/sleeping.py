@@ -25,7 +25,7 @@ from orchestrator.domain.sleep import (
     question_form,
 )
 from orchestrator.domain.tool import Call, Caller
-from orchestrator.errors import FleetError, NotFoundError
+from orchestrator.errors import FleetError, NotFoundError, StoreError
 from orchestrator.fleet import look, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.creating import new_id
@@ -184,7 +184,7 @@ async def watch(core: Core, leave: asyncio.Event) -> None:
                 names = {row.id: names[row.id] for row in rows if row.id in names}
                 for row in rows:
                     if _concerns(row, heard, names.get(row.id)):
-                        names[row.id] = _names(row, await _settle(core, row))
+                        names[row.id] = await _watched(core, row)
                 ends = [row.deadline - time.time() for row in rows if row.deadline is not None]
                 nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
             except Exception:  # one sleep that cannot be looked at must not keep the others asleep
@@ -193,6 +193,17 @@ async def watch(core: Core, leave: asyncio.Event) -> None:
             ear.tune({SLEEPS, *(name for each in names.values() for name in each)})
             await asyncio.sleep(PAUSE_SECONDS)
             heard = ear.heard() if await ear.wait(nap) else None
+
+
+async def _watched(core: Core, row: tables.Sleep) -> set[str]:
+    """Settle the sleep; whom a ring must be about to be worth its next look."""
+    try:
+        return _names(row, await _settle(core, row))
+    except StoreError:
+        raise
+    except Exception:  # one sleep that cannot be looked at must not keep the others asleep
+        LOG.exception("sleep_not_settled", sleep=row.id)
+        return {row.id}
 
 
 def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None) -> bool:
@@ -229,6 +240,8 @@ async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> 
         told = replace(seen, asks_person=False)
         digest = await waiting.tell(core, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
         ended = {"result": digest.text, "outcomes": told.news()}
+    except StoreError:
+        raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
         seen, ended = None, {"result": str(error), "is_error": True}
     await core.commits.do(sleepers.end, row.id, SleepStatus.COMPLETED, now, **ended)

@@ -73,7 +73,8 @@ async def verified(trial: Trial, run: Run, ended: Ended) -> Ended:
         if not await _durable(trial, lambda one=attempt, end=ended: _send_back(trial, one, end)):
             return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
         run = _next(run, attempt, ended)
-        trial.post.stopping = trial.post.stopping or paused or await _short(trial)
+        short = paused or await _short(trial)
+        trial.post.stopping = trial.post.stopping or short  # a stop that came meanwhile goes before
         if trial.post.stopping:
             return _unspent(ended, trial.post.stopping)
         ended = await trial.drive(run, ended)

@@ -26,6 +26,7 @@ from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.fleet.verifying import Trial, verified
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
+from orchestrator.store.budgets import PAUSED
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
@@ -56,6 +57,8 @@ class Post:
     """of the running turn, or of the last one"""
     claim: Claim | None = None
     """of the turn whose end is not recorded yet"""
+    turn_id: str = ""
+    """the turn that it has, or had last"""
     busy: bool = False
     stopping: str = ""
     """why the running turn was told to stop"""
@@ -69,8 +72,9 @@ class Post:
         """Whether the session was handed a prompt that its run did not read: it would start a turn of its own."""
         return bool(self.handed - set(ended.steered))
 
-    def begin(self) -> None:
-        """A turn runs from now on, and nobody has told it to stop."""
+    def begin(self, turn_id: str) -> None:
+        """This turn runs from now on, and nobody has told it to stop."""
+        self.turn_id = turn_id
         self.busy = True
         self.stopping = ""
         self.steers = []
@@ -111,7 +115,7 @@ class Workers:
                 self._posts[claim.agent_id] = post
                 post.task = asyncio.get_running_loop().create_task(self._serve(post), name=f"agent {claim.agent_id}")
                 post.task.add_done_callback(partial(self._died, post))
-            post.begin()
+            post.begin(claim.turn_id)
             post.inbox.put_nowait(claim)
 
     def carries(self, agent_id: str) -> bool:
@@ -123,10 +127,10 @@ class Workers:
         """How many sessions are open, resting ones included."""
         return sum(post.session is not None for post in self._posts.values())
 
-    async def interrupt(self, agent_id: str, reason: str) -> bool:
-        """Ask the running turn to end as interrupted; False if none runs here."""
+    async def interrupt(self, agent_id: str, reason: str, turn_id: str | None = None) -> bool:
+        """Ask the running turn to end as interrupted; False if none runs here, or another one than was meant."""
         post = self._posts.get(agent_id)
-        if post is None or not post.busy:
+        if post is None or not post.busy or turn_id not in {None, post.turn_id}:
             return False
         post.stopping = reason
         post.stopped.set()
@@ -135,7 +139,7 @@ class Workers:
     async def steer(self, agent_id: str, turn_id: str, text: str) -> str:
         """Hand the text of this queued turn into the running one; return what happened, '' if that is still to come."""
         post = self._posts.get(agent_id)
-        if post is None or not post.busy:
+        if post is None or not post.busy or post.turn_id == turn_id:
             return ""
         return await steering.steer(post, Prompt(id=steering.steer_id(turn_id), text=text))
 
@@ -247,8 +251,7 @@ class Workers:
         finally:
             post.busy = False
         halt = halt_of(claim, ended, post.stopping, self.settings)
-        if post.stopping and ended.outcome is not Outcome.COMPLETE:
-            ended = _as_interrupted(ended, post.stopping)
+        ended = _stopped(ended, post.stopping)
         closes = halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
         if closes or post.stopping == "deleted" or post.unread(ended):
             await self._close(post)
@@ -370,7 +373,11 @@ async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> N
         await asyncio.sleep(INTERRUPT_AGAIN_SECONDS)
 
 
-def _as_interrupted(ended: Ended, reason: str) -> Ended:
+def _stopped(ended: Ended, reason: str) -> Ended:
+    """How a run ended that was told to stop for this reason, if it was: what it had completed stays."""
+    waits = ended.outcome is Outcome.DEFERRED and reason.startswith(PAUSED)  # at a cap it waits anyhow
+    if not reason or ended.outcome is Outcome.COMPLETE or waits:
+        return ended
     detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(reason, reason)
     return Ended(
         outcome=Outcome.INTERRUPTED,
@@ -381,4 +388,5 @@ def _as_interrupted(ended: Ended, reason: str) -> Ended:
         cost_usd=ended.cost_usd,
         session_cost_usd=ended.session_cost_usd,
         deferred=ended.deferred,
+        steered=ended.steered,
     )

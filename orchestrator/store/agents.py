@@ -14,7 +14,7 @@ from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store import budgets, children, leases
 from orchestrator.store.inputs import set_inputs, source_ended
-from orchestrator.store.rows import agent_row, change, emit, move
+from orchestrator.store.rows import agent_row, change, cost_is_unknown, emit, move
 from orchestrator.store.tables import AGENT, TURN
 from orchestrator.store.turns import queue_turn, withdraw
 
@@ -125,15 +125,11 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
         if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:
-            _cost_is_unknown(connection, agent["id"], turn_id)
+            cost_is_unknown(connection, agent["id"], turn_id)
+        if status == TurnStatus.RECOVERING:
+            budgets.fold(connection, agent_row(connection, agent["id"]), now)
         cursor = emit(connection, agent["id"], kind, now, ordinal, reason=reason)
         change(connection, agent["id"], ended_cursor=cursor)
-
-
-def _cost_is_unknown(connection: Connection, agent_id: str, turn_id: str) -> None:
-    """The turn was cut off: nobody told what it cost."""
-    connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
-    change(connection, agent_id, cost_unknown=True)
 
 
 def rebind(

@@ -16,6 +16,8 @@ from orchestrator.errors import RefusedError
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, BUDGET, TURN
 
+UNPRICED = "budget:"
+"""how the reason begins of an agent whose model has no known price"""
 PAUSED = "budget"
 """how the reason of an agent begins that waits at a cap"""
 _NODE = (
@@ -170,6 +172,10 @@ def go_on(connection: Connection, now: float, root: str | None = None) -> list[s
         waiting &= AGENT.c.root == root
     gone: list[str] = []
     for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
+        if agent["reason"].startswith(UNPRICED) and any(
+            room.unit is Unit.USD for room in rooms(connection, agent["id"], now)
+        ):
+            continue  # no cap in dollars can be kept for it, however high
         if reached(connection, agent, now, starts_turn=not _has_begun(connection, agent["id"])) is None:
             move(connection, agent, Status.QUEUED, "slot", now)
             emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason=PAUSED)

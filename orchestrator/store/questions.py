@@ -13,8 +13,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.agent import ENDED, Status
 from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State
+from orchestrator.domain.sleep import SleepStatus
 from orchestrator.store.rows import CLOCK, change, tell
-from orchestrator.store.tables import QUESTION, Agent, Question
+from orchestrator.store.tables import QUESTION, SLEEP, Agent, Question
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,11 +75,10 @@ def settle(connection: Connection, question_id: str) -> None:
 
 def drop(connection: Connection, agent_id: str) -> None:
     """Nobody asks any more what had not gone on: the conversation still holds the call, which is now denied."""
-    connection.execute(
-        update(QUESTION)
-        .where(QUESTION.c.agent_id == agent_id, QUESTION.c.state.in_({State.OPEN, State.ANSWERED}))
-        .values(state=State.DROPPED)
-    )
+    asked = (QUESTION.c.agent_id == agent_id) & QUESTION.c.state.in_({State.OPEN, State.ANSWERED})
+    theirs = SLEEP.c.question_id.in_(select(QUESTION.c.id).where(asked)) & (SLEEP.c.status == SleepStatus.WORKING)
+    connection.execute(update(SLEEP).where(theirs).values(status=SleepStatus.CANCELLED))
+    connection.execute(update(QUESTION).where(asked).values(state=State.DROPPED))
     change(connection, agent_id, pending=None)
 
 

@@ -59,7 +59,7 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
         elif (final := _lose(connection, agent, turn, loss, now, max_resumes)) is not None:
             _end(connection, agent, turn, final, now)
         else:
-            budgets.run_ended(connection, agent, now)
+            budgets.run_ended(connection, agent, _last_seen(agent, now))
         lost.append(agent["id"])
     return lost
 
@@ -179,9 +179,14 @@ def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Fin
     _rest(connection, agent, Status(str(final.status)), shown, now)
 
 
+def _last_seen(agent: RowMapping, now: float) -> float:
+    """When the dead run was last heard of: nobody worked while no daemon ran."""
+    return min(now, max(agent["running_since"] or now, agent["last_event_at"] or 0.0))
+
+
 def _rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
     leases.release(connection, agent["id"], now, leases.CHECKOUT)
-    budgets.fold(connection, agent, now)
+    budgets.fold(connection, agent, _last_seen(agent, now))
     change(connection, agent["id"], epoch=agent["epoch"] + 1)
     withdraw(connection, agent)
     rest(connection, agent, status, reason, now)

@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, Connection, RowMapping, Update, bindparam,
 from orchestrator.domain.agent import Status, check_move
 from orchestrator.domain.event import Kind
 from orchestrator.errors import ConflictError, NotFoundError
-from orchestrator.store.tables import AGENT, EVENT
+from orchestrator.store.tables import AGENT, EVENT, TURN
 
 # Built once: building a statement and its cache key costs four times as much as running it (measured).
 _ROW = select(AGENT).where(AGENT.c.id == bindparam("agent"))
@@ -110,3 +110,9 @@ def tell(connection: Connection, name: str) -> None:
 
 def _told(connection: Connection) -> set[str]:
     return connection.info.setdefault(_TOLD, set[str]())
+
+
+def cost_is_unknown(connection: Connection, agent_id: str, turn_id: str) -> None:
+    """The turn was cut off: nobody told what it cost."""
+    connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
+    change(connection, agent_id, cost_unknown=True)

@@ -16,19 +16,21 @@ P = ParamSpec("P")
 INTERRUPTED = "interrupted"
 
 
-def ask(connection: Connection, agent_id: str) -> None:
-    """Note that the running turn is to end: whoever takes it over ends it instead of going on."""
+def ask(connection: Connection, agent_id: str) -> str:
+    """Note that the running turn is to end: whoever takes it over ends it instead of going on. Returns its id."""
     running = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.WORKING)
     connection.execute(update(TURN).where(running).values(stop=INTERRUPTED))
+    return str(connection.execute(select(TURN.c.id).where(running)).scalar_one())
 
 
 def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: Mapping[str, Any], now: float) -> None:
-    """End the claimed turn as failed; of what it changed nobody knows.
+    """End the claimed turn as failed, or as interrupted if that is the reason; of what it changed nobody knows.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
     """
-    ended = {"status": TurnStatus.FAILED, "reason": reason, "detail": detail, "changes": None}
+    status = TurnStatus.INTERRUPTED if reason == INTERRUPTED else TurnStatus.FAILED
+    ended = {"status": status, "reason": reason, "detail": detail, "changes": None}
     turns.finish(connection, claim, ended, usage, now)
 
 

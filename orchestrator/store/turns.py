@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from orchestrator.domain.agent import Status
+from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
@@ -17,8 +17,11 @@ from orchestrator.errors import ConflictError
 from orchestrator.store import budgets, children, evidence, leases, line, parking, questions
 from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
 from orchestrator.store.line import next_turn
-from orchestrator.store.rows import StaleOwnerError, agent_row, change, emit, move, owned_row
+from orchestrator.store.rows import StaleOwnerError, agent_row, change, cost_is_unknown, emit, move, owned_row
 from orchestrator.store.tables import COMMAND, TURN
+
+HELD = " writes in this checkout"
+"""how the reason of an agent ends that waits for another one's right to write"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
         elif obstacle == "account":
             move(connection, agent, Status.WAITING, "account", now)
             emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
-        elif obstacle.startswith((parking.PARKED, budgets.PAUSED)):
+        elif obstacle.startswith((parking.PARKED, budgets.PAUSED)) and not obstacle.endswith(HELD):
             parking.wait_at(connection, agent, turn, obstacle, now)
         elif obstacle != agent["reason"]:
             change(connection, agent["id"], reason=obstacle)
@@ -142,7 +145,7 @@ def _obstacle(
         return "slot"
     if agent["writes"] and not leases.acquire(connection, leases.CHECKOUT, agent["checkout"], agent["id"], now):
         held = leases.holder(connection, leases.CHECKOUT, agent["checkout"])
-        return f"{held[1] if held else 'another agent'} writes in this checkout"
+        return (held[1] if held else "another agent") + HELD
     return None
 
 
@@ -184,6 +187,8 @@ def park(connection: Connection, claim: Claim, pause: parking.Pause, usage: Mapp
     turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
     run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
     parking.put_aside(connection, claim.agent_id, turn, pause, now)
+    if any(Status(child["status"]) in OPEN for child in children.of(connection, claim.agent_id)):
+        leases.release(connection, claim.agent_id, now, leases.CHECKOUT)  # they may have to write before it can go on
 
 
 def park_for_quota(
@@ -254,6 +259,9 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
             .where(TURN.c.id == turn["id"])
             .values(status=TurnStatus.INTERRUPTED, reason="interrupted", ended_at=now)
         )
+        if turn["status"] == TurnStatus.RECOVERING:
+            budgets.fold(connection, agent, now)
+            cost_is_unknown(connection, agent_id, turn["id"])
         cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
         change(connection, agent_id, ended_cursor=cursor)
     leases.release(connection, agent_id, now, leases.CHECKOUT)
@@ -314,7 +322,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    run_ended(connection, agent, claim, usage, now)
+    run_ended(connection, agent, claim, usage if usage["model_calls"] else budgets.at_least_live(agent, usage), now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -344,6 +352,8 @@ def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Ma
     """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
     count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
+    if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the truth may leave room for others
+        budgets.go_on(connection, now)
 
 
 def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
