@@ -62,10 +62,10 @@ async def open_command(store: Store, launch: Launch, order: Order, claim: Claim)
     trace = await _intended(store, claim, tier)
     try:
         running = await start(launch, order, trace.marker)
+        return running, await _born(store, trace, running.pid, tier)
     except BaseException:
         await asyncio.shield(over(store, trace, tier=tier, failed=True))
         raise
-    return running, await _born(store, trace, running.pid, tier)
 
 
 async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
@@ -85,10 +85,13 @@ async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
 
 async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
     """The trace with the first process, which is written down, too."""
-    cgroup = cgroups.cgroup_of(pid) if tier == "B" else ""
-    trace = replace(trace, pid=pid, started=sweep.started(pid, parent=os.getpid()), cgroup=cgroup)
+    trace = replace(trace, pid=pid, started=sweep.started(pid, parent=os.getpid()))
+    if tier == "B":
+        trace = replace(trace, cgroup=await cgroups.wait_joined(pid, trace.marker))
     try:
-        await store.tx(processes.born, trace.marker, pid=pid, started=trace.started, cgroup=cgroup, now=time.time())
+        await store.tx(
+            processes.born, trace.marker, pid=pid, started=trace.started, cgroup=trace.cgroup, now=time.time()
+        )
     except StoreError as error:  # the marker is enough to find it by
         LOG.warning("process_not_written", error=error.message)
     return trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import suppress
@@ -13,8 +14,16 @@ JOIN = (
     'echo "fleet: cannot join the cgroup $0/$1" >&2; exit 126'
 )
 """for `sh -c`: enter the cgroup of this name below the delegated one, then become the program"""
+JOIN_SECONDS = 1.0
+"""how long a launcher may take to join; a shell takes milliseconds, systemd some tens"""
 _EMPTY_SECONDS = 2.0
+_PAUSE_SECONDS = 0.005
 _KILL = "cgroup.kill"
+
+
+def unit(marker: str) -> str:
+    """The name of a session's cgroup; systemd appends `.scope`."""
+    return f"fleet-{marker}"
 
 
 def delegated(mount: Path = MOUNT) -> Path | None:
@@ -41,8 +50,28 @@ def cgroup_of(pid: int, mount: Path = MOUNT) -> str:
     return str(mount / own.lstrip("/")) if own is not None and (mount / "cgroup.controllers").exists() else ""
 
 
-def end(place: Path) -> None:
-    """Kill all that is in the cgroup, and remove it; nothing happens if it is gone. Waits up to 2 s."""
+async def wait_joined(pid: int, marker: str, mount: Path = MOUNT, seconds: float = JOIN_SECONDS) -> str:
+    """The directory of the session's own cgroup once its first process is in it; never that of anybody else.
+
+    A process begins in the cgroup of its starter, the daemon's. '' if it has ended, does not join in time, or if there
+    is no cgroup of the unified kind.
+    """
+    until = time.monotonic() + seconds
+    while (found := cgroup_of(pid, mount)) and Path(found).name not in {unit(marker), f"{unit(marker)}.scope"}:
+        if time.monotonic() >= until:
+            return ""
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return found
+
+
+def end(place: Path, mount: Path = MOUNT) -> None:
+    """Kill all that is in the cgroup, and remove it; nothing happens if it is gone. Waits up to 2 s.
+
+    It never kills who calls: nothing happens to the caller's own cgroup, or one above it, whatever is written down.
+    """
+    own = _path_of("self")
+    if own is None or (mount / own.lstrip("/")).is_relative_to(place):
+        return
     until = time.monotonic() + _EMPTY_SECONDS
     with suppress(OSError):
         (place / _KILL).write_text("1")
@@ -50,7 +79,7 @@ def end(place: Path) -> None:
         try:
             place.rmdir()
         except OSError:
-            time.sleep(0.005)  # the dead have not left yet
+            time.sleep(_PAUSE_SECONDS)  # the dead have not left yet
 
 
 def _path_of(pid: str) -> str | None:

@@ -199,7 +199,7 @@ def sealed(
     `marker` is the session's random word, by which its processes can be found.
     """
     own = {**environment, MARKER: marker} if marker else environment
-    variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: f"fleet-{marker}"}
+    variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: cgroups.unit(marker)}
     covers = [os.path.realpath(place) for place in hidden]
     for name, place in ((FOLDER, folder), (WORK, work)):
         real = os.path.realpath(place) if place else ""
