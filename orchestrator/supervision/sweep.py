@@ -23,6 +23,7 @@ SECONDS = 8.0
 POLITE_SECONDS = 2.0
 """how long a living shim has to clear its own; it alone reaches what moves without a marker"""
 _EMPTY_ROUNDS = 3
+_WALKS = 5
 _PAUSE_SECONDS = 0.005
 _DEAD = frozenset("ZXx")
 
@@ -62,13 +63,26 @@ def started(pid: int, *, parent: int) -> str:
 
 
 def is_below(pid: int, ancestor: int) -> bool | None:
-    """Whether the process descends from `ancestor`; None if it has ended, so that nobody can tell."""
+    """Whether the process descends from `ancestor`; None if nobody can tell: it, or one between them, has ended.
+
+    Who lost its parent during the walk has a new one, so the walk begins again, but not for ever: whoever makes these
+    processes come and go must not gain by it.
+    """
+    for _ in range(_WALKS):
+        told = _walked(pid, ancestor)
+        if told is not None:
+            return told
+    return None
+
+
+def _walked(pid: int, ancestor: int) -> bool | None:
+    """One walk from parent to parent; None if one could not be seen."""
     found = _seen(pid)
-    if found is None:
-        return None
     while found is not None and found.parent != ancestor:
-        found = _seen(found.parent) if found.parent > 1 else None
-    return found is not None
+        if found.parent <= 1:
+            return False
+        found = _seen(found.parent)
+    return None if found is None else True
 
 
 def sweep(traces: Iterable[Trace], seconds: float = SECONDS) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from orchestrator.supervision import sweep
 from orchestrator.supervision.sweep import Trace
-from orchestrator.supervision.tiers import MARKER
+from orchestrator.supervision.tiers import MARKER, launcher, sealed
 from tests.fixtures.daemon import wait_until
 from tests.fixtures.leavers import Leavers
 from tests.supervision.leaver import KINDS, ROOTLESS
@@ -75,3 +76,50 @@ def test_descent_is_told_by_the_kernel(sleeper: subprocess.Popen[bytes]) -> None
     sleeper.kill()
     sleeper.wait()
     assert sweep.is_below(sleeper.pid, os.getpid()) is None
+
+
+@pytest.mark.requirement("I4-self")
+def test_who_loses_a_parent_while_its_descent_is_told_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shim takes the orphan: it still descends from who started the shim."""
+    told = tmp_path / "told"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\nsh -c 'sleep 300 & echo $$ $! > {told}; wait'\nsleep 300\n")
+    program.chmod(0o700)
+    env = {**os.environ, **sealed({"PATH": os.environ["PATH"]}, marker="word")}
+    with subprocess.Popen([launcher(tmp_path / "launchers", program)], env=env, stdin=subprocess.PIPE) as shim:
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the chain")
+        between, peer = map(int, told.read_text().split())
+        seen = sweep._seen  # pyright: ignore[reportPrivateUsage] - the moment between two looks
+
+        def seen_too_late(pid: int) -> object:
+            if pid == between and Path(f"/proc/{peer}/stat").read_text().split()[3] == str(between):
+                os.kill(between, signal.SIGKILL)
+                wait_until(lambda: seen(between) is None, "the parent's end")
+            return seen(pid)
+
+        monkeypatch.setattr(sweep, "_seen", seen_too_late)
+        found = sweep.is_below(peer, os.getpid())
+        assert shim.stdin is not None
+        shim.stdin.close()
+    assert found is True
+
+
+def test_nobody_can_tell_the_descent_through_a_parent_that_is_not_to_be_seen(tmp_path: Path) -> None:
+    """Its first thread has ended and another one has not: the kernel shows it as dead for as long as it likes."""
+    told = tmp_path / "told"
+    body = f"""
+import ctypes, os, pathlib, subprocess, threading
+child = subprocess.Popen(["sleep", "300"])
+threading.Thread(target=child.wait).start()
+pathlib.Path({str(told)!r}).write_text(f"{{child.pid}}\\n")
+ctypes.CDLL(None).syscall({{"x86_64": 60}}.get(os.uname().machine, 93), 0)
+"""
+    with subprocess.Popen([sys.executable, "-c", body]) as parent:
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the child")
+        wait_until(lambda: ") Z " in Path(f"/proc/{parent.pid}/stat").read_text(), "the end of the first thread")
+        child = int(told.read_text())
+        found = sweep.is_below(child, os.getpid())
+        os.kill(child, signal.SIGKILL)
+    assert found is None
