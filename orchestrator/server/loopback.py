@@ -46,7 +46,7 @@ def listen(port: int, state: Path) -> Loopback:
     """Bind the port on loopback, 0 for a free one, and see to the token.
 
     Raises:
-        StoreError: the port is taken, or the token cannot be written.
+        StoreError: the port is taken, or the token cannot be read or written.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,34 +57,56 @@ def listen(port: int, state: Path) -> Loopback:
         listener.bind((HOST, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)
-        token_of(state)
     except OSError as error:
         listener.close()
         raise StoreError(
             f"HTTP on {HOST}:{port} cannot be served: {error.strerror}",
             hint="set FLEET_HTTP_PORT to another port, or 0",
         ) from error
+    try:
+        token_of(state)
+    except BaseException:
+        listener.close()
+        raise
     return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", state / TOKEN_FILE)
 
 
 def token_of(state: Path) -> str:
     """The token of this state directory, made at first use and kept: a host's configuration names it.
 
+    Only the one daemon of the directory calls it. A file is there whole or not at all; an empty one is as none.
+
     Raises:
-        OSError: it cannot be read or written.
+        StoreError: it cannot be read or written, or is too short to be one.
     """
     file = state / TOKEN_FILE
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        file.chmod(0o600)
-    else:
-        with os.fdopen(handle, "w") as new:
-            new.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
-    token = file.read_text().strip()
+        token = _written(file) or _made(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{file} cannot be used: {error}", hint="mend or remove it; a new one is made") from error
     if len(token) < _TOKEN_BYTES:
-        raise OSError(0, f"{file} holds no token; remove it")
+        raise StoreError(f"{file} holds no token of Fleet's", hint="remove it; a new one is made")
     log.hide([token])
+    return token
+
+
+def _written(file: Path) -> str:
+    """What the file holds, made private; '' if there is none."""
+    try:
+        file.chmod(0o600)
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _made(file: Path) -> str:
+    token, fresh = secrets.token_urlsafe(_TOKEN_BYTES), file.with_name(f"{file.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as new:
+        new.write(token + "\n")
+        new.flush()
+        os.fsync(new.fileno())
+    fresh.replace(file)
     return token
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -16,6 +17,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from orchestrator import paths
+from orchestrator.errors import StoreError
 from orchestrator.server import loopback
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon
 from tests.fixtures.door import asked, refused
@@ -110,6 +112,27 @@ def test_the_token_is_for_this_user_only_and_stays_over_a_restart(state: Path, t
     with running_daemon(state, env) as daemon:
         assert token(daemon) == first
         assert first not in daemon.log.read_text()
+
+
+@pytest.mark.requirement("I4-http")
+def test_a_token_that_a_crash_left_empty_or_half_made_is_made_anew(state: Path) -> None:
+    file, fresh = state / loopback.TOKEN_FILE, state / f"{loopback.TOKEN_FILE}.new"
+    file.touch()
+    fresh.write_text("ha")
+    found = loopback.token_of(state)
+    assert len(found) >= 32
+    assert found == loopback.token_of(state) == file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not fresh.exists()
+
+
+def test_a_file_that_holds_no_token_is_named_and_the_port_is_not_blamed(state: Path) -> None:
+    file = state / loopback.TOKEN_FILE
+    file.write_text("short")
+    with pytest.raises(StoreError, match=re.escape(str(file))) as caught:
+        loopback.listen(0, state)
+    assert "remove it" in caught.value.hint
+    assert file.read_text() == "short"
 
 
 @pytest.mark.requirement("I4-http")
