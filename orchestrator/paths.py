@@ -167,6 +167,11 @@ def log_path(state: Path) -> Path:
     return state / "daemon.log"
 
 
+def token_path(state: Path) -> Path:
+    """Return the file with the token that a client on the HTTP port must send."""
+    return state / "http.token"
+
+
 def database_path(state: Path) -> Path:
     """Return the SQLite file of the fleet."""
     return state / "fleet.db"

@@ -179,6 +179,21 @@ def _supervision(environment: Environment) -> Iterator[Check]:
     health = _health(environment)
     if health is not None and not health.supervision.startswith(found.letter):
         yield Check("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)
+    tiers = {found.letter, health.supervision[:1] if health is not None else found.letter}
+    yield from _port(environment, health, "".join(sorted(tiers - {"A"})))
+
+
+def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[Check]:
+    """A warning if agents can read the token of the HTTP port: over TCP nobody sees that it is an agent who calls."""
+    try:
+        token = paths.token_path(paths.state_dir(environment))
+    except paths.StateError:
+        return
+    is_open = bool(environment.get("FLEET_HTTP_PORT") or (health is not None and health.http))
+    if seeing and (is_open or token.exists()):
+        text = f"agents of tier {' or '.join(seeing)} can read {token} and command their own fleet over "
+        text += "the HTTP port" if is_open else "an HTTP port, once one is open"
+        yield Check("http", WARN, text, "use tier A, or do without FLEET_HTTP_PORT, remove the token, and fleet down")
 
 
 def _health(environment: Environment) -> Health | None:

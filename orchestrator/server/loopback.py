@@ -17,12 +17,12 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orchestrator import log
+from orchestrator import log, paths
 from orchestrator.errors import StoreError
 from orchestrator.server.replies import problem
 
 HOST = "127.0.0.1"
-TOKEN_FILE = "http.token"  # noqa: S105 - the file's name, not the token
+TOKEN_FILE = paths.token_path(Path()).name
 _TOKEN_BYTES = 32
 _BACKLOG = 128
 _SCHEME = "Bearer "
@@ -68,7 +68,7 @@ def listen(port: int, state: Path) -> Loopback:
     except BaseException:
         listener.close()
         raise
-    return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", state / TOKEN_FILE)
+    return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", paths.token_path(state))
 
 
 def token_of(state: Path) -> str:
@@ -79,7 +79,7 @@ def token_of(state: Path) -> str:
     Raises:
         StoreError: it cannot be read or written, or is too short to be one.
     """
-    file = state / TOKEN_FILE
+    file = paths.token_path(state)
     try:
         token = _written(file) or _made(file)
     except (OSError, UnicodeDecodeError) as error:

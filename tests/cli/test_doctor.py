@@ -118,6 +118,24 @@ def test_a_daemon_says_its_tier_and_doctor_when_it_should_be_started_again(fleet
     assert found[1]["hint"] == "fleet down && fleet up"
 
 
+@pytest.mark.requirement("I4-self")
+def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Command, state: Path) -> None:
+    def warned(**settings: str) -> str:
+        return _text(fleet("doctor", "--json", **settings), "http")
+
+    assert warned(FLEET_SUPERVISION="C") == ""
+    port = warned(FLEET_SUPERVISION="C", FLEET_HTTP_PORT="0")
+    assert "agents of tier C can read" in port
+    assert "command their own fleet over the HTTP port" in port
+    assert "use tier A" in port
+    (state / "http.token").touch()
+    assert "once one is open" in warned(FLEET_SUPERVISION="C")
+    tier_or_skip("A")
+    assert warned(FLEET_HTTP_PORT="0") == ""
+    with running_daemon(state, {**fleet.env, "FLEET_SUPERVISION": "C", "FLEET_HTTP_PORT": "0"}):
+        assert "agents of tier C can read" in warned()
+
+
 @pytest.mark.requirement("I4-reap-tier")
 def test_a_daemon_that_cannot_keep_the_wished_tier_does_not_start(fleet: Command, tmp_path: Path) -> None:
     ran = fleet("up", FLEET_SUPERVISION="A", PATH=str(tmp_path))
