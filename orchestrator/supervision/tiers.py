@@ -24,7 +24,7 @@ FOLDER, WORK, UNIT = "FLEET_SHIM_FOLDER", "FLEET_SHIM_WORK", "FLEET_SHIM_UNIT"
 PROBE_SECONDS = 10.0
 GET_BUBBLEWRAP = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)"
 GET_NAMESPACES = "allow user namespaces to bwrap (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)"
-_DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEARCH", "BPF", "PERFMON")
+_DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEARCH", "MKNOD", "BPF", "PERFMON")
 """capabilities with which an agent of root could look beneath its view; ordinary users have none"""
 
 

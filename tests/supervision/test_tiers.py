@@ -134,6 +134,13 @@ unshare -rm sh -c "umount '{state}'" 2> /dev/null || echo locked
 
 
 @pytest.mark.requirement("I4-self")
+def test_an_agent_of_root_makes_no_device_through_which_the_hidden_could_be_read(tmp_path: Path) -> None:
+    tier = tier_or_skip("A")
+    done = run(tier, "mknod disk b 7 0 2> /dev/null || echo refused; mkfifo pipe && echo made", tmp_path)
+    assert done.stdout.splitlines() == ["refused", "made"], done.stderr
+
+
+@pytest.mark.requirement("I4-self")
 def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> None:
     tier = tier_or_skip("A")
     project = tmp_path / "state" / "work" / "project"
