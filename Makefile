@@ -1,4 +1,5 @@
-# Every target sets itself up from nothing: all it needs on the machine is Python 3.11 or newer and git.
+# Every target sets itself up from nothing: all it needs on the machine is Python 3.11 or newer and git,
+# and for conformance npm.
 # PYTHON=… chooses the interpreter, ARGS=… goes to the program, REAL=1 lets the demo use a real model (it costs money).
 
 PYTHON ?=
@@ -39,7 +40,7 @@ help:
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
-	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (from npm)"
+	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (needs npm)"
 	@echo "make format  mend what ruff can mend"
 
 .venv/.ready: $(SOURCES)

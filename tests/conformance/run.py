@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,12 @@ def suite() -> list[str] | None:
 
 
 def install() -> list[str]:
-    """The suite's command, installed if it is not."""
+    """The suite's command, installed if it is not; without npm the program ends with a sentence."""
     if suite() is None:
+        if shutil.which("npm") is None:
+            sys.exit(
+                "fleet: make conformance needs npm on PATH: install Node.js (on Debian and Ubuntu: apt install npm)"
+            )
         TOOLS.mkdir(exist_ok=True)
         quiet = ["--no-audit", "--no-fund", "--no-save", "--no-package-lock", "--loglevel=error"]
         subprocess.run(["npm", "install", "--prefix", str(TOOLS), *quiet, *PACKAGES], cwd=TOOLS, check=True)

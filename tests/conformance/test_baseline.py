@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conformance import run
@@ -23,6 +25,14 @@ def test_the_official_suite_finds_what_the_baseline_says(kind: str, wire: str) -
 def test_with_the_fixtures_every_scenario_that_the_suite_can_play_passes() -> None:
     """The baseline of the fixtures excuses nothing but what the suite itself leaves out."""
     assert run.expected("fixtures") == {"tasks-status-notifications": frozenset({"tasks-status-notifications"})}
+
+
+def test_without_npm_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(run, "TOOLS", tmp_path / "tools")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="make conformance needs npm on PATH: install Node"):
+        run.install()
+    assert not (tmp_path / "tools").exists()
 
 
 def test_what_differs_from_the_baseline_is_told_check_by_check() -> None:
