@@ -31,12 +31,13 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test check lint format bench chaos conformance clean
+.PHONY: help demo test test-slow check lint format bench chaos conformance clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one; ARGS=--run: no claude -p)"
 	@echo "make test    the test suite"
+	@echo "make test-slow  the tests that wait much: faults, kills, terminals, checks"
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
@@ -61,7 +62,10 @@ demo: .venv/.ready
 	@$(BIN)/fleet demo $(if $(filter-out 0,$(REAL)),--real) $(ARGS)
 
 test: .venv/.ready-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/.ready-dev
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: .venv/.ready-dev
 	@echo "fleet: format" && $(BIN)/ruff format --check --quiet .

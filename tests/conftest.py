@@ -37,6 +37,19 @@ _NAMES = frozenset(
 _KEPT = frozenset({"GIT_SSL_CAINFO"})
 
 
+SLOW = (
+    "chaos",
+    "conformance",
+    "faults",
+    "hosts",
+    "journeys/test_chains.py",
+    "journeys/test_run.py",
+    "supervision/test_leavers.py",
+    "verify",
+)
+"""folders and files whose tests wait for real programs much; `make test-slow` runs them"""
+
+
 def _foreign(name: str) -> bool:
     return name not in _KEPT and (name.startswith(_PREFIXES) or name in _NAMES)
 
@@ -53,6 +66,16 @@ _forget_this_machine()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # started in the background by a shell; what the tests start would inherit it and could not be interrupted
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, before anything is chosen by marks."""
+    for item in items:
+        place = item.path.relative_to(HERE).as_posix()
+        if any(place == one or place.startswith(f"{one}/") for one in SLOW):
+            item.add_marker("slow")
+
 
 pytest_plugins = [f"tests.fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[!_]*.py"))]
 
