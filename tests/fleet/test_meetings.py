@@ -89,9 +89,13 @@ async def taken(lab: Lab, name: str, *steps: Step) -> None:
     await eventually(idle)
 
 
-def stopped(lab: Lab, name: str) -> int:
-    """How often the agent's runs were interrupted."""
-    return sum(session.interrupts for session in lab.provider.sessions if session.spec.agent_name == name)
+async def told_to_stop(lab: Lab, name: str) -> None:
+    """Return once the agent's run was interrupted."""
+
+    async def is_told() -> bool:
+        return any(one.interrupts for one in lab.provider.sessions if one.spec.agent_name == name)
+
+    await eventually(is_told)
 
 
 @asynccontextmanager
@@ -308,6 +312,7 @@ async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(t
 async def test_a_text_that_was_read_in_an_interrupted_turn_is_not_read_again(tmp_path: Path) -> None:
     async with steered(tmp_path) as lab:
         await lab.fleet.interrupt(lab.call(), "a")
+        await told_to_stop(lab, "a")
         lab.finish("a")
         assert await statuses(lab, "a") == ["interrupted", "cancelled"]
         assert lab.provider.prompts["a"] == ["one"]
@@ -320,11 +325,7 @@ async def test_a_question_asked_as_the_cap_is_reached_is_still_asked(lab: Lab) -
     new = NewAgent(name="a", task="one", persona="scout", max_tokens=100)
     agent = (await lab.fleet.create(lab.call(), new)).agent
     lab.play("a", Spent(tokens=100, cost_usd=0.1))
-
-    async def told_to_stop() -> bool:
-        return stopped(lab, "a") > 0
-
-    await eventually(told_to_stop)
+    await told_to_stop(lab, "a")
     lab.provider.deferred[agent.id] = call
     lab.play("a", Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.1))
     view = await lab.becomes("a", "waiting", "question")

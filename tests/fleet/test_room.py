@@ -148,8 +148,8 @@ async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Pa
 
 
 @asynccontextmanager
-async def cut_off(place: Path, **second: int) -> AsyncGenerator[Lab]:
-    """A fleet after a kill: `b` and then `a`, which had used 70 tokens for $0.30, are to be taken up again."""
+async def cut_off(place: Path, cap: int | None) -> AsyncGenerator[Lab]:
+    """A fleet after a kill: `b` and then `a`, which had used 70 tokens for $0.30, are to be taken up again under this cap."""
     provider = ScriptedProvider()
     async with open_lab(place, slots=2, provider=provider) as lab:
         for name in ("b", "a"):
@@ -157,17 +157,17 @@ async def cut_off(place: Path, **second: int) -> AsyncGenerator[Lab]:
             await lab.becomes(name, "working")
         await spent(lab, "a", 70, 0.3)
         await lab.die()
-    async with open_lab(place, slots=1, provider=provider, **second) as lab:
+    async with open_lab(place, slots=1, provider=provider, FLEET_MAX_TOKENS=cap) as lab:
         yield lab
         assert provider.violations == []
 
 
 @pytest.mark.requirement("I4-budget-caps", "I4-recover-start")
-@pytest.mark.parametrize(("second", "status"), [({}, "queued"), ({"FLEET_MAX_TOKENS": 50}, "waiting")])
+@pytest.mark.parametrize(("cap", "status"), [(None, "queued"), (50, "waiting")])
 async def test_what_a_cut_off_run_used_is_kept_when_its_turn_is_ended_before_it_is_taken_up(
-    tmp_path: Path, second: dict[str, int], status: str
+    tmp_path: Path, cap: int | None, status: str
 ) -> None:
-    async with cut_off(tmp_path, **second) as lab:
+    async with cut_off(tmp_path, cap) as lab:
         await lab.becomes("a", status)
         await lab.fleet.interrupt(lab.call(), "a")
         await lab.becomes("a", "interrupted")
