@@ -76,10 +76,11 @@ async def test_a_higher_cap_in_the_settings_lets_paused_agents_go_on_at_the_next
 @pytest.mark.requirement("I4-budget-pause")
 async def test_an_agent_that_ends_below_its_estimate_leaves_its_room_to_those_that_paused(lab: Lab) -> None:
     await lab.fleet.set_budget(lab.call(), {Unit.USD: 0.3})
-    for name in ("a", "b"):
-        await lab.create(name)
-        await lab.becomes(name, "working")
+    await lab.create("a")
+    await lab.becomes("a", "working")
     await spent(lab, "a", 10, 0.2)
+    await lab.create("b")  # only now: `a` has looked at its room, and hears of no other's use
+    await lab.becomes("b", "working")
     lab.play("b", Spent(tokens=10, cost_usd=0.1))
     await lab.becomes("b", "waiting", "budget of the fleet $0.30 of $0.30")
     lab.finish("b")
