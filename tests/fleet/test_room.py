@@ -150,7 +150,7 @@ async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Pa
 
 @asynccontextmanager
 async def cut_off(place: Path, cap: int | None) -> AsyncGenerator[Lab]:
-    """A fleet after a kill: `b` and then `a`, which had used 70 tokens for $0.30, are to be taken up again under this cap."""
+    """A fleet after a kill: `b` and then `a`, with 70 tokens for $0.30, are to be taken up under this cap."""
     provider = ScriptedProvider()
     async with open_lab(place, slots=2, provider=provider) as lab:
         for name in ("b", "a"):
