@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import anyio
 import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.clearance import ASK
-from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent, ToolStarted
+from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.pausing import GO_ON
 from orchestrator.fleet.steering import INTO_TURN
-from orchestrator.fleet.views import Receipt
 from orchestrator.providers.base import Prompt, Session, SessionSpec
 from tests.fleet.scripted import (
     USED,
     Lab,
     ScriptedProvider,
-    SleepOnChildren,
-    Spawn,
     SteerableSession,
     Step,
     eventually,
@@ -96,108 +91,6 @@ async def told_to_stop(lab: Lab, name: str) -> None:
         return any(one.interrupts for one in lab.provider.sessions if one.spec.agent_name == name)
 
     await eventually(is_told)
-
-
-@asynccontextmanager
-async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[int], Awaitable[None]]]:
-    """What is written within the block is committed together at its end; called with n: until n writes wait."""
-    store, held, go = lab.core.commits.store, threading.Event(), threading.Event()
-
-    def hold(_connection: object) -> None:
-        held.set()
-        go.wait(30)
-
-    async def waiting(count: int) -> None:
-        async def are() -> bool:
-            return store._jobs.qsize() >= count
-
-        await eventually(are)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(store.tx, hold)
-
-        async def is_held() -> bool:
-            return held.is_set()
-
-        try:
-            await eventually(is_held)
-            yield waiting
-        finally:
-            go.set()
-
-
-async def meets_the_end(lab: Lab, name: str, verb: Callable[[], Awaitable[T]]) -> T:
-    """Let the verb and the end of the agent's running turn be written in one batch, the verb first."""
-    given: list[T] = []
-
-    async def ask() -> None:
-        given.append(await verb())
-
-    async with anyio.create_task_group() as group, one_batch(lab) as waiting:
-        group.start_soon(ask)
-        await waiting(1)
-        lab.finish(name, "first")
-        await waiting(2)
-    return given[0]
-
-
-@pytest.mark.requirement("I4-fault-stop")
-async def test_a_command_that_interrupts_a_turn_at_its_very_end_does_not_stop_its_own_turn(lab: Lab) -> None:
-    await lab.create("a", task="one")
-    await taken(lab, "a")
-    await meets_the_end(lab, "a", lambda: lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT))
-    lab.finish("a", "second")
-    assert (await statuses(lab, "a"))[1] == "complete"
-    assert lab.provider.prompts["a"] == ["one", "two"]
-
-
-@pytest.mark.requirement("I4-fault-stop")
-async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_behind_it(lab: Lab) -> None:
-    await lab.create("a", task="one")
-    await taken(lab, "a")
-    await lab.fleet.command(lab.call(), "a", "two")
-    await meets_the_end(lab, "a", lambda: lab.fleet.interrupt(lab.call(), "a"))
-    lab.finish("a", "second")
-    assert (await statuses(lab, "a"))[1] == "complete"
-    assert lab.provider.prompts["a"] == ["one", "two"]
-
-
-@pytest.mark.requirement("I4-fault-stop", "I4-abort")
-async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_turn(tmp_path: Path) -> None:
-    folder = tmp_path / "project" / ".fleet" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "lead.md").write_text(LEAD)
-    async with open_lab(tmp_path) as lab:
-        await lab.create("boss", persona="lead")
-        lab.play("boss", Spawn("child"), SleepOnChildren())
-        await lab.becomes("boss", "waiting", "children")
-        await taken(lab, "child")
-        await lab.fleet.command(lab.call(), "child", "two")
-        await meets_the_end(lab, "child", lambda: lab.fleet.interrupt(lab.call(), "boss"))
-        lab.finish("child", "second")
-        assert (await statuses(lab, "child"))[1] == "complete"
-        assert await statuses(lab, "boss") == ["interrupted"]
-
-
-@pytest.mark.requirement("I4-steer")
-async def test_a_steer_at_the_very_end_of_a_turn_is_not_handed_into_the_turn_that_it_has_become(
-    tmp_path: Path,
-) -> None:
-    async with open_lab(tmp_path, provider=ScriptedProvider(steerable=True)) as lab:
-        await lab.create("a", task="one")
-        await taken(lab, "a")
-
-        async def steer() -> Receipt:
-            return await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER)
-
-        receipt = await meets_the_end(lab, "a", steer)
-        assert INTO_TURN not in receipt.happened
-        await lab.becomes("a", "working")
-        await taken(lab, "a", ToolStarted(call_id="t1", tool="Read", summary=""))
-        assert [session.read for session in lab.provider.sessions] == [[]]
-        lab.finish("a")
-        assert await statuses(lab, "a") == ["complete", "complete"]
-        assert lab.provider.prompts["a"] == ["one", "two"]
 
 
 async def answered(lab: Lab) -> None:
