@@ -64,7 +64,8 @@ def _killed(stage: Stage, door: RawDoor, name: str) -> tuple[float, float]:
     digest = text_of(door.answer(asked))
     told = time.time()
     assert f"[{name} complete" in digest, digest
-    again = min(record["time"] for record in records(stage) if record["time"] > killed)
+    # its last call is the first of the next daemon: an earlier one may have arrived as its program died
+    again = max(record["time"] for record in records(stage) if record.get("agent") == name)
     return again - killed, told - killed - THINKING_SECONDS
 
 

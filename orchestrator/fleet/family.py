@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.persona import Persona
@@ -14,7 +15,8 @@ from orchestrator.errors import RefusedError
 from orchestrator.fleet import briefing, look
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.run import persona_of
-from orchestrator.store import children, reads
+from orchestrator.store import children, sights
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim
 
@@ -55,8 +57,7 @@ class Parent:
 
 async def parent_of(commits: Commits, claim: Claim | Running) -> Parent:
     """The agent whose run this is."""
-    async with commits.store.read() as session:
-        agent = (await reads.by_ids(session, {claim.agent_id}))[0]
+    [agent] = await commits.store.look(partial(sights.by_ids, ids={claim.agent_id}))
     return Parent(agent=agent, epoch=claim.epoch)
 
 
@@ -103,9 +104,12 @@ def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
 
 async def told_of_children(commits: Commits, parent_id: str) -> str:
     """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
-    async with commits.store.read() as session:
-        found = await reads.children_of(session, parent_id)
-        turns = await reads.ended_turns(session, [child.id for child in found])
+
+    def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
+        found = sights.children(connection, parent_id)
+        return found, sights.outcomes(connection, [child.id for child in found])
+
+    found, turns = await commits.store.look(ends)
     if not found:
         return "you have no children"
     share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))

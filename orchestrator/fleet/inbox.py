@@ -6,7 +6,8 @@ A question is a row before anybody is told of it, so nothing hangs and nothing i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from orchestrator.domain import clearance
@@ -19,6 +20,7 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.store import questions
 from orchestrator.store.events import Fact
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Question
 
 MAX_TEXT_CHARACTERS = 2000
@@ -32,9 +34,8 @@ def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[]
             return ruled
         recorder = current()
         turn = recorder.claim.turn if recorder is not None else 0
-        async with commits.store.read() as session:
-            found = await questions.of_call(session, agent_id, call.id)
-            grants = [Grant(tool=row.tool, input=row.input) for row in await questions.always(session, agent_id)]
+        found, granted = await commits.store.look(partial(_known, agent_id=agent_id, call_id=call.id))
+        grants = [Grant(tool=row.tool, input=row.input) for row in granted]
         record = None if found is None else _record(found, turn)
         verdict = clearance.decide(call, persona, record, grants)
         answer = clearance.policy_answer(call, persona)
@@ -51,6 +52,10 @@ def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[]
         return verdict
 
     return decide
+
+
+def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[Question | None, Sequence[Question]]:
+    return questions.of_call(connection, agent_id, call_id), questions.always(connection, agent_id)
 
 
 def _record(row: Question, turn: int) -> Record:
@@ -88,9 +93,9 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
 
 async def answer_of(commits: Commits, agent_id: str, call_id: str | None) -> str | None:
     """The answer to the question of this tool call (None: to the agent's last one); None if there is none yet."""
-    async with commits.store.read() as session:
-        if call_id is not None:
-            found = await questions.of_call(session, agent_id, call_id)
-            return found.answer if found else None
-        answers = [row.answer for row in await questions.of_agent(session, agent_id) if row.answer is not None]
+    if call_id is not None:
+        found = await commits.store.look(partial(questions.of_call, agent_id=agent_id, call_id=call_id))
+        return found.answer if found else None
+    rows = await commits.store.look(partial(questions.of_agent, agent_id=agent_id))
+    answers = [row.answer for row in rows if row.answer is not None]
     return answers[-1] if answers else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from orchestrator.domain.agent import Status
@@ -21,10 +22,10 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.personas import list_personas
-from orchestrator.store import questions, reads, sights, sums
+from orchestrator.store import questions, sights, sums
 from orchestrator.store.events import events_after
 from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent, Artifact, Turn
+from orchestrator.store.tables import Agent, Artifact, Question, Turn
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
@@ -62,11 +63,16 @@ async def status(
 
 async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     """All about one agent."""
-    rows = await core.commits.store.look(lambda connection: look.rows_of(connection, [agent]))
-    async with core.commits.store.read() as session:
-        turns = await reads.turns_of(session, agent.id)
-        files = await reads.files_of(session, agent.id)
-        asked = await questions.of_agent(session, agent.id)
+
+    def all_of_it(connection: Connection) -> tuple[look.Rows, Sequence[Turn], Sequence[Artifact], Sequence[Question]]:
+        return (
+            look.rows_of(connection, [agent]),
+            sights.turns(connection, agent.id),
+            sights.files(connection, agent.id),
+            questions.of_agent(connection, agent.id),
+        )
+
+    rows, turns, files, asked = await core.commits.store.look(all_of_it)
     views = [look.turn_view(turn) for turn in turns]
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await waiting.changes_now(core, agent, turns[-1])})
@@ -91,10 +97,13 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
     """
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
-    async with core.commits.store.read() as session:
-        turns = await reads.turns_of(session, agent.id)
+
+    def turns_and_files(connection: Connection) -> tuple[Sequence[Turn], Turn, Sequence[Artifact]]:
+        turns = sights.turns(connection, agent.id)
         chosen = _turn(agent, turns, turn)
-        files = await reads.files_of(session, agent.id, chosen.ordinal)
+        return turns, chosen, sights.files(connection, agent.id, chosen.ordinal)
+
+    turns, chosen, files = await core.commits.store.look(turns_and_files)
     text = chosen.result
     if not 0 <= offset <= len(text):
         raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
@@ -192,8 +201,7 @@ def _can(capability: str, *texts: str) -> bool:
 
 async def work_left(core: Core, agent: Agent) -> str:
     """Where the work of a deleted agent is."""
-    async with core.commits.store.read() as session:
-        turns = await reads.turns_of(session, agent.id)
+    turns = await core.commits.store.look(partial(sights.turns, agent_id=agent.id))
     changed: list[str] = []
     for turn in turns:
         changes = await waiting.changes_now(core, agent, turn)
@@ -220,20 +228,18 @@ async def events(core: Core, call: Call, cursor: int, agent: Agent | None, limit
     """Events behind the cursor, of one agent or of the caller's project."""
     if not 1 <= limit <= MAX_EVENTS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
-    async with core.commits.store.read() as session:
-        rows = await events_after(
-            session, cursor, project=call.caller.project, agent_id=agent.id if agent else None, limit=limit
-        )
+    whose = {"project": call.caller.project, "agent_id": agent.id if agent else None}
+    rows = await core.commits.store.look(partial(events_after, cursor=cursor, limit=limit, **whose))
     return tuple(
         EventView(
             cursor=str(event.id),
             agent=event.agent_id,
-            name=name,
+            name=event.name,
             seq=event.seq,
             turn=event.turn,
             kind=event.kind,
             at=look.iso(event.at),
             body=event.body,
         )
-        for event, name in rows
+        for event in rows
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from orchestrator.domain.tool import Call
 from orchestrator.fleet.core import Core
@@ -13,12 +14,13 @@ MAX_NAMES = 4
 
 async def news(core: Core, call: Call) -> str:
     """One line, once per session and daemon; '' if there is nothing, or a person asks."""
-    session = (call.caller.project, call.caller.orchestrator)
+    caller = call.caller
+    session = (caller.project, caller.orchestrator)
     if call.person or session in core.told:
         return ""
     core.told.add(session)
-    async with core.commits.store.read() as reading:
-        waiting, unread = await questions.left_by_others(reading, *session)
+    left = partial(questions.left_by_others, project=caller.project, orchestrator=caller.orchestrator)
+    waiting, unread = await core.commits.store.look(left)
     return news_line(waiting, unread)
 
 

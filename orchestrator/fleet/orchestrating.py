@@ -19,7 +19,7 @@ from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.sleeping import SLEEPS, row_of
-from orchestrator.store import reads, sleepers, sleeps
+from orchestrator.store import sights, sleepers, sleeps
 from orchestrator.store.stops import unless_asked
 from orchestrator.store.tables import Agent
 from orchestrator.store.turns import Claim
@@ -91,8 +91,7 @@ class OwnOrchestrators:
 
     async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
         """A call of the agent in its run: in its project, with its environment and its account."""
-        async with self.core.commits.store.read() as session:
-            agent = (await reads.by_ids(session, {agent_id}))[0]
+        [agent] = await self.core.commits.store.look(partial(sights.by_ids, ids={agent_id}))
         return Call(
             caller=_caller(agent, self.core.commits.accounts.secrets(agent.account)),
             key=f"{agent_id}/{key}" if key else None,
@@ -102,8 +101,7 @@ class OwnOrchestrators:
     async def _woken(self, call: Call, tool: Tool, arguments: Json) -> str:
         """What ended the sleep of this very call; the gate lets it run only then, or if its arguments mean nothing."""
         key = stored_key(call)
-        async with self.core.commits.store.read() as session:
-            row = await sleeps.by_key(session, key) if key is not None else None
+        row = await self.core.commits.store.look(partial(sleeps.by_key, call_key=key)) if key is not None else None
         if row is None and wish_of(arguments) is None:
             return await tool.call(call, arguments)  # it says what is wrong with them
         if row is None or row.status != SleepStatus.COMPLETED:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
@@ -22,7 +23,7 @@ from orchestrator.fleet.run import Run, prompt_id
 from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
-from orchestrator.store import questions, reads
+from orchestrator.store import questions, sights
 from orchestrator.store.recovery import CRASH_LOOP_HINT, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.steers import fold
 from orchestrator.store.tables import Turn
@@ -41,8 +42,7 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
     Raises:
         ProviderError: a former program of the session is still alive.
     """
-    async with commits.store.read() as session:
-        turn = await reads.turn(session, claim.turn_id)
+    turn = await commits.store.look(partial(sights.turn, turn_id=claim.turn_id))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]
@@ -83,8 +83,7 @@ async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Promp
 
 
 async def _is_answered(commits: Commits, claim: Claim, call_id: str) -> bool:
-    async with commits.store.read() as session:
-        asked = await questions.of_call(session, claim.agent_id, call_id)
+    asked = await commits.store.look(partial(questions.of_call, agent_id=claim.agent_id, call_id=call_id))
     return asked is not None and asked.answer is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
 from orchestrator.settings import Settings
-from orchestrator.store import reads
+from orchestrator.store import sights
 from orchestrator.store.events import Fact, note_before
 from orchestrator.store.recovery import note_prompt
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
 from orchestrator.store.stops import unless_asked
+from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
 
@@ -86,10 +88,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     Raises:
         FleetError: something is missing; the turn fails with it.
     """
-    async with commits.store.read() as session:
-        agent = (await reads.by_ids(session, {claim.agent_id}))[0]
-        turn = await reads.turn(session, claim.turn_id)
-        results = await _results(session, claim)
+    agent, turn, results = await commits.store.look(partial(_rows, claim=claim))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     persona, cwd = persona_of(agent), Path(agent.cwd)
@@ -125,13 +124,18 @@ def _seen_from(cwd: Path, path: Path) -> Path:
     return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
-async def _results(session: reads.AsyncSession, claim: Claim) -> list[Result]:
+def _rows(connection: Connection, claim: Claim) -> tuple[Agent, Turn | None, list[Result]]:
+    [agent] = sights.by_ids(connection, {claim.agent_id})
+    return agent, sights.turn(connection, claim.turn_id), _results(connection, claim)
+
+
+def _results(connection: Connection, claim: Claim) -> list[Result]:
     """What the inputs of this turn hand over: the text of each one's last ended turn."""
     if claim.continues:
         return []
-    inputs = [row for row in await reads.inputs_of(session, {claim.agent_id}) if row.turn == claim.turn]
-    sources = {row.id: row for row in await reads.by_ids(session, {row.source_id for row in inputs})}
-    turns = await reads.ended_turns(session, set(sources))
+    inputs = [row for row in sights.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
+    sources = {row.id: row for row in sights.by_ids(connection, {row.source_id for row in inputs})}
+    turns = sights.outcomes(connection, sources)
     results: list[Result] = []
     for row in inputs:
         source, ended = sources[row.source_id], turns.get(row.source_id)

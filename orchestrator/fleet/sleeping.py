@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from orchestrator import log
@@ -88,8 +89,7 @@ def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str
 async def _known(core: Core, key: str | None) -> str | None:
     if key is None:
         return None
-    async with core.commits.store.read() as session:
-        row = await sleeps.by_key(session, key)
+    row = await core.commits.store.look(partial(sleeps.by_key, call_key=key))
     return row.id if row is not None else None
 
 
@@ -168,7 +168,7 @@ async def cancel(core: Core, call: Call, sleep_id: str) -> None:
         NotFoundError: there is no such sleep.
     """
     row = await _row(core, call, sleep_id)
-    await core.commits.store.tx(sleeps.end, row.id, SleepStatus.CANCELLED, time.time())
+    await core.commits.do(sleepers.end, row.id, SleepStatus.CANCELLED, time.time())
 
 
 async def watch(core: Core, leave: asyncio.Event) -> None:
@@ -218,8 +218,7 @@ def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
 
 
 async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
-    async with core.commits.store.read() as session:
-        row = await sleeps.by_id(session, sleep_id, time.time())
+    row = await core.commits.store.look(partial(sleeps.by_id, sleep_id=sleep_id, now=time.time()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
         raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")

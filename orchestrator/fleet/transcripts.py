@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.providers.base import TranscriptLine
 from orchestrator.store import transcripts
@@ -23,5 +24,4 @@ class Transcripts:
 
     async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
         """All lines of the agent with their subpath, in order."""
-        async with self.store.read() as session:
-            return await transcripts.lines_of(session, agent_id)
+        return await self.store.look(partial(transcripts.lines_of, agent_id=agent_id))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, cast
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.domain.event import Kind
 from orchestrator.store import evidence
 from orchestrator.store.rows import change, owned_row
-from orchestrator.store.tables import ARTIFACT, EVENT, TURN, Agent, Event
+from orchestrator.store.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.turns import Claim
 
 
@@ -29,6 +27,19 @@ class Fact:
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Sequence[tuple[str, str]] = ()
     """pairs of (consumed|produced, path)"""
+
+
+class EventRow(Protocol):
+    """An event as it stands in its table, with its agent's name."""
+
+    id: int
+    agent_id: str
+    seq: int
+    turn: int | None
+    kind: str
+    at: float
+    body: dict[str, Any]
+    name: str
 
 
 _EVENTS = insert(EVENT)
@@ -74,19 +85,19 @@ def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any])
     )
 
 
-async def events_after(
-    session: AsyncSession, cursor: int, *, project: str | None, agent_id: str | None, limit: int
-) -> Sequence[tuple[Event, str]]:
+def events_after(
+    connection: Connection, cursor: int, *, project: str | None, agent_id: str | None, limit: int
+) -> Sequence[EventRow]:
     """Events behind the cursor, oldest first, with their agent's name: of one agent, of a project, or of all."""
     query = (
-        select(Event, Agent.name)
-        .join(Agent, col(Agent.id) == col(Event.agent_id))
-        .where(col(Event.id) > cursor)
-        .order_by(col(Event.id))
+        select(EVENT, AGENT.c.name)
+        .join(AGENT, AGENT.c.id == EVENT.c.agent_id)
+        .where(EVENT.c.id > cursor)
+        .order_by(EVENT.c.id)
         .limit(limit)
     )
     if agent_id is not None:
-        query = query.where(Event.agent_id == agent_id)
+        query = query.where(EVENT.c.agent_id == agent_id)
     elif project is not None:
-        query = query.where(Agent.project == project)
-    return (await session.exec(query)).all()
+        query = query.where(AGENT.c.project == project)
+    return cast("Sequence[EventRow]", connection.execute(query).all())

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
-from sqlmodel import col
-from sqlmodel import select as read
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
 from orchestrator.domain.agent import ENDED, Status
 from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State
 from orchestrator.domain.sleep import SleepStatus
 from orchestrator.store.rows import CLOCK, change, tell
-from orchestrator.store.tables import QUESTION, SLEEP, Agent, Question
+from orchestrator.store.tables import AGENT, QUESTION, SLEEP, Question
+
+_ITS = QUESTION.c.agent_id == bindparam("agent")
+_OF_CALL = (
+    select(QUESTION).where(_ITS, QUESTION.c.call_id == bindparam("call")).order_by(QUESTION.c.asked_at.desc()).limit(1)
+)
+_OF_AGENT = select(QUESTION).where(_ITS, QUESTION.c.kind.in_(sorted(INBOX))).order_by(QUESTION.c.asked_at)
+_ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == Asked.PERMISSION, QUESTION.c.answer == ALWAYS)
+_OTHERS = (
+    select(AGENT.c.name, AGENT.c.status, AGENT.c.pending, AGENT.c.delivered_turn, AGENT.c.turns)
+    .where(
+        AGENT.c.project == bindparam("project"),
+        AGENT.c.orchestrator != bindparam("orchestrator"),
+        AGENT.c.deleted_at.is_(None),
+    )
+    .order_by(AGENT.c.created_at)
+)
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,33 +106,24 @@ def next_deadline(connection: Connection) -> float | None:
     return connection.execute(select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == State.OPEN)).scalar()
 
 
-async def of_call(session: AsyncSession, agent_id: str, call_id: str) -> Question | None:
+def of_call(connection: Connection, agent_id: str, call_id: str) -> Question | None:
     """The question of this tool call."""
-    query = read(Question).where(Question.agent_id == agent_id, Question.call_id == call_id)
-    return (await session.exec(query.order_by(col(Question.asked_at).desc()).limit(1))).first()
+    return cast("Question | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none())
 
 
-async def of_agent(session: AsyncSession, agent_id: str) -> Sequence[Question]:
+def of_agent(connection: Connection, agent_id: str) -> Sequence[Question]:
     """All that the agent ever asked somebody, in order."""
-    query = read(Question).where(Question.agent_id == agent_id, col(Question.kind).in_(INBOX))
-    query = query.order_by(col(Question.asked_at))
-    return (await session.exec(query)).all()
+    return cast("Sequence[Question]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
 
 
-async def always(session: AsyncSession, agent_id: str) -> Sequence[Question]:
+def always(connection: Connection, agent_id: str) -> Sequence[Question]:
     """The permissions of this agent that were answered `always`."""
-    query = read(Question).where(
-        Question.agent_id == agent_id, Question.kind == Asked.PERMISSION, Question.answer == ALWAYS
-    )
-    return (await session.exec(query)).all()
+    return cast("Sequence[Question]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
 
 
-async def left_by_others(session: AsyncSession, project: str, orchestrator: str) -> tuple[list[str], list[str]]:
+def left_by_others(connection: Connection, project: str, orchestrator: str) -> tuple[list[str], list[str]]:
     """Names of the project's agents of other orchestrators: those that wait for an answer, and those left unread."""
-    query = read(Agent).where(
-        Agent.project == project, Agent.orchestrator != orchestrator, col(Agent.deleted_at).is_(None)
-    )
-    agents: Collection[Agent] = (await session.exec(query.order_by(col(Agent.created_at)))).all()
+    agents = connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).all()
     waiting = [agent.name for agent in agents if agent.pending is not None]
     unread = [a.name for a in agents if Status(a.status) in ENDED and a.delivered_turn < a.turns]
     return waiting, unread

@@ -1,7 +1,7 @@
 """Reads in one hop: a thread with a read-only connection of its own runs plain functions, one after the other.
 
-A hop to aiosqlite for every statement cost 0.5 ms each; six statements built once and run in one hop cost that together
-(measured, ADR 16). A look sees all that was committed before it was asked for, and nothing that comes while it reads.
+A hop for every statement cost 0.5 ms each; six statements built once and run in one hop cost that together (measured,
+ADR 16). A look sees all that was committed before it was asked for, and nothing that comes while it reads.
 """
 
 from __future__ import annotations

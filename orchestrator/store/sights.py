@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.store.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN, Agent, Input, Turn
+from orchestrator.store.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN, Agent, Artifact, Input, Turn
 
 HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
 """how a turn ends that has a result or a reason to tell"""
@@ -85,6 +85,15 @@ _FILES = (
 _WRITTEN = select(ARTIFACT.c.agent_id, ARTIFACT.c.path, ARTIFACT.c.at).where(
     ARTIFACT.c.agent_id.in_(_among("ids")), ARTIFACT.c.kind == "produced", ARTIFACT.c.at >= bindparam("since")
 )
+_TURN = select(TURN).where(TURN.c.id == bindparam("turn"))
+_TURNS = select(TURN).where(TURN.c.agent_id == bindparam("agent")).order_by(TURN.c.ordinal)
+_CHILDREN = select(AGENT).where(_LIVES, AGENT.c.parent == bindparam("parent")).order_by(AGENT.c.child_index)
+_IN_TURN = or_(bindparam("turn").is_(None), ARTIFACT.c.turn == bindparam("turn"))
+_TOUCHED = (
+    select(ARTIFACT)
+    .where(ARTIFACT.c.agent_id == bindparam("agent"), _IN_TURN)
+    .order_by(ARTIFACT.c.turn, ARTIFACT.c.at, ARTIFACT.c.path)
+)
 _CURSOR = select(EVENT.c.id).order_by(EVENT.c.id.desc()).limit(1)
 
 
@@ -135,6 +144,11 @@ def families(connection: Connection, agents: Collection[Agent]) -> Sequence[Agen
     return _agents(connection, _FAMILIES, roots=list(roots), ids=[agent.id for agent in agents])
 
 
+def children(connection: Connection, parent_id: str) -> Sequence[Agent]:
+    """The agent's children that live, in the order of their creation."""
+    return _agents(connection, _CHILDREN, parent=parent_id)
+
+
 def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """The names of these agents, by id."""
     rows = connection.execute(_NAMES, {"ids": list(ids)}) if ids else ()
@@ -145,6 +159,16 @@ def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
     """When the newest turn of each agent began and ended, by agent id."""
     rows = connection.execute(_SPANS, {"ids": list(ids)}) if ids else ()
     return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
+
+
+def turn(connection: Connection, turn_id: str) -> Turn | None:
+    """One turn."""
+    return cast("Turn | None", connection.execute(_TURN, {"turn": turn_id}).one_or_none())
+
+
+def turns(connection: Connection, agent_id: str) -> Sequence[Turn]:
+    """The agent's turns, in order."""
+    return cast("Sequence[Turn]", connection.execute(_TURNS, {"agent": agent_id}).all())
 
 
 def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, Turn]:
@@ -162,6 +186,11 @@ def receivers(connection: Connection, ended: Mapping[str, Turn]) -> set[str]:
     """Those of these agents whose ended turn is handed to a living agent: its receiving turn began later, or will."""
     rows = connection.execute(_RECEIVERS, {"ids": list(ended)}) if ended else ()
     return {source for source, begun in rows if begun is None or begun >= (ended[source].ended_at or 0.0)}
+
+
+def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[Artifact]:
+    """The files that an agent consumed and produced, in all or in one turn."""
+    return cast("Sequence[Artifact]", connection.execute(_TOUCHED, {"agent": agent_id, "turn": turn}).all())
 
 
 def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
-from sqlmodel import col
-from sqlmodel import select as select_rows
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from orchestrator.domain.sleep import SleepStatus
 from orchestrator.store.rows import tell
 from orchestrator.store.tables import SLEEP, Sleep
 
+_BY_ID = select(SLEEP).where(SLEEP.c.id == bindparam("sleep"))
+_BY_KEY = select(SLEEP).where(SLEEP.c.call_key == bindparam("key"))
 _UNDER_WAY = select(SLEEP).where(SLEEP.c.status == SleepStatus.WORKING)
 
 
@@ -52,15 +51,15 @@ def ask_nobody(connection: Connection, sleep_id: str, now: float) -> None:
     tell(connection, sleep_id)
 
 
-async def by_id(session: AsyncSession, sleep_id: str, now: float) -> Sleep | None:
+def by_id(connection: Connection, sleep_id: str, now: float) -> Sleep | None:
     """The sleep, unless its time is over."""
-    found = await session.get(Sleep, sleep_id)
+    found = cast("Sleep | None", connection.execute(_BY_ID, {"sleep": sleep_id}).one_or_none())
     return found if found is not None and found.expires_at > now else None
 
 
-async def by_key(session: AsyncSession, call_key: str) -> Sleep | None:
+def by_key(connection: Connection, call_key: str) -> Sleep | None:
     """The sleep that this idempotency key began."""
-    return (await session.exec(select_rows(Sleep).where(col(Sleep.call_key) == call_key))).one_or_none()
+    return cast("Sleep | None", connection.execute(_BY_KEY, {"key": call_key}).one_or_none())
 
 
 def under_way(connection: Connection) -> Sequence[Sleep]:

@@ -2,9 +2,8 @@
 
 Writes are plain functions `op(connection, …)` on SQLAlchemy Core. One thread takes up to 64 queued operations into one
 `BEGIN IMMEDIATE`, a SAVEPOINT each, so that `synchronous=FULL` costs one fsync for many (measured: 22,000 operations a
-second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads that somebody waits for are
-plain functions, too, each one hop to a reader's thread; others use aiosqlite. WAL readers never wait. The store does
-not know what the operations mean.
+second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads are plain functions, too, each
+one hop to a reader's thread; in WAL mode they never wait. The store does not know what the operations mean.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, event
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from orchestrator.errors import StoreError
 from orchestrator.store.jobs import Fate, Job, is_broken, readable, tell
@@ -47,7 +43,6 @@ class Store:
     path: Path
     _writer: Engine
     _reader: Reader
-    _sessions: AsyncEngine
     _loop: asyncio.AbstractEventLoop
     _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
     _thread: threading.Thread | None = None
@@ -78,21 +73,6 @@ class Store:
         """
         return await self._reader.look(op)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncGenerator[AsyncSession]:
-        """A session on a consistent view of what is committed; for reading only.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        try:
-            async with AsyncSession(self._sessions, expire_on_commit=False) as session:
-                yield session
-        except DatabaseError as error:
-            if not is_broken(error):
-                raise
-            raise readable(error, "read") from error
-
     def start(self) -> None:
         """Look whether the history is all there, and start the threads."""
         self._witness = witness = Witness(self.path)
@@ -111,7 +91,6 @@ class Store:
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
         await self._reader.aclose()
-        await self._sessions.dispose()
         self._writer.dispose()
         if self._witness is not None:
             self._witness.close()
@@ -188,16 +167,6 @@ def _plain_engine(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
-def _session_engine(path: Path) -> AsyncEngine:
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
-
-    def connected(connection: Any, record: object) -> None:
-        _pragmas(connection, record, read_only=True)
-
-    event.listen(engine.sync_engine, "connect", connected)
-    return engine
-
-
 @asynccontextmanager
 async def open_store(path: Path) -> AsyncGenerator[Store]:
     """The database at `path`, brought to the newest schema (after a backup); closed at the end of the context.
@@ -209,7 +178,7 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
     await asyncio.to_thread(migrate, path)
     loop = asyncio.get_running_loop()
     reader = Reader(_plain_engine(path, read_only=True), loop)
-    store = Store(path, _plain_engine(path, read_only=False), reader, _session_engine(path), loop)
+    store = Store(path, _plain_engine(path, read_only=False), reader, loop)
     store.start()
     try:
         yield store

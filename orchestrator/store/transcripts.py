@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlmodel import col
-from sqlmodel import select as rows
-from sqlmodel.ext.asyncio.session import AsyncSession
 
-from orchestrator.store.tables import TRANSCRIPT, Transcript
+from orchestrator.store.tables import TRANSCRIPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +32,11 @@ def append(connection: Connection, agent_id: str, subpath: str, lines: Sequence[
         connection.execute(insert(TRANSCRIPT).on_conflict_do_nothing(), values)
 
 
-async def lines_of(session: AsyncSession, agent_id: str) -> Sequence[tuple[str, str]]:
+def lines_of(connection: Connection, agent_id: str) -> Sequence[tuple[str, str]]:
     """The agent's lines with their subpath, in order."""
     query = (
-        rows(Transcript.subpath, Transcript.body)
-        .where(Transcript.agent_id == agent_id)
-        .order_by(col(Transcript.subpath), col(Transcript.seq))
+        select(TRANSCRIPT.c.subpath, TRANSCRIPT.c.body)
+        .where(TRANSCRIPT.c.agent_id == agent_id)
+        .order_by(TRANSCRIPT.c.subpath, TRANSCRIPT.c.seq)
     )
-    return (await session.exec(query)).all()
+    return cast("Sequence[tuple[str, str]]", connection.execute(query).all())

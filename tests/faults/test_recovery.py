@@ -87,6 +87,10 @@ class Scene:
         """The programs' own files."""
         return list(self.state.glob("agents/*/claude/projects/*/*.jsonl"))
 
+    def transcript(self) -> str:
+        """What stands in them by now."""
+        return "".join(path.read_text() for path in self.transcripts())
+
 
 @contextmanager
 def staged(root: Path, script: Path = SCRIPT, **settings: str) -> Generator[Scene]:
@@ -137,8 +141,10 @@ def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path:
         scene.place.create("steer-one")
         scene.program("steer-one")
         scene.place.ask("POST", "/v1/agents/steer-one/turns", {"task": "mind the gap", "mode": "steer"})
+        wait_until(lambda: "mind the gap" in scene.transcript(), "the program to have the text")
         (scene.project / "steer-one.go").touch()
         wait_until(lambda: "three" in (scene.project / "steer-one.log").read_text(), "the tool behind the text")
+        wait_until(lambda: "queued_command" in scene.transcript(), "a transcript with the text as read")
         scene.murder()
         (scene.project / "steer-one.on").touch()
         scene.place.outcome("steer-one")
@@ -153,9 +159,9 @@ def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path:
 def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("think-one")
-        wait_until(lambda: any('"type":"user"' in path.read_text() for path in scene.transcripts()), "the prompt")
+        wait_until(lambda: '"type":"user"' in scene.transcript(), "the prompt")
         os.kill(scene.daemon.pid, signal.SIGSTOP)
-        wait_until(lambda: any("end_turn" in path.read_text() for path in scene.transcripts()), "the answer")
+        wait_until(lambda: "end_turn" in scene.transcript(), "the answer")
         calls = len(scene.calls("think-one"))
         scene.murder()
         turn = scene.place.outcome("think-one")
@@ -182,7 +188,7 @@ def test_a_killed_program_is_resumed_in_the_same_daemon(tmp_path: Path) -> None:
 def test_a_program_that_is_stopped_is_ended_for_its_silence_and_the_turn_goes_on_in_a_new_one(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_STALL_SECONDS="1", FLEET_SILENCE_SECONDS="3") as scene:
         scene.place.create("think-two")
-        wait_until(lambda: any('"type":"user"' in path.read_text() for path in scene.transcripts()), "the prompt")
+        wait_until(lambda: '"type":"user"' in scene.transcript(), "the prompt")
         stopped = scene.programs("think-two")
         for pid in stopped[1:]:
             os.kill(pid, signal.SIGSTOP)

@@ -12,6 +12,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, select
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
@@ -30,10 +33,10 @@ from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
 from orchestrator.server import tools
 from orchestrator.settings import Settings
-from orchestrator.store import reads
+from orchestrator.store import sights
 from orchestrator.store.migrate import migrate
 from orchestrator.store.store import open_store
-from orchestrator.store.tables import Event, Turn
+from orchestrator.store.tables import EVENT, Event, Turn
 
 DEADLINE_SECONDS = 30.0
 USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
@@ -384,17 +387,16 @@ class Lab:
     async def turns(self, name: str) -> Sequence[Turn]:
         """The agent's turns as rows."""
         found = await self.core.find(self.caller, name, deleted=True)
-        async with self.core.commits.store.read() as session:
-            return await reads.turns_of(session, found.id)
+        return await self.core.commits.store.look(functools.partial(sights.turns, agent_id=found.id))
 
     async def events(self, name: str) -> list[Event]:
         """The agent's events as rows, in order."""
-        from sqlmodel import col, select
-
         found = await self.core.find(self.caller, name, deleted=True)
-        async with self.core.commits.store.read() as session:
-            query = select(Event).where(Event.agent_id == found.id).order_by(col(Event.seq))
-            return list((await session.exec(query)).all())
+        return await self.rows(select(EVENT).where(EVENT.c.agent_id == found.id).order_by(EVENT.c.seq))
+
+    async def rows(self, query: Select[Any]) -> list[Any]:
+        """What the query finds in the fleet's store."""
+        return await self.core.commits.store.look(lambda connection: list(connection.execute(query).all()))
 
     async def die(self) -> None:
         """Let the workers go as a kill of the daemon would: nothing more is written."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
@@ -18,6 +19,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.fleet import checking
 from orchestrator.fleet.acceptance import Verify
 from orchestrator.providers.base import SessionSpec
+from orchestrator.store.tables import PROCESS
 from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -190,12 +192,7 @@ async def test_twenty_checks_leave_no_process_row_open(lab: Lab) -> None:
     begun = time.time()
     lab.finish("a")
     await lab.becomes("a", "failed")
-    from sqlmodel import select
-
-    from orchestrator.store.tables import Process
-
-    async with lab.core.commits.store.read() as session:
-        rows = (await session.exec(select(Process))).all()
+    rows = await lab.rows(select(PROCESS))
     assert len(rows) == 2, "checks that are the same run once"
     assert all(row.ended_at is not None and row.ended_at >= begun and row.pid for row in rows)
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from sqlmodel import col, select
+from sqlalchemy import select
 
 from orchestrator.domain.event import TERMINAL, Ended, Outcome
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.leases import CHECKOUT
-from orchestrator.store.tables import Agent, Event, Lease, Turn
+from orchestrator.store.tables import AGENT, EVENT, LEASE, TURN
 from tests.fleet.model import Model, RefusedError
 from tests.fleet.scripted import USED, Ask, Crash, Lab, ScriptedProvider, Step, eventually, open_lab
 
@@ -235,14 +235,12 @@ class FleetMachine(RuleBasedStateMachine):
         await self.check_rows()
 
     async def statuses(self) -> dict[str, str]:
-        async with self.lab.core.commits.store.read() as session:
-            return {row.name: row.status for row in (await session.exec(select(Agent))).all()}
+        return {row.name: row.status for row in await self.lab.rows(select(AGENT))}
 
     async def nobody_is_due(self) -> bool:
         """Whether the alarm has done all that the clock asks for."""
-        async with self.lab.core.commits.store.read() as session:
-            waiting = (await session.exec(select(Agent.wake_at).where(Agent.status == "waiting"))).all()
-        return not any(at is not None and at <= self.now for at in waiting)
+        waiting = await self.lab.rows(select(AGENT.c.wake_at).where(AGENT.c.status == "waiting"))
+        return not any(at is not None and at <= self.now for (at,) in waiting)
 
     async def quiet(self) -> bool:
         """Whether every session waits for its script, and every other one's end is recorded."""
@@ -259,12 +257,9 @@ class FleetMachine(RuleBasedStateMachine):
 
     async def check_rows(self) -> None:
         """Events are dense, every ended turn has exactly one terminal event, the checkout has one writer."""
-        async with self.lab.core.commits.store.read() as session:
-            events = (await session.exec(select(Event).order_by(col(Event.agent_id), col(Event.seq)))).all()
-            turns = (await session.exec(select(Turn))).all()
-            held = (
-                await session.exec(select(Lease).where(Lease.kind == CHECKOUT, col(Lease.released_at).is_(None)))
-            ).all()
+        events = await self.lab.rows(select(EVENT).order_by(EVENT.c.agent_id, EVENT.c.seq))
+        turns = await self.lab.rows(select(TURN))
+        held = await self.lab.rows(select(LEASE).where(LEASE.c.kind == CHECKOUT, LEASE.c.released_at.is_(None)))
         seqs: dict[str, list[int]] = {}
         for event in events:
             seqs.setdefault(event.agent_id, []).append(event.seq)

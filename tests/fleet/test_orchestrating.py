@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlmodel import col, select
+from sqlalchemy import select
 
 from orchestrator.domain import sleep as domain
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.sleep import Wish
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
-from orchestrator.store.tables import Sleep
+from orchestrator.store.tables import SLEEP
 from tests.fleet.scripted import DEADLINE_SECONDS, Ask, Direct, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -189,8 +189,7 @@ async def test_the_sleep_is_a_row_that_the_next_daemon_wakes_from(tmp_path: Path
         assert "| found after all" in await told(lab, 2)
         lab.finish("orc")
         await lab.becomes("orc", "complete")
-        async with lab.core.commits.store.read() as session:
-            rows = (await session.exec(select(Sleep).order_by(col(Sleep.created_at)))).all()
+        rows = await lab.rows(select(SLEEP.c.status).order_by(SLEEP.c.created_at))
         assert [row.status for row in rows] == ["completed"]
 
 
@@ -216,9 +215,7 @@ async def test_an_account_that_no_door_has_brought_yet_does_not_wake_it(tmp_path
 
 
 async def _is_over(lab: Lab, sleep_id: str) -> bool:
-    async with lab.core.commits.store.read() as session:
-        row = await session.get(Sleep, sleep_id)
-    return row is not None and row.status == "completed"
+    return [row.status for row in await lab.rows(select(SLEEP).where(SLEEP.c.id == sleep_id))] == ["completed"]
 
 
 async def test_a_deadline_for_answers_ends_no_sleep(tmp_path: Path) -> None:

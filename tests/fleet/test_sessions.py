@@ -43,7 +43,9 @@ async def test_a_delete_while_the_session_starts_leaves_no_session_behind(lab: L
     made = await lab.create("a")
     await eventually(lambda: asyncio.sleep(0, lab.provider.opening == ["a"]))
     deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
-    await lab.becomes(made.agent.id, "deleted")
+    (post,) = lab.core.workers._posts.values()
+    await post.stopped.wait()
+    assert (await lab.view(made.agent.id)).status == "deleted"
     lab.provider.may_open.set()
     assert (await deleting)[0].was == "working"
     assert lab.provider.prompts["a"] == []

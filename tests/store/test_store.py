@@ -89,8 +89,7 @@ async def test_agents_turns_events_artifacts_inputs_and_leases_are_tables(store:
 async def test_what_a_transaction_told_is_in_the_file_for_everyone(store: Store) -> None:
     assert await store.tx(create, 1) == "ag_1"
     assert [counted(store.path, table) for table in ("agent", "turn", "lease")] == [1, 1, 1]
-    async with store.read() as session:
-        assert (await (await session.connection()).execute(select(AGENT.c.name))).scalars().all() == ["agent-1"]
+    assert await store.look(lambda connection: connection.execute(select(AGENT.c.name)).scalars().all()) == ["agent-1"]
 
 
 @pytest.mark.requirement("I3-store-event")
@@ -171,8 +170,7 @@ async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
 
     writing = asyncio.create_task(store.tx(hold))
     assert await asyncio.to_thread(held.wait, SECONDS)
-    async with store.read() as session:
-        during = (await (await session.connection()).execute(select(AGENT.c.id))).scalars().all()
+    during = await store.look(lambda connection: connection.execute(select(AGENT.c.id)).scalars().all())
     assert not writing.done()
     go_on.set()
     await writing
@@ -181,9 +179,8 @@ async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
 
 
 async def test_readers_cannot_write(store: Store) -> None:
-    async with store.read() as session:
-        with pytest.raises(Exception, match="readonly"):
-            await (await session.connection()).execute(AGENT.delete())
+    with pytest.raises(StoreError, match="readonly"):
+        await store.look(lambda connection: connection.execute(AGENT.delete()))
 
 
 async def test_a_caller_that_leaves_undoes_no_commit(store: Store) -> None:
