@@ -46,7 +46,7 @@ class Sizes:
     recorded_agents: int = 1_000
     recorded_events: int = 100_000
     looks: int = 300
-    written_events: int = 40_000
+    written_events: int = 120_000
     whole: bool = True
     """whether the demo is played in both its forms"""
 

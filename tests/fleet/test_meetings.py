@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.clearance import ASK
-from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent
+from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.pausing import GO_ON
 from orchestrator.fleet.steering import INTO_TURN
+from orchestrator.fleet.views import Receipt
 from orchestrator.providers.base import Prompt, Session, SessionSpec
 from tests.fleet.scripted import (
+    DEADLINE_SECONDS,
     USED,
     Lab,
     ScriptedProvider,
+    SleepOnChildren,
+    Spawn,
     SteerableSession,
     Step,
     eventually,
@@ -32,6 +40,8 @@ from tests.fleet.scripted import (
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 LEAD = "---\nname: lead\ntools: Read, Grep, Glob\nchildren: 5\n---\nSplit the task.\n"
+ROUNDS = 10
+"""of the loop, far more than a commit takes from being asked for until it stands in the writer's queue"""
 ENDED = {"complete", "failed", "interrupted", "cancelled"}
 
 
@@ -91,6 +101,115 @@ async def told_to_stop(lab: Lab, name: str) -> None:
         return any(one.interrupts for one in lab.provider.sessions if one.spec.agent_name == name)
 
     await eventually(is_told)
+
+
+@asynccontextmanager
+async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[str], Awaitable[None]]]:
+    """What is written in the block is committed together at its end; called with its name: until a write is queued."""
+    commits, held, go = lab.core.commits, threading.Event(), threading.Event()
+    begun: dict[str, anyio.Event] = defaultdict(anyio.Event)
+    do = commits.do
+
+    async def noting(op: Callable[..., object], *args: object, **kwargs: object) -> object:
+        begun[op.__name__].set()
+        return await do(op, *args, **kwargs)
+
+    def hold(_connection: object) -> None:
+        held.set()
+        go.wait(DEADLINE_SECONDS)
+
+    async def queued(name: str) -> None:
+        with anyio.fail_after(DEADLINE_SECONDS):
+            await begun[name].wait()
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(commits.store.tx, hold)
+        try:
+            await eventually(lambda: asyncio.sleep(0, held.is_set()))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(commits, "do", noting)
+                yield queued
+        finally:
+            go.set()
+
+
+async def meets_the_end(lab: Lab, name: str, writes: str, verb: Callable[[], Awaitable[T]]) -> T:
+    """Let the verb, which writes this, and the end of the agent's running turn be one batch, the verb first."""
+    given: list[T] = []
+
+    async def ask() -> None:
+        given.append(await verb())
+
+    for post in lab.core.workers._posts.values():
+        if post.recorder is not None:
+            await post.recorder.flush()  # so that the end of the turn is a single write
+    async with anyio.create_task_group() as group, one_batch(lab) as queued:
+        group.start_soon(ask)
+        await queued(writes)
+        lab.finish(name, "first")
+        await queued("finish")
+    return given[0]
+
+
+@pytest.mark.requirement("I4-fault-stop")
+async def test_a_command_that_interrupts_a_turn_at_its_very_end_does_not_stop_its_own_turn(lab: Lab) -> None:
+    await lab.create("a", task="one")
+    await taken(lab, "a")
+    await meets_the_end(lab, "a", "command", lambda: lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT))
+    lab.finish("a", "second")
+    assert (await statuses(lab, "a"))[1] == "complete"
+    assert lab.provider.prompts["a"] == ["one", "two"]
+
+
+@pytest.mark.requirement("I4-fault-stop")
+async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_behind_it(lab: Lab) -> None:
+    await lab.create("a", task="one")
+    await taken(lab, "a")
+    await lab.fleet.command(lab.call(), "a", "two")
+    await meets_the_end(lab, "a", "stop_family", lambda: lab.fleet.interrupt(lab.call(), "a"))
+    lab.finish("a", "second")
+    assert (await statuses(lab, "a"))[1] == "complete"
+    assert lab.provider.prompts["a"] == ["one", "two"]
+
+
+@pytest.mark.requirement("I4-fault-stop", "I4-abort")
+async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_turn(tmp_path: Path) -> None:
+    folder = tmp_path / "project" / ".fleet" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "lead.md").write_text(LEAD)
+    async with open_lab(tmp_path) as lab:
+        await lab.create("boss", persona="lead")
+        lab.play("boss", Spawn("child"), SleepOnChildren())
+        await lab.becomes("boss", "waiting", "children")
+        await taken(lab, "child")
+        await lab.fleet.command(lab.call(), "child", "two")
+        await meets_the_end(lab, "child", "stop_family", lambda: lab.fleet.interrupt(lab.call(), "boss"))
+        lab.finish("child", "second")
+        assert (await statuses(lab, "child"))[1] == "complete"
+        assert await statuses(lab, "boss") == ["interrupted"]
+
+
+@pytest.mark.requirement("I4-steer")
+async def test_a_steer_at_the_very_end_of_a_turn_is_not_handed_into_the_turn_that_it_has_become(
+    tmp_path: Path,
+) -> None:
+    async with open_lab(tmp_path, provider=ScriptedProvider(steerable=True)) as lab:
+        await lab.create("a", task="one")
+        await taken(lab, "a")
+
+        async def steer() -> Receipt:
+            return await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER)
+
+        receipt = await meets_the_end(lab, "a", "command", steer)
+        assert INTO_TURN not in receipt.happened
+        await lab.becomes("a", "working")
+        await taken(lab, "a", ToolStarted(call_id="t1", tool="Read", summary=""))
+        assert [session.read for session in lab.provider.sessions] == [[]]
+        lab.finish("a")
+        assert await statuses(lab, "a") == ["complete", "complete"]
+        assert lab.provider.prompts["a"] == ["one", "two"]
 
 
 async def answered(lab: Lab) -> None:
