@@ -128,6 +128,11 @@ class Office:
         """Answer as a person does."""
         return self.ask("POST", f"/v1/agents/{name}/answer", {"text": text})
 
+    def has_heard(self, name: str, text: str) -> bool:
+        """Whether this stands in the agent's transcript: its program writes down what it has read."""
+        files = (self.house.state / "agents" / self.agent(name)["id"]).glob("claude/projects/*/*.jsonl")
+        return any(text in file.read_text() for file in files)
+
     def asked(self, name: str) -> list[tuple[str, str, str | None, str | None]]:
         """Kind, state, answer and who answered, of all that the agent asked."""
         return [(one["kind"], one["state"], one["answer"], one["answered_by"]) for one in self.detail(name)["asked"]]

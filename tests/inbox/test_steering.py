@@ -29,6 +29,9 @@ def test_a_text_is_read_in_the_middle_of_the_running_turn(office: Office, eventu
     eventually((office.project / "go.began").exists, "the tool has begun")
     assert "handed into the running turn" in steer(office, "a", "mind the gap")
     assert "handed into the running turn" in steer(office, "a", "and the step")
+    eventually(
+        lambda: office.has_heard("a", "mind the gap") and office.has_heard("a", "and the step"), "both texts read"
+    )
     (office.project / "go").touch()
     heard = office.result("a")
     assert "mind the gap" in heard

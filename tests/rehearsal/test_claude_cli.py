@@ -119,6 +119,11 @@ def _client(claude: Claude) -> ClaudeSDKClient:
     )
 
 
+def _has_read(claude: Claude, text: str) -> bool:
+    """Whether the program has taken this from its input: it stands in its transcript then."""
+    return any(text in file.read_text() for file in (claude.home / ".claude").glob("projects/*/*.jsonl"))
+
+
 async def _result(client: ClaudeSDKClient) -> str | None:
     """What the turn that runs comes to."""
     results = [message.result async for message in client.receive_response() if isinstance(message, ResultMessage)]
@@ -142,6 +147,7 @@ async def test_what_is_said_while_a_tool_runs_is_heard_within_the_same_task(clau
         await client.query("listen to me")
         await to_thread.run_sync(wait_until, (claude.project / "started").exists)
         await client.query("turn left")
+        await to_thread.run_sync(wait_until, lambda: _has_read(claude, "turn left"))
         (claude.project / "go").touch()
         assert await _result(client) == "heard turn left"
 
