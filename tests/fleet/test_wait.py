@@ -187,6 +187,7 @@ async def test_a_wait_may_overtake_the_creates_of_its_own_message(lab: Lab, monk
     await lab.create("a")
     await lab.create("b")
     lab.finish("a")
+    await lab.becomes("a", "complete")  # outcomes are told in the order of their ends
     lab.finish("b")
     assert [one.name for one in (await task).outcomes] == ["a", "b"]
 
