@@ -17,10 +17,12 @@ from tests.fixtures.fleet_command import Command
 
 SCRIPT = Path(__file__).with_name("inbox.yaml")
 LIMIT_SECONDS = 60.0
+HASTY_SECONDS = 8
+"""a deadline for answers: two agents ask within it, one behind the other, also on a machine that is busy"""
 PERSONAS = {
     "asker": "tools: Read, Bash",
     "careful": "tools: Read\nask: [Bash]",
-    "hasty": "tools: Read\nask: Bash\nanswer_within: 1s\ndefault_answer: green",
+    "hasty": f"tools: Read\nask: Bash\nanswer_within: {HASTY_SECONDS}s\ndefault_answer: green",
     "boss": "tools: Read, Agent\nask: [Bash]",
     "ruled": (
         "tools: Read, WebFetch\nask: [Bash, WebFetch]\npolicy:\n"
