@@ -214,25 +214,25 @@ def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) ->
 
 
 def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: Path) -> None:
-    with running_daemon(state, env, "--idle-exit", "0.6") as daemon:
+    with running_daemon(state, env, "--idle-exit", "2") as daemon:
         with daemon.connect() as link:
             link.sendall(json.dumps(daemon.hello(project)).encode() + b"\n")
             assert json.loads(link.makefile("rb").readline())["pid"] == daemon.pid
             assert daemon.process is not None
             with pytest.raises(subprocess.TimeoutExpired):
-                daemon.process.wait(2)
+                daemon.process.wait(4)
         assert daemon.process.wait(20) == 0
 
 
 @pytest.mark.requirement("I3-daemon-idle")
 def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
-    with running_daemon(state, env, "--idle-exit", "0.5") as daemon:
+    with running_daemon(state, env, "--idle-exit", "2") as daemon:
         with daemon.http(project, account=account, environment=env) as client:
             client.post("/v1/agents", json={"name": "a", "task": "work"}).raise_for_status()
         assert daemon.process is not None
         with pytest.raises(subprocess.TimeoutExpired):
-            daemon.process.wait(2)
+            daemon.process.wait(4)
         with daemon.http(project) as client:
             client.delete("/v1/agents/a").raise_for_status()
         assert daemon.process.wait(20) == 0
@@ -244,14 +244,13 @@ def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
 ) -> None:
     idle_seconds, pause, pids = 0.4, threading.Event(), list[int]()
     mine = {**env, "FLEET_IDLE_EXIT_SECONDS": str(idle_seconds)}
-    for late_seconds in (0.0, 0.04, 0.08, 0.12, 0.16):
+    while len(pids) < 5 or len(set(pids)) == 1:  # later each time, until one has left before the next visitor came
         link = door.greet(state, mine, str(project))  # connects as the door does, and starts a daemon if there is none
         pids.append(Daemon(state, mine).pid)
         link.close()
-        pause.wait(idle_seconds + late_seconds)
+        pause.wait(idle_seconds + 0.04 * (len(pids) - 1))
     last = Daemon(state, mine)
     wait_until(lambda: not last.is_alive(), "the end of the last daemon")
-    assert len(set(pids)) > 1
     assert "daemon broke" not in last.events()
 
 
@@ -286,7 +285,7 @@ def test_it_ends_when_its_lock_was_replaced_and_leaves_the_successors_files_alon
         with running_daemon(state, env) as second:
             assert first.process is not None
             assert first.process.wait(30) == 0
-            assert second.is_serving()
+            wait_until(second.is_serving, "the successor")  # it was the first that answered until now
             assert second.pid != first.process.pid
     reasons = [record["why"] for record in first.records() if record["event"] == "daemon ends"]
     assert "was replaced or removed" in reasons[0]
