@@ -232,7 +232,7 @@ def test_a_body_larger_than_any_task_is_refused(client: httpx.Client) -> None:
     huge = b'{"name": "x", "task": "' + b"y" * (17 << 20) + b'"}'
     try:
         response = client.post("/v1/agents", content=huge)
-    except httpx.WriteError:  # it hung up before it had read all
+    except httpx.TransportError:  # it hung up before it had read all
         response = None
     if response is not None:
         error(response, 413, "InvalidError")
