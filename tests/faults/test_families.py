@@ -59,7 +59,7 @@ def test_a_tree_of_real_agents_with_one_slot_ends_though_its_daemon_is_killed_tw
         assert {len(done) for done in turns.values()} == {1}
         for name in agents:
             scene.ended_once(name)
-            assert scene.programs(name) == []
+            wait_until(lambda name=name: scene.programs(name) == [], f"the end of {name}'s program")
         asked = [record["task"] for record in scene.calls("tree-1-1")]
         assert set(asked) <= {"find part 1"}
 
