@@ -27,7 +27,7 @@ from tests.faults.test_model_faults import KEY, Place
 from tests.fixtures.daemon import clean_env, running_daemon, wait_until
 
 SCRIPT = Path(__file__).with_name("table.yaml")
-STALL, SILENCE, TOOL, STOP, START = 1.0, 3.0, 6.0, 5.0, 40.0
+STALL, SILENCE, TOOL, STOP, START = 1.0, 6.0, 9.0, 5.0, 40.0
 """seconds: the settings below, how long a session may take to stop, and to start on a machine that is busy"""
 SETTINGS = {
     "FLEET_REHEARSAL": "table",

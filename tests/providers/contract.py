@@ -321,7 +321,7 @@ class Contract:
         assert (ended(events).outcome, ended(events).reason) == (Outcome.FAILED, "silence")
 
     async def test_a_tool_may_be_silent_for_longer(self, lab: Lab, impatient: Session) -> None:
-        events = await run(impatient, "shell sleep 3; echo awake")
+        events = await run(impatient, "shell sleep 7; echo awake")
         assert not of(Stalled, events)
         assert "awake" in ended(events).text
 
