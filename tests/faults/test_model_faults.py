@@ -36,7 +36,8 @@ class Place:
         """What the daemon answers."""
         hello = {"account": dict(self.account), "environment": dict(self.environment)}
         with self.daemon.http(self.project, **hello) as client:
-            answer = client.request(method, path, json=body, timeout=BOUND_SECONDS + 10)
+            sleeps = float(str((body or {}).get("timeout_seconds", BOUND_SECONDS)))
+            answer = client.request(method, path, json=body, timeout=max(sleeps, BOUND_SECONDS) + 10)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -53,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home, project, state = root / "home", root / "project", root / "state"
     for directory in (home, project, state):
         directory.mkdir(mode=0o700)
-    settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "3"}
+    settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "6"}
     settings["FLEET_TURN_RETRIES"] = "0"
     settings["FLEET_MAX_RESUMES"] = "0"
     with (
