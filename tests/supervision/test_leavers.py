@@ -48,7 +48,8 @@ def test_nothing_is_left_however_a_session_ends(end: str, shared: Outpost, leave
         is_shim = end == "shim" or (end == "first" and tier_of(shared) == "C")
         left = ROOTLESS if is_shim and tier_of(shared) == "C" else ()  # what tier C says that it cannot do
     leavers.wait_gone(but=left)
-    assert leavers.alive() == set(left)
+    assert leavers.alive() <= set(left)
+    wait_until(lambda: leavers.alive() == set(left), "the hearts of those that nobody could end")
     if end != "delete":
         assert shared.outcome(end)["status"] in {"interrupted", "failed"}
     ended = "SELECT count(*) FROM process WHERE agent_id = ? AND ended_at IS NULL"
