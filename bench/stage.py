@@ -170,5 +170,5 @@ def wait(door: RawDoor, names: Sequence[str]) -> str:
 
 def records(stage: Stage) -> list[dict[str, Any]]:
     """What the rehearsed model was asked so far."""
-    lines = (stage.root / "model.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    whole, _, _ = (stage.root / "model.jsonl").read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

@@ -39,8 +39,8 @@ class Rehearsal:
         """Every record that the log file has so far; empty without a log file."""
         if self.log_path is None or not self.log_path.exists():
             return []
-        lines = self.log_path.read_text(encoding="utf-8").splitlines()
-        return [cast("dict[str, object]", json.loads(line)) for line in lines]
+        whole, _, _ = self.log_path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
+        return [cast("dict[str, object]", json.loads(line)) for line in whole.splitlines()]
 
 
 @contextlib.contextmanager
