@@ -101,7 +101,7 @@ def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) ->
         if time.monotonic() > deadline:
             raise TimeoutReachedError(
                 f"the daemon (pid {pid}) still runs after {seconds:.0f} s",
-                hint=f"read {paths.log_path(state)}; kill {pid} ends it and loses nothing that was recorded",
+                hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it, and what runs goes on with the next daemon",
             )
         pause.wait(_LOOK_SECONDS)
     launch.reap()

@@ -368,8 +368,12 @@ class Fleet:
         self._watch = asyncio.get_running_loop().create_task(sleeping.watch(core, self._leave))
         return lost
 
+    def interrupt_at_end(self) -> None:
+        """Let the end of this fleet interrupt what runs: somebody asked for that."""
+        self._core.workers.interrupts = True
+
     async def aclose(self) -> None:
-        """Interrupt what runs and close every session; rows keep where everyone stands."""
+        """Close every session; what runs goes on with the next daemon, unless it is interrupted at the end."""
         await self._alarm.aclose()
         self._leave.set()
         self._core.commits.bell.ring()

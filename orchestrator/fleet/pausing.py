@@ -1,10 +1,13 @@
-"""Which ends of a run are no ends of its turn: at a cap, a quota or an overload it is put aside and goes on later."""
+"""Which ends of a run are no ends of its turn: at a cap, a quota or an overload it is put aside and goes on later.
+
+A turn that runs when its daemon is told to end is left to the next daemon.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -18,6 +21,7 @@ from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
 from orchestrator.store.budgets import PAUSED
 from orchestrator.store.parking import RETRY, Pause
+from orchestrator.store.recovery import DAEMON, DAEMON_ENDED
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
 from orchestrator.store.stops import unless_asked
@@ -27,6 +31,10 @@ FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
 GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
 QUOTA, OVERLOADED = "quota", "overloaded"
+LEFT = "left"
+"""why a turn is told to stop that the next daemon takes over"""
+FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
+"""ends after which the session's process is of no more use"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +50,7 @@ def halt_of(claim: Claim, ended: Ended, stopping: str, settings: Settings) -> Ha
     """Whether the turn is put aside rather than ended."""
     if ended.outcome in {Outcome.COMPLETE, Outcome.DEFERRED}:
         return None
-    if stopping:
+    if stopping and stopping != LEFT:
         return Halt(why=PAUSED, reason=stopping) if stopping.startswith(PAUSED) else None
     if ended.reason == QUOTA:
         return Halt(why=QUOTA, reason=ended.detail)
@@ -52,6 +60,29 @@ def halt_of(claim: Claim, ended: Ended, stopping: str, settings: Settings) -> Ha
         reason = f"{RETRY}{claim.overloads + 1}/{settings.turn_retries}"
         return Halt(why=OVERLOADED, reason=reason, again_in_seconds=seconds)
     return None
+
+
+def stopped(ended: Ended, reason: str) -> Ended:
+    """How a run ended that was told to stop for this reason, if it was: what it had completed stays."""
+    waits = ended.outcome is Outcome.DEFERRED and reason.startswith((PAUSED, LEFT))  # at a cap it waits anyhow
+    if not reason or ended.outcome is Outcome.COMPLETE or waits:
+        return ended
+    if reason == LEFT:
+        was_cut = ended.outcome is Outcome.INTERRUPTED or ended.reason in FATAL
+        left = replace(ended, outcome=Outcome.FAILED, reason=DAEMON, detail=DAEMON_ENDED, hint="")
+        return left if was_cut else ended
+    detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(reason, reason)
+    return Ended(
+        outcome=Outcome.INTERRUPTED,
+        reason=reason,
+        detail=detail,
+        text=ended.text,
+        usage=ended.usage,
+        cost_usd=ended.cost_usd,
+        session_cost_usd=ended.session_cost_usd,
+        deferred=ended.deferred,
+        steered=ended.steered,
+    )
 
 
 async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: Ended, halt: Halt) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
 from orchestrator.fleet.acceptance import feedback
@@ -24,7 +25,7 @@ from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store import questions, sights
-from orchestrator.store.recovery import CRASH_LOOP_HINT, Loss, count_lost, give_up_run, note_prompt
+from orchestrator.store.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.steers import fold
 from orchestrator.store.tables import Turn
 from orchestrator.store.turns import Claim
@@ -32,7 +33,7 @@ from orchestrator.store.turns import Claim
 LOG = log.logger("fleet.recovery")
 CONTINUE = "Continue from where you left off."
 """Claude Code's own words for it (2.1.329)."""
-RESUMABLE = frozenset({"process", "silence"})
+RESUMABLE = frozenset({"process", "silence", DAEMON})
 """failures of a session, not of the model or the task: its conversation goes on in a new one"""
 
 
@@ -124,12 +125,12 @@ async def resumed(commits: Commits, claim: Claim, ended: Ended, max_resumes: int
     """
     if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
         return ended
-    loss = Loss(reason=ended.reason, detail=ended.detail)
+    loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
     final = await commits.do(give_up_run, claim, loss, usage_of(ended), time.time(), max_resumes)
     if final is None:
         return None
+    outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED
     if final.reason == ended.reason:
-        return ended
-    outcome = Outcome.INTERRUPTED if final.reason == "interrupted" else Outcome.FAILED
+        return replace(ended, outcome=outcome)
     hint = final.hint if final.hint == CRASH_LOOP_HINT else ended.hint
     return replace(ended, outcome=outcome, reason=final.reason, detail=final.detail, hint=hint)

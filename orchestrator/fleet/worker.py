@@ -19,14 +19,13 @@ from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet import processes, steering
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import Meter
-from orchestrator.fleet.pausing import Halt, halt_of, halt_run
+from orchestrator.fleet.pausing import FATAL, LEFT, Halt, halt_of, halt_run, stopped
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.recovery import resumed, taken_over
 from orchestrator.fleet.run import Run, finish_run, prepare
 from orchestrator.fleet.verifying import Trial, verified
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
-from orchestrator.store.budgets import PAUSED
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.store import Store
 from orchestrator.store.turns import Claim
@@ -39,8 +38,6 @@ STOP_SECONDS = 10.0
 """an interrupted session has this long to end by itself; then it is closed under it"""
 STORE_AGAIN_SECONDS = 0.5
 NO_RESULT = Ended(outcome=Outcome.FAILED, reason="process", detail="the session ended without a result")
-FATAL = frozenset({"process", "silence", "start", "internal"})
-"""ends after which the session's process is of no more use"""
 
 
 @dataclass(eq=False)
@@ -100,6 +97,8 @@ class Workers:
     _rescues: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     leaving: bool = False
     """the daemon ends: what dies now is its successor's to take over"""
+    interrupts: bool = False
+    """somebody asked for that end, and for the end of the running turns with it"""
 
     @property
     def store(self) -> Store:
@@ -155,9 +154,13 @@ class Workers:
         await self._leave(agent_id, "deleted")
 
     async def aclose(self) -> None:
-        """Admit nothing more, interrupt what runs, close every session, return when all tasks have ended."""
+        """Admit nothing more, close every session, leave what runs to the next daemon; return when all tasks have ended.
+
+        With `interrupts` what runs is interrupted.
+        """
         self.commits.slots, self.leaving = 0, True
-        await asyncio.gather(*[self._leave(agent_id, "stopped") for agent_id in list(self._posts)], *self._rescues)
+        reason = "stopped" if self.interrupts else LEFT
+        await asyncio.gather(*[self._leave(agent_id, reason) for agent_id in list(self._posts)], *self._rescues)
 
     async def _leave(self, agent_id: str, reason: str) -> None:
         """Stop what runs and close the session; what came while it closed has a new post, which goes too."""
@@ -251,7 +254,7 @@ class Workers:
         finally:
             post.busy = False
         halt = halt_of(claim, ended, post.stopping, self.settings)
-        ended = _stopped(ended, post.stopping)
+        ended = stopped(ended, post.stopping)
         closes = halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
         if closes or post.stopping == "deleted" or post.unread(ended):
             await self._close(post)
@@ -365,28 +368,13 @@ async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenera
 
 
 async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> None:
-    """Once the turn is told to stop: interrupt it, again if that came too early, and cut it off at the limit."""
+    """Once the turn is told to stop: interrupt it, again if that came too early, and cut it off at the limit.
+
+    One that is left to the next daemon is cut off at once: an interruption would end it in its transcript, too.
+    """
     await post.stopped.wait()
     limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
-    while True:
+    while post.stopping != LEFT:
         await session.interrupt()
         await asyncio.sleep(INTERRUPT_AGAIN_SECONDS)
-
-
-def _stopped(ended: Ended, reason: str) -> Ended:
-    """How a run ended that was told to stop for this reason, if it was: what it had completed stays."""
-    waits = ended.outcome is Outcome.DEFERRED and reason.startswith(PAUSED)  # at a cap it waits anyhow
-    if not reason or ended.outcome is Outcome.COMPLETE or waits:
-        return ended
-    detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(reason, reason)
-    return Ended(
-        outcome=Outcome.INTERRUPTED,
-        reason=reason,
-        detail=detail,
-        text=ended.text,
-        usage=ended.usage,
-        cost_usd=ended.cost_usd,
-        session_cost_usd=ended.session_cost_usd,
-        deferred=ended.deferred,
-        steered=ended.steered,
-    )
+    limit.reschedule(asyncio.get_running_loop().time())

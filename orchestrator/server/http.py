@@ -213,6 +213,8 @@ async def _shutdown(api: Api, asked: Asked) -> Response:
         )
 
     async def farewell() -> None:  # once the answer is on its way; a plain function would run in a thread
+        if interrupt:
+            api.fleet.interrupt_at_end()
         api.end()
 
     told = {"pid": os.getpid(), "interrupted": working}

@@ -29,6 +29,8 @@ class Loss:
 
     reason: str
     detail: str
+    counts: bool = True
+    """whether something died; a daemon that was told to end handed its runs on"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: Mapping[str, Any], now: float, max_resumes: int
 ) -> Final | None:
-    """Queue the turn of a run that died to be taken up again; if it died too often, how it must end instead.
+    """Queue the turn of a run that is over to be taken up again; if it died too often, how it must end instead.
 
     Raises:
         StaleOwnerError: the claim is over or the turn has ended; nothing is written.
@@ -128,12 +130,15 @@ def _lose(
     known = cast("list[dict[str, Any]]", turn["losses"] or [])
     before = [one for one in known if one["attempt"] != attempt]
     losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
-    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
+    if loss.counts:
+        connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
     if turn["stop"] or _is_replaced(connection, agent["id"]):
         return Final(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
-    if attempt > max_resumes:
+    if not max_resumes or (loss.counts and attempt > max_resumes):
         return _final(loss, losses, max_resumes)
-    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(status=TurnStatus.RECOVERING))
+    attempts = attempt if loss.counts else attempt - 1  # the next claim counts it again
+    values = {"status": TurnStatus.RECOVERING, "attempts": attempts}
+    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(**values))
     emit(connection, agent["id"], Kind.LOST, now, turn["ordinal"], attempt=attempt, reason=loss.reason)
     move(connection, agent, Status.QUEUED, "recovering", now, owner=None, epoch=agent["epoch"] + 1)
     return None

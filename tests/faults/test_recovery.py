@@ -115,12 +115,18 @@ def has_gone(pid: int) -> bool:
 
 
 @pytest.mark.requirement("I4-recover-start", "G3")
-def test_a_turn_goes_on_in_a_new_daemon_after_a_kill_in_the_middle_of_a_tool(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_turn_goes_on_in_a_new_daemon_after_the_end_of_the_old_in_the_middle_of_a_tool(
+    tmp_path: Path, number: int
+) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("tool-one")
         old = scene.program("tool-one")
         (scene.project / "tool-one.go").touch()
-        scene.murder()
+        session = scene.place.ask("GET", "/v1/agents/tool-one")["session_id"]
+        scene.daemon.stop(number)
+        assert number == signal.SIGKILL or not remains.alive(session), "who is told to end leaves nothing"
+        scene.start()
         scene.place.ask("GET", "/v1/agents")
         turn = scene.place.outcome("tool-one")
 

@@ -30,6 +30,48 @@ def database_bytes(lab: Lab) -> bytes:
     return b"".join(path.read_bytes() for path in lab.state.rglob("fleet.db*"))
 
 
+@pytest.mark.requirement("I4-recover-start")
+async def test_what_works_when_the_daemon_is_told_to_end_goes_on_with_the_next_and_nothing_counts_as_a_crash(
+    tmp_path: Path,
+) -> None:
+    provider = ScriptedProvider()
+    async with open_lab(tmp_path, provider=provider) as lab:
+        await lab.create("a")
+        await lab.becomes("a", "working")
+    for ended in (1, 2, 3):
+        assert [session.closed for session in provider.sessions] == [True] * ended
+        async with open_lab(tmp_path, provider=provider, max_resumes=1) as lab:
+            await lab.becomes("a", "working")
+    async with open_lab(tmp_path, provider=provider, max_resumes=1) as lab:
+        lab.finish("a", "found")
+        await lab.becomes("a", "complete")
+        turn = (await lab.turns("a"))[0]
+        assert (turn.status, turn.result, turn.attempts, turn.losses) == ("complete", "found", 1, None)
+        kinds = [event.kind for event in await lab.events("a")]
+        assert [kind for kind in kinds if kind in TERMINAL] == ["turn.complete"]
+        assert (kinds.count("turn.lost"), kinds.count("turn.resumed")) == (4, 4)
+        assert len(provider.recalled["a"]) == 4, "its transcript was read each time"
+    assert not provider.violations
+
+
+async def test_what_ended_by_itself_or_was_to_be_interrupted_when_the_daemon_is_told_to_end_is_not_taken_up(
+    tmp_path: Path,
+) -> None:
+    provider = ScriptedProvider(deaf={"stopped"})
+    async with open_lab(tmp_path, provider=provider) as lab:
+        for name in ("refused", "asking", "stopped"):
+            await lab.create(name)
+            await lab.becomes(name, "working")
+        lab.fail("refused")
+        await lab.becomes("refused", "failed")
+        await lab.asks("asking")
+        await lab.fleet.interrupt(lab.call(), "stopped")
+    async with open_lab(tmp_path, provider=provider) as lab:
+        found = {name: (await lab.view(name)).status for name in ("refused", "asking", "stopped")}
+        assert found == {"refused": "failed", "asking": "waiting", "stopped": "interrupted"}
+        assert (await lab.turns("stopped"))[0].detail == "interrupted on request"
+
+
 async def test_a_cut_off_turn_that_may_not_be_taken_up_is_interrupted_with_the_reason(tmp_path: Path) -> None:
     async with killed_after(tmp_path) as lab:
         await lab.create("a")

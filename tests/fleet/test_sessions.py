@@ -172,11 +172,12 @@ async def test_of_more_resting_sessions_than_slots_the_oldest_is_closed(tmp_path
         assert lab.core.workers.session_count() == 2
 
 
-async def test_a_stop_of_the_fleet_leaves_queued_agents_queued(tmp_path: Path) -> None:
+async def test_a_stop_that_interrupts_what_works_leaves_queued_agents_queued(tmp_path: Path) -> None:
     async with open_lab(tmp_path, slots=1) as lab:
         await lab.create("a")
         await lab.create("b")
         await lab.becomes("b", "queued", "slot")
+        lab.fleet.interrupt_at_end()
     async with open_lab(tmp_path, slots=1) as lab:
         assert (await lab.becomes("a", "interrupted")).reason == "stopped"
         await lab.becomes("b", "working")
