@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING
 from orchestrator import paths
 
 if TYPE_CHECKING:
+    from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
+    from orchestrator.server.loopback import Loopback
 
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 IDLE_EXIT_SECONDS = 900.0
+HTTP_PORT = "FLEET_HTTP_PORT"
 LOG_LEVEL = "FLEET_LOG_LEVEL"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -107,7 +110,8 @@ def main(argv: Sequence[str]) -> int:
         "--idle-exit",
         type=float,
         metavar="SECONDS",
-        help=f"end after so long without work and visitors; 0: never (default: {IDLE_EXIT} or {IDLE_EXIT_SECONDS:.0f})",
+        help=f"end after so long without work and visitors; 0: never (default: {IDLE_EXIT}, else "
+        f"{IDLE_EXIT_SECONDS:.0f}, with {HTTP_PORT} never)",
     )
     options = parser.parse_args(argv)
     users_own = os.umask(0o077)
@@ -135,9 +139,11 @@ def _complain(text: str, code: int) -> int:
 
 
 def _idle_seconds(option: float | None, env: Mapping[str, str]) -> float:
+    """After how long without work and visitors it ends; with a port never by default: TCP clients start no daemon."""
     text = env.get(IDLE_EXIT)
+    usual = 0.0 if env.get(HTTP_PORT) else IDLE_EXIT_SECONDS
     try:
-        seconds = option if option is not None else float(text) if text else IDLE_EXIT_SECONDS
+        seconds = option if option is not None else float(text) if text else usual
     except ValueError:
         seconds = -1
     if not 0 <= seconds < float("inf"):
@@ -292,70 +298,88 @@ class _End:
         return self._event.is_set()
 
 
+@dataclass(frozen=True)
+class _Served:
+    """What the end is waited for with: who may come, and what is under way."""
+
+    own: Own
+    end: _End
+    calls: Calls
+    doors: Doors
+    busy: Callable[[], Awaitable[Mapping[str, int]]]
+    listeners: Sequence[socket.socket]
+    idle_seconds: float
+
+
 async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
     import asyncio
 
-    from orchestrator import log
     from orchestrator.app import open_fleet
+    from orchestrator.server import serving
+
+    end = _End()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
+    with serving.port(own.state, env) as port:
+        async with open_fleet(own.state, env) as fleet:
+            await _serve(own, fleet, port, end, idle_seconds)
+
+
+async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_seconds: float) -> None:
+    """Serve the fleet on every door until the end comes, and take leave of whoever is there."""
+    import asyncio
+
+    from orchestrator import log
     from orchestrator.server import http, serving, streamable
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
     from orchestrator.supervision import peers
 
-    logger, end, calls = log.logger(__name__), _End(), Calls()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
-    log_file = str(paths.log_path(own.state))
-    async with open_fleet(own.state, env) as fleet:
-        table = serving.table(fleet, calls, log_file)
-        doors = Doors(
-            own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet, refuse=peers.refusal
-        )
-
-        sessions = streamable.sessions(table)
-        api = http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
-        async with sessions.run():
-            webs = serving.webs(
-                own.listeners["http.sock"],
-                own.state,
-                fleet,
-                http.app(api, streamable.route(sessions.handle_request, api.greet)),
-            )
-            tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
-            doors.accept()
-            logger.info("daemon serves", pid=os.getpid())
-            await _until_the_end(own, end, calls, doors, fleet.busy, idle_seconds)
-            logger.info("daemon ends", why=end.why)
-            own.step_aside()
-            for web, _ in webs:
-                web.should_exit = True
-            await doors.aclose()
-            await calls.settle(_SETTLE_SECONDS)
-            await serving.farewell(webs, tasks)
-
-
-async def _until_the_end(
-    own: Own, end: _End, calls: Calls, doors: Doors, busy: Callable[[], Awaitable[Mapping[str, int]]], idle: float
-) -> None:
-    """Return when the end has come: asked for, something lost, or idle long enough."""
-    step = min(_LOOK_SECONDS, idle / 4) if idle else _LOOK_SECONDS
-    while not await end.wait(step):
-        if lost := own.lost():
-            end.come(lost)
-        elif idle and calls.quiet_seconds() >= idle and not any((await busy()).values()):
-            await _retire(own, end, calls, doors, busy, idle)
-
-
-async def _retire(
-    own: Own, end: _End, calls: Calls, doors: Doors, busy: Callable[[], Awaitable[Mapping[str, int]]], idle: float
-) -> None:
-    """End an idle daemon without a race: first nobody can reach it any more, then it looks once more who did."""
-    doors.pause()
-    own.step_aside()
-    is_busy = any((await busy()).values())
-    waiting, _, _ = select.select(list(own.listeners.values()), [], [], 0)
-    if is_busy or waiting or calls.quiet_seconds() < idle:
-        own.step_aside(back=True)
+    logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(own.state))
+    table = serving.table(fleet, calls, log_file)
+    doors = Doors(
+        own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet, refuse=peers.refusal
+    )
+    sessions = streamable.sessions(table)
+    api = http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
+    if port is not None:
+        fleet.serves_at(port.address)
+    async with sessions.run():
+        application = http.app(api, streamable.route(sessions.handle_request, api.greet))
+        webs = serving.webs(own.listeners["http.sock"], port, application)
+        tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
         doors.accept()
+        logger.info("daemon serves", pid=os.getpid())
+        listeners = [own.listeners["mcp.sock"], *(listener for _, listener in webs)]
+        await _until_the_end(_Served(own, end, calls, doors, fleet.busy, listeners, idle_seconds))
+        logger.info("daemon ends", why=end.why)
+        own.step_aside()
+        for web, _ in webs:
+            web.should_exit = True
+        await doors.aclose()
+        await calls.settle(_SETTLE_SECONDS)
+        await serving.farewell(webs, tasks)
+
+
+async def _until_the_end(served: _Served) -> None:
+    """Return when the end has come: asked for, something lost, or idle long enough."""
+    idle, calls = served.idle_seconds, served.calls
+    step = min(_LOOK_SECONDS, idle / 4) if idle else _LOOK_SECONDS
+    while not await served.end.wait(step):
+        if lost := served.own.lost():
+            served.end.come(lost)
+        elif idle and calls.quiet_seconds() >= idle and not any((await served.busy()).values()):
+            await _retire(served)
+
+
+async def _retire(served: _Served) -> None:
+    """End an idle daemon without a race: first nobody can reach it any more, then it looks once more who did."""
+    served.doors.pause()
+    served.own.step_aside()
+    is_busy = any((await served.busy()).values())
+    waiting, _, _ = select.select(list(served.listeners), [], [], 0)
+    if is_busy or waiting or served.calls.quiet_seconds() < served.idle_seconds:
+        served.own.step_aside(back=True)
+        served.doors.accept()
     else:
-        end.come(f"idle for {idle:g} s")
+        served.end.come(f"idle for {served.idle_seconds:g} s")

@@ -320,11 +320,6 @@ class Fleet:
         account = self._core.commits.accounts.bring(caller)
         await self._core.commits.do(agents.account_arrived, account.id, time.time())
 
-    @property
-    def http_port(self) -> int | None:
-        """The port that the settings ask for, None for none."""
-        return self._core.settings.http_port
-
     def serves_at(self, address: str) -> None:
         """From now on HTTP is served there, too."""
         self._core.address = address

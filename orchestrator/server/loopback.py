@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -30,11 +30,11 @@ _SCHEME = "Bearer "
 
 @dataclass(frozen=True)
 class Loopback:
-    """A port that is bound: who listens, at which address, and the file with the token."""
+    """A port that is bound: who listens, at which address, and the token that its clients must bring."""
 
     listener: socket.socket
     address: str
-    token_file: Path
+    token: str = field(repr=False)
 
     @property
     def port(self) -> int:
@@ -64,11 +64,11 @@ def listen(port: int, state: Path) -> Loopback:
             hint="set FLEET_HTTP_PORT to another port, or 0",
         ) from error
     try:
-        token_of(state)
+        token = token_of(state)
     except BaseException:
         listener.close()
         raise
-    return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", paths.token_path(state))
+    return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", token)
 
 
 def token_of(state: Path) -> str:

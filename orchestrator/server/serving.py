@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp
 from orchestrator.server import http, loopback, mcp, streamable, tools
 from orchestrator.server.calls import Calls
 from orchestrator.server.http import Server
+from orchestrator.server.loopback import Loopback
+from orchestrator.settings import read_settings
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
@@ -34,16 +37,32 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
     )
 
 
-def webs(
-    listener: socket.socket, state: Path, fleet: Fleet, application: ASGIApp
-) -> list[tuple[Server, socket.socket]]:
-    """The HTTP servers, each with its listener: on the socket, and on a port if the settings ask for one."""
+@contextmanager
+def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
+    """The port that the settings ask for, bound for the time of the block; None if they ask for none.
+
+    It is entered before the fleet opens: a port that is taken must cost no turn.
+
+    Raises:
+        InvalidError: a setting cannot be used.
+        StoreError: the port is taken, or the token cannot be read or written.
+    """
+    number = read_settings(env).http_port
+    if number is None:
+        yield None
+        return
+    bound = loopback.listen(number, state)
+    try:
+        yield bound
+    finally:
+        bound.listener.close()
+
+
+def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
+    """The HTTP servers, each with its listener: on the socket, and on the port if there is one."""
     found = [(http.server(application), listener)]
-    if (port := fleet.http_port) is not None:
-        bound = loopback.listen(port, state)
-        guarded = loopback.guard(application, bound.port, loopback.token_of(state))
-        found.append((http.server(guarded), bound.listener))
-        fleet.serves_at(bound.address)
+    if bound is not None:
+        found.append((http.server(loopback.guard(application, bound.port, bound.token)), bound.listener))
     return found
 
 

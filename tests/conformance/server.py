@@ -100,10 +100,9 @@ async def serve(kind: str, port: int) -> None:
             if kind == "fixtures":  # streams that a client comes back to: the older protocol lets a server have them
                 sessions.event_store, sessions.retry_interval = Replayed(), RETRY_MILLISECONDS
             bound = loopback.listen(port, state)
-            token = loopback.token_of(state)
             route = streamable.route(sessions.handle_request, greet)
-            guarded = loopback.guard(http.routed(route), bound.port, token)
-            web = http.server(introduced(guarded, token, str(state)))
+            guarded = loopback.guard(http.routed(route), bound.port, bound.token)
+            web = http.server(introduced(guarded, bound.token, str(state)))
             async with sessions.run():
                 serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
                 print(json.dumps({"url": f"{bound.address}{streamable.PATH}"}), flush=True)

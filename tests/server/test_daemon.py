@@ -145,6 +145,24 @@ def test_asked_to_shut_down_it_answers_and_ends(env: dict[str, str], state: Path
         assert daemon.process.wait(20) == 0
 
 
+@pytest.mark.requirement("I4-http")
+def test_a_port_that_is_taken_is_one_readable_line_and_costs_no_turn(
+    env: dict[str, str], state: Path, project: Path, silent_model: str
+) -> None:
+    account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
+    with running_daemon(state, env) as daemon:
+        with daemon.http(project, account=account, environment=env) as client:
+            client.post("/v1/agents", json={"name": "busy-1", "task": "work"}).raise_for_status()
+        wait_until(lambda: status_of(daemon, project, "busy-1") == "working", "a working agent")
+        daemon.stop(signal.SIGKILL)
+    taken = silent_model.rpartition(":")[2]
+    refused = second_daemon({**env, "FLEET_HTTP_PORT": taken})
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert refused.stderr.startswith(f"fleet daemon: HTTP on 127.0.0.1:{taken} cannot be served")
+    with closing(sqlite3.connect(paths.database_path(state))) as database:
+        assert database.execute("SELECT status FROM turn").fetchall() == [("working",)]
+
+
 def test_it_refuses_to_shut_down_while_agents_work_unless_told_to_interrupt(
     env: dict[str, str], state: Path, project: Path, silent_model: str
 ) -> None:
@@ -202,6 +220,15 @@ def claudes_of(pid: int) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+@pytest.mark.requirement("I3-daemon-idle", "I4-http")
+@pytest.mark.parametrize(("more", "seconds"), [({}, 0), ({"FLEET_IDLE_EXIT_SECONDS": "70"}, 70)])
+def test_with_a_port_it_ends_by_itself_only_if_told_to(
+    env: dict[str, str], state: Path, more: dict[str, str], seconds: int
+) -> None:
+    with running_daemon(state, {**env, "FLEET_HTTP_PORT": "0", **more}) as daemon:
+        assert daemon.records()[0]["idle_exit"] == seconds
 
 
 @pytest.mark.requirement("I3-daemon-idle")
