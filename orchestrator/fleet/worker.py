@@ -154,7 +154,7 @@ class Workers:
         await self._leave(agent_id, "deleted")
 
     async def aclose(self) -> None:
-        """Admit nothing more, close every session, leave what runs to the next daemon; return when all tasks have ended.
+        """Admit nothing more, close every session, leave what runs to the next daemon, return when all of it is over.
 
         With `interrupts` what runs is interrupted.
         """

@@ -33,6 +33,8 @@ from orchestrator.server.calls import Calls
 Context = ServerRequestContext[Any, Any]
 
 TOOL_USE = "claudecode/toolUseId"
+LEFT = "fleet.left"
+"""of a request's scope over HTTP: an event that comes when the client has left"""
 LINE_BYTES = 16 << 20
 """The longest line that is read; a longer one is answered with an error and skipped."""
 
@@ -81,7 +83,7 @@ def render(
             work = tool.begin(call, arguments, tasks.shows_forms(ctx))
             return await calls.whole(_run(tool, call, work, log_file))
         work = _run(tool, call, tool.call(call, arguments), log_file)
-        return await (work if tool.waits else calls.whole(work))
+        return await (_while_there(ctx, work) if tool.waits else calls.whole(work))
 
     server: Server[Any] = Server(
         "fleet", version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool
@@ -108,6 +110,27 @@ def _call(ctx: Context, caller: Caller) -> Call:
     """The idempotency key is the caller's tool-use id, told apart by orchestrator: two hosts may count alike."""
     used = cast("Mapping[str, object]", ctx.meta or {}).get(TOOL_USE)
     return Call(caller=caller, key=f"{caller.orchestrator}/{used}" if used else None, progress=_progress(ctx))
+
+
+async def _while_there(ctx: Context, work: Awaitable[types.CallToolResult]) -> types.CallToolResult:
+    """The result of a tool that waits, for a caller that is still there: nobody waits for one that has left.
+
+    The SDK cancels handlers itself but for the older era over HTTP; what such an orphan told would count as heard.
+    """
+    left = getattr(ctx.request, "scope", {}).get(LEFT)
+    if not isinstance(left, asyncio.Event):
+        return await work
+    found = _result("the caller has left", is_error=True)
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            await left.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(leave)
+        found = await work
+        group.cancel_scope.cancel()
+    return found
 
 
 def _progress(ctx: Context) -> Progress:

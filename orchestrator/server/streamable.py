@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,12 +10,12 @@ from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import FleetError, InvalidError
 from orchestrator.server.hello import HELLO, caller_of, parse_hello
-from orchestrator.server.mcp import Context
+from orchestrator.server.mcp import LEFT, Context
 from orchestrator.server.replies import error_reply
 from orchestrator.server.tasks import over_http
 
@@ -38,7 +39,15 @@ def route(served: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> Route:
             except FleetError as error:
                 await error_reply(error)(scope, receive, send)
                 return
-            await served(scope, receive, send)
+            left = asyncio.Event()
+
+            async def heard() -> Message:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    left.set()
+                return message
+
+            await served({**scope, LEFT: left}, heard, send)
 
     return Route(PATH, Endpoint())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import httpx2
+import psutil
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -19,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from orchestrator import paths
 from orchestrator.errors import StoreError
 from orchestrator.server import loopback
-from tests.fixtures.daemon import Daemon, clean_env, running_daemon
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 from tests.fixtures.door import asked, refused
 from tests.fixtures.fleet_command import Command
 from tests.fixtures.tasks import Tasks, ask
@@ -181,6 +182,53 @@ async def test_two_principals_do_not_see_each_others_project(
         assert "mine" not in await asked(theirs, "get_agent_status")
         assert "no agent 'mine'" in await refused(theirs, "command_agent", agent="mine", task="stop")
         assert "mine" in await asked(mine, "delete_agent", agents=["mine"])
+
+
+@pytest.mark.requirement("I4-http", "I3-digest-once")
+async def test_what_a_client_that_left_did_not_hear_is_told_to_its_next_wait(
+    web: Daemon, project: Path, silent_model: str
+) -> None:
+    account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
+    headers = hello(web, project, account)
+    async with over_http(web, headers, "legacy") as client:
+        await asked(client, "create_agent", name="unheard", task="work", persona="scout")
+    begin_a_wait_and_leave(web, headers)
+    with web.http(project) as http:
+        http.post("/v1/agents/unheard/interrupt", json={}).raise_for_status()
+        wait_until(lambda: "turn.interrupted" in http.get("/v1/events?since=0&agent=unheard").text, "its end")
+    async with over_http(web, headers, "legacy") as client:
+        assert "unheard interrupted" in await asked(client, "wait_for_agents", timeout_seconds=20)
+        await asked(client, "delete_all_agents")
+
+
+def begin_a_wait_and_leave(daemon: Daemon, headers: Mapping[str, str]) -> None:
+    """Begin to wait as a host of the older era does, and vanish without a word; the daemon has noticed."""
+
+    def message(method: str, **params: object) -> dict[str, object]:
+        return {"jsonrpc": "2.0", "method": method, "params": params}
+
+    about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    sent = {
+        **headers,
+        "authorization": f"Bearer {token(daemon)}",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-11-25",
+    }
+    with httpx.Client(base_url=address(daemon), headers=sent, trust_env=False) as client:
+        begun = client.post("/mcp", json={**message("initialize", **about), "id": 1})
+        client.headers["mcp-session-id"] = begun.headers["mcp-session-id"]
+        client.post("/mcp", json=message("notifications/initialized"))
+        waiting = {**message("tools/call", name="wait_for_agents", arguments={}), "id": 2}
+        with client.stream("POST", "/mcp", json=waiting) as answer:
+            assert answer.status_code == 200
+    port = int(address(daemon).rpartition(":")[2])
+    wait_until(lambda: not links(daemon.pid, port), "the end of the connection")
+
+
+def links(pid: int, port: int) -> int:
+    """Connections of the process on this port."""
+    found = psutil.Process(pid).net_connections("tcp4")
+    return sum(bool(link.raddr) and link.laddr[1] == port for link in found)
 
 
 @pytest.mark.requirement("I4-tasks-name")
