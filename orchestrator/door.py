@@ -3,7 +3,7 @@
 One JSON hello line goes to the daemon, its answer proves that it lives, then JSON-RPC lines go both ways. A door
 outlives its daemon: it connects again, repeats hello and an accepted `initialize`, and sends unanswered calls again,
 because Claude Code's TUI loses the tools of a server that exits (CLI 2.1.329, measured). The caller's tool-use id makes
-that safe.
+that safe, and where a host sends none the call's id beside the name that the door says in its hellos.
 
 Standard library only. It knows four methods of MCP and nothing of agents.
 """
@@ -78,14 +78,16 @@ class Call:
         self.sent_at = time.monotonic()
 
 
-def greet(state: Path, env: Mapping[str, str], cwd: str) -> socket:
+def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> socket:
     """Return a connection whose daemon answered the hello and runs this build; start a daemon if there is none.
+
+    `name` is the door's own, the same on each of its connections.
 
     Raises:
         RefusedError: It does not start, does not answer within 30 s, or is of another build.
     """
     end = time.monotonic() + _GREETING_SECONDS
-    hello = paths.hello(env, cwd)
+    hello = paths.hello(env, cwd) | {"door": name}
     failed = 0
     while True:
         words = ""
@@ -154,6 +156,7 @@ class Door:
 
     def __init__(self, state: Path, env: Mapping[str, str], cwd: str) -> None:
         self._state, self._env, self._cwd = state, env, cwd
+        self._name = os.urandom(8).hex()
         self._lock = allocate_lock()  # guards all of the following
         self._calls: dict[object, Call] = {}
         self._opening: list[bytes] = []  # the accepted `initialize` and `notifications/initialized`
@@ -170,7 +173,7 @@ class Door:
         start_new_thread(self._read_client, ())
         while True:
             try:
-                link = greet(self._state, self._env, self._cwd)
+                link = greet(self._state, self._env, self._cwd, self._name)
             except RefusedError as error:
                 self._refuse(error)
                 while not self._was_open:  # the client was told of one tool: so it stays

@@ -16,14 +16,16 @@ Progress = Callable[[float, str], Awaitable[None]]
 class Caller:
     """Who calls: the project it sees, the orchestrator it is, and whose account and environment it brought.
 
-    `orchestrator` is the host's session id (or a stable word such as `cli`); `wait_seconds` is how long its host lets
-    a call wait, None if that is long enough; `account` and `environment` are the
-    names and values of the hello's allow-list, secrets included: they live in memory only.
+    `orchestrator` is the host's session id (or a stable word such as `cli`); `door` is the name of the stdio door
+    between, '' if there is none; `wait_seconds` is how long its host lets a call wait, None if that is long enough;
+    `account` and `environment` are the names and values of the hello's allow-list, secrets included: they live in
+    memory only.
     """
 
     project: str
     orchestrator: str
     cwd: str
+    door: str = ""
     wait_seconds: float | None = None
     account: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)

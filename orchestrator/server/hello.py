@@ -28,6 +28,8 @@ class Hello(BaseModel):
     build: str = ""
     host_session: str | None = None
     orchestrator: str | None = None
+    door: str = Field(default="", max_length=64)
+    """a random name of the stdio door, the same on each of its connections"""
     wait_seconds: float | None = Field(default=None, gt=0, strict=False)
     """how long the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -62,6 +64,7 @@ def caller_of(hello: Hello, *, door: str) -> Caller:
         project=hello.project,
         orchestrator="".join(c for c in orchestrator if c.isprintable())[:MAX_ORCHESTRATOR_CHARACTERS] or door,
         cwd=hello.cwd or hello.project,
+        door=hello.door,
         wait_seconds=hello.wait_seconds,
         account=_only(hello.account, paths.ACCOUNT),
         environment=_only(hello.environment, paths.ENVIRONMENT),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import hashlib
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -76,7 +78,7 @@ def render(
             tool, check = _find(checks, params.name)
             arguments: Json = params.arguments or {}
             check(arguments)
-            call = _call(ctx, caller(ctx))
+            call = _call(ctx, caller(ctx), _resent(ctx, params))
         except FleetError as error:
             return _result(str(error), is_error=True)
         if sleeps is not None and tool.begin is not None and tasks.may_sleep(ctx):
@@ -106,10 +108,21 @@ def _find(checks: Mapping[str, tuple[Tool, Check]], name: str) -> tuple[Tool, Ch
     raise NotFoundError(f"no tool {name[:80]!a}", hint=f"{meant}Tools: {', '.join(checks)}")
 
 
-def _call(ctx: Context, caller: Caller) -> Call:
+def _call(ctx: Context, caller: Caller, resent: str | None = None) -> Call:
     """The idempotency key is the caller's tool-use id, told apart by orchestrator: two hosts may count alike."""
     used = cast("Mapping[str, object]", ctx.meta or {}).get(TOOL_USE)
-    return Call(caller=caller, key=f"{caller.orchestrator}/{used}" if used else None, progress=_progress(ctx))
+    return Call(caller=caller, key=f"{caller.orchestrator}/{used}" if used else resent, progress=_progress(ctx))
+
+
+def _resent(ctx: Context, params: types.CallToolRequestParams) -> str | None:
+    """The key of a call by a host that gives none: its door sends it again as it was, under the same id.
+
+    What is called is part of it, for hosts that count anew behind one door; None for who comes without a door.
+    """
+    if not isinstance(ctx.request, Caller) or not ctx.request.door:
+        return None
+    called = json.dumps([ctx.request_id, params.name, params.arguments])
+    return f"{ctx.request.door}/{hashlib.sha256(called.encode()).hexdigest()[:32]}"
 
 
 async def _while_there(ctx: Context, work: Awaitable[types.CallToolResult]) -> types.CallToolResult:

@@ -290,6 +290,39 @@ async def test_a_call_that_three_daemons_ended_with_is_given_up(open_door: RawDo
         assert await anyio.to_thread.run_sync(door.tool_names) == ["sleep"]
 
 
+@pytest.mark.requirement("I4-door-reconnect", "G2")
+@pytest.mark.anyio
+async def test_a_call_that_is_sent_again_has_its_first_key_though_its_host_gives_none_and_no_other_call_has_it(
+    open_door: RawDoors,
+) -> None:
+    keys: list[str | None] = []
+    begun = asyncio.Event()
+
+    async def work(call: Call, args: Json) -> str:
+        del args
+        keys.append(call.key)
+        begun.set()
+        if len(keys) == 1:
+            await asyncio.Event().wait()
+        return "done"
+
+    tool = Tool(name="work", description="Work.", schema={"type": "object"}, call=work, waits=True)
+    async with served(tool, open_door.state, open_door.build) as doors:
+        door, other = open_door(), open_door()
+        request = await anyio.to_thread.run_sync(door.post_tool, "work")
+        with anyio.fail_after(DEADLINE_SECONDS):
+            await begun.wait()
+        await doors.aclose()
+        doors.accept()
+        assert "done" in text_of(await anyio.to_thread.run_sync(door.answer, request))
+        for one in (door, other):
+            assert await anyio.to_thread.run_sync(one.tool, "work") == "done"
+    first, again, next_call, of_another_door = keys
+    assert first is not None
+    assert first == again
+    assert len({first, next_call, of_another_door}) == 3
+
+
 @pytest.mark.requirement("I3-door-stdlib")
 def test_the_door_loads_nothing_but_the_standard_library() -> None:
     code = (
