@@ -370,7 +370,7 @@ async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenera
 async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> None:
     """Once the turn is told to stop: interrupt it, again if that came too early, and cut it off at the limit.
 
-    One that is left to the next daemon is cut off at once: an interruption would end it in its transcript, too.
+    One that is left to the next daemon is cut off at once.
     """
     await post.stopped.wait()
     limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)

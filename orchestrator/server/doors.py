@@ -74,11 +74,18 @@ class Doors:
                 _log.error("cannot accept a door", error=str(error))
                 await asyncio.sleep(_BREATH_SECONDS)
                 continue
-            refusal = self._refuse(link)
-            reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
-            task = loop.create_task(self._serve(reader, writer, refusal))
-            self._connections[task] = writer
-            task.add_done_callback(lambda done: self._connections.pop(done, None))
+            try:
+                await self._take(link)
+            except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
+                _log.exception("a connection broke")
+                link.close()
+
+    async def _take(self, link: socket.socket) -> None:
+        refusal = self._refuse(link)
+        reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, refusal))
+        self._connections[task] = writer
+        task.add_done_callback(lambda done: self._connections.pop(done, None))
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]

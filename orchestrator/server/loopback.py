@@ -26,6 +26,9 @@ TOKEN_FILE = paths.token_path(Path()).name
 _TOKEN_BYTES = 32
 _BACKLOG = 128
 _SCHEME = "Bearer "
+_OVER = {"Connection": "close"}
+"""a stranger's connection ends with its answer"""
+_WHO = {**_OVER, "WWW-Authenticate": "Bearer"}
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,12 @@ def guard(application: ASGIApp, port: int, token: str) -> ASGIApp:
         headers = Headers(scope=scope)
         origins_sent, hosts_sent = headers.getlist("origin"), headers.getlist("host")
         if len(hosts_sent) != 1 or hosts_sent[0].lower() not in hosts:
-            reply = problem(421, "RefusedError", "this Host is not served here", f"use {HOST}:{port}")
+            reply = problem(421, "RefusedError", "this Host is not served here", f"use {HOST}:{port}", _OVER)
         elif any(origin.lower() not in origins for origin in origins_sent):
-            reply = problem(403, "RefusedError", "web pages of other origins are not served", "send no Origin")
+            reply = problem(403, "RefusedError", "web pages of other origins are not served", "send no Origin", _OVER)
         elif not _is_token(headers.getlist("authorization"), token):
             hint = f"send Authorization: Bearer and the content of {TOKEN_FILE} in the state directory"
-            reply = problem(401, "RefusedError", "the token is missing or wrong", hint, {"WWW-Authenticate": "Bearer"})
+            reply = problem(401, "RefusedError", "the token is missing or wrong", hint, _WHO)
         else:
             await application(scope, receive, send)
             return

@@ -42,7 +42,9 @@ def refusal(link: socket.socket) -> tuple[str, str]:
     with suppress(OSError):
         handle = link.getsockopt(socket.SOL_SOCKET, _PEERPIDFD)
         try:
-            return _judged(pid, has_ended=lambda: bool(select.select([handle], [], [], 0)[0]))
+            ended = select.poll()  # `select.select` takes no descriptor from 1,024 on
+            ended.register(handle, select.POLLIN)
+            return _judged(pid, has_ended=lambda: bool(ended.poll(0)))
         finally:
             os.close(handle)
     return _judged(pid, has_ended=lambda: False)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
 import stat
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import anyio
 import httpx
 import httpx2
 import psutil
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from orchestrator import paths
 from orchestrator.errors import StoreError
-from orchestrator.server import loopback
+from orchestrator.server import http, loopback, peers
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 from tests.fixtures.door import asked, refused
 from tests.fixtures.fleet_command import Command
@@ -151,6 +155,61 @@ def test_what_is_accepted_does_not_wait_to_send_small_answers(state: Path) -> No
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@asynccontextmanager
+async def strangers(state: Path, may_answer: asyncio.Event) -> AsyncGenerator[int]:
+    """The number of a port with a small application behind it, which takes its time."""
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        await Response("done")(scope, receive, send)
+
+    bound = loopback.listen(0, state)
+    web = http.server(loopback.guard(slow, bound.port, bound.token))
+    serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
+    yield bound.port
+    web.should_exit = True
+    await serving
+
+
+async def first_words(port: int, words: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(words.format(port=port).encode())
+    return reader, writer
+
+
+@pytest.mark.requirement("I4-http", "G11")
+async def test_who_does_not_say_what_it_wants_or_has_no_token_holds_no_connection_to_the_port(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "HEAD_SECONDS", 1.0)
+    is_cut = asyncio.Event()
+    host = "GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+    async with strangers(state, is_cut) as port:
+        allowed = f"{host}authorization: Bearer {loopback.token_of(state)}\r\nconnection: close\r\n\r\n"
+        served, refused, cut = [
+            await first_words(port, words) for words in (allowed, f"{host}content-length: 9\r\n\r\nbo", "GET / HT")
+        ]
+        with anyio.fail_after(30):
+            assert await cut[0].read() == b""
+            is_cut.set()
+            assert b" 401 " in await refused[0].read()
+            assert (await served[0].read()).endswith(b"done")
+        for _, writer in (cut, refused, served):
+            writer.close()
+
+
+@pytest.mark.requirement("I4-http")
+async def test_a_port_takes_a_bounded_number_of_connections(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MAX_CONNECTIONS", 2)
+    async with strangers(state, asyncio.Event()) as port:
+        links = [await first_words(port, "GET / HT") for _ in range(3)]
+        with anyio.fail_after(30), suppress(ConnectionError):
+            assert await links[2][0].read() == b""
+        assert not any(reader.at_eof() for reader, _ in links[:2])
+        for _, writer in links:
+            writer.close()
+
+
 @pytest.mark.requirement("I4-http")
 @pytest.mark.parametrize(("mode", "port"), [("auto", True), ("legacy", True), ("auto", False)])
 async def test_the_tools_work_over_http_in_both_eras(web: Daemon, project: Path, mode: str, port: bool) -> None:
@@ -193,9 +252,9 @@ async def test_what_a_client_that_left_did_not_hear_is_told_to_its_next_wait(
     async with over_http(web, headers, "legacy") as client:
         await asked(client, "create_agent", name="unheard", task="work", persona="scout")
     begin_a_wait_and_leave(web, headers)
-    with web.http(project) as http:
-        http.post("/v1/agents/unheard/interrupt", json={}).raise_for_status()
-        wait_until(lambda: "turn.interrupted" in http.get("/v1/events?since=0&agent=unheard").text, "its end")
+    with web.http(project) as rest:
+        rest.post("/v1/agents/unheard/interrupt", json={}).raise_for_status()
+        wait_until(lambda: "turn.interrupted" in rest.get("/v1/events?since=0&agent=unheard").text, "its end")
     async with over_http(web, headers, "legacy") as client:
         assert "unheard interrupted" in await asked(client, "wait_for_agents", timeout_seconds=20)
         await asked(client, "delete_all_agents")

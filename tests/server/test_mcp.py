@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -337,3 +338,22 @@ async def test_a_door_of_another_build_hears_the_daemons_and_brings_no_account(s
     async with server.client() as client:
         await client.list_tools()
     assert len(server.greeted) == 1
+
+
+async def test_a_connection_that_breaks_at_the_door_keeps_nobody_else_out(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = iter([ValueError("filedescriptor out of range in select()")])
+
+    def refuse(link: socket.socket) -> tuple[str, str]:
+        del link
+        for error in broken:
+            raise error
+        return "", ""
+
+    monkeypatch.setattr(server.doors, "_refuse", refuse)
+    reader, writer = await asyncio.open_unix_connection(str(server.path))
+    assert await reader.read() == b""
+    writer.close()
+    async with server.client() as client:
+        assert (await client.list_tools()).tools

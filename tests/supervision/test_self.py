@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from orchestrator.supervision import peers
 from tests.fixtures.daemon import ROOT
 from tests.fixtures.leavers import tier_or_skip
 from tests.fixtures.outpost import Outpost, outpost
 
 pytestmark = pytest.mark.requirement("I4-self")
+LAST_FOR_SELECT, MANY = 1023, 2048
 
 ASK = """
 import json, os, socket, sys
@@ -115,3 +120,24 @@ def test_an_agent_sees_of_the_state_directory_its_own_folder_where_files_can_be_
     seen = (own.project / "seen.txt").read_text().split()
     assert (seen == [str(own.state), f"{own.state}/agents", f"{own.state}/agents/{agent}"]) is (tier == "A")
     assert own.ask("GET", "/v1/health")["supervision"].startswith(tier)
+
+
+def test_an_agent_is_known_whatever_number_its_connection_has() -> None:
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < MANY:
+        pytest.skip("so many descriptors are not allowed here")
+    asks = "import socket, sys; link = socket.socket(socket.AF_UNIX); link.connect(sys.argv[1]); sys.stdin.read()"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(few, MANY), most))
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (few, most))
+        place = held.enter_context(tempfile.TemporaryDirectory(prefix="fleet-"))
+        listener = held.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(f"{place}/s")
+        listener.listen()
+        child = subprocess.Popen([sys.executable, "-S", "-c", asks, f"{place}/s"], stdin=subprocess.PIPE)
+        held.callback(child.communicate)
+        link = held.enter_context(listener.accept()[0])
+        while (handle := os.open(os.devnull, os.O_RDONLY)) < LAST_FOR_SELECT:
+            held.callback(os.close, handle)
+        held.callback(os.close, handle)
+        assert peers.refusal(link) == (peers.AGENT, peers.AGENT_HINT)
