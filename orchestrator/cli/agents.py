@@ -122,8 +122,7 @@ def command(  # noqa: PLR0917 - the arguments and options of one command
             task=given_text(task),
             mode="interrupt" if interrupt_first else "steer" if steer else None,
             inputs=inputs or None,
-            max_cost_usd=max_cost_usd,
-            max_tokens=max_tokens,
+            **caps(max_cost_usd, max_tokens, None, None),
             **(checks | {"checks": []} if no_checks else checks),
         )
     _show_receipt(receipt, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,14 +50,22 @@ def budget(  # noqa: PLR0917 - the arguments and options of one command
 def caps(
     max_cost_usd: float | None, max_tokens: int | None, max_total_turns: int | None, max_seconds: float | None
 ) -> dict[str, float]:
-    """Those caps that are given, by their names in the API."""
+    """Those caps that are given, by their names in the API.
+
+    Raises:
+        InvalidError: one is no finite number.
+    """
     named = {
         "max_cost_usd": max_cost_usd,
         "max_tokens": max_tokens,
         "max_total_turns": max_total_turns,
         "max_seconds": max_seconds,
     }
-    return {name: cap for name, cap in named.items() if cap is not None}
+    given = {name: cap for name, cap in named.items() if cap is not None}
+    for name, cap in given.items():
+        if not math.isfinite(cap):
+            raise InvalidError(f"--{name.replace('_', '-')} {cap} is no cap", hint="give a finite number")
+    return given
 
 
 def _show(shown: BudgetsView, *, as_json: bool) -> None:

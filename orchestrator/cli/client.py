@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestrator import errors, launch, paths
 from orchestrator.cli.wire import as_list, as_object
-from orchestrator.errors import ConflictError, FleetError, StoreError
+from orchestrator.errors import ConflictError, FleetError, InvalidError, StoreError
 
 if TYPE_CHECKING:
     import httpx
@@ -207,10 +207,8 @@ class Client:
         headers = {"idempotency-key": f"cli-{uuid.uuid4().hex}"}
         for attempt in range(1, _TRIES + 1):
             try:
-                content = None if body is None else _present(body())
-                return _checked(
-                    self._http.request(method, path, params=_parameters(query or {}), json=content, headers=headers)
-                )
+                request = self._request(method, path, _parameters(query or {}), body, headers)
+                return _checked(self._http.send(request))
             except httpx.TransportError as error:
                 if attempt == _TRIES:
                     raise StoreError(
@@ -220,6 +218,25 @@ class Client:
                 if self._start:
                     self.require_daemon()
         raise AssertionError  # the loop returns or raises
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Callable[[], Mapping[str, object]] | None,
+        headers: Mapping[str, str],
+    ) -> httpx.Request:
+        """The request.
+
+        Raises:
+            InvalidError: something in it cannot be sent as JSON.
+        """
+        content = None if body is None else _present(body())
+        try:
+            return self._http.build_request(method, path, params=query, json=content, headers=headers)
+        except ValueError as error:
+            raise InvalidError(f"this cannot be sent: {error}", hint="give UTF-8 text and finite numbers") from error
 
     def events(self, *, since: str, agent: str | None) -> Iterator[EventView]:
         """All stored events after the cursor `since`, oldest first, page by page."""

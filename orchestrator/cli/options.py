@@ -52,8 +52,15 @@ def here() -> Path:
 
 
 def given_text(text: str) -> str:
-    """The text itself, or all of stdin for `-`."""
-    return sys.stdin.read() if text == "-" else text
+    """The text itself, or all of stdin for `-`.
+
+    Raises:
+        InvalidError: stdin holds no text.
+    """
+    try:
+        return sys.stdin.read() if text == "-" else text
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"stdin is no {error.encoding} text", hint="convert it, for example with iconv") from error
 
 
 def in_path(agent: str) -> str:
@@ -66,4 +73,4 @@ def in_path(agent: str) -> str:
 
     if not agent.strip():
         raise InvalidError("the agent's name is empty", hint="fleet ps shows the names")
-    return quote(agent, safe="").replace(".", "%2E")  # a bare `..` would be taken for a step up
+    return quote(agent, safe="", errors="replace").replace(".", "%2E")  # a bare `..` would be taken for a step up

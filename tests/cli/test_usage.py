@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from tests.fixtures.daemon import wait_until
 from tests.fixtures.fleet_command import Command
 
 HEAVY = {"claude_agent_sdk", "anthropic", "sqlalchemy", "sqlmodel", "mcp", "httpx", "httpx2", "starlette", "jinja2"}
+STARTERS = {"rm", "wait", "logs", "output", "create", "answer"}
+"""commands whose mistake may be seen only with a daemon"""
 COMMANDS = (
     "demo", "ps", "show", "logs", "output", "create", "command", "answer", "wait", "interrupt", "rm", "up", "down",
     "doctor", "rehearse", "version", "daemon", "mcp",
@@ -57,6 +61,10 @@ def test_help_names_every_command_and_the_exit_codes(fleet: Command) -> None:
         ["rm", "one", "--project"],
         ["wait", "--timeout", "-1"],
         ["wait", "--timeout", "nan"],
+        ["create", "one", "do it", "--max-cost-usd", "nan"],
+        ["budget", "--max-seconds", "inf"],
+        ["create", "one", os.fsdecode(b"caf\xe9")],
+        ["answer", os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe9")],
         ["logs", "--tail", "-1"],
         ["output", "one", "--offset", "-1"],
         ["output", "one", "--turn", "0"],
@@ -71,8 +79,17 @@ def test_bad_usage_ends_with_2_names_what_to_do_and_starts_nothing(
     ran = fleet(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert "-> " in ran.err
-    assert not (state / "daemon.lock").exists() or arguments[0] in {"rm", "wait", "logs", "output"}
+    assert not (state / "daemon.lock").exists() or arguments[0] in STARTERS
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.requirement("I3-cli-exit", "I3-cli-json")
+def test_a_task_on_stdin_that_is_no_text_is_one_document_too(fleet: Command) -> None:
+    words = [sys.executable, "-m", "orchestrator", "create", "one", "-", "--json"]
+    ran = subprocess.run(words, input=b"caf\xe9", env=dict(fleet.env), capture_output=True, check=False)
+    assert ran.returncode == 2
+    assert json.loads(ran.stdout)["error"]["kind"] == "InvalidError"
+    assert b"Traceback" not in ran.stderr
 
 
 @pytest.mark.requirement("I3-cli-json")
