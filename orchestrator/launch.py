@@ -87,7 +87,7 @@ def _start(state: Path, env: Mapping[str, str]) -> None:
     try:
         start_of_words = os.fstat(log).st_size
         child = Popen(
-            [sys.executable, "-m", "orchestrator", "daemon"],
+            [sys.executable, "-P", "-m", "orchestrator", "daemon"],
             stdin=DEVNULL,
             stdout=log,
             stderr=log,
@@ -123,10 +123,7 @@ def daemon_environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Return what the daemon gets of `env`: settings and places; whose account pays is each agent's, never its own."""
     kept = {name: value for name, value in env.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     kept["FLEET_STATE"] = str(state)
-    home = paths.PACKAGE.parent
-    if home.name not in {"site-packages", "dist-packages"}:
-        kept["PYTHONPATH"] = str(home)  # the daemon runs this very package, whatever else is installed
-    return kept
+    return paths.importable(kept)
 
 
 def reap() -> None:

@@ -26,6 +26,8 @@ SECRETS = frozenset(
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
         "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_FOUNDRY_API_KEY",
+        "ANTHROPIC_FOUNDRY_AUTH_TOKEN",
         "AWS_ACCESS_KEY_ID",
         "AWS_BEARER_TOKEN_BEDROCK",
         "AWS_SECRET_ACCESS_KEY",
@@ -37,16 +39,22 @@ SECRETS = frozenset(
 
 ACCOUNT = SECRETS | {
     "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_BEDROCK_BASE_URL",
     "ANTHROPIC_DEFAULT_HAIKU_MODEL",
     "ANTHROPIC_DEFAULT_OPUS_MODEL",
     "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_FOUNDRY_BASE_URL",
+    "ANTHROPIC_FOUNDRY_RESOURCE",
     "ANTHROPIC_MODEL",
+    "ANTHROPIC_VERTEX_BASE_URL",
     "ANTHROPIC_VERTEX_PROJECT_ID",
     "AWS_DEFAULT_REGION",
     "AWS_PROFILE",
     "AWS_REGION",
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+    "CLAUDE_CODE_SKIP_FOUNDRY_AUTH",
     "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_FOUNDRY",
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CONFIG_DIR",
     "CLOUD_ML_REGION",
@@ -191,6 +199,12 @@ def asset(name: str) -> Path:
     """Return a shipped file or folder by its name in the repository, such as `agents`; it may be missing."""
     packed = PACKAGE / "_assets" / name
     return packed if packed.exists() else PACKAGE.parent / name
+
+
+def importable(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` so that another interpreter under it, started with -P, runs this very package and no other."""
+    home = PACKAGE.parent
+    return dict(env) if home.name in {"site-packages", "dist-packages"} else {**env, "PYTHONPATH": str(home)}
 
 
 def build() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
+from orchestrator import paths
 from orchestrator.cli import agents, budget, demo, doctor, lifecycle, logs, look, output, rehearse, running, waiting
 from orchestrator.errors import FleetError
 
@@ -67,7 +68,8 @@ def _mcp(context: typer.Context) -> None:
 
 def _as_program(name: str, arguments: list[str]) -> None:
     """Become the program that `python -m orchestrator` starts itself, before it imports any of this."""
-    os.execv(sys.executable, [sys.executable, "-m", "orchestrator", name, *arguments])  # noqa: S606 - our own program
+    words = [sys.executable, "-P", "-m", "orchestrator", name, *arguments]
+    os.execve(sys.executable, words, paths.importable(os.environ))  # noqa: S606 - our own program
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

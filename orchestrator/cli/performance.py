@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from orchestrator import paths
 from orchestrator.cli import output
 from orchestrator.cli.happened import shown_lines
 from orchestrator.cli.logs import live_events
@@ -88,6 +89,7 @@ def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
     began = time.monotonic()
     command = [
         sys.executable,
+        "-P",
         "-m",
         "orchestrator",
         "run",
@@ -98,7 +100,8 @@ def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
         "--timeout",
         f"{seconds}",
     ]
-    with _started(stage, command, None) as process:
+    itself = replace(stage, environment=paths.importable(stage.environment))  # whatever its repository holds
+    with _started(itself, command, None) as process:
         raw, _ = process.communicate()
     told = as_object(json.loads(raw)) if raw else {"error": {"message": f"exit code {process.returncode}"}}
     if "error" in told:

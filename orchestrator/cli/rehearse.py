@@ -94,7 +94,7 @@ def _play(script: Path, command: list[str], *, keep: bool, as_json: bool) -> int
 
 
 def overlay(user: Mapping[str, str], *, root: Path, url: str, script: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The variables that put a program inside the rehearsal, and those of the user's account that must go.
+    """The variables that put a program inside the rehearsal, and those of the user's account and fleet that must go.
 
     The state directory and Claude's configuration directory lie below `root`; the home stays the user's.
     """
@@ -107,8 +107,8 @@ def overlay(user: Mapping[str, str], *, root: Path, url: str, script: str) -> tu
     wanted = rehearsal_environment(user, home=home, state=state, url=url, script=script)
     wanted |= {"CLAUDE_CONFIG_DIR": str(configuration)}
     changed = {name: value for name, value in wanted.items() if user.get(name) != value}
-    gone = (name for name in sorted(paths.ACCOUNT | {"AGENT_STATE_ROOT"}) if name in user and name not in wanted)
-    return changed, tuple(gone)
+    foreign = {name for name in user if name in paths.ACCOUNT | {"AGENT_STATE_ROOT"} or name.startswith("FLEET_")}
+    return changed, tuple(sorted(foreign - wanted.keys()))
 
 
 def _announce(playing: Rehearsal, environment: Mapping[str, str], unset: tuple[str, ...], *, as_json: bool) -> None:

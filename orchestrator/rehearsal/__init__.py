@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
+
+from orchestrator import paths
 
 START_SECONDS = 60.0
 """How long a rehearsal may take until it listens."""
@@ -50,10 +53,12 @@ def start(script: Path, *, log: Path | None = None, key: str | None = None) -> G
     The process ends with the block, and also when the caller dies without leaving it. Raises
     RehearsalError if it does not start.
     """
-    command = [sys.executable, "-m", "orchestrator.rehearsal", str(script), "--with-stdin"]
+    command = [sys.executable, "-P", "-m", "orchestrator.rehearsal", str(script), "--with-stdin"]
     command += [] if log is None else ["--log", str(log)]
     command += [] if key is None else ["--key", key]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    environment = paths.importable(os.environ)  # with -P: this package, whatever the current directory holds
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             port, pid = _announced(process)
             yield Rehearsal(f"http://127.0.0.1:{port}", pid, log)
@@ -70,7 +75,11 @@ def _announced(process: subprocess.Popen[bytes]) -> tuple[int, int]:
         process.kill()
         said = cast("IO[bytes]", process.stderr).read().decode(errors="replace").strip()
         raise RehearsalError(said or f"the rehearsal did not listen within {START_SECONDS:g} s")
-    said_so = cast("dict[str, int]", json.loads(line))
+    try:
+        said_so = cast("dict[str, int]", json.loads(line))
+    except ValueError as error:
+        process.kill()
+        raise RehearsalError(f"the rehearsal said nonsense: {line[:200]!r}") from error
     return said_so["port"], said_so["pid"]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -20,7 +21,8 @@ asked = urllib.request.Request(
     headers={"content-type": "application/json", "x-api-key": os.environ["ANTHROPIC_API_KEY"]},
 )
 said = json.load(urllib.request.urlopen(asked))
-names = ("FLEET_STATE", "CLAUDE_CONFIG_DIR", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "HOME", "FLEET_REHEARSAL")
+names = ("FLEET_STATE", "CLAUDE_CONFIG_DIR", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "HOME", "FLEET_REHEARSAL",
+         "CLAUDE_CODE_USE_FOUNDRY", "ANTHROPIC_FOUNDRY_API_KEY", "FLEET_HTTP_PORT")
 print(json.dumps({"said": said["content"][0]["text"], **{name: os.environ.get(name) for name in names}}))
 raise SystemExit(7)
 """
@@ -37,18 +39,33 @@ def script(tmp_path: Path) -> Path:
 def test_a_program_inside_a_rehearsal_has_a_model_and_a_state_directory_of_its_own(
     fleet: Command, script: Path
 ) -> None:
-    ran = fleet(
-        "rehearse", str(script), "--", sys.executable, "-c", ASK, ANTHROPIC_API_KEY="real", ANTHROPIC_AUTH_TOKEN="real"
-    )
+    real = dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_FOUNDRY_API_KEY"), "real")
+    mine = {**real, "CLAUDE_CODE_USE_FOUNDRY": "1", "FLEET_HTTP_PORT": "0"}
+    ran = fleet("rehearse", str(script), "--", sys.executable, "-c", ASK, **mine)
     assert ran.code == 7, ran.err
     told = json.loads(ran.out)
     assert told["said"] == "hello"
     assert told["ANTHROPIC_API_KEY"] != "real"
-    assert told["ANTHROPIC_AUTH_TOKEN"] is None
+    gone = ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_FOUNDRY_API_KEY", "CLAUDE_CODE_USE_FOUNDRY", "FLEET_HTTP_PORT")
+    assert [told[name] for name in gone] == [None] * len(gone)
     assert told["FLEET_REHEARSAL"] == "script"
     assert told["HOME"] == fleet.env["HOME"]
     assert told["FLEET_STATE"] != fleet.env["FLEET_STATE"]
     assert not Path(told["FLEET_STATE"]).exists()
+
+
+@pytest.mark.requirement("I3-cli-rehearse")
+def test_a_rehearsal_runs_nothing_that_the_project_calls_orchestrator(
+    fleet: Command, script: Path, project: Path
+) -> None:
+    theirs = project / "orchestrator"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("print('theirs')")
+    playing = "import sys; from orchestrator import rehearsal; from pathlib import Path\n"
+    playing += "with rehearsal.start(Path(sys.argv[1])) as it: print(it.url)"
+    words = [sys.executable, "-P", "-c", playing, str(script)]
+    ran = subprocess.run(words, cwd=project, env=dict(fleet.env), capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith("http://127.0.0.1:"), ran.stderr
 
 
 @pytest.mark.requirement("I3-cli-rehearse")
