@@ -48,8 +48,6 @@ _BY_STATUS = {
 _BY_SUBTYPE = {"error_max_turns": "max_turns", "error_max_budget_usd": "budget"}
 _BY_ERROR = {"authentication_failed": "auth", "billing_error": "quota", "rate_limit": "quota"}
 _CONTEXT = re.compile(r"prompt is too long|exceeds? the (maximum|context)|context (window|length)", re.IGNORECASE)
-_RESET = re.compile(r"\|\s*(\d{10})\b")
-"""how the program's sentence on a subscription's limit tells when it resets"""
 _CREDIT = re.compile(r"credit balance|usage limit", re.IGNORECASE)
 _KILLED = re.compile(r"killed by SIG|exit code:? (-\d+|1[3-9]\d)\b|request timeout: initialize", re.IGNORECASE)
 _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNORECASE)
@@ -147,11 +145,12 @@ def detail_of(verdict: Verdict, turn: Turn) -> str:
 
 
 def reset_of(verdict: Verdict, turn: Turn) -> float | None:
-    """When an exhausted quota comes back, in seconds since the epoch; None if nothing told."""
-    if verdict.reason != "quota":
-        return None
-    told = _RESET.search(verdict.detail)
-    return turn.resets_at or (float(told[1]) if told else None)
+    """When an exhausted quota comes back, in seconds since the epoch; None if nothing told.
+
+    The program tells it of a subscription's limit. A key's `retry-after` it keeps to itself: it waits for a short one,
+    and gives up at once, without a word, at a long one (Claude Code 2.1.329, measured).
+    """
+    return turn.resets_at if verdict.reason == "quota" else None
 
 
 def deferred_of(result: ResultMessage | None) -> ToolCall | None:

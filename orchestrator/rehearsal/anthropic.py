@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -276,6 +277,16 @@ def error(status: int, text: str) -> dict[str, JsonValue]:
     other = "api_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     kind = ERROR_TYPES.get(status, other)
     return {"type": "error", "error": {"type": kind, "message": text}}
+
+
+def limit_headers(retry_after: float | None, resets_after: float | None) -> dict[str, str]:
+    """The headers of a refusal that tells when to come again; `resets_after`: as for a subscription's 5-hour limit."""
+    headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
+    if resets_after is not None:
+        limit = "anthropic-ratelimit-unified"
+        headers |= {f"{limit}-status": "rejected", f"{limit}-representative-claim": "five_hour"}
+        headers[f"{limit}-reset"] = str(round(time.time() + resets_after))
+    return headers
 
 
 def models() -> dict[str, JsonValue]:

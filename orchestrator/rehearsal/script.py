@@ -139,6 +139,7 @@ class Fault(_Strict):
     status: Annotated[int | None, Field(ge=400, le=599)] = None
     message: str | None = None
     retry_after: Seconds | None = None
+    resets_after: Seconds | None = None
     kind: FaultKind | None = None
     times: Annotated[int | None, Field(ge=1)] = None
 
@@ -146,8 +147,9 @@ class Fault(_Strict):
     def _one_of_two(self) -> Self:
         if (self.status is None) == (self.kind is None):
             raise ValueError("give either status (an HTTP error) or kind (a broken reply)")
-        if self.kind is not None and (self.message is not None or self.retry_after is not None):
-            raise ValueError("message and retry_after belong to status, not to kind")
+        given = (self.message, self.retry_after, self.resets_after)
+        if self.kind is not None and any(one is not None for one in given):
+            raise ValueError("message, retry_after and resets_after belong to status, not to kind")
         return self
 
 

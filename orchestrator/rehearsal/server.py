@@ -233,8 +233,11 @@ async def _answer(
         await asyncio.sleep(answer.delay_seconds)
     if fault is not None and fault.status is not None:
         text = fault.message or f"rehearsed error {fault.status}"
-        headers = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
-        return JSONResponse(anthropic.error(fault.status, text), status_code=fault.status, headers=headers)
+        return JSONResponse(
+            anthropic.error(fault.status, text),
+            status_code=fault.status,
+            headers=anthropic.limit_headers(fault.retry_after, fault.resets_after),
+        )
     if fault is not None and fault.kind is not None:
         return _broken(request, wanted, answer, fault.kind)
     if not wanted.stream:

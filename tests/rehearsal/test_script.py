@@ -62,6 +62,7 @@ def _problem(text: str) -> str:
         (HEAD + "    replies:\n      - fault: {kind: loud}\n", "bad.yaml:5: .*kind: .*'silence'.*'ping'"),
         (HEAD + "    replies:\n      - fault: {status: 200}\n", "bad.yaml:5: .*status: .*400"),
         (HEAD + "    replies:\n      - fault: {times: 2}\n", "bad.yaml:5: .*either status"),
+        (HEAD + "    replies:\n      - fault: {kind: cut, resets_after: 2}\n", "bad.yaml:5: .*belong to status"),
         (HEAD + "    replies:\n      - fault: {status: 429, times: 2}\n", "bad.yaml:5: .*a fault that ends"),
         (HEAD + "    match: {task: '('}\n    replies: [{say: x}]\n", "bad.yaml:4: .*task: not a regular expression"),
         (HEAD + "    match: {task: '(?P<agent>x)'}\n    replies: [{say: x}]\n", "bad.yaml:4: .*'agent' is taken"),
