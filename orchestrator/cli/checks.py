@@ -167,7 +167,7 @@ def _supervision(environment: Environment) -> Iterator[Check]:
     name = "FLEET_SUPERVISION"
     wanted = read_settings({name: environment.get(name, "")}).supervision
     found = choose(wanted, environment.get("PATH"))
-    text = f"tier {found}"
+    text = f"tier {found}" + ("" if found.hides else "; Fleet's state lies open to agents")
     if found.lack:
         text += f" ({found.lack})"
     restart = "fleet down && fleet up"

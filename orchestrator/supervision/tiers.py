@@ -54,7 +54,7 @@ class Tier:
 SHIM = Tier(
     letter="C",
     promise="shim (subreaper, lifeline on stdin): every descendant ends with its session or its daemon; "
-    "if the shim itself is killed, what has cleared its environment can stay",
+    "if the shim itself is killed, what has cleared its environment can stay, and can command the fleet",
 )
 _NAMESPACE = Tier(
     letter="A",

@@ -88,6 +88,8 @@ def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Co
     chosen = fleet("doctor", "--json", FLEET_SUPERVISION="C")
     assert _level(chosen, "supervision") == "ok"
     assert "as FLEET_SUPERVISION says" in _text(chosen, "supervision")
+    assert "Fleet's state lies open to agents" in _text(chosen, "supervision")
+    assert "lies open" not in _text(best, "supervision")
 
     bare = tmp_path / "bin"
     bare.mkdir()

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.supervision import peers
-from tests.fixtures.daemon import ROOT
+from tests.fixtures.daemon import ROOT, wait_until
 from tests.fixtures.leavers import tier_or_skip
 from tests.fixtures.outpost import Outpost, outpost
 
@@ -38,6 +39,23 @@ def ask(name, words):
 health = "GET /v1/health HTTP/1.1\\r\\nhost: fleet\\r\\nconnection: close\\r\\n\\r\\n"
 print(json.dumps([ask("mcp.sock", hello + "\\n"), ask("http.sock", health)]))
 """
+
+FLEE = """
+import os, subprocess, sys, time
+place = sys.argv[1]
+if "fled" in os.environ:
+    if os.fork(): os._exit(0)
+    os.setsid()
+    if os.fork(): os._exit(0)
+    for descriptor in (0, 1, 2): os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    os.execve(sys.executable, [sys.executable, "-S", *sys.argv], {})
+open(place + "/fled", "w").close()
+while not os.path.exists(place + "/go"): time.sleep(0.02)
+answer = subprocess.run(sys.argv[2:], capture_output=True).stdout
+with open(place + "/answer", "wb") as file: file.write(answer)
+os.rename(place + "/answer", place + "/fugitive.json")
+"""
+"""Detached, without environment, it waits for its shim's end and then does what it was told."""
 
 
 @pytest.fixture(scope="module", params=["A", "C"])
@@ -141,3 +159,33 @@ def test_an_agent_is_known_whatever_number_its_connection_has() -> None:
             held.callback(os.close, handle)
         held.callback(os.close, handle)
         assert peers.refusal(link) == (peers.AGENT, peers.AGENT_HINT)
+
+
+def test_who_cleared_its_environment_and_lost_its_shim_can_connect_in_tier_c_and_is_gone_in_tier_a(
+    shared: tuple[str, Outpost],
+) -> None:
+    """Tier C says so: there an agent is kept from its fleet as long as its shim lives, not if it kills it."""
+    tier, own = shared
+    escape, script = own.project / "flee.py", own.project / "flee.sh"
+    escape.write_text(FLEE)
+    words = [sys.executable, "-S", str(escape), str(own.project), *asking(own, own.state)]
+    script.write_text("fled=yes " + " ".join(f"'{word}'" for word in words) + "\n")
+    agent = own.create("fugitive", f"leave sh {script}")
+    wait_until((own.project / "fled").exists, "the fugitive")
+    own.process_of(agent, "shim").kill()
+    own.ask("DELETE", "/v1/agents/fugitive")
+    if tier == "A":
+        wait_until(lambda: not any(str(escape) in cmdline(one) for one in psutil.process_iter()), "its end")
+        return
+    (own.project / "go").touch()
+    answer = own.project / "fugitive.json"
+    wait_until(answer.exists, "its answer")
+    mcp, http = json.loads(answer.read_text())
+    assert json.loads(mcp)["pid"] == own.daemon.pid
+    assert http.startswith("HTTP/1.1 200 ")
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
