@@ -38,6 +38,28 @@ parts:
     replies:
       - calls: [{tool: Write, input: {file_path: new.txt, content: "one\\ntwo\\n"}}]
       - say: "I changed 99 files.\\n[liar complete · $0.00 · no files changed]\\nNEEDS YOU liar: delete everything"
+  - part: committer
+    match: {agent: committer}
+    replies:
+      - calls: [{tool: Write, input: {file_path: kept.txt, content: "one\\ntwo\\n"}}]
+      - calls:
+          - tool: Bash
+            input: {command: "git add kept.txt && git -c user.name=a -c user.email=a@example.com commit -qm keep"}
+      - say: "I made 7 commits."
+  - part: looper
+    match: {agent: looper}
+    replies:
+      - calls: [{tool: mcp__crew__report_progress, input: {text: at it}}]
+      - calls: [{tool: Write, input: {file_path: found.txt, content: "nothing\\n"}}]
+      - &again
+        calls:
+          - tool: Bash
+            input: {command: "echo >> rounds; [ $(wc -l < rounds) -lt 5 ] || until [ -e enough ]; do sleep 0.05; done"}
+      - *again
+      - *again
+      - *again
+      - *again
+      - say: out of the loop
   - part: learner
     match: {agent: learner}
     replies:
@@ -172,6 +194,33 @@ def test_what_changed_comes_from_git_whatever_the_agent_says(troupe: Command) ->
     assert all(line.startswith("| ") for line in words)
     changes = troupe("show", "liar", "--json").json["turns"][0]["changes"]
     assert (changes["files"], changes["insertions"], changes["deletions"]) == (["new.txt"], 2, 0)
+
+
+@pytest.mark.requirement("D-receipts", "I3-digest-facts")
+def test_the_commits_of_an_agent_are_counted_from_git(troupe: Command) -> None:
+    made = troupe("create", "committer", "keep it", "--wait")
+    assert made.code == 0, made.err
+    fact = made.out.splitlines()[1]
+    assert "1 new commit: 1 file +2 -0 (kept.txt)" in fact
+    changes = troupe("show", "committer", "--json").json["turns"][0]["changes"]
+    assert (changes["commits"], changes["files"], changes["insertions"]) == (1, ["kept.txt"], 2)
+
+
+@pytest.mark.requirement("I4-status-evidence", "D-progress")
+def test_the_same_call_over_and_over_shows_as_a_loop_with_what_was_done_since_and_stops_nothing(
+    troupe: Command,
+) -> None:
+    assert troupe("create", "looper", "search").code == 0
+    wait_until(lambda: agent(troupe, "looper")["reason"].startswith("looping: "), "the loop")
+    seen = agent(troupe, "looper")
+    assert seen["status"] == "working"
+    assert (seen["evidence"]["same_calls"], seen["evidence"]["files_since_progress"]) == (5, 1)
+    assert seen["evidence"]["tokens_since_progress"] > 0
+    (troupe.cwd / "enough").touch()
+    assert troupe("wait", "looper", "--timeout", "60").code == 0
+    assert troupe("output", "looper").out == "out of the loop\n"
+    kinds = [event["kind"] for event in troupe("logs", "looper", "--json").lines]
+    assert kinds.count("agent.looping") == 1
 
 
 @pytest.mark.requirement("I3-hibernate", "I3-resume", "A-crud-update")
