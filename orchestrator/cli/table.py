@@ -84,14 +84,14 @@ def context_bar(tokens: int | None, window: int | None) -> str:
 
 
 def totals_line(totals: Totals) -> str:
-    """One line of totals: agents by status, slots, tokens, context, cost and whether it is a rehearsal."""
+    """One line of totals: agents by status, slots, supervision tier, tokens, context, cost and whether it is a rehearsal."""
     states = ", ".join(f"{count} {status}" for status, count in sorted(totals.by_status.items()) if count)
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown"
     parts = [
         f"{totals.agents} agents" + (f" ({states})" if states else ""),
-        f"{totals.working}/{totals.slots} slots",
+        f"{totals.working}/{totals.slots} slots" + (f" · tier {totals.tier}" if totals.tier else ""),
         f"{shown_tokens(totals.tokens)} tokens",
         f"{shown_tokens(totals.context_tokens)} in context",
         cost,

@@ -52,7 +52,7 @@ async def status(
             totals = look.summed(sums.by_status(connection, project), core.settings.slots)
         return FleetView(
             agents=shown,
-            totals=totals,
+            totals=totals.model_copy(update={"tier": core.supervision.partition(":")[0]}),
             unread=tuple(unread),
             bottlenecks=look.bottlenecks(blocks, now),
             cursor=str(sights.last_cursor(connection)),

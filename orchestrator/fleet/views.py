@@ -154,6 +154,8 @@ class Totals(View):
     working: int
     slots: int
     rehearsal: bool = False
+    tier: str = ""
+    """letter of the supervision tier that agents are started in; '' where it is not told"""
 
 
 class Bottleneck(View):

@@ -219,7 +219,7 @@ def _totals(totals: Totals) -> str:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown cost"
     parts = [
         f"{totals.agents} agent{'' if totals.agents == 1 else 's'}: {by_status}",
-        f"{totals.working}/{totals.slots} slots",
+        f"{totals.working}/{totals.slots} slots" + (f" · tier {totals.tier}" if totals.tier else ""),
         f"{shown_tokens(totals.tokens)} tokens",
         f"ctx {shown_tokens(totals.context_tokens)}",
         cost,

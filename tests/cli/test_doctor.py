@@ -113,6 +113,7 @@ def test_a_daemon_says_its_tier_and_doctor_when_it_should_be_started_again(fleet
         with daemon.http() as client:
             assert client.get("/v1/health").json()["supervision"].startswith("C: shim")
         assert "supervision C: shim" in fleet("up").out
+        assert fleet("ps", "--json").json["totals"]["tier"] == "C"
         ran = fleet("doctor", "--json")
     found = [check for check in ran.json["checks"] if check["name"] == "supervision"]
     assert [check["level"] for check in found] == ["ok", "warn"]

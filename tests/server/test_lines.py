@@ -54,6 +54,7 @@ def fleet(*agents: AgentView, **more: Any) -> FleetView:
         "known_cost_usd": 0.12,
         "working": 3,
         "slots": 8,
+        "tier": "C",
     }
     behind = {name: more.pop(name) for name in ("unread", "bottlenecks") if name in more}
     return FleetView(agents=agents, totals=Totals(**{**totals, **more}), cursor="7", **behind)
@@ -131,7 +132,7 @@ def test_the_fleet_has_totals_who_holds_up_whom_and_what_is_unread() -> None:
         fleet(agent(), unread=("build",), bottlenecks=(behind,), cost_usd=None, known_cost_usd=0.1), named=False
     )
     head, _, *rest = text.splitlines()
-    assert head == "1 agent: 1 working · 3/8 slots · 45.7k tokens · ctx 12.3k · $0.10 + unknown cost"
+    assert head == "1 agent: 1 working · 3/8 slots · tier C · 45.7k tokens · ctx 12.3k · $0.10 + unknown cost"
     assert rest == ["plan, review wait for scout-1 (working 42s)", "unread outcomes: build -> wait_for_agents"]
 
 
