@@ -150,12 +150,12 @@ def test_a_sub_agent_of_the_terminal_blocks_in_the_background_and_its_end_wakes_
     assert calls == [1, 2, 3], "one model call to delegate, one to end its turn, one for the wake"
 
 
-def printed(terminal: Terminal, task: str) -> str:
+def printed(terminal: Terminal, task: str, **variables: str) -> str:
     """What `claude -p` says in the end."""
     ran = subprocess.run(
         terminal.command("-p", task, "--output-format", "json"),
         cwd=terminal.project,
-        env=terminal.env,
+        env={**terminal.env, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
