@@ -84,7 +84,7 @@ def context_bar(tokens: int | None, window: int | None) -> str:
 
 
 def totals_line(totals: Totals) -> str:
-    """One line of totals: agents by status, slots, supervision tier, tokens, context, cost and whether it is a rehearsal."""
+    """One line of totals: agents by status, slots, tier, tokens, context, cost and whether it is a rehearsal."""
     states = ", ".join(f"{count} {status}" for status, count in sorted(totals.by_status.items()) if count)
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd:

@@ -81,7 +81,7 @@ def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_o
     (told,), (behind,) = pauses(place, "told"), pauses(place, "behind")
     log: list[dict[str, Any]] = model.log()
     (refused,) = [record for record in log if record["agent"] == "told" and record["status"] == 429]
-    assert until(told) == pytest.approx(refused["time"] + 6, abs=ROUNDED_SECONDS)
+    assert until(told) == pytest.approx(refused["time"] + 10, abs=ROUNDED_SECONDS)
     assert until(behind) - until(told) == STAGGER_SECONDS
     first, second = (events(place, name, "turn.resumed")[0] for name in ("told", "behind"))
     assert until(told) <= at(first)

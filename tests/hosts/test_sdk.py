@@ -1,4 +1,4 @@
-"""The host table's rows that have no terminal: claude-agent-sdk, and calls that the program itself moves to the background."""
+"""The host table's rows without a terminal: claude-agent-sdk, and calls that the program moves to the background."""
 
 from __future__ import annotations
 

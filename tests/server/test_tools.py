@@ -76,7 +76,9 @@ async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
         second = await asked(client, "create_agent", name="plan", task="plan", persona="planner", inputs=["scout-1"])
         assert re.match(r"ag_\w+ plan queued \(inputs: scout-1\) · claude", second)
         whole = await eventually(lambda: asked(client, "get_agent_status"), "1 working")
-        assert re.match(r"2 agents: 1 working, 1 queued · \d+/3 slots · tier [A-D] · 0 tokens · ctx 0 · cost unknown\n", whole)
+        assert re.match(
+            r"2 agents: 1 working, 1 queued · \d+/3 slots · tier [A-D] · 0 tokens · ctx 0 · cost unknown\n", whole
+        )
         assert "plan waits for scout-1 (working" in whole
         one = await asked(client, "get_agent_status", agents=["scout-1"])
         assert re.match(r"ag_\w+ scout-1 scout working", one)
