@@ -15,7 +15,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from orchestrator.domain.persona import Persona
+from orchestrator.domain.persona import BY_PLAN, BY_TOOLS, Persona
 from orchestrator.domain.question import Policy, duration_seconds, policies
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.paths import asset
@@ -120,6 +120,7 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         answer_within_seconds=_answer_within(path, front.get("answer_within")),
         default_answer=str(front.get("default_answer", "")).strip(),
         children=_children(path, front.get("children")),
+        fans_out=_fans_out(path, front),
         verdict=_verdict(path, front.get("verdict")),
     )
 
@@ -196,6 +197,17 @@ def _children(path: Path, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise InvalidError(f"{path}: children: {value!r} is no whole number", hint="write e.g. children: 5")
+
+
+def _fans_out(path: Path, front: Mapping[str, Any]) -> str:
+    way = front.get("fans_out")
+    if way is None:
+        return BY_TOOLS
+    if way not in (BY_TOOLS, BY_PLAN):
+        raise InvalidError(f"{path}: fans_out: {way!r} is neither tools nor plan", hint="write `fans_out: plan`")
+    if way == BY_PLAN and not front.get("children"):
+        raise InvalidError(f"{path}: fans_out: plan without children", hint="write e.g. `children: 5` beside it")
+    return str(way)
 
 
 def _verdict(path: Path, value: object) -> bool:

@@ -116,6 +116,11 @@ def test_tools_may_be_written_in_every_usual_way(project: Path, line: str, tools
         ("produces: ''", "no plain file name"),
         ('produces: "a\\0b"', "no plain file name"),
         ('produces: "a\\nb"', "no plain file name"),
+        ("children: 3\nfans_out: tasks", "neither tools nor plan"),
+        ("children: 3\nfans_out: [plan]", "neither tools nor plan"),
+        ("children: 3\nfans_out: true", "neither tools nor plan"),
+        ("fans_out: plan", "plan without children"),
+        ("children: 0\nfans_out: plan", "plan without children"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(project: Path, line: str, said: str) -> None:
@@ -124,6 +129,12 @@ def test_a_wrong_field_is_named_with_its_file(project: Path, line: str, said: st
     assert "mine.md" in error.value.message
     assert said in error.value.message
     assert error.value.hint
+
+
+def test_agents_fan_out_by_tools_unless_their_persona_says_by_a_plan(project: Path) -> None:
+    assert not mine(project, "---\nname: mine\nchildren: 3\n---\nx").plans
+    assert not mine(project, "---\nname: mine\nchildren: 3\nfans_out: tools\n---\nx").plans
+    assert mine(project, "---\nname: mine\nchildren: 3\nfans_out: plan\n---\nx").plans
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ _SHOWN = frozenset(
         "turn.failed",
         "turn.interrupted",
         "turn.lost",
+        "turn.plan_refused",
         "session.retrying",
         "session.stalled",
     }

@@ -19,7 +19,14 @@ ASK = CREW + "ask_orchestrator"
 WAIT_FOR_CHILDREN = CREW + "wait_for_children"
 FLEET_TOOL = FLEET + "__"
 WAIT_FOR_AGENTS = FLEET_TOOL + "wait_for_agents"
-DEFERRED = {ASK: Asked.QUESTION, WAIT_FOR_CHILDREN: Asked.CHILDREN, WAIT_FOR_AGENTS: Asked.AGENTS}
+PLAN = "plan"
+"""no tool: the end of a turn that asks for children by its text"""
+DEFERRED = {
+    ASK: Asked.QUESTION,
+    WAIT_FOR_CHILDREN: Asked.CHILDREN,
+    PLAN: Asked.CHILDREN,
+    WAIT_FOR_AGENTS: Asked.AGENTS,
+}
 """calls that wait by themselves: the turn ends in them, and goes on with their answer"""
 SHELLS = frozenset({"Bash"})
 """Tools whose input is a program: `always` means this very input, but for what only describes it."""

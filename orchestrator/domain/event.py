@@ -37,6 +37,7 @@ class Kind(StrEnum):
     LOOPING = "agent.looping"
     CHECKING = "turn.checking"
     CHECKED = "turn.checked"
+    PLAN_REFUSED = "turn.plan_refused"
 
 
 TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})

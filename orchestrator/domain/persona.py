@@ -9,6 +9,8 @@ from orchestrator.domain.question import Policy
 
 FLEET = "mcp__plugin_fleet_fleet"
 """The fleet's tools as a persona names them: all of them, or with `__` and a name behind it one of them."""
+BY_TOOLS, BY_PLAN = "tools", "plan"
+"""the ways to fan out: a provider that takes no tools of ours leaves the second"""
 WRITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 
 
@@ -62,6 +64,13 @@ class Persona:
 
     children: int = 0
     """how many agents it may create itself; 0: none"""
+    fans_out: str = BY_TOOLS
+    """how it creates them: by the crew tools, or by a plan that its turn ends with"""
+
+    @property
+    def plans(self) -> bool:
+        """Whether a turn of it may end with a plan."""
+        return self.children > 0 and self.fans_out == BY_PLAN
 
     @property
     def writes(self) -> bool:

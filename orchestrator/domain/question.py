@@ -28,7 +28,7 @@ class Asked(StrEnum):
     QUESTION = "question"
     PERMISSION = "permission"
     CHILDREN = "children"
-    """The end of the last of its children, who answer by it; it stands in nobody's inbox."""
+    """The end of the last of its children, who answer by it, a call or a plan; it stands in nobody's inbox."""
     AGENTS = "agents"
     """What wakes an orchestrator that Fleet runs: its fleet is done or needs it. It stands in nobody's inbox."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orchestrator.domain.check import VERDICT_LINE
 from orchestrator.domain.persona import Persona
+from orchestrator.fleet.planning import briefed
 
 MAX_INSTRUCTION_BYTES = 40 * 1024
 INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
@@ -25,7 +26,7 @@ def system_prompt(persona: Persona, *, name: str, project: Path, cwd: Path, desk
             f"You are the agent `{name}`, and nobody sees your steps: your last message is your report. Working "
             f"directory: {cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of its "
             "own: it may be asleep, too."
-        )
+        ) + briefed(persona)
         return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(project, cwd)])
     place = (
         f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
@@ -34,6 +35,7 @@ def system_prompt(persona: Persona, *, name: str, project: Path, cwd: Path, desk
         f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
         "on long work use mcp__crew__report_progress now and then."
     )
+    place += briefed(persona)
     if persona.verdict:
         place += (
             f" Your verdict decides whether the work behind you goes on: the last line of your result must be "

@@ -22,6 +22,8 @@ T = TypeVar("T")
 CreateChild = Callable[[Claim, Call, Json], Awaitable[str]]
 """creates an agent for the agent that runs; set by the fleet, whose verb it is"""
 TellOfChildren = Callable[[str], Awaitable[str]]
+FanOut = Callable[[Claim, ToolCall, Mapping[str, Any], Mapping[str, Any]], Awaitable[str]]
+"""carries out the plan that a turn ended with, or sends it back; '' or why the turn fails"""
 
 
 class Orchestrators(Protocol):
@@ -69,6 +71,7 @@ class Commits:
     feed: Bell = field(default_factory=Bell)
     create_child: CreateChild | None = None
     tell_of_children: TellOfChildren | None = None
+    fan_out: FanOut | None = None
     orchestrators: Orchestrators | None = None
     take: Callable[[list[Claim]], None] = _nobody
 

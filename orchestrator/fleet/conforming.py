@@ -56,6 +56,11 @@ def violation(schema: dict[str, Any], text: str) -> str:
         value = _value(text)
     except ValueError as error:
         return _NO_JSON.format(error)
+    return mismatch(schema, value)
+
+
+def mismatch(schema: dict[str, Any], value: object) -> str:
+    """The same for a value that is read already."""
     validator = Draft202012Validator(schema, registry=Registry[Any]())
     errors = cast("Callable[[object], Iterator[ValidationError]]", validator.iter_errors)
     best = cast("Callable[[Iterator[ValidationError]], ValidationError | None]", exceptions.best_match)  # pyright: ignore[reportUnknownMemberType] - its key is typed in part

@@ -45,6 +45,15 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
+    return await core.commits.do(agents.create, **await checked(core, call, new, parent))
+
+
+async def checked(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
+    """What `store.agents.create` takes, with everything checked that needs no transaction.
+
+    Raises:
+        InvalidError, NotFoundError, ConflictError, RefusedError: see the message.
+    """
     values, inputs = await _checked(core, call, new)
     limits = limits_of(core)
     if parent is not None:
@@ -54,17 +63,16 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
         if not parent.persona.orchestrates:
             inherited = (*inherited, "provider")
         values |= {name: getattr(parent.agent, name) for name in inherited}
-    return await core.commits.do(
-        agents.create,
-        values,
-        turn_id=new_id("tn"),
-        inputs=inputs,
-        desk=str(briefing.desk_path(call.caller.project, values["id"])),
-        limits=limits,
-        caps=_caps(core, new, values),
-        cap_scope=Persona(**values["persona_body"]).cap_scope,
-        parent=None if parent is None else (parent.agent.id, parent.epoch),
-    )
+    return {
+        "values": values,
+        "turn_id": new_id("tn"),
+        "inputs": inputs,
+        "desk": str(briefing.desk_path(call.caller.project, values["id"])),
+        "limits": limits,
+        "caps": _caps(core, new, values),
+        "cap_scope": Persona(**values["persona_body"]).cap_scope,
+        "parent": None if parent is None else (parent.agent.id, parent.epoch),
+    }
 
 
 async def create_child(core: Core, claim: Claim, call: Call, arguments: Json) -> str:
@@ -74,7 +82,7 @@ async def create_child(core: Core, claim: Claim, call: Call, arguments: Json) ->
         FleetError: nothing was created.
     """
     parent = await parent_of(core.commits, claim)
-    agent_id, existed = await create(core, parent.call(call), new_child(parent, arguments), parent)
+    agent_id, existed = await create(core, parent.call(call.key), new_child(parent, arguments), parent)
     again = " (this very call created it before)" if existed else ""
     return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
 

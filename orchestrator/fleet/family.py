@@ -37,11 +37,11 @@ class Parent:
         """The parent's persona as it was at creation."""
         return persona_of(self.agent)
 
-    def call(self, call: Call) -> Call:
-        """The parent's call as one of an orchestrator: in its project, with its environment."""
+    def call(self, key: str | None) -> Call:
+        """A call of the parent, under this key, as one of an orchestrator: in its project, with its environment."""
         agent = self.agent
         caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
-        return Call(caller=caller, key=f"{agent.id}/{call.key}" if call.key else None)
+        return Call(caller=caller, key=f"{agent.id}/{key}" if key else None)
 
     def limits(self, limits: children.Limits) -> children.Limits:
         """The limits, with the number of children that its persona may have.

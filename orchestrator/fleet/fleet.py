@@ -23,6 +23,7 @@ from orchestrator.fleet import (
     commanding,
     creating,
     family,
+    fanout,
     listing,
     look,
     news,
@@ -63,6 +64,7 @@ class Fleet:
         reconciler = Reconciler(core.commits, core.workers.carries, core.settings.max_resumes)
         self._alarm = Alarm(core.commits, reconciler.look)
         core.commits.create_child = partial(creating.create_child, core)
+        core.commits.fan_out = partial(fanout.fan_out, core)
         core.commits.tell_of_children = partial(family.told_of_children, core.commits)
         self._orchestrators = orchestrating.OwnOrchestrators(core)
         core.commits.orchestrators = self._orchestrators

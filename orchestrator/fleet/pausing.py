@@ -113,4 +113,9 @@ def prompt_of(claim: Claim, turn_uuid: str, text: str) -> Prompt | None:
         return None
     if not claim.goes_on:
         return Prompt(id=turn_uuid, text=text)
-    return Prompt(id=str(uuid5(UUID(turn_uuid), str(claim.resumes))), text=GO_ON if claim.heard else text)
+    return Prompt(id=resume_id(turn_uuid, claim.resumes), text=GO_ON if claim.heard else text)
+
+
+def resume_id(turn_uuid: str, resumes: int) -> str:
+    """The id of the prompt that a turn goes on with after it was put aside so often."""
+    return str(uuid5(UUID(turn_uuid), str(resumes)))

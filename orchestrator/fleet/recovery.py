@@ -18,13 +18,12 @@ from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
-from orchestrator.fleet.acceptance import feedback
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.run import Run, prompt_id
 from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
-from orchestrator.store import questions, sights
+from orchestrator.store import plans, questions, sights
 from orchestrator.store.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.steers import fold
 from orchestrator.store.tables import Turn
@@ -57,6 +56,7 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
             told = await _untold(provider, run, prompts)
             if told is None:
                 return replace(run, ended=_recorded(run, found, lost))
+            await commits.store.tx(plans.tell, claim, told.id)
             await _count(commits, claim, run, lost)
             return replace(run, prompt=told)
         case Stand.DEFERRED if found.deferred is not None:
@@ -74,13 +74,11 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
 
 
 async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Prompt | None:
-    """The prompt that tells which checks failed, if a former run wrote it down and did not come to send it."""
-    told = run.acceptance.told
-    if told is None or told.prompt is None or told.prompt not in prompts:
+    """What the turn is told in its middle, if a former run wrote that down and did not come to send it."""
+    if run.told is None or run.told.id not in prompts:
         return None
-    since = await provider.recall(run.spec, prompts[prompts.index(told.prompt) :])
-    text = feedback(told, run.acceptance.retries)
-    return Prompt(id=told.prompt, text=text) if since.stand is Stand.ABSENT else None
+    since = await provider.recall(run.spec, prompts[prompts.index(run.told.id) :])
+    return run.told if since.stand is Stand.ABSENT else None
 
 
 async def _is_answered(commits: Commits, claim: Claim, call_id: str) -> bool:

@@ -18,21 +18,21 @@ from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, FleetError, NotFoundError
-from orchestrator.fleet import briefing, inbox, steering
-from orchestrator.fleet.acceptance import Acceptance, acceptance_of, announced, feedback
+from orchestrator.fleet import briefing, inbox, planning, steering
+from orchestrator.fleet.acceptance import Acceptance, acceptance_of, announced
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.crew import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.handoff import Result, write_inputs, write_result
 from orchestrator.fleet.metering import metered
-from orchestrator.fleet.pausing import prompt_of
+from orchestrator.fleet.pausing import prompt_of, resume_id
+from orchestrator.fleet.planning import last_told
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
 from orchestrator.settings import Settings
-from orchestrator.store import sights
+from orchestrator.store import plans, sights
 from orchestrator.store.events import Fact, note_before
-from orchestrator.store.recovery import note_prompt
 from orchestrator.store.rows import StaleOwnerError
 from orchestrator.store.steers import fold
 from orchestrator.store.stops import unless_asked
@@ -71,6 +71,8 @@ class Run:
     ended: Ended | None = None
     """the end of its session's run, where its transcript tells one already"""
     acceptance: Acceptance = field(default_factory=Acceptance)
+    told: Prompt | None = None
+    """what the turn was last told in its middle"""
 
 
 def persona_of(agent: Agent) -> Persona:
@@ -101,10 +103,10 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     acceptance = acceptance_of(agent, turn, persona)
     text = announced(briefing.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks)
     prompt = prompt_of(claim, prompt_id(turn.id), text)
-    if claim.goes_on and prompt is not None and (told := acceptance.told) is not None:
-        prompt = replace(prompt, text=feedback(told, acceptance.retries))
+    told = await last_told(commits, claim, turn, persona, acceptance)
     if claim.goes_on and prompt is not None:
-        await commits.store.tx(note_prompt, claim, prompt.id)
+        prompt = prompt if told is None else replace(prompt, text=told.text)
+        await commits.store.tx(plans.tell, claim, prompt.id)
     return Run(
         provider=agent.provider,
         spec=_spec(commits, state, agent, persona, recorder, settings),
@@ -116,7 +118,13 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
         desk=desk,
         answer_seconds=persona.answer_within_seconds or settings.answer_seconds,
         acceptance=acceptance,
+        told=told,
     )
+
+
+def planned(claim: Claim, run: Run, ended: Ended) -> Ended:
+    """The end of the run; one that waits, if it is a plan and not its turn's result."""
+    return planning.planned(run.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
 
 
 def _seen_from(cwd: Path, path: Path) -> Path:
@@ -189,7 +197,7 @@ def _spec(
         decide=metered(inbox.gate(commits, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
         model=agent.model,
         tools=persona.offered,
-        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0)),
+        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0 and not persona.plans)),
         fleet=_fleet_tools(commits, agent.id, persona, recorder),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
@@ -256,8 +264,13 @@ async def finish_run(
         if ended.steered:
             await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], commits.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            await _defer(commits, claim, run, ended.deferred, usage)
-            return
+            problem = await _defer(commits, claim, run, ended.deferred, usage)
+            if not problem:
+                return
+            hint = "command it again with how to split the task; its conversation is kept"
+            ended = replace(
+                ended, outcome=Outcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
+            )
         changes, unknown = await _after(state, run)
         if run is not None and ended.text and not recorder.stale:
             await _keep_result(run, ended.text)
@@ -277,15 +290,21 @@ async def finish_run(
         LOG.info("late_end_dropped", reason=ended.reason)
 
 
-async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> None:
-    """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs."""
+async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:
+    """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
+
+    Returns '', or why its plan makes it fail.
+    """
     now = commits.clock()
     asked = _asked(run, call, now)
+    if call.name == clearance.PLAN and commits.fan_out is not None:
+        return await commits.fan_out(claim, call, asked, usage)
     if call.name == clearance.WAIT_FOR_AGENTS and commits.orchestrators is not None:
         await commits.orchestrators.fall_asleep(claim, call, asked, usage)
-        return
+        return ""
     sleep = wait_for_children if call.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
     await commits.do(unless_asked, sleep, claim, now, asked, usage, now)
+    return ""
 
 
 def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from orchestrator.fleet.metering import Meter
 from orchestrator.fleet.pausing import FATAL, LEFT, Halt, halt_of, halt_run, stopped
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.recovery import resumed, taken_over
-from orchestrator.fleet.run import Run, finish_run, prepare
+from orchestrator.fleet.run import Run, finish_run, planned, prepare
 from orchestrator.fleet.verifying import Trial, verified
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
@@ -268,7 +268,7 @@ class Workers:
             if post.unread(before):
                 await self._close(post)
             post.handed.clear()
-            return await self._drive(post, claim, run, recorder)
+            return planned(claim, run, await self._drive(post, claim, run, recorder))
 
         trial = Trial(
             commits=self.commits,
@@ -278,7 +278,8 @@ class Workers:
             recorder=recorder,
             drive=again,
         )
-        return await verified(trial, run, run.ended or await self._drive(post, claim, run, recorder))
+        first = run.ended or await self._drive(post, claim, run, recorder)
+        return await verified(trial, run, planned(claim, run, first))
 
     async def _drive(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
         if post.session is None:

@@ -106,6 +106,8 @@ def note_prompt(connection: Connection, claim: Claim, prompt_id: str) -> None:
     owned_row(connection, claim.agent_id, claim.epoch)
     row = connection.execute(select(TURN.c.prompts).where(TURN.c.id == claim.turn_id)).scalar_one()
     prompts: Sequence[str] = row or []
+    if prompt_id in prompts:
+        return
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(prompts=[*prompts, prompt_id]))
 
 

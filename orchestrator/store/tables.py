@@ -123,7 +123,7 @@ class Turn(SQLModel, table=True):
     """domain.turn.Urgency"""
     status: str
     parked: str = ""
-    """why it was put aside in the middle (budget, quota, overloaded), until it is taken up again"""
+    """why it was put aside in the middle (budget, quota, overloaded, plan), until it is taken up again"""
     stop: str = ""
     """why it was told to end, from the moment that somebody asked for it"""
     heard: bool = False
@@ -179,6 +179,7 @@ class Question(SQLModel, table=True):
     """ordinal of the turn in which it was asked"""
     kind: str
     call_id: str
+    """of the tool call; of a plan (`tool` is that) the id of the prompt that tells the answer"""
     tool: str
     input: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     text: str

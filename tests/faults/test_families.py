@@ -6,6 +6,8 @@ a program that starts twice.
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from tests.fixtures.daemon import wait_until
 
 SCRIPT = Path(__file__).with_name("families.yaml")
 LEAD = "---\nname: lead\ndescription: splits\ntools: Read, Grep, Glob, Bash\nchildren: 5\n---\nSplit the task.\n"
+CHIEF = (
+    "---\nname: chief\ndescription: plans\ntools: Read, Grep, Glob\nchildren: 3\nfans_out: plan\n---\nSplit the task.\n"
+)
 TREE_SECONDS = 120.0
 pytestmark = pytest.mark.timeout(240)
 
@@ -24,6 +29,7 @@ def write_lead(scene: Scene) -> None:
     folder = scene.project / ".fleet" / "agents"
     folder.mkdir(parents=True)
     (folder / "lead.md").write_text(LEAD)
+    (folder / "chief.md").write_text(CHIEF)
 
 
 def status(scene: Scene, name: str) -> str:
@@ -62,6 +68,37 @@ def test_a_tree_of_real_agents_with_one_slot_ends_though_its_daemon_is_killed_tw
             wait_until(lambda name=name: scene.programs(name) == [], f"the end of {name}'s program")
         asked = [record["task"] for record in scene.calls("tree-1-1")]
         assert set(asked) <= {"find part 1"}
+
+
+@pytest.mark.requirement("C-recursion", "I4-children-plan", "D-restart", "D-waiting-all")
+def test_a_plan_of_a_real_agent_creates_each_child_once_and_joins_them_though_its_daemon_is_killed_twice(
+    tmp_path: Path,
+) -> None:
+    with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
+        write_lead(scene)
+        made = scene.place.ask("POST", "/v1/agents", {"name": "chief", "task": "find all", "persona": "chief"})
+        wait_until(lambda: '"type":"user"' in scene.transcript(), "the prompt")
+        os.kill(scene.daemon.pid, signal.SIGSTOP)
+        wait_until(lambda: "end_turn" in scene.transcript(), "a plan that no daemon has read")
+        scene.murder()
+        wait_until(lambda: status(scene, "chief-2") in {"working", "complete"}, "child 2", seconds=TREE_SECONDS)
+        assert status(scene, "chief") == "waiting"
+        assert scene.programs("chief") == []
+        scene.murder()
+        digest = scene.place.ask("POST", "/v1/wait", {"agents": ["chief"], "timeout_seconds": 120})
+
+        assert digest["timed_out"] is False, digest["text"]
+        root = made["agent"]["id"]
+        ids = {agent["name"]: agent["id"] for agent in scene.place.ask("GET", "/v1/agents")["agents"]}
+        assert ids == {"chief": root, **{f"chief-{index + 1}": f"{root}_child_{index}" for index in range(3)}}
+        [turn] = scene.place.ask("GET", "/v1/agents/chief")["turns"]
+        assert (turn["status"], turn["model_calls"]) == ("complete", 2)
+        assert turn["result"] == "joined:\n| found by chief-1\n| found by chief-2\n| found by chief-3"
+        assert len(scene.calls("chief")) == 2
+        for name in ids:
+            scene.ended_once(name)
+            assert scene.programs(name) == []
+            assert scene.kinds(name).count("agent.created") == 1
 
 
 @pytest.mark.requirement("I4-abort", "G4")
