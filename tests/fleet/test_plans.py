@@ -23,6 +23,7 @@ from orchestrator.fleet.planning import Reading, read
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.store import agents, sights, stops
 from orchestrator.store.tables import QUESTION
+from orchestrator.store.turns import Claim
 from tests.fleet.scripted import Lab, ScriptedProvider, ScriptedSession, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -379,7 +380,10 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
 
 
 @pytest.mark.requirement("I4-children-plan", "D-restart")
-async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the_next_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opens", [False, True], ids=["claimed", "opening"])
+async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the_next_one(
+    tmp_path: Path, *, opens: bool
+) -> None:
     write_chief(tmp_path)
     provider = Remembering(said=plan("a"))
     async with open_lab(tmp_path, slots=1, provider=provider) as lab:
@@ -387,10 +391,12 @@ async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the
         lab.finish("boss", plan("a"))
         await begins(lab, "a")
         provider.may_open.clear()
+        if not opens:
+            lab.core.commits.take = list[Claim].clear  # what is claimed from now on this daemon does not come to
         lab.finish("a", "what a found")
 
         async def goes_on() -> bool:
-            return provider.opening.count("boss") == 2
+            return provider.opening.count("boss") == 2 if opens else (await lab.view("boss")).status == "working"
 
         await eventually(goes_on)
         await lab.die()
