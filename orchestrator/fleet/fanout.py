@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from orchestrator.domain.agent import MAX_NAME_CHARACTERS
 from orchestrator.domain.question import By
-from orchestrator.domain.text import storable
+from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from orchestrator.fleet.core import Core
@@ -21,6 +22,7 @@ from orchestrator.store.turns import Claim
 
 MAX_REFUSED = 2
 """so often in a row a plan goes back to its agent; the next one ends the turn"""
+MAX_PROBLEM_CHARACTERS = 4000
 WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 
 
@@ -35,6 +37,7 @@ async def fan_out(core: Core, claim: Claim, call: ToolCall, asked: Mapping[str, 
     asked = {**asked, "input": {**call.input, "number": len(before) + 1}}
     problem = storable(str(call.input.get("problem", "")))
     problem = problem or await _create(core, claim, call.input.get("plan", ()), asked, usage)
+    problem = problem[:MAX_PROBLEM_CHARACTERS]
     if not problem or _refused(before) >= MAX_REFUSED:
         return problem
     now = core.commits.clock()
@@ -63,7 +66,7 @@ async def _create(
                 raise InvalidError("the plan has this name twice", hint="give each agent a name of its own")
             planned[name] = one
         except WRONG as error:
-            wrong.append(f"- {name}: {error}")
+            wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")
     if wrong:
         return storable("\n".join(wrong))
     now = core.commits.clock()

@@ -253,6 +253,24 @@ async def test_the_budgets_of_planned_children_are_reserved_and_a_cap_holds_its_
 
 
 @pytest.mark.requirement("I4-children-plan")
+async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_it_is_back(tmp_path: Path) -> None:
+    write_chief(tmp_path)
+    now = [1_800_000_000.0]
+    async with open_lab(tmp_path, slots=1, clock=lambda: now[0]) as lab:
+        await lab.create("boss", persona="chief")
+        lab.finish("boss", plan("a"))
+        lab.finish("a", "what a found")
+        lab.fail("boss", reason="quota", detail="HTTP 429")
+        await lab.becomes("boss", "waiting", "parked until ")
+        now[0] += 7200.0
+        lab.core.commits.bell.ring()
+        assert "| what a found" in await prompted(lab, "boss", 3)
+        lab.finish("boss", "joined")
+        await lab.becomes("boss", "complete")
+        assert sorted((await names(lab)).values()) == ["a", "boss"]
+
+
+@pytest.mark.requirement("I4-children-plan")
 async def test_a_task_for_an_agent_that_sleeps_on_its_plan_is_its_next_turn(one: Lab) -> None:
     await one.create("boss", persona="chief")
     one.finish("boss", plan("a"))
