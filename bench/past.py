@@ -16,7 +16,7 @@ from orchestrator.domain.usage import Usage
 from orchestrator.fleet.creating import _START, new_id
 from orchestrator.fleet.recorder import fact_of
 from orchestrator.personas import find_persona
-from orchestrator.store import agents, events, turns
+from orchestrator.store import admission, agents, events, turns
 from orchestrator.store.events import Fact
 from orchestrator.store.store import Connection, Store, open_store
 
@@ -70,8 +70,8 @@ def _begin(connection: Connection, common: Values, name: str) -> turns.Claim:
     own = {"id": new_id("ag"), "name": name, "created_at": time.time(), "session_id": str(uuid.uuid4())}
     desk = f"{common['project']}/.fleet/desk/{own['id']}"
     agents.create(connection, {**common, **own}, turn_id=new_id("tn"), inputs=[], desk=desk)
-    admission = turns.Admission(owner=OWNER, slots=1 << 20, payable=lambda _account: True)
-    (claim,) = turns.admit(connection, admission, time.time())
+    rules = admission.Admission(owner=OWNER, slots=1 << 20, payable=lambda _account: True)
+    (claim,) = admission.admit(connection, rules, time.time())
     return claim
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.question import INBOX, By
-from orchestrator.domain.turn import TURN_ASIDE, Mode, Urgency
+from orchestrator.domain.turn import Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
-from orchestrator.store import agents, children, leases, sleepers, stops, turns
+from orchestrator.store import agents, children, leases, line, sleepers, stops, turns
 from orchestrator.store.checks import set_checks
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.parking import AGENTS
@@ -158,11 +158,6 @@ def _not_begun(connection: Connection, agent_id: str) -> tuple[str, int] | None:
     return (turn["id"], turn["ordinal"]) if turn is not None and turn["status"] == "queued" else None
 
 
-def _has_begun(connection: Connection, agent_id: str) -> bool:
-    turn = turns.next_turn(connection, agent_id)
-    return turn is not None and turn["status"] in TURN_ASIDE
-
-
 def _queue(connection: Connection, asked: Command, now: float, happened: str, *, steer: bool = False) -> Commanded:
     ordinal = turns.queue_turn(
         connection,
@@ -217,7 +212,7 @@ def stop(connection: Connection, agent_id: str) -> str:
     now = time.time()
     if status is Status.WORKING:
         return stops.ask(connection, agent_id)
-    if status in {Status.QUEUED, Status.WAITING} and _has_begun(connection, agent_id):
+    if status in {Status.QUEUED, Status.WAITING} and line.has_begun(turns.next_turn(connection, agent_id)):
         turns.drop_question(connection, agent_id, now)
         return ""
     if status in {Status.QUEUED, Status.WAITING}:

@@ -11,9 +11,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from orchestrator.bus.local import Bell
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.fleet.accounts import Accounts
+from orchestrator.store.admission import Admission, admit
 from orchestrator.store.rows import told_of
 from orchestrator.store.store import Connection, Store
-from orchestrator.store.turns import Admission, Claim, admit
+from orchestrator.store.turns import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, children, leases
+from orchestrator.store import budgets, children, leases, line
 from orchestrator.store.inputs import set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, cost_is_unknown, emit, move
 from orchestrator.store.tables import AGENT, TURN
@@ -146,8 +146,7 @@ def account_arrived(connection: Connection, account: str, now: float) -> int:
     ).mappings()
     count = 0
     for agent in rows.all():
-        move(connection, agent, Status.QUEUED, "slot", now)
-        emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason="account")
+        line.go_on(connection, agent, line.next_turn(connection, agent["id"]), now, "account")
         count += 1
     return count
 

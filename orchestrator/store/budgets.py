@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import FLEET, Caps, Family, Node, Room, Scope, Unit, shortage
-from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TURN_ASIDE
+from orchestrator.domain.budget import FLEET, Family, Node, Room, Scope, Unit, shortage
 from orchestrator.errors import RefusedError
-from orchestrator.store.rows import agent_row, change, emit, move
-from orchestrator.store.tables import AGENT, BUDGET, TURN
+from orchestrator.store import line
+from orchestrator.store.rows import agent_row, change
+from orchestrator.store.tables import AGENT, BUDGET
 
 UNPRICED = "budget:"
 """how the reason begins of an agent whose model has no known price"""
@@ -23,6 +22,7 @@ PAUSED = "budget"
 _NODE = (
     AGENT.c.id,
     AGENT.c.name,
+    AGENT.c.root,
     AGENT.c.parent,
     AGENT.c.status,
     AGENT.c.cost_usd,
@@ -34,9 +34,12 @@ _NODE = (
     AGENT.c.running_since,
 )
 
+_NODES = select(*_NODE).where(AGENT.c.root.in_(bindparam("roots", expanding=True)))
+_CAPS = select(BUDGET).where(BUDGET.c.subject.in_(bindparam("subjects", expanding=True)))
 _ANY = select(BUDGET.c.unit).limit(1)
 _FAMILY = select(AGENT.c.id).where(AGENT.c.root == bindparam("root"))
-_CAPPED = _ANY.where((BUDGET.c.subject == FLEET) | BUDGET.c.subject.in_(_FAMILY))
+_CAPPED = _ANY.where(BUDGET.c.subject.in_(_FAMILY))
+_FLEET_CAPPED = _ANY.where(BUDGET.c.subject == FLEET)
 
 
 def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
@@ -62,12 +65,23 @@ def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> 
 
 def family(connection: Connection, root: str, now: float) -> Family:
     """The agents under this root, with every cap that applies to one of them."""
-    rows = connection.execute(select(*_NODE).where(AGENT.c.root == root)).mappings().all()
-    nodes = {row["id"]: _node(row, now) for row in rows}
-    found = connection.execute(select(BUDGET).where(BUDGET.c.subject.in_([*nodes, FLEET]))).mappings()
-    caps: Caps = {(row["subject"], Scope(row["scope"]), Unit(row["unit"])): row["cap"] for row in found}
-    capped = any(scope is Scope.FLEET for _, scope, _ in caps)
-    return Family(nodes, caps, _fleet_used(connection, now) if capped else {})
+    return families(connection, [root], now)[root]
+
+
+def families(connection: Connection, roots: Collection[str], now: float) -> dict[str, Family]:
+    """The same for many roots, in one go."""
+    nodes: dict[str, dict[str, Node]] = {root: {} for root in roots}
+    root_of: dict[str, str] = {}
+    for row in connection.execute(_NODES, {"roots": list(roots)}).mappings():
+        nodes[row["root"]][row["id"]] = _node(row, now)
+        root_of[row["id"]] = row["root"]
+    caps: dict[str, dict[tuple[str, Scope, Unit], float]] = {root: {} for root in roots}
+    for row in connection.execute(_CAPS, {"subjects": [*root_of, FLEET]}).mappings():
+        for root in [root_of[row["subject"]]] if row["subject"] in root_of else roots:
+            caps[root][row["subject"], Scope(row["scope"]), Unit(row["unit"])] = row["cap"]
+    capped = any(scope is Scope.FLEET for each in caps.values() for _, scope, _ in each)
+    used = _fleet_used(connection, now) if capped else {}
+    return {root: Family(nodes[root], caps[root], used) for root in roots}
 
 
 def _node(row: RowMapping, now: float) -> Node:
@@ -103,23 +117,55 @@ def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
     return dict(zip(Unit, (float(value) for value in total), strict=True))
 
 
-def has_caps(connection: Connection, root: str) -> bool:
-    """Whether any cap can apply to an agent of this family."""
-    return connection.execute(_CAPPED, {"root": root}).first() is not None
+class Gauge:
+    """What the caps leave to many agents, each read once; who lets a turn begin says so."""
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self._connection = connection
+        self._now = now
+        self._families: dict[str, Family] = {}
+        self._fleet: list[Room] | None = None
+
+    def expect(self, roots: Collection[str]) -> None:
+        """Read these families now, in one go: they will be asked for."""
+        self._families |= families(self._connection, roots, self._now) if roots else {}
+
+    def begun(self, root: str) -> None:
+        """An agent of this family has begun a turn: it is one less for all under the same caps."""
+        if self._fleets():
+            self._families.clear()
+        self._families.pop(root, None)
+        self._fleet = None
+
+    def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Room]:
+        """Every cap that applies to the agent; `capped`: an agent of its family has one (None: look)."""
+        if capped is None:
+            capped = root in self._families or self._connection.execute(_CAPPED, {"root": root}).first() is not None
+        if not capped:
+            return self._fleets()
+        if root not in self._families:
+            self.expect([root])
+        return self._families[root].rooms(agent_id)
+
+    def shortage(self, agent_id: str, root: str, *, starts_turn: bool, capped: bool | None = None) -> Room | None:
+        """The cap that the agent has reached, if it has."""
+        return shortage(self.rooms(agent_id, root, capped=capped), starts_turn=starts_turn)
+
+    def fleet_is_short(self) -> bool:
+        """Whether nobody may begin a turn."""
+        return shortage(self._fleets(), starts_turn=True) is not None
+
+    def _fleets(self) -> list[Room]:
+        if self._fleet is None:
+            capped = self._connection.execute(_FLEET_CAPPED).first() is not None
+            self._fleet = fleet_rooms(self._connection, self._now) if capped else []
+        return self._fleet
 
 
 def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
     """Every cap that applies to the agent, with what counts against it."""
     root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
-    return family(connection, root, now).rooms(agent_id) if has_caps(connection, root) else []
-
-
-def reached(connection: Connection, agent: RowMapping, now: float, *, starts_turn: bool) -> str | None:
-    """Why the agent may use nothing more, as its status says it; None if it may."""
-    if not has_caps(connection, agent["root"]):
-        return None
-    room = shortage(family(connection, agent["root"], now).rooms(agent["id"]), starts_turn=starts_turn)
-    return None if room is None else room.shown(agent["id"])
+    return Gauge(connection, now).rooms(agent_id, root)
 
 
 def reserve(connection: Connection, parent: str, caps: Mapping[Unit, float], now: float) -> None:
@@ -170,22 +216,17 @@ def go_on(connection: Connection, now: float, root: str | None = None) -> list[s
     waiting = (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
     if root is not None:
         waiting &= AGENT.c.root == root
+    gauge = Gauge(connection, now)
     gone: list[str] = []
     for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
-        if agent["reason"].startswith(UNPRICED) and any(
-            room.unit is Unit.USD for room in rooms(connection, agent["id"], now)
-        ):
+        rooms = gauge.rooms(agent["id"], agent["root"])
+        if agent["reason"].startswith(UNPRICED) and any(room.unit is Unit.USD for room in rooms):
             continue  # no cap in dollars can be kept for it, however high
-        if reached(connection, agent, now, starts_turn=not _has_begun(connection, agent["id"])) is None:
-            move(connection, agent, Status.QUEUED, "slot", now)
-            emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason=PAUSED)
+        turn = line.next_turn(connection, agent["id"])
+        if shortage(rooms, starts_turn=not line.has_begun(turn)) is None:
+            line.go_on(connection, agent, turn, now, PAUSED)
             gone.append(agent["id"])
     return gone
-
-
-def _has_begun(connection: Connection, agent_id: str) -> bool:
-    begun = (TURN.c.agent_id == agent_id) & TURN.c.status.in_(TURN_ASIDE)
-    return connection.execute(select(TURN.c.id).where(begun).limit(1)).first() is not None
 
 
 def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Room]]:
@@ -198,8 +239,8 @@ def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> d
     waiting = AGENT.c.id.in_(agents) & (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
     if fleet:
         roots |= set(connection.execute(select(AGENT.c.root).where(waiting)).scalars())
-    families = {root: family(connection, root, now) for root in roots}
-    return {one: families[root].rooms(one) for one, root in agents.items() if root in families}
+    found = families(connection, roots, now)
+    return {one: found[root].rooms(one) for one, root in agents.items() if root in found}
 
 
 def fleet_rooms(connection: Connection, now: float) -> list[Room]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from orchestrator.store.tables import AGENT, LEASE
 
@@ -10,25 +10,20 @@ CHECKOUT = "checkout"
 """the right to write in a checkout; held from a writer's claim to its turn's end"""
 DESK = "desk"
 """an agent's own folder in the project; held while the agent lives"""
+_HOLDER = (
+    select(AGENT.c.id, AGENT.c.name)
+    .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
+    .where(LEASE.c.kind == bindparam("kind"), LEASE.c.name == bindparam("name"), LEASE.c.released_at.is_(None))
+)
 
 
-def holder(connection: Connection, kind: str, name: str) -> tuple[str, str] | None:
-    """Id and name of the agent that holds it now."""
-    row = connection.execute(
-        select(AGENT.c.id, AGENT.c.name)
-        .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
-        .where(LEASE.c.kind == kind, LEASE.c.name == name, LEASE.c.released_at.is_(None))
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
-
-
-def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> bool:
-    """Whether the agent holds it now: it did before, or it was free."""
-    held = holder(connection, kind, name)
-    if held is None:
+def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> tuple[str, str] | None:
+    """Id and name of the agent that keeps this one from it; None if the agent holds it now: before, or it was free."""
+    row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
+    if row is None:
         connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
-        return True
-    return held[0] == agent_id
+        return None
+    return None if row[0] == agent_id else (row[0], row[1])
 
 
 def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.store import budgets
+from orchestrator.store import line
 from orchestrator.store.rows import CLOCK, agent_row, emit, move, tell
 from orchestrator.store.tables import AGENT, BREAKER, TURN
 
@@ -33,6 +33,7 @@ MAX_BACK_OFF_SECONDS = 3600.0
 STAGGER_SECONDS = 2.0
 """between two agents of one account that go on after its quota came back"""
 DAY_SECONDS = 86_400.0
+_REFUSED = select(BREAKER.c.account, BREAKER.c.provider, BREAKER.c.until).where(BREAKER.c.until > bindparam("now"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +75,18 @@ def wait(
         tell(connection, CLOCK)
 
 
-def obstacle(connection: Connection, agent: RowMapping, turn: RowMapping, now: float) -> str | None:
-    """Why the agent must wait though it has a turn: its account is refused, or a cap is reached."""
-    until = refused_until(connection, agent["account"], agent["provider"])
-    if until is not None and until > now:
-        return PARKED + clock_time(until, now)
-    return budgets.reached(connection, agent, now, starts_turn=turn["status"] == TurnStatus.QUEUED)
-
-
-def wait_at(connection: Connection, agent: RowMapping, turn: RowMapping, obstacle: str, now: float) -> None:
+def wait_at(connection: Connection, place: line.Place, obstacle: str, now: float) -> None:
     """Let a queued agent wait with this obstacle; one whose account is refused wakes by itself, after its like."""
     wake_at = None
     if obstacle.startswith(PARKED):
-        until = refused_until(connection, agent["account"], agent["provider"]) or now
-        wake_at = until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
-    wait(connection, agent, turn["ordinal"], obstacle, now, wake_at)
+        until = refused(connection, now).get((place.account, place.provider), now)
+        wake_at = until + STAGGER_SECONDS * _parked(connection, place.account, place.provider)
+    wait(connection, agent_row(connection, place.agent_id), place.turn, obstacle, now, wake_at)
 
 
-def refused_until(connection: Connection, account: str, provider: str) -> float | None:
-    """Until when the account is refused; None if it is not."""
-    same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
-    return connection.execute(select(BREAKER.c.until).where(same)).scalar_one_or_none()
+def refused(connection: Connection, now: float) -> dict[tuple[str, str], float]:
+    """The accounts that are refused now, each with its provider, and until when."""
+    return {(account, provider): until for account, provider, until in connection.execute(_REFUSED, {"now": now})}
 
 
 def _parked(connection: Connection, account: str, provider: str) -> int:
@@ -136,8 +128,7 @@ def wake(connection: Connection, now: float) -> list[str]:
     due = _timed() & (AGENT.c.wake_at <= now)
     woken: list[str] = []
     for agent in connection.execute(select(AGENT).where(due).order_by(AGENT.c.wake_at)).mappings().all():
-        move(connection, agent, Status.QUEUED, "slot", now, wake_at=None)
-        emit(connection, agent["id"], Kind.RESUMED, now, agent["turns"], reason=agent["reason"])
+        line.go_on(connection, agent, line.next_turn(connection, agent["id"]), now, agent["reason"], wake_at=None)
         woken.append(agent["id"])
     return woken
 

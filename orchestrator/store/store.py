@@ -29,9 +29,9 @@ __all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
 BATCH = 64
 BUSY_MILLISECONDS = 10_000
-READ_CACHE_KB = 16_384
-"""pages that the reader keeps at most: a thousand agents do not fit into SQLite's own 2 MB, and reading them again for
-every look takes three times as long (measured)"""
+CACHE_KB = 16_384
+"""pages that reader and writer each keep at most: a thousand agents do not fit into SQLite's own 2 MB, and reading them
+again for every look takes three times as long (measured)"""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -160,8 +160,7 @@ def _plain_engine(path: Path, *, read_only: bool) -> Engine:
     def connected(connection: Any, record: object) -> None:
         connection.isolation_level = None  # BEGIN is ours to say
         _pragmas(connection, record, read_only=read_only)
-        if read_only:
-            connection.execute(f"PRAGMA cache_size=-{READ_CACHE_KB}")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
     event.listen(engine, "connect", connected)
     return engine

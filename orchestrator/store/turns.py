@@ -1,8 +1,8 @@
-"""Operations on turns: queue, claim, answer, finish. The rules of admission are counted in the claiming transaction."""
+"""Operations on turns: queue, answer, put aside, finish. How they are claimed is in admission.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,11 @@ from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.errors import ConflictError
-from orchestrator.store import budgets, children, evidence, leases, line, parking, questions
-from orchestrator.store.inputs import BLOCKED, blocked_reason, source_ended, source_opened
+from orchestrator.store import budgets, children, leases, parking, questions
+from orchestrator.store.inputs import source_ended, source_opened
 from orchestrator.store.line import next_turn
 from orchestrator.store.rows import StaleOwnerError, agent_row, change, cost_is_unknown, emit, move, owned_row
 from orchestrator.store.tables import COMMAND, TURN
-
-HELD = " writes in this checkout"
-"""how the reason of an agent ends that waits for another one's right to write"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +38,6 @@ class Claim:
     overloads: int = 0
     recovers: bool = False
     """a former run of the turn died: its transcript says how to go on"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Admission:
-    """Who claims, how many agents may work at once, and whether an account's secrets are at hand."""
-
-    owner: str
-    slots: int
-    payable: Callable[[str], bool]
 
 
 def queue_turn(
@@ -103,81 +91,6 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
         update(TURN)
         .where(TURN.c.id == turn_id, TURN.c.status == TurnStatus.QUEUED)
         .values(prompt=TURN.c.prompt + "\n\n" + text)
-    )
-
-
-def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
-    """Claim every queued turn that may start now, by priority, then oldest first; say what the others wait for."""
-    queued = line.queued(connection)
-    free = admission.slots - line.working(connection) if queued else 0
-    claims: list[Claim] = []
-    for agent, turn in queued:
-        obstacle = _obstacle(connection, agent, turn, admission, now, free)
-        if obstacle is None:
-            claims.append(_claim(connection, agent, turn, admission.owner, now))
-            free -= 1
-        elif obstacle == "account":
-            move(connection, agent, Status.WAITING, "account", now)
-            emit(connection, agent["id"], Kind.WAITING, now, turn["ordinal"], reason="account")
-        elif obstacle.startswith((parking.PARKED, budgets.PAUSED)) and not obstacle.endswith(HELD):
-            parking.wait_at(connection, agent, turn, obstacle, now)
-        elif obstacle != agent["reason"]:
-            change(connection, agent["id"], reason=obstacle)
-            if obstacle.startswith(BLOCKED):
-                change(connection, agent["id"], changed_at=now)
-                emit(connection, agent["id"], Kind.BLOCKED, now, turn["ordinal"], reason=obstacle)
-    return claims
-
-
-def _obstacle(
-    connection: Connection, agent: RowMapping, turn: RowMapping, admission: Admission, now: float, free: int
-) -> str | None:
-    """Why the turn cannot start now; None if it can (the checkout is then held)."""
-    unsettled = line.unsettled(connection, agent["id"], turn["ordinal"])
-    if unsettled:
-        failed = [blocked_reason(name, Status(status), why) for name, blocked, status, why in unsettled if blocked]
-        return failed[0] if failed else "inputs: " + ", ".join(row[0] for row in unsettled)
-    if not admission.payable(agent["account"]):
-        return "account"
-    if (paused := parking.obstacle(connection, agent, turn, now)) is not None:
-        return paused
-    if free <= 0:
-        return "slot"
-    if agent["writes"] and not leases.acquire(connection, leases.CHECKOUT, agent["checkout"], agent["id"], now):
-        held = leases.holder(connection, leases.CHECKOUT, agent["checkout"])
-        return (held[1] if held else "another agent") + HELD
-    return None
-
-
-def _claim(connection: Connection, agent: RowMapping, turn: RowMapping, owner: str, now: float) -> Claim:
-    epoch = int(agent["epoch"]) + 1
-    continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
-    begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
-    running = {"running_since": now, "begun_turns": begun, "wake_at": None, **evidence.begun(agent)}
-    reason = "recovering" if recovers else "starting"
-    move(connection, agent, Status.WORKING, reason, now, owner=owner, epoch=epoch, **running)
-    connection.execute(
-        update(TURN)
-        .where(TURN.c.id == turn["id"])
-        .values(
-            status=TurnStatus.WORKING,
-            epoch=epoch,
-            started_at=turn["started_at"] or now,
-            attempts=TURN.c.attempts + (not continues),
-        )
-    )
-    kind = Kind.RESUMED if continues or recovers else Kind.STARTED
-    emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
-    parking.taken_up(connection, turn)
-    pauses = parking.values_of(turn)
-    return Claim(
-        agent_id=agent["id"],
-        turn_id=turn["id"],
-        turn=turn["ordinal"],
-        epoch=epoch,
-        continues=continues and not pauses["goes_on"],
-        recovers=recovers,
-        **pauses,
     )
 
 

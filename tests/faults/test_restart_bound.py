@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 
 from orchestrator import paths
 from orchestrator.store import turns
+from orchestrator.store.admission import Admission, admit
 from orchestrator.store.store import open_store
-from orchestrator.store.turns import Admission, Claim
+from orchestrator.store.turns import Claim
 from tests.fixtures.daemon import clean_env, spawn_daemon, wait_until
 from tests.store.test_survival import ENDED, NO_COST, create
 
@@ -26,7 +27,7 @@ SLOW_MACHINE = 4.0
 
 def claims(connection: Connection, slots: int) -> list[Claim]:
     """Let these many start, in the name of a daemon that is no more."""
-    return turns.admit(connection, Admission(owner="dead", slots=slots, payable=lambda _: True), time.time())
+    return admit(connection, Admission(owner="dead", slots=slots, payable=lambda _: True), time.time())
 
 
 async def populate(path: Path) -> None:

@@ -19,10 +19,11 @@ from sqlalchemy import Connection
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store import agents, turns
+from orchestrator.store.admission import Admission, admit
 from orchestrator.store.events import Fact, append
 from orchestrator.store.rows import StaleOwnerError, change, emit
 from orchestrator.store.store import Store, open_store
-from orchestrator.store.turns import Admission, Claim
+from orchestrator.store.turns import Claim
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +131,7 @@ def note(connection: Connection, agent_id: str, text: str) -> int:
 
 def claim(connection: Connection) -> list[Claim]:
     """Start what may start."""
-    return turns.admit(connection, Admission(owner="me", slots=4, payable=lambda _: True), time.time())
+    return admit(connection, Admission(owner="me", slots=4, payable=lambda _: True), time.time())
 
 
 def program(what: str, path: Path, *, stderr: int | None = None) -> subprocess.Popen[str]:
