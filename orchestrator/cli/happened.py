@@ -31,6 +31,7 @@ _SHOWN = frozenset(
         "turn.plan_refused",
         "session.retrying",
         "session.stalled",
+        "session.denied",
     }
 )
 """Events that are shown as they come; tool calls are only counted, but for a shell's and an orchestrator's."""
@@ -83,6 +84,10 @@ def _stalled(body: Body) -> str:
     return f"silent for {shown_age(seconds if isinstance(seconds, int | float) else None)}"
 
 
+def _denied(body: Body) -> str:
+    return f"by its own program, though Fleet allowed it: {', '.join(str(tool) for tool in as_list(body.get('tools')))}"
+
+
 def _looping(body: Body) -> str:
     return f"the same call {body.get('times')} x"
 
@@ -123,6 +128,7 @@ _BY_KIND: dict[str, Callable[[Body], str]] = {
     "tool.ended": _tool_ended,
     "session.retrying": _retrying,
     "session.stalled": _stalled,
+    "session.denied": _denied,
     "agent.looping": _looping,
     "turn.complete": _complete,
     "turn.checking": _checking,

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     USED = "session.used"
     RETRYING = "session.retrying"
     STALLED = "session.stalled"
+    DENIED = "session.denied"
     PROGRESS = "agent.progress"
     LOOPING = "agent.looping"
     CHECKING = "turn.checking"

@@ -123,7 +123,7 @@ def _figures(agent: Agent) -> dict[str, Any]:
     return {
         "context_tokens": agent.context_tokens,
         "context_window_tokens": agent.context_window_tokens,
-        "tokens": agent.tokens,
+        "tokens": agent.tokens + agent.live_tokens,
         "cost_usd": cost_of(agent),
         "cost_unknown": cost_of(agent) is None,
     }
@@ -157,9 +157,9 @@ def _evidence(rows: Rows, agent: Agent, now: float) -> EvidenceView | None:
 
 
 def cost_of(agent: Agent) -> float | None:
-    """The agent's cost; None while it is unknown, also before its first turn has told one."""
-    nothing_yet = agent.tokens == 0 and Status(agent.status) not in {Status.QUEUED, Status.IDLE}
-    return None if agent.cost_unknown or nothing_yet else agent.cost_usd
+    """The agent's cost, that of the run under way included; None while it is unknown (`sums` says the same in SQL)."""
+    untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
+    return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
 
 
 def _open(agent: Agent) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from orchestrator.domain.budget import Room, Unit, shortage
-from orchestrator.domain.event import Opened, SessionEvent, Spent, ToolStarted
+from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
@@ -41,7 +41,7 @@ class Meter:
 
     def hear(self, event: SessionEvent) -> None:
         """Take an event of the session."""
-        self.heard = self.heard or not isinstance(event, Opened)
+        self.heard = self.heard or not isinstance(event, Opened | Ended)
         match event:
             case Spent():
                 self._price_unknown = self._price_unknown or event.cost_usd is None

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.event import (
+    Ended,
     Kind,
     Opened,
     Retrying,
@@ -35,7 +36,7 @@ SUMMARY_CHARACTERS = 200
 
 
 def fact_of(event: SessionEvent, at: float) -> Fact | None:
-    """The row that this event becomes; None for the end, which finishes the turn instead."""
+    """The row that this event becomes; of the end, which finishes the turn, only what its program denied by itself."""
     match event:
         case ToolStarted() | ToolEnded():
             return _tool_fact(event, at)
@@ -55,15 +56,19 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
         case Spent():
             cost = {} if event.cost_usd is None else {"live_cost_usd": event.cost_usd}
             return Fact(kind=None, at=at, body={}, values={"live_tokens": event.tokens, **cost})
-        case Retrying():
-            reason = f"retrying {event.attempt}/{event.max_attempts}"
-            body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
-            return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
-        case Stalled():
-            reason = f"stalled {event.seconds:.0f} s"
-            return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values={"reason": reason})
-        case _:
-            return None
+        case Retrying() | Stalled():
+            return _trouble_fact(event, at)
+        case Ended():
+            return Fact(kind=Kind.DENIED, at=at, body={"tools": list(event.denied)}) if event.denied else None
+
+
+def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
+    if isinstance(event, Stalled):
+        reason = f"stalled {event.seconds:.0f} s"
+        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values={"reason": reason})
+    reason = f"retrying {event.attempt}/{event.max_attempts}"
+    body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
+    return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
 
 
 def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
@@ -86,6 +91,8 @@ class Recorder:
     claim: Claim
     stale: bool = False
     """the agent was deleted or claimed anew: nothing more is written"""
+    ran: bool = False
+    """a session was told to run: what that uses nobody knows before its end"""
     meter: Meter | None = None
     loop_calls: int = 5
     """the same call so often in a row is a loop"""

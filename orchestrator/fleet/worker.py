@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -247,10 +247,10 @@ class Workers:
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
             reason = "process" if isinstance(error, SessionDiedError) else "start"
-            ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=error.message, hint=error.hint)
+            ended = _broken(run, recorder, reason, error.message, error.hint)
         except Exception as error:  # one agent's crash must not take the others with it
             LOG.exception("turn_crashed")
-            ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
+            ended = _broken(run, recorder, "internal", f"{type(error).__name__}: {error}")
         finally:
             post.busy = False
         halt = halt_of(claim, ended, post.stopping, self.settings)
@@ -268,6 +268,7 @@ class Workers:
             if post.unread(before):
                 await self._close(post)
             post.handed.clear()
+            recorder.ran = False
             return planned(claim, run, await self._drive(post, claim, run, recorder))
 
         trial = Trial(
@@ -289,13 +290,15 @@ class Workers:
                     lived = await processes.open_session(self.store, provider, run.spec, claim, self.tier)
                     post.session, post.trace = lived.session, lived.trace
         if post.stopping or post.session is None:
-            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, session_cost_usd=run.spec.session_cost_usd)
+            before = run.spec.session_cost_usd
+            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, cost_usd=0.0, session_cost_usd=before)
         try:
             async with asyncio.timeout(None) as limit:
                 watches = [_watch_stop(post, post.session, limit)]
                 if recorder.meter is not None:
                     watches.append(recorder.meter.watch())
                 async with _beside(watches):
+                    recorder.ran = True
                     return await _listen(post, post.session, run.prompt, recorder)
         except TimeoutError:
             await self._close(post)
@@ -350,8 +353,7 @@ async def _listen(post: Post, session: Session, prompt: Prompt | None, recorder:
     async for event in session.run(prompt):
         if isinstance(event, Ended):
             ended = event
-        else:
-            recorder.event(event)
+        recorder.event(event)
         if isinstance(event, ToolStarted) and post.steers:
             await steering.hand_in(post)
     return ended
@@ -379,3 +381,11 @@ async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> N
         await session.interrupt()
         await asyncio.sleep(INTERRUPT_AGAIN_SECONDS)
     limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _broken(run: Run | None, recorder: Recorder, reason: str, detail: str, hint: str = "") -> Ended:
+    """The end of a run that broke in Fleet's hands: one that had not begun has cost nothing."""
+    ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, hint=hint)
+    if recorder.ran:
+        return ended
+    return replace(ended, cost_usd=0.0, session_cost_usd=run.spec.session_cost_usd if run else None)

@@ -7,19 +7,23 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 
-from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.agent import ENDED, OPEN
 from orchestrator.store.tables import AGENT, INPUT, TURN
 
 _HERE = and_(AGENT.c.deleted_at.is_(None), or_(bindparam("project").is_(None), AGENT.c.project == bindparam("project")))
-_NOTHING_YET = and_(AGENT.c.tokens == 0, AGENT.c.status.not_in([Status.QUEUED, Status.IDLE]))
-_UNKNOWN = or_(AGENT.c.cost_unknown, _NOTHING_YET)
+_UNTOLD = and_(
+    AGENT.c.running_since.is_not(None),
+    AGENT.c.live_cost_usd == 0,
+    or_(AGENT.c.live_tokens > 0, AGENT.c.tokens == 0),
+)
+_UNKNOWN = or_(AGENT.c.cost_unknown, _UNTOLD)
 _SUMS = (
     select(
         AGENT.c.status,
         func.count(),
-        func.sum(AGENT.c.tokens),
+        func.sum(AGENT.c.tokens + AGENT.c.live_tokens),
         func.coalesce(func.sum(AGENT.c.context_tokens), 0),
-        func.sum(case((_UNKNOWN, 0.0), else_=AGENT.c.cost_usd)),
+        func.sum(case((_UNKNOWN, 0.0), else_=AGENT.c.cost_usd + AGENT.c.live_cost_usd)),
         func.sum(case((_UNKNOWN, 1), else_=0)),
         func.max(AGENT.c.rehearsal),
     )

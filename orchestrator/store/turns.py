@@ -282,6 +282,8 @@ def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mappin
         "live_tokens": 0,
         "live_cost_usd": 0.0,
     }
+    if cost == 0 and usage["session_cost_usd"] is None:
+        del values["session_cost_usd"]  # it broke before anything could tell the session's total
     if cost is None:
         values["cost_unknown"] = True
         values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]
