@@ -16,10 +16,11 @@ from orchestrator.fleet.views import BudgetsView, BudgetView
 from orchestrator.settings import Settings
 from orchestrator.store import budgets
 from orchestrator.store.budgets import PAUSED
-from orchestrator.store.parking import BY_ITSELF
+from orchestrator.store.parking import BY_ITSELF, REFUSED
 from orchestrator.store.store import Connection, RowMapping
 from orchestrator.store.tables import Agent
 
+UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
 RAISE = 2
 """a cap that is reached is proposed to be raised by this factor"""
 
@@ -43,7 +44,7 @@ def settings_caps(settings: Settings) -> dict[Unit, float | None]:
 
 def is_put_aside(agent: RowMapping) -> bool:
     """Whether the agent waits for something else than an answer."""
-    return str(agent["reason"]).startswith((PAUSED, *BY_ITSELF))
+    return str(agent["reason"]).startswith((PAUSED, REFUSED, *BY_ITSELF))
 
 
 def check_room(connection: Connection, agent: RowMapping, now: float) -> None:
@@ -123,7 +124,11 @@ def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
 
 def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
     """What lets the agent go on, if it waits at a cap."""
-    waits = Status(agent.status) is Status.WAITING and agent.reason.startswith(PAUSED)
+    if Status(agent.status) is not Status.WAITING:
+        return ""
+    if agent.reason.startswith(REFUSED):
+        return UNPAID
+    waits = agent.reason.startswith(PAUSED)
     return _remedy(agent.reason, agent.name, rooms) if waits else ""
 
 

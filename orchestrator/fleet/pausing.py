@@ -30,7 +30,7 @@ from orchestrator.store.turns import Claim, park, park_for_quota
 FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
 GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
-QUOTA, OVERLOADED = "quota", "overloaded"
+QUOTA, CREDIT, OVERLOADED = "quota", "credit", "overloaded"
 LEFT = "left"
 """why a turn is told to stop that the next daemon takes over"""
 FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
@@ -52,7 +52,7 @@ def halt_of(claim: Claim, ended: Ended, stopping: str, settings: Settings) -> Ha
         return None
     if stopping and stopping != LEFT:
         return Halt(why=PAUSED, reason=stopping) if stopping.startswith(PAUSED) else None
-    if ended.reason == QUOTA:
+    if ended.reason in {QUOTA, CREDIT}:
         return Halt(why=QUOTA, reason=ended.detail)
     if ended.reason == OVERLOADED and claim.overloads < settings.turn_retries:
         grown = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**claim.overloads)
@@ -93,7 +93,11 @@ async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: En
         if ended.steered:
             await commits.do(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
         if halt.why == QUOTA:
-            told: Mapping[str, Any] = {"resets_at": ended.resets_at, "detail": storable(ended.detail)}
+            told: Mapping[str, Any] = {
+                "resets_at": ended.resets_at,
+                "detail": storable(ended.detail),
+                "ends": ended.reason != CREDIT,
+            }
             await commits.do(unless_asked, park_for_quota, claim, now, told, usage, now)
             return
         wake_at = None if halt.again_in_seconds is None else now + halt.again_in_seconds

@@ -26,6 +26,7 @@ KILLED = 128
 HINTS = {
     "auth": "check the account's key (ANTHROPIC_API_KEY) or log in again with `claude`, then command the agent again",
     "quota": "wait until the limit resets, or use another account or model, then command the agent again",
+    "credit": "pay for the account, or use another one, then command the agent again",
     "overloaded": "the model's API is overloaded: command the agent again later, or choose another model",
     "api": "look at the base URL, proxy and network, then command the agent again",
     "max_turns": "command the agent to go on, or give its persona more turns",
@@ -41,14 +42,16 @@ _BY_STATUS = {
     401: "auth",
     403: "auth",
     404: "not_found",
+    402: "credit",
     413: "context",
     429: "quota",
     529: "overloaded",
 } | dict.fromkeys((500, 502, 503, 504), "overloaded")
 _BY_SUBTYPE = {"error_max_turns": "max_turns", "error_max_budget_usd": "budget"}
-_BY_ERROR = {"authentication_failed": "auth", "billing_error": "quota", "rate_limit": "quota"}
+_BY_ERROR = {"authentication_failed": "auth", "billing_error": "credit", "rate_limit": "quota"}
 _CONTEXT = re.compile(r"prompt is too long|exceeds? the (maximum|context)|context (window|length)", re.IGNORECASE)
-_CREDIT = re.compile(r"credit balance|usage limit", re.IGNORECASE)
+_LIMIT = re.compile(r"usage limit", re.IGNORECASE)
+_CREDIT = re.compile(r"credit balance", re.IGNORECASE)
 _KILLED = re.compile(r"killed by SIG|exit code:? (-\d+|1[3-9]\d)\b|request timeout: initialize", re.IGNORECASE)
 _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNORECASE)
 
@@ -103,6 +106,8 @@ def _code(status: int | None, error: str | None, detail: str) -> str:
     if _CONTEXT.search(detail):
         return "context"
     if _CREDIT.search(detail):
+        return "credit"
+    if _LIMIT.search(detail):
         return "quota"
     if _LOGIN.search(detail):
         return "auth"

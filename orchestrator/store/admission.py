@@ -59,7 +59,7 @@ def _wait_for(connection: Connection, place: line.Place, obstacle: str, now: flo
     if obstacle == "account":
         move(connection, agent_row(connection, place.agent_id), Status.WAITING, "account", now)
         emit(connection, place.agent_id, Kind.WAITING, now, place.turn, reason="account")
-    elif obstacle.startswith((parking.PARKED, budgets.PAUSED)) and not obstacle.endswith(HELD):
+    elif obstacle.startswith((parking.PARKED, parking.REFUSED, budgets.PAUSED)) and not obstacle.endswith(HELD):
         parking.wait_at(connection, place, obstacle, now)
     elif obstacle != place.reason:
         change(connection, place.agent_id, reason=obstacle)
@@ -77,7 +77,7 @@ class _Gate:
         self._payable = admission.payable
         self._now = now
         self._unsettled = line.unsettled(connection)
-        self._refused = parking.refused(connection, now)
+        self._refused = parking.refusals(connection, now)
         self._holders: dict[str, tuple[str, str]] = {}
 
     def obstacle(self, place: line.Place, free: int) -> str | None:
@@ -87,8 +87,8 @@ class _Gate:
             return failed[0] if failed else "inputs: " + ", ".join(one.name for one in sources)
         if not self._payable(place.account):
             return "account"
-        if (until := self._refused.get((place.account, place.provider))) is not None:
-            return parking.PARKED + parking.clock_time(until, self._now)
+        if (refusal := self._refused.get((place.account, place.provider))) is not None:
+            return refusal.shown(self._now)
         room = self.caps.shortage(place.agent_id, place.root, starts_turn=not place.begun, capped=place.capped)
         if room is not None:
             return room.shown(place.agent_id)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import Status
@@ -20,6 +20,8 @@ from orchestrator.store.tables import AGENT, BREAKER, TURN
 
 PARKED = "parked until "
 """how the reason of an agent begins whose account is refused for a time"""
+REFUSED = "refused; next try "
+"""the same for one that is refused without an end in sight: it is tried all the same, but somebody must look at it"""
 RETRY = "retrying "
 """how the reason of an agent begins whose turn is repeated after a while"""
 CHILDREN = "children"
@@ -33,7 +35,9 @@ MAX_BACK_OFF_SECONDS = 3600.0
 STAGGER_SECONDS = 2.0
 """between two agents of one account that go on after its quota came back"""
 DAY_SECONDS = 86_400.0
-_REFUSED = select(BREAKER.c.account, BREAKER.c.provider, BREAKER.c.until).where(BREAKER.c.until > bindparam("now"))
+ENDLESS_TRIES = 4
+"""refusals in a row, none of which told when it ends, after which nobody can say that it will"""
+_STANDING = select(BREAKER).where(BREAKER.c.until > bindparam("now"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +79,31 @@ def wait(
         tell(connection, CLOCK)
 
 
+class Refusal(NamedTuple):
+    """A refusal of an account that stands."""
+
+    until: float
+    tries: int
+
+    def shown(self, now: float) -> str:
+        """The words for the status of its agents."""
+        begins = REFUSED if self.tries >= ENDLESS_TRIES else PARKED
+        return begins + clock_time(self.until, now)
+
+
+def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusal]:
+    """Which accounts are refused now, by account and provider."""
+    rows = connection.execute(_STANDING, {"now": now}).mappings()
+    return {(row["account"], row["provider"]): Refusal(row["until"], row["tries"]) for row in rows}
+
+
 def wait_at(connection: Connection, place: line.Place, obstacle: str, now: float) -> None:
     """Let a queued agent wait with this obstacle; one whose account is refused wakes by itself, after its like."""
+    refusal = refusals(connection, now).get((place.account, place.provider))
     wake_at = None
-    if obstacle.startswith(PARKED):
-        until = refused(connection, now).get((place.account, place.provider), now)
-        wake_at = until + STAGGER_SECONDS * _parked(connection, place.account, place.provider)
+    if refusal is not None and obstacle == refusal.shown(now):
+        wake_at = refusal.until + STAGGER_SECONDS * _parked(connection, place.account, place.provider)
     wait(connection, agent_row(connection, place.agent_id), place.turn, obstacle, now, wake_at)
-
-
-def refused(connection: Connection, now: float) -> dict[tuple[str, str], float]:
-    """The accounts that are refused now, each with its provider, and until when."""
-    return {(account, provider): until for account, provider, until in connection.execute(_REFUSED, {"now": now})}
 
 
 def _parked(connection: Connection, account: str, provider: str) -> int:
@@ -95,20 +112,26 @@ def _parked(connection: Connection, account: str, provider: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def trip(connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float) -> float:
-    """Record that the agent's account is refused and return until when: as told, else after a growing back-off."""
+def trip(
+    connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float, *, ends: bool = True
+) -> Refusal:
+    """Record that the agent's account is refused: until when it was told, else for a growing time.
+
+    `ends`: time alone may end it, as far as the refusal tells.
+    """
     account, provider = agent["account"], agent["provider"]
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
     if before is not None and before[0] > now and (resets_at is None or resets_at <= before[0]):
-        return float(before[0])  # several agents heard the same refusal: that is one
-    tries = (int(before[1]) if before else 0) + 1
+        return Refusal(float(before[0]), int(before[1]))  # several agents heard the same refusal: that is one
+    told = resets_at if resets_at is not None and resets_at > now else None
+    tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
-    until = resets_at if resets_at is not None and resets_at > now else now + grown
-    row = insert(BREAKER).values(account=account, provider=provider, until=until, tries=tries, detail=detail)
-    new = {"until": until, "tries": tries, "detail": detail}
+    refusal = Refusal(told or now + grown, tries if ends else max(tries, ENDLESS_TRIES))
+    new = {**refusal._asdict(), "detail": detail}
+    row = insert(BREAKER).values(account=account, provider=provider, **new)
     connection.execute(row.on_conflict_do_update(index_elements=["account", "provider"], set_=new))
-    return until
+    return refusal
 
 
 def close(connection: Connection, agent: RowMapping) -> None:
@@ -117,10 +140,10 @@ def close(connection: Connection, agent: RowMapping) -> None:
     connection.execute(delete(BREAKER).where(same))
 
 
-def parked_pause(connection: Connection, agent: RowMapping, until: float, now: float) -> Pause:
-    """The pause of an agent whose account is refused until then."""
-    wake_at = until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
-    return Pause(why="quota", reason=PARKED + clock_time(until, now), wake_at=wake_at)
+def parked_pause(connection: Connection, agent: RowMapping, refusal: Refusal, now: float) -> Pause:
+    """The pause of an agent whose account is refused."""
+    wake_at = refusal.until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
+    return Pause(why="quota", reason=refusal.shown(now), wake_at=wake_at)
 
 
 def wake(connection: Connection, now: float) -> list[str]:
@@ -139,8 +162,8 @@ def next_wake(connection: Connection) -> float | None:
 
 
 def _timed() -> ColumnElement[bool]:
-    parked = AGENT.c.reason.startswith(PARKED) | AGENT.c.reason.startswith(RETRY)
-    return (AGENT.c.status == Status.WAITING) & AGENT.c.wake_at.is_not(None) & parked
+    timed = or_(*[AGENT.c.reason.startswith(begins) for begins in (PARKED, REFUSED, RETRY)])
+    return (AGENT.c.status == Status.WAITING) & AGENT.c.wake_at.is_not(None) & timed
 
 
 def taken_up(connection: Connection, turn: RowMapping) -> None:

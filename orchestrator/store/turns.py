@@ -109,8 +109,8 @@ def park_for_quota(
 ) -> None:
     """Put the turn aside until its account's quota is back, and with it everybody's of that account."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    until = parking.trip(connection, agent, told["resets_at"], told["detail"], now)
-    park(connection, claim, parking.parked_pause(connection, agent, until, now), usage, now)
+    refusal = parking.trip(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
+    park(connection, claim, parking.parked_pause(connection, agent, refusal, now), usage, now)
 
 
 def wait_for_answer(

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.domain.event import Ended, Outcome, Retrying
 from orchestrator.fleet.pausing import GO_ON
-from orchestrator.store.parking import FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
+from orchestrator.store.parking import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.fleet.scripted import USED, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +125,43 @@ async def test_an_unknown_reset_backs_off_longer_each_time_and_a_success_begins_
     refuse(lab, "b")
     await lab.becomes("b", "waiting", "parked until ")
     assert await timed.due("b") == FIRST_BACK_OFF_SECONDS
+
+
+@pytest.mark.requirement("I4-quota-park")
+async def test_a_used_up_credit_wakes_who_waits_and_is_tried_again_all_the_same(timed: Timed) -> None:
+    lab = timed.lab
+    await lab.create("a")
+    refuse(lab, "a", reason="credit")
+    await lab.becomes("a", "waiting", "refused; next try ")
+    digest = await lab.wait("a")
+    assert digest.needs == ("a",)
+    assert "out of credit" in digest.text
+    await lab.create("b")
+    await lab.becomes("b", "waiting", "refused; next try ")
+    assert (await lab.wait("b")).needs == ("b",)
+    assert "behind its open turn (refused; " in (await lab.fleet.command(lab.call(), "a", "and this")).happened
+    for _ in range(2):
+        lab.finish("a")
+    lab.finish("b")
+    timed.pass_by(await timed.due("b"))
+    await lab.becomes("a", "complete")
+    await lab.becomes("b", "complete")
+    assert lab.provider.prompts["a"] == ["look", GO_ON, "and this"]
+
+
+@pytest.mark.requirement("I4-quota-park")
+async def test_refusals_in_a_row_that_tell_no_time_wake_who_waits_and_those_that_tell_one_do_not(timed: Timed) -> None:
+    lab = timed.lab
+    await lab.create("a")
+    for times in range(1, 2 * ENDLESS_TRIES - 1):
+        refuse(lab, "a", resets_at=timed.clock.now + 60 if times < ENDLESS_TRIES else None)
+        await looks(lab, lambda times=times: len(lab.provider.sessions) == times)
+        await lab.becomes("a", "waiting", "parked until ")
+        timed.pass_by(await timed.due("a"))
+        await looks(lab, lambda times=times: len(lab.provider.sessions) == times + 1)
+    refuse(lab, "a")
+    await lab.becomes("a", "waiting", "refused; next try ")
+    assert (await lab.wait("a")).needs == ("a",)
 
 
 async def test_another_account_is_not_parked(tmp_path: Path) -> None:

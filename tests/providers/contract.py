@@ -280,6 +280,7 @@ class Contract:
         ("fault", "reason"),
         [
             ("401", "auth"),
+            ("402", "credit"),
             ("404", "not_found"),
             ("429", "quota"),
             ("500", "overloaded"),
