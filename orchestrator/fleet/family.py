@@ -107,7 +107,10 @@ async def told_of_children(commits: Commits, parent_id: str) -> str:
 
     def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
         found = sights.children(connection, parent_id)
-        return found, sights.outcomes(connection, [child.id for child in found])
+        ends = sights.ends(connection, [child.id for child in found])
+        return found, {
+            one: turn for one, turn in sights.outcomes(connection, ends).items() if turn.ordinal == ends[one]
+        }
 
     found, turns = await commits.store.look(ends)
     if not found:

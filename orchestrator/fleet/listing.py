@@ -143,7 +143,7 @@ def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
 
 
 def _last_ended(turns: Sequence[Turn]) -> Turn | None:
-    ended = [turn for turn in turns if turn.status in {Status.COMPLETE, Status.FAILED, Status.INTERRUPTED}]
+    ended = [turn for turn in turns if turn.status in sights.HEARD]
     return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
 
 

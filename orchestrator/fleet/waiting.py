@@ -212,15 +212,19 @@ class Told:
     """What the digest of a look is made of."""
 
     rows: look.Rows
+    ends: Mapping[str, int]
+    """the turn that each agent ended last"""
     turns: Mapping[str, Turn]
+    """the same as a row, where it had begun"""
     receivers: Collection[str]
 
 
 def told_at(connection: Connection, seen: Seen) -> Told:
     """Read what a digest of this look tells."""
-    turns = sights.outcomes(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
+    ends = sights.ends(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
+    turns = {one: turn for one, turn in sights.outcomes(connection, ends).items() if turn.ordinal == ends[one]}
     receivers = sights.receivers(connection, turns)
-    return Told(rows=look.rows_of(connection, seen.agents, files=False), turns=turns, receivers=receivers)
+    return Told(rows=look.rows_of(connection, seen.agents, files=False), ends=ends, turns=turns, receivers=receivers)
 
 
 async def tell(
@@ -233,7 +237,7 @@ async def tell(
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
     outcomes = [
-        await _outcome(core, agent, by_id[agent.id], told.turns.get(agent.id))
+        await _outcome(core, agent, by_id[agent.id], told)
         for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
     ]
     ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
@@ -259,7 +263,8 @@ async def tell(
     )
 
 
-async def _outcome(core: Core, agent: Agent, view: AgentView, turn: Turn | None) -> OutcomeView:
+async def _outcome(core: Core, agent: Agent, view: AgentView, told: Told) -> OutcomeView:
+    turn = told.turns.get(agent.id)
     failed = turn is not None and turn.status != Status.COMPLETE
     reason = ""
     if turn is not None and failed:
@@ -269,7 +274,7 @@ async def _outcome(core: Core, agent: Agent, view: AgentView, turn: Turn | None)
         id=agent.id,
         status=agent.status,
         reason=reason or agent.reason,
-        turn=agent.turns,
+        turn=told.ends.get(agent.id, agent.turns),
         text=turn.result if turn else "",
         cost_usd=view.cost_usd,
         changes=await changes_now(core, agent, turn),

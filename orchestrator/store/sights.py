@@ -67,6 +67,11 @@ _OUTCOME = (
     .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
     .limit(1)
 )
+_ENDS = (
+    select(AGENT.c.id, EVENT.c.turn)
+    .join(EVENT, EVENT.c.id == AGENT.c.ended_cursor)
+    .where(AGENT.c.id.in_(_among("ids")), EVENT.c.turn.is_not(None))
+)
 _INPUTS = (
     select(INPUT).where(INPUT.c.agent_id.in_(_among("ids"))).order_by(INPUT.c.agent_id, INPUT.c.turn, INPUT.c.position)
 )
@@ -175,6 +180,12 @@ def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, Turn]:
     """The last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
     found = {one: connection.execute(_OUTCOME, {"agent": one}).one_or_none() for one in ids}
     return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
+
+
+def ends(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """The turn (ordinal) that each agent ended last, be it by cancelling it, by agent id."""
+    rows = connection.execute(_ENDS, {"ids": list(ids)}) if ids else ()
+    return {str(agent_id): int(turn) for agent_id, turn in rows}
 
 
 def inputs(connection: Connection, ids: Collection[str]) -> Sequence[Input]:

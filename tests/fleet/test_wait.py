@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from orchestrator.domain.tool import Call
+from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import waiting
 from tests.fleet.scripted import Lab, eventually
@@ -301,3 +302,34 @@ async def test_events_follow_as_they_are_recorded_without_gaps(lab: Lab) -> None
         await task
     assert [seq for seq, _ in seen] == list(range(1, len(seen) + 1))
     assert [kind for _, kind in seen][:3] == ["agent.created", "turn.queued", "turn.started"]
+
+
+async def test_a_turn_that_is_cancelled_before_it_began_is_not_told_with_the_result_of_the_one_before(lab: Lab) -> None:
+    await lab.create("a")
+    lab.finish("a", "first")
+    assert "| first" in (await lab.wait("a")).text
+    for number in range(4):
+        await lab.create(f"w{number}")
+    await lab.fleet.command(lab.call(), "a", "second")
+    await lab.fleet.interrupt(lab.call(), "a")
+    digest = await lab.wait("a")
+    assert "[a interrupted (before it began) · turn 2 ·" in digest.text
+    assert "first" not in digest.text
+    assert (digest.outcomes[0].text, digest.outcomes[0].changes) == ("", None)
+
+
+async def test_the_digest_numbers_the_turn_whose_result_it_tells_though_a_later_one_ran_before(lab: Lab) -> None:
+    await lab.create("a")
+    await lab.becomes("a", "working")
+    await lab.fleet.command(lab.call(), "a", "in its order")
+    await lab.fleet.command(lab.call(), "a", "at once", mode=Mode.INTERRUPT)
+    for task in ("at once", "in its order"):
+
+        async def has_it(task: str = task) -> bool:
+            return any(task in prompt for prompt in lab.provider.prompts["a"])
+
+        await eventually(has_it)
+        lab.finish("a", f"done: {task}")
+    digest = await lab.wait("a")
+    assert "turn 2 ·" in digest.text
+    assert "| done: in its order" in digest.text
