@@ -14,6 +14,7 @@ from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.views import AgentView, Changes, CheckView, EvidenceView, OutcomeView, QuestionView, Totals
+from orchestrator.store.admission import ASKS
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -104,6 +105,9 @@ def _need(agent: AgentView) -> str:
         return f"{who}: {agent.reason} -> {agent.remedy}"
     if agent.status == "waiting":
         return f"{who}: waits for its account -> start a session with that login or key, or delete it"
+    if agent.reason.endswith(ASKS):
+        holder = agent.reason.partition(" ")[0]
+        return f"{who} cannot start: {agent.reason} -> answer {holder}; if it is not yours, a person can: fleet answer"
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     return (
         f"{who} cannot start: {agent.reason} -> retry that one with command_agent, or "

@@ -22,6 +22,7 @@ from orchestrator.fleet.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
 from orchestrator.store import sights
+from orchestrator.store.admission import ASKS, HELD
 from orchestrator.store.inputs import BLOCKED
 from orchestrator.store.parking import BY_ITSELF
 from orchestrator.store.rows import owner_name
@@ -58,6 +59,9 @@ class Seen:
             by_person = self.asks_person and agent.reason in INBOX
             by_door = not self.by_client and agent.reason == "account"
             return not by_person and not by_door and not agent.reason.startswith(BY_ITSELF)
+        if agent.reason.endswith(ASKS) and not self.asks_person:
+            asked = {one.name for one in self.agents if one.reason in INBOX}  # their own questions are told
+            return Status(agent.status) is Status.QUEUED and agent.reason.removesuffix(HELD + ASKS) not in asked
         return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
 
     def news(self) -> dict[str, int]:

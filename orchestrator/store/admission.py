@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
+from orchestrator.domain.question import INBOX
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store import budgets, evidence, leases, line, parking
 from orchestrator.store.inputs import BLOCKED, blocked_reason
@@ -20,7 +21,9 @@ from orchestrator.store.tables import TURN
 from orchestrator.store.turns import Claim
 
 HELD = " writes in this checkout"
-"""how the reason of an agent ends that waits for another one's right to write"""
+"""how the reason of an agent goes on that waits for another one's right to write"""
+ASKS = " and waits for an answer"
+"""how that reason ends if the other one cannot go on by itself"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +62,13 @@ def _wait_for(connection: Connection, place: line.Place, obstacle: str, now: flo
     if obstacle == "account":
         move(connection, agent_row(connection, place.agent_id), Status.WAITING, "account", now)
         emit(connection, place.agent_id, Kind.WAITING, now, place.turn, reason="account")
-    elif obstacle.startswith((parking.PARKED, parking.REFUSED, budgets.PAUSED)) and not obstacle.endswith(HELD):
+    elif obstacle.startswith((parking.PARKED, parking.REFUSED, budgets.PAUSED)) and HELD not in obstacle:
         parking.wait_at(connection, place, obstacle, now)
     elif obstacle != place.reason:
         change(connection, place.agent_id, reason=obstacle)
         if obstacle.startswith(BLOCKED):
             change(connection, place.agent_id, changed_at=now)
+        if obstacle.startswith(BLOCKED) or obstacle.endswith(ASKS):
             emit(connection, place.agent_id, Kind.BLOCKED, now, place.turn, reason=obstacle)
 
 
@@ -78,7 +82,7 @@ class _Gate:
         self._now = now
         self._unsettled = line.unsettled(connection)
         self._refused = parking.refusals(connection, now)
-        self._holders: dict[str, tuple[str, str]] = {}
+        self._holders: dict[str, leases.Holder] = {}
 
     def obstacle(self, place: line.Place, free: int) -> str | None:
         """Why the turn cannot start now; None if it can (the checkout is then held)."""
@@ -99,12 +103,13 @@ class _Gate:
     def _held(self, place: line.Place) -> str | None:
         """Whose right to write keeps the agent from its checkout; None if it is now its own."""
         holder = self._holders.get(place.checkout)
-        if holder is None or holder[0] == place.agent_id:
+        if holder is None or holder.agent_id == place.agent_id:
             holder = leases.acquire(self._connection, leases.CHECKOUT, place.checkout, place.agent_id, self._now)
         if holder is None:
             return None
         self._holders[place.checkout] = holder
-        return holder[1] + HELD
+        asks = Status(holder.status) is Status.WAITING and holder.reason in INBOX
+        return holder.name + HELD + (ASKS if asks else "")
 
 
 def _claim(connection: Connection, place: line.Place, owner: str, now: float) -> Claim:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from orchestrator.store.tables import AGENT, LEASE
@@ -11,19 +13,28 @@ CHECKOUT = "checkout"
 DESK = "desk"
 """an agent's own folder in the project; held while the agent lives"""
 _HOLDER = (
-    select(AGENT.c.id, AGENT.c.name)
+    select(AGENT.c.id, AGENT.c.name, AGENT.c.status, AGENT.c.reason)
     .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
     .where(LEASE.c.kind == bindparam("kind"), LEASE.c.name == bindparam("name"), LEASE.c.released_at.is_(None))
 )
 
 
-def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> tuple[str, str] | None:
-    """Id and name of the agent that keeps this one from it; None if the agent holds it now: before, or it was free."""
+class Holder(NamedTuple):
+    """The agent that holds something, and where it stands."""
+
+    agent_id: str
+    name: str
+    status: str
+    reason: str
+
+
+def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
+    """The agent that keeps this one from it; None if the agent holds it now: it did before, or it was free."""
     row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
     if row is None:
         connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
         return None
-    return None if row[0] == agent_id else (row[0], row[1])
+    return None if row[0] == agent_id else Holder(*row)
 
 
 def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:

@@ -275,3 +275,25 @@ def test_results_keep_the_order_in_which_they_were_named(tmp_path: Path) -> None
 
 def _result(agent: str, text: str, produces: str = "result.md") -> Result:
     return Result(agent=agent, persona="scout", status="complete", produces=produces, text=text)
+
+
+async def test_whose_checkout_is_held_by_an_agent_with_a_question_is_a_need_in_another_session_too(lab: Lab) -> None:
+    await lab.create("w1", persona="builder")
+    await lab.asks("w1")
+    other = lab.call(orchestrator="other")
+    await lab.fleet.create(other, NewAgent(name="w2", task="work", persona="builder"))
+    digest = await lab.fleet.wait(other)
+    assert digest.needs == ("w2",)
+    assert "NEEDS YOU w2 cannot start: w1 writes in this checkout and waits for an answer -> answer w1" in digest.text
+    await lab.fleet.command(lab.call(), "w1", "red")
+    assert (await lab.view("w2")).reason == "w1 writes in this checkout"
+    assert (await lab.fleet.wait(other, timeout_seconds=0)).needs == ()
+
+
+async def test_who_is_asked_by_the_holder_of_a_checkout_is_not_told_twice(lab: Lab) -> None:
+    await lab.create("w1", persona="builder")
+    await lab.create("w2", persona="builder")
+    await lab.asks("w1")
+    assert (await lab.view("w2")).reason == "w1 writes in this checkout and waits for an answer"
+    assert (await lab.wait()).needs == ("w1",)
+    assert (await lab.wait("w2")).needs == ("w2",)
