@@ -98,6 +98,12 @@ class Family:
         ]
         return own + fleet
 
+    def claimed(self, agent_id: str) -> dict[Unit, float] | None:
+        """What the agent takes of its parent's caps, used or reserved; None if no turn of it is open."""
+        node = self.nodes[agent_id]
+        above = frozenset(self._path(agent_id)) - {agent_id}
+        return {unit: self._claimed(node, unit, above, reserving=True) for unit in Unit} if node.is_open else None
+
     def _path(self, agent_id: str) -> list[str]:
         """The agent and its ancestors, upwards."""
         path: list[str] = []

@@ -19,6 +19,7 @@ UNPRICED = "budget:"
 """how the reason begins of an agent whose model has no known price"""
 PAUSED = "budget"
 """how the reason of an agent begins that waits at a cap"""
+NOTHING: Mapping[Unit, float] = {}
 _NODE = (
     AGENT.c.id,
     AGENT.c.name,
@@ -168,17 +169,20 @@ def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
     return Gauge(connection, now).rooms(agent_id, root)
 
 
-def reserve(connection: Connection, parent: str, caps: Mapping[Unit, float], now: float) -> None:
-    """Return if a child with these caps fits into what its ancestors have left.
+def reserve(
+    connection: Connection, parent: str, caps: Mapping[Unit, float], now: float, claimed: Mapping[Unit, float] = NOTHING
+) -> None:
+    """Return if a child with these caps fits into what its ancestors have left beside what it has claimed already.
 
     Raises:
         RefusedError: it does not; with what is left.
     """
     for room in rooms(connection, parent, now):
-        if room.scope is not Scope.FLEET and caps.get(room.unit, 0.0) > room.left:
+        cap, before = caps.get(room.unit, 0.0), claimed.get(room.unit, 0.0)
+        if room.scope is not Scope.FLEET and cap - before > max(0.0, room.left):
             raise RefusedError(
-                f"{room.shown('')} is used or reserved: a child cannot have {caps[room.unit]:g} {room.unit}",
-                hint=f"give it at most {max(0.0, room.left):g}, or end other children first",
+                f"{room.shown('')} is used or reserved: a child cannot have {cap:g} {room.unit}",
+                hint=f"give it at most {before + max(0.0, room.left):g}, or end other children first",
             )
 
 
@@ -255,12 +259,8 @@ def raise_caps(
     if agent_id != FLEET:
         row = agent_row(connection, agent_id)
         if scope is Scope.AGENT and row["parent"] is not None:
-            more = {unit: cap - _cap(connection, agent_id, unit) for unit, cap in caps.items()}
-            reserve(connection, row["parent"], {unit: amount for unit, amount in more.items() if amount > 0}, now)
+            claimed = family(connection, row["root"], now).claimed(agent_id)
+            if claimed is not None:
+                reserve(connection, row["parent"], caps, now, claimed)
     set_caps(connection, agent_id, scope, caps)
     return go_on(connection, now)
-
-
-def _cap(connection: Connection, agent_id: str, unit: Unit) -> float:
-    same = (BUDGET.c.subject == agent_id) & (BUDGET.c.scope == Scope.AGENT) & (BUDGET.c.unit == unit)
-    return connection.execute(select(BUDGET.c.cap).where(same)).scalar_one_or_none() or 0.0

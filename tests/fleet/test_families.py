@@ -12,7 +12,7 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL, Spent
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.store import sights
 from tests.fleet.scripted import Lab, ScriptedProvider, SleepOnChildren, Spawn, eventually, open_lab
 
@@ -254,3 +254,26 @@ async def test_a_tree_of_forty_agents_with_one_slot_survives_the_death_of_its_da
 async def working(lab: Lab) -> list[str]:
     view = await lab.fleet.status(lab.call(orchestrator="watcher"))
     return [agent.name for agent in view.agents if agent.status == "working"]
+
+
+@pytest.mark.requirement("I4-budget-pause")
+async def test_a_childs_cap_takes_of_its_parents_only_what_the_child_had_not_taken_yet(tmp_path: Path) -> None:
+    write_lead(tmp_path)
+    async with open_lab(tmp_path) as lab:
+        await lab.fleet.create(lab.call(), NewAgent(name="boss", task="t", persona="lead", max_tokens=1000))
+        lab.play("boss", Spawn("kid"))
+        lab.play("kid", Spent(tokens=600, cost_usd=None))
+
+        async def has_used() -> bool:
+            found = lab.provider.answers["boss"]
+            return bool(found) and (await lab.core.find(lab.caller, "kid")).live_tokens == 600
+
+        await eventually(has_used)
+        with pytest.raises(RefusedError, match="give it at most 1000"):
+            await lab.fleet.set_budget(lab.call(), {Unit.TOKENS: 1001}, agent="kid")
+        await lab.fleet.set_budget(lab.call(), {Unit.TOKENS: 800}, agent="kid")
+        with pytest.raises(RefusedError, match="give it at most 1000"):
+            await lab.fleet.set_budget(lab.call(), {Unit.TOKENS: 1100}, agent="kid")
+        lab.finish("kid")
+        await lab.becomes("kid", "complete")
+        await lab.fleet.set_budget(lab.call(), {Unit.TOKENS: 5000}, agent="kid")  # it reserves nothing now
