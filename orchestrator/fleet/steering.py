@@ -5,6 +5,7 @@ The session says at its end which texts its model has read; those turns are over
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from orchestrator.providers.base import Prompt, Session, Steerable
@@ -19,6 +20,7 @@ class Place(Protocol):
     session: Session | None
     steers: list[Prompt]
     handed: set[str]
+    handing: asyncio.Lock
 
 
 def steer_id(turn_id: str) -> str:
@@ -47,9 +49,10 @@ async def steer(place: Place, prompt: Prompt) -> str:
 
 async def hand_in(place: Place) -> None:
     """Hand in what waits, in order, as far as the session takes it."""
-    while place.steers and isinstance(place.session, Steerable):
-        prompt = place.steers[0]
-        if not await place.session.steer(prompt):
-            return
-        place.handed.add(prompt.id)
-        place.steers = [one for one in place.steers if one.id != prompt.id]
+    async with place.handing:  # a command and the run itself hand in, and no prompt may go twice
+        while place.steers and isinstance(place.session, Steerable):
+            prompt = place.steers[0]
+            if not await place.session.steer(prompt):
+                return
+            place.handed.add(prompt.id)
+            place.steers = [one for one in place.steers if one.id != prompt.id]

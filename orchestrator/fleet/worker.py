@@ -63,6 +63,7 @@ class Post:
     """what the running turn takes in at its next tool"""
     handed: set[str] = field(default_factory=set[str])
     """ids of the prompts that its session was given"""
+    handing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def unread(self, ended: Ended) -> bool:
