@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "project": caller.project,
         "orchestrator": caller.orchestrator,
         "call_key": stored_key(call),
-        "created_at": time.time(),
+        "created_at": core.commits.clock(),
         "persona": persona.name,
         "persona_body": dataclasses.asdict(persona),
         "provider": provider.name,

@@ -267,7 +267,7 @@ class Fleet:
         rows = {agent.id: agent for agent in found}
         await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
         for agent_id in before:
-            await self._core.commits.do(leases.release, agent_id, time.time())
+            await self._core.commits.do(leases.release, agent_id, self._core.commits.clock())
         return tuple(
             [
                 Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))
@@ -320,7 +320,7 @@ class Fleet:
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""
         account = self._core.commits.accounts.bring(caller)
-        await self._core.commits.do(agents.account_arrived, account.id, time.time())
+        await self._core.commits.do(agents.account_arrived, account.id, self._core.commits.clock())
 
     def serves_at(self, address: str) -> None:
         """From now on HTTP is served there, too."""

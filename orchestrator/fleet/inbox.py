@@ -5,7 +5,6 @@ A question is a row before anybody is told of it, so nothing hangs and nothing i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -40,12 +39,12 @@ def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[]
         verdict = clearance.decide(call, persona, record, grants)
         answer = clearance.policy_answer(call, persona)
         if record is None and answer is not None and not isinstance(verdict, Allow):
-            asked_now = asked(call, persona, None, time.time())
+            asked_now = asked(call, persona, None, commits.clock())
             await commits.store.tx(
                 questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
             )
             if recorder is not None:
-                recorder.note(_answered_by_policy(call, answer))
+                recorder.note(_answered_by_policy(call, answer, commits.clock()))
             return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
         if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
             await commits.store.tx(questions.settle, found.id)
@@ -63,9 +62,9 @@ def _record(row: Question, turn: int) -> Record:
     return Record(kind=Asked(row.kind), answer=row.answer, withdrawn=withdrawn)
 
 
-def _answered_by_policy(call: ToolCall, answer: str) -> Fact:
+def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
     body = {"call_id": call.id, "by": "policy", "tool": call.name, "answer": answer}
-    return Fact(kind=Kind.ANSWERED, at=time.time(), body=body)
+    return Fact(kind=Kind.ANSWERED, at=at, body=body)
 
 
 def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:

@@ -6,7 +6,6 @@ id. Not there: the prompt is sent. In the middle of a question: the agent waits 
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,7 +48,7 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
     found = await provider.recall(run.spec, prompts)
     LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
     if found.steered:
-        await commits.do(fold, claim, [turn_of(prompt) for prompt in found.steered], time.time())
+        await commits.do(fold, claim, [turn_of(prompt) for prompt in found.steered], commits.clock())
     lost = _uncounted(found.usage, turn)
     match found.stand:
         case Stand.ANSWERED:
@@ -124,7 +123,7 @@ async def resumed(commits: Commits, claim: Claim, ended: Ended, max_resumes: int
     if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
         return ended
     loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
-    final = await commits.do(give_up_run, claim, loss, usage_of(ended), time.time(), max_resumes)
+    final = await commits.do(give_up_run, claim, loss, usage_of(ended), commits.clock(), max_resumes)
     if final is None:
         return None
     outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED

@@ -8,7 +8,6 @@ its transcript tells to be answered is checked again; receipts that it was not t
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -97,7 +96,7 @@ async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
         values = {"reason": CHECKING + check.title}
-        trial.recorder.note(Fact(kind=Kind.CHECKING, at=time.time(), body=body, values=values))
+        trial.recorder.note(Fact(kind=Kind.CHECKING, at=trial.commits.clock(), body=body, values=values))
 
     site = Site(
         store=trial.commits.store, launch=trial.launch, claim=trial.claim, spec=run.spec, stop=trial.post.stopped
@@ -109,7 +108,7 @@ async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
     passed = all(receipt.passed for receipt in found)
     ends = passed or acceptance.is_last or any(is_final(receipt) for receipt in found)
     prompt = None if ends else str(uuid.uuid4())
-    return Attempt(number=number, at=time.time(), passed=passed, receipts=found, prompt=prompt)
+    return Attempt(number=number, at=trial.commits.clock(), passed=passed, receipts=found, prompt=prompt)
 
 
 async def _send_back(trial: Trial, attempt: Attempt, ended: Ended) -> bool:

@@ -244,3 +244,14 @@ async def test_an_interrupted_parked_turn_ends_and_is_not_woken(timed: Timed) ->
     await lab.becomes("a", "interrupted")
     timed.pass_by(FIRST_BACK_OFF_SECONDS)
     assert (await lab.view("a")).status == "interrupted"
+
+
+async def test_the_seconds_of_a_run_whose_session_died_are_told_by_the_fleets_own_clock(timed: Timed) -> None:
+    lab = timed.lab
+    await lab.create("a")
+    await lab.becomes("a", "working")
+    assert (await lab.core.find(lab.caller, "a")).created_at == NOON
+    timed.clock.now += 40
+    lab.play("a", Ended(outcome=Outcome.FAILED, reason="process", detail="killed", usage=USED, cost_usd=0.0))
+    await looks(lab, lambda: len(lab.provider.sessions) == 2)
+    assert (await lab.core.find(lab.caller, "a")).worked_seconds == 40
