@@ -211,15 +211,15 @@ class Model:
             if agent.state == "paused":
                 agent.state = "answered"
 
-    def stop(self, *, killed: bool) -> None:
-        """The daemon ends: what runs is interrupted, or taken up again if nobody could tell it so or replaced it."""
+    def stop(self, *, interrupts: bool) -> None:
+        """The daemon ends: what runs is interrupted if that was asked for, else taken up again unless replaced."""
         for agent in self.agents.values():
             if agent.state != "working":
                 continue
-            if killed:
-                self.lose(agent.name)
-            else:
+            if interrupts:
                 self.end_active(agent.name, "interrupted")
+            else:
+                self.lose(agent.name)
 
     def admit(self, name: str) -> None:
         """The fleet started this agent; it must have been right."""

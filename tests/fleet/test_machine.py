@@ -205,16 +205,18 @@ class FleetMachine(RuleBasedStateMachine):
         self.model.delete(name)
         self.run(self.lab.fleet.delete(self.lab.call(), [self.ids[name]]), refused=False)
 
-    @rule(killed=st.booleans())
-    def restart(self, killed: bool) -> None:
+    @rule(how=st.sampled_from(["killed", "told to end", "interrupted"]))
+    def restart(self, how: str) -> None:
         async def verb() -> None:
-            if killed:
+            if how == "killed":
                 await self.lab.die()
+            if how == "interrupted":
+                self.lab.fleet.interrupt_at_end()
             await self._leave()
             self.opened = self._lab()
             self.lab = await self.opened.__aenter__()
 
-        self.model.stop(killed=killed)
+        self.model.stop(interrupts=how == "interrupted")
         self.run(verb(), refused=False)
 
     async def compare(self) -> None:
