@@ -155,6 +155,10 @@ def socket_path(state: Path, name: str) -> Path:
     return short / name
 
 
+OWN = ("agents", "git", "run")
+"""Folders of the state directory that are Fleet's own: no project lies in there."""
+
+
 def hidden(state: Path) -> tuple[Path, ...]:
     """Return the directories that agents must not see: the state directory, and where its sockets are if not there."""
     return tuple(dict.fromkeys([state, socket_path(state, "mcp.sock").parent]))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from orchestrator import untrusted
 from orchestrator.domain.persona import BY_PLAN, BY_TOOLS, Persona
 from orchestrator.domain.question import Policy, duration_seconds, policies
 from orchestrator.errors import InvalidError, NotFoundError
@@ -34,8 +35,8 @@ def folders(project: Path, home: Path | None) -> list[Path]:
     return [project / ".claude" / "agents", project / ".fleet" / "agents", *own, asset("agents")]
 
 
-def find_persona(name: str, project: Path, home: Path | None) -> Persona:
-    """The persona of this name.
+def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Persona:
+    """The persona of this name; `hidden` are folders into which no link of a project leads.
 
     Raises:
         NotFoundError: no file has it; with those that exist.
@@ -43,25 +44,28 @@ def find_persona(name: str, project: Path, home: Path | None) -> Persona:
     """
     for path in _files(project, home):
         try:
-            front, body = _split(path)
+            front, body = _split(path, project, hidden)
         except InvalidError:
             if path.stem == name:
                 raise
             continue
         if _name(path, front) == name:
             return _persona(path, front, body)
-    names = sorted({persona.name for persona in list_personas(project, home)})
+    names = sorted({persona.name for persona in list_personas(project, home, hidden)})
     close = difflib.get_close_matches(name, names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
     raise NotFoundError(f"no persona {name[:80]!r}", hint=f"{meant}personas here: {', '.join(names)}")
 
 
-def list_personas(project: Path, home: Path | None) -> list[Persona]:
-    """Every persona that an agent can have, each name once; broken files and orchestrators are left out."""
+def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> list[Persona]:
+    """Every persona that an agent can have, each name once; broken files and orchestrators are left out.
+
+    `hidden` are folders into which no link of a project leads.
+    """
     found: dict[str, Persona] = {}
     for path in _files(project, home):
         try:
-            persona = _persona(path, *_split(path))
+            persona = _persona(path, *_split(path, project, hidden))
         except InvalidError:
             continue
         if not persona.orchestrates:
@@ -75,14 +79,14 @@ def _files(project: Path, home: Path | None) -> Iterator[Path]:
             yield from sorted(path for path in folder.glob("*.md") if path.is_file())
 
 
-def _split(path: Path) -> tuple[Mapping[str, Any], str]:
+def _split(path: Path, project: Path, hidden: Sequence[Path]) -> tuple[Mapping[str, Any], str]:
     try:
-        raw = path.read_bytes()
+        raw = untrusted.head(path, MAX_BYTES + 1, within=project, never=hidden)
+        if len(raw) > MAX_BYTES:
+            raise InvalidError(f"{path}: has more than {MAX_BYTES} bytes", hint="shorten the prompt")
         text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path}: cannot be read: {error}", hint="save it as UTF-8 text") from error
-    if len(raw) > MAX_BYTES:
-        raise InvalidError(f"{path}: has {len(raw)} bytes; at most {MAX_BYTES} are taken", hint="shorten the prompt")
     if not text.startswith("---"):
         return {}, text
     head, _, body = text.removeprefix("---").partition("\n---")

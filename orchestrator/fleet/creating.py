@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
@@ -98,7 +99,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
     task = checked_text("task", new.task)
     provider = _provider(core, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
-    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None)
+    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(core.state))
     _check_tools(provider, persona, core.commits.orchestrators)
     model = new.model or persona.model
     if model is not None:
@@ -202,7 +203,7 @@ def _max_turns(asked: int | None, default: int | None) -> int | None:
 
 
 def _cwd(caller: Caller, asked: str | None) -> Path:
-    project = Path(caller.project)
+    project = Path(caller.project).resolve()
     if asked is None:
         return project
     if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:

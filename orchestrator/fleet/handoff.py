@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import untrusted
 from orchestrator.errors import FleetError
 
 
@@ -52,34 +51,14 @@ def _section(result: Result) -> str:
 
 def _write(desk: Path, name: str, text: str) -> Path:
     """Write atomically, through directories that are no links: an agent may have put one there."""
+    project, place = desk.parents[2], f"{desk.parent.parent.name}/{desk.parent.name}/{desk.name}"
     try:
-        make_desk(desk)
-        target = desk / name
-        draft = desk / f".{name}.draft"
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-        draft.replace(target)
+        if not untrusted.is_file(project, f"{place}/.gitignore"):
+            untrusted.write(project, f"{place}/.gitignore", b"*\n", mode=0o644, folder_mode=0o777)
+        untrusted.write(project, f"{place}/{name}", text.encode("utf-8", "replace"), mode=0o644, folder_mode=0o777)
     except OSError as error:
         raise FleetError(
             f"the desk {desk} cannot be written: {error.strerror or error}",
             hint="free disk space or correct its permissions, then command the agent again",
         ) from error
-    return target
-
-
-def make_desk(desk: Path) -> None:
-    """Create the desk, ignored by git, if it is not there yet.
-
-    Raises:
-        OSError: it cannot be made, or a link stands in its way.
-    """
-    for folder in (desk.parent.parent, desk.parent, desk):
-        if folder.is_symlink():
-            raise NotADirectoryError(20, f"{folder} is a link", str(folder))
-        folder.mkdir(exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(desk / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "w") as ignore:
-            ignore.write("*\n")
+    return desk / name

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import InvalidError, NotFoundError
@@ -108,7 +109,8 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
     if not 0 <= offset <= len(text):
         raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
     end = min(len(text), offset + limit)
-    desk = briefing.desk_path(agent.project, agent.id) / persona_of(agent).produces
+    project, desk = Path(agent.project), briefing.DESKS / agent.id / persona_of(agent).produces
+    is_whole = bool(chosen.result) and chosen is _last_ended(turns)
     return OutputPage(
         agent=agent.id,
         name=agent.name,
@@ -123,7 +125,7 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
         files_consumed=_paths(agent, files, "consumed"),
         files_produced=_paths(agent, files, "produced"),
         checks=look.checks_of(chosen),
-        path=str(desk) if chosen.result and desk.is_file() and chosen is _last_ended(turns) else None,
+        path=str(project / desk) if is_whole and untrusted.is_file(project, str(desk)) else None,
     )
 
 
@@ -179,7 +181,7 @@ async def registry(core: Core, call: Call, *, status: str | None, capability: st
             produces=persona.produces,
             source=persona.source,
         )
-        for persona in list_personas(Path(call.caller.project), Path(home) if home else None)
+        for persona in list_personas(Path(call.caller.project), Path(home) if home else None, paths.hidden(core.state))
     ]
     agents = [
         view

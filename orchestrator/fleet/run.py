@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator import log
+from orchestrator import log, paths
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
@@ -39,6 +39,7 @@ from orchestrator.store.stops import unless_asked
 from orchestrator.store.store import Connection
 from orchestrator.store.tables import Agent, Turn
 from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
+from orchestrator.supervision.tiers import work_of
 
 LOG = log.logger("fleet.run")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
@@ -94,8 +95,7 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     persona, cwd = persona_of(agent), Path(agent.cwd)
-    if not cwd.is_dir():
-        raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
+    _check_place(cwd)
     desk = briefing.desk_path(agent.project, agent.id)
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
@@ -125,6 +125,21 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
 def planned(claim: Claim, run: Run, ended: Ended) -> Ended:
     """The end of the run; one that waits, if it is a plan and not its turn's result."""
     return planning.planned(run.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
+
+
+def _check_place(cwd: Path) -> None:
+    """Return if the agent's directory is the one that it was given: an agent may have put a link there since.
+
+    Raises:
+        NotFoundError: it is gone, or it is not.
+    """
+    try:
+        work_of(cwd)
+    except OSError as error:
+        hint = f"put the directory back in its place (rm {cwd}; mv … {cwd}), or delete the agent"
+        raise NotFoundError(f"the agent's directory {cwd} cannot be used: {error.strerror}", hint=hint) from error
+    if not cwd.is_dir():
+        raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
 
 
 def _seen_from(cwd: Path, path: Path) -> Path:
@@ -180,10 +195,9 @@ def _spec(
     commits: Commits, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
 ) -> SessionSpec:
     cwd = Path(agent.cwd)
-    desk = briefing.desk_path(agent.project, agent.id)
-    prompt = briefing.system_prompt(
-        persona, name=agent.name, project=Path(agent.project), cwd=cwd, desk=_seen_from(cwd, desk)
-    )
+    desk = _seen_from(cwd, briefing.desk_path(agent.project, agent.id))
+    site = briefing.Site(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
+    prompt = briefing.system_prompt(persona, site, name=agent.name, desk=desk)
     return SessionSpec(
         agent_id=agent.id,
         agent_name=agent.name,
@@ -314,6 +328,7 @@ def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:
 async def _keep_result(run: Run, text: str) -> None:
     """Put the result into the desk, too; it stands in the turn's row whatever became of the desk."""
     try:
+        _check_place(run.spec.cwd)
         await asyncio.to_thread(write_result, run.desk, run.persona.produces, text)
     except FleetError as error:
         LOG.warning("result_file_not_written", error=error.message)
@@ -323,9 +338,10 @@ async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, s
     if run is None or run.checkout is None or run.before is None:
         return None, run.unknown if run else ""
     try:
+        _check_place(run.spec.cwd)
         after = await snapshot(run.checkout, state)
         found = await difference(run.checkout, state, run.before, after)
-    except ChangesUnknownError as error:
+    except (ChangesUnknownError, NotFoundError) as error:
         return None, str(error)
     return {
         "files": list(found.files),

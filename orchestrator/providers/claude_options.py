@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,20 @@ from pathlib import Path
 import claude_agent_sdk
 from claude_agent_sdk import ClaudeAgentOptions, McpServerConfig
 
-from orchestrator import paths
+from orchestrator import untrusted
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude_crew import CREW, FLEET_SERVER, tool_server
+from orchestrator.providers.claude_files import CONFIG
 from orchestrator.providers.claude_hooks import Gate
 from orchestrator.providers.claude_mirror import mirror
 from orchestrator.providers.claude_names import OFFERED, RETIRED
-from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed
+from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed, work_of
 
 BUFFER_BYTES = 64 * 2**20
 """One message of the program; above the SDK's default of 1 MiB a tool's input ends the session (measured)."""
 
-CONFIG = "claude"
-"""The agent's own configuration directory, below its folder."""
+PROMPT = "system-prompt.md"
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
@@ -69,9 +68,10 @@ def session_options(
         OSError: the agent's folder cannot be written.
     """
     config = spec.folder / CONFIG
-    config.mkdir(mode=0o700, parents=True, exist_ok=True)
-    prompt = spec.folder / "system-prompt.md"
-    _write_anew(prompt, spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    untrusted.make_folder(spec.folder, CONFIG)
+    text = spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    untrusted.write(spec.folder, PROMPT, text.encode("utf-8", "replace"))
     return ClaudeAgentOptions(
         cli_path=launcher(program.shim_dir, program.path(), program.tier, program.hidden),
         env=sealed(
@@ -79,7 +79,7 @@ def session_options(
             marker=spec.marker,
             hidden=program.hidden,
             folder=spec.folder,
-            work=Path(paths.project_of(spec.cwd)),
+            work=work_of(spec.cwd),
         )
         | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks for it here
         session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),
@@ -87,7 +87,7 @@ def session_options(
         cwd=spec.cwd,
         tools=_tools(spec),
         model=None if spec.model == "default" else spec.model,
-        system_prompt={"type": "file", "path": str(prompt)},
+        system_prompt={"type": "file", "path": str(spec.folder / PROMPT)},
         session_id=None if spec.resume else spec.session_id,
         resume=spec.session_id if spec.resume else None,
         max_turns=spec.max_turns,
@@ -110,13 +110,6 @@ def _servers(spec: SessionSpec) -> dict[str, McpServerConfig]:
         for name, tools in tables.items()
         if tools
     }
-
-
-def _write_anew(path: Path, text: str) -> None:
-    """Write the file, never through a link: its folder is the agent's own, who may have put one there."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(text.encode("utf-8", "replace"))
 
 
 def _tools(spec: SessionSpec) -> list[str]:

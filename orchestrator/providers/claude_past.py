@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+from orchestrator import untrusted
 from orchestrator.domain.standing import Standing
 from orchestrator.errors import ProviderError
+from orchestrator.providers import claude_files
 from orchestrator.providers.base import SessionSpec, TranscriptStore
-from orchestrator.providers.claude_mirror import move_here, place_of, write_back
-from orchestrator.providers.claude_options import CONFIG
+from orchestrator.providers.claude_mirror import write_back
 from orchestrator.providers.claude_recall import standing
-from orchestrator.providers.claude_totals import transcript_of
 from orchestrator.supervision import remains
 
 _PROMPT = b'"type":"user"'
@@ -26,52 +27,55 @@ async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> 
     One that is missing here (another machine, a lost folder) is written back from the mirror.
 
     Raises:
-        ProviderError: a former program of the session does not end within 20 s.
+        ProviderError: a former program of the session does not end within 20 s, or the agent's folder cannot be used.
     """
-    await _former_gone(spec)
-    config = spec.folder / CONFIG
-    if await asyncio.to_thread(_has_begun, config, spec):
-        return True
-    if transcripts is None:
-        return False
-    lines = await transcripts.lines(spec.agent_id)
-    if not any(not subpath for subpath, _ in lines):
-        return False
-    await asyncio.to_thread(write_back, config, spec.cwd, spec.session_id, lines)
-    return True
-
-
-def _has_begun(config: Path, spec: SessionSpec) -> bool:
-    """Whether a conversation lies here; a file without a prompt (its program was killed early) is taken away.
-
-    Such a file the program can neither resume nor begin anew (Claude Code 2.1.329, measured).
-    """
-    if not move_here(config, spec.cwd, spec.session_id):
-        return False
-    path = transcript_of(config, spec.session_id)
-    if path is None:
-        return False
-    with path.open("rb") as lines:
-        if any(_PROMPT in line for line in lines):
-            return True
-    path.unlink()
-    return False
+    return await _past(spec, transcripts) is not None
 
 
 async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: TranscriptStore | None) -> Standing:
     """Where the turn with these prompts stands in the conversation.
 
     Raises:
-        ProviderError: a former program of the session does not end within 20 s.
+        ProviderError: a former program of the session does not end within 20 s, or the agent's folder cannot be used.
     """
-    await ready_past(spec, transcripts)
-    config = spec.folder / CONFIG
-    path = place_of(config, spec.cwd, spec.session_id)
-    found = path if path.exists() else transcript_of(config, spec.session_id)
-    if found is None:
-        return standing([], prompts)
-    text = await asyncio.to_thread(found.read_text, "utf-8", "replace")
-    return await asyncio.to_thread(standing, text.split("\n"), prompts)
+    place = await _past(spec, transcripts)
+    with claude_files.agents_own(spec.folder):
+        return await asyncio.to_thread(_standing, spec.folder, place, prompts)
+
+
+async def _past(spec: SessionSpec, transcripts: TranscriptStore | None) -> str | None:
+    """Where the conversation lies below the agent's folder; None if there is none."""
+    await _former_gone(spec)
+    with claude_files.agents_own(spec.folder):
+        found = await asyncio.to_thread(_begun, spec)
+    if found is not None or transcripts is None:
+        return found
+    mirrored = await transcripts.lines(spec.agent_id)
+    if not any(not subpath for subpath, _ in mirrored):
+        return None
+    with claude_files.agents_own(spec.folder):
+        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return await asyncio.to_thread(write_back, spec.folder, spec.cwd, spec.session_id, mirrored)
+
+
+def _begun(spec: SessionSpec) -> str | None:
+    """Where a conversation lies here; a file without a prompt (its program was killed early) is taken away.
+
+    Such a file the program can neither resume nor begin anew (Claude Code 2.1.329, measured).
+    """
+    place = claude_files.found_place(spec.folder, spec.cwd, spec.session_id)
+    if place is None:
+        return None
+    with closing(claude_files.lines(spec.folder, place)) as lines:
+        if any(_PROMPT in line for line in lines):
+            return place
+    untrusted.remove(spec.folder, place)
+    return None
+
+
+def _standing(folder: Path, place: str | None, prompts: Sequence[str]) -> Standing:
+    lines = claude_files.lines(folder, place) if place is not None else iter(())
+    return standing((line.decode("utf-8", "replace") for line in lines), prompts)
 
 
 async def _former_gone(spec: SessionSpec) -> None:

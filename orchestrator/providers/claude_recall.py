@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import dropwhile
 from typing import cast
 
 from orchestrator.domain.standing import Stand, Standing
@@ -24,7 +25,8 @@ END = "end_turn"
 
 def standing(lines: Iterable[str], prompts: Sequence[str]) -> Standing:
     """Where the turn with these prompts stands in these lines of a transcript."""
-    entries = [entry for line in lines if (entry := _entry(line)) is not None]
+    read = (entry for line in lines if (entry := _entry(line)) is not None)
+    entries = list(dropwhile(lambda entry: entry.get("uuid") not in prompts, read))  # what was before can be long
     sent = [place for place, entry in enumerate(entries) if entry.get("uuid") in prompts]
     if not sent:
         return Standing(stand=Stand.ABSENT)
@@ -41,7 +43,7 @@ def standing(lines: Iterable[str], prompts: Sequence[str]) -> Standing:
 def _entry(line: str) -> Entry | None:
     try:
         found: object = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # cut, or nested to do harm
         return None
     return cast("Entry", found) if isinstance(found, dict) else None
 
@@ -60,8 +62,8 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _blocks(message: Mapping[str, object], kind: str) -> list[Mapping[str, object]]:
     content = message.get("content")
-    blocks = cast("list[Mapping[str, object]]", content) if isinstance(content, list) else []
-    return [block for block in blocks if block.get("type") == kind]
+    blocks = cast("list[object]", content) if isinstance(content, list) else []
+    return [block for each in blocks if (block := _mapping(each)).get("type") == kind]
 
 
 def _answer(entries: Sequence[Entry]) -> str | None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError
 
 from orchestrator.errors import ProviderError, SessionDiedError
+from orchestrator.providers import claude_files
 from orchestrator.providers.base import SessionSpec
 from orchestrator.providers.claude_ends import STDERR_LINES, was_killed
 from orchestrator.providers.claude_hooks import Gate
-from orchestrator.providers.claude_options import CONFIG, Program, session_options
+from orchestrator.providers.claude_options import Program, session_options
 from orchestrator.providers.claude_past import ready_past
 from orchestrator.providers.claude_session import ClaudeSession
 from orchestrator.providers.claude_totals import Totals, saved_totals
@@ -55,7 +56,8 @@ async def _totals(spec: SessionSpec) -> Totals:
     """What the program will start its count from."""
     if not spec.resume:
         return Totals()
-    saved = await asyncio.to_thread(saved_totals, spec.folder / CONFIG, spec.session_id)
+    with claude_files.agents_own(spec.folder):
+        saved = await asyncio.to_thread(saved_totals, spec.folder, spec.cwd, spec.session_id)
     return saved or Totals(spec.session_cost_usd)
 
 

@@ -17,6 +17,7 @@ from typing import cast
 from claude_agent_sdk import ResultMessage
 
 from orchestrator.domain.usage import Usage
+from orchestrator.providers import claude_files
 
 _SAVED = b'"type":"cost-state"'
 _UNKNOWN = "unknown"
@@ -49,24 +50,25 @@ class Share:
     usage: Usage
 
 
-def transcript_of(config: Path, session_id: str) -> Path | None:
-    """The file in which the program keeps the conversation; None if it has none here."""
-    return next(config.glob(f"projects/*/{session_id}.jsonl"), None)
+def saved_totals(folder: Path, cwd: Path, session_id: str) -> Totals | None:
+    """The totals with which the program will resume; None if there is no transcript here.
 
-
-def saved_totals(config: Path, session_id: str) -> Totals | None:
-    """The totals with which the program will resume; None if there is no transcript here."""
-    transcript = transcript_of(config, session_id)
-    if transcript is None:
+    Raises:
+        OSError: the transcript cannot be read.
+    """
+    place = claude_files.found_place(folder, cwd, session_id)
+    if place is None:
         return None
     last = None
-    with transcript.open("rb") as lines:
-        for line in lines:
-            if _SAVED in line[:64]:
-                last = line
+    for line in claude_files.lines(folder, place):
+        if _SAVED in line[:64]:
+            last = line
     if last is None:
         return Totals()
-    saved = cast("dict[str, object]", json.loads(last))
+    try:
+        saved = cast("dict[str, object]", json.loads(last))
+    except (ValueError, RecursionError):  # cut, or not the program's
+        return Totals(None)
     models = cast("Mapping[str, Mapping[str, object]]", saved.get("modelUsage") or {})
     cost = saved.get("totalCostUSD")
     return Totals(float(cost) if isinstance(cost, int | float) else None, _by_model(models))
@@ -108,6 +110,11 @@ def window_of(result: ResultMessage) -> int | None:
 
 def _by_model(models: Mapping[str, Mapping[str, object]]) -> dict[str, Tokens]:
     return {
-        name: {ours: cast("int", model.get(theirs) or 0) for ours, theirs in _FIELDS.items()}
+        name: {ours: _count(model.get(theirs)) for ours, theirs in _FIELDS.items()}
         for name, model in models.items()
+        if isinstance(model, dict)
     }
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

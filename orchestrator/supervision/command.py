@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator import paths
 from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
-from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed
+from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed, work_of
 
 TAIL_BYTES = 16 * 1024
 """the end of what a command prints, of which so much is kept"""
@@ -137,7 +136,7 @@ async def start(launch: Launch, order: Order, marker: str) -> Command:
         marker=marker,
         hidden=launch.hidden,
         folder=order.folder,
-        work=Path(paths.project_of(order.cwd)),
+        work=work_of(order.cwd),
     )
     process = await asyncio.create_subprocess_exec(
         program,

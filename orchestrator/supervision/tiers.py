@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from errno import ENOTDIR
 from pathlib import Path
 
+from orchestrator import paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, shim
 
@@ -154,19 +157,18 @@ def launcher(folder: Path, program: Path, tier: Tier = SHIM, hidden: Iterable[Pa
     """Write the executable that runs `program` under the shim in this tier, and return its path.
 
     `hidden` are directories that the program must not see, where the tier can hide; `sealed` says what of them it may.
-    The same program always gives the same file, so that callers may race. Raises OSError if `folder` cannot be written.
+    The same program always gives the same file, which is used again only if nobody has changed it. Raises OSError if
+    `folder` cannot be written.
     """
     start = shlex.join([sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)])
     deaf = "trap '' INT HUP"  # a terminal's Ctrl-C is the daemon's; what is ignored stays so through exec
     text = f'#!/bin/sh\n{deaf}\nexec {_prefix(tier, hidden)}{start} "$@"\n'
     path = folder / f"{program.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    if path.exists():
-        return path
+    with suppress(OSError):
+        if untrusted.read(folder, path.name, len(text.encode())) == text.encode():
+            return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o700)
-    fresh.replace(path)
+    untrusted.write(folder, path.name, text.encode(), mode=0o700)
     return path
 
 
@@ -197,11 +199,41 @@ def sealed(
     Every variable of this process is blanked in the shim itself, whose environment other processes could read. Of the
     `hidden` directories the child sees its own `folder` and where it works, if they lie in there, and nothing else.
     `marker` is the session's random word, by which its processes can be found.
+
+    Raises:
+        NotADirectoryError: a link leads to one of the two, or Fleet's own files lie where it works.
     """
     own = {**environment, MARKER: marker} if marker else environment
     variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: cgroups.unit(marker)}
-    covers = [os.path.realpath(place) for place in hidden]
-    for name, place in ((FOLDER, folder), (WORK, work)):
-        real = os.path.realpath(place) if place else ""
-        variables[name] = real if any(real.startswith(f"{cover}/") for cover in covers) else ""
+    covers = [(place, Path(os.path.realpath(place))) for place in hidden]
+    variables[FOLDER], variables[WORK] = _shown(folder, covers), _shown(work, covers)
+    if any(Path(variables[WORK]).is_relative_to(cover / name) for _, cover in covers for name in paths.OWN):
+        raise NotADirectoryError(ENOTDIR, "Fleet's own files lie there: no agent works among them", str(work))
     return variables
+
+
+def _shown(place: Path | None, covers: Iterable[tuple[Path, Path]]) -> str:
+    """The real path of a place that lies in a hidden directory; '' if it lies in none.
+
+    It counts how the place was named when the agent was created: what an agent has put there since leads nowhere.
+    """
+    for named, real in covers:
+        for base in (named, real):
+            if place is not None and place != base and place.is_relative_to(base):
+                shown = real / place.relative_to(base)
+                if os.path.realpath(shown) != str(shown):
+                    raise NotADirectoryError(ENOTDIR, "a link stands in its place", str(place))
+                return str(shown)
+    return ""
+
+
+def work_of(cwd: Path) -> Path:
+    """The working tree around the directory that an agent was given, as a real path.
+
+    Raises:
+        NotADirectoryError: a link stands in its place now, which the agent may have put there.
+    """
+    work = Path(paths.project_of(cwd))
+    if os.path.realpath(cwd) != str(cwd) or not cwd.is_relative_to(work):
+        raise NotADirectoryError(ENOTDIR, "a link stands in its place", str(cwd))
+    return work

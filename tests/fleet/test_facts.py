@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.event import ToolEnded, ToolStarted
+from orchestrator.errors import InvalidError
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,24 @@ async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: 
     view = await lab.view("a")
     assert (view.files_consumed, view.files_produced, view.tool_calls) == (2, 1, 1)
     assert view.last_tool == "Read x.py"
+
+
+@pytest.mark.requirement("I4-self")
+async def test_an_instruction_file_or_persona_that_leads_into_the_state_directory_tells_nobody_what_is_there(
+    lab: Lab,
+) -> None:
+    secret = lab.core.state / "http.token"
+    secret.write_text("the token")
+    (lab.project / "CLAUDE.md").symlink_to(secret)
+    os.mkfifo(lab.project / "AGENTS.md")
+    personas = lab.project / ".claude" / "agents"
+    personas.mkdir(parents=True)
+    (personas / "spy.md").symlink_to(secret)
+    await lab.create("a")
+    await at_work(lab, "a")
+    assert "the token" not in lab.provider.sessions[0].spec.system_prompt
+    with pytest.raises(InvalidError, match="must not see"):
+        await lab.create("b", persona="spy")
 
 
 async def test_instructions_and_persona_reach_the_agent_as_text(lab: Lab) -> None:

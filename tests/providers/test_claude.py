@@ -363,11 +363,12 @@ def fingerprint(secret: str) -> str:
 
 
 @pytest.mark.requirement("I4-self")
-async def test_a_link_in_an_agents_own_folder_leads_fleet_nowhere(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["system-prompt.md", ".system-prompt.md.new"])
+async def test_a_link_in_an_agents_own_folder_leads_fleet_nowhere(lab: Lab, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     spec = lab.spec()
     spec.folder.mkdir()
-    (spec.folder / "system-prompt.md").symlink_to(victim)
+    (spec.folder / name).symlink_to(victim)
     assert ended(await run(await lab.open(spec), "say hello")).text == "hello"
     assert victim.read_text() == "untouched"

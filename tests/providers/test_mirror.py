@@ -13,7 +13,7 @@ from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.transcripts import Transcripts
-from orchestrator.providers.claude_mirror import mirror, place_of, write_back
+from orchestrator.providers.claude_mirror import mirror, write_back
 from orchestrator.store.store import Store, open_store
 from tests.store.test_store import create
 
@@ -40,8 +40,8 @@ class Household(SessionStore):
         if agent is None:
             return None
         lines = await Transcripts(self.store).lines(agent)
-        write_back(self.place, self.place, key["session_id"], lines)
-        written = place_of(self.place, self.place, key["session_id"])
+        self.place.mkdir(exist_ok=True)
+        written = self.place / write_back(self.place, self.place, key["session_id"], lines)
         if subpath := key.get("subpath"):
             written = written.with_suffix("") / f"{subpath}.jsonl"
         if not written.exists():

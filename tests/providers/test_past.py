@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,10 @@ import pytest
 from orchestrator import rehearsal
 from orchestrator.domain.event import Outcome
 from orchestrator.domain.standing import Stand, Standing
+from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptLine
 from orchestrator.providers.claude import ClaudeProvider
+from orchestrator.providers.claude_files import place_of
 
 from .lab import Crew, Lab, ended, prompt, run
 from .test_claude import VENDOR
@@ -142,3 +146,78 @@ async def test_an_early_death_leaves_a_conversation_that_begins_anew(lab: Lab, p
     path.write_text(path.read_text().splitlines()[0] + "\n")
     lost = ClaudeProvider(shim_dir=lab.place / "shim", max_retries=1, transcripts=Kept())
     assert ended(await run(await lab.open(replace(spec, resume=True), lost), "say two")).text == "two"
+
+
+SENT = "11111111-1111-4111-8111-111111111111"
+
+
+def said(kept: Kept, spec: SessionSpec) -> Path:
+    """Have the mirror know a conversation; where the program would look for it."""
+    body = {"type": "user", "uuid": SENT, "message": {"role": "user", "content": "say one"}}
+    kept.rows[spec.agent_id] = [("", json.dumps(body, separators=(",", ":")))]
+    return spec.folder / place_of(spec.cwd, spec.session_id)
+
+
+@pytest.mark.requirement("I4-self")
+@pytest.mark.parametrize("what", ["the draft", "the transcript"])
+async def test_a_transcript_is_never_written_back_through_a_link(
+    lab: Lab, provider: ClaudeProvider, kept: Kept, what: str
+) -> None:
+    spec, victim = lab.spec(), lab.place / "fleet.db"
+    path = said(kept, spec)
+    path.parent.mkdir(parents=True)
+    victim.write_text("untouched")
+    (path.with_name(f".{path.name}.new") if what == "the draft" else path).symlink_to(victim)
+    assert (await provider.recall(spec, [SENT])).stand is Stand.OPEN
+    assert victim.read_text() == "untouched"
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+@pytest.mark.requirement("I4-self")
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_no_folder_on_the_way_to_a_transcript_is_a_link(
+    lab: Lab, provider: ClaudeProvider, kept: Kept, depth: int
+) -> None:
+    spec, outside = lab.spec(), lab.place / "outside"
+    outside.mkdir()
+    link = said(kept, spec).parents[depth]
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    for use in (provider.recall(spec, [SENT]), provider.open(spec)):
+        with pytest.raises(ProviderError, match="is a link"):
+            await use
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.requirement("I4-self")
+@pytest.mark.parametrize("what", ["pipe", "link to a device", "link to another's"])
+async def test_what_stands_in_place_of_a_transcript_is_not_read_and_the_mirror_replaces_it(
+    lab: Lab, provider: ClaudeProvider, kept: Kept, what: str
+) -> None:
+    spec = lab.spec()
+    path = said(kept, spec)
+    path.parent.mkdir(parents=True)
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "link to a device":
+        path.symlink_to("/dev/zero")
+    else:
+        (lab.place / "theirs").write_text("")
+        path.symlink_to(lab.place / "theirs")
+    assert (await provider.recall(spec, [SENT])).stand is Stand.OPEN
+    assert path.read_text().count(SENT) == 1
+
+
+@pytest.mark.requirement("I4-self")
+async def test_a_transcript_that_is_too_large_fails_its_own_agent_with_the_reason(
+    lab: Lab, provider: ClaudeProvider, kept: Kept
+) -> None:
+    spec = lab.spec()
+    path = said(kept, spec)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(ProviderError, match="has more than") as caught:
+        await provider.recall(spec, [SENT])
+    assert str(path) in caught.value.message

@@ -192,3 +192,18 @@ def cmdline(process: psutil.Process) -> list[str]:
     with suppress(psutil.Error):
         return process.cmdline()
     return []
+
+
+def test_an_agent_that_puts_a_link_in_place_of_its_directory_opens_nothing(shared: tuple[str, Outpost]) -> None:
+    _, own = shared
+    place = own.project / "moved"
+    place.mkdir()
+    task = f"run mv {place} {place}-away && ln -s {own.state}/agents {place}"
+    agent = own.ask("POST", "/v1/agents", {"name": "mover", "task": task, "cwd": "moved"})["agent"]["id"]
+    assert own.outcome("mover")["status"] == "complete"
+    own.ask("POST", "/v1/agents/mover/turns", {"task": "run find . -maxdepth 1 > ../found.txt"})
+    turn = own.outcome("mover")
+    assert (turn["status"], turn["reason"]) == ("failed", "start")
+    assert "a link stands in its place" in turn["detail"]
+    assert not (own.project / "found.txt").exists()
+    assert (own.state / "agents" / agent).is_dir()

@@ -12,7 +12,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
 from orchestrator.supervision.sweep import Trace, sweep
-from orchestrator.supervision.tiers import UNIT, Tier, choose, launcher, sealed
+from orchestrator.supervision.tiers import UNIT, WORK, Tier, choose, launcher, sealed, work_of
 from tests.fixtures.leavers import PATH, Leavers, tier_or_skip
 
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8"}
@@ -148,6 +148,40 @@ def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> N
     (tmp_path / "state" / "other").touch()
     done = run(tier, f"pwd; ls {tmp_path}/state", tmp_path, hidden=tmp_path / "state", work=project)
     assert done.stdout.splitlines() == [str(project), "work"]
+
+
+@pytest.mark.requirement("I4-self")
+def test_a_link_in_place_of_a_directory_opens_nothing_that_is_hidden(tmp_path: Path) -> None:
+    state, project = tmp_path / "state", tmp_path / "project"
+    for name in ("agents", "git", "run", "work"):
+        (state / name).mkdir(parents=True)
+    for target in (state / "agents", state / "run", state / "work", state):
+        project.symlink_to(target)
+        with pytest.raises(NotADirectoryError):
+            work_of(project)
+        view = sealed(ENVIRONMENT, hidden=[state], folder=None, work=project)
+        assert view[WORK] == "", "that it lay outside when it was given is what counts"
+        project.unlink()
+    inner = state / "work" / "project"
+    inner.symlink_to(state / "agents")
+    for work in (inner, state / "agents", state / "run" / "x", state / "git"):
+        with pytest.raises(NotADirectoryError):
+            sealed(ENVIRONMENT, hidden=[state], work=work)
+    with pytest.raises(NotADirectoryError):
+        sealed(ENVIRONMENT, hidden=[state], folder=inner)
+
+
+@pytest.mark.requirement("I4-self")
+def test_a_launcher_that_somebody_has_changed_is_written_anew(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    path = launcher(tmp_path / "run", program)
+    text = path.read_text()
+    path.write_text(f"{text}touch {tmp_path}/owned\n")
+    assert launcher(tmp_path / "run", program).read_text() == text
+    path.unlink()
+    path.symlink_to(program)
+    assert launcher(tmp_path / "run", program).read_text() == text
+    assert not program.exists()
 
 
 def test_a_session_in_a_delegated_cgroup_ends_with_it(tmp_path: Path, leavers: Leavers) -> None:

@@ -1,0 +1,194 @@
+"""Files in a folder that an agent owns, used without being led elsewhere, held up or flooded.
+
+The root of each call is trusted; `place` is the way below it, with `/` between its steps. Each step is opened through
+the descriptor of the one before and never through a link, so that an agent that swaps a directory for a link in between
+gains nothing. Only regular files are read, and never more of one than is asked for: a pipe would block its reader.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from errno import EFBIG, EINVAL, ENOTDIR
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_NAMES = 10_000
+"""of so many entries of a folder a name is looked for"""
+_PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(root: Path, place: str) -> Generator[BinaryIO]:
+    """The regular file, open for reading.
+
+    Raises:
+        OSError: it is missing or no regular file, or a link leads to it.
+        ValueError: `place` leads out of the root.
+    """
+    with _inside(root, place) as (folder, name):
+        _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), root / place)  # a device is not even opened
+        file = os.fdopen(os.open(name, _READ, dir_fd=folder), "rb")
+    with file:
+        _check_regular(os.fstat(file.fileno()), root / place)
+        yield file
+
+
+def read(root: Path, place: str, limit: int) -> bytes:
+    """The whole content, of at most `limit` bytes.
+
+    Raises:
+        OSError: as `opened` says, or it is larger.
+        ValueError: `place` leads out of the root.
+    """
+    with opened(root, place) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(EFBIG, f"has more than {limit} bytes", str(root / place))
+    return content
+
+
+def lines(root: Path, place: str, limit: int, longest: int) -> Generator[bytes]:
+    """The lines of a file of at most `limit` bytes; one that is longer than `longest` comes in pieces.
+
+    Raises:
+        OSError: as `opened` says, or it is larger.
+        ValueError: `place` leads out of the root.
+    """
+    left = limit
+    with opened(root, place) as file:
+        while line := file.readline(min(longest, left + 1)):
+            left -= len(line)
+            if left < 0 or os.fstat(file.fileno()).st_size > limit:
+                raise OSError(EFBIG, f"has more than {limit} bytes", str(root / place))
+            yield line
+
+
+def head(path: Path, size: int, *, within: Path | None = None, never: Sequence[Path] = ()) -> bytes:
+    """The first bytes of a regular file to which links may lead, but not to one in these folders.
+
+    What lies in `within` may be read although that folder itself is in one of them.
+
+    Raises:
+        OSError: it is missing, no regular file, or in a folder that must not be shown.
+    """
+    real = Path(os.path.realpath(path))
+    own = real if within is None else Path(os.path.realpath(within))
+    for folder in (Path(os.path.realpath(each)) for each in never):
+        if real.is_relative_to(folder) and not (own.is_relative_to(folder) and real.is_relative_to(own)):
+            raise PermissionError(EINVAL, "leads into what agents must not see", str(path))
+    with opened(Path(real.anchor), str(real.relative_to(real.anchor))) as file:
+        return file.read(size)
+
+
+def is_file(root: Path, place: str) -> bool:
+    """Whether a regular file is there, without a link on the way."""
+    try:
+        with _inside(root, place) as (folder, name):
+            return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def names(root: Path, place: str) -> list[str]:
+    """What the folder holds, at most 10,000 names; none if it is no folder or a link leads to it."""
+    with suppress(OSError), _inside(root, f"{place}/.") as (folder, _):
+        listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            with os.scandir(listing) as entries:
+                return [entry.name for entry in islice(entries, MAX_NAMES)]
+        finally:
+            os.close(listing)
+    return []
+
+
+def make_folder(root: Path, place: str, mode: int = 0o700) -> None:
+    """Have a folder there, and those on the way to it.
+
+    Raises:
+        OSError: it cannot be made, or a link stands in its way.
+        ValueError: `place` leads out of the root.
+    """
+    with _inside(root, f"{place}/.", make=mode):
+        pass
+
+
+def write(root: Path, place: str, content: bytes, *, mode: int = 0o600, folder_mode: int = 0o700) -> None:
+    """Have exactly this in the file, all of it or what was there before; missing folders are made.
+
+    Whatever had its name is replaced, a link too.
+
+    Raises:
+        OSError: it cannot be written, or a link stands in its way.
+        ValueError: `place` leads out of the root.
+    """
+    with _inside(root, place, make=folder_mode) as (folder, name):
+        fresh = f".{name}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=folder)
+        with os.fdopen(os.open(fresh, _WRITE, mode, dir_fd=folder), "wb") as file:
+            file.write(content)
+        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def remove(root: Path, place: str) -> None:
+    """Have no file there.
+
+    Raises:
+        OSError: it cannot be removed, or a link leads to it.
+        ValueError: `place` leads out of the root.
+    """
+    with suppress(FileNotFoundError), _inside(root, place) as (folder, name):
+        os.unlink(name, dir_fd=folder)
+
+
+def move(root: Path, source: str, target: str) -> None:
+    """Rename a file or folder; missing folders of its new place are made.
+
+    Raises:
+        OSError: it is missing or cannot be moved, or a link stands in its way.
+        ValueError: a place leads out of the root.
+    """
+    with _inside(root, source) as (here, old), _inside(root, target, make=0o700) as (there, new):
+        os.rename(old, new, src_dir_fd=here, dst_dir_fd=there)
+
+
+@contextmanager
+def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[int, str]]:
+    """A descriptor of the folder that holds `place`, and the last name."""
+    *steps, last = place.split("/")
+    if not all(steps) or not last or {".", ".."} & set(steps) or last == ".." or "\0" in place:
+        raise ValueError(f"{place!a} is no place in {root}")
+    folder = os.open(root, _PATH)
+    try:
+        way = root
+        for step in steps:
+            way /= step
+            if make is not None:
+                with suppress(FileExistsError):
+                    os.mkdir(step, make, dir_fd=folder)
+            deeper = _step(folder, step, way)
+            os.close(folder)
+            folder = deeper
+        yield folder, last
+    finally:
+        os.close(folder)
+
+
+def _step(folder: int, name: str, way: Path) -> int:
+    try:
+        return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=folder)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(ENOTDIR, f"{way} is a link or no directory", str(way)) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(way)) from error
+
+
+def _check_regular(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(EINVAL, f"{path} is no regular file", str(path))
