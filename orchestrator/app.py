@@ -21,7 +21,7 @@ from orchestrator.providers.silence import Limits
 from orchestrator.server import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.store import Store, open_store
-from orchestrator.supervision import tiers
+from orchestrator.supervision import programs, tiers
 from orchestrator.supervision.command import Launch
 
 RUN = "run"
@@ -39,7 +39,8 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
     """
     settings = read_settings(env)
     tier = tiers.choose(settings.supervision, env.get("PATH"))
-    LOG.info("supervision", tier=tier.letter, lack=tier.lack)
+    git = programs.find("git", env.get("PATH"))  # for good: no agent has run yet
+    LOG.info("supervision", tier=tier.letter, lack=tier.lack, git=git)
     async with open_store(paths.database_path(state)) as store:
         _tell_of_lost(store)
         owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"

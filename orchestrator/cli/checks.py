@@ -69,9 +69,13 @@ def _sqlite(_: Environment) -> Iterator[Check]:
 
 
 def _git(environment: Environment) -> Iterator[Check]:
-    program = shutil.which("git", path=environment.get("PATH"))
+    from orchestrator.supervision import programs
+
+    program = programs.find("git", environment.get("PATH"))
     if program is None:
-        yield Check("git", FAIL, "not on PATH", "install git: projects, changes and diffs come from it")
+        yield Check(
+            "git", FAIL, "not on PATH, or in a project only", "install git: projects, changes and diffs come from it"
+        )
     else:
         yield Check("git", OK, f"{_said(program, environment).removeprefix('git version ')} at {program}")
 

@@ -15,6 +15,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.supervision import programs
+
 GIT_SECONDS = 60.0
 SHOWN_FILES = 100
 GITLINK = "160000 "
@@ -183,9 +185,11 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, g
     tree = [] if bare else [f"--work-tree={checkout}"]
     safe = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.autocrlf=false"]
     safe += ["-c", "protocol.allow=never"]
-    argv = ["git", f"--git-dir={git_dir}", *tree, *safe, *words]
+    if (program := programs.find("git", os.environ.get("PATH"))) is None:
+        raise ChangesUnknownError("git cannot be run: PATH has none outside of projects")
+    argv = [program, f"--git-dir={git_dir}", *tree, *safe, *words]
     env = {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": os.defpath,
         "HOME": "/nonexistent",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.errors import InvalidError
-from orchestrator.supervision import cgroups, shim
+from orchestrator.supervision import cgroups, programs, shim
 
 LETTERS = ("A", "B", "C")
 """what FLEET_SUPERVISION may ask for"""
@@ -103,7 +102,7 @@ def choose(wanted: str, path: str | None, *, system: str = sys.platform) -> Tier
 
 
 def _namespace(path: str | None) -> Tier:
-    program = shutil.which("bwrap", path=path)
+    program = programs.find("bwrap", path)
     if program is None:
         return replace(_NAMESPACE, lack="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
     # The shim itself is the first process of the namespace: nobody in there can kill it, and bwrap ends when all have
@@ -123,7 +122,7 @@ def _cgroup(path: str | None) -> Tier:
     place = cgroups.delegated()
     if place is not None:
         return replace(_CGROUP, words=("/bin/sh", "-c", cgroups.JOIN, str(place)))
-    program = shutil.which("systemd-run", path=path)
+    program = programs.find("systemd-run", path)
     scope = (program or "", "--user", "--scope", "--quiet", "--collect")
     runtime = f"XDG_RUNTIME_DIR=/run/user/{os.geteuid()}"
     if program and _failure(["/usr/bin/env", runtime, *scope, "--", "/bin/sh", "-c", "exit 0"]) is None:

@@ -306,6 +306,45 @@ async def test_without_git_the_changes_are_unknown_with_the_reason(
     assert "git cannot be run" in str(error.value)
 
 
+@pytest.mark.requirement("I4-self")
+@pytest.mark.parametrize("where", [".venv/bin", "tools", "", ".", "venv without git"])
+async def test_a_git_that_lies_in_a_project_is_never_run(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    canary = tmp_path / "canary"
+    venv = tmp_path / "venv" / "bin"
+    folder = venv if where == "venv without git" else checkout / where
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder == venv:
+        (venv.parent / "pyvenv.cfg").touch()
+    (folder / "git").write_text(f"#!/bin/sh\ntouch {canary}\n")
+    (folder / "git").chmod(0o755)
+    own = where if where in {"", "."} else str(folder)
+    monkeypatch.setenv("PATH", f"{own}:{os.environ['PATH']}")
+    monkeypatch.chdir(checkout)
+    assert "a.txt" in (await turn(checkout, state, lambda: (checkout / "a.txt").write_text("x\n"))).files
+    assert not canary.exists()
+
+
+@pytest.mark.requirement("I4-self")
+async def test_a_link_to_a_git_in_a_project_is_not_run_and_a_later_one_does_not_take_its_place(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    canary, early = tmp_path / "canary", tmp_path / "early"
+    early.mkdir()
+    evil = checkout / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    evil.chmod(0o755)
+    (early / "git").symlink_to(evil)
+    monkeypatch.setenv("PATH", f"{early}:{os.environ['PATH']}")
+    await snapshot(checkout, state)
+    (early / "git").unlink()
+    (early / "git").write_text(evil.read_text())
+    (early / "git").chmod(0o755)
+    await snapshot(checkout, state)
+    assert not canary.exists()
+
+
 async def test_a_git_that_hangs_is_given_up(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

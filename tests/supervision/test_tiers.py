@@ -66,6 +66,15 @@ def test_bubblewrap_that_is_not_allowed_to_work_is_no_tier_a_and_its_own_words_s
     assert "user namespaces" in tier.advice
 
 
+@pytest.mark.requirement("I4-self")
+def test_a_bubblewrap_that_lies_in_a_project_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").touch()
+    install(tmp_path / "bin", "bwrap", f"touch {tmp_path}/owned")
+    assert choose("", str(tmp_path / "bin")).lack == "bubblewrap is not installed"
+    assert not (tmp_path / "owned").exists()
+
+
 @pytest.mark.requirement("I4-reap-tier")
 @pytest.mark.skipif(cgroups.delegated() is not None, reason="a cgroup is delegated here: systemd is not asked")
 def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(tmp_path: Path) -> None:
