@@ -15,11 +15,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import untrusted
 from orchestrator.supervision import programs
 
 GIT_SECONDS = 60.0
 SHOWN_FILES = 100
 GITLINK = "160000 "
+MAX_MARK_BYTES = 2**20
+"""of each file of the repository that Fleet itself reads"""
 _LOCKS: dict[str, asyncio.Lock] = {}
 
 
@@ -140,25 +143,45 @@ async def place(checkout: Path, state: Path, files: tuple[str, ...]) -> str:
 async def _own_git_dir(checkout: Path, state: Path) -> Path:
     own = state / "git" / hashlib.sha256(os.fsencode(checkout)).hexdigest()[:16]
     try:
-        common = _common_dir(checkout)
+        common = await asyncio.to_thread(_common_dir, checkout)
         if not all((own / name).exists() for name in ("HEAD", "config", "objects")):
             own.mkdir(parents=True, exist_ok=True, mode=0o700)
             await _git(own, checkout, "init", "--quiet", "--bare", str(own), bare=True)
-        (own / "objects" / "info").mkdir(parents=True, exist_ok=True)
-        (own / "objects" / "info" / "alternates").write_bytes(os.fsencode(common / "objects") + b"\n")
-        excludes = common / "info" / "exclude"
-        (own / "info").mkdir(exist_ok=True)
-        (own / "info" / "exclude").write_bytes(excludes.read_bytes() if excludes.is_file() else b"")
+        await asyncio.to_thread(_follow, own, common)
     except OSError as error:
         raise ChangesUnknownError(f"{error.filename or own}: {error.strerror}") from error
     return own
+
+
+def _follow(own: Path, common: Path) -> None:
+    """Have our git directory use the repository's objects and its rules of what is ignored."""
+    rules = _bounded(common / "info" / "exclude") or b""
+    for name, content in (
+        ("objects/info/alternates", os.fsencode(common / "objects") + b"\n"),
+        ("info/exclude", rules),
+    ):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_bytes(content)
+
+
+def _bounded(path: Path) -> bytes | None:
+    """The content of a file of the repository, None if it is missing; an agent may have made it endless, or a pipe."""
+    try:
+        content = untrusted.head(path, MAX_MARK_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ChangesUnknownError(f"{error.filename}: {error.strerror}") from error
+    if len(content) > MAX_MARK_BYTES:
+        raise ChangesUnknownError(f"{path} has more than {MAX_MARK_BYTES // 2**20} MiB")
+    return content
 
 
 def _git_dir(checkout: Path) -> Path:
     entry = checkout / ".git"
     if not entry.is_file():
         return entry
-    mark, _, path = entry.read_text(errors="surrogateescape").partition(":")  # a linked worktree or a submodule
+    mark, _, path = os.fsdecode(_bounded(entry) or b"").partition(":")  # a linked worktree or a submodule
     if mark != "gitdir" or "\0" in path:
         raise ChangesUnknownError(f"{entry} names no git directory")
     return (checkout / path.strip()).resolve()
@@ -169,11 +192,15 @@ def _common_dir(checkout: Path) -> Path:
     if not git_dir.is_dir():
         raise ChangesUnknownError(f"{checkout} is no git checkout")
     common = git_dir / "commondir"
-    return (git_dir / common.read_text().strip()).resolve() if common.is_file() else git_dir
+    if (content := _bounded(common)) is None:
+        return git_dir
+    if b"\0" in content:
+        raise ChangesUnknownError(f"{common} names no git directory")
+    return (git_dir / os.fsdecode(content).strip()).resolve()
 
 
 async def _head(checkout: Path) -> str | None:
-    git_dir = _git_dir(checkout)
+    git_dir = await asyncio.to_thread(_git_dir, checkout)
     try:
         out = await _git(git_dir, checkout, "rev-parse", "--verify", "--quiet", "HEAD", bare=True)
     except ChangesUnknownError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -304,6 +305,26 @@ async def test_without_git_the_changes_are_unknown_with_the_reason(
     with pytest.raises(ChangesUnknownError) as error:
         await snapshot(checkout, state)
     assert "git cannot be run" in str(error.value)
+
+
+@pytest.mark.requirement("I4-self")
+@pytest.mark.parametrize("place", [".git/info/exclude", ".git/commondir", ".git"])
+@pytest.mark.parametrize("kind", ["endless", "pipe"])
+async def test_a_file_of_the_repository_that_is_endless_makes_the_changes_unknown_at_once(
+    checkout: Path, state: Path, place: str, kind: str
+) -> None:
+    path = checkout / place
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 2**40)  # more than any memory
+    with pytest.raises(ChangesUnknownError) as error:
+        await snapshot(checkout, state)
+    assert str(checkout) in str(error.value)
 
 
 @pytest.mark.requirement("I4-self")
