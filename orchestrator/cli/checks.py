@@ -174,6 +174,8 @@ def _supervision(environment: Environment) -> Iterator[Check]:
     text = f"tier {found}" + ("" if found.hides else "; Fleet's state lies open to agents")
     if found.lack:
         text += f" ({found.lack})"
+    if found.hides:
+        text += "; not in it is what Docker, ssh localhost, crontab or login files start for an agent"
     restart = "fleet down && fleet up"
     if wanted:
         yield Check("supervision", OK, f"{text}, as {name} says")

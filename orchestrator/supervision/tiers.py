@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -181,8 +182,35 @@ def _prefix(tier: Tier, hidden: Iterable[Path]) -> str:
         return f"{words} {unit} {'' if cgroups.JOIN in tier.words else '-- '}"
     places = [shlex.quote(os.path.realpath(place)) for place in hidden]
     covers = "".join(f" --tmpfs {place}" for place in places)
+    for place in _starters(os.environ):
+        cover = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
+        covers += f" {cover} {shlex.quote(str(place))}"
     shown = "".join(f' ${{{name}:+--bind "${name}" "${name}"}}' for name in (FOLDER, WORK))
     return f"{words}{covers}{shown}{''.join(f' --remount-ro {place}' for place in places)} -- "
+
+
+def _starters(environment: Mapping[str, str]) -> list[Path]:
+    """Where those listen who would start a program for this user outside of every session, as far as they are there.
+
+    Systemd and the bus that activates services, of the user and for root those of the system; tmux and screen.
+    """
+    uid = os.geteuid()
+    places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
+    for runtime in (f"/run/user/{uid}", environment.get("XDG_RUNTIME_DIR")):
+        places += [Path(runtime, name) for name in ("bus", "systemd")] if runtime else []
+    for parent in ("/tmp", environment.get("TMUX_TMPDIR")):  # noqa: S108 - where tmux has its sockets
+        places += [Path(parent, f"tmux-{uid}")] if parent else []
+    places += Path("/run/screen").glob("S-*")
+    return [place for place in dict.fromkeys(places) if _is_owned(place, uid)]
+
+
+def _is_owned(place: Path, uid: int) -> bool:
+    """Whether it is there and this user's: another's link in a shared directory would have us cover what it likes."""
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    return found.st_uid == uid and not stat.S_ISLNK(found.st_mode)
 
 
 def sealed(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -140,6 +143,45 @@ unshare -rm sh -c "umount '{state}'" 2> /dev/null || echo locked
     ], done.stderr
     assert (state / "agents" / "mine" / "note").read_text() == (outside / "note").read_text() == "kept\n"
     assert not (state / "mine.sock").exists()
+
+
+REACH = """
+import os, socket, sys
+for name in sys.argv[1:]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(name)
+        print("reached", os.path.basename(name))
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.requirement("I4-self")
+def test_who_would_start_a_program_for_the_user_outside_of_every_session_is_not_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = tier_or_skip("A")
+    runtime, tmux = tmp_path / "the runtime", tmp_path / f"tmux-{os.geteuid()}"
+    (runtime / "systemd").mkdir(parents=True)
+    tmux.mkdir()
+    names = [str(place) for place in (runtime / "bus", runtime / "systemd" / "private", tmux / "default")]
+    other = str(runtime / "ssh-agent")
+    script = tmp_path / "reach.py"
+    script.write_text(REACH)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
+    with ExitStack() as stack:
+        for name in [*names, other]:
+            listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(name)
+            listening.listen()
+        done = run(tier, f'exec {sys.executable} -S {script} "$@"', tmp_path, *names, other)
+    assert done.stdout.splitlines() == [
+        "ConnectionRefusedError",
+        "FileNotFoundError",
+        "FileNotFoundError",
+        "reached ssh-agent",
+    ], done.stderr
 
 
 @pytest.mark.requirement("I4-self")
