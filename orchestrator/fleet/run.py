@@ -17,7 +17,7 @@ from orchestrator.domain.question import Policy
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.errors import ConflictError, FleetError, NotFoundError
+from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet import briefing, inbox, planning, steering
 from orchestrator.fleet.acceptance import Acceptance, acceptance_of, announced
 from orchestrator.fleet.commits import Commits
@@ -29,7 +29,7 @@ from orchestrator.fleet.planning import last_told
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot
+from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
 from orchestrator.settings import Settings
 from orchestrator.store import plans, sights
 from orchestrator.store.events import Fact, note_before
@@ -300,8 +300,18 @@ async def finish_run(
         now = commits.clock()
         asked = _asked(run, ended.deferred, now) if ended.deferred else None
         await commits.do(finish, claim, columns, usage, now, asked=asked)
+        if run is not None and run.checkout is not None and run.persona.may_change:
+            await _tidy(commits, state, run.checkout)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
+
+
+async def _tidy(commits: Commits, state: Path, checkout: Path) -> None:
+    """Keep Fleet's own git directory of the checkout bounded; it is not the turn's concern if that fails."""
+    try:
+        await tidy(checkout, state, lambda: commits.store.look(sights.trees_before))
+    except (ChangesUnknownError, StoreError) as error:
+        LOG.warning("git_directory_not_tidied", error=str(error))
 
 
 async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:

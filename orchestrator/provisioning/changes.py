@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +25,21 @@ SHOWN_FILES = 100
 GITLINK = "160000 "
 MAX_MARK_BYTES = 2**20
 """of each file of the repository that Fleet itself reads"""
+MAX_FILE_BYTES = 512 * 2**20
+"""of a file that is hashed: what git does in its time"""
+MAX_NEW_BYTES = 2 * 2**30
+"""of all files that are neither tracked nor ignored: they are hashed at each look"""
+ROOM_BYTES = 2 * 2**30
+EXPIRY = "1.hour.ago"
 _LOCKS: dict[str, asyncio.Lock] = {}
 
 
 class ChangesUnknownError(Exception):
     """Git could not tell; the message says why."""
+
+
+class _TooMuchError(ChangesUnknownError):
+    """It would be too much; so it would be the next time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +79,13 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
     async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
         own = await _own_git_dir(checkout, state)
         head = await _head(checkout)
-        (own / "index.lock").unlink(missing_ok=True)  # of a daemon that was killed: within this one there is our lock
+        if (own / "index.lock").exists():  # of a git that was killed: within this daemon there is our lock
+            await asyncio.to_thread(_clear, own)
         try:
             tree = await _tree(own, checkout, head)
+        except _TooMuchError:
+            await asyncio.to_thread(_clear, own)
+            raise
         except ChangesUnknownError:
             (own / "index").unlink(missing_ok=True)  # it only saves time; a kill may have cut it short
             tree = await _tree(own, checkout, head)
@@ -82,8 +98,63 @@ async def _tree(own: Path, checkout: Path, head: str | None) -> str:
         with contextlib.suppress(ChangesUnknownError):  # a damaged HEAD: then there is nothing tracked to begin with
             await _git(own, checkout, "read-tree", "-m", head)
     await _forget_nested(own, checkout)
+    await _check_sizes(own, checkout)
     await _git(own, checkout, "add", "--all", "--ignore-errors", "--", ".", ":(exclude).fleet")
     return (await _git(own, checkout, "write-tree")).strip()
+
+
+async def _check_sizes(own: Path, checkout: Path) -> None:
+    """Return if what git is about to hash and keep is bounded: it would fill the disk that the fleet's store is on.
+
+    Raises:
+        ChangesUnknownError: it is not; the message names what is too large.
+    """
+    here = ("-z", "--", ".", ":(exclude).fleet")
+    new = (await _git(own, checkout, "ls-files", "--others", "--exclude-standard", *here)).split("\0")
+    edited = (await _git(own, checkout, "diff-files", "--name-only", "--ignore-submodules=all", *here)).split("\0")
+    await asyncio.to_thread(_check_each, checkout, new, edited)
+
+
+def _check_each(checkout: Path, new: Sequence[str], edited: Sequence[str]) -> None:
+    in_all = 0
+    for place, name in enumerate([*new, *edited]):
+        try:
+            found = os.lstat(f"{checkout}/{name}")
+        except OSError:
+            continue
+        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+        in_all += size if place < len(new) else 0
+        if size > MAX_FILE_BYTES:
+            raise _TooMuchError(f"{name} has {size >> 20} MiB, above {MAX_FILE_BYTES >> 20}: have git ignore it")
+    if in_all > MAX_NEW_BYTES:
+        said = f"{in_all >> 20} MiB, above {MAX_NEW_BYTES >> 20}"
+        raise _TooMuchError(f"the files that are neither tracked nor ignored have {said}: have git ignore them")
+
+
+def _clear(own: Path) -> None:
+    """Take away what a git that was killed has left: its lock, and files as large as what it was reading."""
+    for left in (own / "index.lock", *own.glob("objects/*/tmp_*")):
+        left.unlink(missing_ok=True)
+
+
+async def tidy(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    """Bound what Fleet keeps of the checkout: above 2 GiB all is dropped but the trees that are `needed`.
+
+    What was written in the last hour stays as well: a look may be on its way.
+
+    Raises:
+        ChangesUnknownError: git could not do it.
+    """
+    async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
+        own = await _own_git_dir(checkout, state)
+        counted = await _git(own, checkout, "count-objects", "-v")
+        sizes = [int(line.partition(": ")[2]) for line in counted.splitlines() if line.startswith("size")]
+        if sum(sizes) * 1024 <= ROOM_BYTES:
+            return
+        given = "".join(f"{tree}\n" for tree in await needed())
+        told = await _git(own, checkout, "cat-file", "--batch-check", given=given)
+        kept = {line.split()[0] for line in told.splitlines() if not line.endswith(" missing")}
+        await _git(own, checkout, "prune", f"--expire={EXPIRY}", *kept)
 
 
 async def _forget_nested(own: Path, checkout: Path) -> None:
@@ -238,7 +309,7 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, g
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            raise ChangesUnknownError(f"git {words[0]} took longer than {GIT_SECONDS:.0f} s") from error
+            raise _TooMuchError(f"git {words[0]} took longer than {GIT_SECONDS:.0f} s") from error
         raise
     if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: files that it cannot read are left out
         raise ChangesUnknownError(f"git {words[0]}: {err.decode(errors='replace').strip()[:200]}")

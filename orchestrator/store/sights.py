@@ -13,11 +13,14 @@ from typing import Any, NamedTuple, cast
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
 
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN, Agent, Artifact, Input, Turn
 
 HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
 """how a turn ends that has a result or a reason to tell"""
+
+
+_BEFORES = select(TURN.c.before).where(TURN.c.status.in_(TURN_OPEN), TURN.c.before.is_not(None))
 
 
 def _among(name: str) -> BindParameter[Any]:
@@ -147,6 +150,11 @@ def families(connection: Connection, agents: Collection[Agent]) -> Sequence[Agen
     if not roots:
         return []
     return _agents(connection, _FAMILIES, roots=list(roots), ids=[agent.id for agent in agents])
+
+
+def trees_before(connection: Connection) -> Sequence[str]:
+    """The trees of files before the turns that are open."""
+    return [str(before["tree"]) for before in connection.scalars(_BEFORES) if before]
 
 
 def children(connection: Connection, parent_id: str) -> Sequence[Agent]:

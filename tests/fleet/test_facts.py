@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from orchestrator.errors import InvalidError
-from tests.fleet.scripted import Lab, eventually, open_lab
+from orchestrator.fleet import run
+from orchestrator.provisioning import changes
+from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,56 @@ async def test_changes_of_a_turn_that_waited_for_an_answer_count_from_its_beginn
     await repo.fleet.answer(repo.call(), "build", "yes")
     repo.finish("build")
     assert "1 file +1 -1 (a.py)" in (await repo.wait("build")).text
+
+
+@pytest.fixture
+def tidied(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Path]:
+    """Every checkout after whose turn was tidied up; all that no open turn needs goes at once."""
+    done: asyncio.Queue[Path] = asyncio.Queue()
+
+    async def tidy(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
+        await changes.tidy(checkout, state, needed)
+        done.put_nowait(checkout)
+
+    monkeypatch.setattr(run, "tidy", tidy)
+    monkeypatch.setattr(changes, "ROOM_BYTES", 0)
+    monkeypatch.setattr(changes, "EXPIRY", "now")
+    return done
+
+
+async def test_what_fleet_keeps_of_a_checkout_does_not_grow_with_the_turns(
+    repo: Lab, tidied: asyncio.Queue[Path]
+) -> None:
+    held: list[int] = []
+    await repo.create("build", persona="builder")
+    for turn in range(1, 5):
+        await at_work(repo, "build", turn)
+        (repo.project / "a.py").write_text(f"{turn}\n")
+        repo.finish("build")
+        await tidied.get()
+        held.append(len(list((repo.state / "git").glob("*/objects/??/*"))))
+        await repo.fleet.command(repo.call(), "build", "more")
+    assert max(held) == held[0], "of each turn a file and a tree would stay"
+
+
+async def test_a_turn_that_sleeps_while_another_one_ends_still_tells_all_that_changed(
+    repo: Lab, tidied: asyncio.Queue[Path]
+) -> None:
+    personas = repo.project / ".fleet" / "agents"
+    personas.mkdir(parents=True)
+    (personas / "lead.md").write_text("---\nname: lead\ntools: Read, Write\nchildren: 1\n---\nSplit the task.\n")
+    (personas / "hand.md").write_text("---\nname: hand\ntools: Read, Write\n---\nWrite.\n")
+    (repo.project / "c.py").write_text("only before\n")
+    await repo.create("boss", persona="lead")
+    await at_work(repo, "boss")
+    (repo.project / "c.py").unlink()
+    repo.play("boss", Spawn("build", persona="hand"), SleepOnChildren())
+    await at_work(repo, "build")
+    (repo.project / "a.py").write_text("two\n")
+    repo.finish("build")
+    await tidied.get()
+    repo.finish("boss")
+    assert "2 files +1 -2 (a.py, c.py)" in (await repo.wait("boss")).text
 
 
 async def test_a_reader_is_not_looked_at_and_a_failure_is(repo: Lab) -> None:

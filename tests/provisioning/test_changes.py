@@ -379,6 +379,85 @@ async def test_a_git_that_hangs_is_given_up(
     assert "took longer" in str(error.value)
 
 
+def kept(state: Path) -> list[Path]:
+    """The objects that Fleet keeps."""
+    return [path for path in (state / "git").glob("*/objects/*/*") if path.parent.name not in {"info", "pack"}]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+async def test_a_file_that_is_too_large_is_named_and_nothing_of_it_is_kept(
+    checkout: Path, state: Path, tracked: bool
+) -> None:
+    name = "a.txt" if tracked else "model.bin"
+    before = await snapshot(checkout, state)
+    (checkout / name).touch()
+    os.truncate(checkout / name, 2**33)
+    with pytest.raises(ChangesUnknownError, match=f"{name} has 8192 MiB, above 512: have git ignore it"):
+        await snapshot(checkout, state)
+    assert sum(path.stat().st_size for path in kept(state)) < 2**20
+    (checkout / name).write_text("small again\n")
+    assert (await difference(checkout, state, before, await snapshot(checkout, state))).files == (name,)
+
+
+async def test_many_files_that_are_too_large_together_are_not_looked_into(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MAX_NEW_BYTES", 2**21)
+    for number in range(5):
+        (checkout / f"{number}.bin").write_bytes(b"x" * 2**19)
+    with pytest.raises(ChangesUnknownError, match="have 2 MiB, above 2"):
+        await snapshot(checkout, state)
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "tracked")
+    assert (await snapshot(checkout, state)).tree == git(checkout, "rev-parse", "HEAD^{tree}").strip()
+
+
+async def test_a_git_that_was_killed_leaves_no_piece_of_a_file_and_is_not_started_again(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = shutil.which("git")
+    slow, said = tmp_path / "git", tmp_path / "said"
+    slow.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *" add "*) ;; *) exec {real} "$@" ;; esac\n'
+        f"echo add >> {said}; cd {state}/git/*/objects; mkdir -p ab; touch ab/tmp_obj_x; exec sleep 600\n"
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(changes, "GIT_SECONDS", 3.0)
+    with pytest.raises(ChangesUnknownError, match="git add took longer"):
+        await snapshot(checkout, state)
+    assert said.read_text() == "add\n"
+    assert not list(state.glob("git/*/objects/*/tmp_*"))
+
+
+async def test_what_no_open_turn_needs_is_dropped_once_it_takes_too_much_room(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[changes.Snapshot] = []
+    for number in range(4):
+        (checkout / "a.txt").write_text(f"{number}\n")
+        looks.append(await snapshot(checkout, state))
+    held = len(kept(state))
+
+    async def needed() -> list[str]:
+        return [looks[1].tree, "1234567890" * 4]
+
+    await changes.tidy(checkout, state, needed)
+    assert len(kept(state)) == held, "it is small"
+    monkeypatch.setattr(changes, "ROOM_BYTES", 0)
+    await changes.tidy(checkout, state, needed)
+    assert len(kept(state)) == held, "it is of this hour"
+    monkeypatch.setattr(changes, "EXPIRY", "now")
+    await changes.tidy(checkout, state, needed)
+    assert len(kept(state)) < held
+    assert (await difference(checkout, state, looks[1], looks[3])).files == ("a.txt",)
+    with pytest.raises(ChangesUnknownError):
+        await difference(checkout, state, looks[0], looks[3])
+    (checkout / "a.txt").write_text("0\n")
+    assert await snapshot(checkout, state) == looks[0]
+
+
 def test_the_checkout_is_the_nearest_one_above(checkout: Path, tmp_path: Path) -> None:
     deep = checkout / "x" / "y"
     deep.mkdir(parents=True)
