@@ -13,11 +13,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from orchestrator import paths
+from orchestrator import paths, untrusted
 from orchestrator.errors import FleetError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 _SAFE_SQLITE = (3, 51, 3)
 _GIB = 1 << 30
 _PROGRAM_SECONDS = 20.0
+_COPY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def _supervision(environment: Environment) -> Iterator[Check]:
 
 
 def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[Check]:
-    """A warning if agents can read the token of the HTTP port: over TCP nobody sees that it is an agent who calls."""
+    """A warning if agents can read the token of the HTTP port: over TCP nobody sees that an agent calls."""
     try:
         token = paths.token_path(paths.state_dir(environment))
     except paths.StateError:
@@ -200,6 +203,24 @@ def _port(environment: Environment, health: Health | None, seeing: str) -> Itera
         text = f"agents of tier {' or '.join(seeing)} can read {token} and command their own fleet over "
         text += "the HTTP port" if is_open else "an HTTP port, once one is open"
         yield Check("http", WARN, text, "use tier A, or do without FLEET_HTTP_PORT, remove the token, and fleet down")
+    elif is_open and (copies := _copies(environment, token)):
+        text = f"{' and '.join(copies)} holds the token of the HTTP port: agents of tier A can read it there, too, and "
+        text += "command their own fleet"
+        advice = f"name a variable of the host's environment there (${{FLEET_TOKEN}}), remove {token}, and fleet down"
+        yield Check("http", WARN, text, advice)
+
+
+def _copies(environment: Environment, token: Path) -> list[str]:
+    """The files in which Claude Code as a host would keep the token, as far as they hold it."""
+    home = environment.get("CLAUDE_CONFIG_DIR") or environment.get("HOME") or ""
+    places = [Path(home, ".claude.json"), Path(paths.project_of(Path.cwd()), ".mcp.json")]
+    found: list[str] = []
+    with suppress(OSError):
+        word = token.read_bytes().strip()
+        for place in places:
+            with suppress(OSError):
+                found += [str(place)] if word and word in untrusted.head(place, _COPY_BYTES) else []
+    return found
 
 
 def _health(environment: Environment) -> Health | None:

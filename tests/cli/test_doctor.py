@@ -134,7 +134,17 @@ def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Co
     (state / "http.token").touch()
     assert "once one is open" in warned(FLEET_SUPERVISION="C")
     tier_or_skip("A")
+    (state / "http.token").write_text("a-token\n")
     assert warned(FLEET_HTTP_PORT="0") == ""
+    stored = Path(fleet.env["HOME"]) / ".claude.json"
+    stored.write_text('{"headers": {"Authorization": "Bearer ${FLEET_TOKEN}"}}')
+    assert warned(FLEET_HTTP_PORT="0") == ""
+    stored.write_text('{"headers": {"Authorization": "Bearer a-token"}}')
+    copied = warned(FLEET_HTTP_PORT="0")
+    assert f"{stored} holds the token" in copied
+    assert "a-token" not in copied
+    stored.unlink()
+    (state / "http.token").unlink()
     with running_daemon(state, {**fleet.env, "FLEET_SUPERVISION": "C", "FLEET_HTTP_PORT": "0"}):
         assert "agents of tier C can read" in warned()
 
