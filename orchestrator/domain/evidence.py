@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 from orchestrator.domain.check import CHECKING
@@ -17,6 +18,8 @@ QUIET = (LOOPING, UNKNOWN, STALLED, RETRYING)
 """reasons of an agent at work that its orchestrator may want to look at"""
 SLACK_SECONDS = 30.0
 _MINUTE, _HOUR = 60, 3600
+_STALLED_FOR = re.compile(rf"{STALLED}(\d+) s$")
+_RETRYING_IN = re.compile(rf"{RETRYING}\d+/\d+ in (\d+) s$")
 
 
 def fingerprint(tool: str, arguments: Json) -> str:
@@ -54,12 +57,32 @@ class Patience:
     tool_seconds: float
     """while a tool runs"""
 
-    def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool) -> str:
-        """The reason to show for an agent at work: its own, or that nobody knows how it stands."""
-        limit = self.tool_seconds if in_tool else self.quiet_seconds
-        if reason.startswith((STALLED, RETRYING, CHECKING)) or quiet_seconds <= limit:
-            return reason
-        return f"{UNKNOWN}nothing heard for {quiet_seconds:.0f} s"
+    def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0) -> str:
+        """The reason to show for an agent at work: its own, or that nobody knows how it stands.
+
+        A pause that was announced, and the time that a check may take (`check_seconds`), are no silence.
+        """
+        quiet = quiet_seconds + _seconds(_STALLED_FOR, reason)
+        limit = (self.tool_seconds if in_tool else self.quiet_seconds) + _seconds(_RETRYING_IN, reason)
+        if reason.startswith(CHECKING):
+            limit = max(limit, check_seconds + SLACK_SECONDS)
+        return reason if quiet <= limit else f"{UNKNOWN}nothing heard for {quiet:.0f} s"
+
+
+def stalled(seconds: float) -> str:
+    """The reason of an agent that was silent for so long."""
+    return f"{STALLED}{seconds:.0f} s"
+
+
+def retrying(attempt: int, attempts: int, pause_seconds: float | None) -> str:
+    """The reason of an agent whose model is tried again, after a pause if one was announced."""
+    pause = f" in {pause_seconds:.0f} s" if pause_seconds is not None and pause_seconds >= 1 else ""
+    return f"{RETRYING}{attempt}/{attempts}{pause}"
+
+
+def _seconds(words: re.Pattern[str], reason: str) -> float:
+    found = words.match(reason)
+    return float(found[1]) if found else 0.0
 
 
 def patience(stall_seconds: float, tool_seconds: float) -> Patience:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
-from orchestrator.domain.check import Attempt, attempt_of, check_of
+from orchestrator.domain.check import CHECKING, Attempt, attempt_of, check_of
 from orchestrator.domain.evidence import Patience
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
@@ -49,6 +49,8 @@ class Rows:
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
     """files that each agent at work wrote since its last sign of progress"""
+    check_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """how long one check of each agent that is being checked may take"""
     rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
 
 
@@ -65,8 +67,14 @@ def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = Tr
         names=known | sights.names(connection, others - known.keys()),
         files=sights.file_counts(connection, ids) if files else {},
         written=sights.written_since(connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}),
+        check_seconds=_check_seconds(connection, [a.id for a in agents if a.reason.startswith(CHECKING)]),
         rooms=capping.rooms_of(connection, agents),
     )
+
+
+def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
+    checks = sights.running_checks(connection, ids)
+    return {key: max((check_of(row).timeout_seconds for row in rows), default=0.0) for key, rows in checks.items()}
 
 
 def unread(agent: Agent) -> bool:
@@ -90,7 +98,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patien
         provider=agent.provider,
         model=agent.model,
         status=agent.status,
-        reason=_reason(agent, now, patience),
+        reason=_reason(agent, now, patience, rows.check_seconds.get(agent.id, 0.0)),
         age_seconds=max(0.0, now - agent.changed_at),
         own=agent.orchestrator == caller.orchestrator,
         orchestrator=agent.orchestrator,
@@ -129,11 +137,11 @@ def _figures(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _reason(agent: Agent, now: float, patience: Patience) -> str:
+def _reason(agent: Agent, now: float, patience: Patience, check_seconds: float) -> str:
     if Status(agent.status) is not Status.WORKING:
         return agent.reason
-    heard = max(agent.changed_at, agent.last_event_at or 0.0)
-    return patience.doubt(agent.reason, now - heard, in_tool=agent.open_tools > 0)
+    quiet = now - max(agent.changed_at, agent.last_event_at or 0.0)
+    return patience.doubt(agent.reason, quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
 
 
 def _since(agent: Agent) -> float:

@@ -20,7 +20,7 @@ from orchestrator.domain.event import (
     ToolStarted,
     Used,
 )
-from orchestrator.domain.evidence import LOOPING, Streak, fingerprint
+from orchestrator.domain.evidence import LOOPING, Streak, fingerprint, retrying, stalled
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
@@ -64,9 +64,9 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
 
 def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
     if isinstance(event, Stalled):
-        reason = f"stalled {event.seconds:.0f} s"
-        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values={"reason": reason})
-    reason = f"retrying {event.attempt}/{event.max_attempts}"
+        values = {"reason": stalled(event.seconds)}
+        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values=values)
+    reason = retrying(event.attempt, event.max_attempts, event.delay_seconds)
     body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
     return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
 

@@ -64,6 +64,9 @@ _FAMILIES = (
 )
 _LAST = and_(TURN.c.agent_id == AGENT.c.id, TURN.c.ordinal == AGENT.c.turns)
 _SPANS = select(AGENT.c.id, TURN.c.started_at, TURN.c.ended_at).join(TURN, _LAST).where(AGENT.c.id.in_(_among("ids")))
+_RUNNING_CHECKS = select(TURN.c.agent_id, TURN.c.checks).where(
+    TURN.c.agent_id.in_(_among("ids")), TURN.c.status == TurnStatus.WORKING
+)
 _OUTCOME = (
     select(TURN)
     .where(TURN.c.agent_id == bindparam("agent"), TURN.c.status.in_(sorted(HEARD)))
@@ -172,6 +175,12 @@ def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
     """When the newest turn of each agent began and ended, by agent id."""
     rows = connection.execute(_SPANS, {"ids": list(ids)}) if ids else ()
     return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
+
+
+def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[dict[str, Any]]]:
+    """The checks of the turn that each of these agents is in, by agent id."""
+    rows = connection.execute(_RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
+    return {agent_id: checks or () for agent_id, checks in rows}
 
 
 def turn(connection: Connection, turn_id: str) -> Turn | None:

@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.domain.evidence import UNKNOWN, Streak, fingerprint, patience, shown_age
+from orchestrator.domain.evidence import UNKNOWN, Streak, fingerprint, patience, retrying, shown_age, stalled
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -58,16 +58,30 @@ def _canonical(value: object) -> object:
     stall=st.floats(0.1, 1000),
     tool=st.floats(0.1, 1e5),
     in_tool=st.booleans(),
-    reason=st.sampled_from(["", "starting", "looping: Bash x", "retrying 1/3", "stalled 90 s", "checking: make test"]),
+    reason=st.sampled_from(["", "starting", "looping: Bash x", "retrying 1/3", "checking: make test"]),
 )
 def test_nothing_old_is_plain_work(quiet: float, stall: float, tool: float, in_tool: bool, reason: str) -> None:
     shown = patience(stall, tool).doubt(reason, quiet, in_tool=in_tool)
     limit = (tool if in_tool else 2 * stall) + 30
-    if reason.startswith(("retrying", "stalled", "checking")) or quiet <= limit:
+    if quiet <= limit:
         assert shown == reason
     else:
-        assert shown.startswith(UNKNOWN)
-        assert f"{quiet:.0f} s" in shown
+        assert shown == f"{UNKNOWN}nothing heard for {quiet:.0f} s"
+
+
+@given(quiet=st.integers(0, 10_000), known=st.integers(1, 10_000))
+def test_what_is_known_of_a_silence_bounds_it_and_nothing_is_believed_for_ever(quiet: int, known: int) -> None:
+    trust = patience(90, 3600)
+
+    def is_doubted(reason: str, **more: float) -> bool:
+        shown = trust.doubt(reason, quiet, in_tool=False, **more)
+        assert shown == reason or shown.startswith(UNKNOWN)
+        return shown != reason
+
+    assert is_doubted(stalled(known)) is (quiet + known > 210)
+    assert is_doubted(retrying(3, 10, known)) is (quiet > 210 + known)
+    assert is_doubted(retrying(3, 10, None)) is (quiet > 210)
+    assert is_doubted("checking: make test", check_seconds=known) is (quiet > max(210, known + 30))
 
 
 @given(seconds=st.floats(-1e6, 1e9))

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.event import Retrying, Said, Spent, Stalled, ToolEnded, ToolStarted
 from orchestrator.server.lines import status_lines
 from tests.fleet.scripted import Lab, Report, eventually, open_lab
@@ -163,6 +164,34 @@ async def test_work_that_nobody_has_heard_of_for_too_long_is_unknown_and_says_wh
     assert (await lab.view("a")).reason == "", "a tool may take its time"
     clock.now += 700
     assert "unknown: nothing heard for 3700 s" in (await lab.view("a")).reason
+
+
+@pytest.mark.requirement("G5")
+async def test_a_stall_a_pause_and_a_check_are_believed_as_long_as_they_may_take_and_no_longer(timed: Timed) -> None:
+    lab, clock = timed.lab, timed.clock
+
+    async def reason(after_seconds: float) -> str:
+        clock.now += after_seconds
+        return (await lab.view("a")).reason
+
+    checks = ({"run": "sleep 60", "timeout_seconds": 700},)
+    await lab.fleet.create(lab.call(), NewAgent(name="a", task="look", persona="scout", checks=checks))
+    lab.play("a", Stalled(seconds=95.0))
+    await lab.becomes("a", "working", "stalled 95 s")
+    assert await reason(115) == "stalled 95 s"
+    assert await reason(1) == "unknown: nothing heard for 211 s"
+    lab.play("a", Retrying(attempt=3, max_attempts=10, status=529, error="overloaded", delay_seconds=60))
+    await lab.becomes("a", "working", "retrying 3/10 in 60 s")
+    assert await reason(270) == "retrying 3/10 in 60 s"
+    assert await reason(1) == "unknown: nothing heard for 271 s"
+    lab.finish("a")
+
+    async def is_checking() -> bool:
+        return await reason(0) == "checking: sleep 60"
+
+    await eventually(is_checking)
+    assert await reason(730) == "checking: sleep 60"
+    assert await reason(1) == "unknown: nothing heard for 731 s"
 
 
 def ages(value: object, path: str = "") -> dict[str, float]:
