@@ -18,11 +18,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import paths
 
 if TYPE_CHECKING:
+    from mcp.server import Server
+
     from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
     from orchestrator.server.doors import Doors
@@ -332,14 +334,10 @@ async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_
     from orchestrator import log
     from orchestrator.server import http, serving, streamable
     from orchestrator.server.calls import Calls
-    from orchestrator.server.doors import Doors
-    from orchestrator.supervision import peers
 
     logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(own.state))
     table = serving.table(fleet, calls, log_file)
-    doors = Doors(
-        own.listeners["mcp.sock"], table, build=own.build, calls=calls, greet=fleet.greet, refuse=peers.refusal
-    )
+    doors = _doors(own, table, calls, fleet)
     sessions = streamable.sessions(table)
     api = http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
     if port is not None:
@@ -359,6 +357,22 @@ async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_
         await doors.aclose()
         await calls.settle(_SETTLE_SECONDS)
         await serving.farewell(webs, tasks)
+
+
+def _doors(own: Own, table: Server[Any], calls: Calls, fleet: Fleet) -> Doors:
+    from orchestrator.server import serving
+    from orchestrator.server.doors import Doors
+    from orchestrator.supervision import peers
+
+    return Doors(
+        own.listeners["mcp.sock"],
+        table,
+        build=own.build,
+        calls=calls,
+        greet=fleet.greet,
+        waits=serving.waits(fleet),
+        refuse=peers.refusal,
+    )
 
 
 async def _until_the_end(served: _Served) -> None:

@@ -16,7 +16,7 @@ import select
 import sys
 import time
 from _thread import allocate_lock, start_new_thread  # not `threading`: it costs a door 3 ms
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from orchestrator import launch, paths, refusal
@@ -40,7 +40,12 @@ _GREETING_SECONDS = 30.0
 _FAILED_STARTS = 2
 _RESENDS = 2
 _INNOCENT_SECONDS = 60.0
+ANSWER_SECONDS = 60.0  # for a call of a tool that does not wait for agents
 _FAREWELL_SECONDS = 5.0
+_GIVEN_UP = (
+    "Fleet's daemon does not answer. It may still do what was asked: before you repeat it, look with get_agent_status. "
+    "If that is not answered either, tell the user to run in a terminal: fleet doctor"
+)
 _STANDING = "subscriptions/listen"  # open as long as the client lives: it wakes no daemon and is never given up
 
 
@@ -72,16 +77,24 @@ class Call:
             self.sent = 0
         return self.is_standing() or self.sent <= _RESENDS
 
+    def left(self, waits: Collection[object]) -> float:
+        """Return the seconds that its answer has left: a tool of `waits`, and what is no tool's call, may take any."""
+        params = self.message.get("params")
+        name = params.get("name") if refusal.is_object(params) else None
+        if self.message["method"] != "tools/call" or name in waits:
+            return ANSWER_SECONDS
+        return self.sent_at + ANSWER_SECONDS - time.monotonic()
+
     def count(self) -> None:
         """Note that it was sent now."""
         self.sent += 1
         self.sent_at = time.monotonic()
 
 
-def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> socket:
-    """Return a connection whose daemon answered the hello and runs this build; start a daemon if there is none.
+def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> tuple[socket, Collection[object]]:
+    """Return a connection whose daemon answered the hello and runs this build, and its tools that wait for agents.
 
-    `name` is the door's own, the same on each of its connections.
+    A daemon is started if there is none. `name` is the door's own, the same on each of its connections.
 
     Raises:
         RefusedError: It does not start, does not answer within 30 s, or is of another build.
@@ -100,8 +113,7 @@ def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> sock
             link, words = None, str(error)
         answer = link and _exchange_hello(link, hello, end)
         if link is not None and answer is not None:
-            _check_build(answer, state, str(hello["build"]))
-            return link
+            return link, _check_build(answer, state, str(hello["build"]))
         words = words or launch.failure(state)
         failed += bool(words)
         if failed == _FAILED_STARTS:
@@ -131,12 +143,13 @@ def _exchange_hello(link: socket, hello: dict[str, object], end: float) -> bytes
     return answer
 
 
-def _check_build(answer: bytes, state: Path, ours: str) -> None:
+def _check_build(answer: bytes, state: Path, ours: str) -> Collection[object]:
     try:
         daemon = json.loads(answer)
         theirs, pid, error = str(daemon.get("build")), str(daemon.get("pid")), daemon.get("error")
-    except (ValueError, AttributeError):
-        theirs, pid, error = "unknown", "unknown", None
+        waits = tuple(daemon.get("waits", ()))
+    except (ValueError, AttributeError, TypeError):
+        theirs, pid, error, waits = "unknown", "unknown", None, ()
     if error:
         raise RefusedError("fleet_not_running", f"Fleet's daemon refused this session: {error}")
     if theirs not in {ours, paths.build()}:  # somebody may have edited the package while the daemon started
@@ -146,6 +159,7 @@ def _check_build(answer: bytes, state: Path, ours: str) -> None:
             "Tell the user to run in a terminal: fleet down --interrupt && fleet up "
             f"(state directory: {state}; agents keep their work), then to reconnect with /mcp.",
         )
+    return waits
 
 
 class Door:
@@ -160,6 +174,7 @@ class Door:
         self._lock = allocate_lock()  # guards all of the following
         self._calls: dict[object, Call] = {}
         self._opening: list[bytes] = []  # the accepted `initialize` and `notifications/initialized`
+        self._late: set[object] = set()  # ids of calls that were given up: should their answers come, nobody waits
         self._swallowed: object = None  # the id of a repeated `initialize`, whose answer the client has already
         self._link: socket | None = None
         self._was_open = False
@@ -173,7 +188,7 @@ class Door:
         start_new_thread(self._read_client, ())
         while True:
             try:
-                link = greet(self._state, self._env, self._cwd, self._name)
+                link, waits = greet(self._state, self._env, self._cwd, self._name)
             except RefusedError as error:
                 self._refuse(error)
                 while not self._was_open:  # the client was told of one tool: so it stays
@@ -181,13 +196,13 @@ class Door:
                     self._refuse(error)
             else:
                 self._adopt(link)
-                self._relay(link)
+                self._relay(link, waits)
                 launch.reap()
             self._wait_until_needed()  # a daemon that rests or was put down is not started for nobody
 
     def _read_client(self) -> None:
         try:
-            for line in lines(_read_input):
+            for line in refusal.lines(_read_input):
                 if line.strip():
                     self._take(line)
             self._wait_for_last_answers()
@@ -254,16 +269,35 @@ class Door:
                 self._swallowed = json.loads(self._opening[0])["id"]
             _send(link, b"".join([*self._opening, *(call.line for call in self._calls.values())]))
             self._link, self._was_open = link, True
+            self._late.clear()
         for call in given_up.values():
             text = "Fleet's daemon ended three times during this call. Agents are safe: ask get_agent_status."
             self._say(refusal.failure(refusal.id_of(call.message), refusal.INTERNAL_ERROR, text))
 
-    def _relay(self, link: socket) -> None:
-        for line in lines(lambda: _receive(link), with_rest=False):
+    def _relay(self, link: socket, waits: Collection[object]) -> None:
+        def receive() -> bytes:
+            seconds = 0.0  # what came already is no late answer, however long this process itself was stopped
+            while not select.select([link], [], [], seconds)[0]:
+                seconds = self._give_up(waits)
+            return _receive(link)
+
+        for line in refusal.lines(receive, with_rest=False):
             self._pass_on(line)
         with self._lock:
             self._link = None
             link.close()
+
+    def _give_up(self, waits: Collection[object]) -> float:
+        """Answer, and never send again, the calls whose time is over; return the seconds until the next look."""
+        with self._lock:
+            left = {key: call.left(waits) for key, call in self._calls.items()}
+            over = [self._calls[key].message for key, seconds in left.items() if seconds <= 0]
+            self._late.update(map(refusal.id_of, over))
+        for message in over:
+            self._say(refusal.answer(message, "", _GIVEN_UP) or b"")
+            with self._lock:
+                self._forget(refusal.id_of(message))
+        return min([ANSWER_SECONDS, *(seconds for seconds in left.values() if seconds > 0)])
 
     def _pass_on(self, line: bytes) -> None:
         message: dict[str, object] = json.loads(line)
@@ -271,6 +305,8 @@ class Door:
         key = message.get("id")
         if is_answer:
             with self._lock:
+                if key in self._late:
+                    return
                 if key is not None and key == self._swallowed:
                     self._swallowed = None
                     return
@@ -315,19 +351,6 @@ def _latch() -> LockType:
     lock = allocate_lock()
     lock.acquire()
     return lock
-
-
-def lines(read: Callable[[], bytes], *, with_rest: bool = True) -> Iterator[bytes]:
-    """Yield lines without their ends until `read` returns nothing; a last one without an end only `with_rest`."""
-    buffer = bytearray()
-    while chunk := read():
-        buffer += chunk
-        if b"\n" in chunk:
-            *whole, rest = bytes(buffer).split(b"\n")
-            buffer = bytearray(rest)
-            yield from whole
-    if buffer and with_rest:
-        yield bytes(buffer)
 
 
 def _read_input() -> bytes:

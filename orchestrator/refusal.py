@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False  # as a checker reads it; the module `typing` costs every door 3 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import TypeGuard
 
 PARSE_ERROR = -32700
@@ -37,6 +38,19 @@ def _no_constant(name: str) -> object:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def lines(read: Callable[[], bytes], *, with_rest: bool = True) -> Iterator[bytes]:
+    """Yield lines without their ends until `read` returns nothing; a last one without an end only `with_rest`."""
+    buffer = bytearray()
+    while chunk := read():
+        buffer += chunk
+        if b"\n" in chunk:
+            *whole, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            yield from whole
+    if buffer and with_rest:
+        yield bytes(buffer)
 
 
 def read_message(line: bytes) -> dict[str, object]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,10 @@ _log = log.logger(__name__)
 
 
 class Doors:
-    """The connections of all doors; it can stop accepting, think again, and go on."""
+    """The connections of all doors; it can stop accepting, think again, and go on.
+
+    A door is told which tools may take their time (`waits`): it gives up the calls of the others after a while.
+    """
 
     def __init__(
         self,
@@ -36,11 +39,13 @@ class Doors:
         build: str,
         calls: Calls,
         greet: Callable[[Caller], Awaitable[None]],
+        waits: Collection[str] = (),
         refuse: Callable[[socket.socket], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         self._refuse = refuse
         self._listener = listener
         self._server = server
+        self._about = {"build": build, "pid": os.getpid(), "waits": sorted(waits)}
         self._build = build
         self._calls = calls
         self._greet = greet
@@ -112,7 +117,7 @@ class Doors:
             message, hint = refusal
             raise RefusedError(message, hint=hint)
         caller = caller_of(hello, door="mcp")
-        writer.write(json.dumps({"build": self._build, "pid": os.getpid()}).encode() + b"\n")
+        writer.write(json.dumps(self._about).encode() + b"\n")
         with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):
             await writer.drain()
             if hello.build != self._build:

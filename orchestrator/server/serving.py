@@ -25,6 +25,11 @@ FAREWELL_SECONDS = 0.3
 SETTLE_SECONDS = 2.0
 
 
+def waits(fleet: Fleet) -> tuple[str, ...]:
+    """The names of the tools whose calls may last as long as agents work."""
+    return tuple(tool.name for tool in tools.table(fleet) if tool.waits)
+
+
 def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
     """The tools of this fleet, as every door serves them."""
     return mcp.render(

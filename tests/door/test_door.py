@@ -24,7 +24,7 @@ from orchestrator.server.calls import Calls
 from orchestrator.server.doors import Doors
 from orchestrator.server.mcp import caller_on_socket, render
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
-from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, text_of
+from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, open_process, text_of
 
 PERSONAS = "list_agents"
 SIXTEEN_MIB = 16 << 20
@@ -135,6 +135,39 @@ def test_a_cancelled_call_is_not_sent_again(open_door: RawDoors) -> None:
     assert "scout" in text_of(door.answer(request))  # `answer` fails on an answer to the cancelled one
     assert door.leave() == 0
     assert door.buffer == b""
+
+
+def impatient(doors: RawDoors) -> RawDoor:
+    """A door like any other, but for how long it lets a silent daemon be."""
+    code = "from orchestrator import door; door.ANSWER_SECONDS = 1.0; door.main([])"
+    doors.opened.append(open_process((sys.executable, "-c", code), doors.env, doors.project))
+    return doors.opened[-1]
+
+
+@pytest.mark.requirement("I4-fault-clock")
+def test_a_call_of_a_stopped_daemon_is_given_up_with_what_to_do_while_a_wait_goes_on(open_door: RawDoors) -> None:
+    door = impatient(open_door)
+    door.tool_names()
+    os.kill(open_door.daemon.pid, signal.SIGSTOP)
+    wait = door.post_tool("wait_for_agents")
+    given_up = door.answer(door.post_tool("get_agent_status"))  # `answer` fails if the older one came first
+    assert given_up["result"]["isError"]
+    for part in ("does not answer", "before you repeat it", "get_agent_status", "fleet doctor"):
+        assert part in text_of(given_up)
+    os.kill(open_door.daemon.pid, signal.SIGCONT)
+    assert "result" in door.answer(wait)
+    assert "scout" in door.tool(PERSONAS)  # `answer` fails if the late answer shows
+
+
+@pytest.mark.requirement("I4-fault-clock")
+def test_a_call_that_was_given_up_is_not_sent_to_the_next_daemon(open_door: RawDoors) -> None:
+    door = impatient(open_door)
+    door.tool_names()
+    os.kill(open_door.daemon.pid, signal.SIGSTOP)
+    created = door.answer(door.post_tool("create_agent", {"name": "late", "persona": "scout", "task": "look"}))
+    assert created["result"]["isError"]
+    os.kill(open_door.daemon.pid, signal.SIGKILL)
+    assert "late" not in door.tool("get_agent_status")
 
 
 @pytest.mark.requirement("I3-door-death")
