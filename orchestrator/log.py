@@ -85,11 +85,44 @@ def open_log(path: Path, *, level: str = "INFO") -> None:
     )
 
 
-def _open(path: Path) -> RotatingFileHandler:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+class _Lines(RotatingFileHandler):
+    """Writes each record on a line of its own, also behind one that was cut off because the disk was full."""
+
+    is_cut = False
+    """whether the file's last line has no end"""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append the record; without room for it, it is lost."""
+        try:
+            if self.shouldRollover(record):
+                self.doRollover()
+                self.is_cut = False
+            text = self.format(record)
+            self._append(f"\n{text}\n" if self.is_cut else f"{text}\n")
+        except OSError:  # told nowhere: standard error is the same file
+            return
+        except Exception:  # noqa: BLE001 - what logging does with a record that cannot be formatted
+            self.handleError(record)
+
+    def _append(self, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        self.stream = self.stream or self._open()
+        file = self.stream.fileno()  # past its buffer, which would keep the rest of a cut line
+        while data:
+            count = os.write(file, data)
+            self.is_cut = count < len(data)
+            data = data[count:]
+
+
+def _open(path: Path) -> _Lines:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(file, 0o600)
+    size = os.fstat(file).st_size
+    is_cut = size > 0 and os.pread(file, 1, size - 1) != b"\n"
     os.close(file)
-    return RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace")
+    handler = _Lines(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace")
+    handler.is_cut = is_cut
+    return handler
 
 
 def _rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:

@@ -65,3 +65,36 @@ def test_every_line_is_json_and_no_secret_stands_in_any(tmp_path: Path) -> None:
 
 def test_short_words_are_no_secrets(tmp_path: Path) -> None:
     assert written(tmp_path)[2]["me"] == "me"
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from orchestrator import log
+path = Path(sys.argv[1])
+log.open_log(path)
+logger = log.logger("orchestrator.test")
+logger.info("whole")
+endless = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, endless[1]))
+logger.info("cut off")
+logger.info("lost")
+resource.setrlimit(resource.RLIMIT_FSIZE, endless)
+logger.info("there is room again")
+with path.open("a") as file:
+    file.write('{"cut": "by a kill')
+log.open_log(path)
+logger.info("the next daemon")
+"""
+
+
+@pytest.mark.requirement("I3-daemon-log", "I4-fault-store")
+def test_behind_a_line_that_found_no_room_the_next_one_begins_on_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.log"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], check=True, timeout=60, capture_output=True)
+    whole, cut, *rest = path.read_text().splitlines()
+    assert json.loads(whole)["event"] == "whole"
+    assert len(cut) == 10
+    assert done.stderr == b"", "it would stand in the same file"
+    assert [json.loads(line)["event"] for line in (rest[0], rest[2])] == ["there is room again", "the next daemon"]
+    assert rest[1] == '{"cut": "by a kill'
