@@ -6,17 +6,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Generator
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import create_engine
 
-from orchestrator import rehearsal
+from orchestrator import paths, rehearsal
+from orchestrator.store.turns import Admission, admit
 from orchestrator.supervision import remains
 from tests.faults.test_model_faults import KEY, Place
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
@@ -24,6 +29,8 @@ from tests.fixtures.raw_door import open_process, text_of
 
 SCRIPT = Path(__file__).with_name("recovery.yaml")
 pytestmark = pytest.mark.timeout(240)
+CROWD = 24
+"""of 32 agents with 32 slots, so many are held in their tools until all of them are there"""
 TERMINAL = ("turn.complete", "turn.failed", "turn.interrupted", "turn.cancelled")
 
 
@@ -56,19 +63,32 @@ class Scene:
         self.daemon.stop(signal.SIGKILL)
         self.start()
 
+    def define(self, persona: str, **keys: object) -> None:
+        """Give the project a persona with these keys."""
+        folder = self.project / ".fleet" / "agents"
+        folder.mkdir(parents=True, exist_ok=True)
+        head = "".join(f"{key}: {value}\n" for key, value in {"description": "of a test", **keys}.items())
+        (folder / f"{persona}.md").write_text(f"---\nname: {persona}\n{head}---\nDo your task.\n")
+
     def calls(self, agent: str) -> list[dict[str, Any]]:
         """The calls of the model that this agent made, as the model's own log tells."""
         return [record for record in self.model.log() if record.get("agent") == agent and record.get("status") == 200]
 
-    def kinds(self, agent: str) -> list[str]:
+    def events(self, agent: str) -> list[dict[str, Any]]:
         """The agent's events."""
-        events = self.place.ask("GET", f"/v1/events?since=0&agent={agent}")["events"]
-        return [event["kind"] for event in events]
+        return self.place.ask("GET", f"/v1/events?since=0&agent={agent}")["events"]
+
+    def kinds(self, agent: str) -> list[str]:
+        """The kinds of the agent's events."""
+        return [event["kind"] for event in self.events(agent)]
+
+    def statuses(self) -> Counter[str]:
+        """How many agents have which status."""
+        return Counter(str(agent["status"]) for agent in self.place.ask("GET", "/v1/agents")["agents"])
 
     def ended_once(self, agent: str) -> None:
         """Exactly one terminal event for each of the agent's turns."""
-        events = self.place.ask("GET", f"/v1/events?since=0&agent={agent}")["events"]
-        ends = [event["turn"] for event in events if event["kind"] in TERMINAL]
+        ends = [event["turn"] for event in self.events(agent) if event["kind"] in TERMINAL]
         assert sorted(ends) == sorted(set(ends))
 
     def programs(self, agent: str) -> list[int]:
@@ -302,19 +322,55 @@ def test_an_orchestrator_that_sleeps_through_kills_of_the_daemon_is_woken_with_e
             assert {str(record["task"]) for record in scene.calls(name)} == {"think"}
 
 
-@pytest.mark.requirement("I4-fault-many")
-def test_32_agents_that_are_created_at_once_all_finish(tmp_path: Path) -> None:
-    with staged(tmp_path, AGENT_MAX_CONCURRENT="4", FLEET_REST_SECONDS="0") as scene:
-        names = [f"small-{number}" for number in range(32)]
-        with ThreadPoolExecutor(8) as pool:
-            made = [
-                pool.submit(scene.place.ask, "POST", "/v1/agents", {"name": name, "persona": "scout", "task": "a word"})
-                for name in names
-            ]
-        assert all(one.result() for one in made)
-        digest = scene.place.ask("POST", "/v1/wait", {"agents": names, "timeout_seconds": 180})
+def claim_for_nobody(scene: Scene, name: str) -> None:
+    """Let the next turn in the queue be the daemon's by its row, without any task of it that knows."""
+    engine = create_engine(f"sqlite:///{paths.database_path(scene.state)}")
+    with engine.begin() as connection:
+        [owner] = connection.exec_driver_sql("SELECT owner FROM agent WHERE status = 'working'").scalars()
+        admission = Admission(owner=owner, slots=2, payable=lambda _: True)
+        [claim] = admit(connection, admission, time.time())
+    engine.dispose()
+    assert claim.agent_id == scene.place.ask("GET", f"/v1/agents?agent={name}")["agents"][0]["id"]
 
-        assert digest["timed_out"] is False
-        agents = scene.place.ask("GET", "/v1/agents")["agents"]
-        assert {agent["status"] for agent in agents} == {"complete"}
-        assert len(scene.model.log()) == len(names)
+
+@pytest.mark.requirement("D-unknown", "I4-recover-unknown")
+def test_a_turn_that_no_task_of_its_daemon_carries_is_found_and_done_after_all(tmp_path: Path) -> None:
+    with staged(tmp_path, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
+        scene.define("reader", tools="Read, Bash")
+        scene.place.create("many-one", persona="reader")
+        wait_until((scene.project / "many-one.began").exists, "the one that has the slot")
+        scene.place.create("small-one", persona="reader")
+        claim_for_nobody(scene, "small-one")
+        wait_until(lambda: "turn.lost" in scene.kinds("small-one"), "somebody who noticed")
+        (scene.project / "many.go").touch()
+        turn = scene.place.outcome("small-one")
+
+        assert (turn["status"], turn["result"]) == ("complete", "done by small-one")
+        assert scene.kinds("small-one").count("turn.lost") == 1
+        assert "turn_without_worker" in scene.daemon.events()
+        scene.ended_once("small-one")
+
+
+def most_at_once(events: Sequence[Mapping[str, Any]]) -> int:
+    """The greatest number of sessions that were open in the middle of their turns at one instant."""
+    steps = [(event["at"], 1) for event in events if event["kind"] == "session.opened"]
+    steps += [(event["at"], -1) for event in events if event["kind"] in TERMINAL]
+    return max(accumulate(step for _, step in sorted(steps)))
+
+
+@pytest.mark.requirement("I4-fault-many")
+def test_32_agents_that_are_created_at_once_work_at_once_and_all_finish(tmp_path: Path) -> None:
+    with staged(tmp_path, AGENT_MAX_CONCURRENT="32", FLEET_REST_SECONDS="0") as scene:
+        scene.define("reader", tools="Read, Bash")  # many may share a checkout that none of them writes
+        names = [f"many-{number}" for number in range(32)]
+        with ThreadPoolExecutor(8) as pool:
+            made = [pool.submit(scene.place.create, name, persona="reader") for name in names]
+        assert [one.result() for one in made] == [None] * len(names)
+        wait_until(lambda: len(list(scene.project.glob("many-*.began"))) >= CROWD, "a crowd at work", seconds=120)
+        (scene.project / "many.go").touch()
+        wait_until(lambda: scene.statuses() == {"complete": len(names)}, "the end of all", seconds=120)
+
+        assert most_at_once([event for name in names for event in scene.events(name)]) >= CROWD
+        for name in names:
+            scene.ended_once(name)
+            assert len(scene.calls(name)) == 2
