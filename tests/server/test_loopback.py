@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -117,6 +120,47 @@ def test_the_token_is_for_this_user_only_and_stays_over_a_restart(state: Path, t
     with running_daemon(state, env) as daemon:
         assert token(daemon) == first
         assert first not in daemon.log.read_text()
+
+
+NOBODY = 65534
+TRIES = """
+import json, os, socket, sys
+if user := int(sys.argv.pop(1)):
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+def tries(path):
+    try:
+        if path.endswith(".sock"):
+            with socket.socket(socket.AF_UNIX) as link:
+                link.connect(path)
+        else:
+            open(path).close()
+    except OSError as error:
+        return type(error).__name__
+    return "open"
+print(json.dumps([tries(path) for path in sys.argv[1:]]))
+"""
+
+
+@pytest.mark.requirement("I4-http", "I3-daemon-private", "G11")
+def test_another_user_of_the_machine_reaches_neither_socket_nor_token(tmp_path: Path, state: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user to try it")
+    home = tmp_path / "home"
+    home.mkdir()
+    with running_daemon(state, clean_env(home, state, FLEET_HTTP_PORT="0")):
+        doors = [str(state / name) for name in ("mcp.sock", "http.sock", loopback.TOKEN_FILE)]
+
+        def tried(user: int) -> list[str]:
+            words = [sys.executable, "-S", "-c", TRIES, str(user), *doors]
+            done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/", timeout=60)
+            return json.loads(done.stdout)
+
+        assert tried(os.geteuid()) == ["open"] * 3
+        assert tried(NOBODY) == ["PermissionError"] * 3
+        state.chmod(0o755)
+        assert tried(NOBODY) == ["PermissionError"] * 3, "each is private by itself, too"
 
 
 @pytest.mark.requirement("I4-http")
