@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Connection
 
@@ -21,8 +22,9 @@ from tests.store.test_survival import ENDED, NO_COST, create
 
 RESTING, RUNNING, QUEUED = 300, 8, 12
 BOUND_SECONDS = 5.0 + 0.020 * (RESTING + RUNNING + QUEUED)
-SLOW_MACHINE = 4.0
-"""the bound is promised for a machine that has nothing else to do; this one shares two cores"""
+"""as promised: of the daemon's own work, its processor time, whatever else the machine does"""
+BUSY_MACHINE = 4.0
+"""so many times the bound the clock may show on a machine that is busy with other things"""
 
 
 def claims(connection: Connection, slots: int) -> list[Claim]:
@@ -53,7 +55,9 @@ def test_a_daemon_is_ready_and_has_marked_every_cut_off_turn_within_its_bound(tm
     begun = time.monotonic()
     daemon = spawn_daemon(state, clean_env(home, state))
     try:
-        wait_until(daemon.is_serving, "the daemon", seconds=SLOW_MACHINE * BOUND_SECONDS)
+        wait_until(daemon.is_serving, "the daemon", seconds=BUSY_MACHINE * BOUND_SECONDS)
+        used = psutil.Process(daemon.pid).cpu_times()
+        assert used.user + used.system < BOUND_SECONDS
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as rows:
             lost = rows.execute("SELECT count(*) FROM event WHERE kind = 'turn.lost'").fetchone()[0]
             by_status = dict(rows.execute("SELECT status, count(*) FROM agent GROUP BY status").fetchall())
