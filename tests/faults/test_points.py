@@ -143,7 +143,7 @@ def test_each_fault_ends_in_its_state_once_at_every_point_of_a_turn(tmp_path: Pa
     parts = [part for one in STRUCK for part in one.parts()]
     script.write_text(json.dumps({"name": "points", "parts": parts}))
     settings = {"AGENT_MAX_CONCURRENT": "4", "FLEET_REST_SECONDS": "0", "FLEET_MAX_RESUMES": "0"}
-    settings |= {"FLEET_TURN_RETRIES": "0", "FLEET_STALL_SECONDS": "2", "FLEET_SILENCE_SECONDS": "10"}
+    settings |= {"FLEET_TURN_RETRIES": "0", "FLEET_STALL_SECONDS": "2", "FLEET_SILENCE_SECONDS": "12"}
     with staged(tmp_path / "scene", script, **settings) as scene:
         scene.define("reader", tools="Read, Bash")
         for one in STRUCK:
