@@ -14,9 +14,9 @@ from tests.faults.test_recovery import Scene, staged
 from tests.fixtures.daemon import wait_until
 
 SCRIPT = Path(__file__).with_name("families.yaml")
-TREE_SECONDS = 180.0
+TREE_SECONDS = 400.0
 ENDED = {"complete", "failed", "interrupted"}
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def write_lead(scene: Scene) -> None:

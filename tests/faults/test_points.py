@@ -17,8 +17,8 @@ from tests.faults.test_model_faults import KEY, Place
 from tests.faults.test_recovery import TERMINAL, Scene, staged
 from tests.fixtures.daemon import wait_until
 
-pytestmark = pytest.mark.timeout(300)
-ALL_SECONDS = 240.0
+pytestmark = pytest.mark.timeout(600)
+ALL_SECONDS = 400.0
 PARKED = ("waiting", "parked until")
 Json = dict[str, Any]
 
