@@ -136,13 +136,20 @@ def answer(
             help="The answer (to a permission: allow, always, deny: why); - reads stdin.", show_default=False
         ),
     ],
+    question: Annotated[
+        str | None,
+        typer.Option(
+            help="Only if it still waits with this one (default: with what you were shown).", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer the question or permission that an agent waits with."""
     from orchestrator.fleet.views import Receipt
 
     with connected() as client:
-        receipt = client.post(Receipt, f"/v1/agents/{in_path(agent)}/answer", text=given_text(text))
+        path = f"/v1/agents/{in_path(agent)}/answer"
+        receipt = client.post(Receipt, path, text=given_text(text), question=question)
     _show_receipt(receipt, as_json=as_json)
 
 

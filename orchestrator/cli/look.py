@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import AgentDetail, FleetView, OutputPage, TurnView
 
 _REFRESH_SECONDS = 0.5
+MAX_QUESTION_CHARACTERS = 400
 
 SCREENFUL = 600
 """characters of a result that `show` prints; `fleet output` has the rest"""
@@ -65,7 +66,8 @@ def _picture(view: FleetView, *, everyone: bool) -> Group:
 
     asking = [
         Text(
-            output.line(f"{one.name}: {one.question.text} -> {output.answer_command(one.name, one.question.kind)}", 400)
+            output.line(f"{one.name}: {one.question.text}", MAX_QUESTION_CHARACTERS)
+            + f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
         )
         for one in view.agents
         if one.question is not None
@@ -160,7 +162,7 @@ def _question_lines(detail: AgentDetail) -> list[str]:
         *_indented(f"{question.tool}: {question.text}" if question.kind == "permission" else question.text),
     ]
     lines += [f"  - {output.line(option)}" for option in question.options]
-    return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind)}"]
+    return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]
 
 
 def _asked_lines(detail: AgentDetail) -> list[str]:

@@ -22,6 +22,8 @@ EXIT_TIMEOUT = 4
 EXIT_NEEDS_ANSWER = 5
 EXIT_INTERRUPTED = 130
 
+QUESTION_CHARACTERS = 11
+"""of a question's id, in a command that a person types"""
 _PIPE_WIDTH = 4000
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -43,10 +45,10 @@ def line(text: str, limit: int = 160) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
-def answer_command(agent: str, kind: str) -> str:
-    """What a person types to answer the question or permission that this agent waits with."""
+def answer_command(agent: str, kind: str, question_id: str) -> str:
+    """What a person types to answer this question or permission of the agent, and no later one."""
     words = 'allow | always | "deny: why"' if kind == "permission" else '"…"'
-    return f"fleet answer {line(agent)} {words}"
+    return f"fleet answer {line(agent)} {words} --question {line(question_id[:QUESTION_CHARACTERS])}"
 
 
 def coloured(stream: TextIO) -> bool:

@@ -34,6 +34,8 @@ class Watch:
     talks: bool = False
     began: float = field(default_factory=time.monotonic)
     _asked: threading.Event = field(default_factory=threading.Event)
+    _question: str | None = None
+    """the one that was shown last: what is typed answers no other"""
 
     def until_it_ends(self, since: str, timeout: float | None) -> None:
         """Show what happens from the cursor on, until the orchestrator has no open turn left.
@@ -107,9 +109,10 @@ class Watch:
             output.say(f"\n{self.director.name} asks you: {output.scrub(question.text)} {options}".rstrip())
             if question.kind == "permission":
                 output.say(f"  it wants to use {output.line(question.tool)}")
-            output.say(f"  -> {output.answer_command(self.director.name, question.kind)}")
+            output.say(f"  -> {output.answer_command(self.director.name, question.kind, question.id)}")
             if self.talks:
                 output.say("  or type the answer here:")
+            self._question = question.id
             self._asked.set()
         elif not reason.startswith(_BY_ITSELF):
             remedy = self._now().remedy
@@ -131,7 +134,7 @@ class Watch:
             try:
                 with Client(self.client.target) as client:
                     path = f"/v1/agents/{in_path(self.director.id)}/answer"
-                    receipt = client.post(Receipt, path, text=line.strip())
+                    receipt = client.post(Receipt, path, text=line.strip(), question=self._question)
             except FleetError as error:
                 output.say(f"  {output.line(str(error), 300)}")
                 continue

@@ -10,13 +10,17 @@ from typing import Any
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.question import INBOX, By
+from orchestrator.domain.tool import Call
 from orchestrator.domain.turn import Mode, Urgency
 from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
+from orchestrator.fleet.core import Core
+from orchestrator.fleet.views import Receipt
 from orchestrator.store import agents, children, leases, line, sleepers, stops, turns
 from orchestrator.store.checks import set_checks
 from orchestrator.store.inputs import set_inputs
 from orchestrator.store.parking import AGENTS
+from orchestrator.store.questions import OtherQuestionError
 from orchestrator.store.rows import agent_row
 from orchestrator.store.store import Connection, RowMapping
 
@@ -49,6 +53,8 @@ class Command:
     """refuse it unless the agent waits for an answer"""
     by: By = By.ORCHESTRATOR
     """who answers, if this is an answer"""
+    question_id: str | None = None
+    """which question that answers; None: whoever commands has been shown none"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,25 @@ class Commanded:
     steer: bool = False
     running: Mapping[str, str] = field(default_factory=dict[str, str])
     """turns that must now be stopped, by agent: its own and its descendants'"""
+
+
+async def send(core: Core, call: Call, name: str, asked: Command) -> Receipt:
+    """Carry the command out in its transaction, then stop or steer the session that it is about.
+
+    Raises:
+        FleetError: nothing was changed.
+    """
+    try:
+        done = await core.commits.do(command, asked, core.commits.clock())
+    except OtherQuestionError as error:
+        core.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
+        raise
+    for agent_id, turn_id in done.running.items():
+        await core.workers.interrupt(agent_id, "interrupted", turn_id)
+    happened = done.happened
+    if done.steer and done.turn_id is not None:
+        happened = await core.workers.steer(asked.agent_id, done.turn_id, asked.text) or happened
+    return Receipt(agent=asked.agent_id, name=name, turn_id=done.turn_id, happened=happened)
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -132,7 +157,7 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
     if capping.is_put_aside(agent):
         capping.check_room(connection, agent, now)
         return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
-    turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by)
+    turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by, question_id=asked.question_id)
     return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
 
 

@@ -15,6 +15,7 @@ from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.commits import Commits
+from orchestrator.fleet.inbox import Shown
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
@@ -69,6 +70,7 @@ class Core:
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
+    shown: Shown = field(default_factory=Shown)
 
     @property
     def patience(self) -> Patience:

@@ -68,6 +68,12 @@ def digest_text(awake: Awake) -> str:
     return _bounded(lines)
 
 
+def shown_needs(text: str, needs: Sequence[AgentView]) -> list[AgentView]:
+    """Those whose line stands in this digest: there may be too many for its budget."""
+    lines = set(text.splitlines())
+    return [agent for agent in needs if _need(agent) in lines]
+
+
 def _head(awake: Awake) -> str:
     by_status = ", ".join(f"{count} {status}" for status, count in awake.totals.by_status.items()) or "no agents"
     cost = shown_cost(awake.totals.cost_usd)

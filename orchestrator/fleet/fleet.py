@@ -24,6 +24,7 @@ from orchestrator.fleet import (
     creating,
     family,
     fanout,
+    inbox,
     listing,
     look,
     news,
@@ -109,9 +110,11 @@ class Fleet:
         mode: Mode = Mode.QUEUE,
         inputs: Sequence[str] | None = None,
         only_answer: bool = False,
+        question: str | None = None,
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
     ) -> Receipt:
+        shown = self._core.shown.by(call)  # before anything else is shown: calls of one message overtake each other
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
         account = self._core.commits.accounts.bring(call.caller)
@@ -131,23 +134,20 @@ class Fleet:
             verify=verify.columns(),
             only_answer=only_answer,
             by=By.PERSON if call.person else By.ORCHESTRATOR,
+            question_id=question or inbox.meant_by(call, shown.get(found.id)),
         )
-        done = await self._core.commits.do(commanding.command, asked, self._core.commits.clock())
-        for agent_id, turn_id in done.running.items():
-            await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
-        happened = done.happened
-        if done.steer and done.turn_id is not None:
-            happened = await self._core.workers.steer(found.id, done.turn_id, asked.text) or happened
-        return Receipt(agent=found.id, name=found.name, turn_id=done.turn_id, happened=happened)
+        return await commanding.send(self._core, call, found.name, asked)
 
-    async def answer(self, call: Call, agent: str, text: str) -> Receipt:
+    async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the question that the agent waits with, or decide on its permission: allow, always, deny: why.
 
+        `question` is its id or the beginning of it; None: the one that the caller was shown last.
+
         Raises:
-            ConflictError: it waits for no answer.
+            ConflictError: it waits for no answer, or with another question.
             InvalidError: it waits for a permission, and this answers none.
         """
-        return await self._command(call, agent, text, only_answer=True)
+        return await self._command(call, agent, text, only_answer=True, question=question)
 
     async def interrupt(self, call: Call, agent: str) -> Receipt:
         """Stop the agent's turn; it keeps its context, and queued turns stay.
@@ -186,10 +186,12 @@ class Fleet:
         found = await self._core.find(call.caller, agent, deleted=True)
         return await listing.output(self._core, found, turn=turn, offset=offset, limit=limit)
 
-    async def registry(self, call: Call, *, status: str | None = None, capability: str | None = None) -> Registry:
-        """Living agents and the personas that can be had, that match."""
+    async def registry(
+        self, call: Call, *, status: str | None = None, capability: str | None = None, most: int | None = None
+    ) -> Registry:
+        """Living agents and the personas that can be had, that match; of the agents the caller shows `most`."""
         await self._core.enter(call)
-        return await listing.registry(self._core, call, status=status, capability=capability)
+        return await listing.registry(self._core, call, status=status, capability=capability, most=most)
 
     async def wait(
         self,
@@ -229,9 +231,9 @@ class Fleet:
 
     async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
         """A person has replied to forms of the sleep: the agents that asked go on."""
-        for answer, agent, text in await sleeping.replies(self._core, call, sleep_id, given):
+        for reply in await sleeping.replies(self._core, call, sleep_id, given):
             with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
-                await self.answer(answer, agent, text)
+                await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
 
     async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
         """End the sleep; the agents work on."""
@@ -263,6 +265,7 @@ class Fleet:
         before = await self._core.commits.do(
             agents.delete_families, [agent.id for agent in found], self._core.commits.clock()
         )
+        self._core.shown.forget(before)
         found = await self._core.commits.store.look(lambda at: sights.by_ids(at, before))
         rows = {agent.id: agent for agent in found}
         await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
@@ -381,7 +384,9 @@ class Fleet:
     async def _view(self, call: Call, agent_id: str) -> AgentView:
         store = self._core.commits.store
         rows = await store.look(lambda at: look.rows_of(at, sights.by_ids(at, {agent_id})))
-        return look.views(rows, call.caller, self._core.commits.clock(), self._core.patience)[0]
+        [view] = look.views(rows, call.caller, self._core.commits.clock(), self._core.patience)
+        self._core.shown.note(call, [view])
+        return view
 
 
 def _memory_bytes() -> int | None:

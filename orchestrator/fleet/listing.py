@@ -59,7 +59,9 @@ async def status(
             cursor=str(sights.last_cursor(connection)),
         )
 
-    return await core.commits.store.look(fleet)
+    view = await core.commits.store.look(fleet)
+    core.shown.note(call, view.agents[:most])
+    return view
 
 
 async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
@@ -77,8 +79,10 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     views = [look.turn_view(turn) for turn in turns]
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await waiting.changes_now(core, agent, turns[-1])})
+    [view] = look.views(rows, call.caller, core.commits.clock(), core.patience)
+    core.shown.note(call, [view])
     return AgentDetail(
-        agent=look.views(rows, call.caller, core.commits.clock(), core.patience)[0],
+        agent=view,
         task=agent.task,
         system_prompt_source=persona_of(agent).source,
         session_id=agent.session_id if agent.session_started else None,
@@ -158,8 +162,10 @@ def _paths(agent: Agent, files: Sequence[Artifact], kind: str) -> tuple[str, ...
     return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
 
 
-async def registry(core: Core, call: Call, *, status: str | None, capability: str | None) -> Registry:
-    """Agents and personas that match.
+async def registry(
+    core: Core, call: Call, *, status: str | None, capability: str | None, most: int | None = None
+) -> Registry:
+    """Agents and personas that match; `most` is how many of the agents the caller shows.
 
     Raises:
         InvalidError: there is no such status.
@@ -192,6 +198,7 @@ async def registry(core: Core, call: Call, *, status: str | None, capability: st
         personas = [one for one in personas if _can(capability, one.name, one.description)]
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
+    core.shown.note(call, agents[:most])
     return Registry(agents=tuple(agents), personas=tuple(personas))
 
 

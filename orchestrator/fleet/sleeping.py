@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -132,8 +132,18 @@ async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
     )
 
 
-async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[tuple[Call, str, str]]:
-    """What a person's replies mean: call, agent and answer for each question that is still asked.
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a person's reply to a form means."""
+
+    call: Call
+    agent_id: str
+    question_id: str
+    text: str
+
+
+async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[Answer]:
+    """What a person's replies mean: the answer to each question that is still asked.
 
     If one of them was declined, the questions wake the orchestrator.
 
@@ -151,10 +161,11 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
         await core.commits.do(sleeps.ask_nobody, sleep_id, time.time())
     person = replace(call.caller, orchestrator=PERSON)
     return [
-        (
-            replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
-            asked[key].id,
-            answer_in(reply.fields, permission=asked[key].reason == Asked.PERMISSION),
+        Answer(
+            call=replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
+            agent_id=asked[key].id,
+            question_id=str((asked[key].pending or {}).get("id")),
+            text=answer_in(reply.fields, permission=asked[key].reason == Asked.PERMISSION),
         )
         for key, reply in current.items()
         if reply.fields is not None

@@ -18,7 +18,7 @@ from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet import family, look, news
 from orchestrator.fleet.core import Core, cursor_of, find_all
-from orchestrator.fleet.digest import Awake, digest_text
+from orchestrator.fleet.digest import Awake, digest_text, shown_needs
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
 from orchestrator.store import sights
@@ -256,8 +256,10 @@ async def tell(
         handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
         seen_before=len(ended) - len(fresh),
     )
+    text = digest_text(awake)
+    core.shown.note(call, shown_needs(text, needs))
     return Digest(
-        text=digest_text(awake),
+        text=text,
         cursor=str(seen.cursor),
         timed_out=timed_out,
         needs=tuple(agent.name for agent in needs),

@@ -11,6 +11,8 @@ from orchestrator.domain.turn import Mode
 from orchestrator.fleet.acceptance import Verify
 
 MAX_EVENTS = 5000
+MIN_QUESTION_CHARACTERS = 11
+"""of the id of a question, whose first three say what it is"""
 
 
 class Body(BaseModel):
@@ -79,6 +81,8 @@ class AnswerBody(Body):
     """`POST /v1/agents/{ref}/answer`."""
 
     text: str
+    question: str | None = Field(default=None, min_length=MIN_QUESTION_CHARACTERS)
+    """its id, or the beginning of it; without it the one that this caller was shown last is meant"""
 
 
 class WaitBody(Body):

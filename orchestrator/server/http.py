@@ -138,7 +138,7 @@ async def _command(api: Api, asked: Asked) -> Response:
 
 
 async def _answer(api: Api, asked: Asked) -> Response:
-    return _shown(await api.fleet.answer(asked.call, asked.ref, cast("AnswerBody", asked.body).text))
+    return _shown(await api.fleet.answer(asked.call, asked.ref, **dict(cast("AnswerBody", asked.body))))
 
 
 async def _interrupt(api: Api, asked: Asked) -> Response:

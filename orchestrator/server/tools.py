@@ -172,7 +172,8 @@ async def _output(fleet: Fleet, call: Call, args: Json) -> str:
 
 
 async def _registry(fleet: Fleet, call: Call, args: Json) -> str:
-    found = await fleet.registry(call, status=args.get("status"), capability=args.get("capability"))
+    wanted = {"status": args.get("status"), "capability": args.get("capability")}
+    found = await fleet.registry(call, **wanted, most=lines.MAX_AGENT_LINES)
     return lines.registry_lines(found)
 
 

@@ -9,11 +9,14 @@ from typing import Any, cast
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
 from orchestrator.domain.agent import ENDED, Status
-from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State
+from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State, shortened
 from orchestrator.domain.sleep import SleepStatus
+from orchestrator.domain.text import one_line, quoted
+from orchestrator.errors import ConflictError
 from orchestrator.store.rows import CLOCK, change, tell
 from orchestrator.store.tables import AGENT, QUESTION, SLEEP, Question
 
+MAX_TOLD_CHARACTERS = 400
 _ITS = QUESTION.c.agent_id == bindparam("agent")
 _OF_CALL = (
     select(QUESTION).where(_ITS, QUESTION.c.call_id == bindparam("call")).order_by(QUESTION.c.asked_at.desc()).limit(1)
@@ -29,6 +32,17 @@ _OTHERS = (
     )
     .order_by(AGENT.c.created_at)
 )
+
+
+class OtherQuestionError(ConflictError):
+    """The agent asks something else than whoever answers has seen; the message tells what (`question_id`)."""
+
+    def __init__(self, name: str, question: RowMapping) -> None:
+        text = quoted(shortened(question["text"], MAX_TOLD_CHARACTERS))
+        wants = f"wants to use {one_line(question['tool'], 60)}: {text}"
+        asks = wants if question["kind"] == Asked.PERMISSION else f"asks: {text}"
+        super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
+        self.question_id = str(question["id"])
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +80,22 @@ def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
     """The question that the agent waits with."""
     query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == State.OPEN)
     return connection.execute(query).mappings().one_or_none()
+
+
+def check_meant(name: str, question: RowMapping, meant: str | None, by: By) -> None:
+    """Return if this question is the one that is answered; `meant` is its id, or the beginning of it.
+
+    Without an id a question takes the answer, and a person's word counts; no orchestrator permits what it has not seen.
+
+    Raises:
+        OtherQuestionError: it is another one.
+    """
+    if meant is None:
+        fits = by is not By.ORCHESTRATOR or question["kind"] != Asked.PERMISSION
+    else:
+        fits = str(question["id"]).startswith(meant)
+    if not fits:
+        raise OtherQuestionError(name, question)
 
 
 def put_answer(connection: Connection, question_id: str, text: str, by: By, now: float) -> None:

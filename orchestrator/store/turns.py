@@ -135,17 +135,26 @@ def wait_for_children(
     children.sleep(connection, claim, asked, now)
 
 
-def answer(connection: Connection, agent_id: str, text: str, now: float, *, by: By = By.ORCHESTRATOR) -> RowMapping:
-    """Put the answer beside the question; the agent is queued and its turn goes on. Returns the turn.
+def answer(
+    connection: Connection,
+    agent_id: str,
+    text: str,
+    now: float,
+    *,
+    by: By = By.ORCHESTRATOR,
+    question_id: str | None = None,
+) -> RowMapping:
+    """Put the answer beside the question that is meant; the agent is queued, its turn goes on. Returns the turn.
 
     Raises:
-        ConflictError: it waits for no answer.
+        ConflictError: it waits for no answer, or with another question.
         InvalidError: it waits for a permission, and this answers none.
     """
     agent = agent_row(connection, agent_id)
     question = questions.open_question(connection, agent_id)
     if Status(agent["status"]) is not Status.WAITING or question is None or question["kind"] not in INBOX:
         raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
+    questions.check_meant(agent["name"], question, question_id, by)
     given = checked_answer(Asked(question["kind"]), text)
     questions.put_answer(connection, question["id"], given, by, now)
     move(connection, agent, Status.QUEUED, "slot", now, pending=None)
@@ -193,7 +202,7 @@ def expire(connection: Connection, now: float) -> int:
     for question in late:
         agent = agent_row(connection, question["agent_id"])
         if Status(agent["status"]) is Status.WAITING:
-            answer(connection, agent["id"], question["fallback"], now, by=By.DEADLINE)
+            answer(connection, agent["id"], question["fallback"], now, by=By.DEADLINE, question_id=question["id"])
         else:
             questions.drop(connection, agent["id"])
     return len(late)

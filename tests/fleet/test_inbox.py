@@ -38,6 +38,7 @@ async def wants_to_push(lab: Lab, name: str, front: str = "tools: Read\nask: [Ba
     await lab.create(name, persona="pusher")
     lab.play(name, PUSH)
     await lab.becomes(name, "waiting", "permission")
+    await lab.fleet.detail(lab.call(), name)  # its orchestrator is shown what it wants
 
 
 async def at(lab: Lab, later_seconds: float) -> None:
@@ -133,6 +134,7 @@ async def test_always_for_another_tool_means_the_tool(lab: Lab) -> None:
     await lab.create("a", persona="reader")
     lab.play("a", Ask("", tool="WebFetch", input={"url": "https://one.example"}))
     await lab.becomes("a", "waiting", "permission")
+    await lab.fleet.detail(lab.call(), "a")
     await lab.fleet.answer(lab.call(), "a", "always")
     await lab.becomes("a", "working")
     lab.play("a", Ask("", tool="WebFetch", input={"url": "https://two.example"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import select
 
 from orchestrator.domain.event import TERMINAL, Ended, Outcome
+from orchestrator.domain.tool import Call
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.leases import CHECKOUT
@@ -79,6 +81,10 @@ class FleetMachine(RuleBasedStateMachine):
         names = [name for name, agent in self.model.agents.items() if not statuses or agent.status in statuses]
         return names[number % len(names)] if names else None
 
+    def person(self) -> Call:
+        """The call of a person: an orchestrator would have to look at a permission first."""
+        return dataclasses.replace(self.lab.call(), person=True)
+
     def some(self, numbers: list[int]) -> list[str]:
         """Some agents, each once."""
         return list(dict.fromkeys(name for name in map(self.pick, numbers) if name is not None))
@@ -115,7 +121,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.model.command(name, text, mode=mode, inputs=sources)
         except RefusedError:
             refused = True
-        verb = self.lab.fleet.command(self.lab.call(), self.ids[name], text, mode=mode, inputs=inputs)
+        verb = self.lab.fleet.command(self.person(), self.ids[name], text, mode=mode, inputs=inputs)
         self.run(verb, refused=refused)
 
     @rule(number=PICK, ok=st.booleans())
@@ -153,7 +159,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.model.answer(name, text)
         except RefusedError:
             refused = True
-        self.run(self.lab.fleet.answer(self.lab.call(), self.ids[name], text), refused=refused)
+        self.run(self.lab.fleet.answer(self.person(), self.ids[name], text), refused=refused)
 
     @rule(number=PICK, how=st.sampled_from(["process", "silence"]))
     def session_dies(self, number: int, how: str) -> None:

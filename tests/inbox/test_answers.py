@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -131,12 +132,15 @@ def test_a_person_sees_what_is_asked_and_answers_with_the_command(office: Office
     fleet = office.fleet()
     listed, shown = fleet("ps"), fleet("show", "a")
     assert "echo hi" in listed.out
-    assert 'fleet answer a allow | always | "deny: why"' in listed.out
+    assert 'fleet answer a allow | always | "deny: why" --question qu_' in listed.out
     assert "Bash: echo hi" in shown.out
     wrong = fleet("answer", "a", "perhaps")
     assert wrong.code == 2
     assert "allow, always, or deny" in wrong.err
-    done = fleet("answer", "a", "allow")
+    other = fleet("answer", "a", "allow", "--question", "qu_00000000")
+    assert (other.code, "now wants to use Bash" in other.err) == (1, True), other.err
+    (asked,) = re.findall(r"--question (qu_\w{8})$", shown.out, re.MULTILINE)
+    done = fleet("answer", "a", "allow", "--question", asked)
     assert done.code == 0, done.err
     assert office.result("a") == "first: hi"
     assert "-> allow (by person)" in fleet("show", "a").out

@@ -1,0 +1,196 @@
+"""An answer means one question: what came after it is answered by nobody who has not seen it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from orchestrator.domain.sleep import Reply, Sleep
+from orchestrator.domain.tool import Allow, Call, Deny
+from orchestrator.errors import ConflictError
+from orchestrator.fleet.sleeping import Wish
+from tests.fleet.scripted import Ask, Direct, Lab, eventually
+from tests.fleet.test_inbox import write_persona
+
+pytestmark = pytest.mark.anyio
+LOOK = Ask("", tool="Bash", input={"command": "ls"})
+ERASE = Ask("", tool="Bash", input={"command": "rm -rf ."})
+
+
+def person(lab: Lab) -> Call:
+    """The call of a person at a terminal."""
+    return dataclasses.replace(lab.call(orchestrator="cli"), person=True)
+
+
+async def wants(lab: Lab, step: Ask) -> str:
+    """Let the agent ask for this permission; the question's id."""
+    lab.play("a", step)
+    text = str((step.input or {})["command"])
+
+    async def asked() -> bool:
+        view = await lab.view("a")
+        return view.question is not None and view.question.text == text
+
+    await eventually(asked)
+    question = (await lab.view("a")).question
+    assert question is not None
+    return question.id
+
+
+async def wants_to_look(lab: Lab) -> str:
+    """An agent that wants to run `ls`."""
+    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("a", persona="shell")
+    return await wants(lab, LOOK)
+
+
+async def replaced(lab: Lab) -> None:
+    """A person denies what the orchestrator has read, and the agent asks for something else."""
+    await wants_to_look(lab)
+    assert "ls" in (await lab.wait("a")).text
+    await lab.fleet.answer(person(lab), "a", "deny: no")
+    await wants(lab, ERASE)
+
+
+async def verdicts(lab: Lab) -> list[type]:
+    """What the agent's calls were answered, once it has ended."""
+    lab.finish("a")
+    await lab.becomes("a", "complete")
+    return [type(one) for one in lab.provider.verdicts["a"]]
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.parametrize("word", ["allow", "always"])
+async def test_a_late_permission_is_not_given_to_another_call(lab: Lab, word: str) -> None:
+    await replaced(lab)
+    with pytest.raises(ConflictError) as error:
+        await lab.fleet.command(lab.call(), "a", word)
+    assert 'a now wants to use Bash: "rm -rf ."' in error.value.message
+    assert (await lab.view("a")).status == "waiting"
+    await lab.fleet.command(lab.call(), "a", "deny: never")
+    assert await verdicts(lab) == [Deny, Deny]
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+async def test_who_has_read_the_new_question_in_the_refusal_may_answer_it(lab: Lab) -> None:
+    await replaced(lab)
+    for _ in range(2):  # the very call that was refused is refused again, however often it is sent
+        with pytest.raises(ConflictError):
+            await lab.fleet.command(lab.call("k1"), "a", "allow")
+    first = await lab.fleet.command(lab.call("k2"), "a", "allow")
+    assert await lab.fleet.command(lab.call("k2"), "a", "allow") == first
+    assert await verdicts(lab) == [Deny, Allow]
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.parametrize("way", ["status", "detail", "registry", "wait"])
+async def test_whoever_is_shown_the_new_question_may_answer_it(lab: Lab, way: str) -> None:
+    await replaced(lab)
+    if way == "status":
+        await lab.fleet.status(lab.call())
+    elif way == "detail":
+        await lab.fleet.detail(lab.call(), "a")
+    elif way == "registry":
+        await lab.fleet.registry(lab.call())
+    else:
+        await lab.wait("a")
+    await lab.fleet.command(lab.call(), "a", "allow")
+    assert await verdicts(lab) == [Deny, Allow]
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+async def test_an_orchestrator_permits_nothing_that_it_was_never_shown(lab: Lab) -> None:
+    await wants_to_look(lab)
+    with pytest.raises(ConflictError, match='a now wants to use Bash: "ls"'):
+        await lab.fleet.command(lab.call(), "a", "allow")
+    await lab.fleet.command(lab.call(), "a", "allow")
+    assert await verdicts(lab) == [Allow]
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+async def test_an_orchestrator_that_fleet_runs_is_refused_alike(lab: Lab) -> None:
+    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("orc", persona="orchestrator")
+    lab.play("orc", Direct("create_agent", {"name": "a", "task": "t", "persona": "shell"}), Direct("wait_for_agents"))
+    await lab.becomes("orc", "waiting", "agents")
+    await wants(lab, LOOK)
+    await lab.becomes("orc", "working")
+    await lab.fleet.answer(person(lab), "a", "deny: no")
+    await wants(lab, ERASE)
+    lab.play("orc", Direct("command_agent", {"agent": "a", "task": "allow"}))
+
+    async def told() -> bool:
+        return len(lab.provider.answers["orc"]) == 3
+
+    await eventually(told)
+    assert "ERROR nothing was answered: a now wants to use Bash" in lab.provider.answers["orc"][-1]
+    assert (await lab.view("a")).status == "waiting"
+
+
+async def test_the_answer_to_a_question_is_no_answer_to_the_next_one(lab: Lab) -> None:
+    await lab.create("a")
+    await lab.asks("a", "red or blue?")
+    await lab.wait("a")
+    await lab.fleet.answer(person(lab), "a", "blue")
+    await lab.becomes("a", "working")
+    await lab.asks("a", "delete it all?")
+    with pytest.raises(ConflictError, match='a now asks: "delete it all\\?"'):
+        await lab.fleet.command(lab.call(), "a", "red")
+
+
+@pytest.mark.requirement("I4-inbox-ways")
+async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None:
+    first = await wants_to_look(lab)
+    await lab.fleet.answer(person(lab), "a", "deny: no", question=first[:11])
+    second = await wants(lab, ERASE)
+    await lab.fleet.detail(person(lab), "a")
+    with pytest.raises(ConflictError):
+        await lab.fleet.answer(person(lab), "a", "allow", question=first[:11])
+    await lab.fleet.answer(person(lab), "a", "allow", question=second)
+    assert await verdicts(lab) == [Deny, Allow]
+
+
+@pytest.mark.requirement("I4-tasks-input")
+async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("a", persona="shell")
+    sleep = await lab.fleet.sleep(lab.call(), Wish(agents=["a"]), asks_person=True)
+    assert isinstance(sleep, Sleep)
+    await wants(lab, LOOK)
+    (key,) = (await lab.fleet.sleep_now(lab.call(), sleep.id)).forms
+    answer, raced = lab.fleet.answer, False
+
+    async def late(call: Call, agent: str, text: str, *, question: str | None = None) -> object:
+        nonlocal raced
+        if not raced:  # between the look at the form and the answer somebody denies it, and the agent asks anew
+            raced = True
+            await answer(person(lab), "a", "deny: no")
+            await wants(lab, ERASE)
+        return await answer(call, agent, text, question=question)
+
+    monkeypatch.setattr(lab.fleet, "answer", late)
+    await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields={"answer": "allow"})})
+    assert raced
+    view = await lab.view("a")
+    assert view.question is not None
+    assert view.question.text == "rm -rf ."
+
+
+@pytest.mark.requirement("I4-inbox-gate")
+async def test_what_a_full_digest_leaves_out_was_not_shown(lab: Lab) -> None:
+    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    names = [f"a{number}" for number in range(6)]
+    for name in names:
+        await lab.create(name, persona="shell")
+        lab.play(name, Ask("", tool="Bash", input={"command": f"echo {'x' * 600}"}))
+        await lab.becomes(name, "waiting", "permission")
+    text = (await lab.wait()).text
+    left_out = [name for name in names if f"NEEDS YOU {name} " not in text]
+    assert 0 < len(left_out) < len(names)
+    for name in names:
+        if name in left_out:
+            with pytest.raises(ConflictError, match="now wants to use Bash"):
+                await lab.fleet.command(lab.call(), name, "allow")
+        else:
+            await lab.fleet.command(lab.call(), name, "allow")
