@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from orchestrator.domain.question import By
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.errors import ConflictError
 
@@ -65,9 +66,10 @@ def family_tools(line: CrewLine) -> tuple[Tool, ...]:
 
     async def wait_for_children(call: Call, arguments: Json) -> str:
         del arguments
-        if await line.answer(call.key) is None:  # the gate lets this tool run only when all have ended
+        answer = await line.answer(call.key)
+        if answer is None:  # the gate lets this tool run only when all have ended
             raise ConflictError("your agents still work", hint="call wait_for_children again")
-        return await told()
+        return await told() if answer == By.CHILDREN else f"{answer}\n{await told()}"
 
     return (
         Tool(

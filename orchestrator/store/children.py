@@ -14,6 +14,7 @@ from orchestrator.domain.question import By
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.store import budgets, leases, questions
+from orchestrator.store.circles import circle
 from orchestrator.store.parking import CHILDREN
 from orchestrator.store.rows import agent_row, change, emit, move
 from orchestrator.store.tables import AGENT, TURN
@@ -115,11 +116,14 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
 
 
 def sleep(connection: Connection, claim: Sleeper, asked: Mapping[str, Any], now: float) -> None:
-    """Let the parent wait for its children; at once it goes on if none is at work."""
+    """Let the parent wait for its children; at once it goes on if none is at work, or one waits for the parent."""
     open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
     doze(connection, claim, asked, CHILDREN, now, children=open_now)
     if not open_now:
         rouse(connection, claim.agent_id, By.CHILDREN, now)
+    elif (other := circle(connection, claim.agent_id)) is not None:
+        told = f"not waited for: {other} starts only when you have ended, so you would wait for each other"
+        rouse(connection, claim.agent_id, By.CHILDREN, now, told=told)
 
 
 def doze(
@@ -149,11 +153,11 @@ def ended(connection: Connection, child: RowMapping, now: float) -> None:
     budgets.go_on(connection, now, child["root"])
 
 
-def rouse(connection: Connection, agent_id: str, by: By, now: float) -> None:
-    """Let the agent go on with the very call in which it waits for others."""
+def rouse(connection: Connection, agent_id: str, by: By, now: float, *, told: str | None = None) -> None:
+    """Let the agent go on with the very call in which it waits for others; `told`: why it does not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
-        questions.put_answer(connection, asked["id"], str(by), by, now)
-        told = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
-        emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **told)
+        questions.put_answer(connection, asked["id"], told or str(by), by, now)
+        body = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
+        emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **body)
     move(connection, agent, Status.QUEUED, "slot", now)

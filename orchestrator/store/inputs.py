@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.check import GATES
 from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.circles import circle
 from orchestrator.store.rows import agent_row
-from orchestrator.store.tables import INPUT, TURN
+from orchestrator.store.tables import INPUT
 
 BLOCKED = "its input "
 """how the reason of an agent begins that cannot start because of an input"""
@@ -23,18 +24,20 @@ def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequen
         ConflictError: a circle of agents that wait for each other would come of it.
     """
     connection.execute(delete(INPUT).where(INPUT.c.agent_id == agent_id, INPUT.c.turn == turn))
+    waits = False
     for position, source in enumerate(dict.fromkeys(sources)):
         open_now = Status(agent_row(connection, source)["status"]) in OPEN
         if source == agent_id:
             _check_self(connection, agent_id, turn)
             open_now = False
-        elif open_now:
-            _check_circle(connection, agent_id, source)
+        waits |= open_now
         connection.execute(
             insert(INPUT).values(
                 agent_id=agent_id, turn=turn, position=position, source_id=source, settled=not open_now, blocked=False
             )
         )
+    if waits:
+        _check_circle(connection, agent_id)
 
 
 def _check_self(connection: Connection, agent_id: str, turn: int) -> None:
@@ -43,29 +46,19 @@ def _check_self(connection: Connection, agent_id: str, turn: int) -> None:
         raise InvalidError(f"{name} cannot be its own input", hint="name other agents")
 
 
-def _check_circle(connection: Connection, agent_id: str, source: str) -> None:
-    seen: set[str] = set()
-    ahead = [source]
-    while ahead:
-        one = ahead.pop()
-        if one == agent_id:
-            names = " and ".join(agent_row(connection, each)["name"] for each in (agent_id, source))
-            raise ConflictError(
-                f"{names} would wait for each other", hint="wait for one of them first, or leave that input out"
-            )
-        if one not in seen:
-            seen.add(one)
-            ahead.extend(waited_for(connection, one))
+def _check_circle(connection: Connection, agent_id: str) -> None:
+    if (other := circle(connection, agent_id)) is not None:
+        name = agent_row(connection, agent_id)["name"]
+        raise ConflictError(
+            f"{name} and {other} would wait for each other",
+            hint="wait for one of them first, or leave that input out",
+        )
 
 
-def waited_for(connection: Connection, agent_id: str) -> list[str]:
-    """Ids of the agents that this agent's queued turns wait for."""
-    rows = connection.execute(
-        select(INPUT.c.source_id)
-        .join(TURN, (TURN.c.agent_id == INPUT.c.agent_id) & (TURN.c.ordinal == INPUT.c.turn))
-        .where(INPUT.c.agent_id == agent_id, INPUT.c.settled.is_(False), TURN.c.status == "queued")
-    )
-    return [row[0] for row in rows]
+def forget_unsettled(connection: Connection, agent_id: str, turn: int) -> None:
+    """The turn ends without having begun: it waits for nobody any more."""
+    mine = (INPUT.c.agent_id == agent_id) & (INPUT.c.turn == turn)
+    connection.execute(delete(INPUT).where(mine, INPUT.c.settled.is_(False)))
 
 
 def source_opened(connection: Connection, source: str) -> None:

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, RowMapping, select
 
 from orchestrator.domain.question import By, State
 from orchestrator.domain.sleep import SleepStatus
+from orchestrator.errors import ConflictError
 from orchestrator.store import children, sleeps
+from orchestrator.store.circles import circle
 from orchestrator.store.parking import AGENTS
 from orchestrator.store.rows import owned_row
 from orchestrator.store.tables import QUESTION, SLEEP
@@ -28,6 +30,8 @@ def fall_asleep(
 ) -> None:
     """End the run in the middle of its wait: the sleep stands as a row; with a refusal it is over at once.
 
+    A sleep on agents that wait for the sleeper is refused, too.
+
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
     """
@@ -35,6 +39,9 @@ def fall_asleep(
     run_ended(connection, agent, claim, usage, now)
     question = children.doze(connection, claim, asked, AGENTS, now)
     sleep_id = sleeps.begin(connection, {**sleep, "question_id": question["id"]}, now)
+    if not refusal and (other := circle(connection, claim.agent_id)) is not None:
+        hint = "wait for others, or write your report: it waits for your end"
+        refusal = str(ConflictError(f"{agent['name']} and {other} would wait for each other", hint=hint))
     if refusal:
         end(connection, sleep_id, SleepStatus.COMPLETED, now, result=refusal, is_error=True)
 

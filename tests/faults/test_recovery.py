@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from orchestrator import paths, rehearsal
-from orchestrator.store.turns import Admission, admit
+from orchestrator.store.admission import Admission, admit
 from orchestrator.supervision import remains
 from tests.faults.test_model_faults import KEY, Place
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
