@@ -7,6 +7,7 @@ are none. A tool is allowed, asked for each time, or denied; `always` allows a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 from orchestrator.domain.persona import FLEET, Persona
@@ -59,6 +60,36 @@ def _of_whole_tools(call: ToolCall, persona: Persona) -> Verdict | None:
         return Allow()
     offered = ", ".join(persona.offered or ())
     return Deny(f"{call.name} is not among your tools ({offered}); report what you need instead")
+
+
+class Right(IntEnum):
+    """What becomes of a call of a tool, the less the lower."""
+
+    DENIED = 0
+    ASKED = 1
+    ALLOWED = 2
+
+
+def right(persona: Persona, tool: str) -> Right:
+    """What the persona may do with a whole tool that is not one of the fleet's, what its policy answers included."""
+    verdict = _of_whole_tools(ToolCall(id="", name=tool, input={}), persona)
+    if verdict is not None:
+        return Right.ALLOWED if isinstance(verdict, Allow) else Right.DENIED
+    answer = next((one.answer for one in persona.policy if one.fits(Asked.PERMISSION, tool)), None)
+    if answer is None:
+        return Right.ASKED
+    return Right.ALLOWED if answer in {ALLOW, ALWAYS} else Right.DENIED
+
+
+def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
+    """The tools with which the child may do more than its parent, and what the parent may do with each.
+
+    If both have every tool, or the child names its own, the tools that are named anywhere are all that can differ.
+    """
+    named = dict.fromkeys((*(child.tools or ()), *child.ask, *parent.deny, *parent.ask))
+    fleets = {tool: Right.DENIED for tool in child.tools or () if tool.startswith(FLEET) and not parent.orchestrates}
+    others = {tool: right(parent, tool) for tool in named if not tool.startswith(FLEET)}
+    return {**fleets, **{tool: held for tool, held in others.items() if right(child, tool) > held}}
 
 
 def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequence[Grant] = ()) -> Verdict:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.agent import OPEN, NewAgent, Status
+from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.tool import Call, Caller, Json, Running
@@ -68,23 +69,30 @@ def new_child(parent: Parent, arguments: Json) -> NewAgent:
 
 
 def check_clearance(parent: Persona, child: Persona) -> None:
-    """Return if the child's whole tools lie within its parent's; an orchestrator's agents do what it must not.
+    """Return if the child may do nothing that its parent may not; an orchestrator's agents do what it must not.
 
     Raises:
-        RefusedError: they do not; with what is too much.
+        RefusedError: it may; with what is too much.
     """
-    if parent.tools is None or parent.orchestrates:
+    if parent.orchestrates:
         return
-    if child.tools is None:
+    if child.tools is None and parent.tools is not None:
         raise RefusedError(
             f"persona {child.name} has every tool and you have only {', '.join(parent.tools)}",
             hint="choose a persona whose tools are among yours",
         )
-    more = [tool for tool in child.tools if tool not in parent.tools]
+    more = beyond(child, parent)
+    denied = [tool for tool, held in more.items() if held is Right.DENIED]
+    yours = "" if parent.tools is None else f": {', '.join(parent.tools)}"
+    if denied:
+        raise RefusedError(
+            f"persona {child.name} has tools that you have not: {', '.join(denied)}",
+            hint=f"choose a persona whose tools are among yours{yours}",
+        )
     if more:
         raise RefusedError(
-            f"persona {child.name} has tools that you have not: {', '.join(more)}",
-            hint=f"choose a persona whose tools are among yours: {', '.join(parent.tools)}",
+            f"persona {child.name} has without asking what you must ask for: {', '.join(more)}",
+            hint="choose a persona that asks for them, too, or that has them not",
         )
 
 
@@ -95,9 +103,9 @@ def askers(orchestrator: str, found: Sequence[Agent], asking: Sequence[Agent], b
 
 
 def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
-    """The id of the next orchestrator above the agent that Fleet runs; None: it is somebody outside."""
+    """The id of the next orchestrator above the agent that Fleet runs, and that has not ended; None: one outside."""
     above = known.get(agent.parent or "")
-    while above is not None and not persona_of(above).orchestrates:
+    while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):
         above = known.get(above.parent or "")
     return None if above is None else above.id
 

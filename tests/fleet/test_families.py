@@ -12,6 +12,7 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL, Spent
+from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.store import sights
 from tests.fleet.scripted import Lab, ScriptedProvider, SleepOnChildren, Spawn, eventually, open_lab
@@ -135,6 +136,44 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
     )
     assert "tools that you have not: Write" in one.provider.answers["boss"][1]
     assert list((await names_by_id(one)).values()) == ["boss"]
+
+
+@pytest.mark.requirement("D-monotone")
+@pytest.mark.parametrize(
+    ("front", "persona", "told"),
+    [
+        ("deny: Bash", "builder", "tools that you have not: Bash"),
+        ("tools: Read, Grep, Glob\nask: Bash", "reviewer", "without asking what you must ask for: Bash"),
+        ("deny: Bash", "orchestrator", "tools that you have not: mcp__plugin_fleet_fleet__create_agent"),
+    ],
+)
+async def test_a_child_keeps_what_its_parent_is_denied_and_must_ask_for(
+    one: Lab, front: str, persona: str, told: str
+) -> None:
+    folder = one.project / ".fleet" / "agents"
+    (folder / "strict.md").write_text(f"---\nname: strict\n{front}\nchildren: 5\n---\nSplit the task.\n")
+    await one.create("boss", persona="strict")
+    one.play("boss", Spawn("kid", persona=persona), Spawn("scout"))
+    one.finish("boss")
+    await one.becomes("boss", "complete")
+    assert told in one.provider.answers["boss"][0]
+    assert list((await names_by_id(one)).values()) == ["boss", "scout"]
+
+
+async def test_a_child_that_gets_its_next_task_at_once_does_not_wake_its_parent(tmp_path: Path) -> None:
+    write_lead(tmp_path)
+    async with open_lab(tmp_path) as lab:
+        await lab.create("boss", persona="lead")
+        lab.play("boss", Spawn("kid"), SleepOnChildren())
+        await lab.becomes("boss", "waiting", "children")
+        await lab.asks("kid", "red?")
+        await lab.fleet.command(lab.call(), "kid", "do it otherwise", mode=Mode.INTERRUPT)
+        await lab.becomes("kid", "working")
+        assert (await lab.view("boss")).reason == "children"
+        lab.finish("kid", "otherwise")
+        lab.finish("boss")
+        await lab.becomes("boss", "complete")
+        assert "[kid complete" in lab.provider.answers["boss"][-1]
 
 
 async def test_an_agent_whose_persona_has_no_children_cannot_create_any(one: Lab) -> None:

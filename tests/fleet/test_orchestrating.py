@@ -105,6 +105,18 @@ async def test_a_question_goes_to_the_next_orchestrator_above_and_wakes_nobody_e
         assert (await outside).needs == ("orc",)
 
 
+async def test_the_question_of_an_ended_orchestrators_agent_goes_to_whoever_is_above(lab: Lab) -> None:
+    await lab.create("orc", persona="orchestrator")
+    lab.play("orc", create("a"))
+    await told(lab, 1)
+    lab.finish("orc", "done without waiting")
+    await lab.becomes("orc", "complete")
+    await lab.wait("orc")
+    await lab.asks("a", "docs too?")
+    for agents in ((), ("orc",)):
+        assert (await lab.wait(*agents)).needs == ("a",)
+
+
 async def test_what_it_creates_are_its_children_with_one_budget_and_one_end(lab: Lab) -> None:
     await directing(lab, "a", "b")
     orc, kid = await lab.view("orc"), await lab.view("a")
