@@ -162,10 +162,15 @@ def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: 
 
 
 def _instead(connection: Connection, asked: Command, now: float) -> Commanded:
-    """End the turn that has begun and is not under way, and queue this one before all others."""
+    """End the turn that has begun and is not under way, and queue this one before all others.
+
+    The new one is there first: without any turn the agent would have ended, and whoever waits for it would go on.
+    """
+    queued = _queue(connection, replace(asked, inputs=None), now, "its open turn was dropped; the new task is next")
     turns.drop_question(connection, asked.agent_id, now)
     running = stop_below(connection, asked.agent_id)
-    return replace(_queue(connection, asked, now, "its open turn was dropped; the new task is next"), running=running)
+    set_inputs(connection, asked.agent_id, agent_row(connection, asked.agent_id)["turns"], asked.inputs or ())
+    return replace(queued, running=running)
 
 
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
@@ -218,7 +223,7 @@ def stop_family(connection: Connection, agent_id: str) -> dict[str, str]:
 def stop_below(connection: Connection, agent_id: str) -> dict[str, str]:
     """The same for the descendants alone; none may have an open turn."""
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
-    running = {one: stop(connection, one) for one in below if _is_open(connection, one)}
+    running = {one: stop(connection, one, whole=True) for one in below if _is_open(connection, one)}
     return {one: turn for one, turn in running.items() if turn}
 
 
@@ -226,8 +231,10 @@ def _is_open(connection: Connection, agent_id: str) -> bool:
     return Status(agent_row(connection, agent_id)["status"]) in OPEN
 
 
-def stop(connection: Connection, agent_id: str) -> str:
-    """The running turn that must be interrupted; '' if there is none: one that is not under way is ended here.
+def stop(connection: Connection, agent_id: str, *, whole: bool = False) -> str:
+    """The running turn that must be interrupted; '' if there is none: the next one is then ended here.
+
+    Queued turns behind it stay; of an agent that has not begun its next one they end, too, if it is stopped `whole`.
 
     Raises:
         ConflictError: the agent has no open turn.
@@ -241,7 +248,7 @@ def stop(connection: Connection, agent_id: str) -> str:
         turns.drop_question(connection, agent_id, now)
         return ""
     if status in {Status.QUEUED, Status.WAITING}:
-        agents.end_open_turns(connection, agent, now, reason="interrupted")
+        agents.end_open_turns(connection, agent, now, reason="interrupted", whole=whole)
         leases.release(connection, agent_id, now, leases.CHECKOUT)
         turns.withdraw(connection, agent)
         turns.rest(connection, agent, Status.INTERRUPTED, "before it began", now)

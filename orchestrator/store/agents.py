@@ -13,7 +13,7 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store import budgets, children, leases, line
-from orchestrator.store.inputs import set_inputs, source_ended
+from orchestrator.store.inputs import forget_unsettled, set_inputs, source_ended
 from orchestrator.store.rows import agent_row, change, cost_is_unknown, emit, move
 from orchestrator.store.tables import AGENT, TURN
 from orchestrator.store.turns import queue_turn, withdraw
@@ -113,17 +113,23 @@ def delete_families(connection: Connection, agent_ids: Sequence[str], now: float
     return {agent_id: delete(connection, agent_id, now) for agent_id in family}
 
 
-def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str) -> None:
-    """End every open turn: what had begun as interrupted, what had not as cancelled, each with its terminal event."""
+def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str, whole: bool = True) -> None:
+    """End every open turn: what had begun as interrupted, what had not as cancelled, each with its terminal event.
+
+    Unless it is the `whole` agent that ends, only its next turn is. What a cancelled turn waited for is forgotten.
+    """
     rows = connection.execute(
         select(TURN.c.id, TURN.c.ordinal, TURN.c.status)
         .where(TURN.c.agent_id == agent["id"], TURN.c.status.in_(TURN_OPEN))
         .order_by(TURN.c.ordinal)
     ).all()
+    if not whole and (following := line.next_turn(connection, agent["id"])) is not None:
+        rows = [row for row in rows if row[0] == following["id"]]
     for turn_id, ordinal, status in rows:
         begun = status != TurnStatus.QUEUED
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
+        forget_unsettled(connection, agent["id"], ordinal)
         if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:
             cost_is_unknown(connection, agent["id"], turn_id)
         if status == TurnStatus.RECOVERING:

@@ -161,14 +161,17 @@ class Model:
             self._ended(name, how)
 
     def interrupt(self, name: str) -> None:
-        """A running or waiting turn ends; of a queued agent all turns do."""
+        """A turn that has begun ends, else the next one does; those behind it stay."""
         agent = self.agents[name]
         if agent.deleted or not agent.is_open:
             raise RefusedError
-        if agent.state in {"working", "waiting", "paused"}:
+        if agent.active is not None:
             self.end_active(name, "interrupted")
-        else:
-            self._end_all(agent)
+            return
+        turn = agent.next
+        agent.queue.remove(turn)
+        agent.ends[turn.ordinal] = "cancelled"
+        if not agent.queue:
             self._ended(name, "interrupted")
 
     def _end_all(self, agent: ModelAgent) -> None:

@@ -152,6 +152,18 @@ async def test_a_circle_is_an_error_that_names_it_and_changes_nothing(lab: Lab) 
     assert len(await lab.turns("a")) == 1
 
 
+async def test_what_a_cancelled_turn_waited_for_blocks_nobody_any_more(lab: Lab) -> None:
+    await lab.create("c")
+    await lab.create("b", inputs=["c"])
+    lab.fail("c")
+    await lab.becomes("b", "queued", "its input c failed")
+    await lab.fleet.interrupt(lab.call(), "b")
+    await lab.fleet.command(lab.call(), "b", "without it")
+    view = await lab.becomes("b", "working")
+    assert (view.waits_for, view.blocked_by) == ((), ())
+    assert (await lab.fleet.status(lab.call())).bottlenecks == ()
+
+
 @pytest.mark.requirement("I3-inputs-cycle")
 async def test_an_agent_is_not_its_own_input(lab: Lab) -> None:
     with pytest.raises(NotFoundError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.tool import Deny
 from orchestrator.domain.turn import Mode
@@ -129,6 +131,24 @@ async def test_an_interrupted_agent_keeps_its_queued_turns(lab: Lab) -> None:
     lab.finish("a")
     await lab.becomes("a", "complete")
     assert await terminal_events(lab, "a") == {1: ["turn.interrupted"], 2: ["turn.complete"]}
+
+
+async def test_an_interrupt_between_two_turns_takes_the_next_one_and_keeps_those_behind_it(tmp_path: Path) -> None:
+    async with open_lab(tmp_path, slots=1) as lab:
+        await lab.create("a", task="one")
+        await lab.becomes("a", "working")
+        for task in ("two", "three"):
+            await lab.fleet.command(lab.call(), "a", task)
+        await lab.fleet.create(lab.call(), NewAgent(name="first", task="t", persona="scout", priority=1))
+        lab.finish("a")
+        await lab.becomes("first", "working")
+        await lab.becomes("a", "queued", "slot")
+        await lab.fleet.interrupt(lab.call(), "a")
+        assert [turn.status for turn in await lab.turns("a")] == ["complete", "cancelled", "queued"]
+        lab.finish("first")
+        lab.finish("a")
+        await lab.becomes("a", "complete")
+        assert lab.provider.prompts["a"] == ["one", "three"]
 
 
 async def test_an_interrupt_of_a_resting_agent_says_what_it_is(lab: Lab) -> None:
@@ -258,10 +278,8 @@ async def test_a_turn_queued_behind_a_question_waits_for_its_answer(lab: Lab) ->
     assert await terminal_events(lab, "a") == {1: ["turn.complete"], 2: ["turn.complete"]}
 
 
-async def test_a_writer_stopped_between_answer_and_slot_gives_the_checkout_back(tmp_path: object) -> None:
-    from pathlib import Path
-
-    async with open_lab(Path(str(tmp_path)), slots=1) as lab:
+async def test_a_writer_stopped_between_answer_and_slot_gives_the_checkout_back(tmp_path: Path) -> None:
+    async with open_lab(tmp_path, slots=1) as lab:
         await lab.create("writer", persona="builder")
         await lab.asks("writer")
         await lab.create("reader")
@@ -295,8 +313,6 @@ async def test_delete_of_several_deletes_none_if_one_is_unknown(lab: Lab) -> Non
 
 @pytest.mark.requirement("A-crud-delete-all")
 async def test_delete_all_means_mine_unless_told_otherwise(lab: Lab) -> None:
-    from orchestrator.domain.agent import NewAgent
-
     await lab.create("a")
     await lab.fleet.create(lab.call(orchestrator="other"), NewAgent(name="b", task="t", persona="scout"))
     assert [one.name for one in await lab.fleet.delete_all(lab.call())] == ["a"]
