@@ -333,7 +333,7 @@ def claim_for_nobody(scene: Scene, name: str) -> None:
     assert claim.agent_id == scene.place.ask("GET", f"/v1/agents?agent={name}")["agents"][0]["id"]
 
 
-@pytest.mark.requirement("D-unknown", "I4-recover-unknown")
+@pytest.mark.requirement("D-unknown", "I4-recover-unknown", "G5")
 def test_a_turn_that_no_task_of_its_daemon_carries_is_found_and_done_after_all(tmp_path: Path) -> None:
     with staged(tmp_path, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
         scene.define("reader", tools="Read, Bash")
