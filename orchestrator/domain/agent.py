@@ -21,8 +21,6 @@ class Status(StrEnum):
 
     CREATING = "creating"
     """Being written; nobody outside the transaction sees it."""
-    IDLE = "idle"
-    """It has no turn yet."""
     QUEUED = "queued"
     """Admitted; it waits for its inputs, a slot or the checkout."""
     WORKING = "working"
@@ -41,8 +39,7 @@ OPEN = frozenset({Status.QUEUED, Status.WORKING, Status.WAITING})
 """A turn is under way or will be."""
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.CREATING: frozenset({Status.IDLE, Status.QUEUED, Status.FAILED, Status.DELETED}),
-    Status.IDLE: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
+    Status.CREATING: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
     Status.QUEUED: frozenset(
         {Status.WORKING, Status.WAITING, Status.INTERRUPTED, Status.FAILED, Status.DELETED, Status.QUEUED}
     ),

@@ -27,13 +27,6 @@ class Usage:
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
-def added_cost(known_usd: float | None, more_usd: float | None) -> float | None:
-    """The sum, or None as soon as one part is unknown: a sum with a hole is no figure."""
-    if known_usd is None or more_usd is None:
-        return None
-    return known_usd + more_usd
-
-
 CENT_USD = 0.01
 LEAST_SHOWN_USD = 0.0001
 KILO, MEGA = 1_000, 1_000_000
