@@ -471,6 +471,7 @@ _RECOVERY = (
             "I4-recover-elsewhere": "a session resumes in a fresh HOME and another cwd",
             "I4-recover-late": "late results are accepted and every turn has one terminal event",
             "I4-door-reconnect": "the door reconnects through a daemon's restart; the orchestrator sees a delay only",
+            "I4-retention": "rows that nobody will ask for again go after 30 days; agents, results and events stay",
             "I4-recover-loop": "a crash-looping turn fails with its history after max_resumes",
         },
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -129,7 +128,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
     if asked.mode is Mode.INTERRUPT:
         running = {asked.agent_id: stops.ask(connection, asked.agent_id)}
-        running |= stop_below(connection, asked.agent_id)
+        running |= stop_below(connection, asked.agent_id, now)
         queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next")
         return replace(queued, running=running)
     if asked.mode is Mode.STEER and asked.inputs is None and asked.verify.get("checks") is None:
@@ -168,7 +167,7 @@ def _instead(connection: Connection, asked: Command, now: float) -> Commanded:
     """
     queued = _queue(connection, replace(asked, inputs=None), now, "its open turn was dropped; the new task is next")
     turns.drop_question(connection, asked.agent_id, now)
-    running = stop_below(connection, asked.agent_id)
+    running = stop_below(connection, asked.agent_id, now)
     set_inputs(connection, asked.agent_id, agent_row(connection, asked.agent_id)["turns"], asked.inputs or ())
     return replace(queued, running=running)
 
@@ -207,7 +206,7 @@ def _urgency(mode: Mode, *, steer: bool) -> Urgency:
     return Urgency.STEERED if steer else Urgency.NONE
 
 
-def stop_family(connection: Connection, agent_id: str) -> dict[str, str]:
+def stop_family(connection: Connection, agent_id: str, now: float) -> dict[str, str]:
     """Stop the agent and all its descendants at once; the running turns that must be interrupted, by agent.
 
     Raises:
@@ -215,15 +214,15 @@ def stop_family(connection: Connection, agent_id: str) -> dict[str, str]:
     """
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
     if below and not _is_open(connection, agent_id):
-        return stop_below(connection, agent_id)
-    running = stop(connection, agent_id)
-    return ({agent_id: running} if running else {}) | stop_below(connection, agent_id)
+        return stop_below(connection, agent_id, now)
+    running = stop(connection, agent_id, now)
+    return ({agent_id: running} if running else {}) | stop_below(connection, agent_id, now)
 
 
-def stop_below(connection: Connection, agent_id: str) -> dict[str, str]:
+def stop_below(connection: Connection, agent_id: str, now: float) -> dict[str, str]:
     """The same for the descendants alone; none may have an open turn."""
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
-    running = {one: stop(connection, one, whole=True) for one in below if _is_open(connection, one)}
+    running = {one: stop(connection, one, now, whole=True) for one in below if _is_open(connection, one)}
     return {one: turn for one, turn in running.items() if turn}
 
 
@@ -231,7 +230,7 @@ def _is_open(connection: Connection, agent_id: str) -> bool:
     return Status(agent_row(connection, agent_id)["status"]) in OPEN
 
 
-def stop(connection: Connection, agent_id: str, *, whole: bool = False) -> str:
+def stop(connection: Connection, agent_id: str, now: float, *, whole: bool = False) -> str:
     """The running turn that must be interrupted; '' if there is none: the next one is then ended here.
 
     Queued turns behind it stay; of an agent that has not begun its next one they end, too, if it is stopped `whole`.
@@ -241,7 +240,6 @@ def stop(connection: Connection, agent_id: str, *, whole: bool = False) -> str:
     """
     agent = agent_row(connection, agent_id)
     status = Status(agent["status"])
-    now = time.time()
     if status is Status.WORKING:
         return stops.ask(connection, agent_id)
     if status in {Status.QUEUED, Status.WAITING} and line.has_begun(turns.next_turn(connection, agent_id)):

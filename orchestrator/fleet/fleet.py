@@ -157,7 +157,7 @@ class Fleet:
         """
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
-        running = await self._core.commits.do(commanding.stop_family, found.id)
+        running = await self._core.commits.do(commanding.stop_family, found.id, self._core.commits.clock())
         for agent_id, turn_id in running.items():
             await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"

@@ -1,6 +1,6 @@
-"""Turns that are at work by their rows and by nobody's hands: found within seconds and taken up again.
+"""What is looked after besides: turns at work by their rows and by nobody's hands, and rows that nobody needs.
 
-No path leads there that is known; what nobody has thought of is why this looks.
+No path is known that leads to such a turn; what nobody has thought of is why this looks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from orchestrator.errors import ConflictError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recovery import resumed
 from orchestrator.fleet.usage import usage_of
+from orchestrator.store import retention
 from orchestrator.store.recovery import held_by
 from orchestrator.store.stops import fail
 from orchestrator.store.turns import Claim
 
 LOG = log.logger("fleet.reconciling")
 LOOK_SECONDS = 1.5
+PRUNE_SECONDS = 86_400.0
 LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the daemon carried this turn out")
 
 
@@ -34,6 +36,7 @@ class Reconciler:
     max_resumes: int
     _suspects: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     _not_before: float = 0.0
+    _prune_at: float = 0.0
 
     async def look(self) -> None:
         """Queue again, or fail if that happened too often, what was already without a worker at the last look."""
@@ -45,6 +48,12 @@ class Reconciler:
         for key in self._suspects & alone.keys():
             await self._mend(alone[key])
         self._suspects = set(alone) - self._suspects
+        await self._prune(self.commits.clock())
+
+    async def _prune(self, now: float) -> None:
+        """Once a day, and a batch with each look until nothing is left."""
+        if now >= self._prune_at and not await self.commits.store.tx(retention.prune, now):
+            self._prune_at = now + PRUNE_SECONDS
 
     async def _mend(self, claim: Claim) -> None:
         LOG.error("turn_without_worker", agent=claim.agent_id, turn=claim.turn)

@@ -55,7 +55,7 @@ async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sle
     waiting.check(wish.until, wish.timeout_seconds)
     waiting.known(wish.since)
     await core.enter(call)
-    key, now = stored_key(call), time.time()
+    key, now = stored_key(call), core.commits.clock()
     if (known := await _known(core, key)) is not None:
         return await get(core, call, known)
     seen = await _arrived(core, call, wish)
@@ -118,7 +118,7 @@ async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
         row = await _row(core, call, sleep_id)
     if row.status == SleepStatus.COMPLETED:
         core.offer(call, row.outcomes)
-    forms = _forms(row, seen) if row.status == SleepStatus.WORKING and seen is not None else {}
+    forms = _forms(row, seen, core.commits.clock()) if row.status == SleepStatus.WORKING and seen is not None else {}
     return Sleep(
         id=row.id,
         status=SleepStatus.INPUT_REQUIRED if forms else SleepStatus(row.status),
@@ -155,10 +155,10 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
     if row.status != SleepStatus.WORKING:
         return []
     seen = await _look(core, row, by_client=True)
-    asked = {_form_key(agent): agent for agent in _askers(row, seen)}
+    asked = {_form_key(agent): agent for agent in _askers(row, seen, core.commits.clock())}
     current = {key: reply for key, reply in given.items() if key in asked}
     if any(reply.fields is None for reply in current.values()):
-        await core.commits.do(sleeps.ask_nobody, sleep_id, time.time())
+        await core.commits.do(sleeps.ask_nobody, sleep_id, core.commits.clock())
     person = replace(call.caller, orchestrator=PERSON)
     return [
         Answer(
@@ -179,7 +179,7 @@ async def cancel(core: Core, call: Call, sleep_id: str) -> None:
         NotFoundError: there is no such sleep.
     """
     row = await _row(core, call, sleep_id)
-    await core.commits.do(sleepers.end, row.id, SleepStatus.CANCELLED, time.time())
+    await core.commits.do(sleepers.end, row.id, SleepStatus.CANCELLED, core.commits.clock())
 
 
 async def watch(core: Core, leave: asyncio.Event) -> None:
@@ -194,9 +194,9 @@ async def watch(core: Core, leave: asyncio.Event) -> None:
                 rows = await core.commits.store.look(sleeps.under_way)
                 names = {row.id: names[row.id] for row in rows if row.id in names}
                 for row in rows:
-                    if _concerns(row, heard, names.get(row.id)):
+                    if _concerns(row, heard, names.get(row.id), core.commits.clock()):
                         names[row.id] = await _watched(core, row)
-                ends = [row.deadline - time.time() for row in rows if row.deadline is not None]
+                ends = [row.deadline - core.commits.clock() for row in rows if row.deadline is not None]
                 nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
             except Exception:  # one sleep that cannot be looked at must not keep the others asleep
                 LOG.exception("watch_failed")
@@ -217,11 +217,11 @@ async def _watched(core: Core, row: tables.Sleep) -> set[str]:
         return {row.id}
 
 
-def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None) -> bool:
+def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None, now: float) -> bool:
     """Whether the sleep is worth a look: it is new, its time is over, or the bell rang about one of its names."""
     if heard is None or names is None or not names.isdisjoint(heard):
         return True
-    return row.deadline is not None and time.time() >= row.deadline
+    return row.deadline is not None and now >= row.deadline
 
 
 def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
@@ -229,7 +229,7 @@ def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
 
 
 async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
-    row = await core.commits.store.look(partial(sleeps.by_id, sleep_id=sleep_id, now=time.time()))
+    row = await core.commits.store.look(partial(sleeps.by_id, sleep_id=sleep_id, now=core.commits.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
         raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
@@ -241,7 +241,7 @@ async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> 
 
     Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
     """
-    now, call = time.time(), _call(row)
+    now, call = core.commits.clock(), _call(row)
     try:
         seen = await _look(core, row, by_client=by_client)
         late = row.deadline is not None and now >= row.deadline
@@ -269,8 +269,7 @@ def _call(row: tables.Sleep) -> Call:
     return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
 
 
-def _askers(row: tables.Sleep, seen: waiting.Seen) -> list[Agent]:
-    now = time.time()
+def _askers(row: tables.Sleep, seen: waiting.Seen, now: float) -> list[Agent]:
     return [agent for agent in seen.agents if row.asks_person and look.question_of(agent, now) is not None]
 
 
@@ -278,10 +277,10 @@ def _form_key(agent: Agent) -> str:
     return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
 
 
-def _forms(row: tables.Sleep, seen: waiting.Seen) -> dict[str, Form]:
+def _forms(row: tables.Sleep, seen: waiting.Seen, now: float) -> dict[str, Form]:
     forms: dict[str, Form] = {}
-    for agent in _askers(row, seen):
-        question = look.question_of(agent, time.time())
+    for agent in _askers(row, seen, now):
+        question = look.question_of(agent, now)
         if question is None:
             continue
         if question.kind == Asked.PERMISSION:
