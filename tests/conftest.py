@@ -43,6 +43,7 @@ SLOW = (
     "conformance",
     "faults",
     "hosts",
+    "inbox",
     "journeys/test_chains.py",
     "journeys/test_run.py",
     "supervision/test_leavers.py",
