@@ -94,8 +94,9 @@ def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_o
 def test_an_account_that_is_refused_again_waits_longer(keyed: Place) -> None:
     place = subscriber(keyed, "twice")
     place.create("twice", persona="scout")
-    wait_until(lambda: len(pauses(place, "twice")) == 2, "the second refusal")
-    _, again = pauses(place, "twice")
+    wait_until(lambda: len(pauses(place, "twice")) == 2, "the second refusal", seconds=3 * FIRST_BACK_OFF_SECONDS)
+    first, again = pauses(place, "twice")
+    assert until(first) - at(first) == pytest.approx(FIRST_BACK_OFF_SECONDS, abs=ROUNDED_SECONDS)
     assert until(again) - at(again) == pytest.approx(2 * FIRST_BACK_OFF_SECONDS, abs=ROUNDED_SECONDS)
 
 
