@@ -49,66 +49,75 @@ class Doors:
         self._build = build
         self._calls = calls
         self._greet = greet
-        self._accepting: asyncio.Task[None] | None = None
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._rest: asyncio.TimerHandle | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
 
     def accept(self) -> None:
-        """Begin, or go on, to take connections."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        """Begin, or go on, to take connections.
+
+        By a callback: a cancelled `sock_accept` can lose a connection that has just come (Python 3.11, seen).
+        """
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def pause(self) -> None:
         """Take no more connections; those that come wait in the kernel."""
-        if self._accepting:
-            self._accepting.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._rest is not None:
+            self._rest.cancel()
 
     async def aclose(self) -> None:
         """Drop every connection without another byte: the doors ask the next daemon again, unseen by their hosts."""
         self.pause()
         tasks = list(self._connections)
         for task, writer in list(self._connections.items()):
-            writer.transport.abort()
+            if writer is not None:
+                writer.transport.abort()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                link, _ = await loop.sock_accept(self._listener)
-            except OSError as error:  # out of file descriptors: those who wait keep waiting
-                _log.error("cannot accept a door", error=str(error))
-                await asyncio.sleep(_BREATH_SECONDS)
-                continue
-            try:
-                await self._take(link)
-            except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
-                _log.exception("a connection broke")
-                link.close()
+    def _accept(self) -> None:
+        try:
+            link, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # who came has gone already
+        except OSError as error:  # out of file descriptors: those who wait keep waiting
+            _log.error("cannot accept a door", error=str(error))
+            self.pause()
+            self._rest = asyncio.get_running_loop().call_later(_BREATH_SECONDS, self.accept)
+            return
+        task = asyncio.get_running_loop().create_task(self._take(link))
+        self._connections[task] = None
+        task.add_done_callback(lambda done: self._connections.pop(done, None))
 
     async def _take(self, link: socket.socket) -> None:
-        refusal = self._refuse(link)
-        reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, refusal))
-        self._connections[task] = writer
-        task.add_done_callback(lambda done: self._connections.pop(done, None))
+        with link, self._calls.presence():
+            try:
+                refusal = self._refuse(link)
+                reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+            except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
+                _log.exception("a connection broke")
+                return
+            if (task := asyncio.current_task()) is not None:
+                self._connections[task] = writer
+            await self._serve(reader, writer, refusal)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]
     ) -> None:
-        with self._calls.presence():
-            try:
-                hello = await _hello(reader)
-                if hello is not None:
-                    await self._talk(hello, refusal, reader, writer)
-            except (InvalidError, RefusedError) as error:
-                _log.warning("a door was refused", error=str(error))
-                writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
-            except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
-                _log.exception("a connection broke")
-            finally:
-                with suppress(OSError):
-                    writer.close()
-                    await writer.wait_closed()
+        try:
+            hello = await _hello(reader)
+            if hello is not None:
+                await self._talk(hello, refusal, reader, writer)
+        except (InvalidError, RefusedError) as error:
+            _log.warning("a door was refused", error=str(error))
+            writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
+        except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
+            _log.exception("a connection broke")
+        finally:
+            with suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
 
     async def _talk(
         self, hello: Hello, refusal: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
