@@ -387,7 +387,7 @@ def main(arguments: list[str]) -> int:
     env = dict(os.environ)
     try:
         state = paths.state_dir(env)
-        cwd = env.get("CLAUDE_PROJECT_DIR") or os.getcwd()  # noqa: PTH109 - text, as it goes into the hello
+        cwd = env.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
     except (paths.StateError, OSError) as error:
         refusal.serve("fleet_not_running", f"Fleet cannot start here. {error}")
         return 1

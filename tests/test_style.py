@@ -129,7 +129,8 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def test_a_mark_that_silences_a_checker_carries_its_rule_and_its_reason() -> None:
-    silent = re.compile(r"#\s*(type: ignore|pyright: ignore|noqa)(?P<rule>[\[:][^\s]*)?(?P<reason>.*)")
+    rule = r"\[[^\]]*\]|: ?[A-Z]+[0-9]+(?:, ?[A-Z]+[0-9]+)*"
+    silent = re.compile(rf"#\s*(type: ignore|pyright: ignore|noqa)(?P<rule>{rule})?(?P<reason>.*)")
     bare = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
         for folder in FILE_LINES

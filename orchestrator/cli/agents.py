@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import Created, Deleted, Receipt
 
 
-def create(  # noqa: PLR0917 - the arguments and options of one command
+PersonaName = Annotated[str | None, typer.Option(help="Who the agent is: scout, planner, builder… (default: builder).")]
+
+
+def create(
+    *,
     name: Annotated[str, typer.Argument(help="A name that no living agent has.", show_default=False)],
     task: Task,
-    persona: Annotated[
-        str | None, typer.Option(help="Who the agent is: scout, planner, builder… (default: builder).")
-    ] = None,
+    persona: PersonaName = None,
     model: Annotated[
         str | None, typer.Option(help="A model or alias of the provider (default: the persona's).")
     ] = None,
@@ -87,7 +89,8 @@ def _created_line(created: Created) -> str:
     return output.line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
 
 
-def command(  # noqa: PLR0917 - the arguments and options of one command
+def command(
+    *,
     agent: Agent,
     task: Annotated[
         str, typer.Argument(help="What to do; - reads it from stdin; none: only the budget.", show_default=False)

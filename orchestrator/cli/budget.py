@@ -21,7 +21,8 @@ MaxTotalTurns = Annotated[int | None, typer.Option(help="Turns that it may begin
 MaxSeconds = Annotated[float | None, typer.Option(help="Seconds in which its sessions work.")]
 
 
-def budget(  # noqa: PLR0917 - the arguments and options of one command
+def budget(
+    *,
     agent: Annotated[
         str | None, typer.Argument(help="Whose budget: an agent; the fleet's if left out.", show_default=False)
     ] = None,

@@ -261,7 +261,7 @@ class Client:
         """
         query = _parameters({"since": since, "agent": agent})
         with self._http.stream("GET", "/v1/stream", params=query) as response:
-            if response.status_code >= 400:  # noqa: PLR2004 - where HTTP's errors begin
+            if response.is_error:
                 response.read()
                 _checked(response)
             yield _sse_events(response.iter_lines())

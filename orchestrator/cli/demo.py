@@ -63,7 +63,8 @@ class Way:
     phases: bool
 
 
-def demo(  # noqa: PLR0917 - the options of one command
+def demo(
+    *,
     real: Annotated[bool, typer.Option("--real", help="A real model, paid by your key or login.")] = False,
     run: Annotated[
         bool, typer.Option("--run", help="The orchestrator is an agent of Fleet's own (fleet run), not claude -p.")

@@ -42,7 +42,8 @@ class Ended:
         return self.turn is not None and self.turn.status == "complete"
 
 
-def run(  # noqa: PLR0917 - the arguments and options of one command
+def run(
+    *,
     task: Task,
     persona: Annotated[str, typer.Option(help="Who the orchestrator is: a persona with the fleet's tools.")] = PERSONA,
     model: Annotated[str | None, typer.Option(help="The orchestrator's model (default: the persona's).")] = None,

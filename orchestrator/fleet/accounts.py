@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from orchestrator.domain.tool import Caller
 from orchestrator.paths import is_secret
 
-NEEDS_NOTHING = "open-"
+WITHOUT_KEY = "open-"
 """ids of accounts without a secret of their own (a login in the user's files, a cloud profile)"""
-NEEDS_SECRET = "key-"  # noqa: S105 - a prefix of ids
+WITH_KEY = "key-"
+"""ids of those whose key or token a door has to bring"""
 ID_CHARACTERS = 16
 
 
@@ -47,7 +48,7 @@ class Accounts:
     def payable(self) -> Callable[[str], bool]:
         """A rule that says whether an agent of this account can start: its secrets are at hand, or it needs none."""
         known = frozenset(self._secrets)
-        return lambda account_id: account_id.startswith(NEEDS_NOTHING) or account_id in known
+        return lambda account_id: account_id.startswith(WITHOUT_KEY) or account_id in known
 
     def secrets(self, account_id: str) -> Mapping[str, str]:
         """The account's secrets; empty if it needs none."""
@@ -56,5 +57,5 @@ class Accounts:
 
 def _id(account: Mapping[str, str], secrets: Mapping[str, str]) -> str:
     text = json.dumps([sorted(account.items()), sorted(secrets.items())])
-    prefix = NEEDS_SECRET if secrets else NEEDS_NOTHING
+    prefix = WITH_KEY if secrets else WITHOUT_KEY
     return prefix + hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]

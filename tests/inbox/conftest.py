@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator import rehearsal
+from orchestrator import paths, rehearsal
 from orchestrator.rehearsal import Rehearsal
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
 from tests.fixtures.fleet_command import Command
 
 SCRIPT = Path(__file__).with_name("inbox.yaml")
 LIMIT_SECONDS = 60.0
-HASTY_SECONDS = 8
-"""a deadline for answers: two agents ask within it, one behind the other, also on a machine that is busy"""
+HASTY = "1h"
+"""a deadline for answers that comes as soon as a test lets time pass"""
 PERSONAS = {
     "asker": "tools: Read, Bash",
     "careful": "tools: Read\nask: [Bash]",
-    "hasty": f"tools: Read\nask: Bash\nanswer_within: {HASTY_SECONDS}s\ndefault_answer: green",
+    "hasty": f"tools: Read\nask: Bash\nanswer_within: {HASTY}\ndefault_answer: green",
     "boss": "tools: Read, Agent\nask: [Bash]",
     "ruled": (
         "tools: Read, WebFetch\nask: [Bash, WebFetch]\npolicy:\n"
@@ -78,6 +80,12 @@ class Office:
         if self.house.daemon is not None:
             self.house.daemon.stop()
         self.house.daemon = None
+
+    def let_deadlines_pass(self) -> None:
+        """Let it be later than every deadline, while no daemon runs: the rows are all that there is of it."""
+        assert self.house.daemon is None
+        with closing(sqlite3.connect(paths.database_path(self.house.state))) as database, database:
+            database.execute("UPDATE question SET deadline_at = asked_at WHERE deadline_at IS NOT NULL")
 
     def again(self) -> None:
         """Another daemon takes over."""
