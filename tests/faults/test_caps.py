@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import rehearsal
-from tests.faults.test_model_faults import KEY, Place
-from tests.fixtures.daemon import clean_env, running_daemon, wait_until
+from tests.faults.places import Place, placed
+from tests.fixtures.daemon import wait_until
+from tests.fixtures.personas import define
 
 SCRIPT = Path(__file__).parent / "caps.yaml"
-LEAD = "---\nname: lead\ndescription: splits\ntools: Read, Grep, Glob\nchildren: 2\n---\nSplit the task.\n"
 CALL_TOKENS = 100_000
 """what a call of the model claims to use in the script's fleet of three"""
 AGENTS = 9
@@ -23,21 +22,11 @@ AGENTS = 9
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A fleet of at most nine agents of one depth."""
-    root = tmp_path_factory.mktemp("caps")
-    home, project, state = root / "home", root / "project", root / "state"
-    for directory in (home, project, state, project / ".fleet" / "agents"):
-        directory.mkdir(mode=0o700, parents=True)
-    (project / ".fleet" / "agents" / "lead.md").write_text(LEAD)
-    settings = {"FLEET_REHEARSAL": "caps", "FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "3"}
+    settings = {"FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "3"}
     settings |= {"AGENT_MAX_RECURSIVE_DEPTH": "1", "AGENT_MAX_SESSION": str(AGENTS)}
-    with (
-        rehearsal.start(SCRIPT, log=root / "log.jsonl") as playing,
-        running_daemon(state, clean_env(home, state, **settings)) as daemon,
-    ):
-        account = {"ANTHROPIC_BASE_URL": playing.url, "ANTHROPIC_API_KEY": KEY}
-        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
-        yield Place(daemon, project.resolve(), account, environment)
+    with placed(tmp_path_factory.mktemp("caps"), SCRIPT, **settings) as (there, _):
+        define(there.project, "lead", "tools: Read, Grep, Glob\nchildren: 2")
+        yield there
 
 
 def view(place: Place, name: str) -> dict[str, Any]:

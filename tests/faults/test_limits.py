@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import rehearsal
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.pricing import price_of
-from tests.faults.test_model_faults import KEY, Place
-from tests.fixtures.daemon import clean_env, running_daemon, wait_until
+from tests.faults.places import Place, placed
+from tests.fixtures.daemon import wait_until
 
 SCRIPT = Path(__file__).parent / "limits.yaml"
 MODEL = "claude-haiku-4-5"
@@ -19,21 +18,8 @@ MODEL = "claude-haiku-4-5"
 
 @pytest.fixture
 def limits(tmp_path: Path) -> Iterator[Place]:
-    home, project, state = tmp_path / "home", tmp_path / "project", tmp_path / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700)
-    settings = {"FLEET_REHEARSAL": "limits", "FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "1"}
-    with (
-        rehearsal.start(SCRIPT, log=tmp_path / "log.jsonl") as playing,
-        running_daemon(state, clean_env(home, state, **settings)) as daemon,
-    ):
-        account = {
-            "ANTHROPIC_BASE_URL": playing.url,
-            "ANTHROPIC_API_KEY": KEY,
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        }
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
-        yield Place(daemon, project.resolve(), account, environment)
+    with placed(tmp_path, SCRIPT, FLEET_MAX_RETRIES="0", AGENT_MAX_CONCURRENT="1") as (there, _):
+        yield there
 
 
 def status(place: Place, name: str) -> tuple[str, str]:

@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from orchestrator import rehearsal
 from orchestrator.supervision import remains
-from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
+from tests.faults.places import KEY, Place, placed
+from tests.fixtures.daemon import clean_env, running_daemon, wait_until
 
 SCRIPT = Path(__file__).parent / "faults.yaml"
-BOUND_SECONDS = 60.0
-KEY = "sk-ant-faults-secret-key"
-
-
-@dataclass(frozen=True)
-class Place:
-    """A daemon whose agents call a model that fails, and a project."""
-
-    daemon: Daemon
-    project: Path
-    account: Mapping[str, str]
-    environment: Mapping[str, str]
-
-    def create(self, name: str, **more: object) -> None:
-        """Create an agent with a task of its own."""
-        self.ask("POST", "/v1/agents", {"name": name, "task": f"do your part, {name}", **more})
-
-    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """What the daemon answers."""
-        hello = {"account": dict(self.account), "environment": dict(self.environment)}
-        with self.daemon.http(self.project, **hello) as client:
-            sleeps = float(str((body or {}).get("timeout_seconds", BOUND_SECONDS)))
-            answer = client.request(method, path, json=body, timeout=max(sleeps, BOUND_SECONDS) + 10)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def outcome(self, name: str) -> dict[str, Any]:
-        """How the agent's turn ended; fails if it did not within the bound."""
-        digest = self.ask("POST", "/v1/wait", {"agents": [name], "timeout_seconds": BOUND_SECONDS})
-        assert digest["timed_out"] is False, digest["text"]
-        return self.ask("GET", f"/v1/agents/{name}")["turns"][-1]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("faults")
-    home, project, state = root / "home", root / "project", root / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700)
-    settings = {"FLEET_REHEARSAL": "faults", "FLEET_MAX_RETRIES": "1", "FLEET_SILENCE_SECONDS": "6"}
-    settings["FLEET_TURN_RETRIES"] = "0"
-    settings["FLEET_MAX_RESUMES"] = "0"
-    with (
-        rehearsal.start(SCRIPT, log=root / "log.jsonl") as playing,
-        running_daemon(state, clean_env(home, state, FLEET_STALL_SECONDS="1", **settings)) as daemon,
-    ):
-        account = {
-            "ANTHROPIC_BASE_URL": playing.url,
-            "ANTHROPIC_API_KEY": KEY,
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        }
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
-        yield Place(daemon, project.resolve(), account, environment)
+    settings = {"FLEET_MAX_RETRIES": "1", "FLEET_TURN_RETRIES": "0", "FLEET_MAX_RESUMES": "0"}
+    settings |= {"FLEET_STALL_SECONDS": "1", "FLEET_SILENCE_SECONDS": "6"}
+    with placed(tmp_path_factory.mktemp("faults"), SCRIPT, **settings) as (there, _):
+        yield there
 
 
 @pytest.mark.requirement("I3-bad-401", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-bad-silence")

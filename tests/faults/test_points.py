@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_model_faults import KEY, Place
+from tests.faults.places import KEY, Place
 from tests.faults.test_recovery import TERMINAL, Scene, staged
 from tests.fixtures.daemon import wait_until
 

@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator import rehearsal
 from orchestrator.store.parking import FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
-from tests.faults.test_model_faults import KEY, Place
-from tests.fixtures.daemon import clean_env, running_daemon, wait_until
+from tests.faults.places import Place, placed
+from tests.fixtures.daemon import wait_until
 
 SCRIPT = Path(__file__).parent / "quotas.yaml"
 ROUNDED_SECONDS = 1.5
@@ -21,24 +21,21 @@ ROUNDED_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rehearsal.Rehearsal]:
-    with rehearsal.start(SCRIPT, log=tmp_path_factory.mktemp("model") / "log.jsonl") as playing:
-        yield playing
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, rehearsal.Rehearsal]]:
+    settings = {"FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "1"}
+    with placed(tmp_path_factory.mktemp("quotas"), SCRIPT, **settings) as found:
+        yield found
 
 
-@pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory, model: rehearsal.Rehearsal) -> Iterator[Place]:
+@pytest.fixture
+def keyed(there: tuple[Place, rehearsal.Rehearsal]) -> Place:
     """A fleet with one slot, for whoever has a key."""
-    root = tmp_path_factory.mktemp("quotas")
-    home, project, state = root / "home", root / "project", root / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700)
-    settings = {"FLEET_REHEARSAL": "quotas", "FLEET_MAX_RETRIES": "0", "AGENT_MAX_CONCURRENT": "1"}
-    with running_daemon(state, clean_env(home, state, **settings)) as daemon:
-        account = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
-        yield Place(daemon, project.resolve(), account, environment)
+    return there[0]
+
+
+@pytest.fixture
+def model(there: tuple[Place, rehearsal.Rehearsal]) -> rehearsal.Rehearsal:
+    return there[1]
 
 
 def subscriber(place: Place, name: str) -> Place:

@@ -23,8 +23,9 @@ from sqlalchemy import create_engine
 from orchestrator import paths, rehearsal
 from orchestrator.store.admission import Admission, admit
 from orchestrator.supervision import remains
-from tests.faults.test_model_faults import KEY, Place
+from tests.faults.places import Place, account_of, environment_of, make_folders
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
+from tests.fixtures.personas import define
 from tests.fixtures.raw_door import open_process, text_of
 
 SCRIPT = Path(__file__).with_name("recovery.yaml")
@@ -48,10 +49,7 @@ class Scene:
     @property
     def place(self) -> Place:
         """Whoever asks the daemon of now."""
-        account = {"ANTHROPIC_BASE_URL": self.model.url, "ANTHROPIC_API_KEY": KEY}
-        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.root / "home"), "LANG": "C.UTF-8"}
-        return Place(self.daemon, self.project, account, environment)
+        return Place(self.daemon, self.project, account_of(self.model), environment_of(self.root / "home"))
 
     def start(self) -> None:
         """A daemon that serves, whatever became of the last one."""
@@ -65,10 +63,7 @@ class Scene:
 
     def define(self, persona: str, **keys: object) -> None:
         """Give the project a persona with these keys."""
-        folder = self.project / ".fleet" / "agents"
-        folder.mkdir(parents=True, exist_ok=True)
-        head = "".join(f"{key}: {value}\n" for key, value in {"description": "of a test", **keys}.items())
-        (folder / f"{persona}.md").write_text(f"---\nname: {persona}\n{head}---\nDo your task.\n")
+        define(self.project, persona, "".join(f"{key}: {value}\n" for key, value in keys.items()))
 
     def calls(self, agent: str) -> list[dict[str, Any]]:
         """The calls of the model that this agent made, as the model's own log tells."""
@@ -115,12 +110,10 @@ class Scene:
 @contextmanager
 def staged(root: Path, script: Path = SCRIPT, **settings: str) -> Generator[Scene]:
     """A scene; nothing of it is left at the end."""
-    home, project, state = root / "home", root / "project", root / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700, parents=True)
+    _, project, state = make_folders(root)
     with rehearsal.start(script, log=root / "model.jsonl") as model:
         given = {"FLEET_REHEARSAL": "recovery", "FLEET_MAX_RETRIES": "1", "FLEET_IDLE_EXIT_SECONDS": "0", **settings}
-        scene = Scene(root, state, project.resolve(), given, model, Daemon(state, {}))
+        scene = Scene(root, state, project, given, model, Daemon(state, {}))
         scene.start()
         try:
             yield scene

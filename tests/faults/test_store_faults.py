@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from orchestrator import paths, rehearsal
-from tests.faults.test_model_faults import KEY, Place
+from tests.faults.places import Place, account_of, environment_of, make_folders
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
 
 SCRIPT = Path(__file__).with_name("store.yaml")
@@ -42,10 +42,7 @@ class Scene:
 
     @property
     def place(self) -> Place:
-        account = {"ANTHROPIC_BASE_URL": self.model.url, "ANTHROPIC_API_KEY": KEY}
-        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.root / "home"), "LANG": "C.UTF-8"}
-        return Place(self.daemon, self.project, account, environment)
+        return Place(self.daemon, self.project, account_of(self.model), environment_of(self.root / "home"))
 
     @property
     def database(self) -> Path:
@@ -82,11 +79,9 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    home, project, state = tmp_path / "home", tmp_path / "project", tmp_path / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700)
+    _, project, state = make_folders(tmp_path)
     with rehearsal.start(SCRIPT, log=tmp_path / "log.jsonl") as model:
-        scene = Scene(tmp_path, state, project.resolve(), model, Daemon(state, {}))
+        scene = Scene(tmp_path, state, project, model, Daemon(state, {}))
         scene.start()
         try:
             yield scene

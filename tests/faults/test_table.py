@@ -24,14 +24,13 @@ import pytest
 
 from orchestrator import rehearsal
 from orchestrator.supervision import remains
-from tests.faults.test_model_faults import KEY, Place
-from tests.fixtures.daemon import clean_env, running_daemon, wait_until
+from tests.faults.places import Place, placed
+from tests.fixtures.daemon import wait_until
 
 SCRIPT = Path(__file__).with_name("table.yaml")
 STALL, SILENCE, TOOL, STOP, START = 1.0, 6.0, 9.0, 5.0, 40.0
 """seconds: the settings below, how long a session may take to stop, and to start on a machine that is busy"""
 SETTINGS = {
-    "FLEET_REHEARSAL": "table",
     "FLEET_MAX_RETRIES": "2",
     "FLEET_MAX_RESUMES": "0",
     "FLEET_TURN_RETRIES": "0",
@@ -182,18 +181,8 @@ FAILS = [
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    root = tmp_path_factory.mktemp("table")
-    home, project, state = root / "home", root / "project", root / "state"
-    for directory in (home, project, state):
-        directory.mkdir(mode=0o700)
-    with (
-        rehearsal.start(SCRIPT, log=root / "log.jsonl") as model,
-        running_daemon(state, clean_env(home, state, **SETTINGS)) as daemon,
-    ):
-        account = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-        account["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
-        yield Scene(Place(daemon, project.resolve(), account, environment), model)
+    with placed(tmp_path_factory.mktemp("table"), SCRIPT, **SETTINGS) as (place, model):
+        yield Scene(place, model)
 
 
 def seconds_of(turn: dict[str, Any]) -> float:

@@ -394,6 +394,11 @@ class Lab:
         found = await self.core.find(self.caller, name, deleted=True)
         return await self.rows(select(EVENT).where(EVENT.c.agent_id == found.id).order_by(EVENT.c.seq))
 
+    async def names(self) -> dict[str, str]:
+        """The living agents, name by id."""
+        living = await self.core.commits.store.look(lambda connection: sights.living(connection, None))
+        return {agent.id: agent.name for agent in living}
+
     async def rows(self, query: Select[Any]) -> list[Any]:
         """What the query finds in the fleet's store."""
         return await self.core.commits.store.look(lambda connection: list(connection.execute(query).all()))

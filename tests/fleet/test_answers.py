@@ -10,8 +10,8 @@ from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.sleeping import Wish
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Direct, Lab, eventually
-from tests.fleet.test_inbox import write_persona
 
 pytestmark = pytest.mark.anyio
 LOOK = Ask("", tool="Bash", input={"command": "ls"})
@@ -40,7 +40,7 @@ async def wants(lab: Lab, step: Ask) -> str:
 
 async def wants_to_look(lab: Lab) -> str:
     """An agent that wants to run `ls`."""
-    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="shell")
     return await wants(lab, LOOK)
 
@@ -110,7 +110,7 @@ async def test_an_orchestrator_permits_nothing_that_it_was_never_shown(lab: Lab)
 
 @pytest.mark.requirement("I4-inbox-gate")
 async def test_an_orchestrator_that_fleet_runs_is_refused_alike(lab: Lab) -> None:
-    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("orc", persona="orchestrator")
     lab.play("orc", Direct("create_agent", {"name": "a", "task": "t", "persona": "shell"}), Direct("wait_for_agents"))
     await lab.becomes("orc", "waiting", "agents")
@@ -153,7 +153,7 @@ async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None
 
 @pytest.mark.requirement("I4-tasks-input")
 async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="shell")
     sleep = await lab.fleet.sleep(lab.call(), Wish(agents=["a"]), asks_person=True)
     assert isinstance(sleep, Sleep)
@@ -179,7 +179,7 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
 
 @pytest.mark.requirement("I4-inbox-gate")
 async def test_what_a_full_digest_leaves_out_was_not_shown(lab: Lab) -> None:
-    write_persona(lab, "shell", "tools: Read\nask: [Bash]")
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
     names = [f"a{number}" for number in range(6)]
     for name in names:
         await lab.create(name, persona="shell")

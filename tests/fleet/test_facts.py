@@ -14,6 +14,7 @@ from orchestrator.domain.event import ToolEnded, ToolStarted
 from orchestrator.errors import InvalidError
 from orchestrator.fleet import run
 from orchestrator.provisioning import changes
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -129,10 +130,8 @@ async def test_what_fleet_keeps_of_a_checkout_does_not_grow_with_the_turns(
 async def test_a_turn_that_sleeps_while_another_one_ends_still_tells_all_that_changed(
     repo: Lab, tidied: asyncio.Queue[Path]
 ) -> None:
-    personas = repo.project / ".fleet" / "agents"
-    personas.mkdir(parents=True)
-    (personas / "lead.md").write_text("---\nname: lead\ntools: Read, Write\nchildren: 1\n---\nSplit the task.\n")
-    (personas / "hand.md").write_text("---\nname: hand\ntools: Read, Write\n---\nWrite.\n")
+    define(repo.project, "lead", "tools: Read, Write\nchildren: 1")
+    define(repo.project, "hand", "tools: Read, Write")
     (repo.project / "c.py").write_text("only before\n")
     await repo.create("boss", persona="lead")
     await at_work(repo, "boss")

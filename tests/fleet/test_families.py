@@ -14,22 +14,17 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL, Spent
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, RefusedError
-from orchestrator.store import sights
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, ScriptedProvider, SleepOnChildren, Spawn, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
-LEAD = "---\nname: lead\ntools: Read, Grep, Glob\nchildren: {children}\n---\nSplit the task.\n"
 WIDTH, DEPTH = 3, 3
 TREE_SECONDS = 120.0
 
 
 def write_lead(place: Path, children: int = 5) -> None:
-    folder = place / "project" / ".fleet" / "agents"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lead.md").write_text(LEAD.format(children=children))
-    (folder / "writing-lead.md").write_text(
-        "---\nname: writing-lead\ntools: Read, Write\nchildren: 5\n---\nSplit the task.\n"
-    )
+    define(place / "project", "lead", f"tools: Read, Grep, Glob\nchildren: {children}")
+    define(place / "project", "writing-lead", "tools: Read, Write\nchildren: 5")
 
 
 @pytest.fixture
@@ -41,17 +36,12 @@ async def one(tmp_path: Path) -> AsyncGenerator[Lab]:
         assert lab.provider.violations == []
 
 
-async def names_by_id(lab: Lab) -> dict[str, str]:
-    living = await lab.core.commits.store.look(lambda connection: sights.living(connection, None))
-    return {agent.id: agent.name for agent in living}
-
-
 @pytest.mark.requirement("C-recursion", "I4-children")
 async def test_a_parent_sleeps_on_its_children_without_slot_or_process_and_the_last_one_wakes_it(one: Lab) -> None:
     parent = (await one.create("boss", persona="lead")).agent
     one.play("boss", Spawn("left"), Spawn("right"), SleepOnChildren())
     view = await one.becomes("boss", "waiting", "children")
-    assert await names_by_id(one) == {
+    assert await one.names() == {
         parent.id: "boss",
         f"{parent.id}_child_0": "left",
         f"{parent.id}_child_1": "right",
@@ -135,7 +125,7 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
         "tools that you have not" in one.provider.answers["boss"][0] or "every tool" in one.provider.answers["boss"][0]
     )
     assert "tools that you have not: Write" in one.provider.answers["boss"][1]
-    assert list((await names_by_id(one)).values()) == ["boss"]
+    assert list((await one.names()).values()) == ["boss"]
 
 
 @pytest.mark.requirement("D-monotone")
@@ -150,14 +140,13 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
 async def test_a_child_keeps_what_its_parent_is_denied_and_must_ask_for(
     one: Lab, front: str, persona: str, told: str
 ) -> None:
-    folder = one.project / ".fleet" / "agents"
-    (folder / "strict.md").write_text(f"---\nname: strict\n{front}\nchildren: 5\n---\nSplit the task.\n")
+    define(one.project, "strict", f"{front}\nchildren: 5")
     await one.create("boss", persona="strict")
     one.play("boss", Spawn("kid", persona=persona), Spawn("scout"))
     one.finish("boss")
     await one.becomes("boss", "complete")
     assert told in one.provider.answers["boss"][0]
-    assert list((await names_by_id(one)).values()) == ["boss", "scout"]
+    assert list((await one.names()).values()) == ["boss", "scout"]
 
 
 async def test_a_child_that_gets_its_next_task_at_once_does_not_wake_its_parent(tmp_path: Path) -> None:
@@ -226,7 +215,7 @@ async def test_a_stop_of_a_parent_reaches_everybody_below(tmp_path: Path) -> Non
             await lab.becomes(name, "interrupted")
         gone = await lab.fleet.delete(lab.call(), ["boss"])
         assert sorted(one.name for one in gone) == ["boss", "leaf", "mid", "other"]
-        assert await names_by_id(lab) == {}
+        assert await lab.names() == {}
 
 
 @pytest.mark.requirement("C-limits", "I4-limits")

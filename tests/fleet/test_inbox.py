@@ -13,18 +13,12 @@ from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.views import AskedView
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 WITHIN = 7200.0
 PUSH = Ask("", tool="Bash", input={"command": "git push origin main", "description": "push"})
-
-
-def write_persona(lab: Lab, name: str, front: str) -> None:
-    """A persona of this project."""
-    folder = lab.project / ".fleet" / "agents"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.md").write_text(f"---\nname: {name}\ndescription: d\n{front}\n---\nYou are a test.\n")
 
 
 async def asked(lab: Lab, name: str) -> tuple[AskedView, ...]:
@@ -34,7 +28,7 @@ async def asked(lab: Lab, name: str) -> tuple[AskedView, ...]:
 
 async def wants_to_push(lab: Lab, name: str, front: str = "tools: Read\nask: [Bash]") -> None:
     """An agent that waits for the permission to push."""
-    write_persona(lab, "pusher", front)
+    define(lab.project, "pusher", front)
     await lab.create(name, persona="pusher")
     lab.play(name, PUSH)
     await lab.becomes(name, "waiting", "permission")
@@ -71,7 +65,7 @@ async def test_at_its_deadline_and_not_before_a_permission_is_denied_with_the_re
 @pytest.mark.requirement("I4-inbox-rows")
 async def test_an_unanswered_question_without_a_default_tells_the_agent_to_decide(tmp_path: Path) -> None:
     async with open_lab(tmp_path) as lab:
-        write_persona(lab, "asker", "answer_within: 90s")
+        define(lab.project, "asker", "answer_within: 90s")
         await lab.create("a", persona="asker")
         await lab.asks("a")
         await at(lab, 100)
@@ -83,7 +77,7 @@ async def test_an_unanswered_question_without_a_default_tells_the_agent_to_decid
 @pytest.mark.requirement("I4-inbox-rows")
 async def test_a_deadline_is_kept_by_a_fleet_that_was_not_there_when_it_was_set(tmp_path: Path) -> None:
     async with open_lab(tmp_path) as first:
-        write_persona(first, "asker", "answer_within: 2h\ndefault_answer: green")
+        define(first.project, "asker", "answer_within: 2h\ndefault_answer: green")
         await first.create("a", persona="asker")
         await first.asks("a")
         provider = first.provider
@@ -130,7 +124,7 @@ async def test_always_for_a_shell_means_the_very_command_whatever_describes_it(l
 
 @pytest.mark.requirement("I4-inbox-gate")
 async def test_always_for_another_tool_means_the_tool(lab: Lab) -> None:
-    write_persona(lab, "reader", "tools: Read\nask: WebFetch")
+    define(lab.project, "reader", "tools: Read\nask: WebFetch")
     await lab.create("a", persona="reader")
     lab.play("a", Ask("", tool="WebFetch", input={"url": "https://one.example"}))
     await lab.becomes("a", "waiting", "permission")
@@ -145,7 +139,7 @@ async def test_always_for_another_tool_means_the_tool(lab: Lab) -> None:
 
 @pytest.mark.requirement("I4-inbox-gate")
 async def test_the_answer_to_a_question_may_be_the_word_always_and_grants_nothing(lab: Lab) -> None:
-    write_persona(lab, "pusher", "tools: Read\nask: [Bash]")
+    define(lab.project, "pusher", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="pusher")
     await lab.asks("a")
     await lab.fleet.answer(lab.call(), "a", "always")
@@ -183,7 +177,7 @@ async def test_deleting_an_agent_takes_its_question_out_of_the_inbox(lab: Lab) -
 
 
 async def test_the_digest_shows_the_end_of_a_long_command_and_the_call_that_answers(lab: Lab) -> None:
-    write_persona(lab, "pusher", "tools: Read\nask: [Bash]")
+    define(lab.project, "pusher", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="pusher")
     lab.play("a", Ask("", tool="Bash", input={"command": "echo " + "x" * 5000 + "; rm -rf /"}))
     digest = await lab.wait("a")

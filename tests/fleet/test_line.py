@@ -9,6 +9,7 @@ from sqlalchemy import Connection, event
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, Spawn, eventually
 
 pytestmark = pytest.mark.anyio
@@ -72,9 +73,7 @@ async def test_writers_behind_one_checkout_cost_a_commit_one_question_about_who_
 @pytest.mark.requirement("I4-budget-pause")
 @pytest.mark.parametrize("of", ["fleet", "family"])
 async def test_agents_that_may_start_in_one_commit_do_not_share_the_last_turns_of_a_cap(lab: Lab, of: str) -> None:
-    folder = lab.project / ".fleet" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "lead.md").write_text("---\nname: lead\ntools: Read, Grep, Glob\nchildren: 5\n---\nSplit the task.\n")
+    define(lab.project, "lead", "tools: Read, Grep, Glob\nchildren: 5")
     for name in ("x", "y", "z"):
         await lab.create(name)
     await lab.create("lead", persona="lead")

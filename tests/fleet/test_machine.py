@@ -22,6 +22,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.leases import CHECKOUT
 from orchestrator.store.tables import AGENT, EVENT, LEASE, TURN
+from tests.fixtures.personas import define
 from tests.fleet.model import Model, RefusedError
 from tests.fleet.scripted import USED, Ask, Crash, Lab, ScriptedProvider, Step, eventually, open_lab
 
@@ -50,11 +51,8 @@ class FleetMachine(RuleBasedStateMachine):
 
     def _lab(self) -> AbstractAsyncContextManager[Lab]:
         place = Path(self.folder.name)
-        personas = place / "project" / ".fleet" / "agents"
-        personas.mkdir(parents=True, exist_ok=True)
         for name, front in PERSONAS.items():
-            text = f"---\nname: {name}\ndescription: d\n{front}\n---\nYou are a test.\n"
-            (personas / f"{name}.md").write_text(text)
+            define(place / "project", name, front)
         return open_lab(
             place,
             slots=SLOTS,

@@ -24,6 +24,7 @@ from orchestrator.fleet.pausing import GO_ON
 from orchestrator.fleet.steering import INTO_TURN
 from orchestrator.fleet.views import Receipt
 from orchestrator.providers.base import Prompt, Session, SessionSpec
+from tests.fixtures.personas import define
 from tests.fleet.scripted import (
     DEADLINE_SECONDS,
     USED,
@@ -39,7 +40,6 @@ from tests.fleet.scripted import (
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
-LEAD = "---\nname: lead\ntools: Read, Grep, Glob\nchildren: 5\n---\nSplit the task.\n"
 ROUNDS = 10
 """of the loop, far more than a commit takes from being asked for until it stands in the writer's queue"""
 ENDED = {"complete", "failed", "interrupted", "cancelled"}
@@ -176,9 +176,7 @@ async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_beh
 
 @pytest.mark.requirement("I4-fault-stop", "I4-abort")
 async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_turn(tmp_path: Path) -> None:
-    folder = tmp_path / "project" / ".fleet" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "lead.md").write_text(LEAD)
+    define(tmp_path / "project", "lead", "tools: Read, Grep, Glob\nchildren: 5")
     async with open_lab(tmp_path) as lab:
         await lab.create("boss", persona="lead")
         lab.play("boss", Spawn("child"), SleepOnChildren())

@@ -15,6 +15,7 @@ from orchestrator.domain.sleep import Wish
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
 from orchestrator.store.tables import SLEEP
+from tests.fixtures.personas import define
 from tests.fleet.scripted import DEADLINE_SECONDS, Ask, Direct, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -244,12 +245,8 @@ async def _has_read(lab: Lab, name: str) -> bool:
 
 
 async def test_only_personas_with_the_fleets_tools_get_them_and_unknown_ones_are_refused(lab: Lab) -> None:
-    folder = lab.project / ".fleet" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "few.md").write_text(
-        "---\nname: few\ntools: Read, mcp__plugin_fleet_fleet__create_agent\n---\nYou direct.\n"
-    )
-    (folder / "wrong.md").write_text("---\nname: wrong\ntools: mcp__plugin_fleet_fleet__fly\n---\nYou fly.\n")
+    define(lab.project, "few", "tools: Read, mcp__plugin_fleet_fleet__create_agent")
+    define(lab.project, "wrong", "tools: mcp__plugin_fleet_fleet__fly")
     await lab.create("few", persona="few")
     await lab.create("scout")
     await lab.becomes("few", "working")

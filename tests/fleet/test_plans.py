@@ -21,7 +21,7 @@ from orchestrator.errors import StoreError
 from orchestrator.fleet import worker
 from orchestrator.fleet.planning import Reading, read
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.store import agents, sights, stops
+from orchestrator.store import agents, stops
 from orchestrator.store.tables import QUESTION
 from orchestrator.store.turns import Claim
 from tests.fleet.scripted import Lab, ScriptedProvider, ScriptedSession, eventually, open_lab
@@ -69,12 +69,6 @@ async def one(tmp_path: Path) -> AsyncGenerator[Lab]:
         assert lab.provider.violations == []
 
 
-async def names(lab: Lab) -> dict[str, str]:
-    """The living agents, name by id."""
-    living = await lab.core.commits.store.look(lambda connection: sights.living(connection, None))
-    return {agent.id: agent.name for agent in living}
-
-
 async def ends(lab: Lab, name: str) -> list[str]:
     """The agent's terminal events."""
     return [event.kind for event in await lab.events(name) if event.kind in TERMINAL]
@@ -84,7 +78,7 @@ async def begins(lab: Lab, name: str) -> None:
     """Return once the agent, which may not exist yet, is at work."""
 
     async def exists() -> bool:
-        return name in (await names(lab)).values()
+        return name in (await lab.names()).values()
 
     await eventually(exists)
     await lab.becomes(name, "working")
@@ -107,7 +101,7 @@ async def test_a_plan_puts_its_turn_aside_behind_its_children_and_the_same_turn_
     boss = (await one.create("boss", persona="chief")).agent
     one.finish("boss", f"I split it:\n```json\n{plan('left', 'right')}\n```\n")
     view = await one.becomes("boss", "waiting", "children")
-    assert await names(one) == {
+    assert await one.names() == {
         boss.id: "boss",
         f"{boss.id}_child_0": "left",
         f"{boss.id}_child_1": "right",
@@ -189,7 +183,7 @@ async def test_a_plan_that_cannot_be_carried_out_goes_back_with_what_is_wrong_an
     told = await prompted(one, "boss", 2)
     assert "no agent was created" in told
     assert said in told
-    assert list((await names(one)).values()) == ["boss"]
+    assert list((await one.names()).values()) == ["boss"]
     one.finish("boss", plan("right"))
     one.finish("right")
     assert "[right complete" in await prompted(one, "boss", 3)
@@ -210,7 +204,7 @@ async def test_the_third_bad_plan_in_a_row_ends_the_turn_with_what_was_wrong(one
     assert "- x: no persona 'nobody'" in turn.detail
     assert (turn.result, turn.model_calls) == (plan("x", persona="nobody"), 3)
     assert await ends(one, "boss") == ["turn.failed"]
-    assert list((await names(one)).values()) == ["boss"]
+    assert list((await one.names()).values()) == ["boss"]
     digest = await one.wait("boss")
     assert "failed (plan: - x: no persona 'nobody'" in digest.text
 
@@ -225,7 +219,7 @@ async def test_the_limits_of_children_hold_over_all_plans_of_an_agent(tmp_path: 
         await prompted(lab, "boss", 2)
         lab.finish("boss", plan("b", "c"))
         assert "you have created 2 agents and may create 2" in await prompted(lab, "boss", 3)
-        assert sorted((await names(lab)).values()) == ["a", "boss"]
+        assert sorted((await lab.names()).values()) == ["a", "boss"]
         lab.finish("boss", plan("b"))
         lab.finish("b")
         await prompted(lab, "boss", 4)
@@ -241,7 +235,7 @@ async def test_the_budgets_of_planned_children_are_reserved_and_a_cap_holds_its_
         lab.finish("boss", plan("a", "b", max_tokens=20))
         told = await prompted(lab, "boss", 2)
         assert "a child cannot have 20 tokens" in told
-        assert list((await names(lab)).values()) == ["boss"]
+        assert list((await lab.names()).values()) == ["boss"]
         lab.finish("boss", plan("a", max_tokens=10))
         lab.finish("a")
         await lab.becomes("boss", "waiting", "budget")
@@ -267,7 +261,7 @@ async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_
         assert "| what a found" in await prompted(lab, "boss", 3)
         lab.finish("boss", "joined")
         await lab.becomes("boss", "complete")
-        assert sorted((await names(lab)).values()) == ["a", "boss"]
+        assert sorted((await lab.names()).values()) == ["a", "boss"]
 
 
 @pytest.mark.requirement("I4-children-plan")
@@ -314,7 +308,7 @@ async def test_a_turn_that_was_told_to_end_as_it_ended_with_a_plan_creates_nobod
     one.finish("boss", text)
     await one.becomes("boss", "interrupted")
     assert await ends(one, "boss") == ["turn.interrupted"]
-    assert list((await names(one)).values()) == ["boss"]
+    assert list((await one.names()).values()) == ["boss"]
 
 
 @pytest.mark.requirement("I4-children-plan", "I4-abort")
@@ -329,7 +323,7 @@ async def test_a_plan_that_comes_after_the_interrupt_is_not_carried_out(one: Lab
     one.finish("boss", plan("b"))
     one.finish("b")
     assert "[b complete" in await prompted(one, "boss", 3)
-    assert sorted((await names(one)).values()) == ["b", "boss"]
+    assert sorted((await one.names()).values()) == ["b", "boss"]
     one.finish("boss", "joined")
     await one.becomes("boss", "complete")
     assert await ends(one, "boss") == ["turn.interrupted", "turn.complete"]
@@ -354,7 +348,7 @@ async def test_a_plan_that_only_the_transcript_tells_of_is_carried_out_once(tmp_
     for _ in range(2):
         async with open_lab(tmp_path, slots=1, provider=provider) as lab:
             await lab.becomes("boss", "waiting", "children")
-            found = await names(lab)
+            found = await lab.names()
             await lab.die()
         bury(provider)
     assert found == {boss.id: "boss", f"{boss.id}_child_0": "a", f"{boss.id}_child_1": "b"}
@@ -387,14 +381,14 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
                 return "end_not_written" in [entry["event"] for entry in logged]
 
             await eventually(is_struck)
-        assert list((await names(lab)).values()) == ["boss"]
+        assert list((await lab.names()).values()) == ["boss"]
         await lab.die()
     bury(provider)
     monkeypatch.setattr(agents, "create", create)
     provider.said = plan("a", "b")
     async with open_lab(tmp_path, slots=1, provider=provider) as lab:
         await lab.becomes("boss", "waiting", "children")
-        assert await names(lab) == {boss.id: "boss", f"{boss.id}_child_0": "a", f"{boss.id}_child_1": "b"}
+        assert await lab.names() == {boss.id: "boss", f"{boss.id}_child_0": "a", f"{boss.id}_child_1": "b"}
 
 
 @pytest.mark.requirement("I4-children-plan", "D-restart")
@@ -430,7 +424,7 @@ async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the
         await lab.becomes("boss", "complete")
         (turn,) = await lab.turns("boss")
         assert turn.result == "joined"
-        assert sorted((await names(lab)).values()) == ["a", "boss"]
+        assert sorted((await lab.names()).values()) == ["a", "boss"]
         assert len(provider.prompts["boss"]) == 2
         assert await ends(lab, "boss") == ["turn.complete"]
     assert provider.violations == []
@@ -452,7 +446,7 @@ async def test_who_fans_out_by_tools_may_end_with_what_looks_like_a_plan(one: La
     await one.create("plain")
     one.finish("plain", plan("a"))
     await one.becomes("plain", "complete")
-    assert list((await names(one)).values()) == ["plain"]
+    assert list((await one.names()).values()) == ["plain"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
 from orchestrator.fleet import worker
 from orchestrator.fleet.pausing import GO_ON
+from tests.fixtures.personas import define
 from tests.fleet.scripted import Crash, Lab, ScriptedProvider, Spawn, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -127,9 +128,7 @@ async def test_the_time_in_which_no_daemon_ran_is_not_worked_time(tmp_path: Path
 
 @pytest.mark.requirement("I4-budget-pause", "I4-children")
 async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Path) -> None:
-    folder = tmp_path / "project" / ".fleet" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "writing-lead.md").write_text(WRITING_LEAD)
+    define(tmp_path / "project", "writing-lead", "tools: Read, Write\nchildren: 5")
     async with open_lab(tmp_path) as lab:
         await lab.fleet.create(lab.call(), NewAgent(name="boss", task="t", persona="writing-lead", max_tokens=1000))
         lab.play("boss", Spawn("child", persona="writing-lead", more={"max_tokens": 600}))
