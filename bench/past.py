@@ -16,9 +16,10 @@ from orchestrator.domain.usage import Usage
 from orchestrator.fleet.creating import _START, new_id
 from orchestrator.fleet.recorder import fact_of
 from orchestrator.personas import find_persona
-from orchestrator.store import admission, agents, events, turns
-from orchestrator.store.events import Fact
-from orchestrator.store.store import Connection, Store, open_store
+from orchestrator.store.agents import admission, lifecycle
+from orchestrator.store.engine.database import Connection, Store, open_store
+from orchestrator.store.turns import events, turns
+from orchestrator.store.turns.events import Fact
 
 SLICE = 500
 OWNER = "a former daemon"
@@ -69,7 +70,7 @@ def _live(connection: Connection, common: Values, name: str, facts: int) -> None
 def _begin(connection: Connection, common: Values, name: str) -> turns.Claim:
     own = {"id": new_id("ag"), "name": name, "created_at": time.time(), "session_id": str(uuid.uuid4())}
     desk = f"{common['project']}/.fleet/desk/{own['id']}"
-    agents.create(connection, {**common, **own}, turn_id=new_id("tn"), inputs=[], desk=desk)
+    lifecycle.create(connection, {**common, **own}, turn_id=new_id("tn"), inputs=[], desk=desk)
     rules = admission.Admission(owner=OWNER, slots=1 << 20, payable=lambda _account: True)
     (claim,) = admission.admit(connection, rules, time.time())
     return claim

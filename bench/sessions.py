@@ -21,7 +21,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.fleet.transcripts import Transcripts
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude import ClaudeProvider
-from orchestrator.store.store import open_store
+from orchestrator.store.engine.database import open_store
 from orchestrator.supervision import tiers
 from orchestrator.supervision.tiers import Tier
 

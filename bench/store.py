@@ -13,9 +13,9 @@ from bench import machine
 from bench.figures import Figure
 from bench.past import give_past, session_facts, workers
 from bench.stage import Sizes, staged
-from orchestrator.store import events
-from orchestrator.store.store import Store, open_store
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Store, open_store
+from orchestrator.store.turns import events
+from orchestrator.store.turns.turns import Claim
 from tests.fixtures.raw_door import RawDoor
 
 SESSIONS = 64

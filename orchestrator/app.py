@@ -20,7 +20,7 @@ from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.silence import Limits
 from orchestrator.server import tools
 from orchestrator.settings import Settings, read_settings
-from orchestrator.store.store import Store, open_store
+from orchestrator.store.engine.database import Store, open_store
 from orchestrator.supervision import programs, tiers
 from orchestrator.supervision.command import Launch
 

@@ -18,7 +18,7 @@ import typer.main
 from orchestrator import VERSION, errors, paths
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
-from orchestrator.store.tables import metadata
+from orchestrator.store.schema.tables import metadata
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -25,7 +25,7 @@ from orchestrator.domain.question import shown_duration
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.conforming import schema_problem
-from orchestrator.store.tables import Agent, Turn
+from orchestrator.store.schema.tables import Agent, Turn
 
 ANNOUNCED = "When you end your turn Fleet checks it; all of this must hold:"
 AGAIN = (

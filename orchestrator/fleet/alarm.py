@@ -10,10 +10,10 @@ from typing import TypeVar
 from orchestrator import log
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
-from orchestrator.store import parking, questions
-from orchestrator.store.rows import CLOCK
-from orchestrator.store.store import Connection
-from orchestrator.store.turns import expire
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.schema.transitions import CLOCK
+from orchestrator.store.turns.turns import expire
+from orchestrator.store.waits import pauses, questions
 
 LOG = log.logger("fleet.alarm")
 T = TypeVar("T")
@@ -70,10 +70,10 @@ class Alarm:
 
 
 def _next(connection: Connection) -> float | None:
-    times = (parking.next_wake(connection), questions.next_deadline(connection))
+    times = (pauses.next_wake(connection), questions.next_deadline(connection))
     return min((at for at in times if at is not None), default=None)
 
 
 def _act(connection: Connection, now: float) -> None:
-    woken, answered = parking.wake(connection, now), expire(connection, now)
+    woken, answered = pauses.wake(connection, now), expire(connection, now)
     LOG.info("time_came", woken=len(woken), answered=answered)

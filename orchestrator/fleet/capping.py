@@ -14,11 +14,11 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import UNKNOWN_PRICE
 from orchestrator.fleet.views import BudgetsView, BudgetView
 from orchestrator.settings import Settings
-from orchestrator.store import budgets
-from orchestrator.store.budgets import PAUSED
-from orchestrator.store.parking import BY_ITSELF, REFUSED
-from orchestrator.store.store import Connection, RowMapping
-from orchestrator.store.tables import Agent
+from orchestrator.store.engine.database import Connection, RowMapping
+from orchestrator.store.families import budgets
+from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.waits.pauses import BY_ITSELF, REFUSED
 
 UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
 RAISE = 2

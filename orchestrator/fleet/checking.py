@@ -17,8 +17,8 @@ from orchestrator.domain.question import shown_duration
 from orchestrator.domain.text import clean
 from orchestrator.fleet import conforming, processes
 from orchestrator.providers.base import SessionSpec
-from orchestrator.store.store import Store
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Store
+from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision.command import Done, Launch, Order, shell
 
 LOG = log.logger("fleet.checking")

@@ -15,13 +15,16 @@ from orchestrator.errors import ConflictError
 from orchestrator.fleet import capping
 from orchestrator.fleet.core import Core
 from orchestrator.fleet.views import Receipt
-from orchestrator.store import agents, children, leases, line, sleepers, stops, turns
-from orchestrator.store.checks import set_checks
-from orchestrator.store.inputs import set_inputs
-from orchestrator.store.parking import AGENTS
-from orchestrator.store.questions import OtherQuestionError
-from orchestrator.store.rows import agent_row
-from orchestrator.store.store import Connection, RowMapping
+from orchestrator.store.agents import lifecycle, orchestrator_waits
+from orchestrator.store.engine.database import Connection, RowMapping
+from orchestrator.store.families import children
+from orchestrator.store.schema.transitions import agent_row
+from orchestrator.store.turns import cancellation, turns
+from orchestrator.store.turns.checks import set_checks
+from orchestrator.store.waits import leases, ready_queue
+from orchestrator.store.waits.inputs import set_inputs
+from orchestrator.store.waits.pauses import AGENTS
+from orchestrator.store.waits.questions import OtherQuestionError
 
 STEERED = "handed into the running turn at its next tool call; the next turn if that ends before"
 STEER_QUEUED = {
@@ -127,7 +130,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _while_working(connection: Connection, asked: Command, now: float) -> Commanded:
     if asked.mode is Mode.INTERRUPT:
-        running = {asked.agent_id: stops.ask(connection, asked.agent_id)}
+        running = {asked.agent_id: cancellation.ask(connection, asked.agent_id)}
         running |= stop_below(connection, asked.agent_id, now)
         queued = _queue(connection, asked, now, "the running turn is interrupted; this one is next")
         return replace(queued, running=running)
@@ -144,13 +147,15 @@ def _queued(status: Status, mode: Mode) -> str:
 def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: float) -> Commanded:
     """Carry out a command to an agent that waits: for its account, an answer, budget, time, its children."""
     if agent["reason"] == "account":
-        agents.rebind(connection, asked.agent_id, *asked.account)
-        agents.account_arrived(connection, asked.account[0], now)
+        lifecycle.rebind(connection, asked.agent_id, *asked.account)
+        lifecycle.account_arrived(connection, asked.account[0], now)
         if asked.mode is not Mode.INTERRUPT:
             return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
     if asked.mode is Mode.INTERRUPT:
         return _instead(connection, asked, now)
-    if agent["reason"] == AGENTS and sleepers.wake_with(connection, agent, MESSAGE.format(text=asked.text), now):
+    if agent["reason"] == AGENTS and orchestrator_waits.wake_with(
+        connection, agent, MESSAGE.format(text=asked.text), now
+    ):
         turn = turns.next_turn(connection, asked.agent_id)
         return Commanded(turn_id=turn["id"] if turn else None, happened="woken: its wait_for_agents returns with it")
     if capping.is_put_aside(agent):
@@ -241,12 +246,12 @@ def stop(connection: Connection, agent_id: str, now: float, *, whole: bool = Fal
     agent = agent_row(connection, agent_id)
     status = Status(agent["status"])
     if status is Status.WORKING:
-        return stops.ask(connection, agent_id)
-    if status in {Status.QUEUED, Status.WAITING} and line.has_begun(turns.next_turn(connection, agent_id)):
+        return cancellation.ask(connection, agent_id)
+    if status in {Status.QUEUED, Status.WAITING} and ready_queue.has_begun(turns.next_turn(connection, agent_id)):
         turns.drop_question(connection, agent_id, now)
         return ""
     if status in {Status.QUEUED, Status.WAITING}:
-        agents.end_open_turns(connection, agent, now, reason="interrupted", whole=whole)
+        lifecycle.end_open_turns(connection, agent, now, reason="interrupted", whole=whole)
         leases.release(connection, agent_id, now, leases.CHECKOUT)
         turns.withdraw(connection, agent)
         turns.rest(connection, agent, Status.INTERRUPTED, "before it began", now)

@@ -11,10 +11,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from orchestrator.bus.local import Bell
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.fleet.accounts import Accounts
-from orchestrator.store.admission import Admission, admit
-from orchestrator.store.rows import told_of
-from orchestrator.store.store import Connection, Store
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.engine.database import Connection, Store
+from orchestrator.store.schema.transitions import told_of
+from orchestrator.store.turns.turns import Claim
 
 P = ParamSpec("P")
 T = TypeVar("T")

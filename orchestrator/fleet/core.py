@@ -19,9 +19,10 @@ from orchestrator.fleet.inbox import Shown
 from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.store import agents, sights
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent
 
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
@@ -87,7 +88,7 @@ class Core:
         if offer is None or (offer.key is not None and offer.key == call.key):
             return
         del self.offers[who]
-        await self.commits.store.tx(agents.deliver, offer.outcomes)
+        await self.commits.store.tx(lifecycle.deliver, offer.outcomes)
 
     def offer(self, call: Call, outcomes: Mapping[str, int]) -> None:
         """Remember what this call hands to its orchestrator, beside what it was handed since its last one."""
@@ -131,9 +132,9 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
         raise InvalidError("an agent's name is empty", hint="give its id or name")
     if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
         raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
-    found = sights.by_reference(connection, reference, project)
+    found = agent_queries.by_reference(connection, reference, project)
     if not found:
-        raise _unknown(reference, sights.living(connection, project))
+        raise _unknown(reference, agent_queries.living(connection, project))
     return _chosen(reference, found, deleted=deleted)
 
 

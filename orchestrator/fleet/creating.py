@@ -23,9 +23,9 @@ from orchestrator.fleet.family import Parent, check_clearance, new_child, parent
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
 from orchestrator.provisioning.changes import checkout_of
-from orchestrator.store import agents
-from orchestrator.store.children import Limits
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.families.children import Limits
+from orchestrator.store.turns.turns import Claim
 
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
@@ -45,7 +45,7 @@ async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
-    return await core.commits.do(agents.create, **await checked(core, call, new, parent))
+    return await core.commits.do(lifecycle.create, **await checked(core, call, new, parent))
 
 
 async def checked(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.views import AgentView, Changes, CheckView, EvidenceView, OutcomeView, QuestionView, Totals
-from orchestrator.store.admission import ASKS
+from orchestrator.store.agents.admission import ASKS
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120

@@ -16,10 +16,11 @@ from orchestrator.errors import RefusedError
 from orchestrator.fleet import briefing, look
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.run import persona_of
-from orchestrator.store import children, sights
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent, Turn
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.families import children
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.turns.turns import Claim
 
 TOLD_CHARACTERS = 8000
 """what a parent is told of all its children together; the full texts lie on their desks"""
@@ -58,7 +59,7 @@ class Parent:
 
 async def parent_of(commits: Commits, claim: Claim | Running) -> Parent:
     """The agent whose run this is."""
-    [agent] = await commits.store.look(partial(sights.by_ids, ids={claim.agent_id}))
+    [agent] = await commits.store.look(partial(agent_queries.by_ids, ids={claim.agent_id}))
     return Parent(agent=agent, epoch=claim.epoch)
 
 
@@ -114,10 +115,10 @@ async def told_of_children(commits: Commits, parent_id: str) -> str:
     """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
 
     def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
-        found = sights.children(connection, parent_id)
-        ends = sights.ends(connection, [child.id for child in found])
+        found = agent_queries.children(connection, parent_id)
+        ends = agent_queries.ends(connection, [child.id for child in found])
         return found, {
-            one: turn for one, turn in sights.outcomes(connection, ends).items() if turn.ordinal == ends[one]
+            one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
         }
 
     found, turns = await commits.store.look(ends)

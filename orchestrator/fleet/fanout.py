@@ -14,11 +14,11 @@ from orchestrator.errors import ConflictError, InvalidError, NotFoundError, Refu
 from orchestrator.fleet.core import Core
 from orchestrator.fleet.creating import checked
 from orchestrator.fleet.family import new_child, parent_of
-from orchestrator.store import plans
-from orchestrator.store.rows import StaleOwnerError
-from orchestrator.store.stops import unless_asked
-from orchestrator.store.tables import Question
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import plans
+from orchestrator.store.schema.tables import Question
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.turns import Claim
 
 MAX_REFUSED = 2
 """so often in a row a plan goes back to its agent; the next one ends the turn"""

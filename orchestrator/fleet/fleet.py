@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
@@ -51,8 +50,12 @@ from orchestrator.fleet.views import (
     Receipt,
     Registry,
 )
-from orchestrator.store import agents, budgets, leases, recovery, sights
-from orchestrator.store.tables import Agent
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.families import budgets
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.turns import recovery
+from orchestrator.store.waits import leases
 
 SCOPES = ("mine", "project")
 
@@ -255,7 +258,7 @@ class Fleet:
         await self._core.enter(call)
         if scope not in SCOPES:
             raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
-        living = await self._core.commits.store.look(lambda at: sights.living(at, call.caller.project))
+        living = await self._core.commits.store.look(lambda at: agent_queries.living(at, call.caller.project))
         mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
         if call.run is not None:
             mine = [agent for agent in mine if not call.run.stands_under(agent.id)]
@@ -263,10 +266,10 @@ class Fleet:
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
         before = await self._core.commits.do(
-            agents.delete_families, [agent.id for agent in found], self._core.commits.clock()
+            lifecycle.delete_families, [agent.id for agent in found], self._core.commits.clock()
         )
         self._core.shown.forget(before)
-        found = await self._core.commits.store.look(lambda at: sights.by_ids(at, before))
+        found = await self._core.commits.store.look(lambda at: agent_queries.by_ids(at, before))
         rows = {agent.id: agent for agent in found}
         await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
         for agent_id in before:
@@ -323,7 +326,7 @@ class Fleet:
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""
         account = self._core.commits.accounts.bring(caller)
-        await self._core.commits.do(agents.account_arrived, account.id, self._core.commits.clock())
+        await self._core.commits.do(lifecycle.account_arrived, account.id, self._core.commits.clock())
 
     def serves_at(self, address: str) -> None:
         """From now on HTTP is served there, too."""
@@ -331,11 +334,11 @@ class Fleet:
 
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, waiting."""
-        return await self._core.commits.store.look(agents.count_by_status)
+        return await self._core.commits.store.look(lifecycle.count_by_status)
 
     async def health(self) -> Health:
         """The daemon about itself."""
-        core, counts = self._core, await self._core.commits.store.look(agents.count_by_status)
+        core, counts = self._core, await self._core.commits.store.look(lifecycle.count_by_status)
         return Health(
             build=core.build,
             pid=os.getpid(),
@@ -351,7 +354,7 @@ class Fleet:
             rehearsal=bool(core.settings.rehearsal),
             supervision=core.supervision,
             http=core.address,
-            memory_bytes=_memory_bytes(),
+            memory_bytes=processes.memory_bytes(),
             lost_events=core.commits.store.lost_events,
         )
 
@@ -383,16 +386,7 @@ class Fleet:
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:
         store = self._core.commits.store
-        rows = await store.look(lambda at: look.rows_of(at, sights.by_ids(at, {agent_id})))
+        rows = await store.look(lambda at: look.rows_of(at, agent_queries.by_ids(at, {agent_id})))
         [view] = look.views(rows, call.caller, self._core.commits.clock(), self._core.patience)
         self._core.shown.note(call, [view])
         return view
-
-
-def _memory_bytes() -> int | None:
-    """Resident memory of this process, where /proc tells."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")

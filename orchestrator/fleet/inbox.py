@@ -19,10 +19,10 @@ from orchestrator.domain.tool import Allow, Call, Decide, ToolCall, Verdict
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.views import AgentView
-from orchestrator.store import questions
-from orchestrator.store.events import Fact
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Question
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.schema.tables import Question
+from orchestrator.store.turns.events import Fact
+from orchestrator.store.waits import questions
 
 MAX_TEXT_CHARACTERS = 2000
 

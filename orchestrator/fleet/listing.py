@@ -23,10 +23,12 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.personas import list_personas
-from orchestrator.store import questions, sights, sums
-from orchestrator.store.events import events_after
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent, Artifact, Question, Turn
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import totals as sums
+from orchestrator.store.schema.tables import Agent, Artifact, Question, Turn
+from orchestrator.store.turns.events import events_after
+from orchestrator.store.waits import questions
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
@@ -41,7 +43,7 @@ async def status(
 
     def fleet(connection: Connection) -> FleetView:
         named = find_all(connection, caller, references, deleted=True) if references else []
-        agents = named if references else sights.living(connection, project, most)
+        agents = named if references else agent_queries.living(connection, project, most)
         shown = look.views(look.rows_of(connection, agents), caller, now, core.patience)
         names = {agent.name for agent in shown}
         blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
@@ -56,7 +58,7 @@ async def status(
             totals=totals.model_copy(update={"tier": core.supervision.partition(":")[0]}),
             unread=tuple(unread),
             bottlenecks=look.bottlenecks(blocks, now),
-            cursor=str(sights.last_cursor(connection)),
+            cursor=str(agent_queries.last_cursor(connection)),
         )
 
     view = await core.commits.store.look(fleet)
@@ -70,8 +72,8 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     def all_of_it(connection: Connection) -> tuple[look.Rows, Sequence[Turn], Sequence[Artifact], Sequence[Question]]:
         return (
             look.rows_of(connection, [agent]),
-            sights.turns(connection, agent.id),
-            sights.files(connection, agent.id),
+            agent_queries.turns(connection, agent.id),
+            agent_queries.files(connection, agent.id),
             questions.of_agent(connection, agent.id),
         )
 
@@ -104,9 +106,9 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
 
     def turns_and_files(connection: Connection) -> tuple[Sequence[Turn], Turn, Sequence[Artifact]]:
-        turns = sights.turns(connection, agent.id)
+        turns = agent_queries.turns(connection, agent.id)
         chosen = _turn(agent, turns, turn)
-        return turns, chosen, sights.files(connection, agent.id, chosen.ordinal)
+        return turns, chosen, agent_queries.files(connection, agent.id, chosen.ordinal)
 
     turns, chosen, files = await core.commits.store.look(turns_and_files)
     text = chosen.result
@@ -149,7 +151,7 @@ def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
 
 
 def _last_ended(turns: Sequence[Turn]) -> Turn | None:
-    ended = [turn for turn in turns if turn.status in sights.HEARD]
+    ended = [turn for turn in turns if turn.status in agent_queries.HEARD]
     return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
 
 
@@ -174,7 +176,7 @@ async def registry(
         raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")
 
     def living(connection: Connection) -> look.Rows:
-        return look.rows_of(connection, sights.living(connection, call.caller.project))
+        return look.rows_of(connection, agent_queries.living(connection, call.caller.project))
 
     rows = await core.commits.store.look(living)
     home = call.caller.environment.get("HOME")
@@ -210,7 +212,7 @@ def _can(capability: str, *texts: str) -> bool:
 
 async def work_left(core: Core, agent: Agent) -> str:
     """Where the work of a deleted agent is."""
-    turns = await core.commits.store.look(partial(sights.turns, agent_id=agent.id))
+    turns = await core.commits.store.look(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
     for turn in turns:
         changes = await waiting.changes_now(core, agent, turn)
@@ -221,7 +223,7 @@ async def work_left(core: Core, agent: Agent) -> str:
 
 async def now(core: Core) -> int:
     """The cursor of this moment."""
-    return await core.commits.store.look(sights.last_cursor)
+    return await core.commits.store.look(agent_queries.last_cursor)
 
 
 def event_cursor(since: str | None) -> int:

@@ -26,11 +26,11 @@ from orchestrator.fleet.views import (
     Totals,
     TurnView,
 )
-from orchestrator.store import sights
-from orchestrator.store.sights import Span
-from orchestrator.store.store import Connection
-from orchestrator.store.sums import Block, Sum
-from orchestrator.store.tables import Agent, Input, Question, Turn
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries.agents import Span
+from orchestrator.store.queries.totals import Block, Sum
+from orchestrator.store.schema.tables import Agent, Input, Question, Turn
 
 
 def iso(at: float) -> str:
@@ -57,23 +57,25 @@ class Rows:
 def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = True) -> Rows:
     """Read what belongs to these agents; without `files` nobody is told how many each one touched."""
     ids = [agent.id for agent in agents]
-    inputs = sights.inputs(connection, ids)
+    inputs = agent_queries.inputs(connection, ids)
     known = {agent.id: agent.name for agent in agents}
     others = {row.source_id for row in inputs} | {agent.parent for agent in agents if agent.parent is not None}
     return Rows(
         agents=agents,
-        spans=sights.spans(connection, ids),
+        spans=agent_queries.spans(connection, ids),
         inputs=inputs,
-        names=known | sights.names(connection, others - known.keys()),
-        files=sights.file_counts(connection, ids) if files else {},
-        written=sights.written_since(connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}),
+        names=known | agent_queries.names(connection, others - known.keys()),
+        files=agent_queries.file_counts(connection, ids) if files else {},
+        written=agent_queries.written_since(
+            connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
+        ),
         check_seconds=_check_seconds(connection, [a.id for a in agents if a.reason.startswith(CHECKING)]),
         rooms=capping.rooms_of(connection, agents),
     )
 
 
 def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
-    checks = sights.running_checks(connection, ids)
+    checks = agent_queries.running_checks(connection, ids)
     return {key: max((check_of(row).timeout_seconds for row in rows), default=0.0) for key, rows in checks.items()}
 
 

@@ -11,10 +11,10 @@ from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolSt
 from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
-from orchestrator.store import budgets
-from orchestrator.store.budgets import UNPRICED
-from orchestrator.store.store import Connection
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.families import budgets
+from orchestrator.store.families.budgets import UNPRICED
+from orchestrator.store.turns.turns import Claim
 
 TOLD_SECONDS = 1.0
 """a tool call is asked for at most this long before its answer of the model has been read"""

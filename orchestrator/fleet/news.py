@@ -7,7 +7,7 @@ from functools import partial
 
 from orchestrator.domain.tool import Call
 from orchestrator.fleet.core import Core
-from orchestrator.store import questions
+from orchestrator.store.waits import questions
 
 MAX_NAMES = 4
 

@@ -19,10 +19,12 @@ from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.sleeping import SLEEPS, row_of
-from orchestrator.store import sights, sleepers, sleeps
-from orchestrator.store.stops import unless_asked
-from orchestrator.store.tables import Agent
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import orchestrator_waits
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.turns import Claim
+from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.orchestrating")
 NAMES = ("agent", "agents", "inputs")
@@ -71,7 +73,7 @@ class OwnOrchestrators:
             refusal = str(error)
         values = row_of(mine, replace(wish, agents=ids), now, asks_person=False)
         await core.commits.do(
-            unless_asked, sleepers.fall_asleep, claim, now, asked, values, usage, now, refusal=refusal
+            unless_asked, orchestrator_waits.fall_asleep, claim, now, asked, values, usage, now, refusal=refusal
         )
         core.commits.bell.ring({SLEEPS})
 
@@ -91,7 +93,7 @@ class OwnOrchestrators:
 
     async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
         """A call of the agent in its run: in its project, with its environment and its account."""
-        [agent] = await self.core.commits.store.look(partial(sights.by_ids, ids={agent_id}))
+        [agent] = await self.core.commits.store.look(partial(agent_queries.by_ids, ids={agent_id}))
         return Call(
             caller=_caller(agent, self.core.commits.accounts.secrets(agent.account)),
             key=f"{agent_id}/{key}" if key else None,
@@ -101,7 +103,9 @@ class OwnOrchestrators:
     async def _woken(self, call: Call, tool: Tool, arguments: Json) -> str:
         """What ended the sleep of this very call; the gate lets it run only then, or if its arguments mean nothing."""
         key = stored_key(call)
-        row = await self.core.commits.store.look(partial(sleeps.by_key, call_key=key)) if key is not None else None
+        row = (
+            await self.core.commits.store.look(partial(durable_waits.by_key, call_key=key)) if key is not None else None
+        )
         if row is None and wish_of(arguments) is None:
             return await tool.call(call, arguments)  # it says what is wrong with them
         if row is None or row.status != SleepStatus.COMPLETED:

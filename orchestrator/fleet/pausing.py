@@ -19,13 +19,13 @@ from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
-from orchestrator.store.budgets import PAUSED
-from orchestrator.store.parking import RETRY, Pause
-from orchestrator.store.recovery import DAEMON, DAEMON_ENDED
-from orchestrator.store.rows import StaleOwnerError
-from orchestrator.store.steers import fold
-from orchestrator.store.stops import unless_asked
-from orchestrator.store.turns import Claim, park, park_for_quota
+from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.recovery import DAEMON, DAEMON_ENDED
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim, park, park_for_quota
+from orchestrator.store.waits.pauses import RETRY, Pause
 
 FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0

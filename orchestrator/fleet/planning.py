@@ -22,9 +22,9 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.conforming import mismatch
 from orchestrator.fleet.crew import CHILD
 from orchestrator.providers.base import Prompt
-from orchestrator.store import plans
-from orchestrator.store.tables import Question, Turn
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import plans
+from orchestrator.store.schema.tables import Question, Turn
+from orchestrator.store.turns.turns import Claim
 
 PLANNED: Json = {
     "type": "object",

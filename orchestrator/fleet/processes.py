@@ -7,13 +7,14 @@ import os
 import secrets
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestrator import log
 from orchestrator.errors import StoreError
 from orchestrator.providers.base import Provider, Session, SessionSpec
-from orchestrator.store import processes
-from orchestrator.store.store import Store
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Store
+from orchestrator.store.sessions import processes
+from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision import cgroups, sweep
 from orchestrator.supervision.command import Command, Launch, Order, start
 from orchestrator.supervision.sweep import Trace
@@ -132,3 +133,12 @@ async def clear(store: Store) -> int:
     if killed:
         LOG.warning("orphans_killed", processes=killed)
     return killed
+
+
+def memory_bytes() -> int | None:
+    """Resident memory of this process, where /proc tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

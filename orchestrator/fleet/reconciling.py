@@ -16,9 +16,9 @@ from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.recovery import resumed
 from orchestrator.fleet.usage import usage_of
 from orchestrator.store import retention
-from orchestrator.store.recovery import held_by
-from orchestrator.store.stops import fail
-from orchestrator.store.turns import Claim
+from orchestrator.store.turns.cancellation import fail
+from orchestrator.store.turns.recovery import held_by
+from orchestrator.store.turns.turns import Claim
 
 LOG = log.logger("fleet.reconciling")
 LOOK_SECONDS = 1.5

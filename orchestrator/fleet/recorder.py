@@ -25,9 +25,9 @@ from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.commits import Commits
 from orchestrator.fleet.metering import Meter
-from orchestrator.store.events import Fact, append
-from orchestrator.store.rows import StaleOwnerError
-from orchestrator.store.turns import Claim
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.events import Fact, append
+from orchestrator.store.turns.turns import Claim
 
 LOG = log.logger("fleet.recorder")
 SAID_CHARACTERS = 4000

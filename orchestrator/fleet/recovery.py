@@ -22,11 +22,13 @@ from orchestrator.fleet.run import Run, prompt_id
 from orchestrator.fleet.steering import turn_of
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
-from orchestrator.store import plans, questions, sights
-from orchestrator.store.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
-from orchestrator.store.steers import fold
-from orchestrator.store.tables import Turn
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import plans
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Turn
+from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim
+from orchestrator.store.waits import questions
 
 LOG = log.logger("fleet.recovery")
 CONTINUE = "Continue from where you left off."
@@ -41,7 +43,7 @@ async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Ru
     Raises:
         ProviderError: a former program of the session is still alive.
     """
-    turn = await commits.store.look(partial(sights.turn, turn_id=claim.turn_id))
+    turn = await commits.store.look(partial(agent_queries.turn, turn_id=claim.turn_id))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]

@@ -31,14 +31,15 @@ from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
 from orchestrator.settings import Settings
-from orchestrator.store import plans, sights
-from orchestrator.store.events import Fact, note_before
-from orchestrator.store.rows import StaleOwnerError
-from orchestrator.store.steers import fold
-from orchestrator.store.stops import unless_asked
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent, Turn
-from orchestrator.store.turns import Claim, finish, wait_for_answer, wait_for_children
+from orchestrator.store.agents import plans
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.events import Fact, note_before
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim, finish, wait_for_answer, wait_for_children
 from orchestrator.supervision.tiers import work_of
 
 LOG = log.logger("fleet.run")
@@ -148,17 +149,17 @@ def _seen_from(cwd: Path, path: Path) -> Path:
 
 
 def _rows(connection: Connection, claim: Claim) -> tuple[Agent, Turn | None, list[Result]]:
-    [agent] = sights.by_ids(connection, {claim.agent_id})
-    return agent, sights.turn(connection, claim.turn_id), _results(connection, claim)
+    [agent] = agent_queries.by_ids(connection, {claim.agent_id})
+    return agent, agent_queries.turn(connection, claim.turn_id), _results(connection, claim)
 
 
 def _results(connection: Connection, claim: Claim) -> list[Result]:
     """What the inputs of this turn hand over: the text of each one's last ended turn."""
     if claim.continues:
         return []
-    inputs = [row for row in sights.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
-    sources = {row.id: row for row in sights.by_ids(connection, {row.source_id for row in inputs})}
-    turns = sights.outcomes(connection, sources)
+    inputs = [row for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
+    sources = {row.id: row for row in agent_queries.by_ids(connection, {row.source_id for row in inputs})}
+    turns = agent_queries.outcomes(connection, sources)
     results: list[Result] = []
     for row in inputs:
         source, ended = sources[row.source_id], turns.get(row.source_id)
@@ -309,7 +310,7 @@ async def finish_run(
 async def _tidy(commits: Commits, state: Path, checkout: Path) -> None:
     """Keep Fleet's own git directory of the checkout bounded; it is not the turn's concern if that fails."""
     try:
-        await tidy(checkout, state, lambda: commits.store.look(sights.trees_before))
+        await tidy(checkout, state, lambda: commits.store.look(agent_queries.trees_before))
     except (ChangesUnknownError, StoreError) as error:
         LOG.warning("git_directory_not_tidied", error=str(error))
 

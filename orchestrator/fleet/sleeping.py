@@ -31,8 +31,10 @@ from orchestrator.fleet import look, waiting
 from orchestrator.fleet.core import Core, stored_key
 from orchestrator.fleet.creating import new_id
 from orchestrator.fleet.views import Digest
-from orchestrator.store import sleepers, sleeps, tables
-from orchestrator.store.tables import Agent
+from orchestrator.store.agents import orchestrator_waits
+from orchestrator.store.schema import tables
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
@@ -65,7 +67,7 @@ async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sle
         return digest
     ids = [agent.id for agent in seen.agents] if wish.agents else []
     values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
-    sleep_id = await core.commits.store.tx(sleeps.begin, values, now)
+    sleep_id = await core.commits.store.tx(durable_waits.begin, values, now)
     core.commits.bell.ring({SLEEPS})
     return await get(core, call, sleep_id)
 
@@ -89,7 +91,7 @@ def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str
 async def _known(core: Core, key: str | None) -> str | None:
     if key is None:
         return None
-    row = await core.commits.store.look(partial(sleeps.by_key, call_key=key))
+    row = await core.commits.store.look(partial(durable_waits.by_key, call_key=key))
     return row.id if row is not None else None
 
 
@@ -158,7 +160,7 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
     asked = {_form_key(agent): agent for agent in _askers(row, seen, core.commits.clock())}
     current = {key: reply for key, reply in given.items() if key in asked}
     if any(reply.fields is None for reply in current.values()):
-        await core.commits.do(sleeps.ask_nobody, sleep_id, core.commits.clock())
+        await core.commits.do(durable_waits.ask_nobody, sleep_id, core.commits.clock())
     person = replace(call.caller, orchestrator=PERSON)
     return [
         Answer(
@@ -179,7 +181,7 @@ async def cancel(core: Core, call: Call, sleep_id: str) -> None:
         NotFoundError: there is no such sleep.
     """
     row = await _row(core, call, sleep_id)
-    await core.commits.do(sleepers.end, row.id, SleepStatus.CANCELLED, core.commits.clock())
+    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, core.commits.clock())
 
 
 async def watch(core: Core, leave: asyncio.Event) -> None:
@@ -191,7 +193,7 @@ async def watch(core: Core, leave: asyncio.Event) -> None:
             nap = waiting.REREAD_SECONDS
             ear.tune(None)
             try:
-                rows = await core.commits.store.look(sleeps.under_way)
+                rows = await core.commits.store.look(durable_waits.under_way)
                 names = {row.id: names[row.id] for row in rows if row.id in names}
                 for row in rows:
                     if _concerns(row, heard, names.get(row.id), core.commits.clock()):
@@ -229,7 +231,7 @@ def _names(row: tables.Sleep, seen: waiting.Seen | None) -> set[str]:
 
 
 async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
-    row = await core.commits.store.look(partial(sleeps.by_id, sleep_id=sleep_id, now=core.commits.clock()))
+    row = await core.commits.store.look(partial(durable_waits.by_id, sleep_id=sleep_id, now=core.commits.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
         raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
@@ -254,7 +256,7 @@ async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> 
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
         seen, ended = None, {"result": str(error), "is_error": True}
-    await core.commits.do(sleepers.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.COMPLETED, now, **ended)
     return seen
 
 

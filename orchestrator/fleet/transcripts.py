@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.providers.base import TranscriptLine
-from orchestrator.store import transcripts
-from orchestrator.store.store import Store
+from orchestrator.store.engine.database import Store
+from orchestrator.store.sessions import transcripts
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from orchestrator.fleet.recorder import Recorder
 from orchestrator.fleet.run import Run
 from orchestrator.fleet.usage import usage_of
 from orchestrator.providers.base import Prompt
-from orchestrator.store.budgets import PAUSED
-from orchestrator.store.checks import note_attempt, send_back
-from orchestrator.store.events import Fact
-from orchestrator.store.turns import Claim
+from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.turns.checks import note_attempt, send_back
+from orchestrator.store.turns.events import Fact
+from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision.command import Launch
 
 STORE_AGAIN_SECONDS = 0.5

@@ -21,13 +21,13 @@ from orchestrator.fleet.core import Core, cursor_of, find_all
 from orchestrator.fleet.digest import Awake, digest_text, shown_needs
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
-from orchestrator.store import sights
-from orchestrator.store.admission import ASKS, HELD
-from orchestrator.store.inputs import BLOCKED
-from orchestrator.store.parking import BY_ITSELF
-from orchestrator.store.rows import owner_name
-from orchestrator.store.store import Connection
-from orchestrator.store.tables import Agent, Turn
+from orchestrator.store.agents.admission import ASKS, HELD
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.transitions import owner_name
+from orchestrator.store.waits.inputs import BLOCKED
+from orchestrator.store.waits.pauses import BY_ITSELF
 
 PROGRESS_SECONDS = 20.0
 REREAD_SECONDS = 2.0
@@ -183,9 +183,9 @@ def glance_at(
             return None
         raise
     if not references:
-        found = list(sights.living_of(connection, caller.project, caller.orchestrator))
-    seen = Seen(agents=found, cursor=sights.last_cursor(connection), since=since)
-    below = sights.families(connection, found)
+        found = list(agent_queries.living_of(connection, caller.project, caller.orchestrator))
+    seen = Seen(agents=found, cursor=agent_queries.last_cursor(connection), since=since)
+    below = agent_queries.families(connection, found)
     asking = family.askers(caller.orchestrator, found, [agent for agent in below if seen.needs(agent)], below)
     return None if arriving and not found else replace(seen, agents=[*found, *asking])
 
@@ -225,9 +225,9 @@ class Told:
 
 def told_at(connection: Connection, seen: Seen) -> Told:
     """Read what a digest of this look tells."""
-    ends = sights.ends(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
-    turns = {one: turn for one, turn in sights.outcomes(connection, ends).items() if turn.ordinal == ends[one]}
-    receivers = sights.receivers(connection, turns)
+    ends = agent_queries.ends(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
+    turns = {one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]}
+    receivers = agent_queries.receivers(connection, turns)
     return Told(rows=look.rows_of(connection, seen.agents, files=False), ends=ends, turns=turns, receivers=receivers)
 
 

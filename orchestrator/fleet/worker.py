@@ -26,9 +26,9 @@ from orchestrator.fleet.run import Run, finish_run, planned, prepare
 from orchestrator.fleet.verifying import Trial, verified
 from orchestrator.providers.base import Prompt, Provider, Session
 from orchestrator.settings import Settings
-from orchestrator.store.rows import StaleOwnerError
-from orchestrator.store.store import Store
-from orchestrator.store.turns import Claim
+from orchestrator.store.engine.database import Store
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision.command import Launch
 from orchestrator.supervision.sweep import Trace
 

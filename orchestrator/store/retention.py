@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Integer, Table, delete, literal_column, select
 
-from orchestrator.store.tables import AGENT, COMMAND, LEASE, PROCESS, TRANSCRIPT
+from orchestrator.store.schema.tables import AGENT, COMMAND, LEASE, PROCESS, TRANSCRIPT
 
 KEPT_SECONDS = 30 * 86_400.0
 """as long as a task of MCP: nobody sends a command again after that"""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.store.parking import FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
+from orchestrator.store.waits.pauses import FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.faults.places import Place, placed
 from tests.fixtures.daemon import wait_until
 

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Connection
 
 from orchestrator import paths
-from orchestrator.store import turns
-from orchestrator.store.admission import Admission, admit
-from orchestrator.store.store import open_store
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.engine.database import open_store
+from orchestrator.store.turns import turns
+from orchestrator.store.turns.turns import Claim
 from tests.fixtures.daemon import clean_env, spawn_daemon, wait_until
 from tests.store.test_survival import ENDED, NO_COST, create
 

@@ -33,10 +33,10 @@ from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
 from orchestrator.server import tools
 from orchestrator.settings import Settings
-from orchestrator.store import sights
-from orchestrator.store.migrate import migrate
-from orchestrator.store.store import open_store
-from orchestrator.store.tables import EVENT, Event, Turn
+from orchestrator.store.engine.database import open_store
+from orchestrator.store.engine.migrate import migrate
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import EVENT, Event, Turn
 
 DEADLINE_SECONDS = 30.0
 USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
@@ -387,7 +387,7 @@ class Lab:
     async def turns(self, name: str) -> Sequence[Turn]:
         """The agent's turns as rows."""
         found = await self.core.find(self.caller, name, deleted=True)
-        return await self.core.commits.store.look(functools.partial(sights.turns, agent_id=found.id))
+        return await self.core.commits.store.look(functools.partial(agent_queries.turns, agent_id=found.id))
 
     async def events(self, name: str) -> list[Event]:
         """The agent's events as rows, in order."""
@@ -396,7 +396,7 @@ class Lab:
 
     async def names(self) -> dict[str, str]:
         """The living agents, name by id."""
-        living = await self.core.commits.store.look(lambda connection: sights.living(connection, None))
+        living = await self.core.commits.store.look(lambda connection: agent_queries.living(connection, None))
         return {agent.id: agent.name for agent in living}
 
     async def rows(self, query: Select[Any]) -> list[Any]:

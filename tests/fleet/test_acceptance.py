@@ -19,7 +19,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.fleet import checking
 from orchestrator.fleet.acceptance import Verify
 from orchestrator.providers.base import SessionSpec
-from orchestrator.store.tables import PROCESS
+from orchestrator.store.schema.tables import PROCESS
 from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,8 @@ from orchestrator.domain.event import TERMINAL, Ended, Outcome
 from orchestrator.domain.tool import Call
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.store.leases import CHECKOUT
-from orchestrator.store.tables import AGENT, EVENT, LEASE, TURN
+from orchestrator.store.schema.tables import AGENT, EVENT, LEASE, TURN
+from orchestrator.store.waits.leases import CHECKOUT
 from tests.fixtures.personas import define
 from tests.fleet.model import Model, RefusedError
 from tests.fleet.scripted import USED, Ask, Crash, Lab, ScriptedProvider, Step, eventually, open_lab

@@ -14,7 +14,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.sleep import Wish
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
-from orchestrator.store.tables import SLEEP
+from orchestrator.store.schema.tables import SLEEP
 from tests.fixtures.personas import define
 from tests.fleet.scripted import DEADLINE_SECONDS, Ask, Direct, Lab, ScriptedProvider, eventually, open_lab
 

@@ -21,9 +21,10 @@ from orchestrator.errors import StoreError
 from orchestrator.fleet import worker
 from orchestrator.fleet.planning import Reading, read
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.store import agents, stops
-from orchestrator.store.tables import QUESTION
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.schema.tables import QUESTION
+from orchestrator.store.turns import cancellation
+from orchestrator.store.turns.turns import Claim
 from tests.fleet.scripted import Lab, ScriptedProvider, ScriptedSession, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -304,7 +305,7 @@ async def test_a_stop_of_an_agent_that_sleeps_on_its_plan_reaches_everybody_belo
 async def test_a_turn_that_was_told_to_end_as_it_ended_with_a_plan_creates_nobody(one: Lab, text: str) -> None:
     boss = (await one.create("boss", persona="chief")).agent
     await one.becomes("boss", "working")
-    await one.core.commits.store.tx(stops.ask, boss.id)  # as a daemon does that dies before it tells the session
+    await one.core.commits.store.tx(cancellation.ask, boss.id)  # as a daemon does that dies before it tells the session
     one.finish("boss", text)
     await one.becomes("boss", "interrupted")
     assert await ends(one, "boss") == ["turn.interrupted"]
@@ -362,7 +363,7 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
 ) -> None:
     write_chief(tmp_path)
     provider = Remembering()
-    create = agents.create
+    create = lifecycle.create
     monkeypatch.setattr(worker, "STORE_AGAIN_SECONDS", 3600.0)
 
     def disk_full(connection: Any, values: Mapping[str, Any], **more: Any) -> tuple[str, bool]:
@@ -373,7 +374,7 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
     async with open_lab(tmp_path, slots=1, provider=provider) as lab:
         boss = (await lab.create("boss", persona="chief")).agent
         await lab.becomes("boss", "working")
-        monkeypatch.setattr(agents, "create", disk_full)
+        monkeypatch.setattr(lifecycle, "create", disk_full)
         with structlog.testing.capture_logs() as logged:
             lab.finish("boss", plan("a", "b"))
 
@@ -384,7 +385,7 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
         assert list((await lab.names()).values()) == ["boss"]
         await lab.die()
     bury(provider)
-    monkeypatch.setattr(agents, "create", create)
+    monkeypatch.setattr(lifecycle, "create", create)
     provider.said = plan("a", "b")
     async with open_lab(tmp_path, slots=1, provider=provider) as lab:
         await lab.becomes("boss", "waiting", "children")

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.domain.event import Ended, Outcome, Retrying
 from orchestrator.fleet.pausing import GO_ON
-from orchestrator.store.parking import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
+from orchestrator.store.waits.pauses import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.fleet.scripted import USED, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

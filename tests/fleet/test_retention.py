@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Table, func, select
 
-from orchestrator.store import processes, retention, transcripts
-from orchestrator.store.tables import COMMAND, LEASE, PROCESS, TRANSCRIPT
+from orchestrator.store import retention
+from orchestrator.store.schema.tables import COMMAND, LEASE, PROCESS, TRANSCRIPT
+from orchestrator.store.sessions import processes, transcripts
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.domain.event import TERMINAL, Ended, Outcome, Said, ToolEnded, ToolStarted
 from orchestrator.errors import ProviderError, StoreError
 from orchestrator.fleet import worker
-from orchestrator.store import events as event_rows
+from orchestrator.store.turns import events as event_rows
 from tests.fleet.scripted import Crash, Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -64,7 +64,9 @@ async def test_the_watch_stores_the_result_though_nobody_asks(lab: Lab) -> None:
     lab.finish("a", "while you were away")
 
     async def is_stored() -> bool:
-        row = await lab.core.commits.store.look(lambda connection: sleeping.sleeps.by_id(connection, sleep.id, 0.0))
+        row = await lab.core.commits.store.look(
+            lambda connection: sleeping.durable_waits.by_id(connection, sleep.id, 0.0)
+        )
         return row is not None and "while you were away" in row.result
 
     await eventually(is_stored)

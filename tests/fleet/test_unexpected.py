@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.turn import Mode
-from orchestrator.store.stops import ask
+from orchestrator.store.turns.cancellation import ask
 from tests.fleet.scripted import Ask, Crash, Lab, ScriptedProvider, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.transcripts import Transcripts
 from orchestrator.providers.claude_mirror import mirror, write_back
-from orchestrator.store.store import Store, open_store
+from orchestrator.store.engine.database import Store, open_store
 from tests.store.test_store import create
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from orchestrator.errors import SchemaError, StoreError
-from orchestrator.store.migrate import MIGRATIONS, known_revisions, migrate
-from orchestrator.store.tables import metadata
+from orchestrator.store.engine.migrate import MIGRATIONS, known_revisions, migrate
+from orchestrator.store.schema.tables import metadata
 
 NEXT = '''"""A later schema"""
 
@@ -44,7 +44,7 @@ def later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "
     migrations = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, migrations)
     (migrations / "versions" / "9001_later.py").write_text(NEXT.format(before=before, more=more))
-    monkeypatch.setattr("orchestrator.store.migrate.MIGRATIONS", migrations)
+    monkeypatch.setattr("orchestrator.store.engine.migrate.MIGRATIONS", migrations)
     return before
 
 

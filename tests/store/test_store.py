@@ -15,10 +15,10 @@ from sqlalchemy import Connection, select
 
 from orchestrator.domain.agent import Status
 from orchestrator.errors import ConflictError, StoreError
-from orchestrator.store import agents
-from orchestrator.store.rows import agent_row
-from orchestrator.store.store import Store, open_store
-from orchestrator.store.tables import AGENT
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.engine.database import Store, open_store
+from orchestrator.store.schema.tables import AGENT
+from orchestrator.store.schema.transitions import agent_row
 
 pytestmark = pytest.mark.anyio
 SECONDS = 20
@@ -69,7 +69,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 
 
 def create(connection: Connection, number: int) -> str:
-    return agents.create(connection, row(number), turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
+    return lifecycle.create(connection, row(number), turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
 
 
 def counted(path: Path, table: str) -> int:
@@ -102,7 +102,7 @@ async def test_a_change_and_its_event_are_committed_together_or_not_at_all(store
         await store.tx(fail_behind)
     assert [counted(store.path, table) for table in ("agent", "turn", "event", "lease")] == [0, 0, 0, 0]
     await store.tx(create, 2)
-    await store.tx(agents.delete, "ag_2", 3.0)
+    await store.tx(lifecycle.delete, "ag_2", 3.0)
     with closing(sqlite3.connect(store.path)) as connection:
         kinds = [kind for (kind,) in connection.execute("SELECT kind FROM event ORDER BY seq")]
         numbers = [seq for (seq,) in connection.execute("SELECT seq FROM event ORDER BY id")]
@@ -214,7 +214,7 @@ async def test_what_is_queued_at_the_end_is_still_written(tmp_path: Path) -> Non
 async def test_a_database_that_another_program_locks_is_said_to_be_locked_and_serves_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.store.store.BUSY_MILLISECONDS", 50)
+    monkeypatch.setattr("orchestrator.store.engine.database.BUSY_MILLISECONDS", 50)
     async with open_store(tmp_path / "fleet.db") as store:
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -18,12 +18,13 @@ from sqlalchemy import Connection
 
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.store import agents, turns
-from orchestrator.store.admission import Admission, admit
-from orchestrator.store.events import Fact, append
-from orchestrator.store.rows import StaleOwnerError, change, emit
-from orchestrator.store.store import Store, open_store
-from orchestrator.store.turns import Claim
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.engine.database import Store, open_store
+from orchestrator.store.schema.transitions import StaleOwnerError, change, emit
+from orchestrator.store.turns import turns
+from orchestrator.store.turns.events import Fact, append
+from orchestrator.store.turns.turns import Claim
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ PROGRAM = """
     import asyncio, resource, signal, sys
     from pathlib import Path
     from orchestrator.errors import StoreError
-    from orchestrator.store.store import open_store
+    from orchestrator.store.engine.database import open_store
     from tests.store.test_survival import create, note
 
     async def write_and_acknowledge(path):
@@ -119,7 +120,7 @@ def create(connection: Connection, number: int) -> str:
         "cost_usd": 0.0,
         "cost_unknown": False,
     }
-    return agents.create(connection, values, turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
+    return lifecycle.create(connection, values, turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
 
 
 def note(connection: Connection, agent_id: str, text: str) -> int:

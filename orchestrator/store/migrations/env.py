@@ -1,8 +1,8 @@
-"""Alembic's entry: it runs on the connection that orchestrator.store.migrate hands over."""
+"""Alembic's entry: it runs on the connection that orchestrator.store.engine.migrate hands over."""
 
 from alembic import context
 
-from orchestrator.store import tables
+from orchestrator.store.schema import tables
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,175 @@
+"""Operations on agents as a whole: create, delete, account, delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import Scope, Unit
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.errors import ConflictError
+from orchestrator.store.families import budgets, children
+from orchestrator.store.schema.tables import AGENT, TURN
+from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
+from orchestrator.store.turns.turns import queue_turn, withdraw
+from orchestrator.store.waits import leases, ready_queue
+from orchestrator.store.waits.inputs import forget_unsettled, set_inputs, source_ended
+
+
+def find_by_key(connection: Connection, call_key: str | None) -> str | None:
+    """The agent that this idempotency key created."""
+    if call_key is None:
+        return None
+    return connection.execute(select(AGENT.c.id).where(AGENT.c.call_key == call_key)).scalar_one_or_none()
+
+
+def create(
+    connection: Connection,
+    values: Mapping[str, Any],
+    *,
+    turn_id: str,
+    inputs: Sequence[str],
+    desk: str,
+    limits: children.Limits = children.NONE,
+    caps: Mapping[Unit, float] | None = None,
+    cap_scope: Scope = Scope.AGENT,
+    parent: tuple[str, int] | None = None,
+) -> tuple[str, bool]:
+    """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
+
+    Raises:
+        ConflictError: a living agent of the project has the name, or the inputs form a circle.
+    """
+    if existing := find_by_key(connection, values.get("call_key")):
+        return existing, True
+    now = float(values["created_at"])
+    _check_name_free(connection, values["project"], values["name"])
+    children.check_living(connection, limits)
+    given = str(values["id"])
+    if parent is not None:
+        budgets.reserve(connection, parent[0], caps or {}, now)
+        values = {**values, **children.adopt(connection, *parent, limits)}
+        desk = desk.removesuffix(given) + values["id"]
+    agent_id = str(values["id"])
+    values = {"root": agent_id, **values}
+    connection.execute(insert(AGENT).values(**values, status=Status.CREATING, changed_at=now))
+    emit(
+        connection,
+        agent_id,
+        Kind.CREATED,
+        now,
+        name=values["name"],
+        persona=values["persona"],
+        provider=values["provider"],
+        model=values["model"],
+    )
+    leases.acquire(connection, leases.DESK, desk, agent_id, now)
+    budgets.set_caps(connection, agent_id, cap_scope, caps or {})
+    queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
+    set_inputs(connection, agent_id, 1, inputs)
+    return agent_id, False
+
+
+def _check_name_free(connection: Connection, project: str, name: str) -> None:
+    row = connection.execute(
+        select(AGENT.c.id, AGENT.c.status, AGENT.c.persona, AGENT.c.orchestrator).where(
+            AGENT.c.project == project, AGENT.c.name == name, AGENT.c.deleted_at.is_(None)
+        )
+    ).one_or_none()
+    if row:
+        raise ConflictError(
+            f"the name {name!r} is taken by {row[0]} ({row[2]}, {row[1]}, created by {row[3]})",
+            hint=f"choose another name, give that agent its next task with command_agent({name}), or delete it",
+        )
+
+
+def delete(connection: Connection, agent_id: str, now: float) -> str:
+    """Mark the agent deleted, end its open turns, release its leases, and return the status that it had.
+
+    Its record, results and files stay. The epoch moves on, so that a running session can write nothing more; the
+    checkout that it works in is not free before that session has gone: the caller releases it then.
+    """
+    agent = agent_row(connection, agent_id)
+    before = Status(agent["status"])
+    if before is Status.DELETED:
+        return str(before)
+    budgets.fold(connection, agent, now)
+    end_open_turns(connection, agent, now, reason="deleted")
+    withdraw(connection, agent)
+    move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
+    leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
+    emit(connection, agent_id, Kind.DELETED, now, was=str(before))
+    source_ended(connection, agent_id, Status.DELETED)
+    children.ended(connection, agent, now)
+    return str(before)
+
+
+def delete_families(connection: Connection, agent_ids: Sequence[str], now: float) -> dict[str, str]:
+    """Delete the agents and all their descendants at once; the status that each one had, by id, parents first."""
+    family = dict.fromkeys(one for agent_id in agent_ids for one in children.subtree(connection, agent_id))
+    return {agent_id: delete(connection, agent_id, now) for agent_id in family}
+
+
+def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str, whole: bool = True) -> None:
+    """End every open turn: what had begun as interrupted, what had not as cancelled, each with its terminal event.
+
+    Unless it is the `whole` agent that ends, only its next turn is. What a cancelled turn waited for is forgotten.
+    """
+    rows = connection.execute(
+        select(TURN.c.id, TURN.c.ordinal, TURN.c.status)
+        .where(TURN.c.agent_id == agent["id"], TURN.c.status.in_(TURN_OPEN))
+        .order_by(TURN.c.ordinal)
+    ).all()
+    if not whole and (following := ready_queue.next_turn(connection, agent["id"])) is not None:
+        rows = [row for row in rows if row[0] == following["id"]]
+    for turn_id, ordinal, status in rows:
+        begun = status != TurnStatus.QUEUED
+        ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
+        forget_unsettled(connection, agent["id"], ordinal)
+        if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:
+            cost_is_unknown(connection, agent["id"], turn_id)
+        if status == TurnStatus.RECOVERING:
+            budgets.fold(connection, agent_row(connection, agent["id"]), now)
+        cursor = emit(connection, agent["id"], kind, now, ordinal, reason=reason)
+        change(connection, agent["id"], ended_cursor=cursor)
+
+
+def rebind(
+    connection: Connection, agent_id: str, account: str, public: Mapping[str, str], environment: Mapping[str, str]
+) -> None:
+    """From now on this account pays for the agent, with this environment."""
+    change(connection, agent_id, account=account, account_public=dict(public), environment=dict(environment))
+
+
+def account_arrived(connection: Connection, account: str, now: float) -> int:
+    """Let the agents that wait for this account go on; return how many."""
+    rows = connection.execute(
+        select(AGENT).where(AGENT.c.account == account, AGENT.c.status == Status.WAITING, AGENT.c.reason == "account")
+    ).mappings()
+    count = 0
+    for agent in rows.all():
+        ready_queue.go_on(connection, agent, ready_queue.next_turn(connection, agent["id"]), now, "account")
+        count += 1
+    return count
+
+
+def deliver(connection: Connection, outcomes: Mapping[str, int]) -> None:
+    """Record that the outcome of this turn (ordinal, by agent id) has reached its orchestrator."""
+    for agent_id, ordinal in outcomes.items():
+        connection.execute(
+            update(AGENT).where(AGENT.c.id == agent_id, AGENT.c.delivered_turn < ordinal).values(delivered_turn=ordinal)
+        )
+
+
+def count_by_status(connection: Connection) -> dict[str, int]:
+    """How many living agents are open, by status."""
+    rows = connection.execute(select(AGENT.c.status).where(AGENT.c.status.in_(OPEN), AGENT.c.deleted_at.is_(None)))
+    counts: dict[str, int] = dict.fromkeys((str(status) for status in OPEN), 0)
+    for (status,) in rows:
+        counts[status] += 1
+    return counts

@@ -1,0 +1,73 @@
+"""Operations on orchestrators that Fleet runs: asleep they are a sleep and its question; its end lets them go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select
+
+from orchestrator.domain.question import By, State
+from orchestrator.domain.sleep import SleepStatus
+from orchestrator.errors import ConflictError
+from orchestrator.store.families import children
+from orchestrator.store.schema.tables import QUESTION, SLEEP
+from orchestrator.store.schema.transitions import owned_row
+from orchestrator.store.turns.turns import Claim, run_ended
+from orchestrator.store.waits import durable_waits
+from orchestrator.store.waits.deadlocks import circle
+from orchestrator.store.waits.pauses import AGENTS
+
+
+def fall_asleep(
+    connection: Connection,
+    claim: Claim,
+    asked: Mapping[str, Any],
+    sleep: Mapping[str, Any],
+    usage: Mapping[str, Any],
+    now: float,
+    *,
+    refusal: str = "",
+) -> None:
+    """End the run in the middle of its wait: the sleep stands as a row; with a refusal it is over at once.
+
+    A sleep on agents that wait for the sleeper is refused, too.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    run_ended(connection, agent, claim, usage, now)
+    question = children.doze(connection, claim, asked, AGENTS, now)
+    sleep_id = durable_waits.begin(connection, {**sleep, "question_id": question["id"]}, now)
+    if not refusal and (other := circle(connection, claim.agent_id)) is not None:
+        hint = "wait for others, or write your report: it waits for your end"
+        refusal = str(ConflictError(f"{agent['name']} and {other} would wait for each other", hint=hint))
+    if refusal:
+        end(connection, sleep_id, SleepStatus.COMPLETED, now, result=refusal, is_error=True)
+
+
+def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, **values: Any) -> bool:
+    """End the sleep with its one end and tell whether this call did; the agent that sleeps so goes on."""
+    if not durable_waits.end(connection, sleep_id, status, now, **values):
+        return False
+    query = (
+        select(QUESTION.c.agent_id)
+        .join(SLEEP, SLEEP.c.question_id == QUESTION.c.id)
+        .where(SLEEP.c.id == sleep_id, QUESTION.c.state == State.OPEN)
+    )
+    sleeper = connection.execute(query).scalar_one_or_none()
+    if sleeper is not None:
+        children.rouse(connection, sleeper, By.AGENTS, now)
+    return True
+
+
+def wake_with(connection: Connection, agent: RowMapping, text: str, now: float) -> bool:
+    """End the agent's sleep with this text as what its call returns; False if it does not sleep so."""
+    query = (
+        select(SLEEP.c.id)
+        .join(QUESTION, SLEEP.c.question_id == QUESTION.c.id)
+        .where(QUESTION.c.agent_id == agent["id"], QUESTION.c.state == State.OPEN)
+    )
+    sleep_id = connection.execute(query).scalar_one_or_none()
+    return sleep_id is not None and end(connection, sleep_id, SleepStatus.COMPLETED, now, result=text)

@@ -1,0 +1,105 @@
+"""Operations on plans: the end of a turn that asks for children is a question, which they answer by their ends.
+
+Its `call_id` is the id of the prompt that tells the answer; it is noted with the question, so that a successor knows
+from the transcript whether the agent has been told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, RowMapping, select, update
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.clearance import PLAN
+from orchestrator.domain.event import Kind
+from orchestrator.domain.question import State
+from orchestrator.domain.text import one_line
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.families import children
+from orchestrator.store.schema.tables import QUESTION, TURN, Question
+from orchestrator.store.schema.transitions import StaleOwnerError, agent_row, emit, move, owned_row
+from orchestrator.store.turns.recovery import note_prompt
+from orchestrator.store.turns.turns import Claim, run_ended
+from orchestrator.store.waits import questions
+
+SHOWN_CHARACTERS = 300
+
+
+def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[Question]:
+    """The plans of this turn (its ordinal), in order."""
+    its = (QUESTION.c.agent_id == agent_id) & (QUESTION.c.turn == turn) & (QUESTION.c.tool == PLAN)
+    found = cast("Sequence[Question]", connection.execute(select(QUESTION).where(its)).all())
+    return sorted(found, key=lambda row: row.input.get("number", 0))
+
+
+def fan_out(
+    connection: Connection,
+    claim: Claim,
+    planned: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any],
+    usage: Mapping[str, Any],
+    now: float,
+) -> None:
+    """Create all of the plan's children, or none, and put the turn aside until the last of them has ended.
+
+    `planned` holds what `agents.create` takes. A turn that was told to end creates none.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+        ConflictError, RefusedError: one cannot be created; nothing is written.
+    """
+    agent, turn = _running(connection, claim)
+    run_ended(connection, agent, claim, usage, now)
+    for child in () if turn["stop"] else planned:
+        lifecycle.create(connection, **child)
+    children.sleep(connection, claim, asked, now)
+    _comes_back(connection, claim, asked["call_id"])
+
+
+def send_back(
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], why: str, usage: Mapping[str, Any], now: float
+) -> None:
+    """Refuse the plan: its turn goes on, as soon as there is a slot, and its agent is told why.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    agent, _ = _running(connection, claim)
+    run_ended(connection, agent, claim, usage, now)
+    questions.ask_policy(connection, claim.agent_id, claim.turn, asked, answer=why, now=now)
+    _comes_back(connection, claim, asked["call_id"])
+    emit(connection, claim.agent_id, Kind.PLAN_REFUSED, now, claim.turn, reason=one_line(why, SHOWN_CHARACTERS))
+    move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, "slot", now, owner=None)
+
+
+def tell(connection: Connection, claim: Claim, prompt_id: str) -> None:
+    """Note the prompt that the turn goes on with; what became of its plan is told by it.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    note_prompt(connection, claim, prompt_id)
+    its = (QUESTION.c.agent_id == claim.agent_id) & (QUESTION.c.tool == PLAN)
+    connection.execute(update(QUESTION).where(its, QUESTION.c.state == State.ANSWERED).values(state=State.SETTLED))
+
+
+def _running(connection: Connection, claim: Claim) -> tuple[RowMapping, RowMapping]:
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    query = select(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status == TurnStatus.WORKING)
+    turn = connection.execute(query).mappings().one_or_none()
+    if turn is None:
+        raise StaleOwnerError(f"turn {claim.turn_id} runs no more")
+    return agent, turn
+
+
+def _comes_back(connection: Connection, claim: Claim, prompt_id: str) -> None:
+    """The turn goes on with a prompt of its own in the conversation that it has."""
+    note_prompt(connection, claim, prompt_id)
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == claim.turn_id)
+        .values(status=TurnStatus.WAITING, parked=PLAN, heard=True, resumes=TURN.c.resumes + 1)
+    )

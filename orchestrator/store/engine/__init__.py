@@ -1,0 +1,1 @@
+"""How the database is opened, written in groups, read, migrated and watched for lost history."""

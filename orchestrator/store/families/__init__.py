@@ -1,0 +1,1 @@
+"""What a family shares: budgets, and children that their parent waits for."""

@@ -1,0 +1,266 @@
+"""Operations on budgets: caps are set, use is counted while a session runs, and whoever has room again goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import FLEET, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.errors import RefusedError
+from orchestrator.store.schema.tables import AGENT, BUDGET
+from orchestrator.store.schema.transitions import agent_row, change
+from orchestrator.store.waits import ready_queue
+
+UNPRICED = "budget:"
+"""how the reason begins of an agent whose model has no known price"""
+PAUSED = "budget"
+"""how the reason of an agent begins that waits at a cap"""
+NOTHING: Mapping[Unit, float] = {}
+_NODE = (
+    AGENT.c.id,
+    AGENT.c.name,
+    AGENT.c.root,
+    AGENT.c.parent,
+    AGENT.c.status,
+    AGENT.c.cost_usd,
+    AGENT.c.live_cost_usd,
+    AGENT.c.tokens,
+    AGENT.c.live_tokens,
+    AGENT.c.begun_turns,
+    AGENT.c.worked_seconds,
+    AGENT.c.running_since,
+)
+
+_NODES = select(*_NODE).where(AGENT.c.root.in_(bindparam("roots", expanding=True)))
+_CAPS = select(BUDGET).where(BUDGET.c.subject.in_(bindparam("subjects", expanding=True)))
+_ANY = select(BUDGET.c.unit).limit(1)
+_FAMILY = select(AGENT.c.id).where(AGENT.c.root == bindparam("root"))
+_CAPPED = _ANY.where(BUDGET.c.subject.in_(_FAMILY))
+_FLEET_CAPPED = _ANY.where(BUDGET.c.subject == FLEET)
+
+
+def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
+    """Make these the caps of the subject; units that are not named keep theirs."""
+    for unit, cap in caps.items():
+        row = insert(BUDGET).values(subject=subject, scope=scope, unit=unit, cap=cap)
+        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_={"cap": cap}))
+
+
+def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> None:
+    """The fleet's caps are the settings', unless they were changed by command since the setting last changed."""
+    known = {
+        row["unit"]: row["setting"]
+        for row in connection.execute(select(BUDGET).where(BUDGET.c.subject == FLEET)).mappings()
+    }
+    for unit, cap in caps.items():
+        if cap is None or known.get(unit) == cap:
+            continue
+        row = insert(BUDGET).values(subject=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, setting=cap)
+        new = {"cap": cap, "setting": cap}
+        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_=new))
+
+
+def family(connection: Connection, root: str, now: float) -> Family:
+    """The agents under this root, with every cap that applies to one of them."""
+    return families(connection, [root], now)[root]
+
+
+def families(connection: Connection, roots: Collection[str], now: float) -> dict[str, Family]:
+    """The same for many roots, in one go."""
+    nodes: dict[str, dict[str, Node]] = {root: {} for root in roots}
+    root_of: dict[str, str] = {}
+    for row in connection.execute(_NODES, {"roots": list(roots)}).mappings():
+        nodes[row["root"]][row["id"]] = _node(row, now)
+        root_of[row["id"]] = row["root"]
+    caps: dict[str, dict[tuple[str, Scope, Unit], float]] = {root: {} for root in roots}
+    for row in connection.execute(_CAPS, {"subjects": [*root_of, FLEET]}).mappings():
+        for root in [root_of[row["subject"]]] if row["subject"] in root_of else roots:
+            caps[root][row["subject"], Scope(row["scope"]), Unit(row["unit"])] = row["cap"]
+    capped = any(scope is Scope.FLEET for each in caps.values() for _, scope, _ in each)
+    used = _fleet_used(connection, now) if capped else {}
+    return {root: Family(nodes[root], caps[root], used) for root in roots}
+
+
+def _node(row: RowMapping, now: float) -> Node:
+    return Node(
+        id=row["id"],
+        name=row["name"],
+        parent=row["parent"],
+        is_open=Status(row["status"]) in OPEN,
+        used={
+            Unit.USD: row["cost_usd"] + row["live_cost_usd"],
+            Unit.TOKENS: row["tokens"] + row["live_tokens"],
+            Unit.TURNS: row["begun_turns"],
+            Unit.SECONDS: row["worked_seconds"] + _running(row, now),
+        },
+    )
+
+
+def _running(row: RowMapping, now: float) -> float:
+    since = row["running_since"]
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
+    running = func.coalesce(func.sum(now - AGENT.c.running_since), 0.0)
+    total = connection.execute(
+        select(
+            func.coalesce(func.sum(AGENT.c.cost_usd + AGENT.c.live_cost_usd), 0.0),
+            func.coalesce(func.sum(AGENT.c.tokens + AGENT.c.live_tokens), 0),
+            func.coalesce(func.sum(AGENT.c.begun_turns), 0),
+            func.coalesce(func.sum(AGENT.c.worked_seconds), 0.0) + running,
+        )
+    ).one()
+    return dict(zip(Unit, (float(value) for value in total), strict=True))
+
+
+class Gauge:
+    """What the caps leave to many agents, each read once; who lets a turn begin says so."""
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self._connection = connection
+        self._now = now
+        self._families: dict[str, Family] = {}
+        self._fleet: list[Room] | None = None
+
+    def expect(self, roots: Collection[str]) -> None:
+        """Read these families now, in one go: they will be asked for."""
+        self._families |= families(self._connection, roots, self._now) if roots else {}
+
+    def begun(self, root: str) -> None:
+        """An agent of this family has begun a turn: it is one less for all under the same caps."""
+        if self._fleets():
+            self._families.clear()
+        self._families.pop(root, None)
+        self._fleet = None
+
+    def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Room]:
+        """Every cap that applies to the agent; `capped`: an agent of its family has one (None: look)."""
+        if capped is None:
+            capped = root in self._families or self._connection.execute(_CAPPED, {"root": root}).first() is not None
+        if not capped:
+            return self._fleets()
+        if root not in self._families:
+            self.expect([root])
+        return self._families[root].rooms(agent_id)
+
+    def shortage(self, agent_id: str, root: str, *, starts_turn: bool, capped: bool | None = None) -> Room | None:
+        """The cap that the agent has reached, if it has."""
+        return shortage(self.rooms(agent_id, root, capped=capped), starts_turn=starts_turn)
+
+    def fleet_is_short(self) -> bool:
+        """Whether nobody may begin a turn."""
+        return shortage(self._fleets(), starts_turn=True) is not None
+
+    def _fleets(self) -> list[Room]:
+        if self._fleet is None:
+            capped = self._connection.execute(_FLEET_CAPPED).first() is not None
+            self._fleet = fleet_rooms(self._connection, self._now) if capped else []
+        return self._fleet
+
+
+def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
+    """Every cap that applies to the agent, with what counts against it."""
+    root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
+    return Gauge(connection, now).rooms(agent_id, root)
+
+
+def reserve(
+    connection: Connection, parent: str, caps: Mapping[Unit, float], now: float, claimed: Mapping[Unit, float] = NOTHING
+) -> None:
+    """Return if a child with these caps fits into what its ancestors have left beside what it has claimed already.
+
+    Raises:
+        RefusedError: it does not; with what is left.
+    """
+    for room in rooms(connection, parent, now):
+        cap, before = caps.get(room.unit, 0.0), claimed.get(room.unit, 0.0)
+        if room.scope is not Scope.FLEET and cap - before > max(0.0, room.left):
+            raise RefusedError(
+                f"{room.shown('')} is used or reserved: a child cannot have {cap:g} {room.unit}",
+                hint=f"give it at most {before + max(0.0, room.left):g}, or end other children first",
+            )
+
+
+def at_least_live(agent: RowMapping, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that was cut off used: what it told at its end, or what it had told before if that is more."""
+    told = sum(usage[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
+    cost = usage["cost_usd"]
+    return {
+        **usage,
+        "input_tokens": usage["input_tokens"] + max(0, agent["live_tokens"] - told),
+        "cost_usd": None if cost is None else max(cost, agent["live_cost_usd"]),
+    }
+
+
+def run_ended(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Count the time of a run that has ended; `agent` is the row as it was before."""
+    change(connection, agent["id"], worked_seconds=agent["worked_seconds"] + _running(agent, now), running_since=None)
+
+
+def fold(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Keep what a run had used that will never tell its end: the agent was deleted, or its daemon died."""
+    run_ended(connection, agent, now)
+    change(
+        connection,
+        agent["id"],
+        live_tokens=0,
+        live_cost_usd=0.0,
+        tokens=agent["tokens"] + agent["live_tokens"],
+        cost_usd=agent["cost_usd"] + agent["live_cost_usd"],
+    )
+
+
+def go_on(connection: Connection, now: float, root: str | None = None) -> list[str]:
+    """Queue those that wait at a cap and have room now, in all families or one; return their ids."""
+    waiting = (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+    if root is not None:
+        waiting &= AGENT.c.root == root
+    gauge = Gauge(connection, now)
+    gone: list[str] = []
+    for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
+        rooms = gauge.rooms(agent["id"], agent["root"])
+        if agent["reason"].startswith(UNPRICED) and any(room.unit is Unit.USD for room in rooms):
+            continue  # no cap in dollars can be kept for it, however high
+        turn = ready_queue.next_turn(connection, agent["id"])
+        if shortage(rooms, starts_turn=not ready_queue.has_begun(turn)) is None:
+            ready_queue.go_on(connection, agent, turn, now, PAUSED)
+            gone.append(agent["id"])
+    return gone
+
+
+def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Room]]:
+    """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
+    if connection.execute(_ANY).first() is None:
+        return {}
+    capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
+    roots = set(connection.execute(capped).scalars()) & set(agents.values())
+    fleet = connection.execute(select(BUDGET.c.unit).where(BUDGET.c.subject == FLEET).limit(1)).first() is not None
+    waiting = AGENT.c.id.in_(agents) & (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+    if fleet:
+        roots |= set(connection.execute(select(AGENT.c.root).where(waiting)).scalars())
+    found = families(connection, roots, now)
+    return {one: found[root].rooms(one) for one, root in agents.items() if root in found}
+
+
+def fleet_rooms(connection: Connection, now: float) -> list[Room]:
+    """The fleet's own caps."""
+    return family(connection, "", now).rooms("")
+
+
+def raise_caps(
+    connection: Connection, agent_id: str, scope: Scope, caps: Mapping[Unit, float], now: float
+) -> Sequence[str]:
+    """Set the caps of an agent or (with `fleet` as id) of the fleet; return the ids of those that go on by it."""
+    if agent_id != FLEET:
+        row = agent_row(connection, agent_id)
+        if scope is Scope.AGENT and row["parent"] is not None:
+            claimed = family(connection, row["root"], now).claimed(agent_id)
+            if claimed is not None:
+                reserve(connection, row["parent"], caps, now, claimed)
+    set_caps(connection, agent_id, scope, caps)
+    return go_on(connection, now)

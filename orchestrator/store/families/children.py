@@ -1,0 +1,164 @@
+"""Operations on families: a parent creates children, sleeps on them without slot or checkout, the last one wakes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.event import Kind
+from orchestrator.domain.question import By
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.errors import ConflictError, RefusedError
+from orchestrator.store.families import budgets
+from orchestrator.store.schema.tables import AGENT, TURN
+from orchestrator.store.schema.transitions import agent_row, change, emit, move
+from orchestrator.store.waits import leases, questions
+from orchestrator.store.waits.deadlocks import circle
+from orchestrator.store.waits.pauses import CHILDREN
+
+
+class Sleeper(Protocol):
+    """The claim of a run that ends to wait for children."""
+
+    @property
+    def agent_id(self) -> str:
+        """The parent."""
+        ...
+
+    @property
+    def turn_id(self) -> str:
+        """Its turn."""
+        ...
+
+    @property
+    def turn(self) -> int:
+        """The turn's ordinal."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many agents may live, how deep families go, and how many children one agent has."""
+
+    agents: int
+    depth: int
+    children: int
+
+
+NONE = Limits(agents=10**9, depth=0, children=0)
+"""as many agents as one likes, and none of them creates any"""
+
+
+def check_living(connection: Connection, limits: Limits) -> None:
+    """Return if one more agent may live.
+
+    Raises:
+        ConflictError: too many do.
+    """
+    query = select(func.count()).select_from(AGENT).where(AGENT.c.deleted_at.is_(None))
+    living = int(connection.execute(query).scalar_one())
+    if living >= limits.agents:
+        raise ConflictError(
+            f"{living} agents live and AGENT_MAX_SESSION is {limits.agents}",
+            hint="delete agents that are done: their results stay readable",
+        )
+
+
+def adopt(connection: Connection, parent_id: str, epoch: int, limits: Limits) -> dict[str, Any]:
+    """Give the parent one more child; return the columns that tie the child to it, its id among them.
+
+    Raises:
+        RefusedError: the parent may have no more children, or none so deep.
+        ConflictError: the parent does not run any more.
+    """
+    parent = agent_row(connection, parent_id)
+    if parent["epoch"] != epoch or Status(parent["status"]) is not Status.WORKING:
+        raise ConflictError(f"{parent['name']} is not at work any more", hint="end your turn")
+    if parent["depth"] + 1 > limits.depth:
+        raise RefusedError(
+            f"you are at depth {parent['depth']} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",
+            hint="do this part yourself",
+        )
+    if parent["children"] >= limits.children:
+        raise RefusedError(
+            f"you have created {parent['children']} agents and may create {limits.children}",
+            hint="do the rest yourself, or give more work to each",
+        )
+    index = int(parent["children"])
+    change(connection, parent_id, children=index + 1)
+    return {
+        "id": f"{parent_id}_child_{index}",
+        "parent": parent_id,
+        "root": parent["root"],
+        "depth": parent["depth"] + 1,
+        "child_index": index,
+        "priority": parent["priority"],
+    }
+
+
+def of(connection: Connection, parent_id: str) -> list[RowMapping]:
+    """The parent's children that live, in order."""
+    mine = (AGENT.c.parent == parent_id) & AGENT.c.deleted_at.is_(None)
+    return list(connection.execute(select(AGENT).where(mine).order_by(AGENT.c.child_index)).mappings())
+
+
+def subtree(connection: Connection, agent_id: str) -> list[str]:
+    """Ids of the agent and all its living descendants, parents first."""
+    found, ahead = [agent_id], [agent_id]
+    while ahead:
+        below = (AGENT.c.parent.in_(ahead)) & AGENT.c.deleted_at.is_(None)
+        ahead = list(connection.execute(select(AGENT.c.id).where(below).order_by(AGENT.c.child_index)).scalars())
+        found.extend(ahead)
+    return found
+
+
+def sleep(connection: Connection, claim: Sleeper, asked: Mapping[str, Any], now: float) -> None:
+    """Let the parent wait for its children; at once it goes on if none is at work, or one waits for the parent."""
+    open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
+    doze(connection, claim, asked, CHILDREN, now, children=open_now)
+    if not open_now:
+        rouse(connection, claim.agent_id, By.CHILDREN, now)
+    elif (other := circle(connection, claim.agent_id)) is not None:
+        told = f"not waited for: {other} starts only when you have ended, so you would wait for each other"
+        rouse(connection, claim.agent_id, By.CHILDREN, now, told=told)
+
+
+def doze(
+    connection: Connection, claim: Sleeper, asked: Mapping[str, Any], reason: str, now: float, **told: Any
+) -> dict[str, Any]:
+    """Let the agent wait for others: no slot, no process, and no right to write, which they may need.
+
+    Returns the row of the question that its call asks.
+    """
+    agent_id = claim.agent_id
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
+    leases.release(connection, agent_id, now, leases.CHECKOUT)
+    question = questions.ask(connection, agent_id, claim.turn, asked)
+    move(connection, agent_row(connection, agent_id), Status.WAITING, reason, now, owner=None)
+    emit(connection, agent_id, Kind.WAITING, now, claim.turn, reason=reason, **told)
+    return question
+
+
+def ended(connection: Connection, child: RowMapping, now: float) -> None:
+    """A child has no open turn left: was it the last one, its parent goes on; what was reserved for it is free."""
+    if child["parent"] is None:
+        return
+    parent = agent_row(connection, child["parent"])
+    is_asleep = Status(parent["status"]) is Status.WAITING and parent["reason"] == CHILDREN
+    if is_asleep and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
+        rouse(connection, parent["id"], By.CHILDREN, now)
+    budgets.go_on(connection, now, child["root"])
+
+
+def rouse(connection: Connection, agent_id: str, by: By, now: float, *, told: str | None = None) -> None:
+    """Let the agent go on with the very call in which it waits for others; `told`: why it does not wait."""
+    agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
+    if asked is not None:
+        questions.put_answer(connection, asked["id"], told or str(by), by, now)
+        body = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
+        emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **body)
+    move(connection, agent, Status.QUEUED, "slot", now)

@@ -1,0 +1,1 @@
+"""Reads over many agents; nothing here writes."""

@@ -1,0 +1,241 @@
+"""What a look reads, in as few statements as the question needs, each built once.
+
+Building a statement and its cache key costs four times as much as running it, and making objects of rows twice (both
+measured): rows are handed on as they come. A row has the columns of its table's class as attributes and cannot be
+changed, so it is called by that class.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
+
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN, Agent, Artifact, Input, Turn
+
+HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
+"""how a turn ends that has a result or a reason to tell"""
+
+
+_BEFORES = select(TURN.c.before).where(TURN.c.status.in_(TURN_OPEN), TURN.c.before.is_not(None))
+
+
+def _among(name: str) -> BindParameter[Any]:
+    found: BindParameter[Any] = bindparam(name, expanding=True)
+    return found
+
+
+_LIVES = AGENT.c.deleted_at.is_(None)
+_IN_PROJECT = AGENT.c.project == bindparam("project")
+_HERE = or_(bindparam("project").is_(None), _IN_PROJECT)
+_BY_OWNER = and_(_IN_PROJECT, AGENT.c.orchestrator == bindparam("orchestrator"))
+
+_LIVING = select(AGENT).where(_LIVES, _HERE).order_by(AGENT.c.created_at)
+_OLDEST = select(AGENT.c.id).where(_LIVES, _HERE).order_by(AGENT.c.created_at).limit(bindparam("most"))
+_FIRST = select(AGENT).where(AGENT.c.id.in_(_OLDEST)).order_by(AGENT.c.created_at)
+_MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
+_BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
+_NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
+_CALLED = select(AGENT).where(  # both sides alone, so that each has its index
+    or_(
+        and_(_LIVES, _IN_PROJECT, AGENT.c.name == bindparam("reference")),
+        and_(_LIVES, _IN_PROJECT, AGENT.c.id == bindparam("reference")),
+    )
+)
+_BY_REFERENCE = (
+    select(AGENT)
+    .where(
+        _IN_PROJECT,
+        or_(
+            AGENT.c.id == bindparam("reference"),
+            AGENT.c.name == bindparam("reference"),
+            and_(AGENT.c.id >= bindparam("reference"), AGENT.c.id < bindparam("behind")),
+        ),
+    )
+    .order_by(AGENT.c.deleted_at.is_not(None), AGENT.c.created_at.desc())
+)
+_FAMILIES = (
+    select(AGENT)
+    .where(_LIVES, AGENT.c.root.in_(_among("roots")), AGENT.c.id.not_in(_among("ids")))
+    .order_by(AGENT.c.created_at)
+)
+_LAST = and_(TURN.c.agent_id == AGENT.c.id, TURN.c.ordinal == AGENT.c.turns)
+_SPANS = select(AGENT.c.id, TURN.c.started_at, TURN.c.ended_at).join(TURN, _LAST).where(AGENT.c.id.in_(_among("ids")))
+_RUNNING_CHECKS = select(TURN.c.agent_id, TURN.c.checks).where(
+    TURN.c.agent_id.in_(_among("ids")), TURN.c.status == TurnStatus.WORKING
+)
+_OUTCOME = (
+    select(TURN)
+    .where(TURN.c.agent_id == bindparam("agent"), TURN.c.status.in_(sorted(HEARD)))
+    .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
+    .limit(1)
+)
+_ENDS = (
+    select(AGENT.c.id, EVENT.c.turn)
+    .join(EVENT, EVENT.c.id == AGENT.c.ended_cursor)
+    .where(AGENT.c.id.in_(_among("ids")), EVENT.c.turn.is_not(None))
+)
+_INPUTS = (
+    select(INPUT).where(INPUT.c.agent_id.in_(_among("ids"))).order_by(INPUT.c.agent_id, INPUT.c.turn, INPUT.c.position)
+)
+_RECEIVING = and_(TURN.c.agent_id == INPUT.c.agent_id, TURN.c.ordinal == INPUT.c.turn)
+_RECEIVERS = (
+    select(INPUT.c.source_id, TURN.c.started_at)
+    .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
+    .join(TURN, _RECEIVING)
+    .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, TURN.c.status != TurnStatus.CANCELLED)
+)
+_FILES = (
+    select(ARTIFACT.c.agent_id, ARTIFACT.c.kind, func.count(ARTIFACT.c.path.distinct()))
+    .where(ARTIFACT.c.agent_id.in_(_among("ids")))
+    .group_by(ARTIFACT.c.agent_id, ARTIFACT.c.kind)
+)
+_WRITTEN = select(ARTIFACT.c.agent_id, ARTIFACT.c.path, ARTIFACT.c.at).where(
+    ARTIFACT.c.agent_id.in_(_among("ids")), ARTIFACT.c.kind == "produced", ARTIFACT.c.at >= bindparam("since")
+)
+_TURN = select(TURN).where(TURN.c.id == bindparam("turn"))
+_TURNS = select(TURN).where(TURN.c.agent_id == bindparam("agent")).order_by(TURN.c.ordinal)
+_CHILDREN = select(AGENT).where(_LIVES, AGENT.c.parent == bindparam("parent")).order_by(AGENT.c.child_index)
+_IN_TURN = or_(bindparam("turn").is_(None), ARTIFACT.c.turn == bindparam("turn"))
+_TOUCHED = (
+    select(ARTIFACT)
+    .where(ARTIFACT.c.agent_id == bindparam("agent"), _IN_TURN)
+    .order_by(ARTIFACT.c.turn, ARTIFACT.c.at, ARTIFACT.c.path)
+)
+_CURSOR = select(EVENT.c.id).order_by(EVENT.c.id.desc()).limit(1)
+
+
+class Span(NamedTuple):
+    """When a turn began and ended, as far as it has."""
+
+    started_at: float | None
+    ended_at: float | None
+
+
+def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[Agent]:
+    return cast("Sequence[Agent]", connection.execute(query, values).all())
+
+
+def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[Agent]:
+    """The agents that are not deleted, of one project or of all, oldest first, at most so many."""
+    if most is None:
+        return _agents(connection, _LIVING, project=project)
+    return _agents(connection, _FIRST, project=project, most=most)
+
+
+def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[Agent]:
+    """Those that this orchestrator created."""
+    return _agents(connection, _MINE, project=project, orchestrator=orchestrator)
+
+
+def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[Agent]:
+    """These agents, deleted ones included."""
+    return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
+
+
+def by_reference(connection: Connection, reference: str, project: str) -> Sequence[Agent]:
+    """Agents whose id is or begins with the reference, or whose name it is: the living before the deleted.
+
+    Only the living one that is called so, if there is one: indexes find it.
+    """
+    if called := _agents(connection, _CALLED, reference=reference, project=project):
+        return called
+    behind = reference[:-1] + chr(ord(reference[-1]) + 1)
+    return _agents(connection, _BY_REFERENCE, reference=reference, behind=behind, project=project)
+
+
+def families(connection: Connection, agents: Collection[Agent]) -> Sequence[Agent]:
+    """The living agents of these agents' families, without themselves."""
+    roots = {agent.root for agent in agents if agent.children or agent.parent is not None}
+    if not roots:
+        return []
+    return _agents(connection, _FAMILIES, roots=list(roots), ids=[agent.id for agent in agents])
+
+
+def trees_before(connection: Connection) -> Sequence[str]:
+    """The trees of files before the turns that are open."""
+    return [str(before["tree"]) for before in connection.scalars(_BEFORES) if before]
+
+
+def children(connection: Connection, parent_id: str) -> Sequence[Agent]:
+    """The agent's children that live, in the order of their creation."""
+    return _agents(connection, _CHILDREN, parent=parent_id)
+
+
+def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """The names of these agents, by id."""
+    rows = connection.execute(_NAMES, {"ids": list(ids)}) if ids else ()
+    return {str(agent_id): str(name) for agent_id, name in rows}
+
+
+def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
+    """When the newest turn of each agent began and ended, by agent id."""
+    rows = connection.execute(_SPANS, {"ids": list(ids)}) if ids else ()
+    return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
+
+
+def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[dict[str, Any]]]:
+    """The checks of the turn that each of these agents is in, by agent id."""
+    rows = connection.execute(_RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
+    return {agent_id: checks or () for agent_id, checks in rows}
+
+
+def turn(connection: Connection, turn_id: str) -> Turn | None:
+    """One turn."""
+    return cast("Turn | None", connection.execute(_TURN, {"turn": turn_id}).one_or_none())
+
+
+def turns(connection: Connection, agent_id: str) -> Sequence[Turn]:
+    """The agent's turns, in order."""
+    return cast("Sequence[Turn]", connection.execute(_TURNS, {"agent": agent_id}).all())
+
+
+def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, Turn]:
+    """The last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
+    found = {one: connection.execute(_OUTCOME, {"agent": one}).one_or_none() for one in ids}
+    return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
+
+
+def ends(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """The turn (ordinal) that each agent ended last, be it by cancelling it, by agent id."""
+    rows = connection.execute(_ENDS, {"ids": list(ids)}) if ids else ()
+    return {str(agent_id): int(turn) for agent_id, turn in rows}
+
+
+def inputs(connection: Connection, ids: Collection[str]) -> Sequence[Input]:
+    """The inputs of these agents, in order."""
+    return cast("Sequence[Input]", connection.execute(_INPUTS, {"ids": list(ids)}).all()) if ids else []
+
+
+def receivers(connection: Connection, ended: Mapping[str, Turn]) -> set[str]:
+    """Those of these agents whose ended turn is handed to a living agent: its receiving turn began later, or will."""
+    rows = connection.execute(_RECEIVERS, {"ids": list(ended)}) if ended else ()
+    return {source for source, begun in rows if begun is None or begun >= (ended[source].ended_at or 0.0)}
+
+
+def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[Artifact]:
+    """The files that an agent consumed and produced, in all or in one turn."""
+    return cast("Sequence[Artifact]", connection.execute(_TOUCHED, {"agent": agent_id, "turn": turn}).all())
+
+
+def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:
+    """How many different files each agent consumed and produced, by (agent id, kind)."""
+    rows = connection.execute(_FILES, {"ids": list(ids)}) if ids else ()
+    return {(agent_id, kind): count for agent_id, kind, count in rows}
+
+
+def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[str, int]:
+    """How many different files each of these agents wrote since its moment."""
+    if not moments:
+        return {}
+    rows = connection.execute(_WRITTEN, {"ids": list(moments), "since": min(moments.values())})
+    files = {(agent_id, path) for agent_id, path, at in rows if at >= moments[agent_id]}
+    return Counter(agent_id for agent_id, _ in files)
+
+
+def last_cursor(connection: Connection) -> int:
+    """The cursor of the newest event; 0 if there is none."""
+    return int(connection.execute(_CURSOR).scalar_one_or_none() or 0)

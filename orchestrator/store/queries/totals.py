@@ -1,0 +1,90 @@
+"""The fleet in figures, added up where the rows lie: a thousand agents are no thousand objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
+
+from orchestrator.domain.agent import ENDED, OPEN
+from orchestrator.store.schema.tables import AGENT, INPUT, TURN
+
+_HERE = and_(AGENT.c.deleted_at.is_(None), or_(bindparam("project").is_(None), AGENT.c.project == bindparam("project")))
+_UNTOLD = and_(
+    AGENT.c.running_since.is_not(None),
+    AGENT.c.live_cost_usd == 0,
+    or_(AGENT.c.live_tokens > 0, AGENT.c.tokens == 0),
+)
+_UNKNOWN = or_(AGENT.c.cost_unknown, _UNTOLD)
+_SUMS = (
+    select(
+        AGENT.c.status,
+        func.count(),
+        func.sum(AGENT.c.tokens + AGENT.c.live_tokens),
+        func.coalesce(func.sum(AGENT.c.context_tokens), 0),
+        func.sum(case((_UNKNOWN, 0.0), else_=AGENT.c.cost_usd + AGENT.c.live_cost_usd)),
+        func.sum(case((_UNKNOWN, 1), else_=0)),
+        func.max(AGENT.c.rehearsal),
+    )
+    .where(_HERE)
+    .group_by(AGENT.c.status)
+    .order_by(func.min(AGENT.c.created_at))
+)
+_UNREAD = (
+    select(AGENT.c.name)
+    .where(
+        _HERE,
+        AGENT.c.orchestrator == bindparam("orchestrator"),
+        AGENT.c.status.in_(sorted(ENDED)),
+        AGENT.c.delivered_turn < AGENT.c.turns,
+    )
+    .order_by(AGENT.c.created_at)
+)
+_SOURCE = AGENT.alias("source")
+_BLOCKS = (
+    select(_SOURCE.c.name, _SOURCE.c.status, TURN.c.started_at, TURN.c.ended_at, AGENT.c.name)
+    .select_from(INPUT)
+    .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
+    .join(_SOURCE, _SOURCE.c.id == INPUT.c.source_id)
+    .outerjoin(TURN, and_(TURN.c.agent_id == _SOURCE.c.id, TURN.c.ordinal == _SOURCE.c.turns))
+    .where(_HERE, INPUT.c.settled.is_(False), AGENT.c.status.in_(sorted(OPEN)))
+    .order_by(AGENT.c.created_at, INPUT.c.turn, INPUT.c.position)
+)
+
+
+class Sum(NamedTuple):
+    """The living agents of one status."""
+
+    status: str
+    agents: int
+    tokens: int
+    context_tokens: int
+    known_cost_usd: float
+    unknown_costs: int
+    rehearsal: bool
+
+
+class Block(NamedTuple):
+    """An agent that another one waits for, and when its last turn began and ended."""
+
+    name: str
+    status: str
+    started_at: float | None
+    ended_at: float | None
+    waiter: str
+
+
+def by_status(connection: Connection, project: str | None) -> Sequence[Sum]:
+    """The living agents of a project or of all, added up."""
+    return [Sum(*row) for row in connection.execute(_SUMS, {"project": project})]
+
+
+def unread(connection: Connection, project: str | None, orchestrator: str) -> Sequence[str]:
+    """Names of the orchestrator's living agents whose last outcome has not reached it."""
+    return connection.execute(_UNREAD, {"project": project, "orchestrator": orchestrator}).scalars().all()
+
+
+def blocks(connection: Connection, project: str | None) -> Sequence[Block]:
+    """Who holds up whom, one entry for each pair, the oldest waiter first."""
+    return [Block(*row) for row in connection.execute(_BLOCKS, {"project": project})]

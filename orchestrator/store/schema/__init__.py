@@ -1,0 +1,1 @@
+"""The tables, and the transitions that every operation builds on."""

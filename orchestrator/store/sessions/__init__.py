@@ -1,0 +1,1 @@
+"""Rows of provider processes and of conversations."""

@@ -1,0 +1,1 @@
+"""Operations on turns: queued, run, checked, steered, cancelled, recovered."""

@@ -1,0 +1,63 @@
+"""Operations on acceptance checks: what a turn must show at its end, and the record of each time that it was tried."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from orchestrator.domain.check import Attempt
+from orchestrator.domain.event import Kind
+from orchestrator.store.schema.tables import TURN
+from orchestrator.store.schema.transitions import change, emit, owned_row
+from orchestrator.store.turns.recovery import note_prompt
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim, count
+
+
+def set_checks(connection: Connection, agent_id: str, turn_id: str | None, columns: Mapping[str, Any]) -> None:
+    """Replace the agent's `checks` and `check_retries`, for this turn and those after it; None leaves what is there."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    if given:
+        change(connection, agent_id, **given)
+    if "checks" in given:
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(checks=given["checks"]))
+
+
+def note_attempt(connection: Connection, claim: Claim, attempt: Attempt) -> None:
+    """Record the receipts of checks that have run, with their event.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    owned_row(connection, claim.agent_id, claim.epoch)
+    known: Sequence[dict[str, Any]] = (
+        connection.execute(select(TURN.c.checked).where(TURN.c.id == claim.turn_id)).scalar_one() or []
+    )
+    row = dataclasses.asdict(attempt)
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(checked=[*known, row]))
+    told = [{name: one[name] for name in ("check", "passed", "said", "seconds")} for one in row["receipts"]]
+    body = {"attempt": attempt.number, "passed": attempt.passed, "checks": told}
+    emit(connection, claim.agent_id, Kind.CHECKED, attempt.at, claim.turn, **body)
+    change(connection, claim.agent_id, reason="", changed_at=attempt.at, last_event_at=attempt.at)
+
+
+def send_back(
+    connection: Connection, claim: Claim, attempt: Attempt, usage: Mapping[str, Any], read: Sequence[str]
+) -> None:
+    """Record that the turn goes back to its agent: the receipts, the prompt that will tell them, and what it has used.
+
+    `read` are turns whose text it has taken in. All in one transaction: a successor finds the prompt in the transcript,
+    or knows that it must send it.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    note_attempt(connection, claim, attempt)
+    if read:
+        fold(connection, claim, read, attempt.at)
+    if attempt.prompt is not None:
+        note_prompt(connection, claim, attempt.prompt)
+    count(connection, owned_row(connection, claim.agent_id, claim.epoch), claim.turn_id, usage)

@@ -1,0 +1,103 @@
+"""Operations of a session's owner on its events, and readers of the event table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from orchestrator.domain.event import Kind
+from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
+from orchestrator.store.schema.transitions import change, owned_row
+from orchestrator.store.turns import progress
+from orchestrator.store.turns.turns import Claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One thing that a session reported: its event, what it changes in the agent's row, and the files it touched."""
+
+    kind: Kind | None
+    """None: it only changes figures of the row"""
+    at: float
+    body: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Sequence[tuple[str, str]] = ()
+    """pairs of (consumed|produced, path)"""
+
+
+class EventRow(Protocol):
+    """An event as it stands in its table, with its agent's name."""
+
+    id: int
+    agent_id: str
+    seq: int
+    turn: int | None
+    kind: str
+    at: float
+    body: dict[str, Any]
+    name: str
+
+
+_EVENTS = insert(EVENT)
+_FILE = insert(ARTIFACT)
+_FILES = _FILE.on_conflict_do_update(index_elements=ARTIFACT.primary_key.columns, set_={"at": _FILE.excluded.at})
+
+
+def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
+    """Record what the owner's session reported, in order.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    rows: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
+    values: dict[str, Any] = {}
+    about = {"agent_id": claim.agent_id, "turn": claim.turn}
+    seq = int(agent["last_seq"])
+    for fact in facts:
+        if fact.kind is not None:
+            seq += 1
+            rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
+        files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
+        values |= fact.values
+        values |= progress.marks(agent, values, fact.kind, fact.at)
+    if rows:
+        connection.execute(_EVENTS, rows)
+        calls = sum(row["kind"] is Kind.TOOL for row in rows)
+        values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
+    if files:
+        connection.execute(_FILES, files)
+    if rows and "reason" in values and values["reason"] != agent["reason"]:
+        values["changed_at"] = rows[-1]["at"]
+    if values:
+        change(connection, claim.agent_id, **values)
+
+
+def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:
+    """Record how the checkout looked before the turn, once."""
+    connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=dict(before))
+    )
+
+
+def events_after(
+    connection: Connection, cursor: int, *, project: str | None, agent_id: str | None, limit: int
+) -> Sequence[EventRow]:
+    """Events behind the cursor, oldest first, with their agent's name: of one agent, of a project, or of all."""
+    query = (
+        select(EVENT, AGENT.c.name)
+        .join(AGENT, AGENT.c.id == EVENT.c.agent_id)
+        .where(EVENT.c.id > cursor)
+        .order_by(EVENT.c.id)
+        .limit(limit)
+    )
+    if agent_id is not None:
+        query = query.where(EVENT.c.agent_id == agent_id)
+    elif project is not None:
+        query = query.where(AGENT.c.project == project)
+    return cast("Sequence[EventRow]", connection.execute(query).all())

@@ -1,0 +1,200 @@
+"""Operations on turns whose session or daemon died: taken over and gone on with, a bounded number of times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection, RowMapping, select, update
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus, Urgency
+from orchestrator.store.families import budgets
+from orchestrator.store.schema.tables import AGENT, TURN
+from orchestrator.store.schema.transitions import StaleOwnerError, change, emit, move, owned_row
+from orchestrator.store.turns.turns import Claim, count, rest, run_ended, withdraw
+from orchestrator.store.waits import leases
+
+DAEMON = "daemon"
+DAEMON_ENDED = "the daemon ended in the middle of this turn; the conversation is kept: command the agent to go on"
+CRASH_LOOP = "crash_loop"
+CRASH_LOOP_HINT = "read `fleet logs` of the agent and the daemon's log; command the agent to try once more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """How a run was lost."""
+
+    reason: str
+    detail: str
+    counts: bool = True
+    """whether something died; a daemon that was told to end handed its runs on"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """A lost run that is not taken up again: how its turn ends."""
+
+    status: TurnStatus
+    reason: str
+    detail: str
+    hint: str = ""
+
+
+def take_over(connection: Connection, owner: str, now: float, max_resumes: int) -> list[str]:
+    """Take over every turn that a former daemon ran; return the ids of their agents.
+
+    Waiting agents hold no process and stay as they are; queued ones are admitted as usual.
+    """
+    leases.release_of_deleted(connection, now)
+    rows = connection.execute(
+        select(AGENT).where(AGENT.c.status == Status.WORKING, AGENT.c.owner.is_distinct_from(owner))
+    ).mappings()
+    lost: list[str] = []
+    for agent in rows.all():
+        turn = _running(connection, agent["id"])
+        loss = Loss(reason=DAEMON, detail=DAEMON_ENDED)
+        if turn is None:
+            _rest(connection, agent, Status.INTERRUPTED, "the daemon ended", now)
+        elif (final := _lose(connection, agent, turn, loss, now, max_resumes)) is not None:
+            _end(connection, agent, turn, final, now)
+        else:
+            budgets.run_ended(connection, agent, _last_seen(agent, now))
+        lost.append(agent["id"])
+    return lost
+
+
+def held_by(connection: Connection, owner: str) -> list[Claim]:
+    """The running turns of this daemon, as it claimed them."""
+    query = (
+        select(AGENT.c.id, AGENT.c.epoch, TURN.c.id, TURN.c.ordinal)
+        .join(TURN, TURN.c.agent_id == AGENT.c.id)
+        .where(AGENT.c.status == Status.WORKING, AGENT.c.owner == owner, TURN.c.status == TurnStatus.WORKING)
+    )
+    return [
+        Claim(agent_id=agent_id, turn_id=turn_id, turn=turn, epoch=epoch, continues=False)
+        for agent_id, epoch, turn_id, turn in connection.execute(query)
+    ]
+
+
+def give_up_run(
+    connection: Connection, claim: Claim, loss: Loss, usage: Mapping[str, Any], now: float, max_resumes: int
+) -> Final | None:
+    """Queue the turn of a run that is over to be taken up again; if it died too often, how it must end instead.
+
+    Raises:
+        StaleOwnerError: the claim is over or the turn has ended; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    turn = _running(connection, claim.agent_id)
+    if turn is None or turn["id"] != claim.turn_id:
+        raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
+    final = _lose(connection, agent, turn, loss, now, max_resumes)
+    if final is None:
+        run_ended(connection, agent, claim, usage, now)
+    return final
+
+
+def note_prompt(connection: Connection, claim: Claim, prompt_id: str) -> None:
+    """Record the id of a prompt before it is sent, so that a successor can find it in the transcript.
+
+    Raises:
+        StaleOwnerError: the claim is over.
+    """
+    owned_row(connection, claim.agent_id, claim.epoch)
+    row = connection.execute(select(TURN.c.prompts).where(TURN.c.id == claim.turn_id)).scalar_one()
+    prompts: Sequence[str] = row or []
+    if prompt_id in prompts:
+        return
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(prompts=[*prompts, prompt_id]))
+
+
+def count_lost(connection: Connection, claim: Claim, usage: Mapping[str, Any]) -> None:
+    """Add to the turn what a dead run had used, as its transcript tells.
+
+    Raises:
+        StaleOwnerError: the claim is over.
+    """
+    count(connection, owned_row(connection, claim.agent_id, claim.epoch), claim.turn_id, usage)
+
+
+def _running(connection: Connection, agent_id: str) -> RowMapping | None:
+    query = select(TURN).where(TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.WORKING)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def _lose(
+    connection: Connection, agent: RowMapping, turn: RowMapping, loss: Loss, now: float, max_resumes: int
+) -> Final | None:
+    attempt = int(turn["attempts"])
+    known = cast("list[dict[str, Any]]", turn["losses"] or [])
+    before = [one for one in known if one["attempt"] != attempt]
+    losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
+    if loss.counts:
+        connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
+    if turn["stop"] or _is_replaced(connection, agent["id"]):
+        return Final(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
+    if not max_resumes or (loss.counts and attempt > max_resumes):
+        return _final(loss, losses, max_resumes)
+    attempts = attempt if loss.counts else attempt - 1  # the next claim counts it again
+    values = {"status": TurnStatus.RECOVERING, "attempts": attempts}
+    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(**values))
+    emit(connection, agent["id"], Kind.LOST, now, turn["ordinal"], attempt=attempt, reason=loss.reason)
+    move(connection, agent, Status.QUEUED, "recovering", now, owner=None, epoch=agent["epoch"] + 1)
+    return None
+
+
+def _is_replaced(connection: Connection, agent_id: str) -> bool:
+    """Whether another turn was commanded to interrupt this one."""
+    query = select(TURN.c.id).where(
+        TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == Urgency.REPLACES
+    )
+    return connection.execute(query.limit(1)).one_or_none() is not None
+
+
+def _final(loss: Loss, losses: Sequence[Mapping[str, Any]], max_resumes: int) -> Final:
+    if max_resumes:
+        history = "; ".join(f"{_clock(one['at'])} attempt {one['attempt']}: {_told(one)}" for one in losses)
+        detail = f"its session died {len(losses)} times: {history}"
+        return Final(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
+    status = TurnStatus.INTERRUPTED if loss.reason == DAEMON else TurnStatus.FAILED
+    return Final(status=status, reason=loss.reason, detail=loss.detail)
+
+
+def _told(loss: Mapping[str, Any]) -> str:
+    return "the daemon ended" if loss["reason"] == DAEMON else f"{loss['reason']} ({loss['detail']})"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%SZ", time.gmtime(at))
+
+
+def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Final, now: float) -> None:
+    """End the turn of a dead daemon with its one terminal event; what it cost nobody told."""
+    values = {"status": final.status, "reason": final.reason, "detail": final.detail, "hint": final.hint}
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == turn["id"], TURN.c.status.in_(TURN_OPEN))
+        .values(**values, ended_at=now, cost_unknown=True)
+    )
+    kind = Kind(f"turn.{final.status}")
+    cursor = emit(connection, agent["id"], kind, now, turn["ordinal"], reason=final.reason, detail=final.detail)
+    change(connection, agent["id"], ended_cursor=cursor, cost_unknown=True)
+    shown = "the daemon ended" if final.reason == DAEMON else final.reason
+    _rest(connection, agent, Status(str(final.status)), shown, now)
+
+
+def _last_seen(agent: RowMapping, now: float) -> float:
+    """When the dead run was last heard of: nobody worked while no daemon ran."""
+    return min(now, max(agent["running_since"] or now, agent["last_event_at"] or 0.0))
+
+
+def _rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
+    leases.release(connection, agent["id"], now, leases.CHECKOUT)
+    budgets.fold(connection, agent, _last_seen(agent, now))
+    change(connection, agent["id"], epoch=agent["epoch"] + 1)
+    withdraw(connection, agent)
+    rest(connection, agent, status, reason, now)

@@ -1,0 +1,30 @@
+"""Turns whose text the running turn has taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select, update
+
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.schema.tables import TURN
+from orchestrator.store.schema.transitions import emit, owned_row
+from orchestrator.store.turns.turns import Claim
+
+
+def fold(connection: Connection, claim: Claim, turn_ids: Sequence[str], now: float) -> None:
+    """End these queued turns of the claimed agent, each with its terminal event: the running turn has read them.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+    """
+    owned_row(connection, claim.agent_id, claim.epoch)
+    query = select(TURN.c.id, TURN.c.ordinal).where(
+        TURN.c.id.in_(turn_ids), TURN.c.agent_id == claim.agent_id, TURN.c.status == TurnStatus.QUEUED
+    )
+    detail = f"read in turn {claim.turn}"
+    for turn_id, ordinal in connection.execute(query.order_by(TURN.c.ordinal)).all():
+        ended = {"status": TurnStatus.CANCELLED, "reason": "steered", "detail": detail, "ended_at": now}
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(**ended))
+        emit(connection, claim.agent_id, Kind.CANCELLED, now, ordinal, reason="steered", detail=detail)

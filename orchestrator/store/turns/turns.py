@@ -1,0 +1,315 @@
+"""Operations on turns: queue, answer, put aside, finish. How they are claimed is in admission.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.event import TERMINAL, Kind
+from orchestrator.domain.question import INBOX, Asked, By, checked_answer
+from orchestrator.domain.text import one_line
+from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
+from orchestrator.errors import ConflictError
+from orchestrator.store.families import budgets, children
+from orchestrator.store.schema.tables import COMMAND, TURN
+from orchestrator.store.schema.transitions import (
+    StaleOwnerError,
+    agent_row,
+    change,
+    cost_is_unknown,
+    emit,
+    move,
+    owned_row,
+)
+from orchestrator.store.waits import leases, pauses, questions
+from orchestrator.store.waits.inputs import source_ended, source_opened
+from orchestrator.store.waits.ready_queue import next_turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to run one turn of one agent until the epoch moves on."""
+
+    agent_id: str
+    turn_id: str
+    turn: int
+    epoch: int
+    continues: bool
+    """the turn waits in the middle of a tool call that has its answer now"""
+    goes_on: bool = False
+    """the turn was put aside: it is taken up again with a new prompt"""
+    heard: bool = False
+    resumes: int = 0
+    overloads: int = 0
+    recovers: bool = False
+    """a former run of the turn died: its transcript says how to go on"""
+
+
+def queue_turn(
+    connection: Connection,
+    agent_id: str,
+    *,
+    turn_id: str,
+    prompt: str,
+    now: float,
+    urgent: Urgency = Urgency.NONE,
+) -> int:
+    """Append a turn and return its ordinal; an agent that rests becomes queued."""
+    agent = agent_row(connection, agent_id)
+    ordinal = int(agent["turns"]) + 1
+    connection.execute(
+        insert(TURN).values(
+            id=turn_id,
+            agent_id=agent_id,
+            ordinal=ordinal,
+            urgent=int(urgent),
+            status=TurnStatus.QUEUED,
+            prompt=prompt,
+            checks=agent["checks"],
+            created_at=now,
+        )
+    )
+    change(connection, agent_id, turns=ordinal)
+    emit(connection, agent_id, Kind.QUEUED, now, ordinal, turn_id=turn_id)
+    if Status(agent["status"]) not in {Status.WORKING, Status.WAITING}:
+        move(connection, agent, Status.QUEUED, "slot", now)
+    source_opened(connection, agent_id)
+    return ordinal
+
+
+def commanded(connection: Connection, key: str | None) -> RowMapping | None:
+    """What became of the command with this idempotency key."""
+    if key is None:
+        return None
+    return connection.execute(select(COMMAND).where(COMMAND.c.key == key)).mappings().one_or_none()
+
+
+def note_command(connection: Connection, key: str | None, **values: Any) -> None:
+    """Record what became of a command: agent_id, turn_id, happened, at."""
+    if key is not None:
+        connection.execute(insert(COMMAND).values(key=key, **values))
+
+
+def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
+    """Add to the task of a turn that has not begun."""
+    connection.execute(
+        update(TURN)
+        .where(TURN.c.id == turn_id, TURN.c.status == TurnStatus.QUEUED)
+        .values(prompt=TURN.c.prompt + "\n\n" + text)
+    )
+
+
+def park(connection: Connection, claim: Claim, pause: pauses.Pause, usage: Mapping[str, Any], now: float) -> None:
+    """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
+    run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
+    pauses.put_aside(connection, claim.agent_id, turn, pause, now)
+    if any(Status(child["status"]) in OPEN for child in children.of(connection, claim.agent_id)):
+        leases.release(connection, claim.agent_id, now, leases.CHECKOUT)  # they may have to write before it can go on
+
+
+def park_for_quota(
+    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """Put the turn aside until its account's quota is back, and with it everybody's of that account."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    refusal = pauses.trip(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
+    park(connection, claim, pauses.parked_pause(connection, agent, refusal, now), usage, now)
+
+
+def wait_for_answer(
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
+    run_ended(connection, agent, claim, usage, now)
+    question = questions.ask(connection, claim.agent_id, claim.turn, asked)
+    move(connection, agent_row(connection, claim.agent_id), Status.WAITING, question["kind"], now)
+    told = {"reason": question["kind"], "question": question["text"], "question_id": question["id"]}
+    emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, **told)
+
+
+def wait_for_children(
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
+) -> None:
+    """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    run_ended(connection, agent, claim, usage, now)
+    children.sleep(connection, claim, asked, now)
+
+
+def answer(
+    connection: Connection,
+    agent_id: str,
+    text: str,
+    now: float,
+    *,
+    by: By = By.ORCHESTRATOR,
+    question_id: str | None = None,
+) -> RowMapping:
+    """Put the answer beside the question that is meant; the agent is queued, its turn goes on. Returns the turn.
+
+    Raises:
+        ConflictError: it waits for no answer, or with another question.
+        InvalidError: it waits for a permission, and this answers none.
+    """
+    agent = agent_row(connection, agent_id)
+    question = questions.open_question(connection, agent_id)
+    if Status(agent["status"]) is not Status.WAITING or question is None or question["kind"] not in INBOX:
+        raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
+    questions.check_meant(agent["name"], question, question_id, by)
+    given = checked_answer(Asked(question["kind"]), text)
+    questions.put_answer(connection, question["id"], given, by, now)
+    move(connection, agent, Status.QUEUED, "slot", now, pending=None)
+    turn = next_turn(connection, agent_id)
+    if turn is None:
+        raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
+    told = {
+        "question_id": question["id"],
+        "call_id": question["call_id"],
+        "by": str(by),
+        "answer": one_line(given, 300),
+    }
+    emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], **told)
+    return turn
+
+
+def drop_question(connection: Connection, agent_id: str, now: float) -> None:
+    """End the turn that waits for an answer, as interrupted: its question is no longer asked."""
+    agent = agent_row(connection, agent_id)
+    turn = next_turn(connection, agent_id)
+    if turn is not None and turn["status"] in TURN_ASIDE:
+        connection.execute(
+            update(TURN)
+            .where(TURN.c.id == turn["id"])
+            .values(status=TurnStatus.INTERRUPTED, reason="interrupted", ended_at=now)
+        )
+        if turn["status"] == TurnStatus.RECOVERING:
+            budgets.fold(connection, agent, now)
+            cost_is_unknown(connection, agent_id, turn["id"])
+        cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
+        change(connection, agent_id, ended_cursor=cursor)
+    leases.release(connection, agent_id, now, leases.CHECKOUT)
+    withdraw(connection, agent)
+    rest(connection, agent, Status.INTERRUPTED, "", now)
+
+
+def withdraw(connection: Connection, agent: RowMapping) -> None:
+    """Mark the agent's last question as dropped: the conversation still holds its call, which is now denied."""
+    questions.drop(connection, agent["id"])
+
+
+def expire(connection: Connection, now: float) -> int:
+    """Give the default answer to every question whose deadline has come; return how many."""
+    late = questions.overdue(connection, now)
+    for question in late:
+        agent = agent_row(connection, question["agent_id"])
+        if Status(agent["status"]) is Status.WAITING:
+            answer(connection, agent["id"], question["fallback"], now, by=By.DEADLINE, question_id=question["id"])
+        else:
+            questions.drop(connection, agent["id"])
+    return len(late)
+
+
+def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
+    """Give the agent the status of its ended turn, or queue it again if more turns wait."""
+    more = next_turn(connection, agent["id"])
+    fresh = agent_row(connection, agent["id"])
+    if more is not None:
+        move(connection, fresh, Status.QUEUED, "slot", now, owner=None)
+    else:
+        move(connection, fresh, status, reason, now, owner=None)
+        source_ended(connection, agent["id"], status)
+        children.ended(connection, fresh, now)
+
+
+def finish(
+    connection: Connection,
+    claim: Claim,
+    ended: Mapping[str, Any],
+    usage: Mapping[str, Any],
+    now: float,
+    *,
+    asked: Mapping[str, Any] | None = None,
+) -> None:
+    """End the turn with its one terminal event, count its cost, free its slot and checkout, tell those behind it.
+
+    `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown; `asked` is a
+    question in the middle of which it ended.
+
+    Raises:
+        StaleOwnerError: the agent was deleted or claimed anew, or the turn has ended; nothing is written.
+    """
+    agent = owned_row(connection, claim.agent_id, claim.epoch)
+    status = TurnStatus(ended["status"])
+    done = connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**ended, ended_at=now)
+    )
+    if not done.rowcount:
+        raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
+    run_ended(connection, agent, claim, usage if usage["model_calls"] else budgets.at_least_live(agent, usage), now)
+    kind = Kind(f"turn.{status}")
+    if kind not in TERMINAL:
+        raise ConflictError(f"{status} ends no turn")
+    cursor = emit(
+        connection,
+        claim.agent_id,
+        kind,
+        now,
+        claim.turn,
+        reason=ended["reason"],
+        detail=ended["detail"],
+        cost_usd=usage["cost_usd"],
+        changes=ended["changes"],
+    )
+    change(connection, claim.agent_id, ended_cursor=cursor)
+    withdraw(connection, agent)
+    if asked:
+        questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
+    if status is TurnStatus.COMPLETE:
+        pauses.close(connection, agent)
+    leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
+    shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
+    rest(connection, agent, Status(str(status)), shown, now)
+
+
+def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
+    """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
+    count(connection, agent, claim.turn_id, usage)
+    budgets.run_ended(connection, agent, now)
+    if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the truth may leave room for others
+        budgets.go_on(connection, now)
+
+
+def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
+    """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
+    cost = usage["cost_usd"]
+    counted = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "model_calls")
+    connection.execute(
+        update(TURN).where(TURN.c.id == turn_id).values({name: TURN.c[name] + usage[name] for name in counted})
+    )
+    values: dict[str, Any] = {
+        "tokens": agent["tokens"] + sum(usage[name] for name in counted[:4]),
+        "session_cost_usd": usage["session_cost_usd"],
+        "live_tokens": 0,
+        "live_cost_usd": 0.0,
+    }
+    if cost == 0 and usage["session_cost_usd"] is None:
+        del values["session_cost_usd"]  # it broke before anything could tell the session's total
+    if cost is None:
+        values["cost_unknown"] = True
+        values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
+    else:
+        values["cost_usd"] = agent["cost_usd"] + cost
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_usd=TURN.c.cost_usd + cost))
+    for name in ("context_tokens", "context_window_tokens"):
+        if usage[name] is not None:
+            values[name] = usage[name]
+    change(connection, agent["id"], **values)

@@ -1,0 +1,1 @@
+"""What a turn waits for: the queue, inputs, leases, questions, pauses, durable waits."""

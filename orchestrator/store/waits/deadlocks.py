@@ -1,0 +1,90 @@
+"""Circles: agents that would wait for each other for ever, whatever they wait by: inputs, children, or a sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.question import State
+from orchestrator.domain.sleep import SleepStatus
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.schema.tables import AGENT, INPUT, QUESTION, SLEEP, TURN
+from orchestrator.store.schema.transitions import agent_row
+from orchestrator.store.waits.pauses import AGENTS, CHILDREN
+
+Waits = dict[str, list[list[str]]]
+"""by agent: what must end before it goes on, one of each group"""
+
+_IDS: BindParameter[list[str]] = bindparam("ids", expanding=True)
+_OPEN = AGENT.c.status.in_(sorted(OPEN))
+_INPUTS = (
+    select(INPUT.c.agent_id, INPUT.c.source_id)
+    .join(TURN, (TURN.c.agent_id == INPUT.c.agent_id) & (TURN.c.ordinal == INPUT.c.turn))
+    .where(INPUT.c.agent_id.in_(_IDS), INPUT.c.settled.is_(False), TURN.c.status == TurnStatus.QUEUED)
+)
+_ASLEEP = select(AGENT.c.id, AGENT.c.reason).where(
+    AGENT.c.id.in_(_IDS), AGENT.c.status == Status.WAITING, AGENT.c.reason.in_([CHILDREN, AGENTS])
+)
+_CHILDREN = select(AGENT.c.id).where(AGENT.c.parent == bindparam("agent"), _OPEN)
+_SLEEP = (
+    select(SLEEP.c.agents, SLEEP.c.until, SLEEP.c.project, SLEEP.c.orchestrator)
+    .join(QUESTION, SLEEP.c.question_id == QUESTION.c.id)
+    .where(QUESTION.c.agent_id == bindparam("agent"), QUESTION.c.state == State.OPEN)
+    .where(SLEEP.c.status == SleepStatus.WORKING, SLEEP.c.deadline.is_(None))
+)
+_NAMED = select(AGENT.c.id).where(AGENT.c.id.in_(_IDS), _OPEN)
+_CREATED = select(AGENT.c.id).where(
+    AGENT.c.project == bindparam("project"), AGENT.c.orchestrator == bindparam("orchestrator"), _OPEN
+)
+
+
+def circle(connection: Connection, agent_id: str) -> str | None:
+    """The name of an agent that this one waits for and that could end only after it; None if there is none."""
+    waits = _reached(connection, agent_id)
+    if not any(agent_id in group for groups in waits.values() for group in groups):
+        return None
+    free: set[str] = set()
+    while new := {one for one, groups in waits.items() if one not in free and not _stuck(groups, free)}:
+        free |= new
+    stuck = _stuck(waits[agent_id], free)
+    return str(agent_row(connection, stuck[0])["name"]) if stuck else None
+
+
+def _stuck(groups: Iterable[list[str]], free: set[str]) -> list[str] | None:
+    """The first group of which none can end."""
+    return next((group for group in groups if free.isdisjoint(group)), None)
+
+
+def _reached(connection: Connection, agent_id: str) -> Waits:
+    """What everybody waits for whom the agent waits for, itself included."""
+    found: Waits = {}
+    ahead = {agent_id}
+    while ahead:
+        found |= blocks_on(connection, ahead)
+        ahead = {source for one in ahead for group in found[one] for source in group} - found.keys()
+    return found
+
+
+def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
+    """What each of these agents waits for; a question, a budget or time is no agent, so it does not count."""
+    found: Waits = {agent_id: [] for agent_id in agent_ids}
+    for agent_id, source in connection.execute(_INPUTS, {"ids": list(agent_ids)}):
+        found[agent_id].append([source])
+    for agent_id, reason in connection.execute(_ASLEEP, {"ids": list(agent_ids)}).all():
+        if reason == CHILDREN:
+            found[agent_id] += [[one] for one in connection.execute(_CHILDREN, {"agent": agent_id}).scalars()]
+        elif (sleep := connection.execute(_SLEEP, {"agent": agent_id}).mappings().one_or_none()) is not None:
+            found[agent_id] += _slept_on(connection, sleep)
+    return found
+
+
+def _slept_on(connection: Connection, sleep: RowMapping) -> list[list[str]]:
+    """The same of a sleep without a time-out: one that has one ends by itself."""
+    if sleep["agents"]:
+        ids = list(connection.execute(_NAMED, {"ids": sleep["agents"]}).scalars())
+    else:
+        whose = {"project": sleep["project"], "orchestrator": sleep["orchestrator"]}
+        ids = list(connection.execute(_CREATED, whose).scalars())
+    return [ids] if sleep["until"] == "any" and ids else [[one] for one in ids]

@@ -1,0 +1,82 @@
+"""Hand-offs between agents: who waits for whose result, and what an ended agent changes for those behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, update
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.check import GATES
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.schema.tables import INPUT
+from orchestrator.store.schema.transitions import agent_row
+from orchestrator.store.waits.deadlocks import circle
+
+BLOCKED = "its input "
+"""how the reason of an agent begins that cannot start because of an input"""
+
+
+def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
+    """Make these the inputs of the turn: those that have ended are handed over as they are, the others are waited for.
+
+    Raises:
+        ConflictError: a circle of agents that wait for each other would come of it.
+    """
+    connection.execute(delete(INPUT).where(INPUT.c.agent_id == agent_id, INPUT.c.turn == turn))
+    waits = False
+    for position, source in enumerate(dict.fromkeys(sources)):
+        open_now = Status(agent_row(connection, source)["status"]) in OPEN
+        if source == agent_id:
+            _check_self(connection, agent_id, turn)
+            open_now = False
+        waits |= open_now
+        connection.execute(
+            insert(INPUT).values(
+                agent_id=agent_id, turn=turn, position=position, source_id=source, settled=not open_now, blocked=False
+            )
+        )
+    if waits:
+        _check_circle(connection, agent_id)
+
+
+def _check_self(connection: Connection, agent_id: str, turn: int) -> None:
+    if turn == 1:
+        name = agent_row(connection, agent_id)["name"]
+        raise InvalidError(f"{name} cannot be its own input", hint="name other agents")
+
+
+def _check_circle(connection: Connection, agent_id: str) -> None:
+    if (other := circle(connection, agent_id)) is not None:
+        name = agent_row(connection, agent_id)["name"]
+        raise ConflictError(
+            f"{name} and {other} would wait for each other",
+            hint="wait for one of them first, or leave that input out",
+        )
+
+
+def forget_unsettled(connection: Connection, agent_id: str, turn: int) -> None:
+    """The turn ends without having begun: it waits for nobody any more."""
+    mine = (INPUT.c.agent_id == agent_id) & (INPUT.c.turn == turn)
+    connection.execute(delete(INPUT).where(mine, INPUT.c.settled.is_(False)))
+
+
+def source_opened(connection: Connection, source: str) -> None:
+    """A failed input works again: those behind it wait for it, no longer blocked."""
+    connection.execute(
+        update(INPUT).where(INPUT.c.source_id == source, INPUT.c.settled.is_(False)).values(blocked=False)
+    )
+
+
+def source_ended(connection: Connection, source: str, status: Status) -> None:
+    """Settle the inputs that waited for this agent, or block them; admission tells those behind it why they wait."""
+    waiting = (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
+    complete = status is Status.COMPLETE
+    connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
+
+
+def blocked_reason(name: str, status: Status, reason: str = "") -> str:
+    """Why an agent cannot start whose input ended like this."""
+    failed = f"failed ({reason})" if reason in GATES else "failed"
+    verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
+    return f"{BLOCKED}{name} {verb}"

@@ -1,0 +1,53 @@
+"""Leases: something that one agent holds at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from orchestrator.store.schema.tables import AGENT, LEASE
+
+CHECKOUT = "checkout"
+"""the right to write in a checkout; held from a writer's claim to its turn's end"""
+DESK = "desk"
+"""an agent's own folder in the project; held while the agent lives"""
+_HOLDER = (
+    select(AGENT.c.id, AGENT.c.name, AGENT.c.status, AGENT.c.reason)
+    .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
+    .where(LEASE.c.kind == bindparam("kind"), LEASE.c.name == bindparam("name"), LEASE.c.released_at.is_(None))
+)
+
+
+class Holder(NamedTuple):
+    """The agent that holds something, and where it stands."""
+
+    agent_id: str
+    name: str
+    status: str
+    reason: str
+
+
+def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
+    """The agent that keeps this one from it; None if the agent holds it now: it did before, or it was free."""
+    row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
+    if row is None:
+        connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
+        return None
+    return None if row[0] == agent_id else Holder(*row)
+
+
+def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:
+    """Give back what the agent holds: all of it, or what is of that kind."""
+    condition = (LEASE.c.agent_id == agent_id) & LEASE.c.released_at.is_(None)
+    if kind is not None:
+        condition &= LEASE.c.kind == kind
+    connection.execute(update(LEASE).where(condition).values(released_at=now))
+
+
+def release_of_deleted(connection: Connection, now: float) -> None:
+    """Give back what deleted agents still hold: their daemon ended before their sessions had."""
+    deleted = select(AGENT.c.id).where(AGENT.c.deleted_at.is_not(None))
+    connection.execute(
+        update(LEASE).where(LEASE.c.released_at.is_(None), LEASE.c.agent_id.in_(deleted)).values(released_at=now)
+    )

@@ -1,0 +1,159 @@
+"""Operations on questions: asked, answered, settled, dropped, each once. The rows are the inbox, and its timer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+
+from orchestrator.domain.agent import ENDED, Status
+from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State, shortened
+from orchestrator.domain.sleep import SleepStatus
+from orchestrator.domain.text import one_line, quoted
+from orchestrator.errors import ConflictError
+from orchestrator.store.schema.tables import AGENT, QUESTION, SLEEP, Question
+from orchestrator.store.schema.transitions import CLOCK, change, tell
+
+MAX_TOLD_CHARACTERS = 400
+_ITS = QUESTION.c.agent_id == bindparam("agent")
+_OF_CALL = (
+    select(QUESTION).where(_ITS, QUESTION.c.call_id == bindparam("call")).order_by(QUESTION.c.asked_at.desc()).limit(1)
+)
+_OF_AGENT = select(QUESTION).where(_ITS, QUESTION.c.kind.in_(sorted(INBOX))).order_by(QUESTION.c.asked_at)
+_ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == Asked.PERMISSION, QUESTION.c.answer == ALWAYS)
+_OTHERS = (
+    select(AGENT.c.name, AGENT.c.status, AGENT.c.pending, AGENT.c.delivered_turn, AGENT.c.turns)
+    .where(
+        AGENT.c.project == bindparam("project"),
+        AGENT.c.orchestrator != bindparam("orchestrator"),
+        AGENT.c.deleted_at.is_(None),
+    )
+    .order_by(AGENT.c.created_at)
+)
+
+
+class OtherQuestionError(ConflictError):
+    """The agent asks something else than whoever answers has seen; the message tells what (`question_id`)."""
+
+    def __init__(self, name: str, question: RowMapping) -> None:
+        text = quoted(shortened(question["text"], MAX_TOLD_CHARACTERS))
+        wants = f"wants to use {one_line(question['tool'], 60)}: {text}"
+        asks = wants if question["kind"] == Asked.PERMISSION else f"asks: {text}"
+        super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
+        self.question_id = str(question["id"])
+
+
+def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
+    row = _insert(connection, agent_id, turn, asked, State.OPEN)
+    if row["deadline_at"] is not None:
+        tell(connection, CLOCK)
+    if row["kind"] in INBOX:
+        change(connection, agent_id, pending=row)
+    return row
+
+
+def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> None:
+    """Write a question that nobody can answer any more: its turn ended as it was asked."""
+    _insert(connection, agent_id, turn, asked, State.DROPPED)
+
+
+def ask_policy(
+    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], *, answer: str, now: float
+) -> None:
+    """Write a question that the persona's policy answered at once; the same call asked again finds it."""
+    known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked["call_id"])
+    if connection.execute(known).first() is None:
+        values = {"answer": answer, "answered_at": now, "answered_by": By.POLICY}
+        _insert(connection, agent_id, turn, {**asked, **values}, State.SETTLED)
+
+
+def _insert(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: State) -> dict[str, Any]:
+    row = {**asked, "id": f"qu_{secrets.token_hex(16)}", "agent_id": agent_id, "turn": turn, "state": str(state)}
+    connection.execute(insert(QUESTION).values(**row))
+    return row
+
+
+def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
+    """The question that the agent waits with."""
+    query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == State.OPEN)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def check_meant(name: str, question: RowMapping, meant: str | None, by: By) -> None:
+    """Return if this question is the one that is answered; `meant` is its id, or the beginning of it.
+
+    Without an id a question takes the answer, and a person's word counts; no orchestrator permits what it has not seen.
+
+    Raises:
+        OtherQuestionError: it is another one.
+    """
+    if meant is None:
+        fits = by is not By.ORCHESTRATOR or question["kind"] != Asked.PERMISSION
+    else:
+        fits = str(question["id"]).startswith(meant)
+    if not fits:
+        raise OtherQuestionError(name, question)
+
+
+def put_answer(connection: Connection, question_id: str, text: str, by: By, now: float) -> None:
+    """Put the answer beside the open question."""
+    connection.execute(
+        update(QUESTION)
+        .where(QUESTION.c.id == question_id)
+        .values(answer=text, answered_at=now, answered_by=by, state=State.ANSWERED)
+    )
+
+
+def settle(connection: Connection, question_id: str) -> None:
+    """The very call that asked goes on now."""
+    connection.execute(
+        update(QUESTION)
+        .where(QUESTION.c.id == question_id, QUESTION.c.state == State.ANSWERED)
+        .values(state=State.SETTLED)
+    )
+
+
+def drop(connection: Connection, agent_id: str) -> None:
+    """Nobody asks any more what had not gone on: the conversation still holds the call, which is now denied."""
+    asked = (QUESTION.c.agent_id == agent_id) & QUESTION.c.state.in_({State.OPEN, State.ANSWERED})
+    theirs = SLEEP.c.question_id.in_(select(QUESTION.c.id).where(asked)) & (SLEEP.c.status == SleepStatus.WORKING)
+    connection.execute(update(SLEEP).where(theirs).values(status=SleepStatus.CANCELLED))
+    connection.execute(update(QUESTION).where(asked).values(state=State.DROPPED))
+    change(connection, agent_id, pending=None)
+
+
+def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
+    """The open questions whose deadline has come."""
+    query = select(QUESTION).where(QUESTION.c.state == State.OPEN, QUESTION.c.deadline_at <= now)
+    return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
+
+
+def next_deadline(connection: Connection) -> float | None:
+    """When the next open question must be answered; None if none has a deadline."""
+    return connection.execute(select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == State.OPEN)).scalar()
+
+
+def of_call(connection: Connection, agent_id: str, call_id: str) -> Question | None:
+    """The question of this tool call."""
+    return cast("Question | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none())
+
+
+def of_agent(connection: Connection, agent_id: str) -> Sequence[Question]:
+    """All that the agent ever asked somebody, in order."""
+    return cast("Sequence[Question]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
+
+
+def always(connection: Connection, agent_id: str) -> Sequence[Question]:
+    """The permissions of this agent that were answered `always`."""
+    return cast("Sequence[Question]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
+
+
+def left_by_others(connection: Connection, project: str, orchestrator: str) -> tuple[list[str], list[str]]:
+    """Names of the project's agents of other orchestrators: those that wait for an answer, and those left unread."""
+    agents = connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).all()
+    waiting = [agent.name for agent in agents if agent.pending is not None]
+    unread = [a.name for a in agents if Status(a.status) in ENDED and a.delivered_turn < a.turns]
+    return waiting, unread

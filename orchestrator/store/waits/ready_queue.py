@@ -1,0 +1,147 @@
+"""The line of agents whose turns may start: read at every commit, so in few statements that are built once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, bindparam, exists, func, or_, select
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.event import Kind
+from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus
+from orchestrator.store.schema.tables import AGENT, BREAKER, BUDGET, INPUT, TURN
+from orchestrator.store.schema.transitions import emit, move
+
+SLOT = "slot"
+"""the reason of an agent that waits for nothing else"""
+_ASIDE_FIRST = ((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
+_CAN_RUN = TURN.c.status.in_(sorted(TURN_OPEN - {TurnStatus.WORKING}))
+_NEXT_TURN = select(TURN).where(TURN.c.agent_id == bindparam("agent"), _CAN_RUN).order_by(*_ASIDE_FIRST).limit(1)
+_ITS_NEXT = (
+    select(TURN.c.id)
+    .where(TURN.c.agent_id == AGENT.c.id, _CAN_RUN)
+    .order_by(*_ASIDE_FIRST)
+    .limit(1)
+    .correlate(AGENT)
+    .scalar_subquery()
+)
+_KIN = AGENT.alias("kin")
+_FAMILY = select(_KIN.c.id).where(_KIN.c.root == AGENT.c.root).correlate(AGENT)
+_CAPPED = exists().where(BUDGET.c.subject.in_(_FAMILY)).correlate(AGENT)
+_QUEUED = (
+    select(
+        AGENT.c.id,
+        AGENT.c.reason,
+        AGENT.c.root,
+        AGENT.c.account,
+        AGENT.c.provider,
+        AGENT.c.writes,
+        AGENT.c.checkout,
+        TURN.c.id,
+        TURN.c.ordinal,
+        TURN.c.status != TurnStatus.QUEUED,
+        _CAPPED,
+    )
+    .join(TURN, TURN.c.id == _ITS_NEXT)
+    .where(AGENT.c.status == Status.QUEUED)
+    .order_by(AGENT.c.priority.desc(), AGENT.c.changed_at, AGENT.c.created_at)
+)
+_STUCK = _QUEUED.where(
+    or_(
+        AGENT.c.reason != SLOT,
+        exists().where(INPUT.c.agent_id == AGENT.c.id, INPUT.c.settled.is_(False)).correlate(AGENT),
+        exists()
+        .where(
+            BREAKER.c.account == AGENT.c.account,
+            BREAKER.c.provider == AGENT.c.provider,
+            BREAKER.c.until > bindparam("now"),
+        )
+        .correlate(AGENT),
+        _CAPPED,
+    )
+)
+_ACCOUNTS = select(AGENT.c.account).where(AGENT.c.status == Status.QUEUED).distinct()
+_WORKING = select(func.count()).select_from(AGENT).where(AGENT.c.status == Status.WORKING)
+_SOURCE = AGENT.alias("source")
+_UNSETTLED = (
+    select(INPUT.c.agent_id, INPUT.c.turn, _SOURCE.c.name, INPUT.c.blocked, _SOURCE.c.status, _SOURCE.c.reason)
+    .select_from(AGENT)
+    .join(INPUT, INPUT.c.agent_id == AGENT.c.id)
+    .join(_SOURCE, _SOURCE.c.id == INPUT.c.source_id)
+    .where(AGENT.c.status == Status.QUEUED, INPUT.c.settled.is_(False))
+    .order_by(INPUT.c.agent_id, INPUT.c.turn, INPUT.c.position)
+)
+
+
+class Place(NamedTuple):
+    """The place of an agent in the line: what decides whether the turn that it runs next may start."""
+
+    agent_id: str
+    reason: str
+    root: str
+    account: str
+    provider: str
+    writes: bool
+    checkout: str
+    turn_id: str
+    turn: int
+    begun: bool
+    """the turn is in the middle of a question or of a recovery"""
+    capped: bool
+    """an agent of its family has a cap"""
+
+
+class Source(NamedTuple):
+    """An input that a turn still waits for."""
+
+    name: str
+    blocked: bool
+    status: str
+    reason: str
+
+
+def queued(connection: Connection) -> Sequence[Place]:
+    """The queued agents, each with the turn that it runs next: by priority, then who has waited longest."""
+    return [Place(*row) for row in connection.execute(_QUEUED)]
+
+
+def stuck(connection: Connection, now: float) -> Sequence[Place]:
+    """The same without those that waited for a slot alone and wait for nothing else now, as far as the store knows."""
+    return [Place(*row) for row in connection.execute(_STUCK, {"now": now})]
+
+
+def accounts(connection: Connection) -> Sequence[str]:
+    """The accounts of the queued agents; none if nobody is queued."""
+    return connection.execute(_ACCOUNTS).scalars().all()
+
+
+def working(connection: Connection) -> int:
+    """How many agents hold a slot."""
+    return int(connection.execute(_WORKING).scalar_one())
+
+
+def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
+    """The turn to run next: the one in the middle of a question or of a recovery, then urgent ones, then in order."""
+    return connection.execute(_NEXT_TURN, {"agent": agent_id}).mappings().one_or_none()
+
+
+def has_begun(turn: RowMapping | None) -> bool:
+    """Whether this is a turn in the middle, whose agent has no session."""
+    return turn is not None and turn["status"] in TURN_ASIDE
+
+
+def go_on(
+    connection: Connection, agent: RowMapping, turn: RowMapping | None, now: float, reason: str, **values: Any
+) -> None:
+    """Queue an agent that waited for this reason, for a slot; `turn` is the one that it runs next."""
+    move(connection, agent, Status.QUEUED, SLOT, now, **values)
+    emit(connection, agent["id"], Kind.RESUMED, now, turn["ordinal"] if turn else agent["turns"], reason=reason)
+
+
+def unsettled(connection: Connection) -> Mapping[tuple[str, int], Sequence[Source]]:
+    """The inputs that turns of queued agents still wait for, by agent and ordinal of the turn."""
+    found: dict[tuple[str, int], list[Source]] = {}
+    for agent_id, turn, *source in connection.execute(_UNSETTLED):
+        found.setdefault((agent_id, turn), []).append(Source(*source))
+    return found
