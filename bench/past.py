@@ -13,8 +13,8 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.event import SessionEvent, ToolEnded, ToolStarted, Used
 from orchestrator.domain.usage import Usage
-from orchestrator.fleet.creating import _START, new_id
-from orchestrator.fleet.recorder import fact_of
+from orchestrator.fleet.sessions.recorder import fact_of
+from orchestrator.fleet.verbs.create import _START, new_id
 from orchestrator.personas import find_persona
 from orchestrator.store.agents import admission, lifecycle
 from orchestrator.store.engine.database import Connection, Store, open_store

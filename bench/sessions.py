@@ -18,7 +18,7 @@ from bench.stage import Sizes, Stage, staged
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.tool import Allow, ToolCall, Verdict
 from orchestrator.errors import InvalidError
-from orchestrator.fleet.transcripts import Transcripts
+from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.store.engine.database import open_store

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from orchestrator import log, paths
-from orchestrator.fleet.accounts import Accounts
-from orchestrator.fleet.commits import Commits
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.context import Core
+from orchestrator.fleet.engine.credentials import Accounts
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
-from orchestrator.fleet.transcripts import Transcripts
-from orchestrator.fleet.worker import Workers
+from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude import ClaudeProvider
 from orchestrator.providers.silence import Limits

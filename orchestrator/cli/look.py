@@ -114,7 +114,7 @@ def show(agent: Agent, as_json: AsJson = False) -> None:
 def _detail_lines(detail: AgentDetail) -> list[str]:
     from orchestrator.cli.table import context_bar, status_words
     from orchestrator.domain.usage import shown_cost, shown_tokens
-    from orchestrator.fleet.digest import evidence_words
+    from orchestrator.fleet.projections.digest import evidence_words
 
     agent = detail.agent
     mark = ", rehearsal" if agent.rehearsal else ""

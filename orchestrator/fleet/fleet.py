@@ -17,25 +17,15 @@ from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.fleet import (
-    capping,
-    commanding,
-    creating,
-    family,
-    fanout,
-    inbox,
-    listing,
-    look,
-    news,
-    orchestrating,
-    processes,
-    sleeping,
-    waiting,
-)
-from orchestrator.fleet.acceptance import NOTHING_NEW, Verify
-from orchestrator.fleet.alarm import Alarm
-from orchestrator.fleet.core import Core, stored_key
-from orchestrator.fleet.reconciling import Reconciler
+from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
+from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.delegation import fan_out, orchestrators
+from orchestrator.fleet.maintenance.rescuer import Reconciler
+from orchestrator.fleet.maintenance.scheduler import Alarm
+from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.questions import gate
+from orchestrator.fleet.sessions import processes
+from orchestrator.fleet.verbs import budget, catch_up, children, command, create, durable_wait, query, wait
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
@@ -67,10 +57,10 @@ class Fleet:
         self._core = core
         reconciler = Reconciler(core.commits, core.workers.carries, core.settings.max_resumes)
         self._alarm = Alarm(core.commits, reconciler.look)
-        core.commits.create_child = partial(creating.create_child, core)
-        core.commits.fan_out = partial(fanout.fan_out, core)
-        core.commits.tell_of_children = partial(family.told_of_children, core.commits)
-        self._orchestrators = orchestrating.OwnOrchestrators(core)
+        core.commits.create_child = partial(create.create_child, core)
+        core.commits.fan_out = partial(fan_out.fan_out, core)
+        core.commits.tell_of_children = partial(children.told_of_children, core.commits)
+        self._orchestrators = orchestrators.OwnOrchestrators(core)
         core.commits.orchestrators = self._orchestrators
         self._watch: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
@@ -82,8 +72,8 @@ class Fleet:
             FleetError: nothing was created.
         """
         await self._core.enter(call)
-        parent = None if call.run is None else await family.parent_of(self._core.commits, call.run)
-        agent_id, existed = await creating.create(self._core, call, new, parent)
+        parent = None if call.run is None else await children.parent_of(self._core.commits, call.run)
+        agent_id, existed = await create.create(self._core, call, new, parent)
         return Created(agent=await self._view(call, agent_id), existed=existed)
 
     async def command(
@@ -125,21 +115,21 @@ class Fleet:
         sources = None
         if inputs is not None:
             sources = [source.id for source in await self._core.find_all(call.caller, inputs, deleted=True)]
-        asked = commanding.Command(
+        asked = command.Command(
             agent_id=found.id,
             text=checked_text("task", task) if task or not given else "",
             caps=given,
             mode=mode,
             inputs=sources,
-            turn_id=creating.new_id("tn"),
+            turn_id=create.new_id("tn"),
             call_key=stored_key(call),
             account=(account.id, dict(account.public), dict(account.environment)),
             verify=verify.columns(),
             only_answer=only_answer,
             by=By.PERSON if call.person else By.ORCHESTRATOR,
-            question_id=question or inbox.meant_by(call, shown.get(found.id)),
+            question_id=question or gate.meant_by(call, shown.get(found.id)),
         )
-        return await commanding.send(self._core, call, found.name, asked)
+        return await command.send(self._core, call, found.name, asked)
 
     async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the question that the agent waits with, or decide on its permission: allow, always, deny: why.
@@ -160,7 +150,7 @@ class Fleet:
         """
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent)
-        running = await self._core.commits.do(commanding.stop_family, found.id, self._core.commits.clock())
+        running = await self._core.commits.do(command.stop_family, found.id, self._core.commits.clock())
         for agent_id, turn_id in running.items():
             await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
@@ -174,12 +164,12 @@ class Fleet:
         Of these the oldest `most` are shown; the totals are those of all.
         """
         await self._core.enter(call)
-        return await listing.status(self._core, call, references, everyone=everyone, most=most)
+        return await query.status(self._core, call, references, everyone=everyone, most=most)
 
     async def detail(self, call: Call, agent: str) -> AgentDetail:
         """All about one agent, deleted or not."""
         found = await self._core.find(call.caller, agent, deleted=True)
-        return await listing.detail(self._core, call, found)
+        return await query.detail(self._core, call, found)
 
     async def output(
         self, call: Call, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
@@ -187,14 +177,14 @@ class Fleet:
         """A page of the agent's result: of its last ended turn, or of the turn asked for."""
         await self._core.enter(call)
         found = await self._core.find(call.caller, agent, deleted=True)
-        return await listing.output(self._core, found, turn=turn, offset=offset, limit=limit)
+        return await query.output(self._core, found, turn=turn, offset=offset, limit=limit)
 
     async def registry(
         self, call: Call, *, status: str | None = None, capability: str | None = None, most: int | None = None
     ) -> Registry:
         """Living agents and the personas that can be had, that match; of the agents the caller shows `most`."""
         await self._core.enter(call)
-        return await listing.registry(self._core, call, status=status, capability=capability, most=most)
+        return await query.registry(self._core, call, status=status, capability=capability, most=most)
 
     async def wait(
         self,
@@ -212,17 +202,17 @@ class Fleet:
         await self._core.enter(call)
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
         timeout_seconds = min(slices, default=None)
-        return await waiting.wait(
+        return await wait.wait(
             self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
 
     async def news(self, call: Call) -> str:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
-        return await news.news(self._core, call)
+        return await catch_up.news(self._core, call)
 
-    async def sleep(self, call: Call, wish: sleeping.Wish, *, asks_person: bool) -> Sleep | Digest:
+    async def sleep(self, call: Call, wish: durable_wait.Wish, *, asks_person: bool) -> Sleep | Digest:
         """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
-        return await sleeping.begin(self._core, call, wish, asks_person=asks_person)
+        return await durable_wait.begin(self._core, call, wish, asks_person=asks_person)
 
     async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
         """The sleep as it stands.
@@ -230,17 +220,17 @@ class Fleet:
         Raises:
             NotFoundError: this orchestrator has no such sleep.
         """
-        return await sleeping.get(self._core, call, sleep_id)
+        return await durable_wait.get(self._core, call, sleep_id)
 
     async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
         """A person has replied to forms of the sleep: the agents that asked go on."""
-        for reply in await sleeping.replies(self._core, call, sleep_id, given):
+        for reply in await durable_wait.replies(self._core, call, sleep_id, given):
             with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
                 await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
 
     async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
         """End the sleep; the agents work on."""
-        await sleeping.cancel(self._core, call, sleep_id)
+        await durable_wait.cancel(self._core, call, sleep_id)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
@@ -276,7 +266,7 @@ class Fleet:
             await self._core.commits.do(leases.release, agent_id, self._core.commits.clock())
         return tuple(
             [
-                Deleted(agent=agent.id, name=agent.name, was=was, work=await listing.work_left(self._core, agent))
+                Deleted(agent=agent.id, name=agent.name, was=was, work=await query.work_left(self._core, agent))
                 for agent, was in [(rows[agent_id], was) for agent_id, was in before.items()]
             ]
         )
@@ -284,7 +274,7 @@ class Fleet:
     async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
         """The caps of one agent (and of those above it), or of the fleet, and what counts against them."""
         found = None if agent is None else await self._core.find(call.caller, agent, deleted=True)
-        return await capping.show(self._core.commits, found)
+        return await budget.show(self._core.commits, found)
 
     async def set_budget(
         self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
@@ -296,28 +286,28 @@ class Fleet:
             RefusedError: a child's cap does not fit into what its parent has left.
         """
         found = None if agent is None else await self._core.find(call.caller, agent)
-        await capping.set_caps(self._core.commits, found, checked_caps(caps), subtree=subtree)
-        return await capping.show(self._core.commits, found)
+        await budget.set_caps(self._core.commits, found, checked_caps(caps), subtree=subtree)
+        return await budget.show(self._core.commits, found)
 
     async def events(
         self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
     ) -> tuple[EventView, ...]:
         """Recorded events behind the cursor, oldest first."""
         found = await self._core.find(call.caller, agent, deleted=True) if agent else None
-        return await listing.events(self._core, call, listing.event_cursor(since), found, limit)
+        return await query.events(self._core, call, query.event_cursor(since), found, limit)
 
     async def follow(self, call: Call, *, since: str | None, agent: str | None = None) -> AsyncIterator[EventView]:
         """Events as they are recorded, endlessly: behind the cursor, or from now on."""
         found = await self._core.find(call.caller, agent, deleted=True) if agent else None
-        cursor = await listing.now(self._core) if since is None else listing.event_cursor(since)
+        cursor = await query.now(self._core) if since is None else query.event_cursor(since)
         with self._core.commits.feed.listen() as ear:
             while True:
-                batch = await listing.events(self._core, call, cursor, found, listing.MAX_EVENTS)
+                batch = await query.events(self._core, call, cursor, found, query.MAX_EVENTS)
                 for event in batch:
                     cursor = int(event.cursor)
                     yield event
-                if len(batch) < listing.MAX_EVENTS:
-                    await ear.wait(waiting.REREAD_SECONDS)
+                if len(batch) < query.MAX_EVENTS:
+                    await ear.wait(wait.REREAD_SECONDS)
 
     def take_tools(self, table: Sequence[Tool]) -> None:
         """From now on these are the tools of the orchestrators that this fleet runs."""
@@ -333,7 +323,7 @@ class Fleet:
         self._core.address = address
 
     async def busy(self) -> dict[str, int]:
-        """How many agents are queued, working, waiting."""
+        """How many agents are queued, working, wait."""
         return await self._core.commits.store.look(lifecycle.count_by_status)
 
     async def health(self) -> Health:
@@ -362,13 +352,13 @@ class Fleet:
         """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
         core = self._core
         await processes.clear(core.commits.store)
-        await core.commits.store.tx(budgets.take_settings, capping.settings_caps(core.settings))
+        await core.commits.store.tx(budgets.take_settings, budget.settings_caps(core.settings))
         lost = await core.commits.do(
             recovery.take_over, core.commits.owner, core.commits.clock(), core.settings.max_resumes
         )
         await core.commits.do(budgets.go_on, core.commits.clock())  # the settings may have changed
         self._alarm.start()
-        self._watch = asyncio.get_running_loop().create_task(sleeping.watch(core, self._leave))
+        self._watch = asyncio.get_running_loop().create_task(durable_wait.watch(core, self._leave))
         return lost
 
     def interrupt_at_end(self) -> None:
@@ -386,7 +376,7 @@ class Fleet:
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:
         store = self._core.commits.store
-        rows = await store.look(lambda at: look.rows_of(at, agent_queries.by_ids(at, {agent_id})))
-        [view] = look.views(rows, call.caller, self._core.commits.clock(), self._core.patience)
+        rows = await store.look(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
+        [view] = agent_views.views(rows, call.caller, self._core.commits.clock(), self._core.patience)
         self._core.shown.note(call, [view])
         return view

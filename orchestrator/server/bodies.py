@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
-from orchestrator.fleet.acceptance import Verify
+from orchestrator.fleet.checks.criteria import Verify
 
 MAX_EVENTS = 5000
 MIN_QUESTION_CHARACTERS = 11

@@ -13,7 +13,7 @@ from orchestrator.domain.evidence import QUIET
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
-from orchestrator.fleet.digest import evidence_words
+from orchestrator.fleet.projections.digest import evidence_words
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,

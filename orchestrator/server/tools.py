@@ -16,8 +16,8 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.sleep import Sleep
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
-from orchestrator.fleet.acceptance import Verify
-from orchestrator.fleet.sleeping import Wish
+from orchestrator.fleet.checks.criteria import Verify
+from orchestrator.fleet.verbs.durable_wait import Wish
 from orchestrator.server import lines
 
 if TYPE_CHECKING:

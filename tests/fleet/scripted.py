@@ -24,12 +24,12 @@ from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
-from orchestrator.fleet.accounts import Accounts
-from orchestrator.fleet.commits import Commits
-from orchestrator.fleet.core import Core
+from orchestrator.fleet.context import Core
+from orchestrator.fleet.engine.credentials import Accounts
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.views import AgentView, Created, Digest
-from orchestrator.fleet.worker import Workers
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
 from orchestrator.server import tools
 from orchestrator.settings import Settings

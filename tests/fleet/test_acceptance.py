@@ -16,8 +16,8 @@ from orchestrator.domain.check import verdict_of
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.turn import Mode
-from orchestrator.fleet import checking
-from orchestrator.fleet.acceptance import Verify
+from orchestrator.fleet.checks import check_runner
+from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.providers.base import SessionSpec
 from orchestrator.store.schema.tables import PROCESS
 from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
@@ -151,7 +151,7 @@ async def test_a_command_with_checks_is_a_turn_of_its_own_and_leaves_the_running
 async def test_a_schema_whose_expression_never_ends_stops_nobody_else(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "SCHEMA_SECONDS", 0.5)
+    monkeypatch.setattr(check_runner, "SCHEMA_SECONDS", 0.5)
     await create(lab, "a", {"schema": {"type": "string", "pattern": "^(a+)+$"}}, retries=0)
     lab.finish("a", '"' + "a" * 64 + '!"')
     await lab.becomes("a", "failed")

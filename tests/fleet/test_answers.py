@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
-from orchestrator.fleet.sleeping import Wish
+from orchestrator.fleet.verbs.durable_wait import Wish
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Direct, Lab, eventually
 

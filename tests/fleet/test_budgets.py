@@ -11,7 +11,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.fleet.pausing import GO_ON
+from orchestrator.fleet.execution.pause import GO_ON
 from orchestrator.fleet.views import AgentView
 from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
-from orchestrator.fleet.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.text import clean
-from orchestrator.fleet.digest import Awake, digest_text
+from orchestrator.fleet.projections.digest import Awake, digest_text
 from orchestrator.fleet.views import AgentView, Changes, OutcomeView, QuestionView, Totals
 
 MAX_BYTES = 1600

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from orchestrator.errors import InvalidError
-from orchestrator.fleet import run
+from orchestrator.fleet.execution import attempt
 from orchestrator.provisioning import changes
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, eventually, open_lab
@@ -106,7 +106,7 @@ def tidied(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Path]:
         await changes.tidy(checkout, state, needed)
         done.put_nowait(checkout)
 
-    monkeypatch.setattr(run, "tidy", tidy)
+    monkeypatch.setattr(attempt, "tidy", tidy)
     monkeypatch.setattr(changes, "ROOM_BYTES", 0)
     monkeypatch.setattr(changes, "EXPIRY", "now")
     return done

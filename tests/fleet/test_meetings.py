@@ -20,8 +20,8 @@ from orchestrator.domain.clearance import ASK
 from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import Mode
-from orchestrator.fleet.pausing import GO_ON
-from orchestrator.fleet.steering import INTO_TURN
+from orchestrator.fleet.execution.pause import GO_ON
+from orchestrator.fleet.sessions.steering import INTO_TURN
 from orchestrator.fleet.views import Receipt
 from orchestrator.providers.base import Prompt, Session, SessionSpec
 from tests.fixtures.personas import define

@@ -18,8 +18,8 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.standing import Stand, Standing
 from orchestrator.errors import StoreError
-from orchestrator.fleet import worker
-from orchestrator.fleet.planning import Reading, read
+from orchestrator.fleet.briefing.plan import Reading, read
+from orchestrator.fleet.execution import worker
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.schema.tables import QUESTION

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.event import Ended, Outcome, Retrying
-from orchestrator.fleet.pausing import GO_ON
+from orchestrator.fleet.execution.pause import GO_ON
 from orchestrator.store.waits.pauses import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.fleet.scripted import USED, Lab, ScriptedProvider, eventually, open_lab
 

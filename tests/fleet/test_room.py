@@ -12,8 +12,8 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
-from orchestrator.fleet import worker
-from orchestrator.fleet.pausing import GO_ON
+from orchestrator.fleet.execution import worker
+from orchestrator.fleet.execution.pause import GO_ON
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Crash, Lab, ScriptedProvider, Spawn, eventually, open_lab
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.domain.event import TERMINAL, Ended, Outcome, Said, ToolEnded, ToolStarted
 from orchestrator.errors import ProviderError, StoreError
-from orchestrator.fleet import worker
+from orchestrator.fleet.execution import worker
 from orchestrator.store.turns import events as event_rows
 from tests.fleet.scripted import Crash, Lab, eventually, open_lab
 

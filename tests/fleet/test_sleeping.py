@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.errors import InvalidError, NotFoundError
-from orchestrator.fleet import sleeping, waiting
-from orchestrator.fleet.sleeping import Wish
+from orchestrator.fleet.verbs import durable_wait, wait
+from orchestrator.fleet.verbs.durable_wait import Wish
 from orchestrator.fleet.views import Digest
 from tests.fleet.scripted import Lab, eventually, open_lab
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a wait gives calls of its own message to arrive."""
-    monkeypatch.setattr(waiting, "ARRIVAL_SECONDS", 0.2)
+    monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 0.2)
 
 
 async def asleep(lab: Lab, wish: Wish | None = None, *, key: str | None = None, asks_person: bool = True) -> Sleep:
@@ -65,7 +65,7 @@ async def test_the_watch_stores_the_result_though_nobody_asks(lab: Lab) -> None:
 
     async def is_stored() -> bool:
         row = await lab.core.commits.store.look(
-            lambda connection: sleeping.durable_waits.by_id(connection, sleep.id, 0.0)
+            lambda connection: durable_wait.durable_waits.by_id(connection, sleep.id, 0.0)
         )
         return row is not None and "while you were away" in row.result
 
@@ -221,7 +221,7 @@ async def test_only_its_own_orchestrator_may_see_a_sleep(lab: Lab) -> None:
 
 
 async def test_a_sleep_over_its_time_is_forgotten(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sleeping, "TTL_SECONDS", 0.0)
+    monkeypatch.setattr(durable_wait, "TTL_SECONDS", 0.0)
     await lab.create("a")
     with pytest.raises(NotFoundError):
         await lab.fleet.sleep(lab.call(), Wish(), asks_person=True)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.tool import Call
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet import waiting
+from orchestrator.fleet.verbs import wait
 from tests.fleet.scripted import Lab, eventually
 
 pytestmark = pytest.mark.anyio
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a wait gives calls of its own message to arrive: tests of that say so themselves."""
-    monkeypatch.setattr(waiting, "ARRIVAL_SECONDS", 0.3)
+    monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 0.3)
 
 
-async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None = None) -> asyncio.Task[waiting.Digest]:
+async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None = None) -> asyncio.Task[wait.Digest]:
     """A wait that has begun to sleep."""
     bells = len(lab.core.commits.bell._listeners)
     task = asyncio.create_task(lab.wait(*agents, until=until, key=key))
@@ -165,7 +165,7 @@ async def test_a_time_out_is_no_error_and_says_so(lab: Lab) -> None:
 async def test_a_time_out_shorter_than_the_grace_is_kept(
     lab: Lab, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "ARRIVAL_SECONDS", 600.0)
+    monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 600.0)
     async with asyncio.timeout(30):
         digest = await lab.fleet.wait(lab.call(), timeout_seconds=seconds)
     assert digest.timed_out or "no agents" in digest.text
@@ -183,7 +183,7 @@ async def test_an_unknown_until_is_refused(lab: Lab) -> None:
 
 
 async def test_a_wait_may_overtake_the_creates_of_its_own_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "ARRIVAL_SECONDS", 60.0)
+    monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 60.0)
     task = await sleeping(lab, "a", "b")
     await lab.create("a")
     await lab.create("b")
@@ -194,7 +194,7 @@ async def test_a_wait_may_overtake_the_creates_of_its_own_message(lab: Lab, monk
 
 
 async def test_a_wait_may_overtake_the_command_of_its_own_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "ARRIVAL_SECONDS", 60.0)
+    monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 60.0)
     await lab.create("a")
     lab.finish("a", "one")
     await lab.wait("a", key="k1")
@@ -264,8 +264,8 @@ async def test_one_unknown_cost_makes_the_sum_a_lower_bound(lab: Lab) -> None:
 
 @pytest.mark.requirement("I3-mcp-progress")
 async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PROGRESS_SECONDS", 0.01)
-    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.01)
+    monkeypatch.setattr(wait, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(wait, "REREAD_SECONDS", 0.01)
     told: list[str] = []
     enough = asyncio.Event()
 

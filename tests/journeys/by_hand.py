@@ -13,8 +13,8 @@ from typing import cast
 
 import claude_agent_sdk
 
-from orchestrator.fleet.briefing import with_files
-from orchestrator.fleet.handoff import Result, write_inputs
+from orchestrator.fleet.briefing.handoff import Result, write_inputs
+from orchestrator.fleet.briefing.system_prompt import with_files
 
 CLAUDE = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 SECONDS = 120.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.fleet.handoff import Result
+from orchestrator.fleet.briefing.handoff import Result
 from orchestrator.rehearsal.conversation import Conversation, Message, ToolResult
 from orchestrator.rehearsal.play import Answer, choose
 from orchestrator.rehearsal.script import Loaded, load

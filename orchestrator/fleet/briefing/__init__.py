@@ -1,0 +1,1 @@
+"""What an agent is told and given before its turn: system prompt, tools, files of others, plans."""

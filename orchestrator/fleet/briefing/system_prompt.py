@@ -1,0 +1,88 @@
+"""What an agent is told: its persona, its place in the fleet, the project's instructions, and the hand-off files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import untrusted
+from orchestrator.domain.check import VERDICT_LINE
+from orchestrator.domain.persona import Persona
+from orchestrator.fleet.briefing.plan import briefed
+
+MAX_INSTRUCTION_BYTES = 40 * 1024
+INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
+DESKS = Path(".fleet") / "desk"
+
+
+def desk_path(project: str, agent_id: str) -> Path:
+    """The agent's own folder in its project."""
+    return Path(project) / DESKS / agent_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where an agent works, and what no instruction file there may lead to."""
+
+    project: Path
+    cwd: Path
+    hidden: Sequence[Path] = ()
+
+
+def system_prompt(persona: Persona, site: Site, *, name: str, desk: Path) -> str:
+    """The whole system prompt of an agent's session."""
+    if persona.orchestrates:
+        place = (
+            f"You are the agent `{name}`, and nobody sees your steps: your last message is your report. Working "
+            f"directory: {site.cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of "
+            "its own: it may be asleep, too."
+        ) + briefed(persona)
+        return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
+    place = (
+        f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
+        f"Working directory: {site.cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
+        f"as `{persona.produces}`; make it complete and self-contained. Your own folder for scratch files: "
+        f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
+        "on long work use mcp__crew__report_progress now and then."
+    )
+    place += briefed(persona)
+    if persona.verdict:
+        place += (
+            f" Your verdict decides whether the work behind you goes on: the last line of your result must be "
+            f"{VERDICT_LINE}, alone on its line."
+        )
+    return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
+
+
+def _instructions(site: Site) -> list[str]:
+    """The project's instruction files as text, from its top down to the working directory; each file once.
+
+    An agent may have written them, so that one may be a link: the next agent must not be told what both must not see.
+    """
+    project, cwd = site.project, site.cwd
+    folders = [project, *(parent for parent in reversed(cwd.parents) if project in parent.parents)]
+    if cwd != project:
+        folders.append(cwd)
+    parts: list[str] = []
+    seen: set[Path] = set()
+    for path in (folder / name for folder in folders for name in INSTRUCTIONS):
+        if (real := Path(os.path.realpath(path))) in seen:
+            continue
+        seen.add(real)
+        with suppress(OSError):
+            raw = untrusted.head(path, MAX_INSTRUCTION_BYTES + 1, within=project, never=site.hidden)
+            cut = "\n(cut: the file is longer)" if len(raw) > MAX_INSTRUCTION_BYTES else ""
+            text = raw[:MAX_INSTRUCTION_BYTES].decode(errors="replace")
+            parts.append(f"# Project instructions: {path}\n{text}{cut}")
+    return parts
+
+
+def with_files(task: str, files: Sequence[Path]) -> str:
+    """The task, with the hand-off files named below it."""
+    if not files:
+        return task
+    names = "\n".join(f"- {path}" for path in files)
+    return f"{task}\n\nHanded to you by other agents (read these first):\n{names}"

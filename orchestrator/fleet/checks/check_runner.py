@@ -1,0 +1,170 @@
+"""Runs the acceptance checks of one turn, once, and gives a receipt for each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import log
+from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, Receipt, verdict_of
+from orchestrator.domain.question import shown_duration
+from orchestrator.domain.text import clean
+from orchestrator.fleet.checks import result_schema
+from orchestrator.fleet.sessions import processes
+from orchestrator.providers.base import SessionSpec
+from orchestrator.store.engine.database import Store
+from orchestrator.store.turns.turns import Claim
+from orchestrator.supervision.command import Done, Launch, Order, shell
+
+LOG = log.logger("fleet.checking")
+TAIL_LINES = 20
+TAIL_CHARACTERS = 1500
+SCHEMA_SECONDS = 20.0
+"""a schema of modest size needs a fraction of it; a regular expression may need for ever"""
+BY_SIGNAL = 128
+FITS = "the result fits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a turn's checks run: the agent's directory, environment and tier, until `stop`."""
+
+    store: Store
+    launch: Launch
+    claim: Claim
+    spec: SessionSpec
+    stop: asyncio.Event
+
+
+async def receipts(
+    site: Site, checks: Sequence[Check], text: str, began: Callable[[Check], None]
+) -> tuple[Receipt, ...] | None:
+    """A receipt for each check of the turn with this result; None if it was told to stop.
+
+    Raises:
+        StoreError: what is about to start cannot be written down, so it was not started.
+        StaleOwnerError: the claim is over.
+    """
+    found: list[Receipt] = []
+    for check in checks:
+        if site.stop.is_set():
+            return None
+        began(check)
+        found.append(await _receipt(site, check, text))
+        if is_final(found[-1]):
+            break
+    return None if site.stop.is_set() else tuple(found)
+
+
+async def _receipt(site: Site, check: Check, text: str) -> Receipt:
+    match check.kind:
+        case CheckKind.RUN:
+            return await _run(site, check)
+        case CheckKind.EXISTS:
+            return _exists(site.spec.cwd, check)
+        case CheckKind.SCHEMA:
+            return await _conforms(site, check, text)
+        case CheckKind.VERDICT:
+            return verdict_receipt(check, text)
+
+
+def verdict_receipt(check: Check, text: str) -> Receipt:
+    """Whether the result ends with the verdict that lets those behind it start."""
+    given = verdict_of(text)
+    said = given or f"none given: the last line must be {VERDICT_LINE}"
+    return Receipt(check=check.title, kind=check.kind, passed=given == PASS, said=said)
+
+
+def is_final(receipt: Receipt) -> bool:
+    """Whether this failure is the agent's own verdict, which asking again would not change."""
+    return receipt.kind == CheckKind.VERDICT and receipt.said == CHANGES
+
+
+def _exists(cwd: Path, check: Check) -> Receipt:
+    there = False
+    with suppress(OSError):
+        there = (cwd / check.what).exists()
+    return Receipt(check=check.title, kind=check.kind, passed=there, said="it does" if there else "it does not")
+
+
+async def _run(site: Site, check: Check) -> Receipt:
+    spec = site.spec
+    order = shell(check.what, cwd=spec.cwd, folder=spec.folder, environment=spec.environment)
+    try:
+        done = await _done(site, order, check.timeout_seconds)
+    except OSError as error:
+        said = f"it could not be started: {error.strerror or error}"
+        return Receipt(check=check.title, kind=check.kind, passed=False, said=said)
+    return Receipt(
+        check=check.title,
+        kind=check.kind,
+        passed=done.exit_code == 0,
+        said=_ended(done, check.timeout_seconds),
+        exit_code=done.exit_code,
+        seconds=round(done.seconds, 3),
+        tail=tail_of(done.output),
+    )
+
+
+async def _conforms(site: Site, check: Check, text: str) -> Receipt:
+    line = json.dumps({"schema": check.schema, "text": text}).encode() + b"\n"
+    order = Order(
+        program=Path(sys.executable),
+        arguments=("-I", result_schema.__file__),
+        cwd=site.spec.cwd,
+        folder=site.spec.folder,
+        environment={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        line=line,
+    )
+    try:
+        done = await _done(site, order, SCHEMA_SECONDS)
+        said, tail = _judged(done)
+    except OSError as error:
+        said, tail = f"its validator could not be started: {error.strerror or error}", ""
+    return Receipt(check=check.title, kind=check.kind, passed=said == FITS, said=said, tail=tail)
+
+
+def _judged(done: Done) -> tuple[str, str]:
+    """What the validator found, and its own sentence, which quotes the result."""
+    if done.exit_code is None:
+        return f"it could not be judged within {SCHEMA_SECONDS:.0f} s", ""
+    if done.exit_code == 0:
+        return FITS, ""
+    with suppress(ValueError, IndexError):
+        if done.exit_code == 1:
+            return "the result does not fit", tail_of(str(json.loads(done.output.splitlines()[-1])))
+    return f"its validator broke (exit {done.exit_code})", tail_of(done.output)
+
+
+async def _done(site: Site, order: Order, seconds: float) -> Done:
+    """Run it to its end, so that nothing of it is left and that is written."""
+    running, trace = await processes.open_command(site.store, site.launch, order, site.claim)
+    try:
+        return await running.wait(seconds, site.stop)
+    finally:
+        tier = site.launch.tier.letter
+        await asyncio.shield(processes.over(site.store, trace, tier=tier, failed=running.killed))
+
+
+def _ended(done: Done, seconds: float) -> str:
+    """How a command ended, in a few words of ours."""
+    code = done.exit_code
+    if code is None:
+        return f"no end within {shown_duration(seconds)}: it was ended with all that it had started"
+    with suppress(ValueError):
+        if code > BY_SIGNAL:
+            return f"exit {code} ({signal.Signals(code - BY_SIGNAL).name})"
+    return f"exit {code}"
+
+
+def tail_of(output: str) -> str:
+    """The last lines of an output, without keys and what cannot be seen, and bounded."""
+    lines = [line.rstrip() for line in clean(log.masked(output)).splitlines() if line.strip()]
+    text = "\n".join(lines[-TAIL_LINES:])
+    return text if len(text) <= TAIL_CHARACTERS else "…" + text[-TAIL_CHARACTERS:]

@@ -1,0 +1,79 @@
+"""Carries out the plan that a turn ended with: all of its children in one transaction, or none and a word of why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from orchestrator.domain.agent import MAX_NAME_CHARACTERS
+from orchestrator.domain.question import By
+from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.tool import Json, ToolCall
+from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
+from orchestrator.fleet.context import Core
+from orchestrator.fleet.verbs.children import new_child, parent_of
+from orchestrator.fleet.verbs.create import checked
+from orchestrator.store.agents import plans
+from orchestrator.store.schema.tables import Question
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.turns import Claim
+
+MAX_REFUSED = 2
+"""so often in a row a plan goes back to its agent; the next one ends the turn"""
+MAX_PROBLEM_CHARACTERS = 4000
+WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
+
+
+async def fan_out(core: Core, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+    """Create what the plan asks for, or send it back; the turn is put aside. Returns '', or why its turn fails.
+
+    Raises:
+        StaleOwnerError: the claim is over; nothing is written.
+        StoreError: the database cannot be written.
+    """
+    before = await core.commits.store.look(partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn))
+    asked = {**asked, "input": {**call.input, "number": len(before) + 1}}
+    problem = storable(str(call.input.get("problem", "")))
+    problem = problem or await _create(core, claim, call.input.get("plan", ()), asked, usage)
+    problem = problem[:MAX_PROBLEM_CHARACTERS]
+    if not problem or _refused(before) >= MAX_REFUSED:
+        return problem
+    now = core.commits.clock()
+    await core.commits.do(unless_asked, plans.send_back, claim, now, asked, problem, usage, now)
+    return ""
+
+
+def _refused(before: Sequence[Question]) -> int:
+    """How many plans in a row were refused last."""
+    accepted = [index for index, row in enumerate(before, 1) if row.answered_by == By.CHILDREN]
+    return len(before) - max(accepted, default=0)
+
+
+async def _create(
+    core: Core, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: Mapping[str, Any]
+) -> str:
+    """Put the turn aside behind its children; '' or why not, entry by entry."""
+    parent = await parent_of(core.commits, claim)
+    planned: dict[str, Mapping[str, Any]] = {}
+    wrong: list[str] = []
+    for index, entry in enumerate(entries):
+        name, key = str(entry["name"]), f"{claim.turn_id}/plan {asked['input']['number']}/{index}"
+        try:
+            one = await checked(core, parent.call(key), new_child(parent, entry), parent)
+            if name in planned:
+                raise InvalidError("the plan has this name twice", hint="give each agent a name of its own")
+            planned[name] = one
+        except WRONG as error:
+            wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")
+    if wrong:
+        return storable("\n".join(wrong))
+    now = core.commits.clock()
+    try:
+        await core.commits.do(unless_asked, plans.fan_out, claim, now, list(planned.values()), asked, usage, now)
+    except StaleOwnerError:
+        raise
+    except WRONG as error:
+        return storable(f"- {error}")
+    return ""

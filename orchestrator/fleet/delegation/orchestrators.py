@@ -1,0 +1,154 @@
+"""Orchestrators that Fleet runs: agents that have the fleet's tools, and sleep on their fleet without a process.
+
+Their `wait_for_agents` is never a call that blocks: it ends the run, the sleep is a row, and its end is what the very
+same call returns in the next run, under whatever daemon that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from orchestrator import log, paths
+from orchestrator.domain.persona import FLEET
+from orchestrator.domain.sleep import SleepStatus, Wish, wish_of
+from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
+from orchestrator.errors import ConflictError, FleetError, RefusedError
+from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.verbs.durable_wait import SLEEPS, row_of
+from orchestrator.store.agents import orchestrator_waits
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.turns import Claim
+from orchestrator.store.waits import durable_waits
+
+LOG = log.logger("fleet.orchestrating")
+NAMES = ("agent", "agents", "inputs")
+"""arguments that name agents"""
+READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})
+"""tools that one may use on oneself"""
+
+
+@dataclass
+class OwnOrchestrators:
+    """The orchestrators that this fleet runs; `table` is what every orchestrator gets, handed in by app.py."""
+
+    core: Core
+    table: Sequence[Tool] = ()
+
+    def tool_names(self) -> frozenset[str]:
+        """The names under which a persona may ask for the tools."""
+        return frozenset({FLEET, *(f"{FLEET}__{tool.name}" for tool in self.table)})
+
+    def tools(self, agent_id: str, current: Callable[[], Claim | None]) -> tuple[Tool, ...]:
+        """The table, called by this agent; the wait only tells what a sleep that is over brought."""
+        return tuple(
+            replace(tool, call=partial(self._called, tool, agent_id, current), begin=None) for tool in self.table
+        )
+
+    async def fall_asleep(
+        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+    ) -> None:
+        """End the run: the sleep stands as a row before its process is forgotten.
+
+        What cannot be waited for is told at once, by the very call, as any wait would tell it.
+
+        Raises:
+            StaleOwnerError: the claim is over; nothing is written.
+        """
+        core, now = self.core, self.core.commits.clock()
+        wish = wish_of(call.input) or Wish()
+        mine = await self._call(claim.agent_id, claim, call.id)
+        await core.enter(mine)
+        ids, refusal = list(wish.agents), ""
+        try:
+            found = await core.find_all(mine.caller, wish.agents)
+            check_targets(mine, found)
+            ids = [agent.id for agent in found]
+        except FleetError as error:
+            refusal = str(error)
+        values = row_of(mine, replace(wish, agents=ids), now, asks_person=False)
+        await core.commits.do(
+            unless_asked, orchestrator_waits.fall_asleep, claim, now, asked, values, usage, now, refusal=refusal
+        )
+        core.commits.bell.ring({SLEEPS})
+
+    async def _called(
+        self, tool: Tool, agent_id: str, current: Callable[[], Claim | None], call: Call, arguments: Json
+    ) -> str:
+        claim = current()
+        if claim is None:
+            raise ConflictError("no turn is running", hint="end your turn")
+        mine = await self._call(agent_id, claim, call.key)
+        if tool.waits:
+            return await self._woken(mine, tool, arguments)
+        if tool.name not in READS:
+            check_targets(mine, await self._named(mine, arguments))
+        # once begun it runs to its end, like every verb: the session may be closed under it
+        return await asyncio.shield(tool.call(mine, arguments))
+
+    async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
+        """A call of the agent in its run: in its project, with its environment and its account."""
+        [agent] = await self.core.commits.store.look(partial(agent_queries.by_ids, ids={agent_id}))
+        return Call(
+            caller=_caller(agent, self.core.commits.accounts.secrets(agent.account)),
+            key=f"{agent_id}/{key}" if key else None,
+            run=Running(agent_id=agent_id, epoch=claim.epoch),
+        )
+
+    async def _woken(self, call: Call, tool: Tool, arguments: Json) -> str:
+        """What ended the sleep of this very call; the gate lets it run only then, or if its arguments mean nothing."""
+        key = stored_key(call)
+        row = (
+            await self.core.commits.store.look(partial(durable_waits.by_key, call_key=key)) if key is not None else None
+        )
+        if row is None and wish_of(arguments) is None:
+            return await tool.call(call, arguments)  # it says what is wrong with them
+        if row is None or row.status != SleepStatus.COMPLETED:
+            raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")
+        if row.is_error:
+            raise ConflictError(row.result)
+        self.core.offer(call, row.outcomes)
+        return row.result
+
+    async def _named(self, call: Call, arguments: Json) -> list[Agent]:
+        """The agents that the arguments name; whom they do not fit the verb itself complains about."""
+        found: list[Agent] = []
+        for name in NAMES:
+            given = arguments.get(name, ())
+            for reference in (given,) if isinstance(given, str) else given:
+                try:
+                    found.append(await self.core.find(call.caller, str(reference), deleted=True))
+                except FleetError:
+                    continue
+        return found
+
+
+def check_targets(call: Call, found: Sequence[Agent]) -> None:
+    """Return if the caller may command these and wait for them.
+
+    Raises:
+        RefusedError: one is the caller itself, or directs it: they would wait for each other for ever.
+    """
+    run = call.run
+    for agent in found:
+        if run is not None and run.stands_under(agent.id):
+            who = "you yourself" if agent.id == run.agent_id else "who directs you"
+            raise RefusedError(f"{agent.name} is {who}", hint="name agents that you created; to end, write your report")
+
+
+def _caller(agent: Agent, secrets: Mapping[str, str]) -> Caller:
+    """The caller that the agent's creator was, put together again so that it is the same account."""
+    accounts = {name: value for name, value in secrets.items() if name in paths.ACCOUNT}
+    others = {name: value for name, value in secrets.items() if name not in paths.ACCOUNT}
+    return Caller(
+        project=agent.project,
+        orchestrator=agent.id,
+        cwd=agent.cwd,
+        account={**agent.account_public, **accounts},
+        environment={**agent.environment, **others},
+    )

@@ -1,0 +1,1 @@
+"""Running a claimed turn: the worker, one attempt, its checks, its pauses, its recovery."""

@@ -1,0 +1,367 @@
+"""One run of one turn: what it needs before the session starts, and what is recorded when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator import log, paths
+from orchestrator.domain import clearance
+from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy
+from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
+from orchestrator.fleet.briefing import plan, system_prompt
+from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
+from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.briefing.plan import last_told
+from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.pause import prompt_of, resume_id
+from orchestrator.fleet.questions import gate
+from orchestrator.fleet.sessions import steering
+from orchestrator.fleet.sessions.meter import metered
+from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.usage import usage_of
+from orchestrator.providers.base import Prompt, SessionSpec
+from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
+from orchestrator.settings import Settings
+from orchestrator.store.agents import plans
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.events import Fact, note_before
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim, finish, wait_for_answer, wait_for_children
+from orchestrator.supervision.tiers import work_of
+
+LOG = log.logger("fleet.run")
+REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+ENDINGS = {
+    Outcome.COMPLETE: TurnStatus.COMPLETE,
+    Outcome.FAILED: TurnStatus.FAILED,
+    Outcome.INTERRUPTED: TurnStatus.INTERRUPTED,
+}
+
+
+CurrentRecorder = Callable[[], Recorder | None]
+"""a session outlives its turns: what it reports belongs to the turn that runs when it does"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is ready to start."""
+
+    provider: str
+    spec: SessionSpec
+    prompt: Prompt | None
+    checkout: Path | None
+    before: Snapshot | None
+    unknown: str
+    """why git cannot tell what this turn changes"""
+    persona: Persona
+    desk: Path
+    answer_seconds: float | None
+    """how long a question of this turn waits before its default counts; None: for ever"""
+    ended: Ended | None = None
+    """the end of its session's run, where its transcript tells one already"""
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    told: Prompt | None = None
+    """what the turn was last told in its middle"""
+
+
+def persona_of(agent: Agent) -> Persona:
+    """The persona as it was when the agent was created."""
+    body = dict(agent.persona_body)
+    tools = body.pop("tools", None)
+    policy = tuple(Policy(**one) for one in body.pop("policy", ()))
+    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
+    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
+
+
+async def prepare(commits: Commits, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
+    """Read the rows, write the hand-off files, look at the checkout.
+
+    Raises:
+        FleetError: something is missing; the turn fails with it.
+    """
+    agent, turn, results = await commits.store.look(partial(_rows, claim=claim))
+    if turn is None:
+        raise NotFoundError(f"turn {claim.turn_id} is gone")
+    persona, cwd = persona_of(agent), Path(agent.cwd)
+    _check_place(cwd)
+    desk = system_prompt.desk_path(agent.project, agent.id)
+    files = await asyncio.to_thread(write_inputs, desk, results)
+    checkout = checkout_of(cwd)
+    before, unknown = await _before(commits, claim, turn, persona, checkout, state)
+    acceptance = acceptance_of(agent, turn, persona)
+    text = announced(
+        system_prompt.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks
+    )
+    prompt = prompt_of(claim, prompt_id(turn.id), text)
+    told = await last_told(commits, claim, turn, persona, acceptance)
+    if claim.goes_on and prompt is not None:
+        prompt = prompt if told is None else replace(prompt, text=told.text)
+        await commits.store.tx(plans.tell, claim, prompt.id)
+    return Run(
+        provider=agent.provider,
+        spec=_spec(commits, state, agent, persona, recorder, settings),
+        prompt=prompt,
+        checkout=checkout,
+        before=before,
+        unknown=unknown,
+        persona=persona,
+        desk=desk,
+        answer_seconds=persona.answer_within_seconds or settings.answer_seconds,
+        acceptance=acceptance,
+        told=told,
+    )
+
+
+def planned(claim: Claim, run: Run, ended: Ended) -> Ended:
+    """The end of the run; one that waits, if it is a plan and not its turn's result."""
+    return plan.planned(run.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
+
+
+def _check_place(cwd: Path) -> None:
+    """Return if the agent's directory is the one that it was given: an agent may have put a link there since.
+
+    Raises:
+        NotFoundError: it is gone, or it is not.
+    """
+    try:
+        work_of(cwd)
+    except OSError as error:
+        hint = f"put the directory back in its place (rm {cwd}; mv … {cwd}), or delete the agent"
+        raise NotFoundError(f"the agent's directory {cwd} cannot be used: {error.strerror}", hint=hint) from error
+    if not cwd.is_dir():
+        raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
+
+
+def _seen_from(cwd: Path, path: Path) -> Path:
+    """The path as the agent can use it: relative where it lies below its directory."""
+    return path.relative_to(cwd) if path.is_relative_to(cwd) else path
+
+
+def _rows(connection: Connection, claim: Claim) -> tuple[Agent, Turn | None, list[Result]]:
+    [agent] = agent_queries.by_ids(connection, {claim.agent_id})
+    return agent, agent_queries.turn(connection, claim.turn_id), _results(connection, claim)
+
+
+def _results(connection: Connection, claim: Claim) -> list[Result]:
+    """What the inputs of this turn hand over: the text of each one's last ended turn."""
+    if claim.continues:
+        return []
+    inputs = [row for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
+    sources = {row.id: row for row in agent_queries.by_ids(connection, {row.source_id for row in inputs})}
+    turns = agent_queries.outcomes(connection, sources)
+    results: list[Result] = []
+    for row in inputs:
+        source, ended = sources[row.source_id], turns.get(row.source_id)
+        results.append(
+            Result(
+                agent=source.name,
+                persona=source.persona,
+                status=ended.status if ended else source.status,
+                produces=persona_of(source).produces,
+                text=(ended.result or ended.detail) if ended else "",
+            )
+        )
+    return results
+
+
+async def _before(
+    commits: Commits, claim: Claim, turn: Turn, persona: Persona, checkout: Path | None, state: Path
+) -> tuple[Snapshot | None, str]:
+    if not persona.may_change:
+        return None, ""
+    if checkout is None:
+        return None, "this directory is no git checkout"
+    if turn.before:
+        return Snapshot(tree=turn.before["tree"], head=turn.before["head"]), ""
+    try:
+        before = await snapshot(checkout, state)
+    except ChangesUnknownError as error:
+        return None, str(error)
+    await commits.store.tx(note_before, claim, {"tree": before.tree, "head": before.head})
+    return before, ""
+
+
+def _spec(
+    commits: Commits, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
+) -> SessionSpec:
+    cwd = Path(agent.cwd)
+    desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
+    site = system_prompt.Site(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
+    prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)
+    return SessionSpec(
+        agent_id=agent.id,
+        agent_name=agent.name,
+        persona=agent.persona,
+        session_id=agent.session_id,
+        resume=agent.session_started,
+        cwd=cwd,
+        folder=state / "agents" / agent.id,
+        system_prompt=prompt,
+        environment=_environment(commits, agent, settings),
+        decide=metered(gate.gate(commits, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
+        model=agent.model,
+        tools=persona.offered,
+        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0 and not persona.plans)),
+        fleet=_fleet_tools(commits, agent.id, persona, recorder),
+        max_turns=agent.max_turns,
+        session_cost_usd=agent.session_cost_usd,
+        rehearsal=agent.rehearsal,
+    )
+
+
+def _fleet_tools(commits: Commits, agent_id: str, persona: Persona, current: CurrentRecorder) -> tuple[Tool, ...]:
+    """Those of the fleet's tools that the persona has: none for who only works."""
+    if not persona.orchestrates or commits.orchestrators is None:
+        return ()
+    tools = commits.orchestrators.tools(agent_id, lambda: (now := current()) and now.claim)
+    return tuple(tool for tool in tools if persona.directs_with(tool.name))
+
+
+def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[str, str]:
+    """All variables of the agent's processes: its creator's, its account's, and in a rehearsal who it is."""
+    env = {**agent.environment, **agent.account_public, **commits.accounts.secrets(agent.account)}
+    if settings.rehearsal:
+        own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
+        if persona_of(agent).orchestrates:
+            own = own[1:]  # to a script it is what any orchestrator is: nobody's background agent
+        env[REHEARSAL_HEADERS] = "\n".join([*filter(None, [env.get(REHEARSAL_HEADERS)]), *own])
+    return env
+
+
+def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
+    async def progress(text: str) -> None:
+        if recorder := current():
+            line = one_line(text, MAX_PROGRESS_CHARACTERS)
+            recorder.note(Fact(kind=Kind.PROGRESS, at=commits.clock(), body={"text": line}, values={"progress": line}))
+            await recorder.flush()
+
+    async def answer(call_id: str | None) -> str | None:
+        return await gate.answer_of(commits, agent_id, call_id)
+
+    async def create(call: Call, arguments: Json) -> str:
+        recorder = current()
+        if recorder is None or commits.create_child is None:
+            raise ConflictError("no turn is running", hint="end your turn")
+        return await commits.create_child(recorder.claim, call, arguments)
+
+    async def told() -> str:
+        return await commits.tell_of_children(agent_id) if commits.tell_of_children else ""
+
+    if not may_create:
+        return CrewLine(progress=progress, answer=answer)
+    return CrewLine(progress=progress, answer=answer, create=create, children=told)
+
+
+def prompt_id(turn_id: str) -> str:
+    """The turn's id as the UUID under which its prompt stands in the transcript."""
+    digits = turn_id.partition("_")[2]
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+async def finish_run(
+    commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
+) -> None:
+    """Write everything down: events, the question or the result, the files, what changed in the checkout."""
+    usage = usage_of(ended)
+    try:
+        await recorder.flush()
+        if ended.steered:
+            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], commits.clock())
+        if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
+            problem = await _defer(commits, claim, run, ended.deferred, usage)
+            if not problem:
+                return
+            hint = "command it again with how to split the task; its conversation is kept"
+            ended = replace(
+                ended, outcome=Outcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
+            )
+        changes, unknown = await _after(state, run)
+        if run is not None and ended.text and not recorder.stale:
+            await _keep_result(run, ended.text)
+        columns = {
+            "status": ENDINGS.get(ended.outcome, TurnStatus.FAILED),
+            "reason": storable(ended.reason),
+            "detail": storable(ended.detail),
+            "hint": storable(ended.hint),
+            "result": storable(ended.text),
+            "changes": changes,
+            "changes_unknown": unknown,
+        }
+        now = commits.clock()
+        asked = _asked(run, ended.deferred, now) if ended.deferred else None
+        await commits.do(finish, claim, columns, usage, now, asked=asked)
+        if run is not None and run.checkout is not None and run.persona.may_change:
+            await _tidy(commits, state, run.checkout)
+    except StaleOwnerError:
+        LOG.info("late_end_dropped", reason=ended.reason)
+
+
+async def _tidy(commits: Commits, state: Path, checkout: Path) -> None:
+    """Keep Fleet's own git directory of the checkout bounded; it is not the turn's concern if that fails."""
+    try:
+        await tidy(checkout, state, lambda: commits.store.look(agent_queries.trees_before))
+    except (ChangesUnknownError, StoreError) as error:
+        LOG.warning("git_directory_not_tidied", error=str(error))
+
+
+async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:
+    """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
+
+    Returns '', or why its plan makes it fail.
+    """
+    now = commits.clock()
+    asked = _asked(run, call, now)
+    if call.name == clearance.PLAN and commits.fan_out is not None:
+        return await commits.fan_out(claim, call, asked, usage)
+    if call.name == clearance.WAIT_FOR_AGENTS and commits.orchestrators is not None:
+        await commits.orchestrators.fall_asleep(claim, call, asked, usage)
+        return ""
+    sleep = wait_for_children if call.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
+    await commits.do(unless_asked, sleep, claim, now, asked, usage, now)
+    return ""
+
+
+def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:
+    return gate.asked(call, run.persona if run else None, run.answer_seconds if run else None, now)
+
+
+async def _keep_result(run: Run, text: str) -> None:
+    """Put the result into the desk, too; it stands in the turn's row whatever became of the desk."""
+    try:
+        _check_place(run.spec.cwd)
+        await asyncio.to_thread(write_result, run.desk, run.persona.produces, text)
+    except FleetError as error:
+        LOG.warning("result_file_not_written", error=error.message)
+
+
+async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, str]:
+    if run is None or run.checkout is None or run.before is None:
+        return None, run.unknown if run else ""
+    try:
+        _check_place(run.spec.cwd)
+        after = await snapshot(run.checkout, state)
+        found = await difference(run.checkout, state, run.before, after)
+    except (ChangesUnknownError, NotFoundError) as error:
+        return None, str(error)
+    return {
+        "files": list(found.files),
+        "files_changed": found.files_changed,
+        "insertions": found.insertions,
+        "deletions": found.deletions,
+        "commits": found.commits,
+    }, ""

@@ -1,0 +1,135 @@
+"""Taking over a turn whose run died: the transcript says how to go on, so that nothing is lost and nothing done twice.
+
+Answered: the result is recorded without a call of the model. Only begun: the conversation continues under a new prompt
+id. Not there: the prompt is sent. In the middle of a question: the agent waits again, or goes on with its answer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from orchestrator import log
+from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import Usage
+from orchestrator.errors import NotFoundError
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.attempt import Run, prompt_id
+from orchestrator.fleet.sessions.steering import turn_of
+from orchestrator.fleet.sessions.usage import usage_of
+from orchestrator.providers.base import Prompt, Provider
+from orchestrator.store.agents import plans
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Turn
+from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
+from orchestrator.store.turns.steering import fold
+from orchestrator.store.turns.turns import Claim
+from orchestrator.store.waits import questions
+
+LOG = log.logger("fleet.recovery")
+CONTINUE = "Continue from where you left off."
+"""Claude Code's own words for it (2.1.329)."""
+RESUMABLE = frozenset({"process", "silence", DAEMON})
+"""failures of a session, not of the model or the task: its conversation goes on in a new one"""
+
+
+async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Run) -> Run:
+    """The run as its transcript says that it goes on; `ended` is set where the turn has ended already.
+
+    Raises:
+        ProviderError: a former program of the session is still alive.
+    """
+    turn = await commits.store.look(partial(agent_queries.turn, turn_id=claim.turn_id))
+    if turn is None:
+        raise NotFoundError(f"turn {claim.turn_id} is gone")
+    prompts = [prompt_id(turn.id), *(turn.prompts or [])]
+    found = await provider.recall(run.spec, prompts)
+    LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
+    if found.steered:
+        await commits.do(fold, claim, [turn_of(prompt) for prompt in found.steered], commits.clock())
+    lost = _uncounted(found.usage, turn)
+    match found.stand:
+        case Stand.ANSWERED:
+            told = await _untold(provider, run, prompts)
+            if told is None:
+                return replace(run, ended=_recorded(run, found, lost))
+            await commits.store.tx(plans.tell, claim, told.id)
+            await _count(commits, claim, run, lost)
+            return replace(run, prompt=told)
+        case Stand.DEFERRED if found.deferred is not None:
+            if not await _is_answered(commits, claim, found.deferred.id):
+                return replace(run, ended=_recorded(run, found, lost))
+            await _count(commits, claim, run, lost)
+            return replace(run, prompt=None)
+        case Stand.OPEN:
+            fresh = str(uuid.uuid4())
+            await commits.store.tx(note_prompt, claim, fresh)
+            await _count(commits, claim, run, lost)
+            return replace(run, prompt=Prompt(id=fresh, text=CONTINUE))
+        case _:
+            return run
+
+
+async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Prompt | None:
+    """What the turn is told in its middle, if a former run wrote that down and did not come to send it."""
+    if run.told is None or run.told.id not in prompts:
+        return None
+    since = await provider.recall(run.spec, prompts[prompts.index(run.told.id) :])
+    return run.told if since.stand is Stand.ABSENT else None
+
+
+async def _is_answered(commits: Commits, claim: Claim, call_id: str) -> bool:
+    asked = await commits.store.look(partial(questions.of_call, agent_id=claim.agent_id, call_id=call_id))
+    return asked is not None and asked.answer is not None
+
+
+def _recorded(run: Run, found: Standing, lost: Usage) -> Ended:
+    """The end that the transcript tells; what it cost nobody told."""
+    return Ended(
+        outcome=Outcome.DEFERRED if found.deferred is not None else Outcome.COMPLETE,
+        text=found.text,
+        usage=lost,
+        session_cost_usd=run.spec.session_cost_usd,
+        deferred=found.deferred,
+    )
+
+
+async def _count(commits: Commits, claim: Claim, run: Run, lost: Usage) -> None:
+    if lost.model_calls:
+        unpriced = Ended(outcome=Outcome.FAILED, usage=lost, session_cost_usd=run.spec.session_cost_usd)
+        await commits.store.tx(count_lost, claim, usage_of(unpriced))
+
+
+def _uncounted(told: Usage, turn: Turn) -> Usage:
+    """What the transcript tells beyond what the turn's row has counted."""
+    return replace(
+        told,
+        input_tokens=max(0, told.input_tokens - turn.input_tokens),
+        output_tokens=max(0, told.output_tokens - turn.output_tokens),
+        cache_read_tokens=max(0, told.cache_read_tokens - turn.cache_read_tokens),
+        cache_write_tokens=max(0, told.cache_write_tokens - turn.cache_write_tokens),
+        model_calls=max(0, told.model_calls - turn.model_calls),
+    )
+
+
+async def resumed(commits: Commits, claim: Claim, ended: Ended, max_resumes: int) -> Ended | None:
+    """None if the turn goes on in a new session after this end of its run; else how the turn ends.
+
+    Raises:
+        StaleOwnerError: the claim is over.
+    """
+    if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
+        return ended
+    loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
+    final = await commits.do(give_up_run, claim, loss, usage_of(ended), commits.clock(), max_resumes)
+    if final is None:
+        return None
+    outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED
+    if final.reason == ended.reason:
+        return replace(ended, outcome=outcome)
+    hint = final.hint if final.hint == CRASH_LOOP_HINT else ended.hint
+    return replace(ended, outcome=outcome, reason=final.reason, detail=final.detail, hint=hint)

@@ -1,0 +1,167 @@
+"""Verified completion: a turn whose session ended well is complete only when its checks pass.
+
+Failed checks go back to the agent as the next prompt of the same turn, a bounded number of times. The receipts of an
+attempt are durable before the agent hears of them, so that a successor goes on where a killed daemon was: a turn that
+its transcript tells to be answered is checked again; receipts that it was not told yet it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from orchestrator.domain.check import CHECKING, FAILED_CHECKS, FAILED_VERDICT, Attempt, Check
+from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.errors import StoreError
+from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
+from orchestrator.fleet.checks.criteria import feedback
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.attempt import Run
+from orchestrator.fleet.sessions import steering
+from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.usage import usage_of
+from orchestrator.providers.base import Prompt
+from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.turns.checks import note_attempt, send_back
+from orchestrator.store.turns.events import Fact
+from orchestrator.store.turns.turns import Claim
+from orchestrator.supervision.command import Launch
+
+STORE_AGAIN_SECONDS = 0.5
+MAX_DETAIL_CHARACTERS = 2000
+HINT = "`fleet show` has the receipts; command it again with what to do, or with other checks"
+T = TypeVar("T")
+
+
+class Stoppable(Protocol):
+    """The place of the running turn: why it was told to stop."""
+
+    stopping: str
+    stopped: asyncio.Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a turn needs to be verified; `drive` gives its session the next prompt, after the end that it is told."""
+
+    commits: Commits
+    launch: Launch
+    claim: Claim
+    post: Stoppable
+    recorder: Recorder
+    drive: Callable[[Run, Ended], Awaitable[Ended]]
+
+
+async def verified(trial: Trial, run: Run, ended: Ended) -> Ended:
+    """How the turn ends, after a run of it ended like this: complete only if every check passes.
+
+    Raises:
+        StaleOwnerError: the claim is over.
+    """
+    while ended.outcome is Outcome.COMPLETE and run.acceptance.checks:
+        paused = _lifted(trial.post)
+        attempt = await _durable(trial, lambda run=run, text=ended.text: _attempt(trial, run, text))
+        if attempt is None:
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
+        if attempt.prompt is None:
+            await _durable(trial, lambda one=attempt: trial.commits.do(note_attempt, trial.claim, one))
+            return ended if attempt.passed else _failed(ended, attempt)
+        if not await _durable(trial, lambda one=attempt, end=ended: _send_back(trial, one, end)):
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
+        run = _next(run, attempt, ended)
+        short = paused or await _short(trial)
+        trial.post.stopping = trial.post.stopping or short  # a stop that came meanwhile goes before
+        if trial.post.stopping:
+            return _unspent(ended, trial.post.stopping)
+        ended = await trial.drive(run, ended)
+    return ended
+
+
+def _lifted(post: Stoppable) -> str:
+    """A pause that came with the run's last words, taken back: checks cost nothing; the next prompt would."""
+    paused = post.stopping if post.stopping.startswith(PAUSED) else ""
+    if paused:
+        post.stopping = ""
+        post.stopped.clear()
+    return paused
+
+
+async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
+    """Run all checks; None if the turn was told to stop. With a `prompt` the agent is to mend what failed."""
+    acceptance, number = run.acceptance, len(run.acceptance.attempts) + 1
+
+    def began(check: Check) -> None:
+        body = {"check": check.title, "attempt": number}
+        values = {"reason": CHECKING + check.title}
+        trial.recorder.note(Fact(kind=Kind.CHECKING, at=trial.commits.clock(), body=body, values=values))
+
+    site = Site(
+        store=trial.commits.store, launch=trial.launch, claim=trial.claim, spec=run.spec, stop=trial.post.stopped
+    )
+    found = await receipts(site, acceptance.checks, text, began)
+    await trial.recorder.flush()
+    if found is None:
+        return None
+    passed = all(receipt.passed for receipt in found)
+    ends = passed or acceptance.is_last or any(is_final(receipt) for receipt in found)
+    prompt = None if ends else str(uuid.uuid4())
+    return Attempt(number=number, at=trial.commits.clock(), passed=passed, receipts=found, prompt=prompt)
+
+
+async def _send_back(trial: Trial, attempt: Attempt, ended: Ended) -> bool:
+    """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
+    await trial.recorder.flush()
+    read = [steering.turn_of(prompt) for prompt in ended.steered]
+    await trial.commits.do(send_back, trial.claim, attempt, usage_of(ended), read)
+    return True
+
+
+def _next(run: Run, attempt: Attempt, ended: Ended) -> Run:
+    """The run that goes on with what failed."""
+    acceptance = run.acceptance.after(attempt)
+    text = feedback(attempt, acceptance.retries)
+    spec = replace(run.spec, resume=True, session_cost_usd=ended.session_cost_usd)
+    return replace(run, spec=spec, prompt=Prompt(id=attempt.prompt or "", text=text), acceptance=acceptance, ended=None)
+
+
+async def _short(trial: Trial) -> str:
+    """Why its budget allows no further call of the model; '' if it does."""
+    meter = trial.recorder.meter
+    return (await _durable(trial, meter.reached) if meter is not None else None) or ""
+
+
+def _unspent(ended: Ended, reason: str) -> Ended:
+    """The end of a turn that was stopped before its next prompt: what came before is counted already."""
+    return Ended(
+        outcome=Outcome.INTERRUPTED,
+        reason=reason,
+        text=ended.text,
+        cost_usd=0.0,
+        session_cost_usd=ended.session_cost_usd,
+    )
+
+
+def _failed(ended: Ended, attempt: Attempt) -> Ended:
+    by_verdict = any(is_final(receipt) for receipt in attempt.receipts)
+    tried = f" (tried {attempt.number} times)" if attempt.number > 1 else ""
+    return replace(
+        ended,
+        outcome=Outcome.FAILED,
+        reason=FAILED_VERDICT if by_verdict else FAILED_CHECKS,
+        detail="its verdict is changes" if by_verdict else (attempt.said + tried)[:MAX_DETAIL_CHARACTERS],
+        hint="" if by_verdict else HINT,
+    )
+
+
+async def _durable(trial: Trial, act: Callable[[], Awaitable[T]]) -> T | None:
+    """What `act` gives, once the database can be written; None if the turn is told to stop meanwhile."""
+    while True:
+        try:
+            return await act()
+        except StoreError:
+            if trial.post.stopping:
+                return None
+            await asyncio.sleep(STORE_AGAIN_SECONDS)

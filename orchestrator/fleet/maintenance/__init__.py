@@ -1,0 +1,1 @@
+"""What runs beside the work: timers, and the rescue of turns that nobody runs."""

@@ -1,0 +1,1 @@
+"""Rows turned into what doors show: views of agents, and the digest."""

@@ -1,0 +1,319 @@
+"""Builds the views of agents from their rows: pure but for the clock that is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.budget import Room
+from orchestrator.domain.check import CHECKING, Attempt, attempt_of, check_of
+from orchestrator.domain.evidence import Patience
+from orchestrator.domain.tool import Caller
+from orchestrator.domain.turn import TURN_OPEN
+from orchestrator.fleet.projections import budget_views
+from orchestrator.fleet.views import (
+    AgentView,
+    AskedView,
+    AttemptView,
+    Bottleneck,
+    Changes,
+    CheckView,
+    EvidenceView,
+    QuestionView,
+    Totals,
+    TurnView,
+)
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries.agents import Span
+from orchestrator.store.queries.totals import Block, Sum
+from orchestrator.store.schema.tables import Agent, Input, Question, Turn
+
+
+def iso(at: float) -> str:
+    """The time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What the views of some agents are made of."""
+
+    agents: Sequence[Agent]
+    spans: Mapping[str, Span]
+    inputs: Sequence[Input]
+    names: Mapping[str, str]
+    files: Mapping[tuple[str, str], int]
+    written: Mapping[str, int] = field(default_factory=dict[str, int])
+    """files that each agent at work wrote since its last sign of progress"""
+    check_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """how long one check of each agent that is being checked may take"""
+    rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
+
+
+def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = True) -> Rows:
+    """Read what belongs to these agents; without `files` nobody is told how many each one touched."""
+    ids = [agent.id for agent in agents]
+    inputs = agent_queries.inputs(connection, ids)
+    known = {agent.id: agent.name for agent in agents}
+    others = {row.source_id for row in inputs} | {agent.parent for agent in agents if agent.parent is not None}
+    return Rows(
+        agents=agents,
+        spans=agent_queries.spans(connection, ids),
+        inputs=inputs,
+        names=known | agent_queries.names(connection, others - known.keys()),
+        files=agent_queries.file_counts(connection, ids) if files else {},
+        written=agent_queries.written_since(
+            connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
+        ),
+        check_seconds=_check_seconds(connection, [a.id for a in agents if a.reason.startswith(CHECKING)]),
+        rooms=budget_views.rooms_of(connection, agents),
+    )
+
+
+def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
+    checks = agent_queries.running_checks(connection, ids)
+    return {key: max((check_of(row).timeout_seconds for row in rows), default=0.0) for key, rows in checks.items()}
+
+
+def unread(agent: Agent) -> bool:
+    """Whether its last outcome has not reached its orchestrator yet."""
+    return Status(agent.status) in ENDED and agent.delivered_turn < agent.turns
+
+
+def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:
+    """The agents as their caller sees them; no agent is at work whose last sign is too old to say so."""
+    return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
+
+
+def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patience) -> AgentView:
+    mine = [row for row in rows.inputs if row.agent_id == agent.id]
+    unsettled = [row for row in mine if not row.settled and _open(agent)]
+    turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
+    return AgentView(
+        id=agent.id,
+        name=agent.name,
+        persona=agent.persona,
+        provider=agent.provider,
+        model=agent.model,
+        status=agent.status,
+        reason=_reason(agent, now, patience, rows.check_seconds.get(agent.id, 0.0)),
+        age_seconds=max(0.0, now - agent.changed_at),
+        own=agent.orchestrator == caller.orchestrator,
+        orchestrator=agent.orchestrator,
+        project=agent.project,
+        cwd=agent.cwd,
+        turn=agent.turns,
+        elapsed_seconds=_elapsed(rows.spans.get(agent.id), now),
+        progress=agent.progress,
+        last_tool=agent.last_tool,
+        last_event_age_seconds=None if agent.last_event_at is None else max(0.0, now - agent.last_event_at),
+        evidence=_evidence(rows, agent, now),
+        tool_calls=agent.tool_calls,
+        **_figures(agent),
+        waits_for=tuple(rows.names[row.source_id] for row in unsettled),
+        blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
+        inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
+        question=question_of(agent, now),
+        parent=rows.names.get(agent.parent) if agent.parent else None,
+        **budget_views.columns_of(agent, rows.rooms.get(agent.id, ())),
+        unread=unread(agent),
+        files_consumed=rows.files.get((agent.id, "consumed"), 0),
+        files_produced=rows.files.get((agent.id, "produced"), 0),
+        created_at=iso(agent.created_at),
+        rehearsal=agent.rehearsal,
+    )
+
+
+def _figures(agent: Agent) -> dict[str, Any]:
+    """What it has used so far; None is unknown."""
+    return {
+        "context_tokens": agent.context_tokens,
+        "context_window_tokens": agent.context_window_tokens,
+        "tokens": agent.tokens + agent.live_tokens,
+        "cost_usd": cost_of(agent),
+        "cost_unknown": cost_of(agent) is None,
+    }
+
+
+def _reason(agent: Agent, now: float, patience: Patience, check_seconds: float) -> str:
+    if Status(agent.status) is not Status.WORKING:
+        return agent.reason
+    quiet = now - max(agent.changed_at, agent.last_event_at or 0.0)
+    return patience.doubt(agent.reason, quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
+
+
+def _since(agent: Agent) -> float:
+    """From when on its progress is measured."""
+    return max(agent.progress_at or 0.0, agent.running_since or 0.0)
+
+
+def _evidence(rows: Rows, agent: Agent, now: float) -> EvidenceView | None:
+    if Status(agent.status) is not Status.WORKING:
+        return None
+    used = agent.tokens + agent.live_tokens
+    return EvidenceView(
+        progress_age_seconds=None if agent.progress_at is None else max(0.0, now - agent.progress_at),
+        tool_age_seconds=None if agent.tool_at is None else max(0.0, now - agent.tool_at),
+        in_tool=agent.open_tools > 0,
+        tokens_since_progress=max(0, used - agent.progress_tokens),
+        tokens_since_tool=max(0, used - agent.tool_tokens),
+        files_since_progress=rows.written.get(agent.id, 0),
+        same_calls=agent.same_calls,
+    )
+
+
+def cost_of(agent: Agent) -> float | None:
+    """The agent's cost, that of the run under way included; None while it is unknown (`sums` says the same in SQL)."""
+    untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
+    return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
+
+
+def _open(agent: Agent) -> bool:
+    return Status(agent.status) in OPEN
+
+
+def _elapsed(turn: Span | None, now: float) -> float | None:
+    if turn is None or turn.started_at is None:
+        return None
+    return max(0.0, (turn.ended_at or now) - turn.started_at)
+
+
+def question_of(agent: Agent, now: float) -> QuestionView | None:
+    """The question or permission that the agent waits with."""
+    pending = agent.pending
+    if Status(agent.status) is not Status.WAITING or not pending:
+        return None
+    deadline = pending["deadline_at"]
+    return QuestionView(
+        text=pending["text"],
+        options=tuple(pending["options"]),
+        age_seconds=max(0.0, now - pending["asked_at"]),
+        id=pending["id"],
+        kind=pending["kind"],
+        tool=pending["tool"],
+        deadline_seconds=None if deadline is None else max(0.0, deadline - now),
+        fallback=pending["fallback"] if deadline is not None else "",
+    )
+
+
+def asked_view(question: Question) -> AskedView:
+    """The entry of the inbox as readers see it."""
+    return AskedView(
+        id=question.id,
+        turn=question.turn,
+        kind=question.kind,
+        tool=question.tool,
+        input=question.input,
+        text=question.text,
+        state=question.state,
+        asked_at=iso(question.asked_at),
+        deadline_at=None if question.deadline_at is None else iso(question.deadline_at),
+        answer=question.answer,
+        answered_at=None if question.answered_at is None else iso(question.answered_at),
+        answered_by=question.answered_by,
+    )
+
+
+def totals(agents: Iterable[AgentView], slots: int) -> Totals:
+    """The sum of these agents; a cost is unknown as soon as one is."""
+    all_agents = list(agents)
+    by_status: dict[str, int] = {}
+    for agent in all_agents:
+        by_status[agent.status] = by_status.get(agent.status, 0) + 1
+    costs = [agent.cost_usd for agent in all_agents]
+    known = [cost for cost in costs if cost is not None]
+    return Totals(
+        agents=len(all_agents),
+        by_status=by_status,
+        tokens=sum(agent.tokens for agent in all_agents),
+        context_tokens=sum(agent.context_tokens or 0 for agent in all_agents),
+        cost_usd=None if None in costs else sum(known),
+        known_cost_usd=sum(known),
+        working=by_status.get(Status.WORKING, 0),
+        slots=slots,
+        rehearsal=any(agent.rehearsal for agent in all_agents),
+    )
+
+
+def summed(sums: Sequence[Sum], slots: int) -> Totals:
+    """The totals of agents that the store has added up."""
+    cost = sum(one.known_cost_usd for one in sums)
+    counts = {one.status: one.agents for one in sums}
+    return Totals(
+        agents=sum(counts.values()),
+        by_status=counts,
+        tokens=sum(one.tokens for one in sums),
+        context_tokens=sum(one.context_tokens for one in sums),
+        cost_usd=None if any(one.unknown_costs for one in sums) else cost,
+        known_cost_usd=cost,
+        working=counts.get(Status.WORKING, 0),
+        slots=slots,
+        rehearsal=any(one.rehearsal for one in sums),
+    )
+
+
+def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
+    """The agents that others wait for, the one that blocks most first."""
+    blocked: dict[str, list[Block]] = {}
+    for block in blocks:
+        blocked.setdefault(block.name, []).append(block)
+    found = [
+        Bottleneck(
+            name=name,
+            status=behind[0].status,
+            elapsed_seconds=_elapsed(Span(behind[0].started_at, behind[0].ended_at), now),
+            blocks=tuple(block.waiter for block in behind),
+        )
+        for name, behind in blocked.items()
+    ]
+    return tuple(sorted(found, key=lambda one: -len(one.blocks)))
+
+
+def turn_view(turn: Turn) -> TurnView:
+    """The turn as readers see it."""
+    ended = turn.status not in TURN_OPEN
+    known = not turn.cost_unknown and (ended or turn.model_calls > 0)
+    return TurnView(
+        id=turn.id,
+        turn=turn.ordinal,
+        status=turn.status,
+        reason=turn.reason,
+        detail=turn.detail,
+        task=turn.prompt,
+        result=turn.result,
+        created_at=iso(turn.created_at),
+        started_at=iso(turn.started_at) if turn.started_at else None,
+        ended_at=iso(turn.ended_at) if turn.ended_at else None,
+        input_tokens=turn.input_tokens,
+        output_tokens=turn.output_tokens,
+        cache_read_tokens=turn.cache_read_tokens,
+        cache_write_tokens=turn.cache_write_tokens,
+        model_calls=turn.model_calls,
+        cost_usd=turn.cost_usd if known else None,
+        changes=changes_of(turn),
+        changes_unknown=turn.changes_unknown,
+        checks=tuple(check_of(one).title for one in turn.checks or ()),
+        checked=tuple(_attempt_view(attempt_of(row)) for row in turn.checked or ()),
+    )
+
+
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    checks = tuple(CheckView(**vars(receipt)) for receipt in attempt.receipts)
+    return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
+
+
+def checks_of(turn: Turn | None) -> tuple[CheckView, ...]:
+    """How the last attempt at the turn's checks went."""
+    rows = (turn.checked or []) if turn is not None else []
+    return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
+
+
+def changes_of(turn: Turn, where: str = "") -> Changes | None:
+    """What the turn changed; None if git could not tell or nothing was looked at."""
+    if turn.changes is None:
+        return None
+    return Changes.model_validate({**turn.changes, "where": where})

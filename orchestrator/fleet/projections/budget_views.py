@@ -1,0 +1,68 @@
+"""What a view says of budgets: the caps that apply, what is left of them, and the call that raises one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.budget import Room, remedy, shortage
+from orchestrator.fleet.sessions.meter import UNKNOWN_PRICE
+from orchestrator.fleet.views import BudgetView
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.families import budgets
+from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.waits.pauses import REFUSED
+
+UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
+RAISE = 2
+"""a cap that is reached is proposed to be raised by this factor"""
+
+
+class Columns(TypedDict):
+    """The fields of a view that tell of budgets."""
+
+    budgets: tuple[BudgetView, ...]
+    remedy: str
+
+
+def rooms_of(connection: Connection, agents: Iterable[Agent]) -> dict[str, list[Room]]:
+    """The caps that apply to these agents."""
+    return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
+
+
+def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:
+    """The caps as readers see them."""
+    return tuple(
+        BudgetView(
+            of=room.name, scope=room.scope, unit=room.unit, cap=room.cap, used=room.used, left=max(0.0, room.left)
+        )
+        for room in rooms
+    )
+
+
+def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
+    """What an agent's view says of its budget."""
+    return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
+
+
+def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
+    """What lets the agent go on, if it waits at a cap."""
+    if Status(agent.status) is not Status.WAITING:
+        return ""
+    if agent.reason.startswith(REFUSED):
+        return UNPAID
+    waits = agent.reason.startswith(PAUSED)
+    return remedy_for(agent.reason, agent.name, rooms) if waits else ""
+
+
+def remedy_for(reason: str, name: str, rooms: Sequence[Room]) -> str:
+    """The call that lets an agent go on which waits for this reason."""
+    if reason == UNKNOWN_PRICE:
+        return f"delete_agent {name}, and create it with max_tokens or another model"
+    room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
+    if room is None:
+        return "it goes on by itself: wait again"
+    return remedy(room, max(room.cap * RAISE, room.used * RAISE))

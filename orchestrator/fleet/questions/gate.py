@@ -1,0 +1,150 @@
+"""The one inbox: what no rule decides becomes a question, a policy may answer it at once, and the gate reads what came.
+
+A question is a row before anybody is told of it, so nothing hangs and nothing is lost with a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+from orchestrator.domain import clearance
+from orchestrator.domain.event import Kind
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_duration, shown_input
+from orchestrator.domain.text import storable
+from orchestrator.domain.tool import Allow, Call, Decide, ToolCall, Verdict
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.views import AgentView
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.schema.tables import Question
+from orchestrator.store.turns.events import Fact
+from orchestrator.store.waits import questions
+
+MAX_TEXT_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The question of an agent that somebody was shown last."""
+
+    question_id: str
+    refused: str | None = None
+    """the key of the call whose refusal showed it: that very call, sent again, has not read it"""
+    before: str | None = None
+
+
+@dataclass
+class Shown:
+    """Which question of an agent each orchestrator was shown last, so that a late answer meets no other one.
+
+    It is kept in memory: under the next daemon nobody has been shown anything.
+    """
+
+    _seen: dict[tuple[str, str], Mapping[str, Seen]] = field(default_factory=dict[tuple[str, str], Mapping[str, Seen]])
+
+    def by(self, call: Call) -> Mapping[str, Seen]:
+        """What this caller has been shown up to now, by agent id; what comes later does not change it."""
+        return self._seen.get((call.caller.project, call.caller.orchestrator), {})
+
+    def note(self, call: Call, agents: Iterable[AgentView]) -> None:
+        """The caller is shown these agents, with what they ask."""
+        self._add(call, {agent.id: Seen(agent.question.id) for agent in agents if agent.question is not None})
+
+    def refused(self, call: Call, agent_id: str, meant: str | None, question_id: str) -> None:
+        """The caller meant another question, and is shown this one by the refusal."""
+        self._add(call, {agent_id: Seen(question_id, call.key, meant)})
+
+    def _add(self, call: Call, more: Mapping[str, Seen]) -> None:
+        if more:
+            self._seen[call.caller.project, call.caller.orchestrator] = {**self.by(call), **more}
+
+    def forget(self, agent_ids: Collection[str]) -> None:
+        """These agents ask nothing any more."""
+        for who, seen in self._seen.items():
+            self._seen[who] = {agent_id: one for agent_id, one in seen.items() if agent_id not in agent_ids}
+
+
+def meant_by(call: Call, seen: Seen | None) -> str | None:
+    """The question that this call answers if it does not say so: the one that its caller was shown last."""
+    if seen is None:
+        return None
+    return seen.before if seen.refused is not None and seen.refused == call.key else seen.question_id
+
+
+def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
+    """The one gate before every tool call of this agent; it fails closed with whatever the store raises."""
+
+    async def decide(call: ToolCall) -> Verdict:
+        if (ruled := clearance.rule(call, persona)) is not None:
+            return ruled
+        recorder = current()
+        turn = recorder.claim.turn if recorder is not None else 0
+        found, granted = await commits.store.look(partial(_known, agent_id=agent_id, call_id=call.id))
+        grants = [Grant(tool=row.tool, input=row.input) for row in granted]
+        record = None if found is None else _record(found, turn)
+        verdict = clearance.decide(call, persona, record, grants)
+        answer = clearance.policy_answer(call, persona)
+        if record is None and answer is not None and not isinstance(verdict, Allow):
+            asked_now = asked(call, persona, None, commits.clock())
+            await commits.store.tx(
+                questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
+            )
+            if recorder is not None:
+                recorder.note(_answered_by_policy(call, answer, commits.clock()))
+            return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
+        if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
+            await commits.store.tx(questions.settle, found.id)
+        return verdict
+
+    return decide
+
+
+def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[Question | None, Sequence[Question]]:
+    return questions.of_call(connection, agent_id, call_id), questions.always(connection, agent_id)
+
+
+def _record(row: Question, turn: int) -> Record:
+    withdrawn = row.state == State.DROPPED or row.turn != turn
+    return Record(kind=Asked(row.kind), answer=row.answer, withdrawn=withdrawn)
+
+
+def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
+    body = {"call_id": call.id, "by": "policy", "tool": call.name, "answer": answer}
+    return Fact(kind=Kind.ANSWERED, at=at, body=body)
+
+
+def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:
+    """The columns of the question that this call asks now; `answer_seconds` None: it waits for ever."""
+    kind = clearance.kind_of(call)
+    answer_seconds = answer_seconds if kind in INBOX else None  # what agents answer by their end has no deadline
+    options: object = call.input.get("options") if kind is Asked.QUESTION else None
+    given = cast("list[object]", options) if isinstance(options, list) else []
+    text = (
+        str(call.input.get("question", "")) if kind is Asked.QUESTION else shown_input(call.input, MAX_TEXT_CHARACTERS)
+    )
+    within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
+    return {
+        "kind": str(kind),
+        "call_id": call.id,
+        "tool": call.name,
+        "input": dict(call.input),
+        "text": storable(text),
+        "options": [storable(str(option)) for option in given],
+        "asked_at": now,
+        "deadline_at": None if answer_seconds is None else now + answer_seconds,
+        "fallback": fallback(kind, persona.default_answer if persona else "", within),
+    }
+
+
+async def answer_of(commits: Commits, agent_id: str, call_id: str | None) -> str | None:
+    """The answer to the question of this tool call (None: to the agent's last one); None if there is none yet."""
+    if call_id is not None:
+        found = await commits.store.look(partial(questions.of_call, agent_id=agent_id, call_id=call_id))
+        return found.answer if found else None
+    rows = await commits.store.look(partial(questions.of_agent, agent_id=agent_id))
+    answers = [row.answer for row in rows if row.answer is not None]
+    return answers[-1] if answers else None

@@ -1,0 +1,127 @@
+"""Watches what a running turn uses, and stops it at its cap before the next call of the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from orchestrator.domain.budget import Room, Unit, shortage
+from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
+from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
+from orchestrator.errors import StoreError
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.families import budgets
+from orchestrator.store.families.budgets import UNPRICED
+from orchestrator.store.turns.turns import Claim
+
+TOLD_SECONDS = 1.0
+"""a tool call is asked for at most this long before its answer of the model has been read"""
+LOOK_SECONDS = 2.0
+STORE_AGAIN_SECONDS = 0.5
+STOPPED_SECONDS = 60.0
+UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
+
+
+@dataclass(eq=False)
+class Meter:
+    """The meter of one run: what it hears is counted, and `stop` is told the reason once a cap is reached."""
+
+    commits: Commits
+    claim: Claim
+    flush: Callable[[], Awaitable[None]]
+    stop: Callable[[str], None]
+    heard: bool = False
+    """the session has shown that it has its prompt"""
+    _price_unknown: bool = False
+    _calls: set[str] = field(default_factory=set[str])
+    _called: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, event: SessionEvent) -> None:
+        """Take an event of the session."""
+        self.heard = self.heard or not isinstance(event, Opened | Ended)
+        match event:
+            case Spent():
+                self._price_unknown = self._price_unknown or event.cost_usd is None
+                self._news.set()
+            case ToolStarted():
+                self._calls.add(event.call_id)
+                self._called.set()
+            case _:
+                return
+
+    async def watch(self) -> None:
+        """Look after each call of the model, and when the time may be up, until a cap is reached."""
+        while True:
+            self._news.clear()  # before reading: what comes meanwhile is looked at next
+            try:
+                rooms = await self._rooms()
+            except StoreError:  # said elsewhere; the gate lets no tool run meanwhile
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
+                continue
+            if (reason := self._reason(rooms)) is not None:
+                self.stop(reason)
+                return
+            try:
+                async with asyncio.timeout(_nap(rooms)):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def reached(self) -> str | None:
+        """The cap that allows no further call of the model; None if none is reached."""
+        return self._reason(await self._rooms())
+
+    async def allows(self, call: ToolCall) -> bool:
+        """Whether a tool may run: what its call of the model used is counted first."""
+        if not await self._rooms():
+            return True
+        await self._told(call.id)
+        reason = self._reason(await self._rooms())
+        if reason is not None:
+            self.stop(reason)
+        return reason is None
+
+    async def _told(self, call_id: str) -> None:
+        try:
+            async with asyncio.timeout(TOLD_SECONDS):
+                while call_id not in self._calls:
+                    self._called.clear()
+                    await self._called.wait()
+        except TimeoutError:
+            return
+
+    async def _rooms(self) -> list[Room]:
+        await self.flush()
+
+        def rooms(connection: Connection) -> list[Room]:
+            return budgets.rooms(connection, self.claim.agent_id, self.commits.clock())
+
+        return await self.commits.store.look(rooms)
+
+    def _reason(self, rooms: list[Room]) -> str | None:
+        if self._price_unknown and any(room.unit is Unit.USD for room in rooms):
+            return UNKNOWN_PRICE
+        short = shortage(rooms, starts_turn=False)
+        return None if short is None else short.shown(self.claim.agent_id)
+
+
+def _nap(rooms: list[Room]) -> float | None:
+    """Until the time of a cap on seconds may be up; others of its family use it, too, so it is looked at again."""
+    left = [room.left for room in rooms if room.unit is Unit.SECONDS]
+    return max(0.01, min([LOOK_SECONDS, *left])) if left else None
+
+
+def metered(decide: Decide, current: Callable[[], Meter | None]) -> Decide:
+    """The gate with the meter before it: at a cap no tool runs, so that no further call of the model is made."""
+
+    async def gate(call: ToolCall) -> Verdict:
+        meter = current()
+        if meter is not None and not await meter.allows(call):
+            await asyncio.sleep(STOPPED_SECONDS)  # the run is being interrupted; an answer would cost one more call
+            return Deny("the budget is spent")
+        return await decide(call)
+
+    return gate

@@ -1,0 +1,163 @@
+"""Turns what a session reports into rows, in batches, without holding the session up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator import log
+from orchestrator.domain.event import (
+    Ended,
+    Kind,
+    Opened,
+    Retrying,
+    Said,
+    SessionEvent,
+    Spent,
+    Stalled,
+    ToolEnded,
+    ToolStarted,
+    Used,
+)
+from orchestrator.domain.evidence import LOOPING, Streak, fingerprint, retrying, stalled
+from orchestrator.domain.text import one_line, storable
+from orchestrator.errors import StoreError
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.sessions.meter import Meter
+from orchestrator.store.schema.transitions import StaleOwnerError
+from orchestrator.store.turns.events import Fact, append
+from orchestrator.store.turns.turns import Claim
+
+LOG = log.logger("fleet.recorder")
+SAID_CHARACTERS = 4000
+LOOP_CHARACTERS = 80
+SUMMARY_CHARACTERS = 200
+
+
+def fact_of(event: SessionEvent, at: float) -> Fact | None:
+    """The row that this event becomes; of the end, which finishes the turn, only what its program denied by itself."""
+    match event:
+        case ToolStarted() | ToolEnded():
+            return _tool_fact(event, at)
+        case Opened():
+            values = {"session_started": True, "reason": ""} | ({"model": event.model} if event.model else {})
+            body = {"session_id": event.session_id, "model": event.model}
+            return Fact(kind=Kind.SESSION, at=at, body=body, values=values)
+        case Said():
+            text = storable(event.text[:SAID_CHARACTERS])
+            return Fact(kind=Kind.SAID, at=at, body={"text": text}, values={"reason": ""})
+        case Used():
+            body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
+            figures = {"context_tokens": event.usage.context_tokens} if event.usage.context_tokens else {}
+            window = event.usage.context_window_tokens
+            values = figures | ({"context_window_tokens": window} if window else {}) | {"reason": ""}
+            return Fact(kind=Kind.USED, at=at, body=body, values=values)
+        case Spent():
+            cost = {} if event.cost_usd is None else {"live_cost_usd": event.cost_usd}
+            return Fact(kind=None, at=at, body={}, values={"live_tokens": event.tokens, **cost})
+        case Retrying() | Stalled():
+            return _trouble_fact(event, at)
+        case Ended():
+            return Fact(kind=Kind.DENIED, at=at, body={"tools": list(event.denied)}) if event.denied else None
+
+
+def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
+    if isinstance(event, Stalled):
+        values = {"reason": stalled(event.seconds)}
+        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values=values)
+    reason = retrying(event.attempt, event.max_attempts, event.delay_seconds)
+    body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
+    return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
+
+
+def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
+    summary = one_line(event.summary, SUMMARY_CHARACTERS)
+    body: dict[str, Any] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
+    if isinstance(event, ToolStarted):
+        values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS), "reason": ""}
+        return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
+    consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
+    files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
+    more = {"ok": event.ok, "consumed": consumed, "produced": produced}
+    return Fact(kind=Kind.TOOL_ENDED, at=at, body=body | more, files=files)
+
+
+@dataclass
+class Recorder:
+    """Writes the events of one claim, in order; a batch is what came while the last one was being written."""
+
+    commits: Commits
+    claim: Claim
+    stale: bool = False
+    """the agent was deleted or claimed anew: nothing more is written"""
+    ran: bool = False
+    """a session was told to run: what that uses nobody knows before its end"""
+    meter: Meter | None = None
+    loop_calls: int = 5
+    """the same call so often in a row is a loop"""
+    _facts: list[Fact] = field(default_factory=list[Fact])
+    _writing: asyncio.Task[None] | None = None
+    _streak: Streak = field(default_factory=Streak)
+    _loop: str = ""
+    """the reason that an agent in a loop shows as long as nothing finer is to be told"""
+
+    def note(self, fact: Fact | None) -> None:
+        """Take the fact; it is written soon."""
+        if fact is None or self.stale:
+            return
+        self._facts.append(fact)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    def event(self, event: SessionEvent) -> None:
+        """Take an event of the session, with the time of now."""
+        fact = fact_of(event, self.commits.clock())
+        if isinstance(event, ToolStarted) and fact is not None:
+            fact = self._called(event, fact)
+        if fact is not None and self._loop and fact.values.get("reason") == "":
+            fact = replace(fact, values={**fact.values, "reason": self._loop})
+        self.note(fact)
+        if isinstance(event, ToolStarted) and self._streak.begins_to_loop(self.loop_calls):
+            self._tell_of_loop(event)
+        if self.meter is not None:
+            self.meter.hear(event)
+
+    def _called(self, event: ToolStarted, fact: Fact) -> Fact:
+        """Count the call; in a loop its reason says so until another call comes."""
+        self._streak = self._streak.then(fingerprint(event.tool, event.input))
+        words = one_line(f"{event.tool} {event.summary}", LOOP_CHARACTERS)
+        self._loop = f"{LOOPING}{words}" if self._streak.loops(self.loop_calls) else ""
+        return replace(fact, values={**fact.values, "same_calls": self._streak.times})
+
+    def _tell_of_loop(self, event: ToolStarted) -> None:
+        LOG.warning("agent_loops", tool=event.tool, times=self._streak.times)
+        body = {"tool": event.tool, "summary": one_line(event.summary, SUMMARY_CHARACTERS)}
+        self.note(Fact(kind=Kind.LOOPING, at=self.commits.clock(), body={**body, "times": self._streak.times}))
+
+    async def flush(self) -> None:
+        """Return once everything taken so far is durable.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        while self._facts or not (self._writing is None or self._writing.done()):
+            self._begin()
+            if self._writing is not None:
+                await asyncio.shield(self._writing)  # who waits may be cancelled; what is being written is not
+
+    async def _write(self) -> None:
+        while self._facts and not self.stale:
+            batch, self._facts = self._facts, []
+            try:
+                await self.commits.store.tx(append, self.claim, batch)
+            except StaleOwnerError:
+                self.stale = True
+                self._facts.clear()
+            except StoreError:
+                self._facts[:0] = batch
+                raise
+            self.commits.feed.ring()

@@ -1,0 +1,138 @@
+"""Agents that create agents: a child within its parent's clearance and budget, and what its parent is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from orchestrator.domain.agent import OPEN, NewAgent, Status
+from orchestrator.domain.clearance import Right, beyond
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.tool import Call, Caller, Json, Running
+from orchestrator.domain.usage import shown_cost
+from orchestrator.errors import RefusedError
+from orchestrator.fleet.briefing import system_prompt
+from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.execution.attempt import persona_of
+from orchestrator.fleet.projections import agent_views
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.families import children
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.turns.turns import Claim
+
+TOLD_CHARACTERS = 8000
+"""what a parent is told of all its children together; the full texts lie on their desks"""
+MIN_SHARE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """The agent that creates, in the middle of its run."""
+
+    agent: Agent
+    epoch: int
+
+    @property
+    def persona(self) -> Persona:
+        """The parent's persona as it was at creation."""
+        return persona_of(self.agent)
+
+    def call(self, key: str | None) -> Call:
+        """A call of the parent, under this key, as one of an orchestrator: in its project, with its environment."""
+        agent = self.agent
+        caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
+        return Call(caller=caller, key=f"{agent.id}/{key}" if key else None)
+
+    def limits(self, limits: children.Limits) -> children.Limits:
+        """The limits, with the number of children that its persona may have.
+
+        An orchestrator may have as many as anybody; whoever runs one wants agents, however deep families may be.
+        """
+        if not self.persona.orchestrates:
+            allowed = min(limits.children, self.persona.children)
+            return children.Limits(agents=limits.agents, depth=limits.depth, children=allowed)
+        depth = max(1, limits.depth) if self.agent.depth == 0 else limits.depth
+        return children.Limits(agents=limits.agents, depth=depth, children=limits.children)
+
+
+async def parent_of(commits: Commits, claim: Claim | Running) -> Parent:
+    """The agent whose run this is."""
+    [agent] = await commits.store.look(partial(agent_queries.by_ids, ids={claim.agent_id}))
+    return Parent(agent=agent, epoch=claim.epoch)
+
+
+def new_child(parent: Parent, arguments: Json) -> NewAgent:
+    """What the parent asks for; its own directory, and its own model unless it names one."""
+    given = {name: arguments[name] for name in ("persona", "model", "max_cost_usd", "max_tokens") if name in arguments}
+    return NewAgent(name=arguments["name"], task=arguments["task"], cwd=parent.agent.cwd, **given)
+
+
+def check_clearance(parent: Persona, child: Persona) -> None:
+    """Return if the child may do nothing that its parent may not; an orchestrator's agents do what it must not.
+
+    Raises:
+        RefusedError: it may; with what is too much.
+    """
+    if parent.orchestrates:
+        return
+    if child.tools is None and parent.tools is not None:
+        raise RefusedError(
+            f"persona {child.name} has every tool and you have only {', '.join(parent.tools)}",
+            hint="choose a persona whose tools are among yours",
+        )
+    more = beyond(child, parent)
+    denied = [tool for tool, held in more.items() if held is Right.DENIED]
+    yours = "" if parent.tools is None else f": {', '.join(parent.tools)}"
+    if denied:
+        raise RefusedError(
+            f"persona {child.name} has tools that you have not: {', '.join(denied)}",
+            hint=f"choose a persona whose tools are among yours{yours}",
+        )
+    if more:
+        raise RefusedError(
+            f"persona {child.name} has without asking what you must ask for: {', '.join(more)}",
+            hint="choose a persona that asks for them, too, or that has them not",
+        )
+
+
+def askers(orchestrator: str, found: Sequence[Agent], asking: Sequence[Agent], below: Sequence[Agent]) -> list[Agent]:
+    """Those of the asking agents below `found` that ask this orchestrator: an agent asks the next one above it."""
+    known = {agent.id: agent for agent in [*found, *below]}
+    return [agent for agent in asking if _director(agent, known) in {None, orchestrator}]
+
+
+def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
+    """The id of the next orchestrator above the agent that Fleet runs, and that has not ended; None: one outside."""
+    above = known.get(agent.parent or "")
+    while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):
+        above = known.get(above.parent or "")
+    return None if above is None else above.id
+
+
+async def told_of_children(commits: Commits, parent_id: str) -> str:
+    """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
+
+    def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
+        found = agent_queries.children(connection, parent_id)
+        ends = agent_queries.ends(connection, [child.id for child in found])
+        return found, {
+            one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
+        }
+
+    found, turns = await commits.store.look(ends)
+    if not found:
+        return "you have no children"
+    share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))
+    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
+
+
+def _child_lines(child: Agent, turn: Turn | None, share: int) -> Sequence[str]:
+    text = clean((turn.result or turn.detail) if turn else "")
+    reason = f" ({one_line(child.reason, 120)})" if child.reason else ""
+    path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
+    cut = f" · the rest: {path}" if len(text) > share else ""
+    head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"
+    return [head, *[f"| {line}" for line in text[:share].splitlines() if line.strip()]]

@@ -1,0 +1,221 @@
+"""Creating an agent: everything that was asked for is checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import uuid
+from pathlib import Path
+from typing import Any
+
+from orchestrator import paths
+from orchestrator.domain.agent import NewAgent, checked_name, checked_text
+from orchestrator.domain.budget import Unit, checked_caps
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import is_plain
+from orchestrator.domain.tool import Call, Caller, Json
+from orchestrator.errors import InvalidError, RefusedError
+from orchestrator.fleet.briefing import system_prompt
+from orchestrator.fleet.checks.criteria import Verify
+from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.engine.unit_of_work import Orchestrators
+from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
+from orchestrator.personas import find_persona
+from orchestrator.providers.base import Provider
+from orchestrator.provisioning.changes import checkout_of
+from orchestrator.store.agents import lifecycle
+from orchestrator.store.families.children import Limits
+from orchestrator.store.turns.turns import Claim
+
+DEFAULT_PROVIDER = "claude"
+MAX_TURNS = 1000
+MAX_PRIORITY = 100
+MAX_INPUTS = 50
+MAX_PATH_CHARACTERS = 4000
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id of 128 random bits; time-ordered ids are not needed, rows carry their time."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> tuple[str, bool]:
+    """Create the agent; return its id and whether the same idempotency key had created it before.
+
+    Raises:
+        InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
+    """
+    return await core.commits.do(lifecycle.create, **await checked(core, call, new, parent))
+
+
+async def checked(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
+    """What `store.agents.create` takes, with everything checked that needs no transaction.
+
+    Raises:
+        InvalidError, NotFoundError, ConflictError, RefusedError: see the message.
+    """
+    values, inputs = await _checked(core, call, new)
+    limits = limits_of(core)
+    if parent is not None:
+        check_clearance(parent.persona, Persona(**values["persona_body"]))
+        limits = parent.limits(limits)
+        inherited = ("account", "account_public", "environment")
+        if not parent.persona.orchestrates:
+            inherited = (*inherited, "provider")
+        values |= {name: getattr(parent.agent, name) for name in inherited}
+    return {
+        "values": values,
+        "turn_id": new_id("tn"),
+        "inputs": inputs,
+        "desk": str(system_prompt.desk_path(call.caller.project, values["id"])),
+        "limits": limits,
+        "caps": _caps(core, new, values),
+        "cap_scope": Persona(**values["persona_body"]).cap_scope,
+        "parent": None if parent is None else (parent.agent.id, parent.epoch),
+    }
+
+
+async def create_child(core: Core, claim: Claim, call: Call, arguments: Json) -> str:
+    """Create an agent for the agent whose run this is; returns the line that it reads.
+
+    Raises:
+        FleetError: nothing was created.
+    """
+    parent = await parent_of(core.commits, claim)
+    agent_id, existed = await create(core, parent.call(call.key), new_child(parent, arguments), parent)
+    again = " (this very call created it before)" if existed else ""
+    return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
+
+
+def limits_of(core: Core) -> Limits:
+    """The limits that the settings state."""
+    settings = core.settings
+    return Limits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
+
+
+async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
+    caller = call.caller
+    name = checked_name(new.name)
+    task = checked_text("task", new.task)
+    provider = _provider(core, new.provider or DEFAULT_PROVIDER)
+    home = caller.environment.get("HOME")
+    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(core.state))
+    _check_tools(provider, persona, core.commits.orchestrators)
+    model = new.model or persona.model
+    if model is not None:
+        provider.check_model(model)
+    cwd = _cwd(caller, new.cwd)
+    if len(new.inputs) > MAX_INPUTS:
+        raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
+    inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
+    account = core.commits.accounts.bring(caller)
+    agent_id = new_id("ag")
+    return {
+        "id": agent_id,
+        "priority": _priority(new.priority),
+        "name": name,
+        "project": caller.project,
+        "orchestrator": caller.orchestrator,
+        "call_key": stored_key(call),
+        "created_at": core.commits.clock(),
+        "persona": persona.name,
+        "persona_body": dataclasses.asdict(persona),
+        "provider": provider.name,
+        "model": model,
+        "task": task,
+        "cwd": str(cwd),
+        "checkout": str(checkout_of(cwd) or cwd),
+        "writes": persona.writes,
+        "max_turns": _max_turns(new.max_turns, persona.max_turns),
+        "rehearsal": bool(core.settings.rehearsal),
+        "account": account.id,
+        "account_public": dict(account.public),
+        "environment": dict(account.environment),
+        "session_id": str(uuid.uuid4()),
+    } | {"root": agent_id, **Verify(checks=new.checks, retries=new.check_retries).columns()} | _START, inputs
+
+
+_START: dict[str, Any] = {
+    "reason": "",
+    "epoch": 0,
+    "last_seq": 0,
+    "turns": 0,
+    "delivered_turn": 0,
+    "ended_cursor": 0,
+    "session_started": False,
+    "progress": "",
+    "last_tool": "",
+    "tool_calls": 0,
+    "tokens": 0,
+    "cost_usd": 0.0,
+    "cost_unknown": False,
+    "depth": 0,
+    "children": 0,
+    "live_tokens": 0,
+    "live_cost_usd": 0.0,
+    "begun_turns": 0,
+    "worked_seconds": 0.0,
+}
+
+
+def _caps(core: Core, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
+    caps = checked_caps(new.caps)
+    if Unit.USD in caps and not core.providers[values["provider"]].has_price(values["model"]):
+        raise InvalidError(
+            f"the price of {values['model']} is not known, so a cap in dollars cannot be kept",
+            hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
+        )
+    return caps
+
+
+def _priority(asked: int) -> int:
+    if not -MAX_PRIORITY <= asked <= MAX_PRIORITY:
+        raise InvalidError(
+            f"priority is {asked}", hint=f"give {-MAX_PRIORITY} to {MAX_PRIORITY}; the higher goes first"
+        )
+    return asked
+
+
+def _provider(core: Core, name: str) -> Provider:
+    provider = core.providers.get(name)
+    if provider is None:
+        raise InvalidError(f"no provider {name[:80]!r}", hint=f"providers here: {', '.join(core.providers)}")
+    return provider
+
+
+def _check_tools(provider: Provider, persona: Persona, orchestrators: Orchestrators | None) -> None:
+    known = provider.tool_names()
+    if orchestrators is not None:
+        known |= orchestrators.tool_names()
+    wrong = [tool for tool in persona.tools or () if tool not in known]
+    if wrong:
+        raise InvalidError(
+            f"persona {persona.name} ({persona.source}) names tools that {provider.name} agents cannot have: "
+            f"{', '.join(wrong)}",
+            hint=f"whole tools are: {', '.join(sorted(provider.tool_names()))}",
+        )
+
+
+def _max_turns(asked: int | None, default: int | None) -> int | None:
+    if asked is not None and not 1 <= asked <= MAX_TURNS:
+        raise InvalidError(f"max_turns is {asked}", hint=f"give 1 to {MAX_TURNS} model turns, or leave it out")
+    return asked if asked is not None else default
+
+
+def _cwd(caller: Caller, asked: str | None) -> Path:
+    project = Path(caller.project).resolve()
+    if asked is None:
+        return project
+    if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:
+        raise InvalidError(f"cwd {asked[:80]!a} is no path", hint="give a directory of the project")
+    try:
+        path = (project / asked).resolve(strict=True)
+    except OSError as error:
+        raise InvalidError(
+            f"cwd {project / asked} cannot be used: {error.strerror}", hint="make it first, or leave cwd out"
+        ) from error
+    if not path.is_dir():
+        raise InvalidError(f"cwd {path} is no directory", hint="give a directory of the project")
+    if path != project and project not in path.parents:
+        raise RefusedError(f"cwd {path} is outside the project {project}", hint="start your session in that project")
+    return path

@@ -1,0 +1,293 @@
+"""Sleeps: waits that are rows, so that neither a door's nor the daemon's end wakes or loses who sleeps.
+
+What a sleep waits for is looked at whenever its client asks, and by one watch that hears the bell; whoever finds first
+that it is over stores its result. A daemon that ended in the middle leaves nothing to repair: the next one looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from orchestrator import log
+from orchestrator.domain.question import Asked
+from orchestrator.domain.sleep import (
+    Form,
+    Reply,
+    Sleep,
+    SleepStatus,
+    Wish,
+    answer_in,
+    permission_form,
+    question_form,
+)
+from orchestrator.domain.tool import Call, Caller
+from orchestrator.errors import FleetError, NotFoundError, StoreError
+from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.verbs import wait
+from orchestrator.fleet.verbs.create import new_id
+from orchestrator.fleet.views import Digest
+from orchestrator.store.agents import orchestrator_waits
+from orchestrator.store.schema import tables
+from orchestrator.store.schema.tables import Agent
+from orchestrator.store.waits import durable_waits
+
+LOG = log.logger("fleet.sleeping")
+TTL_SECONDS = 30 * 86_400.0
+PAUSE_SECONDS = 0.05
+"""between two looks of the watch: commits come in crowds"""
+SLEEPS = "sleeps"
+"""the name under which the bell rings for a new sleep"""
+PERSON = "person"
+"""who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
+
+
+async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
+    """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
+
+    The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
+
+    Raises:
+        NotFoundError, InvalidError: before any sleep.
+    """
+    wait.check(wish.until, wish.timeout_seconds)
+    wait.known(wish.since)
+    await core.enter(call)
+    key, now = stored_key(call), core.commits.clock()
+    if (known := await _known(core, key)) is not None:
+        return await get(core, call, known)
+    seen = await _arrived(core, call, wish)
+    if seen.wakes(wish.until):
+        digest = await wait.tell(core, call, seen, 0.0, timed_out=False)
+        core.offer(call, seen.news())
+        return digest
+    ids = [agent.id for agent in seen.agents] if wish.agents else []
+    values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
+    sleep_id = await core.commits.store.tx(durable_waits.begin, values, now)
+    core.commits.bell.ring({SLEEPS})
+    return await get(core, call, sleep_id)
+
+
+def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str, Any]:
+    """The columns of a sleep that begins now; `wish.agents` are ids."""
+    return {
+        "id": new_id("sl"),
+        "project": call.caller.project,
+        "orchestrator": call.caller.orchestrator,
+        "call_key": stored_key(call),
+        "agents": list(wish.agents),
+        "until": wish.until,
+        "since": wish.since,
+        "asks_person": asks_person,
+        "deadline": None if wish.timeout_seconds is None else now + wish.timeout_seconds,
+        "expires_at": now + TTL_SECONDS,
+    }
+
+
+async def _known(core: Core, key: str | None) -> str | None:
+    if key is None:
+        return None
+    row = await core.commits.store.look(partial(durable_waits.by_key, call_key=key))
+    return row.id if row is not None else None
+
+
+async def _arrived(core: Core, call: Call, wish: Wish) -> wait.Seen:
+    """The first look that means something: the agents are there, or nobody will come any more."""
+    grace = time.monotonic() + wait.ARRIVAL_SECONDS
+    with core.commits.bell.listen() as ear:
+        while True:
+            left = grace - time.monotonic()
+            seen = await wait.glance(core, call, wish.agents, wait.known(wish.since), arriving=left > 0)
+            if seen is not None and (left <= 0 or seen.tells() or not seen.wakes(wish.until)):
+                return seen
+            await ear.wait(max(0.0, left))
+
+
+async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
+    """The sleep now; its result counts as delivered with the orchestrator's next call.
+
+    Raises:
+        NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
+    """
+    row = await _row(core, call, sleep_id)
+    seen: wait.Seen | None = None
+    if row.status == SleepStatus.WORKING:
+        seen = await _settle(core, row, by_client=row.question_id is None)
+        row = await _row(core, call, sleep_id)
+    if row.status == SleepStatus.COMPLETED:
+        core.offer(call, row.outcomes)
+    forms = _forms(row, seen, core.commits.clock()) if row.status == SleepStatus.WORKING and seen is not None else {}
+    return Sleep(
+        id=row.id,
+        status=SleepStatus.INPUT_REQUIRED if forms else SleepStatus(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        ttl_seconds=row.expires_at - row.created_at,
+        message=wait.progress(seen) if row.status == SleepStatus.WORKING else "",
+        forms=forms,
+        result=row.result,
+        is_error=row.is_error,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a person's reply to a form means."""
+
+    call: Call
+    agent_id: str
+    question_id: str
+    text: str
+
+
+async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[Answer]:
+    """What a person's replies mean: the answer to each question that is still asked.
+
+    If one of them was declined, the questions wake the orchestrator.
+
+    Raises:
+        NotFoundError: there is no such sleep.
+        InvalidError: a reply has no answer in it.
+    """
+    row = await _row(core, call, sleep_id)
+    if row.status != SleepStatus.WORKING:
+        return []
+    seen = await _look(core, row, by_client=True)
+    asked = {_form_key(agent): agent for agent in _askers(row, seen, core.commits.clock())}
+    current = {key: reply for key, reply in given.items() if key in asked}
+    if any(reply.fields is None for reply in current.values()):
+        await core.commits.do(durable_waits.ask_nobody, sleep_id, core.commits.clock())
+    person = replace(call.caller, orchestrator=PERSON)
+    return [
+        Answer(
+            call=replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
+            agent_id=asked[key].id,
+            question_id=str((asked[key].pending or {}).get("id")),
+            text=answer_in(reply.fields, permission=asked[key].reason == Asked.PERMISSION),
+        )
+        for key, reply in current.items()
+        if reply.fields is not None
+    ]
+
+
+async def cancel(core: Core, call: Call, sleep_id: str) -> None:
+    """End the sleep; the agents work on. Nothing happens if it has ended.
+
+    Raises:
+        NotFoundError: there is no such sleep.
+    """
+    row = await _row(core, call, sleep_id)
+    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, core.commits.clock())
+
+
+async def watch(core: Core, leave: asyncio.Event) -> None:
+    """End every sleep that is over, as soon as the bell rings about one of its agents, until told to leave."""
+    names: dict[str, set[str]] = {}
+    heard: set[str] | None = None
+    with core.commits.bell.listen() as ear:
+        while not leave.is_set():
+            nap = wait.REREAD_SECONDS
+            ear.tune(None)
+            try:
+                rows = await core.commits.store.look(durable_waits.under_way)
+                names = {row.id: names[row.id] for row in rows if row.id in names}
+                for row in rows:
+                    if _concerns(row, heard, names.get(row.id), core.commits.clock()):
+                        names[row.id] = await _watched(core, row)
+                ends = [row.deadline - core.commits.clock() for row in rows if row.deadline is not None]
+                nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
+            except Exception:  # one sleep that cannot be looked at must not keep the others asleep
+                LOG.exception("watch_failed")
+                heard = None
+            ear.tune({SLEEPS, *(name for each in names.values() for name in each)})
+            await asyncio.sleep(PAUSE_SECONDS)
+            heard = ear.heard() if await ear.wait(nap) else None
+
+
+async def _watched(core: Core, row: tables.Sleep) -> set[str]:
+    """Settle the sleep; whom a ring must be about to be worth its next look."""
+    try:
+        return _names(row, await _settle(core, row))
+    except StoreError:
+        raise
+    except Exception:  # one sleep that cannot be looked at must not keep the others asleep
+        LOG.exception("sleep_not_settled", sleep=row.id)
+        return {row.id}
+
+
+def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None, now: float) -> bool:
+    """Whether the sleep is worth a look: it is new, its time is over, or the bell rang about one of its names."""
+    if heard is None or names is None or not names.isdisjoint(heard):
+        return True
+    return row.deadline is not None and now >= row.deadline
+
+
+def _names(row: tables.Sleep, seen: wait.Seen | None) -> set[str]:
+    return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
+
+
+async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
+    row = await core.commits.store.look(partial(durable_waits.by_id, sleep_id=sleep_id, now=core.commits.clock()))
+    whose = None if row is None else (row.project, row.orchestrator)
+    if row is None or whose != (call.caller.project, call.caller.orchestrator):
+        raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
+    return row
+
+
+async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
+    """Look, and end the sleep if it is over; the look, if one could be had.
+
+    Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
+    """
+    now, call = core.commits.clock(), _call(row)
+    try:
+        seen = await _look(core, row, by_client=by_client)
+        late = row.deadline is not None and now >= row.deadline
+        if not seen.wakes(row.until) and not late:
+            return seen
+        told = replace(seen, asks_person=False)
+        digest = await wait.tell(core, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
+        ended = {"result": digest.text, "outcomes": told.news()}
+    except StoreError:
+        raise
+    except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
+        seen, ended = None, {"result": str(error), "is_error": True}
+    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    return seen
+
+
+async def _look(core: Core, row: tables.Sleep, *, by_client: bool) -> wait.Seen:
+    seen = await wait.glance(core, _call(row), row.agents, wait.known(row.since), arriving=False)
+    if seen is None:
+        raise NotFoundError("there are no agents any more", hint="create_agent")
+    return replace(seen, asks_person=row.asks_person, by_client=by_client)
+
+
+def _call(row: tables.Sleep) -> Call:
+    return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
+
+
+def _askers(row: tables.Sleep, seen: wait.Seen, now: float) -> list[Agent]:
+    return [agent for agent in seen.agents if row.asks_person and agent_views.question_of(agent, now) is not None]
+
+
+def _form_key(agent: Agent) -> str:
+    return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
+
+
+def _forms(row: tables.Sleep, seen: wait.Seen, now: float) -> dict[str, Form]:
+    forms: dict[str, Form] = {}
+    for agent in _askers(row, seen, now):
+        question = agent_views.question_of(agent, now)
+        if question is None:
+            continue
+        if question.kind == Asked.PERMISSION:
+            forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text)
+        else:
+            forms[_form_key(agent)] = question_form(agent.name, question.text, question.options)
+    return forms

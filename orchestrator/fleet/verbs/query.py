@@ -1,0 +1,260 @@
+"""The verbs that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from orchestrator import paths, untrusted
+from orchestrator.domain.agent import Status
+from orchestrator.domain.tool import Call
+from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.fleet.briefing import system_prompt
+from orchestrator.fleet.context import Core, cursor_of, find_all
+from orchestrator.fleet.execution.attempt import persona_of
+from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.verbs import wait
+from orchestrator.fleet.views import (
+    AgentDetail,
+    EventView,
+    FileView,
+    FleetView,
+    OutputPage,
+    PersonaView,
+    Registry,
+)
+from orchestrator.personas import list_personas
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import totals as sums
+from orchestrator.store.schema.tables import Agent, Artifact, Question, Turn
+from orchestrator.store.turns.events import events_after
+from orchestrator.store.waits import questions
+
+MAX_PAGE_CHARACTERS = 6000
+MAX_EVENTS = 1000
+
+
+async def status(
+    core: Core, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
+) -> FleetView:
+    """The agents asked for, or all that live (the oldest `most` of them); with totals of all of these."""
+    now, caller = core.commits.clock(), call.caller
+    project = None if everyone else caller.project
+
+    def fleet(connection: Connection) -> FleetView:
+        named = find_all(connection, caller, references, deleted=True) if references else []
+        agents = named if references else agent_queries.living(connection, project, most)
+        shown = agent_views.views(agent_views.rows_of(connection, agents), caller, now, core.patience)
+        names = {agent.name for agent in shown}
+        blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
+        if references:
+            unread: Sequence[str] = [agent.name for agent in shown if agent.unread and agent.own]
+            totals = agent_views.totals(shown, core.settings.slots)
+        else:
+            unread = sums.unread(connection, project, caller.orchestrator)
+            totals = agent_views.summed(sums.by_status(connection, project), core.settings.slots)
+        return FleetView(
+            agents=shown,
+            totals=totals.model_copy(update={"tier": core.supervision.partition(":")[0]}),
+            unread=tuple(unread),
+            bottlenecks=agent_views.bottlenecks(blocks, now),
+            cursor=str(agent_queries.last_cursor(connection)),
+        )
+
+    view = await core.commits.store.look(fleet)
+    core.shown.note(call, view.agents[:most])
+    return view
+
+
+async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
+    """All about one agent."""
+
+    def all_of_it(
+        connection: Connection,
+    ) -> tuple[agent_views.Rows, Sequence[Turn], Sequence[Artifact], Sequence[Question]]:
+        return (
+            agent_views.rows_of(connection, [agent]),
+            agent_queries.turns(connection, agent.id),
+            agent_queries.files(connection, agent.id),
+            questions.of_agent(connection, agent.id),
+        )
+
+    rows, turns, files, asked = await core.commits.store.look(all_of_it)
+    views = [agent_views.turn_view(turn) for turn in turns]
+    if turns and views[-1].changes is not None:
+        views[-1] = views[-1].model_copy(update={"changes": await wait.changes_now(core, agent, turns[-1])})
+    [view] = agent_views.views(rows, call.caller, core.commits.clock(), core.patience)
+    core.shown.note(call, [view])
+    return AgentDetail(
+        agent=view,
+        task=agent.task,
+        system_prompt_source=persona_of(agent).source,
+        session_id=agent.session_id if agent.session_started else None,
+        desk=str(system_prompt.desk_path(agent.project, agent.id)),
+        turns=tuple(views),
+        files=tuple(FileView(path=_shown_path(agent, file.path), kind=file.kind, turn=file.turn) for file in files),
+        asked=tuple(agent_views.asked_view(one) for one in asked),
+    )
+
+
+async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, limit: int) -> OutputPage:
+    """A page of a turn's result text.
+
+    Raises:
+        InvalidError: offset or limit cannot mean anything; with what is valid.
+        NotFoundError: there is no such turn, or none has ended.
+    """
+    if not 1 <= limit <= MAX_PAGE_CHARACTERS:
+        raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
+
+    def turns_and_files(connection: Connection) -> tuple[Sequence[Turn], Turn, Sequence[Artifact]]:
+        turns = agent_queries.turns(connection, agent.id)
+        chosen = _turn(agent, turns, turn)
+        return turns, chosen, agent_queries.files(connection, agent.id, chosen.ordinal)
+
+    turns, chosen, files = await core.commits.store.look(turns_and_files)
+    text = chosen.result
+    if not 0 <= offset <= len(text):
+        raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
+    end = min(len(text), offset + limit)
+    project, desk = Path(agent.project), system_prompt.DESKS / agent.id / persona_of(agent).produces
+    is_whole = bool(chosen.result) and chosen is _last_ended(turns)
+    return OutputPage(
+        agent=agent.id,
+        name=agent.name,
+        turn=chosen.ordinal,
+        turns=agent.turns,
+        status=chosen.status,
+        reason=": ".join(filter(None, [chosen.reason, chosen.detail])),
+        text=text[offset:end],
+        offset=offset,
+        total_characters=len(text),
+        next_offset=end if end < len(text) else None,
+        files_consumed=_paths(agent, files, "consumed"),
+        files_produced=_paths(agent, files, "produced"),
+        checks=agent_views.checks_of(chosen),
+        path=str(project / desk) if is_whole and untrusted.is_file(project, str(desk)) else None,
+    )
+
+
+def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
+    if ordinal is not None:
+        found = [turn for turn in turns if turn.ordinal == ordinal]
+        if not found:
+            raise NotFoundError(f"{agent.name} has no turn {ordinal}", hint=f"it has turns 1 to {len(turns)}")
+        return found[0]
+    ended = _last_ended(turns)
+    if ended is None:
+        raise NotFoundError(
+            f"{agent.name} has no result yet: it is {agent.status}" + (f" ({agent.reason})" if agent.reason else ""),
+            hint="wait_for_agents tells when it is done",
+        )
+    return ended
+
+
+def _last_ended(turns: Sequence[Turn]) -> Turn | None:
+    ended = [turn for turn in turns if turn.status in agent_queries.HEARD]
+    return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
+
+
+def _shown_path(agent: Agent, path: str) -> str:
+    project = Path(agent.project)
+    return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path
+
+
+def _paths(agent: Agent, files: Sequence[Artifact], kind: str) -> tuple[str, ...]:
+    return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
+
+
+async def registry(
+    core: Core, call: Call, *, status: str | None, capability: str | None, most: int | None = None
+) -> Registry:
+    """Agents and personas that match; `most` is how many of the agents the caller shows.
+
+    Raises:
+        InvalidError: there is no such status.
+    """
+    if status is not None and status not in set(Status):
+        raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")
+
+    def living(connection: Connection) -> agent_views.Rows:
+        return agent_views.rows_of(connection, agent_queries.living(connection, call.caller.project))
+
+    rows = await core.commits.store.look(living)
+    home = call.caller.environment.get("HOME")
+    personas = [
+        PersonaView(
+            name=persona.name,
+            description=persona.description,
+            tools=persona.tools,
+            model=persona.model,
+            produces=persona.produces,
+            source=persona.source,
+        )
+        for persona in list_personas(Path(call.caller.project), Path(home) if home else None, paths.hidden(core.state))
+    ]
+    agents = [
+        view
+        for view in agent_views.views(rows, call.caller, core.commits.clock(), core.patience)
+        if status in {None, view.status}
+    ]
+    if capability:
+        personas = [one for one in personas if _can(capability, one.name, one.description)]
+        names = {persona.name for persona in personas}
+        agents = [view for view in agents if view.persona in names]
+    core.shown.note(call, agents[:most])
+    return Registry(agents=tuple(agents), personas=tuple(personas))
+
+
+def _can(capability: str, *texts: str) -> bool:
+    """Whether every word of the capability occurs, whatever its case and hyphens."""
+    haystack = " ".join(texts).lower().replace("-", " ")
+    return all(word in haystack for word in capability.lower().replace("-", " ").split())
+
+
+async def work_left(core: Core, agent: Agent) -> str:
+    """Where the work of a deleted agent is."""
+    turns = await core.commits.store.look(partial(agent_queries.turns, agent_id=agent.id))
+    changed: list[str] = []
+    for turn in turns:
+        changes = await wait.changes_now(core, agent, turn)
+        if changes and changes.files_changed:
+            changed.append(f"turn {turn.ordinal} changed {changes.files_changed} files: {changes.where}")
+    return "; ".join(["results stay readable", *changed])
+
+
+async def now(core: Core) -> int:
+    """The cursor of this moment."""
+    return await core.commits.store.look(agent_queries.last_cursor)
+
+
+def event_cursor(since: str | None) -> int:
+    """The cursor as a number; without one, the beginning.
+
+    Raises:
+        InvalidError: it is no cursor.
+    """
+    return cursor_of(since) if since else 0
+
+
+async def events(core: Core, call: Call, cursor: int, agent: Agent | None, limit: int) -> tuple[EventView, ...]:
+    """Events behind the cursor, of one agent or of the caller's project."""
+    if not 1 <= limit <= MAX_EVENTS:
+        raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
+    whose = {"project": call.caller.project, "agent_id": agent.id if agent else None}
+    rows = await core.commits.store.look(partial(events_after, cursor=cursor, limit=limit, **whose))
+    return tuple(
+        EventView(
+            cursor=str(event.id),
+            agent=event.agent_id,
+            name=event.name,
+            seq=event.seq,
+            turn=event.turn,
+            kind=event.kind,
+            at=agent_views.iso(event.at),
+            body=event.body,
+        )
+        for event in rows
+    )
