@@ -20,7 +20,7 @@ from orchestrator.domain.tool import Allow, ToolCall, Verdict
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptStore
-from orchestrator.providers.claude import ClaudeProvider
+from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.store.engine.database import open_store
 from orchestrator.supervision import tiers
 from orchestrator.supervision.tiers import Tier

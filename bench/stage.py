@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import paths, rehearsal
-from orchestrator.cli.stage import rehearsal_environment
+from orchestrator.cli.demo.sandbox import rehearsal_environment
 from tests.fixtures.daemon import Daemon, running_daemon
 from tests.fixtures.raw_door import Message, RawDoor, open_process, text_of
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from bench.figures import Figure
 from bench.stage import Sizes
-from orchestrator.cli.transcript import FLEET_TOOLS
+from orchestrator.cli.demo.transcript import FLEET_TOOLS
 
 ROW = "orchestrator: tokens of calls and results for a scout-plan-build"
 LIMIT_SECONDS = 600

@@ -16,9 +16,9 @@ from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Provider
-from orchestrator.providers.claude import ClaudeProvider
-from orchestrator.providers.silence import Limits
-from orchestrator.server import tools
+from orchestrator.providers.claude.provider import ClaudeProvider
+from orchestrator.providers.watchdog import Limits
+from orchestrator.server.mcp import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.supervision import programs, tiers

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
-    from orchestrator.server.doors import Doors
-    from orchestrator.server.loopback import Loopback
+    from orchestrator.server.http.loopback import Loopback
+    from orchestrator.server.mcp.doors import Doors
 
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 IDLE_EXIT_SECONDS = 900.0
@@ -36,8 +36,7 @@ HTTP_PORT = "FLEET_HTTP_PORT"
 LOG_LEVEL = "FLEET_LOG_LEVEL"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-EXIT_USAGE = 2
-EXIT_RUNNING = 3
+EXIT_USAGE, EXIT_RUNNING = 2, 3
 
 _SOCKETS = ("mcp.sock", "http.sock")
 _BACKLOG = 128
@@ -332,18 +331,20 @@ async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_
     import asyncio
 
     from orchestrator import log
-    from orchestrator.server import http, serving, streamable
+    from orchestrator.server import serving
     from orchestrator.server.calls import Calls
+    from orchestrator.server.http import api as http_api
+    from orchestrator.server.mcp import streamable
 
     logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(own.state))
     table = serving.table(fleet, calls, log_file)
     doors = _doors(own, table, calls, fleet)
     sessions = streamable.sessions(table)
-    api = http.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
+    api = http_api.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
     if port is not None:
         fleet.serves_at(port.address)
     async with sessions.run():
-        application = http.app(api, streamable.route(sessions.handle_request, api.greet))
+        application = http_api.app(api, streamable.route(sessions.handle_request, api.greet))
         webs = serving.webs(own.listeners["http.sock"], port, application)
         tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
         doors.accept()
@@ -361,7 +362,7 @@ async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_
 
 def _doors(own: Own, table: Server[Any], calls: Calls, fleet: Fleet) -> Doors:
     from orchestrator.server import serving
-    from orchestrator.server.doors import Doors
+    from orchestrator.server.mcp.doors import Doors
     from orchestrator.supervision import peers
 
     return Doors(

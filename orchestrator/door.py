@@ -19,7 +19,8 @@ from _thread import allocate_lock, start_new_thread  # not `threading`: it costs
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from orchestrator import launch, paths, refusal
+from orchestrator import fallback_server as fallback
+from orchestrator import launch, paths
 
 TYPE_CHECKING = False  # as a checker reads it; the module `typing` costs every door 3 ms
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ Serve the fleet's tools as an MCP server on standard input and output, for Claud
 It starts the daemon if none runs. To use it elsewhere, register the command `fleet mcp` as a stdio server.
 """
 
-LINE_BYTES = 16 << 20
-"""The longest line that the daemon reads."""
+LINE_BYTES = 16 << 20  # the longest that the daemon reads
 
 _CHUNK_BYTES = 1 << 16
 _GREETING_SECONDS = 30.0
@@ -80,7 +80,7 @@ class Call:
     def left(self, waits: Collection[object]) -> float:
         """Return the seconds that its answer has left: a tool of `waits`, and what is no tool's call, may take any."""
         params = self.message.get("params")
-        name = params.get("name") if refusal.is_object(params) else None
+        name = params.get("name") if fallback.is_object(params) else None
         if self.message["method"] != "tools/call" or name in waits:
             return ANSWER_SECONDS
         return self.sent_at + ANSWER_SECONDS - time.monotonic()
@@ -202,7 +202,7 @@ class Door:
 
     def _read_client(self) -> None:
         try:
-            for line in refusal.lines(_read_input):
+            for line in fallback.lines(_read_input):
                 if line.strip():
                     self._take(line)
             self._wait_for_last_answers()
@@ -219,13 +219,13 @@ class Door:
 
     def _take(self, line: bytes) -> None:
         try:
-            message = refusal.read_message(line)
-        except refusal.MalformedError as error:
+            message = fallback.read_message(line)
+        except fallback.MalformedError as error:
             self._say(error.reply)
             return
         if len(line) > LINE_BYTES:
             text = f"the message has {len(line)} bytes, at most {LINE_BYTES} are taken; put large input into a file"
-            self._say(refusal.failure(refusal.id_of(message), refusal.INVALID_REQUEST, text))
+            self._say(fallback.failure(fallback.id_of(message), fallback.INVALID_REQUEST, text))
             return
         line += b"\n"
         with self._lock:
@@ -238,15 +238,15 @@ class Door:
 
     def _note(self, message: dict[str, object], line: bytes) -> None:
         method, params = message.get("method"), message.get("params")
-        request_id = refusal.id_of(message)
+        request_id = fallback.id_of(message)
         if method is not None and request_id is not None:
             call = self._calls[request_id] = Call(message, line)
             if self._link is not None:
                 call.count()
         elif method == "notifications/initialized" and self._opening:
             self._opening[1:] = [line]
-        elif method == "notifications/cancelled" and refusal.is_object(params):
-            self._calls.pop(refusal.id_of(params, "requestId"), None)
+        elif method == "notifications/cancelled" and fallback.is_object(params):
+            self._calls.pop(fallback.id_of(params, "requestId"), None)
 
     def _is_needed(self) -> bool:
         return any(not call.is_standing() for call in self._calls.values())
@@ -272,7 +272,7 @@ class Door:
             self._late.clear()
         for call in given_up.values():
             text = "Fleet's daemon ended three times during this call. Agents are safe: ask get_agent_status."
-            self._say(refusal.failure(refusal.id_of(call.message), refusal.INTERNAL_ERROR, text))
+            self._say(fallback.failure(fallback.id_of(call.message), fallback.INTERNAL_ERROR, text))
 
     def _relay(self, link: socket, waits: Collection[object]) -> None:
         def receive() -> bytes:
@@ -281,7 +281,7 @@ class Door:
                 seconds = self._give_up(waits)
             return _receive(link)
 
-        for line in refusal.lines(receive, with_rest=False):
+        for line in fallback.lines(receive, with_rest=False):
             self._pass_on(line)
         with self._lock:
             self._link = None
@@ -292,11 +292,11 @@ class Door:
         with self._lock:
             left = {key: call.left(waits) for key, call in self._calls.items()}
             over = [self._calls[key].message for key, seconds in left.items() if seconds <= 0]
-            self._late.update(map(refusal.id_of, over))
+            self._late.update(map(fallback.id_of, over))
         for message in over:
-            self._say(refusal.answer(message, "", _GIVEN_UP) or b"")
+            self._say(fallback.answer(message, "", _GIVEN_UP) or b"")
             with self._lock:
-                self._forget(refusal.id_of(message))
+                self._forget(fallback.id_of(message))
         return min([ANSWER_SECONDS, *(seconds for seconds in left.values() if seconds > 0)])
 
     def _pass_on(self, line: bytes) -> None:
@@ -328,9 +328,9 @@ class Door:
             calls = {k: c for k, c in self._calls.items() if not (self._was_open and c.is_standing())}
         for key, call in calls.items():
             if self._was_open and call.message["method"] != "tools/call":
-                reply = refusal.failure(refusal.id_of(call.message), refusal.INTERNAL_ERROR, error.text)
+                reply = fallback.failure(fallback.id_of(call.message), fallback.INTERNAL_ERROR, error.text)
             else:
-                reply = refusal.answer(call.message, error.tool, error.text)
+                reply = fallback.answer(call.message, error.tool, error.text)
             self._say(reply or b"")
             with self._lock:
                 self._forget(key)
@@ -389,7 +389,7 @@ def main(arguments: list[str]) -> int:
         state = paths.state_dir(env)
         cwd = env.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
     except (paths.StateError, OSError) as error:
-        refusal.serve("fleet_not_running", f"Fleet cannot start here. {error}")
+        fallback.serve("fleet_not_running", f"Fleet cannot start here. {error}")
         return 1
     if os.isatty(0):
         sys.stderr.write("fleet mcp speaks MCP with programs, not with people; Ctrl-D ends it. See fleet --help.\n")

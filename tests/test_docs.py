@@ -46,7 +46,7 @@ def _commands() -> Mapping[str, Any]:
 
 @pytest.mark.requirement("I3-done-docs")
 def test_every_tool_and_its_parameters_are_documented() -> None:
-    from orchestrator.server import tools
+    from orchestrator.server.mcp import tools
 
     table = tools.table(cast("Any", None))
     rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` .*$", REFERENCE, re.MULTILINE)}

@@ -11,7 +11,11 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from orchestrator import paths
-from orchestrator.cli import agents, budget, demo, doctor, lifecycle, logs, look, output, rehearse, running, waiting
+from orchestrator.cli.demo import demo, rehearse
+from orchestrator.cli.doctor import doctor
+from orchestrator.cli.render import output
+from orchestrator.cli.verbs import agents, budget, daemon, inspect, logs, wait
+from orchestrator.cli.verbs import run as running
 from orchestrator.errors import FleetError
 
 _EPILOG = (
@@ -34,22 +38,22 @@ app = typer.Typer(
 for _name, _command in (
     ("demo", demo.demo),
     ("run", running.run),
-    ("ps", look.ps),
-    ("show", look.show),
+    ("ps", inspect.ps),
+    ("show", inspect.show),
     ("logs", logs.logs),
-    ("output", look.show_output),
+    ("output", inspect.show_output),
     ("create", agents.create),
     ("command", agents.command),
     ("answer", agents.answer),
-    ("wait", waiting.wait),
+    ("wait", wait.wait),
     ("budget", budget.budget),
     ("interrupt", agents.interrupt),
     ("rm", agents.rm),
-    ("up", lifecycle.up),
-    ("down", lifecycle.down),
+    ("up", daemon.up),
+    ("down", daemon.down),
     ("doctor", doctor.doctor),
     ("rehearse", rehearse.rehearse),
-    ("version", lifecycle.version),
+    ("version", daemon.version),
 ):
     app.command(_name)(_command)
 

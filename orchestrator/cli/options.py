@@ -14,7 +14,7 @@ import typer
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.client import Client
+    from orchestrator.cli.http.client import Client
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document (streams: one per line).")]
 Agent = Annotated[str, typer.Argument(help="Name, id, or unique prefix of the id.", show_default=False)]
@@ -32,7 +32,7 @@ def connected() -> Generator[Client]:
     Raises:
         FleetError: no daemon can be had, or one of another build runs.
     """
-    from orchestrator.cli.client import Client, target
+    from orchestrator.cli.http.client import Client, target
 
     with Client(target(os.environ, str(here()))) as client:
         client.require_daemon()

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+from orchestrator.domain.durable_wait import wish_of
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, Asked, Grant, Record
-from orchestrator.domain.sleep import wish_of
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"

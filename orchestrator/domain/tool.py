@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.domain.sleep import Sleep
+from orchestrator.domain.durable_wait import Sleep
 
 Json = Mapping[str, Any]
 Progress = Callable[[float, str], Awaitable[None]]

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.domain.activity import Patience, patience
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
-from orchestrator.domain.evidence import Patience, patience
-from orchestrator.domain.sleep import MAX_CURSOR_DIGITS
+from orchestrator.domain.durable_wait import MAX_CURSOR_DIGITS
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError

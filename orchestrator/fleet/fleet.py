@@ -12,8 +12,8 @@ from functools import partial
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
+from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.domain.question import By
-from orchestrator.domain.sleep import Reply, Sleep
 from orchestrator.domain.tool import Call, Caller, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from orchestrator.domain.event import SessionEvent
-from orchestrator.domain.standing import Standing
 from orchestrator.domain.tool import Decide, Tool
+from orchestrator.domain.transcript_state import Standing
 
 
 @dataclass(frozen=True, kw_only=True)

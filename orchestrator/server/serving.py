@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mcp.server import Server as McpServer
 from starlette.types import ASGIApp
 
-from orchestrator.server import http, loopback, mcp, streamable, tools
 from orchestrator.server.calls import Calls
-from orchestrator.server.http import Server
-from orchestrator.server.loopback import Loopback
+from orchestrator.server.http import api, loopback
+from orchestrator.server.http.api import Server
+from orchestrator.server.http.loopback import Loopback
+from orchestrator.server.mcp import server, streamable, tools
 from orchestrator.settings import read_settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def waits(fleet: Fleet) -> tuple[str, ...]:
 
 def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
     """The tools of this fleet, as every door serves them."""
-    return mcp.render(
+    return server.render(
         tools.table(fleet),
         caller=streamable.caller_anywhere,
         calls=calls,
@@ -65,9 +66,9 @@ def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
 
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
     """The HTTP servers, each with its listener: on the socket, and on the port if there is one."""
-    found = [(http.server(application), listener)]
+    found = [(api.server(application), listener)]
     if bound is not None:
-        found.append((http.server(loopback.guard(application, bound.port, bound.token)), bound.listener))
+        found.append((api.server(loopback.guard(application, bound.port, bound.token)), bound.listener))
     return found
 
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator.supervision import sweep
+from orchestrator.supervision import reaper
 
 AGENT = "this call comes from an agent of this very fleet: an agent cannot command the fleet that runs it"
 AGENT_HINT = "report with report_progress, ask with ask_orchestrator, or end the turn with what should be done"
@@ -51,7 +51,7 @@ def refusal(link: socket.socket) -> tuple[str, str]:
 
 
 def _judged(pid: int, *, has_ended: Callable[[], bool]) -> tuple[str, str]:
-    is_agent = sweep.is_below(pid, os.getpid())
+    is_agent = reaper.is_below(pid, os.getpid())
     if is_agent is None or has_ended():  # looked at after the walk: until then the id was nobody else's
         return GONE, GONE_HINT
     return (AGENT, AGENT_HINT) if is_agent else ("", "")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from orchestrator import paths, rehearsal
-from orchestrator.cli.stage import rehearsal_environment
+from orchestrator.cli.demo.sandbox import rehearsal_environment
 
 SCRIPT = Path(__file__).with_name("chaos.yaml")
 PERSONAS = {"worker": "Bash, Read", "writer": "Bash, Read, Write"}

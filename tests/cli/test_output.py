@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli import output
+from orchestrator.cli.render import output
 
 ATTACKS = {
     "\x1b[31mred\x1b[0m": "red",

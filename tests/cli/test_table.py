@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.table import context_bar, group_of, status_words, totals_line
+from orchestrator.cli.render.table import context_bar, group_of, status_words, totals_line
 from orchestrator.fleet.views import AgentView, Totals
 
 

@@ -13,8 +13,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
 from orchestrator.domain.tool import Json
-from orchestrator.server import tasks
-from orchestrator.server.mcp import Context
+from orchestrator.server.mcp import tasks
+from orchestrator.server.mcp.server import Context
 from tests.conformance import contents
 from tests.conformance.kit import ANYTHING, Called, Handler, Kit, said
 

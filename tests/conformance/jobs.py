@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp.shared.exceptions import MCPError
 
-from orchestrator.domain.sleep import Form, Reply, Sleep, SleepStatus
+from orchestrator.domain.durable_wait import Form, Reply, Sleep, SleepStatus
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.errors import FleetError, NotFoundError
 

@@ -24,8 +24,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import log
 from orchestrator.app import open_fleet
-from orchestrator.server import http, loopback, mcp, streamable, tools
 from orchestrator.server.calls import Calls
+from orchestrator.server.http import api, loopback
+from orchestrator.server.mcp import server as mcp
+from orchestrator.server.mcp import streamable, tools
 from tests.conformance import asking, contents
 from tests.conformance.jobs import Fixtures
 from tests.conformance.kit import put_beside
@@ -101,8 +103,8 @@ async def serve(kind: str, port: int) -> None:
                 sessions.event_store, sessions.retry_interval = Replayed(), RETRY_MILLISECONDS
             bound = loopback.listen(port, state)
             route = streamable.route(sessions.handle_request, greet)
-            guarded = loopback.guard(http.routed(route), bound.port, bound.token)
-            web = http.server(introduced(guarded, bound.token, str(state)))
+            guarded = loopback.guard(api.routed(route), bound.port, bound.token)
+            web = api.server(introduced(guarded, bound.token, str(state)))
             async with sessions.run():
                 serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
                 print(json.dumps({"url": f"{bound.address}{streamable.PATH}"}), flush=True)

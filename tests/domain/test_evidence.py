@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.domain.evidence import UNKNOWN, Streak, fingerprint, patience, retrying, shown_age, stalled
+from orchestrator.domain.activity import UNKNOWN, Streak, fingerprint, patience, retrying, shown_age, stalled
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -21,8 +21,8 @@ import pytest
 from orchestrator import paths
 from orchestrator.domain.tool import Call, Caller, Json, Tool
 from orchestrator.server.calls import Calls
-from orchestrator.server.doors import Doors
-from orchestrator.server.mcp import caller_on_socket, render
+from orchestrator.server.mcp.doors import Doors
+from orchestrator.server.mcp.server import caller_on_socket, render
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
 from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, open_process, text_of
 
@@ -370,7 +370,7 @@ def test_the_door_loads_nothing_but_the_standard_library() -> None:
     ours = {name for name in loaded if name.partition(".")[0] == "orchestrator"}
     assert ours == {
         "orchestrator",
-        *(f"orchestrator.{name}" for name in ("__main__", "door", "launch", "paths", "refusal")),
+        *(f"orchestrator.{name}" for name in ("__main__", "door", "launch", "paths", "fallback_server")),
     }
     assert {name.partition(".")[0] for name in loaded - ours} <= sys.stdlib_module_names | {"__main__"}
     assert loaded.isdisjoint({"asyncio", "socket", "subprocess", "threading", "typing"})

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.supervision import remains
+from orchestrator.supervision import leftovers
 from tests.faults.places import Place, placed
 from tests.fixtures.daemon import wait_until
 
@@ -52,7 +52,7 @@ class Scene:
     def programs(self, name: str) -> list[psutil.Process]:
         """The agent's `claude` and whatever it has started."""
         session = self.place.ask("GET", f"/v1/agents/{name}")["session_id"]
-        found = [psutil.Process(pid) for pid in sorted(remains.alive(session))]
+        found = [psutil.Process(pid) for pid in sorted(leftovers.alive(session))]
         return [one for one in found if one.name() == "claude"]
 
     def events(self, name: str) -> list[dict[str, Any]]:

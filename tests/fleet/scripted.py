@@ -20,8 +20,8 @@ from orchestrator import paths
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
-from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
 from orchestrator.fleet.context import Core
@@ -31,7 +31,7 @@ from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.views import AgentView, Created, Digest
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
-from orchestrator.server import tools
+from orchestrator.server.mcp import tools
 from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate

@@ -14,7 +14,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.check import verdict_of
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks import check_runner
 from orchestrator.fleet.checks.criteria import Verify

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from orchestrator.domain.sleep import Reply, Sleep
+from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.verbs.durable_wait import Wish

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.event import Retrying, Said, Spent, Stalled, ToolEnded, ToolStarted
-from orchestrator.server.lines import status_lines
+from orchestrator.server.mcp.text import status_lines
 from tests.fleet.scripted import Lab, Report, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from orchestrator.domain import sleep as domain
+from orchestrator.domain import durable_wait as domain
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.sleep import Wish
+from orchestrator.domain.durable_wait import Wish
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
 from orchestrator.store.schema.tables import SLEEP

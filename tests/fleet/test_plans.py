@@ -16,7 +16,7 @@ from sqlalchemy import select
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.errors import StoreError
 from orchestrator.fleet.briefing.plan import Reading, read
 from orchestrator.fleet.execution import worker

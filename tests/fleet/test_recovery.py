@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.domain.clearance import ASK
 from orchestrator.domain.event import TERMINAL, Ended, Outcome
-from orchestrator.domain.standing import Stand, Standing
 from orchestrator.domain.tool import ToolCall
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.turn import Mode
 from orchestrator.domain.usage import Usage
 from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.sleep import Reply, Sleep
+from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.verbs import durable_wait, wait
 from orchestrator.fleet.verbs.durable_wait import Wish

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from orchestrator import paths, rehearsal
-from orchestrator.cli.stage import Stage, git, rehearsal_environment
+from orchestrator.cli.demo.sandbox import Stage, git, rehearsal_environment
 from tests.fixtures.daemon import ROOT, Daemon, wait_until
 from tests.fixtures.fleet_command import Command, Ran
 from tests.journeys.repository import generate

@@ -51,7 +51,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     shutil.copy(ROOT / "mcp.config.json", plugin)
     (place / "project").mkdir()
     (place / "script.yaml").write_text(SCRIPT)
-    refusal = [str(plugin / "orchestrator" / "refusal.py"), f"{SERVER}__fleet_not_installed", "from another server"]
+    refusal = [
+        str(plugin / "orchestrator" / "fallback_server.py"),
+        f"{SERVER}__fleet_not_installed",
+        "from another server",
+    ]
     other = {"command": sys.executable, "args": ["-I", *refusal], "alwaysLoad": True}
     with rehearsal.start(place / "script.yaml") as model:
         ran = subprocess.run(

@@ -20,9 +20,9 @@ from orchestrator import rehearsal
 from orchestrator.domain.event import Outcome, ToolEnded, Used
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Session
-from orchestrator.providers.claude import ClaudeProvider
-from orchestrator.providers.claude_names import OFFERED
-from orchestrator.providers.silence import Limits
+from orchestrator.providers.claude.catalog import OFFERED
+from orchestrator.providers.claude.provider import ClaudeProvider
+from orchestrator.providers.watchdog import Limits
 from orchestrator.supervision.tiers import choose
 
 from .contract import Contract
@@ -183,7 +183,7 @@ async def test_a_conversation_that_stands_in_the_folder_is_resumed_though_nobody
 
 
 async def test_nothing_to_continue_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.providers.claude_session.CONTINUE_SECONDS", 2.0)
+    monkeypatch.setattr("orchestrator.providers.claude.session.CONTINUE_SECONDS", 2.0)
     spec = lab.spec()
     session = await lab.open(spec)
     end = ended(await run(session, None))
@@ -228,7 +228,7 @@ async def test_an_opening_that_is_given_up_leaves_no_process(lab: Lab) -> None:
 async def test_a_stopped_program_is_noticed_and_ended(
     lab: Lab, impatient: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.providers.claude_session.STOP_SECONDS", 1.0)
+    monkeypatch.setattr("orchestrator.providers.claude.session.STOP_SECONDS", 1.0)
     program(lab.work).suspend()
     end = ended(await run(impatient, "say hello"))
     assert (end.outcome, end.reason) == (Outcome.FAILED, "silence")

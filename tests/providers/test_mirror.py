@@ -13,7 +13,7 @@ from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.sessions.transcripts import Transcripts
-from orchestrator.providers.claude_mirror import mirror, write_back
+from orchestrator.providers.claude.transcript.mirror import mirror, write_back
 from orchestrator.store.engine.database import Store, open_store
 from tests.store.test_store import create
 

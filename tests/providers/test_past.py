@@ -13,11 +13,11 @@ import pytest
 
 from orchestrator import rehearsal
 from orchestrator.domain.event import Outcome
-from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptLine
-from orchestrator.providers.claude import ClaudeProvider
-from orchestrator.providers.claude_files import place_of
+from orchestrator.providers.claude.provider import ClaudeProvider
+from orchestrator.providers.claude.transcript.files import place_of
 
 from .lab import Crew, Lab, ended, prompt, run
 from .test_claude import VENDOR

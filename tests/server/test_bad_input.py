@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import paths
-from orchestrator.server import loopback
+from orchestrator.server.http import loopback
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon
 from tests.fixtures.raw_door import MODERN
 

@@ -17,7 +17,7 @@ from orchestrator.fleet.views import (
     Registry,
     Totals,
 )
-from orchestrator.server import lines
+from orchestrator.server.mcp import text as lines
 
 
 def agent(**more: Any) -> AgentView:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.server.tools import INSTRUCTIONS
+from orchestrator.server.mcp.tools import INSTRUCTIONS
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.door import through_door
 

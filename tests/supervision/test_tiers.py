@@ -14,7 +14,7 @@ import pytest
 from orchestrator.errors import InvalidError
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
-from orchestrator.supervision.sweep import Trace, sweep
+from orchestrator.supervision.reaper import Trace, sweep
 from orchestrator.supervision.tiers import UNIT, WORK, Tier, choose, launcher, sealed, work_of
 from tests.fixtures.leavers import PATH, Leavers, tier_or_skip
 

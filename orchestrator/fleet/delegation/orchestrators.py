@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from orchestrator import log, paths
+from orchestrator.domain.durable_wait import SleepStatus, Wish, wish_of
 from orchestrator.domain.persona import FLEET
-from orchestrator.domain.sleep import SleepStatus, Wish, wish_of
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import Core, stored_key

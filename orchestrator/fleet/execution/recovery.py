@@ -13,7 +13,7 @@ from functools import partial
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
-from orchestrator.domain.standing import Stand, Standing
+from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError

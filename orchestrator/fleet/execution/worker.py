@@ -30,7 +30,7 @@ from orchestrator.store.engine.database import Store
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision.command import Launch
-from orchestrator.supervision.sweep import Trace
+from orchestrator.supervision.reaper import Trace
 
 LOG = log.logger("fleet.worker")
 INTERRUPT_AGAIN_SECONDS = 0.5

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.domain.activity import Patience
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
 from orchestrator.domain.check import CHECKING, Attempt, attempt_of, check_of
-from orchestrator.domain.evidence import Patience
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet.projections import budget_views

@@ -15,9 +15,9 @@ from orchestrator.providers.base import Provider, Session, SessionSpec
 from orchestrator.store.engine.database import Store
 from orchestrator.store.sessions import processes
 from orchestrator.store.turns.turns import Claim
-from orchestrator.supervision import cgroups, sweep
+from orchestrator.supervision import cgroups, reaper
 from orchestrator.supervision.command import Command, Launch, Order, start
-from orchestrator.supervision.sweep import Trace
+from orchestrator.supervision.reaper import Trace
 
 LOG = log.logger("fleet.processes")
 
@@ -78,7 +78,7 @@ async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
         epoch=claim.epoch,
         marker=trace.marker,
         tier=tier,
-        boot=sweep.boot(),
+        boot=reaper.boot(),
         now=time.time(),
     )
     return trace
@@ -86,7 +86,7 @@ async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
 
 async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
     """The trace with the first process, which is written down, too."""
-    trace = replace(trace, pid=pid, started=sweep.started(pid, parent=os.getpid()))
+    trace = replace(trace, pid=pid, started=reaper.started(pid, parent=os.getpid()))
     if tier == "B":
         trace = replace(trace, cgroup=await cgroups.wait_joined(pid, trace.marker))
     try:
@@ -106,7 +106,7 @@ async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -
     if not trace.marker:
         return
     if failed or (tier != "A" and trace.pid is not None):
-        killed = await asyncio.to_thread(sweep.sweep, [trace])
+        killed = await asyncio.to_thread(reaper.sweep, [trace])
         if killed:
             LOG.warning("left_processes_killed", processes=killed)
     try:
@@ -121,13 +121,13 @@ async def clear(store: Store) -> int:
     Nothing of before the last boot is alive, whatever its id is used for now.
     """
     rows = await store.tx(processes.not_ended)
-    boot = sweep.boot()
+    boot = reaper.boot()
     traces = [
         Trace(pid=row["pid"], started=row["started"], marker=row["marker"], cgroup=row["cgroup"])
         for row in rows
         if boot and row["boot"] == boot
     ]
-    killed = await asyncio.to_thread(sweep.sweep, traces) if traces else 0
+    killed = await asyncio.to_thread(reaper.sweep, traces) if traces else 0
     if rows:
         await store.tx(processes.ended, [row["marker"] for row in rows], time.time())
     if killed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator import log
+from orchestrator.domain.activity import LOOPING, Streak, fingerprint, retrying, stalled
 from orchestrator.domain.event import (
     Ended,
     Kind,
@@ -20,7 +21,6 @@ from orchestrator.domain.event import (
     ToolStarted,
     Used,
 )
-from orchestrator.domain.evidence import LOOPING, Streak, fingerprint, retrying, stalled
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import Commits

@@ -14,8 +14,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator import log
-from orchestrator.domain.question import Asked
-from orchestrator.domain.sleep import (
+from orchestrator.domain.durable_wait import (
     Form,
     Reply,
     Sleep,
@@ -25,6 +24,7 @@ from orchestrator.domain.sleep import (
     permission_form,
     question_form,
 )
+from orchestrator.domain.question import Asked
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import FleetError, NotFoundError, StoreError
 from orchestrator.fleet.context import Core, stored_key

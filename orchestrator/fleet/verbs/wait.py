@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from orchestrator.domain.activity import QUIET
 from orchestrator.domain.agent import ENDED, OPEN, Status
-from orchestrator.domain.evidence import QUIET
+from orchestrator.domain.durable_wait import MAX_WAIT_SECONDS, UNTIL
 from orchestrator.domain.question import INBOX
-from orchestrator.domain.sleep import MAX_WAIT_SECONDS, UNTIL
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
+from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import By, State
-from orchestrator.domain.sleep import SleepStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import children
 from orchestrator.store.schema.tables import QUESTION, SLEEP

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import State
-from orchestrator.domain.sleep import SleepStatus
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store.schema.tables import AGENT, INPUT, QUESTION, SLEEP, TURN
 from orchestrator.store.schema.transitions import agent_row

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
-from orchestrator.domain.sleep import SleepStatus
+from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.store.schema.tables import SLEEP, Sleep
 from orchestrator.store.schema.transitions import tell
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
 from orchestrator.domain.agent import ENDED, Status
+from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State, shortened
-from orchestrator.domain.sleep import SleepStatus
 from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
 from orchestrator.store.schema.tables import AGENT, QUESTION, SLEEP, Question

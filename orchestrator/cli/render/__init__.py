@@ -1,0 +1,1 @@
+"""Answers of the daemon as text, tables and JSON."""

@@ -1,0 +1,137 @@
+"""What an event says, in one short line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.http.json_shape import as_list, as_object
+from orchestrator.cli.render.output import line, shown_age
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import EventView
+
+Body = Mapping[str, object]
+
+FLEET_TOOLS = "mcp__plugin_fleet_fleet__"
+_SHOWN = frozenset(
+    {
+        "agent.created",
+        "agent.blocked",
+        "agent.deleted",
+        "agent.progress",
+        "turn.started",
+        "turn.waiting",
+        "turn.answered",
+        "turn.resumed",
+        "turn.complete",
+        "turn.failed",
+        "turn.interrupted",
+        "turn.lost",
+        "turn.plan_refused",
+        "session.retrying",
+        "session.stalled",
+        "session.denied",
+    }
+)
+"""Events that are shown as they come; tool calls are only counted, but for a shell's and an orchestrator's."""
+_TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
+
+
+def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
+    """What of the event is shown live: action and text; `directs`: it is of the orchestrator, whose words count."""
+    tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
+    if event.kind == "turn.waiting" and event.body.get("reason") == "agents":
+        yield "sleeps  until its agents are done or need it: no process, no token"
+    elif event.kind == "turn.answered" and event.body.get("by") == "agents":
+        yield "woken  by its agents"
+    elif directs and tool:
+        yield f"calls {tool.removeprefix(FLEET_TOOLS)} {event.body.get('summary', '')}".rstrip()
+    elif directs and event.kind == "session.said":
+        yield f"says: {event_text(event)}"
+    elif event.kind in _SHOWN or tool == "Bash":
+        action = "runs" if tool else event.kind.partition(".")[2]
+        yield f"{action}  {event_text(event)}".rstrip()
+
+
+def event_text(event: EventView) -> str:
+    """The event's text without its time, agent and kind: at most 160 characters, scrubbed."""
+    fixed = _BY_KIND.get(event.kind)
+    parts = [] if fixed is None else [fixed(event.body)]
+    if event.kind not in _TOLD_WHOLLY:
+        parts += [text for name in _TEXTS if isinstance(text := event.body.get(name), str)]
+    return line("  ".join(part for part in parts if part))
+
+
+def _created(body: Body) -> str:
+    return f"{body.get('persona')}, {body.get('provider')}/{body.get('model') or 'its default model'}"
+
+
+def _used(body: Body) -> str:
+    return f"context {_tokens(body.get('context_tokens'))}, {_tokens(body.get('total_tokens'))} tokens so far"
+
+
+def _tool_ended(body: Body) -> str:
+    return "FAILED" if body.get("ok") is False else ""
+
+
+def _retrying(body: Body) -> str:
+    return f"attempt {body.get('attempt')}, status {body.get('status') or 'none'}"
+
+
+def _stalled(body: Body) -> str:
+    seconds = body.get("seconds")
+    return f"silent for {shown_age(seconds if isinstance(seconds, int | float) else None)}"
+
+
+def _denied(body: Body) -> str:
+    return f"by its own program, though Fleet allowed it: {', '.join(str(tool) for tool in as_list(body.get('tools')))}"
+
+
+def _looping(body: Body) -> str:
+    return f"the same call {body.get('times')} x"
+
+
+def _checking(body: Body) -> str:
+    return f"attempt {body.get('attempt')}: {body.get('check')}"
+
+
+def _checked(body: Body) -> str:
+    checks = [as_object(one) for one in as_list(body.get("checks"))]
+    failed = [f"{one.get('check')}: {one.get('said')}" for one in checks if not one.get("passed")]
+    return f"attempt {body.get('attempt')}: {'passed' if body.get('passed') else 'FAILED  ' + '; '.join(failed)}"
+
+
+def _complete(body: Body) -> str:
+    changes = as_object(body.get("changes"))
+    cost = _cost(body.get("cost_usd"))
+    if not as_list(changes.get("files")):
+        return cost
+    return f"{cost}  {changes.get('files_changed')} files +{changes.get('insertions')} -{changes.get('deletions')}"
+
+
+def _tokens(count: object) -> str:
+    from orchestrator.domain.usage import shown_tokens
+
+    return shown_tokens(count if isinstance(count, int) else None)
+
+
+def _cost(cost: object) -> str:
+    from orchestrator.domain.usage import shown_cost
+
+    return shown_cost(float(cost) if isinstance(cost, int | float) else None)
+
+
+_BY_KIND: dict[str, Callable[[Body], str]] = {
+    "agent.created": _created,
+    "session.used": _used,
+    "tool.ended": _tool_ended,
+    "session.retrying": _retrying,
+    "session.stalled": _stalled,
+    "session.denied": _denied,
+    "agent.looping": _looping,
+    "turn.complete": _complete,
+    "turn.checking": _checking,
+    "turn.checked": _checked,
+}
+_TOLD_WHOLLY = frozenset({"agent.created", "session.used"})

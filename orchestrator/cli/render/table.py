@@ -1,0 +1,99 @@
+"""The fleet as a table for people: Needs you, Working, Queued, Done. Pure: views in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.render.output import line, shown_age
+from orchestrator.domain.usage import shown_cost, shown_tokens
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import AgentView, FleetView, Totals
+
+GROUPS = ("Needs you", "Working", "Queued", "Done")
+_STYLES = {"Needs you": "bold yellow", "Working": "bold green", "Queued": "bold blue", "Done": "bold"}
+_COLUMNS = ("name", "status", "persona", "model", "context", "tokens", "cost", "last tool", "waits for")
+_RIGHT = {"tokens", "cost"}
+_BAR_CELLS = 6
+
+
+def group_of(agent: AgentView) -> str:
+    """Which of the groups it belongs to; blocked agents need you although they are queued."""
+    if agent.status == "waiting" and agent.reason in {"agents", "children"}:
+        return "Working"  # it sleeps on others
+    if agent.status == "waiting" or (agent.status == "queued" and agent.reason.startswith("its input ")):
+        return "Needs you"
+    if agent.status in {"creating", "working"}:
+        return "Working"
+    return "Queued" if agent.status == "queued" else "Done"
+
+
+def fleet_table(view: FleetView, *, projects: bool = False) -> Table:
+    """One table with a heading row per group that has agents; the order within a group is by creation, so it is stable.
+
+    `projects` adds a column with the project.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    columns = (*_COLUMNS, "project") if projects else _COLUMNS
+    for name in columns:
+        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True, overflow="ellipsis")
+    for group in GROUPS:
+        members = sorted((a for a in view.agents if group_of(a) == group), key=lambda a: (a.created_at, a.id))
+        if members:
+            table.add_row(Text(f"{group} ({len(members)})", style=_STYLES[group]))
+        for agent in members:
+            table.add_row(*_cells(agent), *([Text(line(agent.project, 60))] if projects else []))
+    return table
+
+
+def _cells(agent: AgentView) -> Iterable[Text]:
+    name = f"  {agent.name}" if agent.own else f"  {agent.name} (of {agent.orchestrator})"
+    cost = shown_cost(agent.cost_usd) if agent.cost_usd is not None else "unknown"
+    cells = (
+        name,
+        status_words(agent),
+        agent.persona,
+        agent.model or "?",
+        context_bar(agent.context_tokens, agent.context_window_tokens),
+        shown_tokens(agent.tokens),
+        f"{cost}*" if agent.rehearsal else cost,
+        agent.last_tool,
+        ", ".join(agent.waits_for),
+    )
+    return (Text(line(cell, 70) if index else name) for index, cell in enumerate(cells))
+
+
+def status_words(agent: AgentView) -> str:
+    """Status, with its reason and age in brackets: `waiting (question, 12s)`."""
+    age = shown_age(agent.age_seconds)
+    inside = f"{agent.reason}, {age}" if agent.reason else age
+    return f"{agent.status} ({inside})"
+
+
+def context_bar(tokens: int | None, window: int | None) -> str:
+    """How full the context is, as a bar and per cent; ? if either figure is unknown."""
+    if tokens is None or not window:
+        return "?"
+    part = min(1.0, tokens / window)
+    full = round(part * _BAR_CELLS)
+    return f"{'█' * full}{'░' * (_BAR_CELLS - full)} {part:.0%}"
+
+
+def totals_line(totals: Totals) -> str:
+    """One line of totals: agents by status, slots, tier, tokens, context, cost and whether it is a rehearsal."""
+    states = ", ".join(f"{count} {status}" for status, count in sorted(totals.by_status.items()) if count)
+    cost = shown_cost(totals.cost_usd)
+    if totals.cost_usd is None and totals.known_cost_usd:
+        cost = f"{shown_cost(totals.known_cost_usd)} + unknown"
+    parts = [
+        f"{totals.agents} agents" + (f" ({states})" if states else ""),
+        f"{totals.working}/{totals.slots} slots" + (f" · tier {totals.tier}" if totals.tier else ""),
+        f"{shown_tokens(totals.tokens)} tokens",
+        f"{shown_tokens(totals.context_tokens)} in context",
+        cost,
+    ]
+    return " · ".join(parts) + (" · * rehearsal: nothing was paid" if totals.rehearsal else "")

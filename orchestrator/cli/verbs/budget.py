@@ -1,0 +1,81 @@
+"""Budgets at the command line: what an agent, its subtree or the fleet may use."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, connected, in_path
+from orchestrator.cli.render import output
+from orchestrator.domain.budget import Unit, shown_amount
+from orchestrator.errors import InvalidError
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import BudgetsView
+
+MaxCost = Annotated[float | None, typer.Option(help="Dollars; at the cap it pauses, and goes on with more.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Tokens, cached ones included.")]
+MaxTotalTurns = Annotated[int | None, typer.Option(help="Turns that it may begin.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="Seconds in which its sessions work.")]
+
+
+def budget(
+    *,
+    agent: Annotated[
+        str | None, typer.Argument(help="Whose budget: an agent; the fleet's if left out.", show_default=False)
+    ] = None,
+    subtree: Annotated[bool, typer.Option("--subtree", help="Of the agent and all its descendants.")] = False,
+    max_cost_usd: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    max_total_turns: MaxTotalTurns = None,
+    max_seconds: MaxSeconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a budget, or set it: whoever paused at it and has room again goes on."""
+    from orchestrator.fleet.views import BudgetsView
+
+    if subtree and agent is None:
+        raise InvalidError("--subtree needs an agent", hint="fleet budget AGENT --subtree …")
+    path = "/v1/budget" if agent is None else f"/v1/agents/{in_path(agent)}/budget"
+    given: dict[str, object] = dict(caps(max_cost_usd, max_tokens, max_total_turns, max_seconds))
+    with connected() as client:
+        if given and agent is not None:
+            given["subtree"] = subtree
+        answer = client.send("PUT" if given else "GET", path, body=(lambda: given) if given else None)
+        shown = BudgetsView.model_validate(answer)
+    _show(shown, as_json=as_json)
+
+
+def caps(
+    max_cost_usd: float | None, max_tokens: int | None, max_total_turns: int | None, max_seconds: float | None
+) -> dict[str, float]:
+    """Those caps that are given, by their names in the API.
+
+    Raises:
+        InvalidError: one is no finite number.
+    """
+    named = {
+        "max_cost_usd": max_cost_usd,
+        "max_tokens": max_tokens,
+        "max_total_turns": max_total_turns,
+        "max_seconds": max_seconds,
+    }
+    given = {name: cap for name, cap in named.items() if cap is not None}
+    for name, cap in given.items():
+        if not math.isfinite(cap):
+            raise InvalidError(f"--{name.replace('_', '-')} {cap} is no cap", hint="give a finite number")
+    return given
+
+
+def _show(shown: BudgetsView, *, as_json: bool) -> None:
+    if as_json:
+        output.document(shown.model_dump(mode="json"))
+        return
+    for one in shown.budgets:
+        unit = Unit(one.unit)
+        scope = "" if one.scope in {one.of, "agent"} else f" ({one.scope})"
+        print(output.line(f"{one.of}{scope}: {shown_amount(unit, one.used)} of {shown_amount(unit, one.cap)}", 200))
+    if not shown.budgets:
+        output.say("no budget is set")

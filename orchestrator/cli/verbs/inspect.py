@@ -1,0 +1,260 @@
+"""Commands that look at agents: ps, show, output."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import Agent, AsJson, connected, in_path
+from orchestrator.cli.render import output
+from orchestrator.errors import InvalidError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.views import AgentDetail, FleetView, OutputPage, TurnView
+
+_REFRESH_SECONDS = 0.5
+MAX_QUESTION_CHARACTERS = 400
+
+SCREENFUL = 600
+"""characters of a result that `show` prints; `fleet output` has the rest"""
+
+
+def ps(
+    everyone: Annotated[bool, typer.Option("--all", help="The agents of all projects.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show it live, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show this project's agents and who needs you."""
+    with connected() as client:
+        if watch:
+            _watch(client, everyone=everyone, as_json=as_json)
+            return
+        view = _fleet(client, everyone=everyone)
+    if as_json:
+        output.document(view.model_dump(mode="json"))
+    else:
+        _print_fleet(view, everyone=everyone)
+
+
+def _fleet(client: Client, *, everyone: bool) -> FleetView:
+    from orchestrator.fleet.views import FleetView
+
+    return client.get(FleetView, "/v1/agents", everyone=everyone)
+
+
+def _print_fleet(view: FleetView, *, everyone: bool) -> None:
+    if not view.agents:
+        output.say("no agents here" + ("" if everyone else "; fleet ps --all shows those of other projects"))
+        return
+    screen = output.console()
+    with screen.capture() as captured:
+        screen.print(_picture(view, everyone=everyone))
+    sys.stdout.write("\n".join(text.rstrip() for text in captured.get().splitlines()) + "\n")
+
+
+def _picture(view: FleetView, *, everyone: bool) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from orchestrator.cli.render.table import fleet_table, totals_line
+
+    asking = [
+        Text(
+            output.line(f"{one.name}: {one.question.text}", MAX_QUESTION_CHARACTERS)
+            + f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
+        )
+        for one in view.agents
+        if one.question is not None
+    ]
+    return Group(fleet_table(view, projects=everyone), *asking, Text(totals_line(view.totals), style="dim"))
+
+
+def _watch(client: Client, *, everyone: bool, as_json: bool) -> None:
+    pause = threading.Event()
+    if as_json or not sys.stdout.isatty():
+        seen = ""
+        while not pause.wait(_REFRESH_SECONDS if seen else 0):
+            view = _fleet(client, everyone=everyone)
+            if as_json and view.cursor != seen:
+                output.json_line(view.model_dump(mode="json"))
+            elif view.cursor != seen:
+                _print_fleet(view, everyone=everyone)
+                sys.stdout.flush()
+            seen = view.cursor
+    from rich.live import Live
+
+    with Live(console=output.console(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_picture(_fleet(client, everyone=everyone), everyone=everyone), refresh=True)
+            pause.wait(_REFRESH_SECONDS)
+
+
+def show(agent: Agent, as_json: AsJson = False) -> None:
+    """Show all about one agent.
+
+    Its task, turns, files, changes, its question and how to answer.
+    """
+    from orchestrator.fleet.views import AgentDetail
+
+    with connected() as client:
+        detail = client.get(AgentDetail, f"/v1/agents/{in_path(agent)}")
+    if as_json:
+        output.document(detail.model_dump(mode="json"))
+        return
+    for text in _detail_lines(detail):
+        print(text)
+
+
+def _detail_lines(detail: AgentDetail) -> list[str]:
+    from orchestrator.cli.render.table import context_bar, status_words
+    from orchestrator.domain.usage import shown_cost, shown_tokens
+    from orchestrator.fleet.projections.digest import evidence_words
+
+    agent = detail.agent
+    mark = ", rehearsal" if agent.rehearsal else ""
+    fields = [
+        ("agent", f"{agent.name}  {agent.id}"),
+        ("status", status_words(agent)),
+        ("persona", f"{agent.persona} (from {detail.system_prompt_source})"),
+        ("model", f"{agent.provider}/{agent.model or '?'}"),
+        ("context", context_bar(agent.context_tokens, agent.context_window_tokens)),
+        (
+            "spent",
+            f"{shown_tokens(agent.tokens)} tokens, {shown_cost(agent.cost_usd)}{mark}, {agent.tool_calls} tool calls",
+        ),
+        ("works in", agent.cwd),
+        ("session", detail.session_id or "none yet"),
+        ("desk", detail.desk),
+        ("inputs", ", ".join(agent.inputs)),
+        ("waits for", ", ".join(agent.waits_for)),
+        ("progress", agent.progress),
+        ("last tool", agent.last_tool),
+        ("since", evidence_words(agent.evidence) if agent.evidence else ""),
+    ]
+    lines = [f"{name:<10} {output.line(value, 300)}" for name, value in fields if value]
+    lines += [*_question_lines(detail), *_asked_lines(detail)]
+    lines += ["", "task", *_indented(detail.task)]
+    for turn in detail.turns:
+        lines += _turn_lines(turn)
+    for kind in ("consumed", "produced"):
+        files = [output.line(f"{file.path} (turn {file.turn})", 300) for file in detail.files if file.kind == kind]
+        lines += ["", f"files {kind} ({len(files)})", *(f"  {file}" for file in files)] if files else []
+    return lines
+
+
+def _question_lines(detail: AgentDetail) -> list[str]:
+    question = detail.agent.question
+    if question is None:
+        return []
+    head = f"{question.kind} ({output.shown_age(question.age_seconds)} old)"
+    if question.deadline_seconds is not None:
+        default = output.line(question.fallback, 200)
+        head += f"; unanswered in {output.shown_age(question.deadline_seconds)} it is: {default}"
+    lines = [
+        "",
+        head,
+        *_indented(f"{question.tool}: {question.text}" if question.kind == "permission" else question.text),
+    ]
+    lines += [f"  - {output.line(option)}" for option in question.options]
+    return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]
+
+
+def _asked_lines(detail: AgentDetail) -> list[str]:
+    """What it asked before, and who answered what."""
+    lines = [
+        output.line(
+            f"{one.kind} in turn {one.turn}: {one.tool + ': ' if one.kind == 'permission' else ''}{one.text}"
+            f" -> {one.answer or one.state}" + (f" (by {one.answered_by})" if one.answered_by else ""),
+            400,
+        )
+        for one in detail.asked
+        if one.state != "open"
+    ]
+    return ["", f"asked ({len(lines)})", *(f"  {text}" for text in lines)] if lines else []
+
+
+def _turn_lines(turn: TurnView) -> list[str]:
+    from orchestrator.cli.verbs.check_options import checked_lines
+    from orchestrator.domain.usage import shown_cost, shown_tokens
+
+    tokens = turn.input_tokens + turn.output_tokens + turn.cache_read_tokens + turn.cache_write_tokens
+    reason = f" ({turn.reason})" if turn.reason else ""
+    head = f"turn {turn.turn}: {turn.status}{reason}, {turn.model_calls} model calls, {shown_tokens(tokens)} tokens"
+    lines = ["", f"{head}, {shown_cost(turn.cost_usd)}"]
+    if turn.turn > 1:
+        lines.append(f"  task: {output.line(turn.task)}")
+    if turn.detail:
+        lines.append(f"  {output.line(turn.detail, 600)}")
+    if turn.changes is not None:
+        made = turn.changes
+        where = f" in {made.where}" if made.where else ""
+        stat = f"{made.files_changed} files, +{made.insertions} -{made.deletions}, {made.commits} commits"
+        text = output.line(f"changed: {stat}{where}: {', '.join(made.files)}", 1000)
+        lines.append(f"  {text}")
+    elif turn.changes_unknown:
+        lines.append(f"  changes unknown: {output.line(turn.changes_unknown)}")
+    lines += checked_lines(turn.checked)
+    if turn.result:
+        lines += _indented(turn.result[:SCREENFUL] + (" […]" if len(turn.result) > SCREENFUL else ""))
+    return lines
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {part}" for part in output.scrub(text).splitlines()]
+
+
+def show_output(
+    agent: Agent,
+    turn: Annotated[int | None, typer.Option(help="Which turn, from 1 (default: the last that ended).")] = None,
+    offset: Annotated[int, typer.Option(help="First character of the page.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(help="Characters of the page (default: all).", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the result of an agent's turn.
+
+    The text goes to stdout as it is, facts about it to stderr.
+    """
+    from orchestrator.fleet.views import OutputPage
+
+    for name, value, least in (("--turn", turn, 1), ("--offset", offset, 0), ("--limit", limit, 1)):
+        if value is not None and value < least:
+            raise InvalidError(f"{name} {value} is below {least}", hint="fleet output --help")
+    path = f"/v1/agents/{in_path(agent)}/output"
+    with connected() as client:
+        page = client.get(OutputPage, path, turn=turn, offset=offset, limit=limit)
+        pages = [page]
+        while limit is None and page.next_offset is not None:
+            page = client.get(OutputPage, path, turn=page.turn, offset=page.next_offset)
+            pages.append(page)
+    whole = pages[0].model_copy(
+        update={"text": "".join(one.text for one in pages), "next_offset": pages[-1].next_offset}
+    )
+    _print_output(whole, as_json=as_json)
+
+
+def _print_output(page: OutputPage, *, as_json: bool) -> None:
+    if as_json:
+        output.document(page.model_dump(mode="json"))
+        return
+    text = output.scrub(page.text) if sys.stdout.isatty() else page.text
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+    sys.stdout.flush()
+    end = page.next_offset if page.next_offset is not None else page.total_characters
+    reason = f" ({page.reason})" if page.reason else ""
+    head = f"{page.name}: turn {page.turn} of {page.turns}, {page.status}{reason}"
+    output.say(output.line(f"{head}; characters {page.offset}-{end} of {page.total_characters}", 300))
+    if page.next_offset is not None:
+        output.say(f"  -> fleet output {page.name} --turn {page.turn} --offset {page.next_offset}")
+    for kind, files in (("consumed", page.files_consumed), ("produced", page.files_produced)):
+        if files:
+            output.say(output.line(f"files {kind}: {', '.join(files)}", 1000))
+    if page.path:
+        output.say(f"full text: {page.path}")

@@ -1,0 +1,113 @@
+"""The event stream as lines: logs, with -f live; it survives a daemon's restart by its cursor."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, connected
+from orchestrator.cli.render import output
+from orchestrator.cli.render.events import event_text
+from orchestrator.errors import InvalidError, StoreError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.views import EventView
+
+_RECONNECT_SECONDS = 0.3
+_TRIES = 10
+
+
+def logs(
+    agent: Annotated[
+        str | None, typer.Argument(help="Name, id or unique prefix (default: all of this project).", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print what happens, until Ctrl-C.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", help="Only the last N events (default: all).", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened to an agent, one line per event."""
+    if tail is not None and tail < 0:
+        raise InvalidError(f"--tail {tail} is below 0", hint="fleet logs --tail 20")
+    with connected() as client:
+        cursor = "0"
+        stored = client.events(since=cursor, agent=agent)
+        for event in stored if tail is None else _last(stored, tail):
+            print_event(event, as_json=as_json, named=agent is None)
+            cursor = event.cursor
+        if follow:
+            for event in live_events(client, since=cursor, agent=agent):
+                print_event(event, as_json=as_json, named=agent is None)
+                if agent is not None and event.kind == "agent.deleted":
+                    return
+
+
+def _last(events: Iterator[EventView], count: int) -> list[EventView]:
+    return list(deque(events, maxlen=count))
+
+
+def live_events(
+    client: Client, *, since: str, agent: str | None, stop: threading.Event | None = None, revive: bool = False
+) -> Iterator[EventView]:
+    """What happens from the cursor on, for ever (or until `stop` is set): every event once, across daemons' lives.
+
+    A daemon that went away is waited for, not started: whoever took it down meant it; with `revive` it is started.
+    """
+    import httpx
+
+    pause = stop or threading.Event()
+    told, failures = False, 0
+    while not pause.is_set():
+        try:
+            with client.stream(since=since, agent=agent) as events:
+                if told:
+                    output.say("the daemon is back")
+                    told = False
+                for event in events:
+                    since = event.cursor
+                    yield event
+        except httpx.TransportError:
+            pass
+        if pause.wait(_RECONNECT_SECONDS):
+            return
+        if revive:
+            failures = _revive(client, failures)
+        elif not told and not _answers(client):
+            output.say("the daemon went away; this goes on when one runs again (fleet up), Ctrl-C ends it")
+            told = True
+
+
+def _revive(client: Client, failures: int) -> int:
+    """Have a daemon again; how often in a row that failed so far."""
+    try:
+        client.require_daemon()
+    except StoreError:  # it is dying, or it is being replaced
+        if failures + 1 >= _TRIES:
+            raise
+        return failures + 1
+    return 0
+
+
+def _answers(client: Client) -> bool:
+    try:
+        return client.health() is not None
+    except StoreError:  # it is dying, or it is being replaced
+        return False
+
+
+def print_event(event: EventView, *, as_json: bool, named: bool) -> None:
+    """Print it as one line: time, agent (if `named`), kind, short text; or as one line of JSON."""
+    if as_json:
+        output.json_line(event.model_dump(mode="json"))
+        return
+    who = f"{event.name}  " if named else ""
+    print(
+        f"{output.shown_clock(event.at)}  {who}{event.kind:<16} {event_text(event)}".rstrip(),
+        flush=True,
+    )

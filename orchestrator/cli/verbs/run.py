@@ -1,0 +1,161 @@
+"""The command `run`: a whole job by an orchestrator that Fleet runs itself, watched until it has reported."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, Task, connected, given_text, here, in_path
+from orchestrator.cli.render import output
+from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
+from orchestrator.errors import FleetError, InvalidError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.views import AgentDetail, AgentView, TurnView
+
+PERSONA = "orchestrator"
+_SHOWN_NAMES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A run that is over: its orchestrator, the turn that ended it, and the agents that it left."""
+
+    detail: AgentDetail
+    left: tuple[AgentView, ...]
+
+    @property
+    def turn(self) -> TurnView | None:
+        """The orchestrator's last turn."""
+        return self.detail.turns[-1] if self.detail.turns else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the orchestrator came to its end."""
+        return self.turn is not None and self.turn.status == "complete"
+
+
+def run(
+    *,
+    task: Task,
+    persona: Annotated[str, typer.Option(help="Who the orchestrator is: a persona with the fleet's tools.")] = PERSONA,
+    model: Annotated[str | None, typer.Option(help="The orchestrator's model (default: the persona's).")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What it is called while it lives (default: run-…).", show_default=False)
+    ] = None,
+    cwd: Annotated[str | None, typer.Option(help="Where it works, inside the project.", show_default=False)] = None,
+    max_cost_usd: MaxCost = None,
+    max_tokens: MaxTokens = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds to watch; then exit code 4, and it works on.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a task done by an orchestrator that Fleet runs.
+
+    It creates agents, sleeps without a process, and reports on stdout; what the fleet does is shown on stderr. A budget
+    is the whole run's. Its own questions are yours: answer them here, or with fleet answer. Exit code 1: it failed.
+    """
+    from orchestrator.cli.verbs.run_watch import Watch
+    from orchestrator.fleet.views import Created, FleetView
+
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise InvalidError(f"--timeout {timeout} is no positive number of seconds", hint="fleet run TASK --timeout 900")
+    _check_persona(persona)
+    budget = caps(max_cost_usd, max_tokens, None, None)
+    with connected() as client:
+        since = client.get(FleetView, "/v1/agents").cursor
+        asked = {"name": name or f"run-{secrets.token_hex(2)}", "persona": persona, "model": model, "cwd": cwd}
+        created = client.post(Created, "/v1/agents", **asked, task=given_text(task), **budget).agent
+        output.say(f"{created.name} ({created.id}) directs the fleet; Ctrl-C leaves it at work")
+        talks = sys.stdin.isatty() and sys.stderr.isatty() and task != "-"
+        watch = Watch(client, created, talks=talks)
+        try:
+            watch.until_it_ends(since, timeout)
+        except KeyboardInterrupt:
+            _say_what_runs(client, created)
+            raise
+        ended = _ended(client, created)
+    _show(ended, as_json=as_json)
+    raise typer.Exit(0 if ended.ok else output.EXIT_FAILED)
+
+
+def _check_persona(name: str) -> None:
+    """Return if the persona directs agents.
+
+    Raises:
+        FleetError: there is no such persona, or it has none of the fleet's tools.
+    """
+    from orchestrator import paths
+    from orchestrator.domain.persona import FLEET
+    from orchestrator.personas import find_persona
+
+    home = os.environ.get("HOME")
+    found = find_persona(name, Path(paths.project_of(here())), Path(home) if home else None)
+    if not found.orchestrates:
+        raise InvalidError(
+            f"persona {found.name} ({found.source}) has none of the fleet's tools, so it can direct nobody",
+            hint=f"name {FLEET} among its tools, or: fleet create NAME TASK --persona {found.name} --wait",
+        )
+
+
+def _ended(client: Client, created: AgentView) -> Ended:
+    """What came of it; from now on its outcome counts as read."""
+    from orchestrator.cli.verbs.wait import wait_for
+    from orchestrator.fleet.views import AgentDetail, FleetView
+
+    detail = client.get(AgentDetail, f"/v1/agents/{in_path(created.id)}")
+    if detail.agent.status != "deleted":
+        wait_for(client, [created.id], until="all", timeout=0)
+    left = [one for one in client.get(FleetView, "/v1/agents").agents if is_below(created, one)]
+    return Ended(detail=detail, left=tuple(left))
+
+
+def is_below(director: AgentView, agent: AgentView) -> bool:
+    """Whether the director, or an agent of its, created this one."""
+    return agent.id.startswith(f"{director.id}_child_")
+
+
+def _say_what_runs(client: Client, created: AgentView) -> None:
+    """What goes on without whoever watched, and what ends it."""
+    from orchestrator.fleet.views import FleetView
+
+    try:
+        living = client.get(FleetView, "/v1/agents").agents
+    except FleetError as error:
+        output.say(f"\nwhat runs is unknown: {error}")
+        return
+    open_now = [one for one in living if one.id == created.id or is_below(created, one)]
+    names = [f"{one.name} ({one.status})" for one in open_now if one.status in {"working", "queued", "waiting"}]
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    output.say(output.line(f"it goes on without you: {', '.join(names[:_SHOWN_NAMES])}{more}", 600))
+    output.say(f"  -> fleet wait {created.name}   then   fleet output {created.name}: its report")
+    output.say(f"  -> fleet interrupt {created.name}: stop it and its agents   (fleet rm {created.name}: end them all)")
+
+
+def _show(ended: Ended, *, as_json: bool) -> None:
+    agent, turn = ended.detail.agent, ended.turn
+    report = turn.result if turn is not None else ""
+    if as_json:
+        shown = turn.model_dump(mode="json", exclude={"task", "result"}) if turn is not None else None
+        left = [{"name": one.name, "status": one.status} for one in ended.left]
+        agent_fields = {"id": agent.id, "name": agent.name, "status": agent.status, "cost_usd": agent.cost_usd}
+        whole = {**agent_fields, "tokens": agent.tokens, "rehearsal": agent.rehearsal, "turn": shown}
+        output.document({"ok": ended.ok, "report": report, "orchestrator": whole, "agents_left": left})
+    elif report:
+        text = output.scrub(report) if sys.stdout.isatty() else report
+        print(text.rstrip("\n"), flush=True)
+    if not ended.ok:
+        why = ": ".join(filter(None, [turn.status, turn.detail or turn.reason])) if turn is not None else agent.status
+        output.say(output.line(f"{agent.name} did not come to its end: {why}", 600))
+        output.say(f'  -> fleet show {agent.name}   or   fleet command {agent.name} "go on"')
+    if ended.left:
+        names = ", ".join(f"{one.name} ({one.status})" for one in ended.left[:_SHOWN_NAMES])
+        output.say(output.line(f"its agents that still live: {names}  -> fleet ps, fleet rm NAME", 600))

@@ -1,0 +1,142 @@
+"""Watching a run: its fleet's events as lines, its orchestrator's questions for the person, until it has ended."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.options import in_path
+from orchestrator.cli.render import output
+from orchestrator.cli.render.events import shown_lines
+from orchestrator.cli.verbs.logs import live_events
+from orchestrator.errors import FleetError, TimeoutReachedError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.views import AgentView, EventView
+
+_ENDS = frozenset({"turn.complete", "turn.failed", "turn.interrupted", "turn.cancelled", "agent.deleted"})
+_OPEN = frozenset({"creating", "queued", "working", "waiting"})
+_BY_ITSELF = ("agents", "question", "permission", "parked", "retrying")
+"""reasons of a waiting orchestrator that are told otherwise, or that end by themselves"""
+
+
+@dataclass
+class Watch:
+    """One person's look at one run; `talks`: the person can type an answer."""
+
+    client: Client
+    director: AgentView
+    talks: bool = False
+    began: float = field(default_factory=time.monotonic)
+    _asked: threading.Event = field(default_factory=threading.Event)
+    _question: str | None = None
+    """the one that was shown last: what is typed answers no other"""
+
+    def until_it_ends(self, since: str, timeout: float | None) -> None:
+        """Show what happens from the cursor on, until the orchestrator has no open turn left.
+
+        Raises:
+            TimeoutReachedError: it had one all the time; it works on.
+        """
+        over = threading.Event()
+        events: queue.Queue[EventView | FleetError] = queue.Queue()
+        threading.Thread(target=self._read, args=(since, events, over), daemon=True).start()
+        if self.talks:
+            threading.Thread(target=self._listen, daemon=True).start()
+        end = None if timeout is None else self.began + timeout
+        try:
+            while not self._take(self._next(events, end)):
+                pass
+        finally:
+            over.set()
+
+    def _read(self, since: str, events: queue.Queue[EventView | FleetError], over: threading.Event) -> None:
+        """Put every event of the run into the queue; a daemon that died is started again, as every verb would do."""
+        from orchestrator.cli.http.client import Client
+
+        try:
+            with Client(self.client.target) as client:
+                for event in live_events(client, since=since, agent=None, stop=over, revive=True):
+                    if event.agent == self.director.id or event.agent.startswith(f"{self.director.id}_child_"):
+                        events.put(event)
+        except FleetError as error:
+            events.put(error)
+
+    def _next(self, events: queue.Queue[EventView | FleetError], end: float | None) -> EventView:
+        try:
+            found = events.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            name = self.director.name
+            raise TimeoutReachedError(
+                f"{name} was not done in time, and works on",
+                hint=f"fleet wait {name}, or stop it and its agents: fleet interrupt {name}",
+            ) from None
+        if isinstance(found, FleetError):
+            raise found
+        return found
+
+    def _take(self, event: EventView) -> bool:
+        """Show the event; tell whether it was the run's end."""
+        directs = event.agent == self.director.id
+        for text in shown_lines(event, directs=directs):
+            who = output.line(event.name, 18)
+            output.say(f"{time.monotonic() - self.began:7.1f}s  {who:<18} {output.line(text, 120)}")
+        if not directs:
+            return False
+        if event.kind == "turn.waiting":
+            self._waits(str(event.body.get("reason", "")))
+        elif event.kind == "turn.answered":
+            self._asked.clear()
+        return event.kind in _ENDS and self._now().status not in _OPEN
+
+    def _now(self) -> AgentView:
+        from orchestrator.fleet.views import AgentDetail
+
+        return self.client.get(AgentDetail, f"/v1/agents/{in_path(self.director.id)}").agent
+
+    def _waits(self, reason: str) -> None:
+        """Say what a person must do for the orchestrator to go on."""
+        if reason in {"question", "permission"}:
+            question = self._now().question
+            if question is None:
+                return  # answered meanwhile
+            options = output.line(f" ({' | '.join(question.options)})", 400) if question.options else ""
+            output.say(f"\n{self.director.name} asks you: {output.scrub(question.text)} {options}".rstrip())
+            if question.kind == "permission":
+                output.say(f"  it wants to use {output.line(question.tool)}")
+            output.say(f"  -> {output.answer_command(self.director.name, question.kind, question.id)}")
+            if self.talks:
+                output.say("  or type the answer here:")
+            self._question = question.id
+            self._asked.set()
+        elif not reason.startswith(_BY_ITSELF):
+            remedy = self._now().remedy
+            output.say(
+                output.line(f"{self.director.name} waits: {reason}", 300) + (f"\n  -> {remedy}" if remedy else "")
+            )
+
+    def _listen(self) -> None:
+        """Every line that is typed while a question stands is its answer."""
+        from orchestrator.cli.http.client import Client
+        from orchestrator.fleet.views import Receipt
+
+        for line in sys.stdin:
+            if not line.strip():
+                continue
+            if not self._asked.is_set():
+                output.say("  nobody asks you anything now")
+                continue
+            try:
+                with Client(self.client.target) as client:
+                    path = f"/v1/agents/{in_path(self.director.id)}/answer"
+                    receipt = client.post(Receipt, path, text=line.strip(), question=self._question)
+            except FleetError as error:
+                output.say(f"  {output.line(str(error), 300)}")
+                continue
+            self._asked.clear()
+            output.say(output.line(f"  {receipt.name}: {receipt.happened}", 300))

@@ -1,0 +1,64 @@
+"""The command that sleeps: wait."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, connected
+from orchestrator.cli.render import output
+from orchestrator.errors import InvalidError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.views import Digest
+
+
+def wait(
+    agents: Annotated[list[str] | None, typer.Argument(help="Which (default: all that you created).")] = None,
+    any_one: Annotated[bool, typer.Option("--any", help="Wake at the first that ends (default: all).")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds; then exit code 4 (default: no limit).", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sleep until agents are done or need you.
+
+    Prints the digest. Exit code 5: one needs an answer; 1: one failed; 4: time-out.
+    """
+    if timeout is not None and not 0 <= timeout < float("inf"):
+        raise InvalidError(f"--timeout {timeout} is no number of seconds from 0 on", hint="fleet wait --timeout 600")
+    with connected() as client:
+        digest = wait_for(client, agents or [], until="any" if any_one else "all", timeout=timeout)
+    raise typer.Exit(print_digest(digest, as_json=as_json))
+
+
+def wait_for(client: Client, agents: list[str], *, until: str, timeout: float | None) -> Digest:
+    """The digest that ends the wait; the clock goes on while a restarted daemon is found again."""
+    from orchestrator.cli.http.client import remaining
+    from orchestrator.fleet.views import Digest
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    answer = client.send(
+        "POST",
+        "/v1/wait",
+        body=lambda: {"agents": agents or None, "until": until, "timeout_seconds": remaining(deadline)},
+    )
+    return Digest.model_validate(answer)
+
+
+def print_digest(digest: Digest, *, as_json: bool) -> int:
+    """Print it; return the exit code that it means: 5 needs an answer, 1 one failed, 4 time-out, else 0."""
+    if as_json:
+        output.document(digest.model_dump(mode="json"))
+    else:
+        print(output.scrub(digest.text))
+    for name in digest.needs:
+        output.say(f"  -> fleet show {output.line(name)}")
+    if digest.needs:
+        return output.EXIT_NEEDS_ANSWER
+    if any(outcome.status == "failed" for outcome in digest.outcomes):
+        return output.EXIT_FAILED
+    return output.EXIT_TIMEOUT if digest.timed_out else 0

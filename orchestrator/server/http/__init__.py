@@ -1,0 +1,1 @@
+"""The HTTP gateway: JSON over a socket and a loopback port."""

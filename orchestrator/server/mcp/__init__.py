@@ -1,0 +1,1 @@
+"""The MCP server: the table of tools, tasks, and the wires they are served on."""

@@ -1,0 +1,150 @@
+"""The doors' socket: accept, hello, answer, then MCP until one side leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import Any
+
+from mcp.server import Server
+
+from orchestrator import log
+from orchestrator.domain.tool import Caller
+from orchestrator.errors import InvalidError, RefusedError
+from orchestrator.server.calls import Calls
+from orchestrator.server.handshake import Hello, caller_of, parse_hello
+from orchestrator.server.mcp.server import LINE_BYTES, serve_connection
+
+HELLO_SECONDS = 10.0
+_BREATH_SECONDS = 0.1
+
+_log = log.logger(__name__)
+
+
+class Doors:
+    """The connections of all doors; it can stop accepting, think again, and go on.
+
+    A door is told which tools may take their time (`waits`): it gives up the calls of the others after a while.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: Server[Any],
+        *,
+        build: str,
+        calls: Calls,
+        greet: Callable[[Caller], Awaitable[None]],
+        waits: Collection[str] = (),
+        refuse: Callable[[socket.socket], tuple[str, str]] = lambda _: ("", ""),
+    ) -> None:
+        self._refuse = refuse
+        self._listener = listener
+        self._server = server
+        self._about = {"build": build, "pid": os.getpid(), "waits": sorted(waits)}
+        self._build = build
+        self._calls = calls
+        self._greet = greet
+        self._rest: asyncio.TimerHandle | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
+
+    def accept(self) -> None:
+        """Begin, or go on, to take connections.
+
+        By a callback: a cancelled `sock_accept` can lose a connection that has just come (Python 3.11, seen).
+        """
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def pause(self) -> None:
+        """Take no more connections; those that come wait in the kernel."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._rest is not None:
+            self._rest.cancel()
+
+    async def aclose(self) -> None:
+        """Drop every connection without another byte: the doors ask the next daemon again, unseen by their hosts."""
+        self.pause()
+        tasks = list(self._connections)
+        for task, writer in list(self._connections.items()):
+            if writer is not None:
+                writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self) -> None:
+        try:
+            link, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # who came has gone already
+        except OSError as error:  # out of file descriptors: those who wait keep waiting
+            _log.error("cannot accept a door", error=str(error))
+            self.pause()
+            self._rest = asyncio.get_running_loop().call_later(_BREATH_SECONDS, self.accept)
+            return
+        task = asyncio.get_running_loop().create_task(self._take(link))
+        self._connections[task] = None
+        task.add_done_callback(lambda done: self._connections.pop(done, None))
+
+    async def _take(self, link: socket.socket) -> None:
+        with link, self._calls.presence():
+            try:
+                refusal = self._refuse(link)
+                reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+            except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
+                _log.exception("a connection broke")
+                return
+            if (task := asyncio.current_task()) is not None:
+                self._connections[task] = writer
+            await self._serve(reader, writer, refusal)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]
+    ) -> None:
+        try:
+            hello = await _hello(reader)
+            if hello is not None:
+                await self._talk(hello, refusal, reader, writer)
+        except (InvalidError, RefusedError) as error:
+            _log.warning("a door was refused", error=str(error))
+            writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
+        except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
+            _log.exception("a connection broke")
+        finally:
+            with suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
+
+    async def _talk(
+        self, hello: Hello, refusal: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if refusal[0]:
+            message, hint = refusal
+            raise RefusedError(message, hint=hint)
+        caller = caller_of(hello, door="mcp")
+        writer.write(json.dumps(self._about).encode() + b"\n")
+        with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):
+            await writer.drain()
+            if hello.build != self._build:
+                _log.warning("a door of another build", door=hello.build, daemon=self._build)
+            else:
+                await self._greet(caller)
+            _log.info("door opened")
+            await serve_connection(self._server, reader, writer, caller)
+            _log.info("door closed")
+
+
+async def _hello(reader: asyncio.StreamReader) -> Hello | None:
+    """The client's hello, None if it left or stayed silent: such a one only looked whether somebody listens."""
+    try:
+        async with asyncio.timeout(HELLO_SECONDS):
+            line = await reader.readline()
+    except (TimeoutError, OSError):
+        return None
+    except ValueError as error:
+        raise InvalidError("the hello is longer than any hello") from error
+    return parse_hello(line) if line.endswith(b"\n") else None

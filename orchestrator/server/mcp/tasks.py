@@ -1,0 +1,190 @@
+"""Tasks (SEP-2663, `io.modelcontextprotocol/tasks`): a call of a waiting tool that outlives its connection.
+
+Offered per request, and only to a client that speaks 2026-07-28 and declares the extension. Claude Code's terminal does
+(CLI 2.1.329): it polls, and starts a new turn with the result; `claude -p` and older clients do not, and block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol, cast
+
+import mcp_types as types
+from mcp.server import Server
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
+from pydantic import Field
+from starlette.datastructures import Headers
+
+from orchestrator.domain.durable_wait import Reply, Sleep, SleepStatus
+from orchestrator.domain.tool import Call
+from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
+
+Context = ServerRequestContext[Any, Any]
+Fields = Mapping[str, Any]
+
+EXTENSION = "io.modelcontextprotocol/tasks"
+VERSION = "2026-07-28"
+POLL_MILLISECONDS = 250
+"""how often the client is asked to look: it is the wake's latency"""
+
+
+class Sleeps(Protocol):
+    """The verbs behind the extension's three methods; they raise a NotFoundError for what is not the caller's."""
+
+    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
+        """The sleep as it stands."""
+        ...
+
+    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
+        """A person replied to forms of the sleep."""
+        ...
+
+    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
+        """End the sleep."""
+        ...
+
+
+class Named(types.RequestParams):
+    """The parameters of `tasks/get` and `tasks/cancel`."""
+
+    task_id: str = Field(alias="taskId")
+
+
+class Updated(Named):
+    """The parameters of `tasks/update`: what became of each form."""
+
+    input_responses: dict[str, Any] = Field(default_factory=dict, alias="inputResponses")
+
+
+def may_sleep(ctx: Context) -> bool:
+    """Whether this request may be answered with a task: by its version and by the capability that it declares."""
+    capabilities = ctx.session.client_capabilities
+    declared = capabilities.extensions if capabilities else None
+    return ctx.protocol_version == VERSION and EXTENSION in (declared or {})
+
+
+def shows_forms(ctx: Context) -> bool:
+    """Whether the client can put a form to a person."""
+    capabilities = ctx.session.client_capabilities
+    elicitation = capabilities.elicitation if capabilities else None
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def begun(sleep: Sleep) -> types.CallToolResult:
+    """The answer to a call that became a task; the SDK has no type for it, and passes it on as it is."""
+    return cast("types.CallToolResult", {"resultType": "task", **_seed(sleep)})
+
+
+def install(server: Server[Any], sleeps: Sleeps, call_of: Callable[[Context], Call]) -> None:
+    """Declare the extension and serve its methods."""
+
+    async def get(ctx: Context, params: Named) -> dict[str, Any]:
+        with _told():
+            call = _checked(ctx, params, call_of)
+            return {"resultType": "complete", **_wire(await sleeps.sleep_now(call, params.task_id))}
+
+    async def update(ctx: Context, params: Updated) -> dict[str, Any]:
+        with _told():
+            call = _checked(ctx, params, call_of)
+            given = {key: _reply(raw) for key, raw in params.input_responses.items()}
+            await sleeps.reply(call, params.task_id, given)
+        return {"resultType": "complete"}
+
+    async def cancel(ctx: Context, params: Named) -> dict[str, Any]:
+        with _told():
+            call = _checked(ctx, params, call_of)
+            await sleeps.sleep_no_more(call, params.task_id)
+        return {"resultType": "complete"}
+
+    server.extensions[EXTENSION] = {}
+    server.add_request_handler("tasks/get", Named, get)
+    server.add_request_handler("tasks/update", Updated, update)
+    server.add_request_handler("tasks/cancel", Named, cancel)
+
+
+def require(ctx: Context) -> None:
+    """Return if this request may speak of tasks.
+
+    Raises:
+        MCPError: -32601 in the older protocol, -32021 if the capability is not declared.
+    """
+    if ctx.protocol_version != VERSION:
+        raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
+    if not may_sleep(ctx):
+        needed = types.ClientCapabilities(extensions={EXTENSION: {}})
+        data = types.MissingRequiredClientCapabilityErrorData(required_capabilities=needed)
+        raise MCPError(
+            types.MISSING_REQUIRED_CLIENT_CAPABILITY,
+            f"the client did not declare {EXTENSION}",
+            data.model_dump(mode="json", by_alias=True, exclude_none=True),
+        )
+
+
+def _checked(ctx: Context, params: Named, call_of: Callable[[Context], Call]) -> Call:
+    require(ctx)
+    headers = over_http(ctx)
+    if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:
+        raise MCPError(types.HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the request's taskId")
+    return call_of(ctx)
+
+
+def over_http(ctx: Context) -> Headers | None:
+    """The headers of this request, None if it came through a socket or in process."""
+    headers: object = getattr(ctx.request, "headers", None)
+    return headers if isinstance(headers, Headers) else None
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell the client what is wrong in Fleet's own words: what it sent, or else what happened here."""
+    try:
+        yield
+    except (NotFoundError, InvalidError, ConflictError) as error:
+        raise MCPError(types.INVALID_PARAMS, str(error)) from error
+    except FleetError as error:
+        raise MCPError(types.INTERNAL_ERROR, str(error)) from error
+
+
+def _reply(raw: object) -> Reply:
+    """What a person did: a form that was not accepted has no fields."""
+    given = cast("Fields", raw if isinstance(raw, Mapping) else {})
+    content: object = given.get("content") if given.get("action") == "accept" else None
+    return Reply(fields=cast("Fields", content) if isinstance(content, Mapping) else None)
+
+
+def _seed(sleep: Sleep) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "taskId": sleep.id,
+        "status": str(sleep.status),
+        "createdAt": _iso(sleep.created_at),
+        "lastUpdatedAt": _iso(sleep.updated_at),
+        "ttlMs": None if sleep.ttl_seconds is None else round(sleep.ttl_seconds * 1000),
+        "pollIntervalMs": POLL_MILLISECONDS,
+    }
+    return {**shown, "statusMessage": sleep.message} if sleep.message else shown
+
+
+def _wire(sleep: Sleep) -> dict[str, Any]:
+    """The task with what its status asks for: its forms, its result, its error."""
+    shown = _seed(sleep)
+    if sleep.status is SleepStatus.INPUT_REQUIRED:
+        shown["inputRequests"] = {key: _form(form.text, form.schema) for key, form in sleep.forms.items()}
+    if sleep.status is SleepStatus.COMPLETED:
+        content = [{"type": "text", "text": sleep.result}]
+        shown["result"] = {"content": content, "isError": sleep.is_error}
+    if sleep.status is SleepStatus.FAILED and sleep.error is not None:
+        shown["error"] = {"code": sleep.error[0], "message": sleep.error[1]}
+    return shown
+
+
+def _form(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    params = {"mode": "form", "message": text, "requestedSchema": dict(schema)}
+    return {"method": "elicitation/create", "params": params}
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
