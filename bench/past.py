@@ -57,7 +57,7 @@ async def _give(state: Path, project: Path, count: int, facts: int) -> None:
         common = _common(project)
         for start in range(0, count, SLICE):
             names = [f"past-{number:05d}" for number in range(start, min(start + SLICE, count))]
-            await asyncio.gather(*(store.tx(_live, common, name, facts) for name in names))
+            await asyncio.gather(*(store.write(_live, common, name, facts) for name in names))
 
 
 def _live(connection: Connection, common: Values, name: str, facts: int) -> None:
@@ -122,4 +122,4 @@ def _used(number: int) -> SessionEvent:
 async def workers(store: Store, project: Path, count: int) -> list[turns.Claim]:
     """Claims of agents that work now."""
     common = _common(project)
-    return [await store.tx(_begin, common, f"now-{number:05d}") for number in range(count)]
+    return [await store.write(_begin, common, f"now-{number:05d}") for number in range(count)]

@@ -94,7 +94,7 @@ async def _write(sizes: Sizes) -> tuple[float, list[float]]:
 
 async def _session(store: Store, claim: Claim, batches: int) -> None:
     for _ in range(batches):
-        await store.tx(events.append, claim, session_facts(BATCH))
+        await store.write(events.append, claim, session_facts(BATCH))
 
 
 async def _watch(lags: list[float]) -> None:

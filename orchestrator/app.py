@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from orchestrator import log, paths
-from orchestrator.fleet.context import Core
+from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.engine.credentials import Accounts
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.sessions.transcripts import Transcripts
@@ -44,7 +44,7 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
     async with open_store(paths.database_path(state)) as store:
         _tell_of_lost(store)
         owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
-        commits = Commits(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
+        work = UnitOfWork(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
         claude = ClaudeProvider(
             shim_dir=state / RUN,
             cli=settings.claude,
@@ -55,12 +55,12 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             hidden=paths.hidden(state),
         )
         providers: dict[str, Provider] = {claude.name: claude}
-        workers = Workers(commits=commits, settings=settings, providers=providers, state=state, tier=tier.letter)
+        workers = Workers(work=work, settings=settings, providers=providers, state=state, tier=tier.letter)
         workers.launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
-        commits.take = workers.take
+        work.take = workers.take
         fleet = Fleet(
-            Core(
-                commits=commits,
+            FleetContext(
+                work=work,
                 workers=workers,
                 providers=providers,
                 settings=settings,

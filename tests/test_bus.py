@@ -1,4 +1,4 @@
-"""The bell: whoever listens hears, however late it listens to what it heard; nobody else is woken."""
+"""Notifications reach every subscriber that they concern, however late it waits; nobody else is woken."""
 
 from __future__ import annotations
 
@@ -6,99 +6,99 @@ import asyncio
 
 import pytest
 
-from orchestrator.bus.local import Bell
+from orchestrator.bus.local import Notifier
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_ring_before_the_wait_is_not_lost() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        bell.ring()
-        assert await ear.wait(0)
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        notifier.publish()
+        assert await subscription.wait(0)
 
 
 async def test_many_rings_wake_once() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        bell.ring()
-        bell.ring()
-        assert await ear.wait(None)
-        assert not await ear.wait(0.001)
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        notifier.publish()
+        notifier.publish()
+        assert await subscription.wait(None)
+        assert not await subscription.wait(0.001)
 
 
 async def test_a_ring_wakes_everyone_who_sleeps() -> None:
-    bell = Bell()
+    notifier = Notifier()
     ready = asyncio.Event()
     sleeping: list[int] = []
 
     async def sleep(number: int) -> int:
-        with bell.listen() as ear:
+        with notifier.subscribe() as subscription:
             sleeping.append(number)
             if len(sleeping) == 50:
                 ready.set()
-            assert await ear.wait(10)
+            assert await subscription.wait(10)
             return number
 
     tasks = [asyncio.create_task(sleep(number)) for number in range(50)]
     await ready.wait()
-    bell.ring()
+    notifier.publish()
     assert await asyncio.gather(*tasks) == list(range(50))
 
 
 async def test_a_time_out_is_told_from_a_ring() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        assert not await ear.wait(0)
-        bell.ring()
-        assert await ear.wait(0.001)
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        assert not await subscription.wait(0)
+        notifier.publish()
+        assert await subscription.wait(0.001)
 
 
 async def test_who_has_left_is_forgotten_and_who_is_cancelled_too() -> None:
-    bell = Bell()
+    notifier = Notifier()
     started = asyncio.Event()
 
     async def sleep() -> None:
-        with bell.listen() as ear:
+        with notifier.subscribe() as subscription:
             started.set()
-            await ear.wait(None)
+            await subscription.wait(None)
 
     task = asyncio.create_task(sleep())
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not bell._listeners
-    bell.ring()
+    assert not notifier._subscriptions
+    notifier.publish()
 
 
 async def test_one_listener_takes_no_ring_from_another() -> None:
-    bell = Bell()
-    with bell.listen() as one, bell.listen() as two:
-        bell.ring()
+    notifier = Notifier()
+    with notifier.subscribe() as one, notifier.subscribe() as two:
+        notifier.publish()
         assert await one.wait(0)
         assert await two.wait(0)
 
 
 async def test_a_tuned_ear_hears_only_rings_about_its_names_and_those_about_everyone() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        ear.tune({"a", "b"})
-        bell.ring({"c"})
-        assert not await ear.wait(0)
-        bell.ring({"b", "c"})
-        assert await ear.wait(0)
-        assert ear.heard() == {"b", "c"}
-        bell.ring()
-        assert await ear.wait(0)
-        assert ear.heard() is None
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        subscription.narrow({"a", "b"})
+        notifier.publish({"c"})
+        assert not await subscription.wait(0)
+        notifier.publish({"b", "c"})
+        assert await subscription.wait(0)
+        assert subscription.take_topics() == {"b", "c"}
+        notifier.publish()
+        assert await subscription.wait(0)
+        assert subscription.take_topics() is None
 
 
 async def test_what_rang_before_the_ear_was_tuned_is_not_lost() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        bell.ring({"a"})
-        ear.tune({"b"})
-        assert await ear.wait(0)
-        assert ear.heard() == {"a"}
-        assert ear.heard() == set()
+    notifier = Notifier()
+    with notifier.subscribe() as subscription:
+        notifier.publish({"a"})
+        subscription.narrow({"b"})
+        assert await subscription.wait(0)
+        assert subscription.take_topics() == {"a"}
+        assert subscription.take_topics() == set()

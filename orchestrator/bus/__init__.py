@@ -1,1 +1,1 @@
-"""The bell: a hint that something was committed, never the truth."""
+"""Notifications: a hint that something was committed, never the truth."""

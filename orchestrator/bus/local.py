@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 
 
 @dataclass(eq=False)
-class Listener:
-    """One sleeper's ear."""
+class Subscription:
+    """One sleeper's subscription."""
 
-    _rung: asyncio.Event = field(default_factory=asyncio.Event)
+    _published: asyncio.Event = field(default_factory=asyncio.Event)
 
     _names: frozenset[str] | None = None
     """whom it is tuned to; None: everyone"""
     _about: set[str] = field(default_factory=set[str])
     _about_all: bool = False
 
-    def tune(self, names: Collection[str] | None) -> None:
+    def narrow(self, names: Collection[str] | None) -> None:
         """Hear from now on only rings about these names; None: all rings."""
         self._names = None if names is None else frozenset(names)
 
-    def hear(self, names: Collection[str] | None) -> None:
+    def note(self, names: Collection[str] | None) -> None:
         """Wake the sleeper, now or at its next wait, if the ring is about somebody whom it is tuned to."""
         if names is None:
             self._about_all = True
@@ -35,9 +35,9 @@ class Listener:
             self._about.update(names)
         else:
             return
-        self._rung.set()
+        self._published.set()
 
-    def heard(self) -> set[str] | None:
+    def take_topics(self) -> set[str] | None:
         """Whom the rings were about that it heard since it was last asked; None: perhaps anybody."""
         about = None if self._about_all else self._about
         self._about, self._about_all = set(), False
@@ -47,30 +47,30 @@ class Listener:
         """Return True at once if the bell rang since the last wait, else at the next ring; False after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                await self._rung.wait()
+                await self._published.wait()
         except TimeoutError:
             return False
-        self._rung.clear()
+        self._published.clear()
         return True
 
 
 @dataclass(eq=False)
-class Bell:
+class Notifier:
     """Rings for everyone who listens."""
 
-    _listeners: set[Listener] = field(default_factory=set[Listener])
+    _subscriptions: set[Subscription] = field(default_factory=set[Subscription])
 
     @contextmanager
-    def listen(self) -> Generator[Listener]:
+    def subscribe(self) -> Generator[Subscription]:
         """An ear that hears every ring from now to the end of the context."""
-        listener = Listener()
-        self._listeners.add(listener)
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
         try:
-            yield listener
+            yield subscription
         finally:
-            self._listeners.discard(listener)
+            self._subscriptions.discard(subscription)
 
-    def ring(self, names: Collection[str] | None = None) -> None:
-        """Wake every listener whom it concerns; without names it concerns everyone."""
-        for listener in self._listeners:
-            listener.hear(names)
+    def publish(self, names: Collection[str] | None = None) -> None:
+        """Wake every subscription whom it concerns; without names it concerns everyone."""
+        for subscription in self._subscriptions:
+            subscription.note(names)

@@ -14,7 +14,7 @@ from orchestrator.domain.durable_wait import MAX_CURSOR_DIGITS
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.questions.gate import Shown
 from orchestrator.providers.base import Provider
@@ -54,10 +54,10 @@ class Offer:
 
 
 @dataclass
-class Core:
+class FleetContext:
     """The parts of one fleet, put together in app.py."""
 
-    commits: Commits
+    work: UnitOfWork
     workers: Workers
     providers: Mapping[str, Provider]
     settings: Settings
@@ -88,7 +88,7 @@ class Core:
         if offer is None or (offer.key is not None and offer.key == call.key):
             return
         del self.offers[who]
-        await self.commits.store.tx(lifecycle.deliver, offer.outcomes)
+        await self.work.store.write(lifecycle.deliver, offer.outcomes)
 
     def offer(self, call: Call, outcomes: Mapping[str, int]) -> None:
         """Remember what this call hands to its orchestrator, beside what it was handed since its last one."""
@@ -114,14 +114,14 @@ class Core:
         """
         if not references:
             return []
-        return await self.commits.store.look(lambda connection: find_all(connection, caller, references, deleted))
+        return await self.work.store.read(lambda connection: find_all(connection, caller, references, deleted))
 
 
 def find_all(connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False) -> list[Agent]:
     """The agents of these references in the caller's project, each once, in their order.
 
     Raises:
-        NotFoundError, ConflictError, InvalidError: as `Core.find` tells.
+        NotFoundError, ConflictError, InvalidError: as `FleetContext.find` tells.
     """
     found = [_find(connection, caller.project, reference, deleted=deleted) for reference in references]
     return list({agent.id: agent for agent in found}.values())

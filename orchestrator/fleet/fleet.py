@@ -18,7 +18,7 @@ from orchestrator.domain.tool import Call, Caller, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
-from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.delegation import fan_out, orchestrators
 from orchestrator.fleet.maintenance.rescuer import Reconciler
 from orchestrator.fleet.maintenance.scheduler import Alarm
@@ -53,15 +53,15 @@ SCOPES = ("mine", "project")
 class Fleet:
     """A running fleet; made by `app.open_fleet`."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        reconciler = Reconciler(core.commits, core.workers.carries, core.settings.max_resumes)
-        self._alarm = Alarm(core.commits, reconciler.look)
-        core.commits.create_child = partial(create.create_child, core)
-        core.commits.fan_out = partial(fan_out.fan_out, core)
-        core.commits.tell_of_children = partial(children.told_of_children, core.commits)
-        self._orchestrators = orchestrators.OwnOrchestrators(core)
-        core.commits.orchestrators = self._orchestrators
+    def __init__(self, context: FleetContext) -> None:
+        self._context = context
+        reconciler = Reconciler(context.work, context.workers.carries, context.settings.max_resumes)
+        self._alarm = Alarm(context.work, reconciler.look)
+        context.work.create_child = partial(create.create_child, context)
+        context.work.fan_out = partial(fan_out.fan_out, context)
+        context.work.tell_of_children = partial(children.told_of_children, context.work)
+        self._orchestrators = orchestrators.OwnOrchestrators(context)
+        context.work.orchestrators = self._orchestrators
         self._watch: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
 
@@ -71,9 +71,9 @@ class Fleet:
         Raises:
             FleetError: nothing was created.
         """
-        await self._core.enter(call)
-        parent = None if call.run is None else await children.parent_of(self._core.commits, call.run)
-        agent_id, existed = await create.create(self._core, call, new, parent)
+        await self._context.enter(call)
+        parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
+        agent_id, existed = await create.create(self._context, call, new, parent)
         return Created(agent=await self._view(call, agent_id), existed=existed)
 
     async def command(
@@ -107,14 +107,14 @@ class Fleet:
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
     ) -> Receipt:
-        shown = self._core.shown.by(call)  # before anything else is shown: calls of one message overtake each other
-        await self._core.enter(call)
-        found = await self._core.find(call.caller, agent)
-        account = self._core.commits.accounts.bring(call.caller)
+        shown = self._context.shown.by(call)  # before anything else is shown: calls of one message overtake each other
+        await self._context.enter(call)
+        found = await self._context.find(call.caller, agent)
+        account = self._context.work.accounts.bring(call.caller)
         given = checked_caps(caps or {})
         sources = None
         if inputs is not None:
-            sources = [source.id for source in await self._core.find_all(call.caller, inputs, deleted=True)]
+            sources = [source.id for source in await self._context.find_all(call.caller, inputs, deleted=True)]
         asked = command.Command(
             agent_id=found.id,
             text=checked_text("task", task) if task or not given else "",
@@ -129,7 +129,7 @@ class Fleet:
             by=By.PERSON if call.person else By.ORCHESTRATOR,
             question_id=question or gate.meant_by(call, shown.get(found.id)),
         )
-        return await command.send(self._core, call, found.name, asked)
+        return await command.send(self._context, call, found.name, asked)
 
     async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the question that the agent waits with, or decide on its permission: allow, always, deny: why.
@@ -148,11 +148,11 @@ class Fleet:
         Raises:
             ConflictError: it has no open turn.
         """
-        await self._core.enter(call)
-        found = await self._core.find(call.caller, agent)
-        running = await self._core.commits.do(command.stop_family, found.id, self._core.commits.clock())
+        await self._context.enter(call)
+        found = await self._context.find(call.caller, agent)
+        running = await self._context.work.commit(command.stop_family, found.id, self._context.work.clock())
         for agent_id, turn_id in running.items():
-            await self._core.workers.interrupt(agent_id, "interrupted", turn_id)
+            await self._context.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
@@ -163,28 +163,28 @@ class Fleet:
 
         Of these the oldest `most` are shown; the totals are those of all.
         """
-        await self._core.enter(call)
-        return await query.status(self._core, call, references, everyone=everyone, most=most)
+        await self._context.enter(call)
+        return await query.status(self._context, call, references, everyone=everyone, most=most)
 
     async def detail(self, call: Call, agent: str) -> AgentDetail:
         """All about one agent, deleted or not."""
-        found = await self._core.find(call.caller, agent, deleted=True)
-        return await query.detail(self._core, call, found)
+        found = await self._context.find(call.caller, agent, deleted=True)
+        return await query.detail(self._context, call, found)
 
     async def output(
         self, call: Call, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
     ) -> OutputPage:
         """A page of the agent's result: of its last ended turn, or of the turn asked for."""
-        await self._core.enter(call)
-        found = await self._core.find(call.caller, agent, deleted=True)
-        return await query.output(self._core, found, turn=turn, offset=offset, limit=limit)
+        await self._context.enter(call)
+        found = await self._context.find(call.caller, agent, deleted=True)
+        return await query.output(self._context, found, turn=turn, offset=offset, limit=limit)
 
     async def registry(
         self, call: Call, *, status: str | None = None, capability: str | None = None, most: int | None = None
     ) -> Registry:
         """Living agents and the personas that can be had, that match; of the agents the caller shows `most`."""
-        await self._core.enter(call)
-        return await query.registry(self._core, call, status=status, capability=capability, most=most)
+        await self._context.enter(call)
+        return await query.registry(self._context, call, status=status, capability=capability, most=most)
 
     async def wait(
         self,
@@ -199,20 +199,20 @@ class Fleet:
 
         A caller whose host lets no call wait long is answered in slices: its digest says to wait again.
         """
-        await self._core.enter(call)
+        await self._context.enter(call)
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
         timeout_seconds = min(slices, default=None)
         return await wait.wait(
-            self._core, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
+            self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
 
     async def news(self, call: Call) -> str:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
-        return await catch_up.news(self._core, call)
+        return await catch_up.news(self._context, call)
 
     async def sleep(self, call: Call, wish: durable_wait.Wish, *, asks_person: bool) -> Sleep | Digest:
         """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
-        return await durable_wait.begin(self._core, call, wish, asks_person=asks_person)
+        return await durable_wait.begin(self._context, call, wish, asks_person=asks_person)
 
     async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
         """The sleep as it stands.
@@ -220,17 +220,17 @@ class Fleet:
         Raises:
             NotFoundError: this orchestrator has no such sleep.
         """
-        return await durable_wait.get(self._core, call, sleep_id)
+        return await durable_wait.get(self._context, call, sleep_id)
 
     async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
         """A person has replied to forms of the sleep: the agents that asked go on."""
-        for reply in await durable_wait.replies(self._core, call, sleep_id, given):
+        for reply in await durable_wait.replies(self._context, call, sleep_id, given):
             with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
                 await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
 
     async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
         """End the sleep; the agents work on."""
-        await durable_wait.cancel(self._core, call, sleep_id)
+        await durable_wait.cancel(self._context, call, sleep_id)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
@@ -238,43 +238,43 @@ class Fleet:
         Raises:
             NotFoundError: one is unknown; then none was deleted.
         """
-        await self._core.enter(call)
+        await self._context.enter(call)
         if not references:
             raise InvalidError("no agents are named", hint="name them, or use delete_all_agents")
-        return await self._delete(await self._core.find_all(call.caller, references, deleted=True))
+        return await self._delete(await self._context.find_all(call.caller, references, deleted=True))
 
     async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
         """The same for all agents that the caller created, or for the whole project's."""
-        await self._core.enter(call)
+        await self._context.enter(call)
         if scope not in SCOPES:
             raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
-        living = await self._core.commits.store.look(lambda at: agent_queries.living(at, call.caller.project))
+        living = await self._context.work.store.read(lambda at: agent_queries.living(at, call.caller.project))
         mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
         if call.run is not None:
             mine = [agent for agent in mine if not call.run.stands_under(agent.id)]
         return await self._delete(mine)
 
     async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
-        before = await self._core.commits.do(
-            lifecycle.delete_families, [agent.id for agent in found], self._core.commits.clock()
+        before = await self._context.work.commit(
+            lifecycle.delete_families, [agent.id for agent in found], self._context.work.clock()
         )
-        self._core.shown.forget(before)
-        found = await self._core.commits.store.look(lambda at: agent_queries.by_ids(at, before))
+        self._context.shown.forget(before)
+        found = await self._context.work.store.read(lambda at: agent_queries.by_ids(at, before))
         rows = {agent.id: agent for agent in found}
-        await asyncio.gather(*[self._core.workers.dismiss(agent_id) for agent_id in before])
+        await asyncio.gather(*[self._context.workers.dismiss(agent_id) for agent_id in before])
         for agent_id in before:
-            await self._core.commits.do(leases.release, agent_id, self._core.commits.clock())
+            await self._context.work.commit(leases.release, agent_id, self._context.work.clock())
         return tuple(
             [
-                Deleted(agent=agent.id, name=agent.name, was=was, work=await query.work_left(self._core, agent))
+                Deleted(agent=agent.id, name=agent.name, was=was, work=await query.work_left(self._context, agent))
                 for agent, was in [(rows[agent_id], was) for agent_id, was in before.items()]
             ]
         )
 
     async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
         """The caps of one agent (and of those above it), or of the fleet, and what counts against them."""
-        found = None if agent is None else await self._core.find(call.caller, agent, deleted=True)
-        return await budget.show(self._core.commits, found)
+        found = None if agent is None else await self._context.find(call.caller, agent, deleted=True)
+        return await budget.show(self._context.work, found)
 
     async def set_budget(
         self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
@@ -285,29 +285,29 @@ class Fleet:
             InvalidError: no cap is given, or one that is none.
             RefusedError: a child's cap does not fit into what its parent has left.
         """
-        found = None if agent is None else await self._core.find(call.caller, agent)
-        await budget.set_caps(self._core.commits, found, checked_caps(caps), subtree=subtree)
-        return await budget.show(self._core.commits, found)
+        found = None if agent is None else await self._context.find(call.caller, agent)
+        await budget.set_caps(self._context.work, found, checked_caps(caps), subtree=subtree)
+        return await budget.show(self._context.work, found)
 
     async def events(
         self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
     ) -> tuple[EventView, ...]:
         """Recorded events behind the cursor, oldest first."""
-        found = await self._core.find(call.caller, agent, deleted=True) if agent else None
-        return await query.events(self._core, call, query.event_cursor(since), found, limit)
+        found = await self._context.find(call.caller, agent, deleted=True) if agent else None
+        return await query.events(self._context, call, query.event_cursor(since), found, limit)
 
     async def follow(self, call: Call, *, since: str | None, agent: str | None = None) -> AsyncIterator[EventView]:
         """Events as they are recorded, endlessly: behind the cursor, or from now on."""
-        found = await self._core.find(call.caller, agent, deleted=True) if agent else None
-        cursor = await query.now(self._core) if since is None else query.event_cursor(since)
-        with self._core.commits.feed.listen() as ear:
+        found = await self._context.find(call.caller, agent, deleted=True) if agent else None
+        cursor = await query.now(self._context) if since is None else query.event_cursor(since)
+        with self._context.work.feed.subscribe() as subscription:
             while True:
-                batch = await query.events(self._core, call, cursor, found, query.MAX_EVENTS)
+                batch = await query.events(self._context, call, cursor, found, query.MAX_EVENTS)
                 for event in batch:
                     cursor = int(event.cursor)
                     yield event
                 if len(batch) < query.MAX_EVENTS:
-                    await ear.wait(wait.REREAD_SECONDS)
+                    await subscription.wait(wait.REREAD_SECONDS)
 
     def take_tools(self, table: Sequence[Tool]) -> None:
         """From now on these are the tools of the orchestrators that this fleet runs."""
@@ -315,68 +315,68 @@ class Fleet:
 
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""
-        account = self._core.commits.accounts.bring(caller)
-        await self._core.commits.do(lifecycle.account_arrived, account.id, self._core.commits.clock())
+        account = self._context.work.accounts.bring(caller)
+        await self._context.work.commit(lifecycle.account_arrived, account.id, self._context.work.clock())
 
     def serves_at(self, address: str) -> None:
         """From now on HTTP is served there, too."""
-        self._core.address = address
+        self._context.address = address
 
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, wait."""
-        return await self._core.commits.store.look(lifecycle.count_by_status)
+        return await self._context.work.store.read(lifecycle.count_by_status)
 
     async def health(self) -> Health:
         """The daemon about itself."""
-        core, counts = self._core, await self._core.commits.store.look(lifecycle.count_by_status)
+        context, counts = self._context, await self._context.work.store.read(lifecycle.count_by_status)
         return Health(
-            build=core.build,
+            build=context.build,
             pid=os.getpid(),
-            state=str(core.state),
-            database=str(paths.database_path(core.state)),
-            log=str(paths.log_path(core.state)),
-            uptime_seconds=time.time() - core.started_at,
+            state=str(context.state),
+            database=str(paths.database_path(context.state)),
+            log=str(paths.log_path(context.state)),
+            uptime_seconds=time.time() - context.started_at,
             working=counts[Status.WORKING],
             queued=counts[Status.QUEUED],
             waiting=counts[Status.WAITING],
-            sessions=core.workers.session_count(),
-            slots=core.settings.slots,
-            rehearsal=bool(core.settings.rehearsal),
-            supervision=core.supervision,
-            http=core.address,
+            sessions=context.workers.session_count(),
+            slots=context.settings.slots,
+            rehearsal=bool(context.settings.rehearsal),
+            supervision=context.supervision,
+            http=context.address,
             memory_bytes=processes.memory_bytes(),
-            lost_events=core.commits.store.lost_events,
+            lost_events=context.work.store.lost_events,
         )
 
     async def start(self) -> list[str]:
         """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
-        core = self._core
-        await processes.clear(core.commits.store)
-        await core.commits.store.tx(budgets.take_settings, budget.settings_caps(core.settings))
-        lost = await core.commits.do(
-            recovery.take_over, core.commits.owner, core.commits.clock(), core.settings.max_resumes
+        context = self._context
+        await processes.clear(context.work.store)
+        await context.work.store.write(budgets.take_settings, budget.settings_caps(context.settings))
+        lost = await context.work.commit(
+            recovery.take_over, context.work.owner, context.work.clock(), context.settings.max_resumes
         )
-        await core.commits.do(budgets.go_on, core.commits.clock())  # the settings may have changed
+        await context.work.commit(budgets.go_on, context.work.clock())  # the settings may have changed
         self._alarm.start()
-        self._watch = asyncio.get_running_loop().create_task(durable_wait.watch(core, self._leave))
+        self._watch = asyncio.get_running_loop().create_task(durable_wait.watch(context, self._leave))
         return lost
 
     def interrupt_at_end(self) -> None:
         """Let the end of this fleet interrupt what runs: somebody asked for that."""
-        self._core.workers.interrupts = True
+        self._context.workers.interrupts = True
 
     async def aclose(self) -> None:
         """Close every session; what runs goes on with the next daemon, unless it is interrupted at the end."""
         await self._alarm.aclose()
         self._leave.set()
-        self._core.commits.bell.ring()
+        self._context.work.notifier.publish()
         if self._watch is not None:
             await self._watch
-        await self._core.workers.aclose()
+        await self._context.workers.aclose()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:
-        store = self._core.commits.store
-        rows = await store.look(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
-        [view] = agent_views.views(rows, call.caller, self._core.commits.clock(), self._core.patience)
-        self._core.shown.note(call, [view])
+        store = self._context.work.store
+        rows = await store.read(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
+        [view] = agent_views.views(rows, call.caller, self._context.work.clock(), self._context.patience)
+        self._context.shown.note(call, [view])
         return view

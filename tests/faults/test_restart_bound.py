@@ -36,12 +36,12 @@ async def populate(path: Path) -> None:
     """A fleet as a killed daemon leaves it."""
     async with open_store(path) as store:
         for number in range(RESTING):
-            await store.tx(create, number)
-        for claim in await store.tx(claims, RESTING):
-            await store.tx(turns.finish, claim, ENDED, NO_COST, time.time())
+            await store.write(create, number)
+        for claim in await store.write(claims, RESTING):
+            await store.write(turns.finish, claim, ENDED, NO_COST, time.time())
         for number in range(RESTING, RESTING + RUNNING + QUEUED):
-            await store.tx(create, number)
-        assert len(await store.tx(claims, RUNNING)) == RUNNING
+            await store.write(create, number)
+        assert len(await store.write(claims, RUNNING)) == RUNNING
     with closing(sqlite3.connect(path)) as rows, rows:  # so that nobody's `claude` need start: its secrets are gone
         rows.execute("UPDATE agent SET account = 'key-1'")
 

@@ -24,9 +24,9 @@ from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdi
 from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
-from orchestrator.fleet.context import Core
+from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.engine.credentials import Accounts
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.views import AgentView, Created, Digest
@@ -304,7 +304,7 @@ class Lab:
     """A running fleet with its script, and the words of one orchestrator."""
 
     fleet: Fleet
-    core: Core
+    context: FleetContext
     provider: ScriptedProvider
     project: Path
     state: Path
@@ -386,27 +386,27 @@ class Lab:
 
     async def turns(self, name: str) -> Sequence[Turn]:
         """The agent's turns as rows."""
-        found = await self.core.find(self.caller, name, deleted=True)
-        return await self.core.commits.store.look(functools.partial(agent_queries.turns, agent_id=found.id))
+        found = await self.context.find(self.caller, name, deleted=True)
+        return await self.context.work.store.read(functools.partial(agent_queries.turns, agent_id=found.id))
 
     async def events(self, name: str) -> list[Event]:
         """The agent's events as rows, in order."""
-        found = await self.core.find(self.caller, name, deleted=True)
+        found = await self.context.find(self.caller, name, deleted=True)
         return await self.rows(select(EVENT).where(EVENT.c.agent_id == found.id).order_by(EVENT.c.seq))
 
     async def names(self) -> dict[str, str]:
         """The living agents, name by id."""
-        living = await self.core.commits.store.look(lambda connection: agent_queries.living(connection, None))
+        living = await self.context.work.store.read(lambda connection: agent_queries.living(connection, None))
         return {agent.id: agent.name for agent in living}
 
     async def rows(self, query: Select[Any]) -> list[Any]:
         """What the query finds in the fleet's store."""
-        return await self.core.commits.store.look(lambda connection: list(connection.execute(query).all()))
+        return await self.context.work.store.read(lambda connection: list(connection.execute(query).all()))
 
     async def die(self) -> None:
         """Let the workers go as a kill of the daemon would: nothing more is written."""
-        self.core.workers.leaving = True
-        posts = list(self.core.workers._posts.values())
+        self.context.workers.leaving = True
+        posts = list(self.context.workers._posts.values())
         tasks = [post.task for post in posts if post.task is not None]
         for task in tasks:
             task.cancel()
@@ -465,13 +465,13 @@ async def open_lab(
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
-        commits = Commits(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
-        commits.clock = clock
+        work = UnitOfWork(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
+        work.clock = clock
         providers: dict[str, Provider] = {scripted.name: scripted}
-        workers = Workers(commits=commits, settings=settings, providers=providers, state=state)
-        commits.take = workers.take
-        core = Core(
-            commits=commits,
+        workers = Workers(work=work, settings=settings, providers=providers, state=state)
+        work.take = workers.take
+        context = FleetContext(
+            work=work,
             workers=workers,
             providers=providers,
             settings=settings,
@@ -479,7 +479,7 @@ async def open_lab(
             build="test",
             supervision="none",
         )
-        fleet = Fleet(core)
+        fleet = Fleet(context)
         fleet.take_tools(tools.table(fleet))
         caller = Caller(
             project=str(project),
@@ -490,6 +490,6 @@ async def open_lab(
         )
         await fleet.start()
         try:
-            yield Lab(fleet, core, scripted, project, state, caller)
+            yield Lab(fleet, context, scripted, project, state, caller)
         finally:
             await fleet.aclose()

@@ -60,7 +60,7 @@ async def told(lab: Lab, name: str) -> None:
         return waits and lab.provider.script(name).empty()
 
     await eventually(idle)
-    recorder = lab.core.workers._posts[view.id].recorder
+    recorder = lab.context.workers._posts[view.id].recorder
     assert recorder is not None
     await recorder.flush()
 
@@ -239,13 +239,13 @@ async def test_a_clock_that_jumps_ahead_brings_each_deadline_once(tmp_path: Path
         assert view.question is not None
         assert view.question.deadline_seconds == 60
         clock.now -= 3600
-        lab.core.commits.bell.ring()
+        lab.context.work.notifier.publish()
         assert (await lab.view("asker")).status == "waiting"
         clock.now += 86_400
-        lab.core.commits.bell.ring()
+        lab.context.work.notifier.publish()
         await lab.becomes("asker", "working")
         clock.now += 86_400
-        lab.core.commits.bell.ring()
+        lab.context.work.notifier.publish()
         lab.finish("asker")
         await lab.becomes("asker", "complete")
         assert (await kinds(lab, "asker")).count("turn.answered") == 1

@@ -192,7 +192,7 @@ async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: 
 async def test_an_instruction_file_or_persona_that_leads_into_the_state_directory_tells_nobody_what_is_there(
     lab: Lab,
 ) -> None:
-    secret = lab.core.state / "http.token"
+    secret = lab.context.state / "http.token"
     secret.write_text("the token")
     (lab.project / "CLAUDE.md").symlink_to(secret)
     os.mkfifo(lab.project / "AGENTS.md")

@@ -294,7 +294,7 @@ async def test_a_childs_cap_takes_of_its_parents_only_what_the_child_had_not_tak
 
         async def has_used() -> bool:
             found = lab.provider.answers["boss"]
-            return bool(found) and (await lab.core.find(lab.caller, "kid")).live_tokens == 600
+            return bool(found) and (await lab.context.find(lab.caller, "kid")).live_tokens == 600
 
         await eventually(has_used)
         with pytest.raises(RefusedError, match="give it at most 1000"):

@@ -70,7 +70,7 @@ async def test_a_turn_that_cannot_be_prepared_costs_nothing_and_forgets_no_total
     await lab.fleet.command(lab.call(), "a", "once more")
     await lab.becomes("a", "failed", "start")
     assert await costs(lab, "a") == (0.25, 0.0)
-    assert (await lab.core.find(lab.caller, "a")).session_cost_usd == 0.25
+    assert (await lab.context.find(lab.caller, "a")).session_cost_usd == 0.25
 
 
 @pytest.mark.requirement("I3-usage")
@@ -83,7 +83,7 @@ async def test_what_a_run_under_way_has_used_is_in_the_figures_of_its_agent_and_
     lab.play("a", Spent(tokens=500, cost_usd=5.0))
 
     async def is_written() -> bool:
-        return (await lab.core.find(lab.caller, "a")).live_tokens == 500
+        return (await lab.context.find(lab.caller, "a")).live_tokens == 500
 
     await eventually(is_written)
     view = await lab.view("a")
@@ -98,7 +98,7 @@ async def test_a_run_of_a_model_without_a_price_shows_no_cost_while_it_works(lab
     lab.play("a", Spent(tokens=500, cost_usd=None))
 
     async def is_written() -> bool:
-        return (await lab.core.find(lab.caller, "a")).live_tokens == 500
+        return (await lab.context.find(lab.caller, "a")).live_tokens == 500
 
     await eventually(is_written)
     assert (await lab.view("a")).cost_usd is None

@@ -37,8 +37,8 @@ async def wants_to_push(lab: Lab, name: str, front: str = "tools: Read\nask: [Ba
 
 async def at(lab: Lab, later_seconds: float) -> None:
     """Let the lab's clock show so much later, and somebody ring."""
-    lab.core.commits.clock = lambda: time.time() + later_seconds
-    lab.core.commits.bell.ring()
+    lab.context.work.clock = lambda: time.time() + later_seconds
+    lab.context.work.notifier.publish()
 
 
 @pytest.mark.requirement("I4-inbox-rows")

@@ -26,7 +26,7 @@ async def statements(lab: Lab) -> list[str]:
         event.listen(connection, "before_cursor_execute", note)
         return connection
 
-    connection = await lab.core.commits.do(begin)
+    connection = await lab.context.work.commit(begin)
     event.remove(connection, "before_cursor_execute", note)
     return [one.split(" IN (")[0] for one in asked[: asked.index("RELEASE op")]]
 

@@ -186,7 +186,7 @@ class FleetMachine(RuleBasedStateMachine):
 
         async def verb() -> None:
             self.now += hours * HOUR
-            self.lab.core.commits.bell.ring()
+            self.lab.context.work.notifier.publish()
             await eventually(self.nobody_is_due)
 
         self.run(verb(), refused=False)
@@ -250,7 +250,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     async def quiet(self) -> bool:
         """Whether every session waits for its script, and every other one's end is recorded."""
-        if any(post.busy and post.stopping for post in self.lab.core.workers._posts.values()):
+        if any(post.busy and post.stopping for post in self.lab.context.workers._posts.values()):
             return False
         at_work = [session for session in self.provider.sessions if session.running]
         running = {session.spec.agent_name for session in at_work if session.listens}

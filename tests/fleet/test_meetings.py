@@ -106,9 +106,9 @@ async def told_to_stop(lab: Lab, name: str) -> None:
 @asynccontextmanager
 async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[str], Awaitable[None]]]:
     """What is written in the block is committed together at its end; called with its name: until a write is queued."""
-    commits, held, go = lab.core.commits, threading.Event(), threading.Event()
+    work, held, go = lab.context.work, threading.Event(), threading.Event()
     begun: dict[str, anyio.Event] = defaultdict(anyio.Event)
-    do = commits.do
+    do = work.commit
 
     async def noting(op: Callable[..., object], *args: object, **kwargs: object) -> object:
         begun[op.__name__].set()
@@ -125,11 +125,11 @@ async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[str], Awaitable[None]]
             await asyncio.sleep(0)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(commits.store.tx, hold)
+        group.start_soon(work.store.write, hold)
         try:
             await eventually(lambda: asyncio.sleep(0, held.is_set()))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(commits, "do", noting)
+                patch.setattr(work, "do", noting)
                 yield queued
         finally:
             go.set()
@@ -142,7 +142,7 @@ async def meets_the_end(lab: Lab, name: str, writes: str, verb: Callable[[], Awa
     async def ask() -> None:
         given.append(await verb())
 
-    for post in lab.core.workers._posts.values():
+    for post in lab.context.workers._posts.values():
         if post.recorder is not None:
             await post.recorder.flush()  # so that the end of the turn is a single write
     async with anyio.create_task_group() as group, one_batch(lab) as queued:
@@ -309,9 +309,9 @@ async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(t
     async with steered(tmp_path) as lab:
         lab.play("a", Ended(outcome=Outcome.FAILED, reason=reason, detail="slow down", usage=USED, cost_usd=0.0))
         await lab.becomes("a", "waiting")
-        now = lab.core.commits.clock()
-        lab.core.commits.clock = lambda: now + 600
-        lab.core.commits.bell.ring()
+        now = lab.context.work.clock()
+        lab.context.work.clock = lambda: now + 600
+        lab.context.work.notifier.publish()
         lab.finish("a")
         lab.finish("a")
         assert await statuses(lab, "a") == ["complete", "cancelled"]

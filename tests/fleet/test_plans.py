@@ -258,7 +258,7 @@ async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_
         lab.fail("boss", reason="quota", detail="HTTP 429")
         await lab.becomes("boss", "waiting", "parked until ")
         now[0] += 7200.0
-        lab.core.commits.bell.ring()
+        lab.context.work.notifier.publish()
         assert "| what a found" in await prompted(lab, "boss", 3)
         lab.finish("boss", "joined")
         await lab.becomes("boss", "complete")
@@ -305,7 +305,9 @@ async def test_a_stop_of_an_agent_that_sleeps_on_its_plan_reaches_everybody_belo
 async def test_a_turn_that_was_told_to_end_as_it_ended_with_a_plan_creates_nobody(one: Lab, text: str) -> None:
     boss = (await one.create("boss", persona="chief")).agent
     await one.becomes("boss", "working")
-    await one.core.commits.store.tx(cancellation.ask, boss.id)  # as a daemon does that dies before it tells the session
+    await one.context.work.store.write(
+        cancellation.ask, boss.id
+    )  # as a daemon does that dies before it tells the session
     one.finish("boss", text)
     await one.becomes("boss", "interrupted")
     assert await ends(one, "boss") == ["turn.interrupted"]
@@ -405,7 +407,7 @@ async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the
         await begins(lab, "a")
         provider.may_open.clear()
         if not opens:
-            lab.core.commits.take = list[Claim].clear  # what is claimed from now on this daemon does not come to
+            lab.context.work.take = list[Claim].clear  # what is claimed from now on this daemon does not come to
         lab.finish("a", "what a found")
 
         async def goes_on() -> bool:

@@ -37,11 +37,11 @@ class Timed:
     def pass_by(self, seconds: float) -> None:
         """Let time pass, and everybody look at the clock."""
         self.clock.now += seconds
-        self.lab.core.commits.bell.ring()
+        self.lab.context.work.notifier.publish()
 
     async def due(self, name: str) -> float:
         """Seconds until the agent goes on by itself."""
-        agent = await self.lab.core.find(self.lab.caller, name)
+        agent = await self.lab.context.find(self.lab.caller, name)
         assert agent.wake_at is not None
         return agent.wake_at - self.clock.now
 
@@ -250,8 +250,8 @@ async def test_the_seconds_of_a_run_whose_session_died_are_told_by_the_fleets_ow
     lab = timed.lab
     await lab.create("a")
     await lab.becomes("a", "working")
-    assert (await lab.core.find(lab.caller, "a")).created_at == NOON
+    assert (await lab.context.find(lab.caller, "a")).created_at == NOON
     timed.clock.now += 40
     lab.play("a", Ended(outcome=Outcome.FAILED, reason="process", detail="killed", usage=USED, cost_usd=0.0))
     await looks(lab, lambda: len(lab.provider.sessions) == 2)
-    assert (await lab.core.find(lab.caller, "a")).worked_seconds == 40
+    assert (await lab.context.find(lab.caller, "a")).worked_seconds == 40

@@ -271,7 +271,7 @@ async def test_a_deleted_writers_checkout_is_free_after_a_kill_in_the_middle_of_
     async with killed_after(tmp_path) as lab:
         made = await lab.create("w1", persona="builder")
         await lab.becomes("w1", "working")
-        await lab.core.commits.do(lifecycle.delete, made.agent.id, time.time())
+        await lab.context.work.commit(lifecycle.delete, made.agent.id, time.time())
     async with open_lab(tmp_path, account=KEY) as lab:
         await lab.create("w2", persona="builder")
         await lab.becomes("w2", "working")

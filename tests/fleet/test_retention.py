@@ -31,10 +31,10 @@ async def worked(lab: Lab, name: str, now: float) -> None:
     await lab.fleet.command(lab.call(f"key-{name}"), name, "more")
     lab.finish(name, "built more")
     await eventually(lambda: _has(lab, name, 2))
-    store, lines = lab.core.commits.store, [transcripts.Line(uuid="u1", body="{}")]
-    await store.tx(transcripts.append, made.agent.id, "", lines)
-    await store.tx(processes.intend, made.agent.id, epoch=2, marker=name, tier="C", boot="b", now=now)
-    await store.tx(processes.ended, [name], now)
+    store, lines = lab.context.work.store, [transcripts.Line(uuid="u1", body="{}")]
+    await store.write(transcripts.append, made.agent.id, "", lines)
+    await store.write(processes.intend, made.agent.id, epoch=2, marker=name, tier="C", boot="b", now=now)
+    await store.write(processes.ended, [name], now)
 
 
 async def _has(lab: Lab, name: str, turns: int) -> bool:
@@ -53,7 +53,7 @@ async def test_a_deleted_agents_upkeep_goes_after_thirty_days_and_its_results_st
         before = await left(lab)
         assert all(before)
         now += 29 * DAY
-        assert not await lab.core.commits.store.tx(retention.prune, now)
+        assert not await lab.context.work.store.write(retention.prune, now)
         assert await left(lab) == before
     now += 2 * DAY
     async with open_lab(tmp_path, clock=lambda: now) as lab:
@@ -72,5 +72,5 @@ async def test_the_conversation_of_an_agent_that_lives_stays_however_old_it_is(t
     async with open_lab(tmp_path, clock=lambda: now) as lab:
         await worked(lab, "kept", now)
         now += 365 * DAY
-        assert await lab.core.commits.store.tx(retention.prune, now)
+        assert await lab.context.work.store.write(retention.prune, now)
         assert (await left(lab))[-1] == 1

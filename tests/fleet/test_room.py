@@ -38,7 +38,7 @@ async def spent(lab: Lab, name: str, tokens: int, cost_usd: float) -> None:
     lab.play(name, Spent(tokens=tokens, cost_usd=cost_usd))
 
     async def is_written() -> bool:
-        return (await lab.core.find(lab.caller, name)).live_tokens == tokens
+        return (await lab.context.find(lab.caller, name)).live_tokens == tokens
 
     await eventually(is_written)
 

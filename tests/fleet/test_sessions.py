@@ -43,7 +43,7 @@ async def test_a_delete_while_the_session_starts_leaves_no_session_behind(lab: L
     made = await lab.create("a")
     await eventually(lambda: asyncio.sleep(0, lab.provider.opening == ["a"]))
     deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
-    (post,) = lab.core.workers._posts.values()
+    (post,) = lab.context.workers._posts.values()
     await post.stopped.wait()
     assert (await lab.view(made.agent.id)).status == "deleted"
     lab.provider.may_open.set()
@@ -109,7 +109,7 @@ async def test_a_resting_session_is_closed_and_the_next_command_resumes_the_conv
         await lab.create("a")
         lab.finish("a")
         await lab.becomes("a", "complete")
-        await eventually(lambda: asyncio.sleep(0, lab.core.workers.session_count() == 0))
+        await eventually(lambda: asyncio.sleep(0, lab.context.workers.session_count() == 0))
         await lab.fleet.command(lab.call(), "a", "more")
         lab.finish("a")
         await lab.becomes("a", "complete")
@@ -153,7 +153,7 @@ async def test_a_delete_while_the_old_session_closes_starts_no_other(tmp_path: P
     async with open_lab(tmp_path, rest_seconds=0) as lab:
         await _closing_lab(lab)
         await lab.fleet.command(lab.call(), "a", "more")
-        (post,) = lab.core.workers._posts.values()
+        (post,) = lab.context.workers._posts.values()
         deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
         await eventually(lambda: asyncio.sleep(0, post.stopping == "deleted"))
         lab.provider.may_close.set()
@@ -169,7 +169,7 @@ async def test_of_more_resting_sessions_than_slots_the_oldest_is_closed(tmp_path
             lab.finish(name)
             await lab.becomes(name, "complete")
         await eventually(lambda: asyncio.sleep(0, lab.provider.closing == ["a"]))
-        assert lab.core.workers.session_count() == 2
+        assert lab.context.workers.session_count() == 2
 
 
 async def test_a_stop_that_interrupts_what_works_leaves_queued_agents_queued(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def _limit_pages(lab: Lab, pages: int) -> int:
 
     while True:
         with suppress(StoreError):  # a write that fails takes those with it that share its transaction
-            return await lab.core.commits.store.tx(limit)
+            return await lab.context.work.store.write(limit)
 
 
 async def test_a_locked_database_is_an_error_that_passes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,8 +221,8 @@ async def test_a_locked_database_is_an_error_that_passes(lab: Lab, monkeypatch: 
         connection.exec_driver_sql("PRAGMA busy_timeout = 20")
 
     await lab.create("a")
-    await lab.core.commits.store.tx(impatient)
-    other = sqlite3.connect(lab.core.commits.store.path, isolation_level=None)
+    await lab.context.work.store.write(impatient)
+    other = sqlite3.connect(lab.context.work.store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError) as error:
         await lab.create("b")
@@ -275,8 +275,8 @@ async def test_a_caller_that_goes_away_takes_no_agent_with_it(lab: Lab) -> None:
 async def test_a_stale_session_writes_nothing(lab: Lab) -> None:
     made = await lab.create("a")
     await lab.becomes("a", "working")
-    found = await lab.core.find(lab.caller, "a")
-    await lab.core.commits.do(_next_epoch, found.id)
+    found = await lab.context.find(lab.caller, "a")
+    await lab.context.work.commit(_next_epoch, found.id)
     before = len(await lab.events("a"))
     lab.play("a", Said(text="too late"))
     lab.finish("a", "too late")

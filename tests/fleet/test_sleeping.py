@@ -64,7 +64,7 @@ async def test_the_watch_stores_the_result_though_nobody_asks(lab: Lab) -> None:
     lab.finish("a", "while you were away")
 
     async def is_stored() -> bool:
-        row = await lab.core.commits.store.look(
+        row = await lab.context.work.store.read(
             lambda connection: durable_wait.durable_waits.by_id(connection, sleep.id, 0.0)
         )
         return row is not None and "while you were away" in row.result

@@ -27,7 +27,7 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
         await lab.becomes(name, "working")
     view = await lab.view("a")
     if how == "cancelled":
-        task = lab.core.workers._posts[view.id].task
+        task = lab.context.workers._posts[view.id].task
         assert task is not None
         task.cancel()
     else:
@@ -48,12 +48,12 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
 
 @pytest.mark.requirement("D-unknown", "I4-recover-unknown")
 async def test_a_turn_that_works_by_its_row_only_is_found_and_taken_up_again(lab: Lab) -> None:
-    workers, dropped = lab.core.workers, asyncio.Event()
-    lab.core.commits.take = lambda claims: dropped.set() if claims else None
+    workers, dropped = lab.context.workers, asyncio.Event()
+    lab.context.work.take = lambda claims: dropped.set() if claims else None
     await lab.create("a")
     await dropped.wait()
     assert (await lab.view("a")).status == "working"
-    lab.core.commits.take = workers.take
+    lab.context.work.take = workers.take
     lab.finish("a", "done after all")
     await lab.becomes("a", "complete")
     kinds = [event.kind for event in await lab.events("a")]
@@ -92,7 +92,7 @@ async def test_a_stop_that_meets_a_question_halfway_ends_the_turn_all_the_same(l
     await lab.create("a")
     view = await lab.becomes("a", "working")
     # the verb's transaction comes between the worker's last look and the commit of the question
-    await lab.core.commits.store.tx(ask, view.id)
+    await lab.context.work.store.write(ask, view.id)
     lab.play("a", Ask("which one?"))
     await lab.becomes("a", "interrupted")
     assert await ends(lab, "a") == ["turn.interrupted"]

@@ -23,9 +23,9 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None = None) -> asyncio.Task[wait.Digest]:
     """A wait that has begun to sleep."""
-    bells = len(lab.core.commits.bell._listeners)
+    bells = len(lab.context.work.notifier._subscriptions)
     task = asyncio.create_task(lab.wait(*agents, until=until, key=key))
-    await eventually(lambda: asyncio.sleep(0, len(lab.core.commits.bell._listeners) > bells))
+    await eventually(lambda: asyncio.sleep(0, len(lab.context.work.notifier._subscriptions) > bells))
     return task
 
 

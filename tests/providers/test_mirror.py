@@ -31,7 +31,7 @@ class Household(SessionStore):
         """As the program's lines come."""
         whose = (key["project_key"], key["session_id"])
         if whose not in self.agents:
-            self.agents[whose] = await self.store.tx(create, len(self.agents) + 1)
+            self.agents[whose] = await self.store.write(create, len(self.agents) + 1)
         await mirror(Transcripts(self.store), self.agents[whose]).append(key, entries)
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:

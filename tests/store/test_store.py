@@ -87,9 +87,9 @@ async def test_agents_turns_events_artifacts_inputs_and_leases_are_tables(store:
 
 
 async def test_what_a_transaction_told_is_in_the_file_for_everyone(store: Store) -> None:
-    assert await store.tx(create, 1) == "ag_1"
+    assert await store.write(create, 1) == "ag_1"
     assert [counted(store.path, table) for table in ("agent", "turn", "lease")] == [1, 1, 1]
-    assert await store.look(lambda connection: connection.execute(select(AGENT.c.name)).scalars().all()) == ["agent-1"]
+    assert await store.read(lambda connection: connection.execute(select(AGENT.c.name)).scalars().all()) == ["agent-1"]
 
 
 @pytest.mark.requirement("I3-store-event")
@@ -99,10 +99,10 @@ async def test_a_change_and_its_event_are_committed_together_or_not_at_all(store
         raise ConflictError("changed my mind")
 
     with pytest.raises(ConflictError, match="changed my mind"):
-        await store.tx(fail_behind)
+        await store.write(fail_behind)
     assert [counted(store.path, table) for table in ("agent", "turn", "event", "lease")] == [0, 0, 0, 0]
-    await store.tx(create, 2)
-    await store.tx(lifecycle.delete, "ag_2", 3.0)
+    await store.write(create, 2)
+    await store.write(lifecycle.delete, "ag_2", 3.0)
     with closing(sqlite3.connect(store.path)) as connection:
         kinds = [kind for (kind,) in connection.execute("SELECT kind FROM event ORDER BY seq")]
         numbers = [seq for (seq,) in connection.execute("SELECT seq FROM event ORDER BY id")]
@@ -112,7 +112,7 @@ async def test_a_change_and_its_event_are_committed_together_or_not_at_all(store
 
 @pytest.mark.requirement("I3-store-event")
 async def test_no_reader_ever_sees_an_agent_without_its_event(store: Store) -> None:
-    created = asyncio.gather(*(store.tx(create, number) for number in range(300)))
+    created = asyncio.gather(*(store.write(create, number) for number in range(300)))
     query = "SELECT (SELECT count(*) FROM agent), (SELECT count(*) FROM event WHERE kind = 'agent.created')"
     looked = 0
     with closing(sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)) as connection:
@@ -138,9 +138,9 @@ async def test_operations_that_wait_together_are_committed_at_once(store: Store)
         create(connection, number)
         seen.append(counted(store.path, "agent"))
 
-    first = asyncio.create_task(store.tx(hold))
+    first = asyncio.create_task(store.write(hold))
     assert await asyncio.to_thread(held.wait, SECONDS)
-    others = [asyncio.create_task(store.tx(create_and_look, number)) for number in range(1, 51)]
+    others = [asyncio.create_task(store.write(create_and_look, number)) for number in range(1, 51)]
     await asyncio.sleep(0)
     go_on.set()
     await asyncio.gather(first, *others)
@@ -150,7 +150,7 @@ async def test_operations_that_wait_together_are_committed_at_once(store: Store)
 
 @pytest.mark.requirement("I3-store-group")
 async def test_an_operation_that_fails_spoils_none_that_is_committed_with_it(store: Store) -> None:
-    results = await asyncio.gather(*(store.tx(create, number % 40) for number in range(50)), return_exceptions=True)
+    results = await asyncio.gather(*(store.write(create, number % 40) for number in range(50)), return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
     assert len(failures) == 10
     assert all(isinstance(failure, ConflictError) for failure in failures)
@@ -160,7 +160,7 @@ async def test_an_operation_that_fails_spoils_none_that_is_committed_with_it(sto
 
 @pytest.mark.requirement("I3-store-read")
 async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
-    await store.tx(create, 1)
+    await store.write(create, 1)
     held, go_on = threading.Event(), threading.Event()
 
     def hold(connection: Connection) -> None:
@@ -168,9 +168,9 @@ async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
         held.set()
         assert go_on.wait(SECONDS)
 
-    writing = asyncio.create_task(store.tx(hold))
+    writing = asyncio.create_task(store.write(hold))
     assert await asyncio.to_thread(held.wait, SECONDS)
-    during = await store.look(lambda connection: connection.execute(select(AGENT.c.id)).scalars().all())
+    during = await store.read(lambda connection: connection.execute(select(AGENT.c.id)).scalars().all())
     assert not writing.done()
     go_on.set()
     await writing
@@ -180,7 +180,7 @@ async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
 
 async def test_readers_cannot_write(store: Store) -> None:
     with pytest.raises(StoreError, match="readonly"):
-        await store.look(lambda connection: connection.execute(AGENT.delete()))
+        await store.read(lambda connection: connection.execute(AGENT.delete()))
 
 
 async def test_a_caller_that_leaves_undoes_no_commit(store: Store) -> None:
@@ -191,24 +191,24 @@ async def test_a_caller_that_leaves_undoes_no_commit(store: Store) -> None:
         assert go_on.wait(SECONDS)
         create(connection, 1)
 
-    leaving = asyncio.create_task(store.tx(hold))
+    leaving = asyncio.create_task(store.write(hold))
     assert await asyncio.to_thread(held.wait, SECONDS)
     leaving.cancel()
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert (await store.tx(agent_row, "ag_1"))["name"] == "agent-1"
+    assert (await store.write(agent_row, "ag_1"))["name"] == "agent-1"
 
 
 async def test_what_is_queued_at_the_end_is_still_written(tmp_path: Path) -> None:
     path = tmp_path / "fleet.db"
     async with open_store(path) as store:
-        tasks = [asyncio.create_task(store.tx(create, number)) for number in range(100)]
+        tasks = [asyncio.create_task(store.write(create, number)) for number in range(100)]
         await asyncio.sleep(0)
     assert len(await asyncio.gather(*tasks)) == 100
     assert counted(path, "agent") == 100
     with pytest.raises(StoreError, match="closed"):
-        await store.tx(create, 200)
+        await store.write(create, 200)
 
 
 async def test_a_database_that_another_program_locks_is_said_to_be_locked_and_serves_again(
@@ -219,7 +219,7 @@ async def test_a_database_that_another_program_locks_is_said_to_be_locked_and_se
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreError, match="locked"):
-                await store.tx(create, 1)
+                await store.write(create, 1)
             other.execute("ROLLBACK")
-        await store.tx(create, 1)
-        assert (await store.tx(agent_row, "ag_1"))["status"] == Status.QUEUED
+        await store.write(create, 1)
+        assert (await store.write(agent_row, "ag_1"))["status"] == Status.QUEUED

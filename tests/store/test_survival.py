@@ -57,28 +57,28 @@ PROGRAM = """
 
     async def write_and_acknowledge(path):
         async with open_store(path) as store:
-            await store.tx(create, 0)
+            await store.write(create, 0)
             async def writer(number):
                 while True:
-                    seq = await store.tx(note, "ag_0", str(number))
+                    seq = await store.write(note, "ag_0", str(number))
                     print(seq, flush=True)
             await asyncio.gather(*[writer(number) for number in range(8)])
 
     async def fill_the_disk(path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         async with open_store(path) as store:
-            await store.tx(create, 0)
+            await store.write(create, 0)
             size = path.with_name(path.name + "-wal").stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20_000, resource.RLIM_INFINITY))
             done = await asyncio.gather(
-                *[store.tx(note, "ag_0", "x" * 4000) for _ in range(40)], return_exceptions=True
+                *[store.write(note, "ag_0", "x" * 4000) for _ in range(40)], return_exceptions=True
             )
             print("refused", sum(isinstance(one, StoreError) for one in done))
             print("other", sum(not isinstance(one, StoreError | int) for one in done))
             print("kept", sum(isinstance(one, int) for one in done))
             print("text", next(str(one) for one in done if isinstance(one, StoreError)))
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            print("later", await store.tx(note, "ag_0", "y"))
+            print("later", await store.write(note, "ag_0", "y"))
 
     asyncio.run(globals()[sys.argv[1]](Path(sys.argv[2])))
 """
@@ -184,8 +184,8 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 async def test_every_connection_has_a_write_ahead_log_and_waits_for_the_disk(path: Path) -> None:
     async with open_store(path) as store:
-        assert await store.tx(_pragmas) == ("wal", 2, 1)
-        assert await store.look(_pragmas) == ("wal", 2, 1)
+        assert await store.write(_pragmas) == ("wal", 2, 1)
+        assert await store.read(_pragmas) == ("wal", 2, 1)
         assert path.exists()
     assert sorted(one.name for one in path.parent.iterdir()) == ["fleet.db", "fleet.db.last"]
 
@@ -199,47 +199,47 @@ def _pragmas(connection: Connection) -> tuple[object, ...]:
 async def test_crowds_of_writers_keep_every_agents_events_dense(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
         for number in range(4):
-            await store.tx(create, number)
-        numbers = await asyncio.gather(*[store.tx(note, f"ag_{i % 4}", "x") for i in range(400)])
+            await store.write(create, number)
+        numbers = await asyncio.gather(*[store.write(note, f"ag_{i % 4}", "x") for i in range(400)])
         for agent in range(4):
             mine = [seq for i, seq in enumerate(numbers) if i % 4 == agent]
             assert mine == list(range(3, 103))
 
 
 async def _claimed(store: Store) -> Claim:
-    await store.tx(create, 1)
-    (found,) = await store.tx(claim)
+    await store.write(create, 1)
+    (found,) = await store.write(claim)
     return found
 
 
 async def test_a_stale_owner_writes_neither_events_nor_an_end(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
         mine = await _claimed(store)
-        await store.tx(change, "ag_1", epoch=mine.epoch + 1)
+        await store.write(change, "ag_1", epoch=mine.epoch + 1)
         fact = Fact(kind=Kind.SAID, at=1.0, body={"text": "late"})
-        before = await store.tx(note, "ag_1", "x")
+        before = await store.write(note, "ag_1", "x")
         for late in (
-            store.tx(append, mine, [fact]),
-            store.tx(turns.finish, mine, ENDED, NO_COST, 2.0),
-            store.tx(turns.wait_for_answer, mine, {"text": "q", "call_id": "c"}, NO_COST, 2.0),
+            store.write(append, mine, [fact]),
+            store.write(turns.finish, mine, ENDED, NO_COST, 2.0),
+            store.write(turns.wait_for_answer, mine, {"text": "q", "call_id": "c"}, NO_COST, 2.0),
         ):
             with pytest.raises(StaleOwnerError):
                 await late
-        assert await store.tx(note, "ag_1", "y") == before + 1
+        assert await store.write(note, "ag_1", "y") == before + 1
 
 
 async def test_a_turn_that_is_finished_twice_has_one_terminal_event(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
         mine = await _claimed(store)
-        await store.tx(turns.finish, mine, ENDED, NO_COST, 2.0)
-        before = await store.tx(note, "ag_1", "x")
+        await store.write(turns.finish, mine, ENDED, NO_COST, 2.0)
+        before = await store.write(note, "ag_1", "x")
         with pytest.raises(StaleOwnerError):
-            await store.tx(turns.finish, mine, ENDED, NO_COST, 3.0)
-        assert await store.tx(note, "ag_1", "y") == before + 1
+            await store.write(turns.finish, mine, ENDED, NO_COST, 3.0)
+        assert await store.write(note, "ag_1", "y") == before + 1
 
 
 async def test_no_more_turns_are_claimed_than_there_are_slots_however_many_claim(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
-        await asyncio.gather(*[store.tx(create, number) for number in range(10)])
-        claims = await asyncio.gather(*[store.tx(claim) for _ in range(10)])
+        await asyncio.gather(*[store.write(create, number) for number in range(10)])
+        claims = await asyncio.gather(*[store.write(claim) for _ in range(10)])
         assert sorted(one.agent_id for some in claims for one in some) == ["ag_0", "ag_1", "ag_2", "ag_3"]

@@ -20,7 +20,7 @@ from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.fleet.briefing.agent_tools import CHILD
 from orchestrator.fleet.checks.criteria import Acceptance, feedback
 from orchestrator.fleet.checks.result_schema import mismatch
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.providers.base import Prompt
 from orchestrator.store.agents import plans
 from orchestrator.store.schema.tables import Question, Turn
@@ -139,7 +139,7 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
 
 
 async def last_told(
-    commits: Commits, claim: Claim, turn: Turn, persona: Persona, acceptance: Acceptance
+    work: UnitOfWork, claim: Claim, turn: Turn, persona: Persona, acceptance: Acceptance
 ) -> Prompt | None:
     """What the turn was last told in its middle: which checks failed, or what became of its plan."""
     order = turn.prompts or []
@@ -147,14 +147,14 @@ async def last_told(
     if (failed := acceptance.told) is not None and failed.prompt is not None:
         found.append(Prompt(id=failed.prompt, text=feedback(failed, acceptance.retries)))
     its = partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn)
-    rows = await commits.store.look(its) if persona.plans else ()
+    rows = await work.store.read(its) if persona.plans else ()
     if rows and rows[-1].answer is not None:
-        found.append(Prompt(id=rows[-1].call_id, text=await _told(commits, claim, rows[-1])))
+        found.append(Prompt(id=rows[-1].call_id, text=await _told(work, claim, rows[-1])))
     return max(found, key=lambda one: order.index(one.id) if one.id in order else -1, default=None)
 
 
-async def _told(commits: Commits, claim: Claim, row: Question) -> str:
+async def _told(work: UnitOfWork, claim: Claim, row: Question) -> str:
     if row.answered_by != By.CHILDREN:
         return REFUSED.replace("{problem}", row.answer or "")
-    told = await commits.tell_of_children(claim.agent_id) if commits.tell_of_children else ""
+    told = await work.tell_of_children(claim.agent_id) if work.tell_of_children else ""
     return JOINED.replace("{told}", told)

@@ -11,7 +11,7 @@ from orchestrator.domain.question import By
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
-from orchestrator.fleet.context import Core
+from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs.children import new_child, parent_of
 from orchestrator.fleet.verbs.create import checked
 from orchestrator.store.agents import plans
@@ -26,22 +26,24 @@ MAX_PROBLEM_CHARACTERS = 4000
 WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 
 
-async def fan_out(core: Core, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+async def fan_out(
+    context: FleetContext, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+) -> str:
     """Create what the plan asks for, or send it back; the turn is put aside. Returns '', or why its turn fails.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
         StoreError: the database cannot be written.
     """
-    before = await core.commits.store.look(partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn))
+    before = await context.work.store.read(partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn))
     asked = {**asked, "input": {**call.input, "number": len(before) + 1}}
     problem = storable(str(call.input.get("problem", "")))
-    problem = problem or await _create(core, claim, call.input.get("plan", ()), asked, usage)
+    problem = problem or await _create(context, claim, call.input.get("plan", ()), asked, usage)
     problem = problem[:MAX_PROBLEM_CHARACTERS]
     if not problem or _refused(before) >= MAX_REFUSED:
         return problem
-    now = core.commits.clock()
-    await core.commits.do(unless_asked, plans.send_back, claim, now, asked, problem, usage, now)
+    now = context.work.clock()
+    await context.work.commit(unless_asked, plans.send_back, claim, now, asked, problem, usage, now)
     return ""
 
 
@@ -52,16 +54,16 @@ def _refused(before: Sequence[Question]) -> int:
 
 
 async def _create(
-    core: Core, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: Mapping[str, Any]
+    context: FleetContext, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: Mapping[str, Any]
 ) -> str:
     """Put the turn aside behind its children; '' or why not, entry by entry."""
-    parent = await parent_of(core.commits, claim)
+    parent = await parent_of(context.work, claim)
     planned: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for index, entry in enumerate(entries):
         name, key = str(entry["name"]), f"{claim.turn_id}/plan {asked['input']['number']}/{index}"
         try:
-            one = await checked(core, parent.call(key), new_child(parent, entry), parent)
+            one = await checked(context, parent.call(key), new_child(parent, entry), parent)
             if name in planned:
                 raise InvalidError("the plan has this name twice", hint="give each agent a name of its own")
             planned[name] = one
@@ -69,9 +71,9 @@ async def _create(
             wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")
     if wrong:
         return storable("\n".join(wrong))
-    now = core.commits.clock()
+    now = context.work.clock()
     try:
-        await core.commits.do(unless_asked, plans.fan_out, claim, now, list(planned.values()), asked, usage, now)
+        await context.work.commit(unless_asked, plans.fan_out, claim, now, list(planned.values()), asked, usage, now)
     except StaleOwnerError:
         raise
     except WRONG as error:

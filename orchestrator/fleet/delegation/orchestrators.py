@@ -17,7 +17,7 @@ from orchestrator.domain.durable_wait import SleepStatus, Wish, wish_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
-from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.durable_wait import SLEEPS, row_of
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.queries import agents as agent_queries
@@ -37,7 +37,7 @@ READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})
 class OwnOrchestrators:
     """The orchestrators that this fleet runs; `table` is what every orchestrator gets, handed in by app.py."""
 
-    core: Core
+    context: FleetContext
     table: Sequence[Tool] = ()
 
     def tool_names(self) -> frozenset[str]:
@@ -60,22 +60,22 @@ class OwnOrchestrators:
         Raises:
             StaleOwnerError: the claim is over; nothing is written.
         """
-        core, now = self.core, self.core.commits.clock()
+        context, now = self.context, self.context.work.clock()
         wish = wish_of(call.input) or Wish()
         mine = await self._call(claim.agent_id, claim, call.id)
-        await core.enter(mine)
+        await context.enter(mine)
         ids, refusal = list(wish.agents), ""
         try:
-            found = await core.find_all(mine.caller, wish.agents)
+            found = await context.find_all(mine.caller, wish.agents)
             check_targets(mine, found)
             ids = [agent.id for agent in found]
         except FleetError as error:
             refusal = str(error)
         values = row_of(mine, replace(wish, agents=ids), now, asks_person=False)
-        await core.commits.do(
+        await context.work.commit(
             unless_asked, orchestrator_waits.fall_asleep, claim, now, asked, values, usage, now, refusal=refusal
         )
-        core.commits.bell.ring({SLEEPS})
+        context.work.notifier.publish({SLEEPS})
 
     async def _called(
         self, tool: Tool, agent_id: str, current: Callable[[], Claim | None], call: Call, arguments: Json
@@ -93,9 +93,9 @@ class OwnOrchestrators:
 
     async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
         """A call of the agent in its run: in its project, with its environment and its account."""
-        [agent] = await self.core.commits.store.look(partial(agent_queries.by_ids, ids={agent_id}))
+        [agent] = await self.context.work.store.read(partial(agent_queries.by_ids, ids={agent_id}))
         return Call(
-            caller=_caller(agent, self.core.commits.accounts.secrets(agent.account)),
+            caller=_caller(agent, self.context.work.accounts.secrets(agent.account)),
             key=f"{agent_id}/{key}" if key else None,
             run=Running(agent_id=agent_id, epoch=claim.epoch),
         )
@@ -104,7 +104,7 @@ class OwnOrchestrators:
         """What ended the sleep of this very call; the gate lets it run only then, or if its arguments mean nothing."""
         key = stored_key(call)
         row = (
-            await self.core.commits.store.look(partial(durable_waits.by_key, call_key=key)) if key is not None else None
+            await self.context.work.store.read(partial(durable_waits.by_key, call_key=key)) if key is not None else None
         )
         if row is None and wish_of(arguments) is None:
             return await tool.call(call, arguments)  # it says what is wrong with them
@@ -112,7 +112,7 @@ class OwnOrchestrators:
             raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")
         if row.is_error:
             raise ConflictError(row.result)
-        self.core.offer(call, row.outcomes)
+        self.context.offer(call, row.outcomes)
         return row.result
 
     async def _named(self, call: Call, arguments: Json) -> list[Agent]:
@@ -122,7 +122,7 @@ class OwnOrchestrators:
             given = arguments.get(name, ())
             for reference in (given,) if isinstance(given, str) else given:
                 try:
-                    found.append(await self.core.find(call.caller, str(reference), deleted=True))
+                    found.append(await self.context.find(call.caller, str(reference), deleted=True))
                 except FleetError:
                     continue
         return found

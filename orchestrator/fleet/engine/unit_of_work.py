@@ -1,4 +1,4 @@
-"""Every change of the fleet goes through here: one transaction, then the claims it led to, then the bell."""
+"""Every change of the fleet goes through here: one transaction, then the claims it led to, then the notifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from orchestrator.bus.local import Bell
+from orchestrator.bus.local import Notifier
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.fleet.engine.credentials import Accounts
 from orchestrator.store.agents.admission import Admission, admit
@@ -55,7 +55,7 @@ def _nobody(claims: list[Claim]) -> None:
 
 
 @dataclass
-class Commits:
+class UnitOfWork:
     """Runs operations for the fleet of one daemon.
 
     `bell` rings after every change of a status, about the agents that changed; `feed` also after every event of a
@@ -66,25 +66,25 @@ class Commits:
     accounts: Accounts
     owner: str
     slots: int
-    bell: Bell = field(default_factory=Bell)
+    notifier: Notifier = field(default_factory=Notifier)
     clock: Callable[[], float] = time.time
     """what every deadline is held against, in seconds since the epoch"""
-    feed: Bell = field(default_factory=Bell)
+    feed: Notifier = field(default_factory=Notifier)
     create_child: CreateChild | None = None
     tell_of_children: TellOfChildren | None = None
     fan_out: FanOut | None = None
     orchestrators: Orchestrators | None = None
     take: Callable[[list[Claim]], None] = _nobody
 
-    async def do(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def commit(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation and, in the same transaction, admit what may start now.
 
         Whatever it raises is raised here, and then nothing was written. A caller that is cancelled takes nothing with
         it: what its commit admitted is started all the same.
         """
-        return await asyncio.shield(self._do(lambda connection: op(connection, *args, **kwargs)))
+        return await asyncio.shield(self._commit(lambda connection: op(connection, *args, **kwargs)))
 
-    async def _do(self, op: Callable[[Connection], T]) -> T:
+    async def _commit(self, op: Callable[[Connection], T]) -> T:
         admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
 
         def both(connection: Connection) -> tuple[T, list[Claim], set[str]]:
@@ -92,8 +92,8 @@ class Commits:
             value = op(connection)
             return value, admit(connection, admission, self.clock()), told_of(connection)
 
-        value, claims, names = await self.store.tx(both)
+        value, claims, names = await self.store.write(both)
         self.take(claims)
-        self.bell.ring(names)
-        self.feed.ring()
+        self.notifier.publish(names)
+        self.feed.publish()
         return value

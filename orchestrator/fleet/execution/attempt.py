@@ -23,7 +23,7 @@ from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, Cre
 from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
 from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
@@ -88,13 +88,13 @@ def persona_of(agent: Agent) -> Persona:
     return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
 
 
-async def prepare(commits: Commits, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
+async def prepare(work: UnitOfWork, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
     """Read the rows, write the hand-off files, look at the checkout.
 
     Raises:
         FleetError: something is missing; the turn fails with it.
     """
-    agent, turn, results = await commits.store.look(partial(_rows, claim=claim))
+    agent, turn, results = await work.store.read(partial(_rows, claim=claim))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     persona, cwd = persona_of(agent), Path(agent.cwd)
@@ -102,19 +102,19 @@ async def prepare(commits: Commits, state: Path, claim: Claim, recorder: Current
     desk = system_prompt.desk_path(agent.project, agent.id)
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
-    before, unknown = await _before(commits, claim, turn, persona, checkout, state)
+    before, unknown = await _before(work, claim, turn, persona, checkout, state)
     acceptance = acceptance_of(agent, turn, persona)
     text = announced(
         system_prompt.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks
     )
     prompt = prompt_of(claim, prompt_id(turn.id), text)
-    told = await last_told(commits, claim, turn, persona, acceptance)
+    told = await last_told(work, claim, turn, persona, acceptance)
     if claim.goes_on and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
-        await commits.store.tx(plans.tell, claim, prompt.id)
+        await work.store.write(plans.tell, claim, prompt.id)
     return Run(
         provider=agent.provider,
-        spec=_spec(commits, state, agent, persona, recorder, settings),
+        spec=_spec(work, state, agent, persona, recorder, settings),
         prompt=prompt,
         checkout=checkout,
         before=before,
@@ -180,7 +180,7 @@ def _results(connection: Connection, claim: Claim) -> list[Result]:
 
 
 async def _before(
-    commits: Commits, claim: Claim, turn: Turn, persona: Persona, checkout: Path | None, state: Path
+    work: UnitOfWork, claim: Claim, turn: Turn, persona: Persona, checkout: Path | None, state: Path
 ) -> tuple[Snapshot | None, str]:
     if not persona.may_change:
         return None, ""
@@ -192,12 +192,12 @@ async def _before(
         before = await snapshot(checkout, state)
     except ChangesUnknownError as error:
         return None, str(error)
-    await commits.store.tx(note_before, claim, {"tree": before.tree, "head": before.head})
+    await work.store.write(note_before, claim, {"tree": before.tree, "head": before.head})
     return before, ""
 
 
 def _spec(
-    commits: Commits, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
+    work: UnitOfWork, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
 ) -> SessionSpec:
     cwd = Path(agent.cwd)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
@@ -212,29 +212,29 @@ def _spec(
         cwd=cwd,
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
-        environment=_environment(commits, agent, settings),
-        decide=metered(gate.gate(commits, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
+        environment=_environment(work, agent, settings),
+        decide=metered(gate.gate(work, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
         model=agent.model,
         tools=persona.offered,
-        crew=crew_tools(_crew_line(commits, agent.id, recorder, may_create=persona.children > 0 and not persona.plans)),
-        fleet=_fleet_tools(commits, agent.id, persona, recorder),
+        crew=crew_tools(_crew_line(work, agent.id, recorder, may_create=persona.children > 0 and not persona.plans)),
+        fleet=_fleet_tools(work, agent.id, persona, recorder),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
     )
 
 
-def _fleet_tools(commits: Commits, agent_id: str, persona: Persona, current: CurrentRecorder) -> tuple[Tool, ...]:
+def _fleet_tools(work: UnitOfWork, agent_id: str, persona: Persona, current: CurrentRecorder) -> tuple[Tool, ...]:
     """Those of the fleet's tools that the persona has: none for who only works."""
-    if not persona.orchestrates or commits.orchestrators is None:
+    if not persona.orchestrates or work.orchestrators is None:
         return ()
-    tools = commits.orchestrators.tools(agent_id, lambda: (now := current()) and now.claim)
+    tools = work.orchestrators.tools(agent_id, lambda: (now := current()) and now.claim)
     return tuple(tool for tool in tools if persona.directs_with(tool.name))
 
 
-def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[str, str]:
+def _environment(work: UnitOfWork, agent: Agent, settings: Settings) -> Mapping[str, str]:
     """All variables of the agent's processes: its creator's, its account's, and in a rehearsal who it is."""
-    env = {**agent.environment, **agent.account_public, **commits.accounts.secrets(agent.account)}
+    env = {**agent.environment, **agent.account_public, **work.accounts.secrets(agent.account)}
     if settings.rehearsal:
         own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
         if persona_of(agent).orchestrates:
@@ -243,24 +243,24 @@ def _environment(commits: Commits, agent: Agent, settings: Settings) -> Mapping[
     return env
 
 
-def _crew_line(commits: Commits, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
+def _crew_line(work: UnitOfWork, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
     async def progress(text: str) -> None:
         if recorder := current():
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
-            recorder.note(Fact(kind=Kind.PROGRESS, at=commits.clock(), body={"text": line}, values={"progress": line}))
+            recorder.note(Fact(kind=Kind.PROGRESS, at=work.clock(), body={"text": line}, values={"progress": line}))
             await recorder.flush()
 
     async def answer(call_id: str | None) -> str | None:
-        return await gate.answer_of(commits, agent_id, call_id)
+        return await gate.answer_of(work, agent_id, call_id)
 
     async def create(call: Call, arguments: Json) -> str:
         recorder = current()
-        if recorder is None or commits.create_child is None:
+        if recorder is None or work.create_child is None:
             raise ConflictError("no turn is running", hint="end your turn")
-        return await commits.create_child(recorder.claim, call, arguments)
+        return await work.create_child(recorder.claim, call, arguments)
 
     async def told() -> str:
-        return await commits.tell_of_children(agent_id) if commits.tell_of_children else ""
+        return await work.tell_of_children(agent_id) if work.tell_of_children else ""
 
     if not may_create:
         return CrewLine(progress=progress, answer=answer)
@@ -274,16 +274,16 @@ def prompt_id(turn_id: str) -> str:
 
 
 async def finish_run(
-    commits: Commits, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
+    work: UnitOfWork, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
 ) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
     usage = usage_of(ended)
     try:
         await recorder.flush()
         if ended.steered:
-            await commits.do(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], commits.clock())
+            await work.commit(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], work.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            problem = await _defer(commits, claim, run, ended.deferred, usage)
+            problem = await _defer(work, claim, run, ended.deferred, usage)
             if not problem:
                 return
             hint = "command it again with how to split the task; its conversation is kept"
@@ -302,37 +302,37 @@ async def finish_run(
             "changes": changes,
             "changes_unknown": unknown,
         }
-        now = commits.clock()
+        now = work.clock()
         asked = _asked(run, ended.deferred, now) if ended.deferred else None
-        await commits.do(finish, claim, columns, usage, now, asked=asked)
+        await work.commit(finish, claim, columns, usage, now, asked=asked)
         if run is not None and run.checkout is not None and run.persona.may_change:
-            await _tidy(commits, state, run.checkout)
+            await _tidy(work, state, run.checkout)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
 
 
-async def _tidy(commits: Commits, state: Path, checkout: Path) -> None:
+async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
     """Keep Fleet's own git directory of the checkout bounded; it is not the turn's concern if that fails."""
     try:
-        await tidy(checkout, state, lambda: commits.store.look(agent_queries.trees_before))
+        await tidy(checkout, state, lambda: work.store.read(agent_queries.trees_before))
     except (ChangesUnknownError, StoreError) as error:
         LOG.warning("git_directory_not_tidied", error=str(error))
 
 
-async def _defer(commits: Commits, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:
+async def _defer(work: UnitOfWork, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:
     """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
 
     Returns '', or why its plan makes it fail.
     """
-    now = commits.clock()
+    now = work.clock()
     asked = _asked(run, call, now)
-    if call.name == clearance.PLAN and commits.fan_out is not None:
-        return await commits.fan_out(claim, call, asked, usage)
-    if call.name == clearance.WAIT_FOR_AGENTS and commits.orchestrators is not None:
-        await commits.orchestrators.fall_asleep(claim, call, asked, usage)
+    if call.name == clearance.PLAN and work.fan_out is not None:
+        return await work.fan_out(claim, call, asked, usage)
+    if call.name == clearance.WAIT_FOR_AGENTS and work.orchestrators is not None:
+        await work.orchestrators.fall_asleep(claim, call, asked, usage)
         return ""
     sleep = wait_for_children if call.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
-    await commits.do(unless_asked, sleep, claim, now, asked, usage, now)
+    await work.commit(unless_asked, sleep, claim, now, asked, usage, now)
     return ""
 
 

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.text import storable
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.recorder import Recorder
 from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.fleet.sessions.usage import usage_of
@@ -85,25 +85,25 @@ def stopped(ended: Ended, reason: str) -> Ended:
     )
 
 
-async def halt_run(commits: Commits, claim: Claim, recorder: Recorder, ended: Ended, halt: Halt) -> None:
+async def halt_run(work: UnitOfWork, claim: Claim, recorder: Recorder, ended: Ended, halt: Halt) -> None:
     """Write the events down and put the turn aside."""
-    usage, now = usage_of(ended), commits.clock()
+    usage, now = usage_of(ended), work.clock()
     try:
         await recorder.flush()
         if ended.steered:
-            await commits.do(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
+            await work.commit(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
         if halt.why == QUOTA:
             told: Mapping[str, Any] = {
                 "resets_at": ended.resets_at,
                 "detail": storable(ended.detail),
                 "ends": ended.reason != CREDIT,
             }
-            await commits.do(unless_asked, park_for_quota, claim, now, told, usage, now)
+            await work.commit(unless_asked, park_for_quota, claim, now, told, usage, now)
             return
         wake_at = None if halt.again_in_seconds is None else now + halt.again_in_seconds
         heard = halt.why == OVERLOADED or (recorder.meter is not None and recorder.meter.heard)
         pause = Pause(why=halt.why, reason=storable(halt.reason), wake_at=wake_at, heard=heard)
-        await commits.do(unless_asked, park, claim, now, pause, usage, now)
+        await work.commit(unless_asked, park, claim, now, pause, usage, now)
     except StaleOwnerError:
         return
 

@@ -17,7 +17,7 @@ from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Run, prompt_id
 from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.fleet.sessions.usage import usage_of
@@ -37,38 +37,38 @@ RESUMABLE = frozenset({"process", "silence", DAEMON})
 """failures of a session, not of the model or the task: its conversation goes on in a new one"""
 
 
-async def taken_over(commits: Commits, provider: Provider, claim: Claim, run: Run) -> Run:
+async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, run: Run) -> Run:
     """The run as its transcript says that it goes on; `ended` is set where the turn has ended already.
 
     Raises:
         ProviderError: a former program of the session is still alive.
     """
-    turn = await commits.store.look(partial(agent_queries.turn, turn_id=claim.turn_id))
+    turn = await work.store.read(partial(agent_queries.turn, turn_id=claim.turn_id))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]
     found = await provider.recall(run.spec, prompts)
     LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
     if found.steered:
-        await commits.do(fold, claim, [turn_of(prompt) for prompt in found.steered], commits.clock())
+        await work.commit(fold, claim, [turn_of(prompt) for prompt in found.steered], work.clock())
     lost = _uncounted(found.usage, turn)
     match found.stand:
         case Stand.ANSWERED:
             told = await _untold(provider, run, prompts)
             if told is None:
                 return replace(run, ended=_recorded(run, found, lost))
-            await commits.store.tx(plans.tell, claim, told.id)
-            await _count(commits, claim, run, lost)
+            await work.store.write(plans.tell, claim, told.id)
+            await _count(work, claim, run, lost)
             return replace(run, prompt=told)
         case Stand.DEFERRED if found.deferred is not None:
-            if not await _is_answered(commits, claim, found.deferred.id):
+            if not await _is_answered(work, claim, found.deferred.id):
                 return replace(run, ended=_recorded(run, found, lost))
-            await _count(commits, claim, run, lost)
+            await _count(work, claim, run, lost)
             return replace(run, prompt=None)
         case Stand.OPEN:
             fresh = str(uuid.uuid4())
-            await commits.store.tx(note_prompt, claim, fresh)
-            await _count(commits, claim, run, lost)
+            await work.store.write(note_prompt, claim, fresh)
+            await _count(work, claim, run, lost)
             return replace(run, prompt=Prompt(id=fresh, text=CONTINUE))
         case _:
             return run
@@ -82,8 +82,8 @@ async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Promp
     return run.told if since.stand is Stand.ABSENT else None
 
 
-async def _is_answered(commits: Commits, claim: Claim, call_id: str) -> bool:
-    asked = await commits.store.look(partial(questions.of_call, agent_id=claim.agent_id, call_id=call_id))
+async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
+    asked = await work.store.read(partial(questions.of_call, agent_id=claim.agent_id, call_id=call_id))
     return asked is not None and asked.answer is not None
 
 
@@ -98,10 +98,10 @@ def _recorded(run: Run, found: Standing, lost: Usage) -> Ended:
     )
 
 
-async def _count(commits: Commits, claim: Claim, run: Run, lost: Usage) -> None:
+async def _count(work: UnitOfWork, claim: Claim, run: Run, lost: Usage) -> None:
     if lost.model_calls:
         unpriced = Ended(outcome=Outcome.FAILED, usage=lost, session_cost_usd=run.spec.session_cost_usd)
-        await commits.store.tx(count_lost, claim, usage_of(unpriced))
+        await work.store.write(count_lost, claim, usage_of(unpriced))
 
 
 def _uncounted(told: Usage, turn: Turn) -> Usage:
@@ -116,7 +116,7 @@ def _uncounted(told: Usage, turn: Turn) -> Usage:
     )
 
 
-async def resumed(commits: Commits, claim: Claim, ended: Ended, max_resumes: int) -> Ended | None:
+async def resumed(work: UnitOfWork, claim: Claim, ended: Ended, max_resumes: int) -> Ended | None:
     """None if the turn goes on in a new session after this end of its run; else how the turn ends.
 
     Raises:
@@ -125,7 +125,7 @@ async def resumed(commits: Commits, claim: Claim, ended: Ended, max_resumes: int
     if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
         return ended
     loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
-    final = await commits.do(give_up_run, claim, loss, usage_of(ended), commits.clock(), max_resumes)
+    final = await work.commit(give_up_run, claim, loss, usage_of(ended), work.clock(), max_resumes)
     if final is None:
         return None
     outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED

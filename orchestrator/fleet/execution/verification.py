@@ -18,7 +18,7 @@ from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.errors import StoreError
 from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
 from orchestrator.fleet.checks.criteria import feedback
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Run
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.recorder import Recorder
@@ -47,7 +47,7 @@ class Stoppable(Protocol):
 class Trial:
     """What a turn needs to be verified; `drive` gives its session the next prompt, after the end that it is told."""
 
-    commits: Commits
+    work: UnitOfWork
     launch: Launch
     claim: Claim
     post: Stoppable
@@ -67,7 +67,7 @@ async def verified(trial: Trial, run: Run, ended: Ended) -> Ended:
         if attempt is None:
             return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
         if attempt.prompt is None:
-            await _durable(trial, lambda one=attempt: trial.commits.do(note_attempt, trial.claim, one))
+            await _durable(trial, lambda one=attempt: trial.work.commit(note_attempt, trial.claim, one))
             return ended if attempt.passed else _failed(ended, attempt)
         if not await _durable(trial, lambda one=attempt, end=ended: _send_back(trial, one, end)):
             return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
@@ -96,11 +96,9 @@ async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
         values = {"reason": CHECKING + check.title}
-        trial.recorder.note(Fact(kind=Kind.CHECKING, at=trial.commits.clock(), body=body, values=values))
+        trial.recorder.note(Fact(kind=Kind.CHECKING, at=trial.work.clock(), body=body, values=values))
 
-    site = Site(
-        store=trial.commits.store, launch=trial.launch, claim=trial.claim, spec=run.spec, stop=trial.post.stopped
-    )
+    site = Site(store=trial.work.store, launch=trial.launch, claim=trial.claim, spec=run.spec, stop=trial.post.stopped)
     found = await receipts(site, acceptance.checks, text, began)
     await trial.recorder.flush()
     if found is None:
@@ -108,14 +106,14 @@ async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
     passed = all(receipt.passed for receipt in found)
     ends = passed or acceptance.is_last or any(is_final(receipt) for receipt in found)
     prompt = None if ends else str(uuid.uuid4())
-    return Attempt(number=number, at=trial.commits.clock(), passed=passed, receipts=found, prompt=prompt)
+    return Attempt(number=number, at=trial.work.clock(), passed=passed, receipts=found, prompt=prompt)
 
 
 async def _send_back(trial: Trial, attempt: Attempt, ended: Ended) -> bool:
     """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
     await trial.recorder.flush()
     read = [steering.turn_of(prompt) for prompt in ended.steered]
-    await trial.commits.do(send_back, trial.claim, attempt, usage_of(ended), read)
+    await trial.work.commit(send_back, trial.claim, attempt, usage_of(ended), read)
     return True
 
 

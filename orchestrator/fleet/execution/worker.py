@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome, ToolStarted
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Run, finish_run, planned, prepare
 from orchestrator.fleet.execution.pause import FATAL, LEFT, Halt, halt_of, halt_run, stopped
 from orchestrator.fleet.execution.recovery import resumed, taken_over
@@ -84,7 +84,7 @@ class Post:
 class Workers:
     """All posts of this daemon."""
 
-    commits: Commits
+    work: UnitOfWork
     settings: Settings
     providers: Mapping[str, Provider]
     state: Path
@@ -104,7 +104,7 @@ class Workers:
     @property
     def store(self) -> Store:
         """The store that all commits go to."""
-        return self.commits.store
+        return self.work.store
 
     def take(self, claims: list[Claim]) -> None:
         """Run these turns; a resting session of the agent is used again."""
@@ -159,7 +159,7 @@ class Workers:
 
         With `interrupts` what runs is interrupted.
         """
-        self.commits.slots, self.leaving = 0, True
+        self.work.slots, self.leaving = 0, True
         reason = "stopped" if self.interrupts else LEFT
         await asyncio.gather(*[self._leave(agent_id, reason) for agent_id in list(self._posts)], *self._rescues)
 
@@ -203,7 +203,7 @@ class Workers:
         detail = f"Fleet's own task for this agent died: {why}"
         hint = "command the agent to go on; its conversation is kept, and the daemon's log tells more"
         ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=detail, hint=hint)
-        await self._record(claim, None, Recorder(self.commits, claim), ended, None)
+        await self._record(claim, None, Recorder(self.work, claim), ended, None)
 
     def _hand_on(self, post: Post) -> None:
         """A claim that came while the session closed gets a new post, which is told to stop if this one was."""
@@ -237,13 +237,13 @@ class Workers:
     async def _turn(self, post: Post, claim: Claim) -> None:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
         post.claim = claim
-        post.recorder = recorder = Recorder(self.commits, claim, loop_calls=self.settings.loop_calls)
-        recorder.meter = Meter(self.commits, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
+        post.recorder = recorder = Recorder(self.work, claim, loop_calls=self.settings.loop_calls)
+        recorder.meter = Meter(self.work, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
         run: Run | None = None
         try:
-            run = await prepare(self.commits, self.state, claim, lambda: post.recorder, self.settings)
+            run = await prepare(self.work, self.state, claim, lambda: post.recorder, self.settings)
             if claim.recovers:
-                run = await taken_over(self.commits, self.providers[run.provider], claim, run)
+                run = await taken_over(self.work, self.providers[run.provider], claim, run)
             ended = await self._work(post, claim, run, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
@@ -273,7 +273,7 @@ class Workers:
             return planned(claim, run, await self._drive(post, claim, run, recorder))
 
         trial = Trial(
-            commits=self.commits,
+            work=self.work,
             launch=self.launch or Launch(folder=self.state / "run"),
             claim=claim,
             post=post,
@@ -334,12 +334,12 @@ class Workers:
     ) -> None:
         """Put the turn aside, queue it to be taken up again, or end it."""
         if halt is not None:
-            await halt_run(self.commits, claim, recorder, ended, halt)
+            await halt_run(self.work, claim, recorder, ended, halt)
             return
         await recorder.flush()
-        going = await resumed(self.commits, claim, ended, self.settings.max_resumes)
+        going = await resumed(self.work, claim, ended, self.settings.max_resumes)
         if going is not None:
-            await finish_run(self.commits, self.state, claim, run, recorder, going)
+            await finish_run(self.work, self.state, claim, run, recorder, going)
 
     async def _close(self, post: Post) -> None:
         if (session := post.session) is not None:

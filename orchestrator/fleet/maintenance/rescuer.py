@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.errors import ConflictError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.recovery import resumed
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.store import retention
@@ -30,7 +30,7 @@ LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the da
 class Reconciler:
     """Looks twice, so that a claim on its way to its worker is none."""
 
-    commits: Commits
+    work: UnitOfWork
     carries: Callable[[str], bool]
     """whether a worker of this daemon has the agent"""
     max_resumes: int
@@ -43,23 +43,23 @@ class Reconciler:
         if (now := time.monotonic()) < self._not_before:
             return
         self._not_before = now + LOOK_SECONDS
-        held = await self.commits.store.look(lambda connection: held_by(connection, self.commits.owner))
+        held = await self.work.store.read(lambda connection: held_by(connection, self.work.owner))
         alone = {(claim.agent_id, claim.epoch): claim for claim in held if not self.carries(claim.agent_id)}
         for key in self._suspects & alone.keys():
             await self._mend(alone[key])
         self._suspects = set(alone) - self._suspects
-        await self._prune(self.commits.clock())
+        await self._prune(self.work.clock())
 
     async def _prune(self, now: float) -> None:
         """Once a day, and a batch with each look until nothing is left."""
-        if now >= self._prune_at and not await self.commits.store.tx(retention.prune, now):
+        if now >= self._prune_at and not await self.work.store.write(retention.prune, now):
             self._prune_at = now + PRUNE_SECONDS
 
     async def _mend(self, claim: Claim) -> None:
         LOG.error("turn_without_worker", agent=claim.agent_id, turn=claim.turn)
         try:
-            final = await resumed(self.commits, claim, LOST, self.max_resumes)
+            final = await resumed(self.work, claim, LOST, self.max_resumes)
             if final is not None:
-                await self.commits.do(fail, claim, final.reason, final.detail, usage_of(final), self.commits.clock())
+                await self.work.commit(fail, claim, final.reason, final.detail, usage_of(final), self.work.clock())
         except ConflictError:  # it ended meanwhile
             return

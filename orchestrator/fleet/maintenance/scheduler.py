@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from orchestrator import log
 from orchestrator.errors import StoreError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.schema.transitions import CLOCK
 from orchestrator.store.turns.turns import expire
@@ -25,7 +25,7 @@ LOOK_SECONDS = 2.0
 class Alarm:
     """One task that sleeps until the next row is due, whoever restarted in between."""
 
-    commits: Commits
+    work: UnitOfWork
     besides: Callable[[], Awaitable[None]]
     """what else is looked at each time"""
     _task: asyncio.Task[None] | None = field(default=None)
@@ -41,12 +41,12 @@ class Alarm:
             await asyncio.wait({self._task})
 
     async def _watch(self) -> None:
-        with self.commits.bell.listen() as ear:
-            ear.tune({CLOCK})
+        with self.work.notifier.subscribe() as subscription:
+            subscription.narrow({CLOCK})
             while True:
                 due = await self._tried(self._due)
                 await self._tried(self.besides)
-                await ear.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
+                await subscription.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
 
     async def _tried(self, look: Callable[[], Awaitable[T]]) -> T | None:
         """What it gives; None if it failed: one row that cannot be acted on must not end the watch."""
@@ -60,11 +60,11 @@ class Alarm:
 
     async def _due(self) -> float | None:
         """Do what is due; seconds until the next, None: nothing has a time."""
-        at = await self.commits.store.look(_next)
+        at = await self.work.store.read(_next)
         if at is None:
             return None
-        if at <= (now := self.commits.clock()):
-            await self.commits.do(_act, now)
+        if at <= (now := self.work.clock()):
+            await self.work.commit(_act, now)
             return 0.0
         return at - now
 

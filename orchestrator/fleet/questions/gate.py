@@ -16,7 +16,7 @@ from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_duration, shown_input
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Call, Decide, ToolCall, Verdict
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.recorder import Recorder
 from orchestrator.fleet.views import AgentView
 from orchestrator.store.engine.database import Connection
@@ -75,7 +75,7 @@ def meant_by(call: Call, seen: Seen | None) -> str | None:
     return seen.before if seen.refused is not None and seen.refused == call.key else seen.question_id
 
 
-def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
+def gate(work: UnitOfWork, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
     """The one gate before every tool call of this agent; it fails closed with whatever the store raises."""
 
     async def decide(call: ToolCall) -> Verdict:
@@ -83,21 +83,21 @@ def gate(commits: Commits, agent_id: str, persona: Persona, current: Callable[[]
             return ruled
         recorder = current()
         turn = recorder.claim.turn if recorder is not None else 0
-        found, granted = await commits.store.look(partial(_known, agent_id=agent_id, call_id=call.id))
+        found, granted = await work.store.read(partial(_known, agent_id=agent_id, call_id=call.id))
         grants = [Grant(tool=row.tool, input=row.input) for row in granted]
         record = None if found is None else _record(found, turn)
         verdict = clearance.decide(call, persona, record, grants)
         answer = clearance.policy_answer(call, persona)
         if record is None and answer is not None and not isinstance(verdict, Allow):
-            asked_now = asked(call, persona, None, commits.clock())
-            await commits.store.tx(
+            asked_now = asked(call, persona, None, work.clock())
+            await work.store.write(
                 questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
             )
             if recorder is not None:
-                recorder.note(_answered_by_policy(call, answer, commits.clock()))
+                recorder.note(_answered_by_policy(call, answer, work.clock()))
             return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
         if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
-            await commits.store.tx(questions.settle, found.id)
+            await work.store.write(questions.settle, found.id)
         return verdict
 
     return decide
@@ -140,11 +140,11 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
     }
 
 
-async def answer_of(commits: Commits, agent_id: str, call_id: str | None) -> str | None:
+async def answer_of(work: UnitOfWork, agent_id: str, call_id: str | None) -> str | None:
     """The answer to the question of this tool call (None: to the agent's last one); None if there is none yet."""
     if call_id is not None:
-        found = await commits.store.look(partial(questions.of_call, agent_id=agent_id, call_id=call_id))
+        found = await work.store.read(partial(questions.of_call, agent_id=agent_id, call_id=call_id))
         return found.answer if found else None
-    rows = await commits.store.look(partial(questions.of_agent, agent_id=agent_id))
+    rows = await work.store.read(partial(questions.of_agent, agent_id=agent_id))
     answers = [row.answer for row in rows if row.answer is not None]
     return answers[-1] if answers else None

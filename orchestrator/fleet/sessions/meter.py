@@ -10,7 +10,7 @@ from orchestrator.domain.budget import Room, Unit, shortage
 from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
 from orchestrator.errors import StoreError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.families.budgets import UNPRICED
@@ -28,7 +28,7 @@ UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can b
 class Meter:
     """The meter of one run: what it hears is counted, and `stop` is told the reason once a cap is reached."""
 
-    commits: Commits
+    work: UnitOfWork
     claim: Claim
     flush: Callable[[], Awaitable[None]]
     stop: Callable[[str], None]
@@ -97,9 +97,9 @@ class Meter:
         await self.flush()
 
         def rooms(connection: Connection) -> list[Room]:
-            return budgets.rooms(connection, self.claim.agent_id, self.commits.clock())
+            return budgets.rooms(connection, self.claim.agent_id, self.work.clock())
 
-        return await self.commits.store.look(rooms)
+        return await self.work.store.read(rooms)
 
     def _reason(self, rooms: list[Room]) -> str | None:
         if self._price_unknown and any(room.unit is Unit.USD for room in rooms):

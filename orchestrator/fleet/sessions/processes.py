@@ -72,7 +72,7 @@ async def open_command(store: Store, launch: Launch, order: Order, claim: Claim)
 async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
     """The trace of what is about to start, once its intent is durable."""
     trace = Trace(marker=secrets.token_hex(16))
-    await store.tx(
+    await store.write(
         processes.intend,
         claim.agent_id,
         epoch=claim.epoch,
@@ -90,7 +90,7 @@ async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
     if tier == "B":
         trace = replace(trace, cgroup=await cgroups.wait_joined(pid, trace.marker))
     try:
-        await store.tx(
+        await store.write(
             processes.born, trace.marker, pid=pid, started=trace.started, cgroup=trace.cgroup, now=time.time()
         )
     except StoreError as error:  # the marker is enough to find it by
@@ -110,7 +110,7 @@ async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -
         if killed:
             LOG.warning("left_processes_killed", processes=killed)
     try:
-        await store.tx(processes.ended, [trace.marker], time.time())
+        await store.write(processes.ended, [trace.marker], time.time())
     except StoreError as error:  # the next daemon looks again
         LOG.warning("end_of_process_not_written", error=error.message)
 
@@ -120,7 +120,7 @@ async def clear(store: Store) -> int:
 
     Nothing of before the last boot is alive, whatever its id is used for now.
     """
-    rows = await store.tx(processes.not_ended)
+    rows = await store.write(processes.not_ended)
     boot = reaper.boot()
     traces = [
         Trace(pid=row["pid"], started=row["started"], marker=row["marker"], cgroup=row["cgroup"])
@@ -129,7 +129,7 @@ async def clear(store: Store) -> int:
     ]
     killed = await asyncio.to_thread(reaper.sweep, traces) if traces else 0
     if rows:
-        await store.tx(processes.ended, [row["marker"] for row in rows], time.time())
+        await store.write(processes.ended, [row["marker"] for row in rows], time.time())
     if killed:
         LOG.warning("orphans_killed", processes=killed)
     return killed

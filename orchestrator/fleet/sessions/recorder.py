@@ -23,7 +23,7 @@ from orchestrator.domain.event import (
 )
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.meter import Meter
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.events import Fact, append
@@ -87,7 +87,7 @@ def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
 class Recorder:
     """Writes the events of one claim, in order; a batch is what came while the last one was being written."""
 
-    commits: Commits
+    work: UnitOfWork
     claim: Claim
     stale: bool = False
     """the agent was deleted or claimed anew: nothing more is written"""
@@ -115,7 +115,7 @@ class Recorder:
 
     def event(self, event: SessionEvent) -> None:
         """Take an event of the session, with the time of now."""
-        fact = fact_of(event, self.commits.clock())
+        fact = fact_of(event, self.work.clock())
         if isinstance(event, ToolStarted) and fact is not None:
             fact = self._called(event, fact)
         if fact is not None and self._loop and fact.values.get("reason") == "":
@@ -136,7 +136,7 @@ class Recorder:
     def _tell_of_loop(self, event: ToolStarted) -> None:
         LOG.warning("agent_loops", tool=event.tool, times=self._streak.times)
         body = {"tool": event.tool, "summary": one_line(event.summary, SUMMARY_CHARACTERS)}
-        self.note(Fact(kind=Kind.LOOPING, at=self.commits.clock(), body={**body, "times": self._streak.times}))
+        self.note(Fact(kind=Kind.LOOPING, at=self.work.clock(), body={**body, "times": self._streak.times}))
 
     async def flush(self) -> None:
         """Return once everything taken so far is durable.
@@ -153,11 +153,11 @@ class Recorder:
         while self._facts and not self.stale:
             batch, self._facts = self._facts, []
             try:
-                await self.commits.store.tx(append, self.claim, batch)
+                await self.work.store.write(append, self.claim, batch)
             except StaleOwnerError:
                 self.stale = True
                 self._facts.clear()
             except StoreError:
                 self._facts[:0] = batch
                 raise
-            self.commits.feed.ring()
+            self.work.feed.publish()

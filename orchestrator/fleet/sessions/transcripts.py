@@ -20,8 +20,8 @@ class Transcripts:
     async def append(self, agent_id: str, subpath: str, lines: Sequence[TranscriptLine]) -> None:
         """Add the lines; durable when it returns."""
         rows = [transcripts.Line(uuid=line.uuid, body=line.body) for line in lines]
-        await self.store.tx(transcripts.append, agent_id, subpath, rows)
+        await self.store.write(transcripts.append, agent_id, subpath, rows)
 
     async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
         """All lines of the agent with their subpath, in order."""
-        return await self.store.look(partial(transcripts.lines_of, agent_id=agent_id))
+        return await self.store.read(partial(transcripts.lines_of, agent_id=agent_id))

@@ -8,7 +8,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.budget import FLEET, Room, Scope, Unit, shortage, shown_amount
 from orchestrator.domain.persona import Persona
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections.budget_views import budget_views, remedy_for
 from orchestrator.fleet.views import BudgetsView
 from orchestrator.settings import Settings
@@ -63,7 +63,7 @@ def top_up(connection: Connection, agent: RowMapping, caps: Mapping[Unit, float]
     return told
 
 
-async def set_caps(commits: Commits, agent: Agent | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:
+async def set_caps(work: UnitOfWork, agent: Agent | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:
     """Set caps of an agent, its subtree or the fleet.
 
     Raises:
@@ -72,18 +72,18 @@ async def set_caps(commits: Commits, agent: Agent | None, caps: Mapping[Unit, fl
     if not caps:
         raise InvalidError("no cap is given", hint="give max_cost_usd, max_tokens, max_total_turns or max_seconds")
     if agent is None:
-        await commits.do(budgets.raise_caps, FLEET, Scope.FLEET, caps, commits.clock())
+        await work.commit(budgets.raise_caps, FLEET, Scope.FLEET, caps, work.clock())
         return
     scope = Scope.SUBTREE if subtree else Scope.AGENT
-    await commits.do(budgets.raise_caps, agent.id, scope, caps, commits.clock())
+    await work.commit(budgets.raise_caps, agent.id, scope, caps, work.clock())
 
 
-async def show(commits: Commits, agent: Agent | None) -> BudgetsView:
+async def show(work: UnitOfWork, agent: Agent | None) -> BudgetsView:
     """The caps of an agent or of the fleet."""
 
     def rooms(connection: Connection) -> list[Room]:
         if agent is None:
-            return budgets.fleet_rooms(connection, commits.clock())
-        return budgets.rooms(connection, agent.id, commits.clock())
+            return budgets.fleet_rooms(connection, work.clock())
+        return budgets.rooms(connection, agent.id, work.clock())
 
-    return BudgetsView(budgets=budget_views(await commits.store.look(rooms)))
+    return BudgetsView(budgets=budget_views(await work.store.read(rooms)))

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from functools import partial
 
 from orchestrator.domain.tool import Call
-from orchestrator.fleet.context import Core
+from orchestrator.fleet.context import FleetContext
 from orchestrator.store.waits import questions
 
 MAX_NAMES = 4
 
 
-async def news(core: Core, call: Call) -> str:
+async def news(context: FleetContext, call: Call) -> str:
     """One line, once per session and daemon; '' if there is nothing, or a person asks."""
     caller = call.caller
     session = (caller.project, caller.orchestrator)
-    if call.person or session in core.told:
+    if call.person or session in context.told:
         return ""
-    core.told.add(session)
+    context.told.add(session)
     left = partial(questions.left_by_others, project=caller.project, orchestrator=caller.orchestrator)
-    waiting, unread = await core.commits.store.look(left)
+    waiting, unread = await context.work.store.read(left)
     return news_line(waiting, unread)
 
 

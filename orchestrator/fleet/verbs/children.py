@@ -14,7 +14,7 @@ from orchestrator.domain.tool import Call, Caller, Json, Running
 from orchestrator.domain.usage import shown_cost
 from orchestrator.errors import RefusedError
 from orchestrator.fleet.briefing import system_prompt
-from orchestrator.fleet.engine.unit_of_work import Commits
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import persona_of
 from orchestrator.fleet.projections import agent_views
 from orchestrator.store.engine.database import Connection
@@ -58,9 +58,9 @@ class Parent:
         return children.Limits(agents=limits.agents, depth=depth, children=limits.children)
 
 
-async def parent_of(commits: Commits, claim: Claim | Running) -> Parent:
+async def parent_of(work: UnitOfWork, claim: Claim | Running) -> Parent:
     """The agent whose run this is."""
-    [agent] = await commits.store.look(partial(agent_queries.by_ids, ids={claim.agent_id}))
+    [agent] = await work.store.read(partial(agent_queries.by_ids, ids={claim.agent_id}))
     return Parent(agent=agent, epoch=claim.epoch)
 
 
@@ -112,7 +112,7 @@ def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
     return None if above is None else above.id
 
 
-async def told_of_children(commits: Commits, parent_id: str) -> str:
+async def told_of_children(work: UnitOfWork, parent_id: str) -> str:
     """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
 
     def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
@@ -122,7 +122,7 @@ async def told_of_children(commits: Commits, parent_id: str) -> str:
             one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
         }
 
-    found, turns = await commits.store.look(ends)
+    found, turns = await work.store.read(ends)
     if not found:
         return "you have no children"
     share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))

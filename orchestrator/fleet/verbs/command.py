@@ -12,7 +12,7 @@ from orchestrator.domain.question import INBOX, By
 from orchestrator.domain.tool import Call
 from orchestrator.domain.turn import Mode, Urgency
 from orchestrator.errors import ConflictError
-from orchestrator.fleet.context import Core
+from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs import budget
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import lifecycle, orchestrator_waits
@@ -70,22 +70,22 @@ class Commanded:
     """turns that must now be stopped, by agent: its own and its descendants'"""
 
 
-async def send(core: Core, call: Call, name: str, asked: Command) -> Receipt:
+async def send(context: FleetContext, call: Call, name: str, asked: Command) -> Receipt:
     """Carry the command out in its transaction, then stop or steer the session that it is about.
 
     Raises:
         FleetError: nothing was changed.
     """
     try:
-        done = await core.commits.do(command, asked, core.commits.clock())
+        done = await context.work.commit(command, asked, context.work.clock())
     except OtherQuestionError as error:
-        core.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
+        context.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
         raise
     for agent_id, turn_id in done.running.items():
-        await core.workers.interrupt(agent_id, "interrupted", turn_id)
+        await context.workers.interrupt(agent_id, "interrupted", turn_id)
     happened = done.happened
     if done.steer and done.turn_id is not None:
-        happened = await core.workers.steer(asked.agent_id, done.turn_id, asked.text) or happened
+        happened = await context.workers.steer(asked.agent_id, done.turn_id, asked.text) or happened
     return Receipt(agent=asked.agent_id, name=name, turn_id=done.turn_id, happened=happened)
 
 

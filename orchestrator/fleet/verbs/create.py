@@ -17,7 +17,7 @@ from orchestrator.domain.tool import Call, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.checks.criteria import Verify
-from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.engine.unit_of_work import Orchestrators
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
 from orchestrator.personas import find_persona
@@ -39,23 +39,23 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-async def create(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> tuple[str, bool]:
+async def create(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> tuple[str, bool]:
     """Create the agent; return its id and whether the same idempotency key had created it before.
 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
-    return await core.commits.do(lifecycle.create, **await checked(core, call, new, parent))
+    return await context.work.commit(lifecycle.create, **await checked(context, call, new, parent))
 
 
-async def checked(core: Core, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
+async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
     """What `store.agents.create` takes, with everything checked that needs no transaction.
 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message.
     """
-    values, inputs = await _checked(core, call, new)
-    limits = limits_of(core)
+    values, inputs = await _checked(context, call, new)
+    limits = limits_of(context)
     if parent is not None:
         check_clearance(parent.persona, Persona(**values["persona_body"]))
         limits = parent.limits(limits)
@@ -69,46 +69,46 @@ async def checked(core: Core, call: Call, new: NewAgent, parent: Parent | None =
         "inputs": inputs,
         "desk": str(system_prompt.desk_path(call.caller.project, values["id"])),
         "limits": limits,
-        "caps": _caps(core, new, values),
+        "caps": _caps(context, new, values),
         "cap_scope": Persona(**values["persona_body"]).cap_scope,
         "parent": None if parent is None else (parent.agent.id, parent.epoch),
     }
 
 
-async def create_child(core: Core, claim: Claim, call: Call, arguments: Json) -> str:
+async def create_child(context: FleetContext, claim: Claim, call: Call, arguments: Json) -> str:
     """Create an agent for the agent whose run this is; returns the line that it reads.
 
     Raises:
         FleetError: nothing was created.
     """
-    parent = await parent_of(core.commits, claim)
-    agent_id, existed = await create(core, parent.call(call.key), new_child(parent, arguments), parent)
+    parent = await parent_of(context.work, claim)
+    agent_id, existed = await create(context, parent.call(call.key), new_child(parent, arguments), parent)
     again = " (this very call created it before)" if existed else ""
     return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
 
 
-def limits_of(core: Core) -> Limits:
+def limits_of(context: FleetContext) -> Limits:
     """The limits that the settings state."""
-    settings = core.settings
+    settings = context.settings
     return Limits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 
 
-async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
+async def _checked(context: FleetContext, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
     caller = call.caller
     name = checked_name(new.name)
     task = checked_text("task", new.task)
-    provider = _provider(core, new.provider or DEFAULT_PROVIDER)
+    provider = _provider(context, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
-    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(core.state))
-    _check_tools(provider, persona, core.commits.orchestrators)
+    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(context.state))
+    _check_tools(provider, persona, context.work.orchestrators)
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
     cwd = _cwd(caller, new.cwd)
     if len(new.inputs) > MAX_INPUTS:
         raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
-    inputs = [agent.id for agent in await core.find_all(caller, new.inputs, deleted=True)]
-    account = core.commits.accounts.bring(caller)
+    inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
+    account = context.work.accounts.bring(caller)
     agent_id = new_id("ag")
     return {
         "id": agent_id,
@@ -117,7 +117,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "project": caller.project,
         "orchestrator": caller.orchestrator,
         "call_key": stored_key(call),
-        "created_at": core.commits.clock(),
+        "created_at": context.work.clock(),
         "persona": persona.name,
         "persona_body": dataclasses.asdict(persona),
         "provider": provider.name,
@@ -127,7 +127,7 @@ async def _checked(core: Core, call: Call, new: NewAgent) -> tuple[dict[str, Any
         "checkout": str(checkout_of(cwd) or cwd),
         "writes": persona.writes,
         "max_turns": _max_turns(new.max_turns, persona.max_turns),
-        "rehearsal": bool(core.settings.rehearsal),
+        "rehearsal": bool(context.settings.rehearsal),
         "account": account.id,
         "account_public": dict(account.public),
         "environment": dict(account.environment),
@@ -158,9 +158,9 @@ _START: dict[str, Any] = {
 }
 
 
-def _caps(core: Core, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
+def _caps(context: FleetContext, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
     caps = checked_caps(new.caps)
-    if Unit.USD in caps and not core.providers[values["provider"]].has_price(values["model"]):
+    if Unit.USD in caps and not context.providers[values["provider"]].has_price(values["model"]):
         raise InvalidError(
             f"the price of {values['model']} is not known, so a cap in dollars cannot be kept",
             hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
@@ -176,10 +176,10 @@ def _priority(asked: int) -> int:
     return asked
 
 
-def _provider(core: Core, name: str) -> Provider:
-    provider = core.providers.get(name)
+def _provider(context: FleetContext, name: str) -> Provider:
+    provider = context.providers.get(name)
     if provider is None:
-        raise InvalidError(f"no provider {name[:80]!r}", hint=f"providers here: {', '.join(core.providers)}")
+        raise InvalidError(f"no provider {name[:80]!r}", hint=f"providers here: {', '.join(context.providers)}")
     return provider
 
 

@@ -27,7 +27,7 @@ from orchestrator.domain.durable_wait import (
 from orchestrator.domain.question import Asked
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import FleetError, NotFoundError, StoreError
-from orchestrator.fleet.context import Core, stored_key
+from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.verbs.create import new_id
@@ -47,7 +47,7 @@ PERSON = "person"
 """who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
 
 
-async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
+async def begin(context: FleetContext, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
     """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
 
     The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
@@ -57,20 +57,20 @@ async def begin(core: Core, call: Call, wish: Wish, *, asks_person: bool) -> Sle
     """
     wait.check(wish.until, wish.timeout_seconds)
     wait.known(wish.since)
-    await core.enter(call)
-    key, now = stored_key(call), core.commits.clock()
-    if (known := await _known(core, key)) is not None:
-        return await get(core, call, known)
-    seen = await _arrived(core, call, wish)
+    await context.enter(call)
+    key, now = stored_key(call), context.work.clock()
+    if (known := await _known(context, key)) is not None:
+        return await get(context, call, known)
+    seen = await _arrived(context, call, wish)
     if seen.wakes(wish.until):
-        digest = await wait.tell(core, call, seen, 0.0, timed_out=False)
-        core.offer(call, seen.news())
+        digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
+        context.offer(call, seen.news())
         return digest
     ids = [agent.id for agent in seen.agents] if wish.agents else []
     values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
-    sleep_id = await core.commits.store.tx(durable_waits.begin, values, now)
-    core.commits.bell.ring({SLEEPS})
-    return await get(core, call, sleep_id)
+    sleep_id = await context.work.store.write(durable_waits.begin, values, now)
+    context.work.notifier.publish({SLEEPS})
+    return await get(context, call, sleep_id)
 
 
 def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str, Any]:
@@ -89,39 +89,39 @@ def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str
     }
 
 
-async def _known(core: Core, key: str | None) -> str | None:
+async def _known(context: FleetContext, key: str | None) -> str | None:
     if key is None:
         return None
-    row = await core.commits.store.look(partial(durable_waits.by_key, call_key=key))
+    row = await context.work.store.read(partial(durable_waits.by_key, call_key=key))
     return row.id if row is not None else None
 
 
-async def _arrived(core: Core, call: Call, wish: Wish) -> wait.Seen:
+async def _arrived(context: FleetContext, call: Call, wish: Wish) -> wait.Seen:
     """The first look that means something: the agents are there, or nobody will come any more."""
     grace = time.monotonic() + wait.ARRIVAL_SECONDS
-    with core.commits.bell.listen() as ear:
+    with context.work.notifier.subscribe() as subscription:
         while True:
             left = grace - time.monotonic()
-            seen = await wait.glance(core, call, wish.agents, wait.known(wish.since), arriving=left > 0)
+            seen = await wait.glance(context, call, wish.agents, wait.known(wish.since), arriving=left > 0)
             if seen is not None and (left <= 0 or seen.tells() or not seen.wakes(wish.until)):
                 return seen
-            await ear.wait(max(0.0, left))
+            await subscription.wait(max(0.0, left))
 
 
-async def get(core: Core, call: Call, sleep_id: str) -> Sleep:
+async def get(context: FleetContext, call: Call, sleep_id: str) -> Sleep:
     """The sleep now; its result counts as delivered with the orchestrator's next call.
 
     Raises:
         NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
     """
-    row = await _row(core, call, sleep_id)
+    row = await _row(context, call, sleep_id)
     seen: wait.Seen | None = None
     if row.status == SleepStatus.WORKING:
-        seen = await _settle(core, row, by_client=row.question_id is None)
-        row = await _row(core, call, sleep_id)
+        seen = await _settle(context, row, by_client=row.question_id is None)
+        row = await _row(context, call, sleep_id)
     if row.status == SleepStatus.COMPLETED:
-        core.offer(call, row.outcomes)
-    forms = _forms(row, seen, core.commits.clock()) if row.status == SleepStatus.WORKING and seen is not None else {}
+        context.offer(call, row.outcomes)
+    forms = _forms(row, seen, context.work.clock()) if row.status == SleepStatus.WORKING and seen is not None else {}
     return Sleep(
         id=row.id,
         status=SleepStatus.INPUT_REQUIRED if forms else SleepStatus(row.status),
@@ -145,7 +145,7 @@ class Answer:
     text: str
 
 
-async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[Answer]:
+async def replies(context: FleetContext, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[Answer]:
     """What a person's replies mean: the answer to each question that is still asked.
 
     If one of them was declined, the questions wake the orchestrator.
@@ -154,14 +154,14 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
         NotFoundError: there is no such sleep.
         InvalidError: a reply has no answer in it.
     """
-    row = await _row(core, call, sleep_id)
+    row = await _row(context, call, sleep_id)
     if row.status != SleepStatus.WORKING:
         return []
-    seen = await _look(core, row, by_client=True)
-    asked = {_form_key(agent): agent for agent in _askers(row, seen, core.commits.clock())}
+    seen = await _look(context, row, by_client=True)
+    asked = {_form_key(agent): agent for agent in _askers(row, seen, context.work.clock())}
     current = {key: reply for key, reply in given.items() if key in asked}
     if any(reply.fields is None for reply in current.values()):
-        await core.commits.do(durable_waits.ask_nobody, sleep_id, core.commits.clock())
+        await context.work.commit(durable_waits.ask_nobody, sleep_id, context.work.clock())
     person = replace(call.caller, orchestrator=PERSON)
     return [
         Answer(
@@ -175,44 +175,44 @@ async def replies(core: Core, call: Call, sleep_id: str, given: Mapping[str, Rep
     ]
 
 
-async def cancel(core: Core, call: Call, sleep_id: str) -> None:
+async def cancel(context: FleetContext, call: Call, sleep_id: str) -> None:
     """End the sleep; the agents work on. Nothing happens if it has ended.
 
     Raises:
         NotFoundError: there is no such sleep.
     """
-    row = await _row(core, call, sleep_id)
-    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, core.commits.clock())
+    row = await _row(context, call, sleep_id)
+    await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, context.work.clock())
 
 
-async def watch(core: Core, leave: asyncio.Event) -> None:
+async def watch(context: FleetContext, leave: asyncio.Event) -> None:
     """End every sleep that is over, as soon as the bell rings about one of its agents, until told to leave."""
     names: dict[str, set[str]] = {}
     heard: set[str] | None = None
-    with core.commits.bell.listen() as ear:
+    with context.work.notifier.subscribe() as subscription:
         while not leave.is_set():
             nap = wait.REREAD_SECONDS
-            ear.tune(None)
+            subscription.narrow(None)
             try:
-                rows = await core.commits.store.look(durable_waits.under_way)
+                rows = await context.work.store.read(durable_waits.under_way)
                 names = {row.id: names[row.id] for row in rows if row.id in names}
                 for row in rows:
-                    if _concerns(row, heard, names.get(row.id), core.commits.clock()):
-                        names[row.id] = await _watched(core, row)
-                ends = [row.deadline - core.commits.clock() for row in rows if row.deadline is not None]
+                    if _concerns(row, heard, names.get(row.id), context.work.clock()):
+                        names[row.id] = await _watched(context, row)
+                ends = [row.deadline - context.work.clock() for row in rows if row.deadline is not None]
                 nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
             except Exception:  # one sleep that cannot be looked at must not keep the others asleep
                 LOG.exception("watch_failed")
                 heard = None
-            ear.tune({SLEEPS, *(name for each in names.values() for name in each)})
+            subscription.narrow({SLEEPS, *(name for each in names.values() for name in each)})
             await asyncio.sleep(PAUSE_SECONDS)
-            heard = ear.heard() if await ear.wait(nap) else None
+            heard = subscription.take_topics() if await subscription.wait(nap) else None
 
 
-async def _watched(core: Core, row: tables.Sleep) -> set[str]:
+async def _watched(context: FleetContext, row: tables.Sleep) -> set[str]:
     """Settle the sleep; whom a ring must be about to be worth its next look."""
     try:
-        return _names(row, await _settle(core, row))
+        return _names(row, await _settle(context, row))
     except StoreError:
         raise
     except Exception:  # one sleep that cannot be looked at must not keep the others asleep
@@ -231,38 +231,38 @@ def _names(row: tables.Sleep, seen: wait.Seen | None) -> set[str]:
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
-async def _row(core: Core, call: Call, sleep_id: str) -> tables.Sleep:
-    row = await core.commits.store.look(partial(durable_waits.by_id, sleep_id=sleep_id, now=core.commits.clock()))
+async def _row(context: FleetContext, call: Call, sleep_id: str) -> tables.Sleep:
+    row = await context.work.store.read(partial(durable_waits.by_id, sleep_id=sleep_id, now=context.work.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
         raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
     return row
 
 
-async def _settle(core: Core, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
+async def _settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
     """Look, and end the sleep if it is over; the look, if one could be had.
 
     Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
     """
-    now, call = core.commits.clock(), _call(row)
+    now, call = context.work.clock(), _call(row)
     try:
-        seen = await _look(core, row, by_client=by_client)
+        seen = await _look(context, row, by_client=by_client)
         late = row.deadline is not None and now >= row.deadline
         if not seen.wakes(row.until) and not late:
             return seen
         told = replace(seen, asks_person=False)
-        digest = await wait.tell(core, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
+        digest = await wait.tell(context, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
         ended = {"result": digest.text, "outcomes": told.news()}
     except StoreError:
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
         seen, ended = None, {"result": str(error), "is_error": True}
-    await core.commits.do(orchestrator_waits.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.COMPLETED, now, **ended)
     return seen
 
 
-async def _look(core: Core, row: tables.Sleep, *, by_client: bool) -> wait.Seen:
-    seen = await wait.glance(core, _call(row), row.agents, wait.known(row.since), arriving=False)
+async def _look(context: FleetContext, row: tables.Sleep, *, by_client: bool) -> wait.Seen:
+    seen = await wait.glance(context, _call(row), row.agents, wait.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("there are no agents any more", hint="create_agent")
     return replace(seen, asks_person=row.asks_person, by_client=by_client)

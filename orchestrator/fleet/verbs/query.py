@@ -11,7 +11,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
-from orchestrator.fleet.context import Core, cursor_of, find_all
+from orchestrator.fleet.context import FleetContext, cursor_of, find_all
 from orchestrator.fleet.execution.attempt import persona_of
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
@@ -37,38 +37,38 @@ MAX_EVENTS = 1000
 
 
 async def status(
-    core: Core, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
+    context: FleetContext, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
 ) -> FleetView:
     """The agents asked for, or all that live (the oldest `most` of them); with totals of all of these."""
-    now, caller = core.commits.clock(), call.caller
+    now, caller = context.work.clock(), call.caller
     project = None if everyone else caller.project
 
     def fleet(connection: Connection) -> FleetView:
         named = find_all(connection, caller, references, deleted=True) if references else []
         agents = named if references else agent_queries.living(connection, project, most)
-        shown = agent_views.views(agent_views.rows_of(connection, agents), caller, now, core.patience)
+        shown = agent_views.views(agent_views.rows_of(connection, agents), caller, now, context.patience)
         names = {agent.name for agent in shown}
         blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
         if references:
             unread: Sequence[str] = [agent.name for agent in shown if agent.unread and agent.own]
-            totals = agent_views.totals(shown, core.settings.slots)
+            totals = agent_views.totals(shown, context.settings.slots)
         else:
             unread = sums.unread(connection, project, caller.orchestrator)
-            totals = agent_views.summed(sums.by_status(connection, project), core.settings.slots)
+            totals = agent_views.summed(sums.by_status(connection, project), context.settings.slots)
         return FleetView(
             agents=shown,
-            totals=totals.model_copy(update={"tier": core.supervision.partition(":")[0]}),
+            totals=totals.model_copy(update={"tier": context.supervision.partition(":")[0]}),
             unread=tuple(unread),
             bottlenecks=agent_views.bottlenecks(blocks, now),
             cursor=str(agent_queries.last_cursor(connection)),
         )
 
-    view = await core.commits.store.look(fleet)
-    core.shown.note(call, view.agents[:most])
+    view = await context.work.store.read(fleet)
+    context.shown.note(call, view.agents[:most])
     return view
 
 
-async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
+async def detail(context: FleetContext, call: Call, agent: Agent) -> AgentDetail:
     """All about one agent."""
 
     def all_of_it(
@@ -81,12 +81,12 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
             questions.of_agent(connection, agent.id),
         )
 
-    rows, turns, files, asked = await core.commits.store.look(all_of_it)
+    rows, turns, files, asked = await context.work.store.read(all_of_it)
     views = [agent_views.turn_view(turn) for turn in turns]
     if turns and views[-1].changes is not None:
-        views[-1] = views[-1].model_copy(update={"changes": await wait.changes_now(core, agent, turns[-1])})
-    [view] = agent_views.views(rows, call.caller, core.commits.clock(), core.patience)
-    core.shown.note(call, [view])
+        views[-1] = views[-1].model_copy(update={"changes": await wait.changes_now(context, agent, turns[-1])})
+    [view] = agent_views.views(rows, call.caller, context.work.clock(), context.patience)
+    context.shown.note(call, [view])
     return AgentDetail(
         agent=view,
         task=agent.task,
@@ -99,7 +99,7 @@ async def detail(core: Core, call: Call, agent: Agent) -> AgentDetail:
     )
 
 
-async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, limit: int) -> OutputPage:
+async def output(context: FleetContext, agent: Agent, *, turn: int | None, offset: int, limit: int) -> OutputPage:
     """A page of a turn's result text.
 
     Raises:
@@ -114,7 +114,7 @@ async def output(core: Core, agent: Agent, *, turn: int | None, offset: int, lim
         chosen = _turn(agent, turns, turn)
         return turns, chosen, agent_queries.files(connection, agent.id, chosen.ordinal)
 
-    turns, chosen, files = await core.commits.store.look(turns_and_files)
+    turns, chosen, files = await context.work.store.read(turns_and_files)
     text = chosen.result
     if not 0 <= offset <= len(text):
         raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
@@ -169,7 +169,7 @@ def _paths(agent: Agent, files: Sequence[Artifact], kind: str) -> tuple[str, ...
 
 
 async def registry(
-    core: Core, call: Call, *, status: str | None, capability: str | None, most: int | None = None
+    context: FleetContext, call: Call, *, status: str | None, capability: str | None, most: int | None = None
 ) -> Registry:
     """Agents and personas that match; `most` is how many of the agents the caller shows.
 
@@ -182,7 +182,7 @@ async def registry(
     def living(connection: Connection) -> agent_views.Rows:
         return agent_views.rows_of(connection, agent_queries.living(connection, call.caller.project))
 
-    rows = await core.commits.store.look(living)
+    rows = await context.work.store.read(living)
     home = call.caller.environment.get("HOME")
     personas = [
         PersonaView(
@@ -193,18 +193,20 @@ async def registry(
             produces=persona.produces,
             source=persona.source,
         )
-        for persona in list_personas(Path(call.caller.project), Path(home) if home else None, paths.hidden(core.state))
+        for persona in list_personas(
+            Path(call.caller.project), Path(home) if home else None, paths.hidden(context.state)
+        )
     ]
     agents = [
         view
-        for view in agent_views.views(rows, call.caller, core.commits.clock(), core.patience)
+        for view in agent_views.views(rows, call.caller, context.work.clock(), context.patience)
         if status in {None, view.status}
     ]
     if capability:
         personas = [one for one in personas if _can(capability, one.name, one.description)]
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
-    core.shown.note(call, agents[:most])
+    context.shown.note(call, agents[:most])
     return Registry(agents=tuple(agents), personas=tuple(personas))
 
 
@@ -214,20 +216,20 @@ def _can(capability: str, *texts: str) -> bool:
     return all(word in haystack for word in capability.lower().replace("-", " ").split())
 
 
-async def work_left(core: Core, agent: Agent) -> str:
+async def work_left(context: FleetContext, agent: Agent) -> str:
     """Where the work of a deleted agent is."""
-    turns = await core.commits.store.look(partial(agent_queries.turns, agent_id=agent.id))
+    turns = await context.work.store.read(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
     for turn in turns:
-        changes = await wait.changes_now(core, agent, turn)
+        changes = await wait.changes_now(context, agent, turn)
         if changes and changes.files_changed:
             changed.append(f"turn {turn.ordinal} changed {changes.files_changed} files: {changes.where}")
     return "; ".join(["results stay readable", *changed])
 
 
-async def now(core: Core) -> int:
+async def now(context: FleetContext) -> int:
     """The cursor of this moment."""
-    return await core.commits.store.look(agent_queries.last_cursor)
+    return await context.work.store.read(agent_queries.last_cursor)
 
 
 def event_cursor(since: str | None) -> int:
@@ -239,12 +241,14 @@ def event_cursor(since: str | None) -> int:
     return cursor_of(since) if since else 0
 
 
-async def events(core: Core, call: Call, cursor: int, agent: Agent | None, limit: int) -> tuple[EventView, ...]:
+async def events(
+    context: FleetContext, call: Call, cursor: int, agent: Agent | None, limit: int
+) -> tuple[EventView, ...]:
     """Events behind the cursor, of one agent or of the caller's project."""
     if not 1 <= limit <= MAX_EVENTS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
     whose = {"project": call.caller.project, "agent_id": agent.id if agent else None}
-    rows = await core.commits.store.look(partial(events_after, cursor=cursor, limit=limit, **whose))
+    rows = await context.work.store.read(partial(events_after, cursor=cursor, limit=limit, **whose))
     return tuple(
         EventView(
             cursor=str(event.id),

@@ -16,7 +16,7 @@ from orchestrator.domain.question import INBOX
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet.context import Core, cursor_of, find_all
+from orchestrator.fleet.context import FleetContext, cursor_of, find_all
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.projections.digest import Awake, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
@@ -85,7 +85,7 @@ class Seen:
 
 
 async def wait(
-    core: Core,
+    context: FleetContext,
     call: Call,
     *,
     agents: Sequence[str] = (),
@@ -105,26 +105,26 @@ async def wait(
     deadline = None if timeout_seconds is None else begun + timeout_seconds
     grace = begun + (ARRIVAL_SECONDS if timeout_seconds is None else min(ARRIVAL_SECONDS, timeout_seconds))
     after = known(since)
-    with core.commits.bell.listen() as ear:
+    with context.work.notifier.subscribe() as subscription:
         told = begun
         while True:
-            ear.tune(None)  # whom it concerns is known once it has looked
+            subscription.narrow(None)  # whom it concerns is known once it has looked
             now = time.monotonic()
             arriving = now < grace
             late = deadline is not None and now >= deadline
-            seen, found = await core.commits.store.look(
+            seen, found = await context.work.store.read(
                 partial(_look, call=call, wish=(agents, until, after), arriving=arriving, late=late)
             )
             if seen is not None and found is not None:
                 slept = now - begun
-                digest = await tell(core, call, seen, slept, timed_out=late and not seen.wakes(until), told=found)
-                core.offer(call, seen.news())
+                digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), told=found)
+                context.offer(call, seen.news())
                 return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now
                 await call.progress(now - begun, progress(seen))
-            ear.tune(listens_to(call, agents, seen))
-            await ear.wait(_nap(now, grace, deadline))
+            subscription.narrow(listens_to(call, agents, seen))
+            await subscription.wait(_nap(now, grace, deadline))
 
 
 def _look(
@@ -166,10 +166,10 @@ def known(since: str | None) -> int | None:
 
 
 async def glance(
-    core: Core, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
+    context: FleetContext, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
 ) -> Seen | None:
     """The agents now; None while some named ones, or any at all, may still be on their way."""
-    return await core.commits.store.look(lambda connection: glance_at(connection, call, references, since, arriving))
+    return await context.work.store.read(lambda connection: glance_at(connection, call, references, since, arriving))
 
 
 def glance_at(
@@ -235,32 +235,32 @@ def told_at(connection: Connection, seen: Seen) -> Told:
 
 
 async def tell(
-    core: Core, call: Call, seen: Seen, slept: float, *, timed_out: bool, told: Told | None = None
+    context: FleetContext, call: Call, seen: Seen, slept: float, *, timed_out: bool, told: Told | None = None
 ) -> Digest:
     """The digest of this look."""
-    told = told or await core.commits.store.look(lambda connection: told_at(connection, seen))
+    told = told or await context.work.store.read(lambda connection: told_at(connection, seen))
     fresh = [agent for agent in seen.agents if seen.fresh(agent)]
-    shown = agent_views.views(told.rows, call.caller, core.commits.clock(), core.patience)
+    shown = agent_views.views(told.rows, call.caller, context.work.clock(), context.patience)
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
     outcomes = [
-        await _outcome(core, agent, by_id[agent.id], told)
+        await _outcome(context, agent, by_id[agent.id], told)
         for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
     ]
     ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
     awake = Awake(
-        totals=agent_views.totals(shown, core.settings.slots),
+        totals=agent_views.totals(shown, context.settings.slots),
         slept_seconds=slept,
         timed_out=timed_out,
         needs=needs,
         quiet=[view for view in shown if view.evidence is not None and view.reason.startswith(QUIET)],
         outcomes=outcomes,
-        news=await catch_up.news(core, call),
+        news=await catch_up.news(context, call),
         handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
         seen_before=len(ended) - len(fresh),
     )
     text = digest_text(awake)
-    core.shown.note(call, shown_needs(text, needs))
+    context.shown.note(call, shown_needs(text, needs))
     return Digest(
         text=text,
         cursor=str(seen.cursor),
@@ -272,7 +272,7 @@ async def tell(
     )
 
 
-async def _outcome(core: Core, agent: Agent, view: AgentView, told: Told) -> OutcomeView:
+async def _outcome(context: FleetContext, agent: Agent, view: AgentView, told: Told) -> OutcomeView:
     turn = told.turns.get(agent.id)
     failed = turn is not None and turn.status != Status.COMPLETE
     reason = ""
@@ -286,13 +286,13 @@ async def _outcome(core: Core, agent: Agent, view: AgentView, told: Told) -> Out
         turn=told.ends.get(agent.id, agent.turns),
         text=turn.result if turn else "",
         cost_usd=view.cost_usd,
-        changes=await changes_now(core, agent, turn),
+        changes=await changes_now(context, agent, turn),
         age_seconds=view.age_seconds,
         checks=agent_views.checks_of(turn),
     )
 
 
-async def changes_now(core: Core, agent: Agent, turn: Turn | None) -> Changes | None:
+async def changes_now(context: FleetContext, agent: Agent, turn: Turn | None) -> Changes | None:
     """What the turn changed, and where that is at this very moment."""
     if turn is None or turn.changes is None:
         return None
@@ -302,7 +302,7 @@ async def changes_now(core: Core, agent: Agent, turn: Turn | None) -> Changes | 
         return found
     try:
         async with asyncio.timeout(10):
-            where = await place(checkout, core.state, found.files)
+            where = await place(checkout, context.state, found.files)
     except (ChangesUnknownError, TimeoutError) as error:
         where = f"this checkout (git cannot tell more: {error})"
     return found.model_copy(update={"where": where})

@@ -50,7 +50,7 @@ class Store:
     """events that this file had held when a former process worked on it, and held no more when it was opened"""
     _witness: Witness | None = None
 
-    async def tx(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation in a transaction and return its value once it is durable.
 
         Whatever the operation raises undoes its own writes only and is raised here. A cancelled caller does not undo a
@@ -65,13 +65,13 @@ class Store:
         self._jobs.put(job)
         return cast("T", await job.done)
 
-    async def look(self, op: Callable[[Connection], T]) -> T:
+    async def read(self, op: Callable[[Connection], T]) -> T:
         """What a plain function reads on a consistent view of what is committed; it must write nothing.
 
         Raises:
             StoreError: the database cannot be read.
         """
-        return await self._reader.look(op)
+        return await self._reader.read(op)
 
     def start(self) -> None:
         """Look whether the history is all there, and start the threads."""

@@ -35,7 +35,7 @@ class Reader:
         self._thread = threading.Thread(target=self._serve, name="store-reader", daemon=True)
         self._thread.start()
 
-    async def look(self, op: Callable[[Connection], T]) -> T:
+    async def read(self, op: Callable[[Connection], T]) -> T:
         """What the function reads on one consistent view; whatever it raises is raised here.
 
         Raises:
