@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,6 +11,11 @@ from orchestrator.errors import InvalidError
 
 FLEET = "fleet"
 MAX_CAP = 1e12
+RAISE = 2
+"""the proposed new cap is this many times the cap that was reached"""
+UNPRICED = "budget:"
+"""how the reason begins of an agent whose model has no known price"""
+UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
 
 
 class Unit(StrEnum):
@@ -176,8 +181,17 @@ CAP_NAMES: Mapping[Unit, str] = {
 """under which name a cap is given"""
 
 
-def remedy(room: Room, raised: float) -> str:
-    """The call that raises the cap."""
+def remedy_for(reason: str, name: str, rooms: Sequence[Room]) -> str:
+    """The call that lets an agent go on which waits for this reason."""
+    if reason == UNKNOWN_PRICE:
+        return f"delete_agent {name}, and create it with max_tokens or another model"
+    room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
+    if room is None:
+        return "it goes on by itself: wait again"
+    return _remedy(room, max(room.cap * RAISE, room.used * RAISE))
+
+
+def _remedy(room: Room, raised: float) -> str:
     if room.scope is Scope.FLEET:
         option = CAP_NAMES[room.unit].replace("_", "-")
         return f"the person raises it: fleet budget --{option} {raised:g}"

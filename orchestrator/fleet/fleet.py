@@ -41,6 +41,7 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.store.agents import lifecycle
+from orchestrator.store.agents.commands import Command, stop_family
 from orchestrator.store.families import budgets
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import Agent
@@ -115,7 +116,7 @@ class Fleet:
         sources = None
         if inputs is not None:
             sources = [source.id for source in await self._context.find_all(call.caller, inputs, deleted=True)]
-        asked = command.Command(
+        asked = Command(
             agent_id=found.id,
             text=checked_text("task", task) if task or not given else "",
             caps=given,
@@ -150,7 +151,7 @@ class Fleet:
         """
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent)
-        running = await self._context.work.commit(command.stop_family, found.id, self._context.work.clock())
+        running = await self._context.work.commit(stop_family, found.id, self._context.work.clock())
         for agent_id, turn_id in running.items():
             await self._context.workers.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"

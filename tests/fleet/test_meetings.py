@@ -108,11 +108,11 @@ async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[str], Awaitable[None]]
     """What is written in the block is committed together at its end; called with its name: until a write is queued."""
     work, held, go = lab.context.work, threading.Event(), threading.Event()
     begun: dict[str, anyio.Event] = defaultdict(anyio.Event)
-    do = work.commit
+    commit = work.commit
 
     async def noting(op: Callable[..., object], *args: object, **kwargs: object) -> object:
         begun[op.__name__].set()
-        return await do(op, *args, **kwargs)
+        return await commit(op, *args, **kwargs)
 
     def hold(_connection: object) -> None:
         held.set()
@@ -129,7 +129,7 @@ async def one_batch(lab: Lab) -> AsyncGenerator[Callable[[str], Awaitable[None]]
         try:
             await eventually(lambda: asyncio.sleep(0, held.is_set()))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(work, "do", noting)
+                patch.setattr(work, "commit", noting)
                 yield queued
         finally:
             go.set()

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.budget import Room, remedy, shortage
-from orchestrator.fleet.sessions.meter import UNKNOWN_PRICE
+from orchestrator.domain.budget import Room, remedy_for
 from orchestrator.fleet.views import BudgetView
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
@@ -17,8 +16,6 @@ from orchestrator.store.schema.tables import Agent
 from orchestrator.store.waits.pauses import REFUSED
 
 UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
-RAISE = 2
-"""a cap that is reached is proposed to be raised by this factor"""
 
 
 class Columns(TypedDict):
@@ -56,13 +53,3 @@ def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
         return UNPAID
     waits = agent.reason.startswith(PAUSED)
     return remedy_for(agent.reason, agent.name, rooms) if waits else ""
-
-
-def remedy_for(reason: str, name: str, rooms: Sequence[Room]) -> str:
-    """The call that lets an agent go on which waits for this reason."""
-    if reason == UNKNOWN_PRICE:
-        return f"delete_agent {name}, and create it with max_tokens or another model"
-    room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
-    if room is None:
-        return "it goes on by itself: wait again"
-    return remedy(room, max(room.cap * RAISE, room.used * RAISE))

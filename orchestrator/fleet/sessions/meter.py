@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from orchestrator.domain.budget import Room, Unit, shortage
+from orchestrator.domain.budget import UNKNOWN_PRICE, Room, Unit, shortage
 from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
-from orchestrator.store.families.budgets import UNPRICED
 from orchestrator.store.turns.turns import Claim
 
 TOLD_SECONDS = 1.0
@@ -21,7 +20,6 @@ TOLD_SECONDS = 1.0
 LOOK_SECONDS = 2.0
 STORE_AGAIN_SECONDS = 0.5
 STOPPED_SECONDS = 60.0
-UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
 
 
 @dataclass(eq=False)

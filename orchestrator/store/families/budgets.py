@@ -9,14 +9,12 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import FLEET, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.domain.budget import FLEET, UNPRICED, Family, Node, Room, Scope, Unit, shortage
 from orchestrator.errors import RefusedError
 from orchestrator.store.schema.tables import AGENT, BUDGET
 from orchestrator.store.schema.transitions import agent_row, change
 from orchestrator.store.waits import ready_queue
 
-UNPRICED = "budget:"
-"""how the reason begins of an agent whose model has no known price"""
 PAUSED = "budget"
 """how the reason of an agent begins that waits at a cap"""
 NOTHING: Mapping[Unit, float] = {}
