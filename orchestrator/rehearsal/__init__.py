@@ -1,7 +1,7 @@
-"""The scripted model endpoint: a process of its own that stands in for the model, and only the model.
+"""The scripted model endpoint: a separate process that replaces the model, and only the model.
 
 It speaks the Anthropic Messages wire format on loopback and plays a YAML script, so that everything else in a test, a
-demo or a dry run is real. `start` runs it beside the caller; `python -m orchestrator.rehearsal` runs it alone.
+demo or a dry run is real. `start` runs it beside the caller; `python -m orchestrator.rehearsal` runs it standalone.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import IO, cast
 from orchestrator import paths
 
 START_SECONDS = 60.0
-"""How long a rehearsal may take until it listens."""
+"""How long a rehearsal may take to start listening."""
 END_SECONDS = 10.0
 
 __all__ = ["Rehearsal", "RehearsalError", "start"]
 
 
 class RehearsalError(Exception):
-    """The rehearsal did not start; the text is what it said, with file and line where the script is wrong."""
+    """The rehearsal did not start; the text is its output, with file and line if the script is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Rehearsal:
     log_path: Path | None
 
     def log(self) -> list[dict[str, object]]:
-        """Every record that the log file has so far; empty without a log file."""
+        """Every record in the log file so far; empty without a log file."""
         if self.log_path is None or not self.log_path.exists():
             return []
         whole, _, _ = self.log_path.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
@@ -48,16 +48,16 @@ class Rehearsal:
 
 @contextlib.contextmanager
 def start(script: Path, *, log: Path | None = None, key: str | None = None) -> Generator[Rehearsal]:
-    """Play `script` in a process of its own for the length of the `with` block.
+    """Play `script` in a separate process for the duration of the `with` block.
 
-    The process ends with the block, and also when the caller dies without leaving it. Raises
+    The process ends with the block, even if the caller dies inside it. Raises
     RehearsalError if it does not start.
     """
     command = [sys.executable, "-P", "-m", "orchestrator.rehearsal", str(script), "--with-stdin"]
     command += [] if log is None else ["--log", str(log)]
     command += [] if key is None else ["--key", key]
     pipe = subprocess.PIPE
-    environment = paths.importable(os.environ)  # with -P: this package, whatever the current directory holds
+    environment = paths.importable(os.environ)  # -P: import this package, whatever the current directory contains
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             port, pid = _announced(process)
@@ -79,12 +79,12 @@ def _announced(process: subprocess.Popen[bytes]) -> tuple[int, int]:
         said_so = cast("dict[str, int]", json.loads(line))
     except ValueError as error:
         process.kill()
-        raise RehearsalError(f"the rehearsal said nonsense: {line[:200]!r}") from error
+        raise RehearsalError(f"the rehearsal printed an invalid first line: {line[:200]!r}") from error
     return said_so["port"], said_so["pid"]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process: by the end of its input, else by force."""
+    """End the process by closing its input, or by force if that fails."""
     cast("IO[bytes]", process.stdin).close()
     try:
         process.wait(END_SECONDS)

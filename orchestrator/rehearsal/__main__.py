@@ -21,12 +21,12 @@ from .script import Loaded, ScriptError, load
 from .server import Log, Protocol, build
 
 MEMORY_BYTES = 2 * 1024**3
-"""Address space that this process may use: the last bound on what a template can make."""
+"""Address space that this process may use: the last bound on what a template can produce."""
 BACKLOG = 1024
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `_serve`, so that a signal ends it with exit code 0."""
+    """A uvicorn server that leaves signals to `_serve`, so a signal ends it with exit code 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -34,7 +34,7 @@ class _Server(uvicorn.Server):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Play the script named in `argv`; returns the exit code (2: the script or an argument is wrong)."""
+    """Play the script named in `argv`; returns the exit code (2: the script or an argument is invalid)."""
     options = _options(argv)
     try:
         loaded = load(options.script)
@@ -66,7 +66,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _bound_memory() -> None:
-    """Bound the address space where the system can (Linux)."""
+    """Limit the address space where the system supports it (Linux)."""
     if sys.platform.startswith("linux"):
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
@@ -108,7 +108,7 @@ def _read_to_end(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> N
 
 
 def _announce(port: int, port_file: Path | None) -> None:
-    """Say where it listens: a line on standard output, and the port in `port_file`, whole or not at all."""
+    """Announce where it listens: a line on standard output, and the port in `port_file`, written atomically."""
     if port_file is not None:
         partial = port_file.with_name(f"{port_file.name}.{os.getpid()}")
         partial.write_text(f"{port}\n", encoding="utf-8")

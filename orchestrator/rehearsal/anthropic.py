@@ -74,7 +74,7 @@ class _Request(_Open):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for a reply and how it is to be sent."""
+    """A request for a reply, and how to send it."""
 
     conversation: Conversation
     stream: bool
@@ -83,7 +83,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One piece of a stream: bytes to send, then seconds to rest."""
+    """One piece of a stream: bytes to send, then seconds to pause."""
 
     data: bytes
     rest_seconds: float = 0.0
@@ -112,7 +112,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> Request:
 
 
 def _fingerprint(request: _Request, agent: str) -> str:
-    """Equal for the same question asked again, streamed or not and wherever the cache marks stand."""
+    """Equal for the same question asked again, streamed or not, wherever the cache markers are."""
     said = request.model_dump_json(exclude={"stream", "max_tokens", "tools"})
     return hashlib.sha256(f"{agent}\0{said}".encode()).hexdigest()[:16]
 
@@ -160,7 +160,7 @@ def message(answer: Answer, conversation: Conversation) -> dict[str, JsonValue]:
 
 
 def usage(answer: Answer, conversation: Conversation) -> tuple[int, int]:
-    """Tokens in and out: what the script says, else by the sizes of request and reply."""
+    """Tokens in and out: what the script says, or estimated from the sizes of request and reply."""
     size = len(json.dumps(_blocks(answer, conversation)))
     given = answer.input_tokens
     made = answer.output_tokens
@@ -234,7 +234,7 @@ def _block_events(index: int, block: dict[str, JsonValue], stream_seconds: float
 def _start_and_deltas(
     block: dict[str, JsonValue], stream_seconds: float
 ) -> tuple[dict[str, JsonValue], list[dict[str, JsonValue]]]:
-    """How a block begins in a stream and what follows."""
+    """How a block starts in a stream, and what follows."""
     if block["type"] == "text":
         pieces = _pieces(str(block["text"]), stream_seconds)
         return {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
@@ -248,7 +248,7 @@ def _start_and_deltas(
 
 
 def _pieces(text: str, stream_seconds: float) -> list[str]:
-    """`text` in pieces of at most `_PIECE` characters; spread over time, in up to `_MOST_PIECES`."""
+    """`text` in pieces of at most `_PIECE` characters; when spread over time, in up to `_MOST_PIECES`."""
     size = _PIECE if not stream_seconds else min(_PIECE, max(6, -(-len(text) // _MOST_PIECES)))
     return [text[start : start + size] for start in range(0, len(text), size)]
 
@@ -258,17 +258,17 @@ def _event(kind: str, rest_seconds: float = 0.0, **fields: JsonValue) -> Event:
 
 
 def ping() -> bytes:
-    """The event that only says that the connection is alive."""
+    """The event that only keeps the connection alive."""
     return _event("ping").data
 
 
 def garbage() -> bytes:
-    """An event whose data is no JSON."""
+    """An event whose data is not JSON."""
     return b"event: content_block_delta\ndata: {<this is no JSON>\n\n"
 
 
 def error_event(status: int, text: str) -> bytes:
-    """The event with which a reply fails that has begun well."""
+    """The event with which a reply fails after a good start."""
     return f"event: error\ndata: {json.dumps(error(status, text))}\n\n".encode()
 
 
@@ -280,7 +280,7 @@ def error(status: int, text: str) -> dict[str, JsonValue]:
 
 
 def limit_headers(retry_after: float | None, resets_after: float | None) -> dict[str, str]:
-    """The headers of a refusal that tells when to come again; `resets_after`: as for a subscription's 5-hour limit."""
+    """The headers of a refusal that says when to retry; `resets_after`: as for a subscription's 5-hour limit."""
     headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
     if resets_after is not None:
         limit = "anthropic-ratelimit-unified"
@@ -290,7 +290,7 @@ def limit_headers(retry_after: float | None, resets_after: float | None) -> dict
 
 
 def models() -> dict[str, JsonValue]:
-    """The list of models, as far as a client needs one: a rehearsal answers for every model."""
+    """The list of models, as far as a client needs it: a rehearsal answers for every model."""
     data: list[JsonValue] = [
         {"type": "model", "id": name, "display_name": f"{name} (rehearsal)", "created_at": "2026-01-01T00:00:00Z"}
         for name in MODELS

@@ -1,9 +1,9 @@
-"""Requests that a client makes for itself, beside the conversation. They are answered without the script.
+"""Requests that a client makes for itself, beside the conversation, are answered without the script.
 
 Which ones exist was measured with the Claude CLI 2.1.329. With
 `CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1` only a compaction was seen, in `-p`, in the SDK and in the terminal;
-without it also the naming of a session. Its safety classifier (auto mode) is not answered here: what nobody judged must
-not count as safe.
+without it also the naming of a session. Its safety classifier (auto mode) is not answered here: nothing may
+count as safe that was not judged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMING = "You are naming a coding session"
 
 
 def answer(conversation: Conversation) -> Answer | None:
-    """The reply to a request of the client's own, None for any other."""
+    """The reply to a request that the client makes for itself; None for any other."""
     last = conversation.messages[-1] if conversation.messages else None
     if last is None or last.role == "assistant":
         return None
@@ -35,7 +35,7 @@ def _made(kind: str, text: str) -> Answer:
 
 
 def _summary(conversation: Conversation) -> str:
-    """What a rehearsal can say of a conversation: what was asked for, word by word."""
+    """What a rehearsal can say about a conversation: what was asked for, verbatim."""
     asked = [own_text(message) for message in conversation.messages[:-1] if message.role == "user"]
     listed = "\n".join(f"- {text}" for text in asked if text)
     return f"<analysis>A rehearsal keeps the requests.</analysis>\n<summary>\nRequests so far:\n{listed}\n</summary>"

@@ -1,4 +1,4 @@
-"""A request for a reply, as every wire format can say it: who asks, and with what history."""
+"""A request for a reply, independent of the wire format: who asks, and with what history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INTERRUPTED = frozenset({"[Request interrupted by user]", "[Request interrupted
 _NOT_A_TASK = _INTERRUPTED | {"Continue from where you left off."}
 """What the Claude CLI itself says in the user's name (CLI 2.1.329, measured)."""
 _NOT_A_TURN = "No response requested."
-"""What it says in the model's name behind a turn that a dead process left open."""
+"""What it says in the model's name after a turn that a dead process left open."""
 _STEER = re.compile(
     r"The user sent a new message while you were working:\n(.*?)\n\nThis is how Claude Code surfaces", re.DOTALL
 )
@@ -20,7 +20,7 @@ _CALL_ID = re.compile(r"toolu_(?P<name>\w+)-(?P<reply>[0-9a-f]{16})-(?P<many>m?)
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back for the call `call_id`."""
+    """What a tool returned for the call `call_id`."""
 
     call_id: str
     text: str
@@ -56,7 +56,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The latest thing that was asked for. `index` is its message's place, -1 where no message asks for anything."""
+    """The latest request in the conversation. `index` is its message's position, -1 if no message asks for anything."""
 
     index: int
     text: str
@@ -64,9 +64,9 @@ class Task:
 
 @dataclass(slots=True)
 class Results:
-    """What was learnt so far: tool results by the names of their calls, and what a person said while the turn ran.
+    """What is known so far: tool results by the names of their calls, and what a person said while the turn ran.
 
-    Later results replace earlier ones; a `for_each` gives a list of texts.
+    Later results replace earlier ones; a `for_each` yields a list of texts.
     """
 
     texts: dict[str, object] = field(default_factory=dict[str, object])
@@ -75,7 +75,7 @@ class Results:
     _lists: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict[tuple[str, str], dict[int, str]])
 
     def read(self, message: Message) -> None:
-        """Take in what one message brings."""
+        """Add the contents of one message."""
         for result in message.results:
             self._add(result)
         if message.role != "assistant":
@@ -100,15 +100,15 @@ class Results:
 
 
 def call_id(name: str, fingerprint: str, index: int, *, many: bool) -> str:
-    """The id of the `index`-th call of a reply: it carries the result's name, so nothing is remembered."""
+    """The id of the `index`-th call of a reply: it carries the result's name, so no state is needed."""
     return f"toolu_{name}-{fingerprint}-{'m' if many else ''}{index}"
 
 
 def own_text(message: Message) -> str:
-    """What a user's message itself asks for, without what the CLI adds to it.
+    """What a user's message itself asks for, without the CLI's additions.
 
-    Beside tool results stands nothing of the user's own, except behind the mark of an interrupt: the CLI sends the next
-    prompt in one message with the results of the calls that it stopped.
+    A message with tool results has no text of the user's own, except after the mark of an interrupt: the CLI sends the
+    next prompt in one message with the results of the calls that it stopped.
     """
     said = [_REMINDER.sub("", text).strip() for text in message.texts]
     if message.results:
@@ -127,7 +127,7 @@ def latest_task(messages: tuple[Message, ...]) -> Task:
 
 
 def turn_starts(messages: tuple[Message, ...], after: int) -> list[int]:
-    """Where each assistant turn after the message `after` begins; consecutive assistant messages are one turn."""
+    """The index where each assistant turn after message `after` begins; consecutive assistant messages are one turn."""
     starts: list[int] = []
     inside = False
     for index in range(after + 1, len(messages)):

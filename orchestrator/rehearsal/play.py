@@ -1,7 +1,7 @@
 """The choice of the reply: a pure function of script and conversation, the same for every wire format.
 
-Nothing is remembered between requests. Which reply is due follows from the number of assistant turns since the latest
-task, and earlier conditions (`when`) are decided again with what was known then.
+It keeps no state between requests. The number of assistant turns since the latest task determines which reply is due,
+and earlier conditions (`when`) are evaluated again with what was known then.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .script import Call, Fault, Loaded, Match, Part, Reply
 from .templates import TemplateProblem
 
 MAX_CALLS = 1000
-"""Tool calls that one reply may make."""
+"""The most tool calls in one reply."""
 SHOWN_TASK = 120
-"""Characters of the task that a message shows."""
+"""The most characters of the task that a message shows."""
 
 
 class Unmatched(Exception):  # noqa: N818 - the name of a state that the reader knows, not of a crash
-    """The script has no reply for this request; the text says what it has."""
+    """The script has no reply for this request; the text lists the replies that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class ToolCall:
 class Answer:
     """A reply made for one request.
 
-    `number` counts from 1 within the part; times are in seconds; tokens None are counted by size.
-    `auxiliary` names what a reply outside of the script answers.
+    `number` counts from 1 within the part; times are in seconds; tokens that are None are estimated from the size.
+    `auxiliary` names the request that a reply outside of the script answers.
     """
 
     part: str
@@ -62,12 +62,12 @@ class Answer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all would be said."""
+        """Whether the reply would say nothing at all."""
         return not (self.thinking or self.text or self.calls or self.fault)
 
 
 def choose(loaded: Loaded, conversation: Conversation) -> Answer:
-    """The reply to the last message of `conversation`; raises Unmatched where there is none or a template fails."""
+    """The reply to the last message of `conversation`; raises Unmatched if there is none or a template fails."""
     task = latest_task(conversation.messages)
     with templates.bounded_cpu():
         try:
@@ -106,7 +106,7 @@ def _groups(match: Match, conversation: Conversation, task: Task) -> dict[str, s
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What every reply of the part is made from."""
+    """The values from which every reply of the part is made."""
 
     loaded: Loaded
     conversation: Conversation
@@ -156,7 +156,7 @@ def _take_in(results: Results, messages: Sequence[Message]) -> None:
 
 
 def _next(scene: _Scene, position: int, results: Results, *, is_due: bool) -> tuple[int, Answer | None]:
-    """The place of the first reply from `position` that is not skipped, and when it is due the answer itself."""
+    """The index of the first reply from `position` that is not skipped, and, if it is due, the answer itself."""
     replies = scene.part.replies
     known: dict[str, object] | None = None
     for place in range(position, len(replies)):
@@ -173,12 +173,12 @@ def _next(scene: _Scene, position: int, results: Results, *, is_due: bool) -> tu
 
 
 def _may_be_empty(reply: Reply) -> bool:
-    """Whether it depends on templates if the reply says anything."""
+    """Whether templates decide if the reply says anything."""
     return reply.fault is None and not any(call.for_each is None for call in reply.calls)
 
 
 def _answer(scene: _Scene, place: int, known: Mapping[str, object]) -> Answer | None:
-    """The reply at `place`, or None if its condition is false or nothing is left of it."""
+    """The reply at `place`, or None if its condition is false or it has nothing to say."""
     reply = scene.part.replies[place]
     at = ("parts", scene.part_index, "replies", place)
     at_key: tuple[str | int, ...] = (*at, "when")
@@ -241,7 +241,7 @@ def _calls(reply: Reply, known: Mapping[str, object], fingerprint: str) -> tuple
 
 
 def _items(call: Call, known: Mapping[str, object]) -> list[object]:
-    """What `for_each` goes over; a call without it is made once."""
+    """The items of `for_each`; a call without it is made once."""
     if call.for_each is None:
         return [None]
     if isinstance(call.for_each, list):
@@ -281,7 +281,7 @@ def _who(loaded: Loaded, conversation: Conversation, task: Task) -> str:
 
 
 def _no_part(loaded: Loaded, conversation: Conversation, task: Task) -> str:
-    """Who asked and, for each part, whom it would have answered."""
+    """Who asked and, for each part, which requests it would have answered."""
     known = [
         f"{part.part!r} ({loaded.place('parts', index)}) answers {_wanted(part.match)}"
         for index, part in enumerate(loaded.script.parts)
@@ -295,7 +295,7 @@ def _wanted(match: Match) -> str:
 
 
 def _no_reply(scene: _Scene, position: int) -> str:
-    """Which model call found the part at its end, and how many replies every part has."""
+    """Which model call ran out of replies, and how many replies every part has."""
     loaded = scene.loaded
     counts = ", ".join(f"{part.part!r} has {len(part.replies)}" for part in loaded.script.parts)
     turns = len(turn_starts(scene.conversation.messages, scene.task.index))

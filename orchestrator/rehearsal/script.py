@@ -1,6 +1,6 @@
-"""Rehearsal scripts: who gets which replies. Read from YAML and checked strictly before anything is played.
+"""Rehearsal scripts: which requests get which replies. Read from YAML and validated strictly before anything is played.
 
-The format is described in the project's documentation of rehearsals; the models below are its law.
+docs/rehearsal.md describes the format; the models below define it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ StopReason = Literal["end_turn", "tool_use", "max_tokens", "stop_sequence", "ref
 
 
 class ScriptError(Exception):
-    """A script cannot be played: the text has a line `file:line: what is wrong` for each problem."""
+    """The script is invalid: the text has a line `file:line: what is wrong` for each problem."""
 
 
 def _template(source: str) -> str:
@@ -87,13 +87,13 @@ Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class _Strict(BaseModel):
-    """Exactly the keys that are named, nothing converted."""
+    """Accepts exactly the declared keys and converts nothing."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
 
 
 class Match(_Strict):
-    """What a request must look like; a key that is absent is not looked at."""
+    """What a request must match; an absent key matches everything."""
 
     agent: str | None = None
     persona: str | None = None
@@ -119,7 +119,7 @@ class Call(_Strict):
 
     @property
     def name(self) -> str:
-        """The name of its result: `as`, else the tool's in lower case (MCP: what stands behind the last `__`)."""
+        """The name of its result: `as`, else the tool's in lower case (MCP: the part after the last `__`)."""
         if self.result is not None:
             return self.result
         plain = self.tool.rsplit("__", 1)[-1] or self.tool
@@ -127,14 +127,14 @@ class Call(_Strict):
 
 
 class Usage(_Strict):
-    """Tokens that the reply claims to have cost."""
+    """The tokens that the reply reports."""
 
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
 
 
 class Fault(_Strict):
-    """What goes wrong instead of the reply; with `times` only for that many attempts of the same request."""
+    """What happens instead of the reply; with `times`, only for that many attempts of the same request."""
 
     status: Annotated[int | None, Field(ge=400, le=599)] = None
     message: str | None = None
@@ -179,7 +179,7 @@ class Reply(_Strict):
 
 
 class Part(_Strict):
-    """One role of the script: whom it answers and how, call by call."""
+    """One part of the script: which requests it answers, and how, call by call."""
 
     part: Annotated[str, Field(min_length=1, max_length=80)]
     match: Match = Match()
@@ -199,7 +199,7 @@ class Script(_Strict):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
-                    f"the part {name!r} stands here {names.count(name)} times; every part needs a name of its own"
+                    f"the part {name!r} is defined {names.count(name)} times; every part needs its own name"
                 )
         return self
 
@@ -213,12 +213,12 @@ class Loaded:
     source: yaml_source.Source
 
     def place(self, *path: str | int) -> str:
-        """Where the value at `path` stands."""
+        """The file and line of the value at `path`."""
         return f"{self.file}:{self.source.line(path)}"
 
 
 def load(file: Path) -> Loaded:
-    """The script in `file`; raises ScriptError with every problem that was found."""
+    """The script in `file`; raises ScriptError with every problem found."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -230,7 +230,7 @@ def load(file: Path) -> Loaded:
 
 
 def parse(text: str, file: str = "script") -> Loaded:
-    """The script in `text`, `file` naming it in messages; raises ScriptError with every problem that was found."""
+    """The script in `text`, `file` naming it in messages; raises ScriptError with every problem found."""
     try:
         source = yaml_source.read(text)
     except yaml_source.SourceError as error:
@@ -279,7 +279,7 @@ def _problem(details: ErrorDetails, source: yaml_source.Source, file: str) -> st
 
 
 def _real_path(path: tuple[str | int, ...], root: object) -> tuple[str | int, ...]:
-    """`path` as far as it exists in the document; what the validator adds for alternatives is left out."""
+    """`path` as far as it exists in the document, without what the validator adds for alternatives."""
     here = root
     for length, step in enumerate(path):
         if isinstance(here, dict) and step in here:

@@ -1,4 +1,4 @@
-"""The HTTP side of a rehearsal: routes, faults, log. `play` decides what to answer, a wire module how it is written."""
+"""The HTTP side of a rehearsal: routes, faults, log. `play` decides what to answer; a wire module writes it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from .play import Answer, Unmatched, choose
 from .script import Fault, Loaded
 
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes of the largest request."""
+"""The largest accepted request in bytes."""
 KEPT_LINES = 20_000
-"""Log lines that stay readable over HTTP; the file has all of them."""
+"""How many log lines stay readable over HTTP; the file has all of them."""
 PING_SECONDS = 0.5
 PIECE_BYTES = 64 * 1024
 FLUSH_SECONDS = 0.05
-"""How long the first half of a cut reply has to leave this process; the rest is lost, as with any cut."""
+"""How long the first half of a cut reply may take to leave this process; the rest is lost, as with any cut."""
 
 
 @dataclass(slots=True)
 class Log:
-    """What was asked and answered, one record per request, in memory and (if asked for) in a file."""
+    """Requests and answers, one record each, in memory and, if requested, in a file."""
 
     file: Path | None = None
     _kept: deque[str] = field(default_factory=lambda: deque[str](maxlen=KEPT_LINES))
@@ -45,7 +45,7 @@ class Log:
     _open: IO[str] | None = None
 
     def write(self, record: Mapping[str, JsonValue]) -> None:
-        """Keep `record` under the next number; it is in the file when this returns."""
+        """Store `record` under the next number; it is in the file when this returns."""
         line = json.dumps({"n": self._count, "time": round(time.time(), 3), **record})
         self._count += 1
         self._kept.append(line)
@@ -66,8 +66,8 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Put the transport where requests find it: `request.state.transport`.
 
-        asyncio switches Nagle's algorithm off only for sockets that were made with a protocol number, which accepted
-        ones do not have; with it every streamed reply takes 40 ms.
+        asyncio disables Nagle's algorithm only for sockets made with a protocol number, which accepted sockets lack;
+        with Nagle's algorithm every streamed reply takes 40 ms.
         """
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -94,7 +94,7 @@ class Rehearsing:
 
 
 def build(loaded: Loaded, log: Log, key: str | None = None) -> Starlette:
-    """The application that plays `loaded`; with `key` every other key gets a 401."""
+    """The application that plays `loaded`; with `key`, every other key gets a 401."""
     rehearsing = Rehearsing(loaded, log, key)
 
     async def messages(request: Request) -> Response:
@@ -130,7 +130,7 @@ def build(loaded: Loaded, log: Log, key: str | None = None) -> Starlette:
 
 
 def _own_routes(loaded: Loaded, log: Log) -> list[Route]:
-    """What no model has: the log, and a sign of life."""
+    """Routes that no model has: the log, and a health check."""
 
     async def read_log(request: Request) -> Response:
         since = request.query_params.get("since", "0")
@@ -165,7 +165,7 @@ def _credential(request: Request) -> tuple[str, str]:
 
 
 def _refused(rehearsing: Rehearsing, request: Request) -> Response | None:
-    """A 401 if this rehearsal wants a key and another was given."""
+    """A 401 if this rehearsal requires a key and another was given."""
     _, secret = _credential(request)
     if rehearsing.key is None or secret == rehearsing.key:
         return None
@@ -173,7 +173,7 @@ def _refused(rehearsing: Rehearsing, request: Request) -> Response | None:
 
 
 def _asked(request: Request) -> dict[str, JsonValue]:
-    """What the log says of every request: who asked, and with which credential (never the credential itself)."""
+    """What the log records for every request: the asker, and the kind of its credential (never the credential itself)."""
     kind, secret = _credential(request)
     return {
         "path": request.url.path,
@@ -250,7 +250,7 @@ def _stream(pieces: AsyncIterator[bytes]) -> Response:
 
 
 async def _told(wanted: anthropic.Request, answer: Answer) -> AsyncIterator[bytes]:
-    """The answer's events; those with no rest between them in one piece."""
+    """The answer's events; consecutive events without a pause form one piece."""
     ready = b""
     for event in anthropic.events(answer, wanted.conversation):
         ready += event.data
@@ -263,7 +263,7 @@ async def _told(wanted: anthropic.Request, answer: Answer) -> AsyncIterator[byte
 
 
 def _broken(request: Request, wanted: anthropic.Request, answer: Answer, kind: str) -> Response:
-    """A reply that goes wrong in the way `kind` says."""
+    """A reply that fails as `kind` says."""
     if kind == "html":
         return Response("<html><body>Please log in to the network</body></html>", media_type="text/html")
     if kind == "empty":
@@ -274,7 +274,7 @@ def _broken(request: Request, wanted: anthropic.Request, answer: Answer, kind: s
 
 
 async def _half_told(request: Request, wanted: anthropic.Request, answer: Answer, kind: str) -> AsyncIterator[bytes]:
-    """The beginning of the answer, then silence, pings for ever, nonsense, an error, or the end of the connection."""
+    """The beginning of the answer, then silence, endless pings, garbage, an error, or a closed connection."""
     whole = [event.data for event in anthropic.events(answer, wanted.conversation)]
     half = max(1, len(whole) // 2)
     for data in whole[:half]:
@@ -301,7 +301,7 @@ def _cut(request: Request) -> None:
 
 
 class _Gone(Response):
-    """A response that never comes: silence until the client leaves, or a connection that is cut at once."""
+    """A response that never arrives: silence until the client disconnects, or a connection that is cut at once."""
 
     def __init__(self, request: Request, *, cut: bool) -> None:
         super().__init__()

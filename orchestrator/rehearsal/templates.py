@@ -1,7 +1,7 @@
-"""Templates of a script: expressions over what a request carries, rendered in a sandbox and bounded in size and time.
+"""Templates of a script: expressions over the contents of a request, rendered in a sandbox, bounded in size and time.
 
-Scripts come from users. A template sees values only (no attribute of Python's own, nothing that changes an object), and
-what it makes ends at `MAX_TEXT` characters or items and `CPU_SECONDS` of work.
+Scripts come from users. A template sees only values (no Python attributes, nothing that changes an object). Its output
+is limited to `MAX_TEXT` characters or items, its work to `CPU_SECONDS`.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEXT = 4 * 1024 * 1024
-"""Characters that one template may make."""
+"""The most characters that one template may produce."""
 MAX_BITS = 4096
-"""Size of the largest number."""
+"""The size of the largest number in bits."""
 CPU_SECONDS = 5.0
-"""Processor time for all templates of one request; an accidental endless loop or regex ends here."""
+"""Processor time for all templates of one request; it stops an accidental endless loop or regex."""
 
 _CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _BACKSLASHED = re.compile(r"\\(?:[\\'\"nrt]|(?P<plain>))")
 _WIDENING = frozenset(
     {"ljust", "rjust", "center", "zfill", "expandtabs", "format", "format_map", "replace", "translate"}
 )
-"""Methods of str that make much out of little."""
+"""Methods of str whose output can be far larger than their input."""
 
 
 class TemplateProblem(Exception):  # noqa: N818 - it is a finding about a script, named as its readers say it
-    """A template cannot be rendered; the text says why and what it could have used."""
+    """A template cannot be rendered; the text says why, and which names it could have used."""
 
 
 def _findall(value: object, pattern: str) -> list[object]:
-    """Every match of `pattern`: the text, a tuple of several groups, a dict of named ones (`^`, `$`: lines)."""
+    """Every match of `pattern`: the text, a tuple of groups, or a dict of named groups; `^` and `$` match at lines."""
     return [_shape(found) for found in re.finditer(pattern, str(value), re.MULTILINE)]
 
 
@@ -110,7 +110,7 @@ _FILTERS: dict[str, Callable[..., object]] = {
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox without the ways to make a huge value in one step."""
+    """Jinja's sandbox without operations that create a huge value in one step."""
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
@@ -125,14 +125,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return cast("object", super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: object) -> None:
-        """Refuse the methods that can make text longer than any limit; Jinja asks here before it gives one out."""
+        """Refuse methods that can make text longer than any limit; Jinja calls this before it returns a method."""
         if isinstance(value, BuiltinMethodType) and value.__name__ in _WIDENING and isinstance(value.__self__, str):
             raise SecurityError(
                 f"`{value.__name__}` of text is unsafe here; use a filter, or text with {{{{ }}}} in it"
             )
 
     def getattr(self, obj: object, attribute: str) -> object:
-        """A key of a mapping comes before its methods, so that a result may be named `items`."""
+        """A mapping's keys take precedence over its methods, so a result may be named `items`."""
         if isinstance(obj, Mapping) and attribute in obj:
             return cast("Mapping[str, object]", obj)[attribute]
         return cast("object", super().getattr(obj, attribute))
@@ -165,9 +165,9 @@ _SANDBOX = _Sandbox()
 
 
 def _keep_backslashes(source: str) -> str:
-    r"""`source` so that a backslash in a template's text stays one: `'\d'` and `'\b'` are what a regex means by them.
+    r"""`source` with backslashes preserved in a template's text: `'\d'` and `'\b'` mean what they mean in a regex.
 
-    Only a backslash before another one, a quote, n, r or t means more, as Jinja has it.
+    Only a backslash before a backslash, a quote, n, r or t keeps Jinja's meaning.
     """
     return _CODE.sub(lambda code: _BACKSLASHED.sub(_kept, code[0]), source)
 
@@ -189,7 +189,7 @@ def single_expression(source: str) -> str | None:
 
 
 def check(source: str) -> None:
-    """Return if `source` can be rendered as far as its syntax tells; else raise TemplateProblem."""
+    """Return if the syntax of `source` is valid, or raise TemplateProblem."""
     _text_of(source)
     _value_of(source)
 
@@ -243,7 +243,7 @@ def text(source: str, variables: Mapping[str, object]) -> str:
 def value(source: str, variables: Mapping[str, object]) -> object:
     """The value itself of a text that is exactly one `{{ expression }}`, else the rendered text.
 
-    Whatever comes out can be written as JSON. Raises TemplateProblem.
+    The result can be written as JSON. Raises TemplateProblem.
     """
     if "{" not in source:
         return source
@@ -256,12 +256,12 @@ def value(source: str, variables: Mapping[str, object]) -> object:
 
 
 def _plain(found: object, left: list[int]) -> object:
-    """`found` as JSON has it: text, numbers, lists and maps; `left` is what its size may still be."""
+    """`found` as a JSON value: text, numbers, lists and maps; `left` is its remaining size budget."""
     left[0] -= len(found) if isinstance(found, str) else 1
     if left[0] < 0:
         raise TemplateProblem(f"the value is larger than {MAX_TEXT} characters")
     if isinstance(found, float) and not isfinite(found):
-        raise TemplateProblem(f"the value is {found}, which is no number")
+        raise TemplateProblem(f"the value is {found}, which is not a finite number")
     if found is None or isinstance(found, (bool, int, float)):
         return found
     if isinstance(found, str):
@@ -269,7 +269,7 @@ def _plain(found: object, left: list[int]) -> object:
     if isinstance(found, Mapping):
         return {str(key): _plain(item, left) for key, item in cast("Mapping[object, object]", found).items()}
     if isinstance(found, Undefined):
-        return str(found)  # raises what is undefined; an `if` without `else` is empty
+        return str(found)  # raises on undefined names; an `if` without `else` is empty
     if hasattr(found, "__iter__"):
         return [_plain(item, left) for item in cast("list[object]", found)]
     raise TemplateProblem(f"the value is a {type(found).__name__}; make text, a number, a list or a map of it")
@@ -277,14 +277,14 @@ def _plain(found: object, left: list[int]) -> object:
 
 @contextlib.contextmanager
 def _explained(variables: Mapping[str, object]) -> Generator[None]:
-    """Turn whatever a template can raise into a TemplateProblem."""
+    """Turn everything that a template can raise into a TemplateProblem."""
     try:
         yield
     except TemplateProblem:
         raise
     except MemoryError:
-        raise TemplateProblem("the template wanted more memory than a rehearsal may use") from None
-    except Exception as error:  # noqa: BLE001 - an expression may raise anything; it is always the script's fault and is said so
+        raise TemplateProblem("the template needs more memory than a rehearsal may use") from None
+    except Exception as error:  # noqa: BLE001 - an expression may raise anything; the script is always at fault and is told so
         if isinstance(error, SecurityError):
             raise TemplateProblem(str(error)) from None
         if isinstance(error, UndefinedError):
@@ -300,7 +300,7 @@ def _known(variables: Mapping[str, object]) -> str:
 
 @contextlib.contextmanager
 def bounded_cpu(seconds: float = CPU_SECONDS) -> Generator[None]:
-    """End the work inside with TemplateProblem after `seconds` of processor time (only in the main thread)."""
+    """Stop the enclosed work with TemplateProblem after `seconds` of processor time (main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
 """YAML read as plain values with the line of each: mappings, lists, text, numbers, true, false and null.
 
-Nodes are built here and not by the library, so that every value has a line, a key that stands twice is an
-error, and neither tags nor aliases can make much out of little.
+This module builds the nodes instead of the library, so every value has a line, a duplicate key is an error,
+and neither tags nor aliases can expand a small file into a huge value.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MAX_DEPTH = 40
 
 
 Path = tuple[str | int, ...]
-"""The way to a value: keys and places from the top."""
+"""The path to a value: keys and indexes from the top."""
 
 
 class SourceError(Exception):
-    """The file cannot be read as a script: `line` (from 1) and what is wrong there."""
+    """The file is not a valid script: `line` (from 1) and what is wrong there."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"line {line}: {problem}")
@@ -74,7 +74,7 @@ class Source:
                 raise SourceError(line, "merge keys (<<) are not available; write the keys out")
             if key in made:
                 raise SourceError(
-                    line, f"the key {key!r} stands here twice; the first is on line {self.lines[(*path, key)]}"
+                    line, f"the key {key!r} is duplicated; the first is on line {self.lines[(*path, key)]}"
                 )
             made[key] = self.take(value_node, (*path, key))
             self.lines[(*path, key)] = line
@@ -149,8 +149,8 @@ def read(text: str) -> Source:
         mark = told.problem_mark or told.context_mark
         raise SourceError(mark.line + 1 if mark else 1, f"not YAML: {told.problem or told.context}") from None
     except RecursionError:
-        raise SourceError(1, "not YAML that can be read: it is nested too deeply") from None
-    except Exception as error:  # noqa: BLE001 - the YAML library raises what it likes on damaged text; a script is never a crash
+        raise SourceError(1, "cannot read this YAML: it is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - the YAML library may raise anything on damaged text; a script must never cause a crash
         raise SourceError(
             1, f"not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from None

@@ -54,7 +54,7 @@ def _problem(text: str) -> str:
         (HEAD + "    replies:\n      - say: I: am\n", "bad.yaml:5: not YAML: mapping values"),
         (
             HEAD + "    replies:\n      - say: a\n        say: b\n",
-            "bad.yaml:6: the key 'say' stands here twice; .*line 5",
+            "bad.yaml:6: the key 'say' is duplicated; .*line 5",
         ),
         (HEAD + "    replies:\n      - calls:\n          - tol: Read\n", "bad.yaml:6: .*did you mean 'tool'"),
         (HEAD + "    replies:\n      - calls: [{tool: Read, as: 'a b'}]\n", r"bad.yaml:5: .*calls\[0\].as: .*pattern"),
@@ -69,11 +69,11 @@ def _problem(text: str) -> str:
         (HEAD + "    match: {agnt: x}\n    replies: [{say: x}]\n", "bad.yaml:4: .*did you mean 'agent'"),
         (
             HEAD + "    replies: [{say: x}]\n  - part: a\n    replies: [{say: x}]\n",
-            "bad.yaml:1: .*'a' stands here 2 times",
+            "bad.yaml:1: .*'a' is defined 2 times",
         ),
         (HEAD + "    replies: [{say: !!python/name:os.system x}]\n", "bad.yaml:4: the tag"),
         ("name: &a x\nparts: &b [*b]\n", "bad.yaml:2: nested deeper than"),
-        ("name: x\nparts:\n" + "- " * 2000, "bad.yaml:1: not YAML that can be read"),
+        ("name: x\nparts:\n" + "- " * 2000, "bad.yaml:1: cannot read this YAML"),
     ],
 )
 def test_a_bad_script_is_refused_with_line_and_reason(text: str, said: str) -> None:

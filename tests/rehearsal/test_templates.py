@@ -57,7 +57,7 @@ def test_an_expression_gives_the_value_itself_and_all_else_is_text(source: str, 
         ("{{ 'x' | json }}", "JSONDecodeError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{{ range }}", "the value is a"),
-        ("{{ 1e308 * 10 }}", "inf, which is no number"),
+        ("{{ 1e308 * 10 }}", "inf, which is not a finite number"),
     ],
 )
 def test_what_cannot_be_rendered_says_why(source: str, problem: str) -> None:
