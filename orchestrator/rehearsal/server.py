@@ -173,7 +173,7 @@ def _refused(rehearsing: Rehearsing, request: Request) -> Response | None:
 
 
 def _asked(request: Request) -> dict[str, JsonValue]:
-    """What the log records for every request: the asker, and the kind of its credential (never the credential itself)."""
+    """What the log records for every request: the asker, and the kind of its credential (never the secret)."""
     kind, secret = _credential(request)
     return {
         "path": request.url.path,
