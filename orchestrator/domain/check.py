@@ -93,7 +93,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class CheckRound:
     """All checks, run once after an end of the turn; `prompt` is the id of the one that told the agent what failed."""
 
     number: int
@@ -113,10 +113,10 @@ class Attempt:
         return "; ".join(f"{receipt.check}: {receipt.said}" for receipt in self.failed)
 
 
-def attempt_of(row: Mapping[str, Any]) -> Attempt:
+def attempt_of(row: Mapping[str, Any]) -> CheckRound:
     """The attempt as its row holds it."""
     values = {name: value for name, value in row.items() if name != "receipts"}
-    return Attempt(**values, receipts=tuple(Receipt(**one) for one in row["receipts"]))
+    return CheckRound(**values, receipts=tuple(Receipt(**one) for one in row["receipts"]))
 
 
 def check_of(value: object) -> Check:

@@ -1,48 +1,27 @@
-"""What every verb stands on: the store, the workers, the accounts, and how an agent is found by what it is called."""
+"""What every verb needs: the unit of work, the workers, the providers, and what each caller was last handed."""
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.domain.activity import Patience, patience
-from orchestrator.domain.agent import MAX_NAME_CHARACTERS
-from orchestrator.domain.durable_wait import MAX_CURSOR_DIGITS
-from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Call, Caller
-from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.worker import Workers
-from orchestrator.fleet.questions.gate import Shown
+from orchestrator.fleet.lookup import find_all
+from orchestrator.fleet.questions.shown import ShownQuestions
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
 from orchestrator.store.agents import lifecycle
-from orchestrator.store.engine.database import Connection
-from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import Agent
-
-SHOWN_NAMES = 12
-MIN_PREFIX_CHARACTERS = 5
-MAX_REFERENCE_CHARACTERS = 200
 
 
 def stored_key(call: Call) -> str | None:
     """The call's idempotency key as rows carry it: it means something in the caller's project only."""
     return f"{call.caller.project}\n{call.key}" if call.key else None
-
-
-def cursor_of(since: str) -> int:
-    """The cursor of an earlier answer as a number.
-
-    Raises:
-        InvalidError: it is no cursor.
-    """
-    if not (since.isascii() and since.isdigit() and len(since) <= MAX_CURSOR_DIGITS):
-        raise InvalidError(f"since is {since[:40]!a}", hint="give the cursor of an earlier answer, or 0")
-    return int(since)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +50,7 @@ class FleetContext:
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
-    shown: Shown = field(default_factory=Shown)
+    shown: ShownQuestions = field(default_factory=ShownQuestions)
 
     @property
     def patience(self) -> Patience:
@@ -115,53 +94,3 @@ class FleetContext:
         if not references:
             return []
         return await self.work.store.read(lambda connection: find_all(connection, caller, references, deleted))
-
-
-def find_all(connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False) -> list[Agent]:
-    """The agents of these references in the caller's project, each once, in their order.
-
-    Raises:
-        NotFoundError, ConflictError, InvalidError: as `FleetContext.find` tells.
-    """
-    found = [_find(connection, caller.project, reference, deleted=deleted) for reference in references]
-    return list({agent.id: agent for agent in found}.values())
-
-
-def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> Agent:
-    if not reference.strip():
-        raise InvalidError("an agent's name is empty", hint="give its id or name")
-    if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
-        raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
-    found = agent_queries.by_reference(connection, reference, project)
-    if not found:
-        raise _unknown(reference, agent_queries.living(connection, project))
-    return _chosen(reference, found, deleted=deleted)
-
-
-def _chosen(reference: str, found: Sequence[Agent], *, deleted: bool) -> Agent:
-    exact = [agent for agent in found if reference in {agent.id, agent.name}]
-    candidates = exact or (list(found) if len(reference) >= MIN_PREFIX_CHARACTERS else [])
-    living = [agent for agent in candidates if agent.deleted_at is None]
-    if not candidates:
-        raise NotFoundError(f"no agent {reference!r}", hint="give its name, its id, or more of its id")
-    if not exact and len(living or candidates) > 1:
-        ids = ", ".join(agent.id for agent in candidates[:SHOWN_NAMES])
-        raise ConflictError(f"{reference!r} fits several agents: {ids}", hint="give more of the id")
-    if living:
-        return living[0]
-    if deleted:
-        return candidates[0]
-    raise ConflictError(
-        f"{candidates[0].name} ({candidates[0].id}) is deleted",
-        hint="its results stay readable with get_agent_output; create a new agent for new work",
-    )
-
-
-def _unknown(reference: str, living: Sequence[Agent]) -> NotFoundError:
-    names = [agent.name for agent in living]
-    close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    shown = ", ".join(f"{agent.name} ({agent.status})" for agent in living[:SHOWN_NAMES])
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    hint = f"{meant}agents here: {shown}{more}" if names else "there are no agents in this project: create_agent"
-    return NotFoundError(f"no agent {reference[:80]!r}", hint=hint)

@@ -20,10 +20,10 @@ from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.delegation import fan_out, orchestrators
-from orchestrator.fleet.maintenance.rescuer import Reconciler
-from orchestrator.fleet.maintenance.scheduler import Alarm
-from orchestrator.fleet.projections import agent_views
-from orchestrator.fleet.questions import gate
+from orchestrator.fleet.maintenance.rescuer import Rescuer
+from orchestrator.fleet.maintenance.scheduler import Scheduler
+from orchestrator.fleet.projections import agent_views, children_digest
+from orchestrator.fleet.questions import shown
 from orchestrator.fleet.sessions import processes
 from orchestrator.fleet.verbs import budget, catch_up, children, command, create, durable_wait, query, wait
 from orchestrator.fleet.views import (
@@ -56,12 +56,12 @@ class Fleet:
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
-        reconciler = Reconciler(context.work, context.workers.carries, context.settings.max_resumes)
-        self._alarm = Alarm(context.work, reconciler.look)
+        reconciler = Rescuer(context.work, context.workers.carries, context.settings.max_resumes)
+        self._alarm = Scheduler(context.work, reconciler.look)
         context.work.create_child = partial(create.create_child, context)
         context.work.fan_out = partial(fan_out.fan_out, context)
-        context.work.tell_of_children = partial(children.told_of_children, context.work)
-        self._orchestrators = orchestrators.OwnOrchestrators(context)
+        context.work.tell_of_children = partial(children_digest.children_digest, context.work)
+        self._orchestrators = orchestrators.ManagedOrchestrators(context)
         context.work.orchestrators = self._orchestrators
         self._watch: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
@@ -108,7 +108,7 @@ class Fleet:
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
     ) -> Receipt:
-        shown = self._context.shown.by(call)  # before anything else is shown: calls of one message overtake each other
+        seen = self._context.shown.by(call)  # before anything else is shown: calls of one message overtake each other
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent)
         account = self._context.work.accounts.bring(call.caller)
@@ -128,7 +128,7 @@ class Fleet:
             verify=verify.columns(),
             only_answer=only_answer,
             by=By.PERSON if call.person else By.ORCHESTRATOR,
-            question_id=question or gate.meant_by(call, shown.get(found.id)),
+            question_id=question or shown.meant_by(call, seen.get(found.id)),
         )
         return await command.send(self._context, call, found.name, asked)
 

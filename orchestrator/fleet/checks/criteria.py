@@ -11,9 +11,9 @@ from orchestrator.domain.check import (
     DEFAULT_RETRIES,
     VERDICT,
     VERDICT_LINE,
-    Attempt,
     Check,
     CheckKind,
+    CheckRound,
     Receipt,
     attempt_of,
     check_of,
@@ -41,10 +41,10 @@ class Acceptance:
 
     checks: tuple[Check, ...] = ()
     retries: int = DEFAULT_RETRIES
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[CheckRound, ...] = ()
 
     @property
-    def told(self) -> Attempt | None:
+    def told(self) -> CheckRound | None:
         """The last attempt, if its agent is to mend what failed in it."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.prompt is not None else None
@@ -54,7 +54,7 @@ class Acceptance:
         """Whether the next failure ends the turn."""
         return sum(not attempt.passed for attempt in self.attempts) >= self.retries
 
-    def after(self, attempt: Attempt) -> Acceptance:
+    def after(self, attempt: CheckRound) -> Acceptance:
         """The same with one more attempt."""
         return replace(self, attempts=(*self.attempts, attempt))
 
@@ -120,7 +120,7 @@ def _wanted(check: Check) -> str:
             return f"your last line is {VERDICT_LINE}"
 
 
-def feedback(attempt: Attempt, retries: int) -> str:
+def feedback(attempt: CheckRound, retries: int) -> str:
     """What the agent is told of a failed attempt: output is data, quoted line by line."""
     failed = [line for receipt in attempt.failed for line in _failed(receipt)]
     passed = [receipt.check for receipt in attempt.receipts if receipt.passed]

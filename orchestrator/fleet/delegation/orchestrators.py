@@ -34,7 +34,7 @@ READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})
 
 
 @dataclass
-class OwnOrchestrators:
+class ManagedOrchestrators:
     """The orchestrators that this fleet runs; `table` is what every orchestrator gets, handed in by app.py."""
 
     context: FleetContext

@@ -13,7 +13,6 @@ from orchestrator import log, paths
 from orchestrator.domain import clearance
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import Policy
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
@@ -21,6 +20,7 @@ from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreE
 from orchestrator.fleet.briefing import plan, system_prompt
 from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
 from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -44,7 +44,7 @@ from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, finish, wait_for_answer, wait_for_children
 from orchestrator.supervision.tiers import work_of
 
-LOG = log.logger("fleet.run")
+LOG = log.logger("fleet.attempt")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 ENDINGS = {
     Outcome.COMPLETE: TurnStatus.COMPLETE,
@@ -58,7 +58,7 @@ CurrentRecorder = Callable[[], Recorder | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Attempt:
     """A run that is ready to start."""
 
     provider: str
@@ -79,16 +79,9 @@ class Run:
     """what the turn was last told in its middle"""
 
 
-def persona_of(agent: Agent) -> Persona:
-    """The persona as it was when the agent was created."""
-    body = dict(agent.persona_body)
-    tools = body.pop("tools", None)
-    policy = tuple(Policy(**one) for one in body.pop("policy", ()))
-    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
-    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
-
-
-async def prepare(work: UnitOfWork, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings) -> Run:
+async def prepare(
+    work: UnitOfWork, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings
+) -> Attempt:
     """Read the rows, write the hand-off files, look at the checkout.
 
     Raises:
@@ -112,7 +105,7 @@ async def prepare(work: UnitOfWork, state: Path, claim: Claim, recorder: Current
     if claim.goes_on and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
         await work.store.write(plans.tell, claim, prompt.id)
-    return Run(
+    return Attempt(
         provider=agent.provider,
         spec=_spec(work, state, agent, persona, recorder, settings),
         prompt=prompt,
@@ -127,9 +120,9 @@ async def prepare(work: UnitOfWork, state: Path, claim: Claim, recorder: Current
     )
 
 
-def planned(claim: Claim, run: Run, ended: Ended) -> Ended:
+def planned(claim: Claim, attempt: Attempt, ended: Ended) -> Ended:
     """The end of the run; one that waits, if it is a plan and not its turn's result."""
-    return plan.planned(run.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
+    return plan.planned(attempt.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
 
 
 def _check_place(cwd: Path) -> None:
@@ -274,7 +267,7 @@ def prompt_id(turn_id: str) -> str:
 
 
 async def finish_run(
-    work: UnitOfWork, state: Path, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended
+    work: UnitOfWork, state: Path, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended
 ) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
     usage = usage_of(ended)
@@ -283,16 +276,16 @@ async def finish_run(
         if ended.steered:
             await work.commit(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], work.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            problem = await _defer(work, claim, run, ended.deferred, usage)
+            problem = await _defer(work, claim, attempt, ended.deferred, usage)
             if not problem:
                 return
             hint = "command it again with how to split the task; its conversation is kept"
             ended = replace(
                 ended, outcome=Outcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
             )
-        changes, unknown = await _after(state, run)
-        if run is not None and ended.text and not recorder.stale:
-            await _keep_result(run, ended.text)
+        changes, unknown = await _after(state, attempt)
+        if attempt is not None and ended.text and not recorder.stale:
+            await _keep_result(attempt, ended.text)
         columns = {
             "status": ENDINGS.get(ended.outcome, TurnStatus.FAILED),
             "reason": storable(ended.reason),
@@ -303,10 +296,10 @@ async def finish_run(
             "changes_unknown": unknown,
         }
         now = work.clock()
-        asked = _asked(run, ended.deferred, now) if ended.deferred else None
+        asked = _asked(attempt, ended.deferred, now) if ended.deferred else None
         await work.commit(finish, claim, columns, usage, now, asked=asked)
-        if run is not None and run.checkout is not None and run.persona.may_change:
-            await _tidy(work, state, run.checkout)
+        if attempt is not None and attempt.checkout is not None and attempt.persona.may_change:
+            await _tidy(work, state, attempt.checkout)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
 
@@ -319,13 +312,15 @@ async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
         LOG.warning("git_directory_not_tidied", error=str(error))
 
 
-async def _defer(work: UnitOfWork, claim: Claim, run: Run | None, call: ToolCall, usage: Mapping[str, Any]) -> str:
+async def _defer(
+    work: UnitOfWork, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: Mapping[str, Any]
+) -> str:
     """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
 
     Returns '', or why its plan makes it fail.
     """
     now = work.clock()
-    asked = _asked(run, call, now)
+    asked = _asked(attempt, call, now)
     if call.name == clearance.PLAN and work.fan_out is not None:
         return await work.fan_out(claim, call, asked, usage)
     if call.name == clearance.WAIT_FOR_AGENTS and work.orchestrators is not None:
@@ -336,26 +331,26 @@ async def _defer(work: UnitOfWork, claim: Claim, run: Run | None, call: ToolCall
     return ""
 
 
-def _asked(run: Run | None, call: ToolCall, now: float) -> dict[str, Any]:
-    return gate.asked(call, run.persona if run else None, run.answer_seconds if run else None, now)
+def _asked(attempt: Attempt | None, call: ToolCall, now: float) -> dict[str, Any]:
+    return gate.asked(call, attempt.persona if attempt else None, attempt.answer_seconds if attempt else None, now)
 
 
-async def _keep_result(run: Run, text: str) -> None:
+async def _keep_result(attempt: Attempt, text: str) -> None:
     """Put the result into the desk, too; it stands in the turn's row whatever became of the desk."""
     try:
-        _check_place(run.spec.cwd)
-        await asyncio.to_thread(write_result, run.desk, run.persona.produces, text)
+        _check_place(attempt.spec.cwd)
+        await asyncio.to_thread(write_result, attempt.desk, attempt.persona.produces, text)
     except FleetError as error:
         LOG.warning("result_file_not_written", error=error.message)
 
 
-async def _after(state: Path, run: Run | None) -> tuple[dict[str, Any] | None, str]:
-    if run is None or run.checkout is None or run.before is None:
-        return None, run.unknown if run else ""
+async def _after(state: Path, attempt: Attempt | None) -> tuple[dict[str, Any] | None, str]:
+    if attempt is None or attempt.checkout is None or attempt.before is None:
+        return None, attempt.unknown if attempt else ""
     try:
-        _check_place(run.spec.cwd)
-        after = await snapshot(run.checkout, state)
-        found = await difference(run.checkout, state, run.before, after)
+        _check_place(attempt.spec.cwd)
+        after = await snapshot(attempt.checkout, state)
+        found = await difference(attempt.checkout, state, attempt.before, after)
     except (ChangesUnknownError, NotFoundError) as error:
         return None, str(error)
     return {

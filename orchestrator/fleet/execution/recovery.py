@@ -18,7 +18,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.execution.attempt import Run, prompt_id
+from orchestrator.fleet.execution.attempt import Attempt, prompt_id
 from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
@@ -37,7 +37,7 @@ RESUMABLE = frozenset({"process", "silence", DAEMON})
 """failures of a session, not of the model or the task: its conversation goes on in a new one"""
 
 
-async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, run: Run) -> Run:
+async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt: Attempt) -> Attempt:
     """The run as its transcript says that it goes on; `ended` is set where the turn has ended already.
 
     Raises:
@@ -47,39 +47,39 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, run: Ru
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]
-    found = await provider.recall(run.spec, prompts)
+    found = await provider.recall(attempt.spec, prompts)
     LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
     if found.steered:
         await work.commit(fold, claim, [turn_of(prompt) for prompt in found.steered], work.clock())
     lost = _uncounted(found.usage, turn)
     match found.stand:
         case Stand.ANSWERED:
-            told = await _untold(provider, run, prompts)
+            told = await _untold(provider, attempt, prompts)
             if told is None:
-                return replace(run, ended=_recorded(run, found, lost))
+                return replace(attempt, ended=_recorded(attempt, found, lost))
             await work.store.write(plans.tell, claim, told.id)
-            await _count(work, claim, run, lost)
-            return replace(run, prompt=told)
+            await _count(work, claim, attempt, lost)
+            return replace(attempt, prompt=told)
         case Stand.DEFERRED if found.deferred is not None:
             if not await _is_answered(work, claim, found.deferred.id):
-                return replace(run, ended=_recorded(run, found, lost))
-            await _count(work, claim, run, lost)
-            return replace(run, prompt=None)
+                return replace(attempt, ended=_recorded(attempt, found, lost))
+            await _count(work, claim, attempt, lost)
+            return replace(attempt, prompt=None)
         case Stand.OPEN:
             fresh = str(uuid.uuid4())
             await work.store.write(note_prompt, claim, fresh)
-            await _count(work, claim, run, lost)
-            return replace(run, prompt=Prompt(id=fresh, text=CONTINUE))
+            await _count(work, claim, attempt, lost)
+            return replace(attempt, prompt=Prompt(id=fresh, text=CONTINUE))
         case _:
-            return run
+            return attempt
 
 
-async def _untold(provider: Provider, run: Run, prompts: Sequence[str]) -> Prompt | None:
+async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) -> Prompt | None:
     """What the turn is told in its middle, if a former run wrote that down and did not come to send it."""
-    if run.told is None or run.told.id not in prompts:
+    if attempt.told is None or attempt.told.id not in prompts:
         return None
-    since = await provider.recall(run.spec, prompts[prompts.index(run.told.id) :])
-    return run.told if since.stand is Stand.ABSENT else None
+    since = await provider.recall(attempt.spec, prompts[prompts.index(attempt.told.id) :])
+    return attempt.told if since.stand is Stand.ABSENT else None
 
 
 async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
@@ -87,20 +87,20 @@ async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
     return asked is not None and asked.answer is not None
 
 
-def _recorded(run: Run, found: Standing, lost: Usage) -> Ended:
+def _recorded(attempt: Attempt, found: Standing, lost: Usage) -> Ended:
     """The end that the transcript tells; what it cost nobody told."""
     return Ended(
         outcome=Outcome.DEFERRED if found.deferred is not None else Outcome.COMPLETE,
         text=found.text,
         usage=lost,
-        session_cost_usd=run.spec.session_cost_usd,
+        session_cost_usd=attempt.spec.session_cost_usd,
         deferred=found.deferred,
     )
 
 
-async def _count(work: UnitOfWork, claim: Claim, run: Run, lost: Usage) -> None:
+async def _count(work: UnitOfWork, claim: Claim, attempt: Attempt, lost: Usage) -> None:
     if lost.model_calls:
-        unpriced = Ended(outcome=Outcome.FAILED, usage=lost, session_cost_usd=run.spec.session_cost_usd)
+        unpriced = Ended(outcome=Outcome.FAILED, usage=lost, session_cost_usd=attempt.spec.session_cost_usd)
         await work.store.write(count_lost, claim, usage_of(unpriced))
 
 

@@ -1,7 +1,7 @@
 """Verified completion: a turn whose session ended well is complete only when its checks pass.
 
-Failed checks go back to the agent as the next prompt of the same turn, a bounded number of times. The receipts of an
-attempt are durable before the agent hears of them, so that a successor goes on where a killed daemon was: a turn that
+Failed checks go back to the agent as the next prompt of the same turn, a bounded number of times. The receipts of a
+round are durable before the agent hears of them, so that a successor goes on where a killed daemon was: a turn that
 its transcript tells to be answered is checked again; receipts that it was not told yet it is told.
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from orchestrator.domain.check import CHECKING, FAILED_CHECKS, FAILED_VERDICT, Attempt, Check
+from orchestrator.domain.check import CHECKING, FAILED_CHECKS, FAILED_VERDICT, Check, CheckRound
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.errors import StoreError
 from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
 from orchestrator.fleet.checks.criteria import feedback
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.execution.attempt import Run
+from orchestrator.fleet.execution.attempt import Attempt
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.recorder import Recorder
 from orchestrator.fleet.sessions.usage import usage_of
@@ -44,7 +44,7 @@ class Stoppable(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class Verification:
     """What a turn needs to be verified; `drive` gives its session the next prompt, after the end that it is told."""
 
     work: UnitOfWork
@@ -52,31 +52,35 @@ class Trial:
     claim: Claim
     post: Stoppable
     recorder: Recorder
-    drive: Callable[[Run, Ended], Awaitable[Ended]]
+    drive: Callable[[Attempt, Ended], Awaitable[Ended]]
 
 
-async def verified(trial: Trial, run: Run, ended: Ended) -> Ended:
+async def verified(verification: Verification, attempt: Attempt, ended: Ended) -> Ended:
     """How the turn ends, after a run of it ended like this: complete only if every check passes.
 
     Raises:
         StaleOwnerError: the claim is over.
     """
-    while ended.outcome is Outcome.COMPLETE and run.acceptance.checks:
-        paused = _lifted(trial.post)
-        attempt = await _durable(trial, lambda run=run, text=ended.text: _attempt(trial, run, text))
-        if attempt is None:
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
-        if attempt.prompt is None:
-            await _durable(trial, lambda one=attempt: trial.work.commit(note_attempt, trial.claim, one))
-            return ended if attempt.passed else _failed(ended, attempt)
-        if not await _durable(trial, lambda one=attempt, end=ended: _send_back(trial, one, end)):
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=trial.post.stopping)
-        run = _next(run, attempt, ended)
-        short = paused or await _short(trial)
-        trial.post.stopping = trial.post.stopping or short  # a stop that came meanwhile goes before
-        if trial.post.stopping:
-            return _unspent(ended, trial.post.stopping)
-        ended = await trial.drive(run, ended)
+    while ended.outcome is Outcome.COMPLETE and attempt.acceptance.checks:
+        paused = _lifted(verification.post)
+        done = await _durable(
+            verification, lambda attempt=attempt, text=ended.text: _checked(verification, attempt, text)
+        )
+        if done is None:
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=verification.post.stopping)
+        if done.prompt is None:
+            await _durable(
+                verification, lambda one=done: verification.work.commit(note_attempt, verification.claim, one)
+            )
+            return ended if done.passed else _failed(ended, done)
+        if not await _durable(verification, lambda one=done, end=ended: _send_back(verification, one, end)):
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=verification.post.stopping)
+        attempt = _next(attempt, done, ended)
+        short = paused or await _short(verification)
+        verification.post.stopping = verification.post.stopping or short  # a stop that came meanwhile goes before
+        if verification.post.stopping:
+            return _unspent(ended, verification.post.stopping)
+        ended = await verification.drive(attempt, ended)
     return ended
 
 
@@ -89,46 +93,54 @@ def _lifted(post: Stoppable) -> str:
     return paused
 
 
-async def _attempt(trial: Trial, run: Run, text: str) -> Attempt | None:
+async def _checked(verification: Verification, attempt: Attempt, text: str) -> CheckRound | None:
     """Run all checks; None if the turn was told to stop. With a `prompt` the agent is to mend what failed."""
-    acceptance, number = run.acceptance, len(run.acceptance.attempts) + 1
+    acceptance, number = attempt.acceptance, len(attempt.acceptance.attempts) + 1
 
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
         values = {"reason": CHECKING + check.title}
-        trial.recorder.note(Fact(kind=Kind.CHECKING, at=trial.work.clock(), body=body, values=values))
+        verification.recorder.note(Fact(kind=Kind.CHECKING, at=verification.work.clock(), body=body, values=values))
 
-    site = Site(store=trial.work.store, launch=trial.launch, claim=trial.claim, spec=run.spec, stop=trial.post.stopped)
+    site = Site(
+        store=verification.work.store,
+        launch=verification.launch,
+        claim=verification.claim,
+        spec=attempt.spec,
+        stop=verification.post.stopped,
+    )
     found = await receipts(site, acceptance.checks, text, began)
-    await trial.recorder.flush()
+    await verification.recorder.flush()
     if found is None:
         return None
     passed = all(receipt.passed for receipt in found)
     ends = passed or acceptance.is_last or any(is_final(receipt) for receipt in found)
     prompt = None if ends else str(uuid.uuid4())
-    return Attempt(number=number, at=trial.work.clock(), passed=passed, receipts=found, prompt=prompt)
+    return CheckRound(number=number, at=verification.work.clock(), passed=passed, receipts=found, prompt=prompt)
 
 
-async def _send_back(trial: Trial, attempt: Attempt, ended: Ended) -> bool:
+async def _send_back(verification: Verification, done: CheckRound, ended: Ended) -> bool:
     """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
-    await trial.recorder.flush()
+    await verification.recorder.flush()
     read = [steering.turn_of(prompt) for prompt in ended.steered]
-    await trial.work.commit(send_back, trial.claim, attempt, usage_of(ended), read)
+    await verification.work.commit(send_back, verification.claim, done, usage_of(ended), read)
     return True
 
 
-def _next(run: Run, attempt: Attempt, ended: Ended) -> Run:
+def _next(attempt: Attempt, done: CheckRound, ended: Ended) -> Attempt:
     """The run that goes on with what failed."""
-    acceptance = run.acceptance.after(attempt)
-    text = feedback(attempt, acceptance.retries)
-    spec = replace(run.spec, resume=True, session_cost_usd=ended.session_cost_usd)
-    return replace(run, spec=spec, prompt=Prompt(id=attempt.prompt or "", text=text), acceptance=acceptance, ended=None)
+    acceptance = attempt.acceptance.after(done)
+    text = feedback(done, acceptance.retries)
+    spec = replace(attempt.spec, resume=True, session_cost_usd=ended.session_cost_usd)
+    return replace(
+        attempt, spec=spec, prompt=Prompt(id=done.prompt or "", text=text), acceptance=acceptance, ended=None
+    )
 
 
-async def _short(trial: Trial) -> str:
+async def _short(verification: Verification) -> str:
     """Why its budget allows no further call of the model; '' if it does."""
-    meter = trial.recorder.meter
-    return (await _durable(trial, meter.reached) if meter is not None else None) or ""
+    meter = verification.recorder.meter
+    return (await _durable(verification, meter.reached) if meter is not None else None) or ""
 
 
 def _unspent(ended: Ended, reason: str) -> Ended:
@@ -142,24 +154,24 @@ def _unspent(ended: Ended, reason: str) -> Ended:
     )
 
 
-def _failed(ended: Ended, attempt: Attempt) -> Ended:
-    by_verdict = any(is_final(receipt) for receipt in attempt.receipts)
-    tried = f" (tried {attempt.number} times)" if attempt.number > 1 else ""
+def _failed(ended: Ended, done: CheckRound) -> Ended:
+    by_verdict = any(is_final(receipt) for receipt in done.receipts)
+    tried = f" (tried {done.number} times)" if done.number > 1 else ""
     return replace(
         ended,
         outcome=Outcome.FAILED,
         reason=FAILED_VERDICT if by_verdict else FAILED_CHECKS,
-        detail="its verdict is changes" if by_verdict else (attempt.said + tried)[:MAX_DETAIL_CHARACTERS],
+        detail="its verdict is changes" if by_verdict else (done.said + tried)[:MAX_DETAIL_CHARACTERS],
         hint="" if by_verdict else HINT,
     )
 
 
-async def _durable(trial: Trial, act: Callable[[], Awaitable[T]]) -> T | None:
+async def _durable(verification: Verification, act: Callable[[], Awaitable[T]]) -> T | None:
     """What `act` gives, once the database can be written; None if the turn is told to stop meanwhile."""
     while True:
         try:
             return await act()
         except StoreError:
-            if trial.post.stopping:
+            if verification.post.stopping:
                 return None
             await asyncio.sleep(STORE_AGAIN_SECONDS)

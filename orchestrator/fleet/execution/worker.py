@@ -17,10 +17,10 @@ from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome, ToolStarted
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.execution.attempt import Run, finish_run, planned, prepare
+from orchestrator.fleet.execution.attempt import Attempt, finish_run, planned, prepare
 from orchestrator.fleet.execution.pause import FATAL, LEFT, Halt, halt_of, halt_run, stopped
 from orchestrator.fleet.execution.recovery import resumed, taken_over
-from orchestrator.fleet.execution.verification import Trial, verified
+from orchestrator.fleet.execution.verification import Verification, verified
 from orchestrator.fleet.sessions import processes, steering
 from orchestrator.fleet.sessions.meter import Meter
 from orchestrator.fleet.sessions.recorder import Recorder
@@ -239,19 +239,19 @@ class Workers:
         post.claim = claim
         post.recorder = recorder = Recorder(self.work, claim, loop_calls=self.settings.loop_calls)
         recorder.meter = Meter(self.work, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
-        run: Run | None = None
+        attempt: Attempt | None = None
         try:
-            run = await prepare(self.work, self.state, claim, lambda: post.recorder, self.settings)
+            attempt = await prepare(self.work, self.state, claim, lambda: post.recorder, self.settings)
             if claim.recovers:
-                run = await taken_over(self.work, self.providers[run.provider], claim, run)
-            ended = await self._work(post, claim, run, recorder)
+                attempt = await taken_over(self.work, self.providers[attempt.provider], claim, attempt)
+            ended = await self._work(post, claim, attempt, recorder)
         except FleetError as error:
             LOG.warning("turn_failed_to_start", error=error.message)
             reason = "process" if isinstance(error, SessionDiedError) else "start"
-            ended = _broken(run, recorder, reason, error.message, error.hint)
+            ended = _broken(attempt, recorder, reason, error.message, error.hint)
         except Exception as error:  # one agent's crash must not take the others with it
             LOG.exception("turn_crashed")
-            ended = _broken(run, recorder, "internal", f"{type(error).__name__}: {error}")
+            ended = _broken(attempt, recorder, "internal", f"{type(error).__name__}: {error}")
         finally:
             post.busy = False
         halt = halt_of(claim, ended, post.stopping, self.settings)
@@ -259,20 +259,20 @@ class Workers:
         closes = halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
         if closes or post.stopping == "deleted" or post.unread(ended):
             await self._close(post)
-        await self._record(claim, run, recorder, ended, halt)
+        await self._record(claim, attempt, recorder, ended, halt)
         post.claim = None
 
-    async def _work(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
+    async def _work(self, post: Post, claim: Claim, attempt: Attempt, recorder: Recorder) -> Ended:
         """Drive the run to its end, and on, until its checks pass or have failed too often."""
 
-        async def again(run: Run, before: Ended) -> Ended:
+        async def again(attempt: Attempt, before: Ended) -> Ended:
             if post.unread(before):
                 await self._close(post)
             post.handed.clear()
             recorder.ran = False
-            return planned(claim, run, await self._drive(post, claim, run, recorder))
+            return planned(claim, attempt, await self._drive(post, claim, attempt, recorder))
 
-        trial = Trial(
+        verification = Verification(
             work=self.work,
             launch=self.launch or Launch(folder=self.state / "run"),
             claim=claim,
@@ -280,18 +280,18 @@ class Workers:
             recorder=recorder,
             drive=again,
         )
-        first = run.ended or await self._drive(post, claim, run, recorder)
-        return await verified(trial, run, planned(claim, run, first))
+        first = attempt.ended or await self._drive(post, claim, attempt, recorder)
+        return await verified(verification, attempt, planned(claim, attempt, first))
 
-    async def _drive(self, post: Post, claim: Claim, run: Run, recorder: Recorder) -> Ended:
+    async def _drive(self, post: Post, claim: Claim, attempt: Attempt, recorder: Recorder) -> Ended:
         if post.session is None:
             async with self._starts:
                 if not post.stopping:
-                    provider = self.providers[run.provider]
-                    lived = await processes.open_session(self.store, provider, run.spec, claim, self.tier)
-                    post.session, post.trace = lived.session, lived.trace
+                    provider = self.providers[attempt.provider]
+                    opened = await processes.open_session(self.store, provider, attempt.spec, claim, self.tier)
+                    post.session, post.trace = opened.session, opened.trace
         if post.stopping or post.session is None:
-            before = run.spec.session_cost_usd
+            before = attempt.spec.session_cost_usd
             return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, cost_usd=0.0, session_cost_usd=before)
         try:
             async with asyncio.timeout(None) as limit:
@@ -300,12 +300,14 @@ class Workers:
                     watches.append(recorder.meter.watch())
                 async with _beside(watches):
                     recorder.ran = True
-                    return await _listen(post, post.session, run.prompt, recorder)
+                    return await _listen(post, post.session, attempt.prompt, recorder)
         except TimeoutError:
             await self._close(post)
             return NO_RESULT
 
-    async def _record(self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended, halt: Halt | None) -> None:
+    async def _record(
+        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, halt: Halt | None
+    ) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
 
         An end that cannot be recorded as it is becomes a failure: no turn stays open behind a session that has ended.
@@ -313,7 +315,7 @@ class Workers:
         unfit = False
         while True:
             try:
-                await self._write_end(claim, run, recorder, ended, halt)
+                await self._write_end(claim, attempt, recorder, ended, halt)
             except StaleOwnerError:
                 LOG.info("late_end_dropped", reason=ended.reason)
                 return
@@ -324,13 +326,13 @@ class Workers:
                 LOG.exception("end_unfit")
                 if unfit:
                     return
-                unfit, run, halt = True, None, None
+                unfit, attempt, halt = True, None, None
                 ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return
 
     async def _write_end(
-        self, claim: Claim, run: Run | None, recorder: Recorder, ended: Ended, halt: Halt | None
+        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, halt: Halt | None
     ) -> None:
         """Put the turn aside, queue it to be taken up again, or end it."""
         if halt is not None:
@@ -339,7 +341,7 @@ class Workers:
         await recorder.flush()
         going = await resumed(self.work, claim, ended, self.settings.max_resumes)
         if going is not None:
-            await finish_run(self.work, self.state, claim, run, recorder, going)
+            await finish_run(self.work, self.state, claim, attempt, recorder, going)
 
     async def _close(self, post: Post) -> None:
         if (session := post.session) is not None:
@@ -384,9 +386,9 @@ async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> N
     limit.reschedule(asyncio.get_running_loop().time())
 
 
-def _broken(run: Run | None, recorder: Recorder, reason: str, detail: str, hint: str = "") -> Ended:
+def _broken(attempt: Attempt | None, recorder: Recorder, reason: str, detail: str, hint: str = "") -> Ended:
     """The end of a run that broke in Fleet's hands: one that had not begun has cost nothing."""
     ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, hint=hint)
     if recorder.ran:
         return ended
-    return replace(ended, cost_usd=0.0, session_cost_usd=run.spec.session_cost_usd if run else None)
+    return replace(ended, cost_usd=0.0, session_cost_usd=attempt.spec.session_cost_usd if attempt else None)

@@ -27,7 +27,7 @@ LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the da
 
 
 @dataclass
-class Reconciler:
+class Rescuer:
     """Looks twice, so that a claim on its way to its worker is none."""
 
     work: UnitOfWork

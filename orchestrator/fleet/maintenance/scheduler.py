@@ -22,7 +22,7 @@ LOOK_SECONDS = 2.0
 
 
 @dataclass
-class Alarm:
+class Scheduler:
     """One task that sleeps until the next row is due, whoever restarted in between."""
 
     work: UnitOfWork

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.domain.activity import Patience
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
-from orchestrator.domain.check import CHECKING, Attempt, attempt_of, check_of
+from orchestrator.domain.check import CHECKING, CheckRound, attempt_of, check_of
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet.projections import budget_views
@@ -301,7 +301,7 @@ def turn_view(turn: Turn) -> TurnView:
     )
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: CheckRound) -> AttemptView:
     checks = tuple(CheckView(**vars(receipt)) for receipt in attempt.receipts)
     return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
 

@@ -5,8 +5,7 @@ A question is a row before anybody is told of it, so nothing hangs and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -15,64 +14,15 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_duration, shown_input
 from orchestrator.domain.text import storable
-from orchestrator.domain.tool import Allow, Call, Decide, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.recorder import Recorder
-from orchestrator.fleet.views import AgentView
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.schema.tables import Question
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions
 
 MAX_TEXT_CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The question of an agent that somebody was shown last."""
-
-    question_id: str
-    refused: str | None = None
-    """the key of the call whose refusal showed it: that very call, sent again, has not read it"""
-    before: str | None = None
-
-
-@dataclass
-class Shown:
-    """Which question of an agent each orchestrator was shown last, so that a late answer meets no other one.
-
-    It is kept in memory: under the next daemon nobody has been shown anything.
-    """
-
-    _seen: dict[tuple[str, str], Mapping[str, Seen]] = field(default_factory=dict[tuple[str, str], Mapping[str, Seen]])
-
-    def by(self, call: Call) -> Mapping[str, Seen]:
-        """What this caller has been shown up to now, by agent id; what comes later does not change it."""
-        return self._seen.get((call.caller.project, call.caller.orchestrator), {})
-
-    def note(self, call: Call, agents: Iterable[AgentView]) -> None:
-        """The caller is shown these agents, with what they ask."""
-        self._add(call, {agent.id: Seen(agent.question.id) for agent in agents if agent.question is not None})
-
-    def refused(self, call: Call, agent_id: str, meant: str | None, question_id: str) -> None:
-        """The caller meant another question, and is shown this one by the refusal."""
-        self._add(call, {agent_id: Seen(question_id, call.key, meant)})
-
-    def _add(self, call: Call, more: Mapping[str, Seen]) -> None:
-        if more:
-            self._seen[call.caller.project, call.caller.orchestrator] = {**self.by(call), **more}
-
-    def forget(self, agent_ids: Collection[str]) -> None:
-        """These agents ask nothing any more."""
-        for who, seen in self._seen.items():
-            self._seen[who] = {agent_id: one for agent_id, one in seen.items() if agent_id not in agent_ids}
-
-
-def meant_by(call: Call, seen: Seen | None) -> str | None:
-    """The question that this call answers if it does not say so: the one that its caller was shown last."""
-    if seen is None:
-        return None
-    return seen.before if seen.refused is not None and seen.refused == call.key else seen.question_id
 
 
 def gate(work: UnitOfWork, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:

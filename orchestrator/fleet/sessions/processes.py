@@ -23,14 +23,14 @@ LOG = log.logger("fleet.processes")
 
 
 @dataclass(frozen=True)
-class Lived:
+class OpenedSession:
     """A session and the trace by which its processes are known."""
 
     session: Session
     trace: Trace
 
 
-async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> Lived:
+async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> OpenedSession:
     """Open a session whose intent and epoch are durable before its process exists, and whose process is after.
 
     Call it on the event loop's own thread: a process's death signal belongs to the thread that started it. An empty
@@ -41,7 +41,7 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
         StaleOwnerError: the claim is over; nothing was started.
     """
     if not tier:
-        return Lived(await provider.open(spec), Trace())
+        return OpenedSession(await provider.open(spec), Trace())
     trace = await _intended(store, claim, tier)
     told: list[int] = []
     try:
@@ -49,7 +49,7 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
     except BaseException:
         await asyncio.shield(over(store, trace, tier=tier, failed=True))
         raise
-    return Lived(session, await _born(store, trace, told[0], tier) if told else trace)
+    return OpenedSession(session, await _born(store, trace, told[0], tier) if told else trace)
 
 
 async def open_command(store: Store, launch: Launch, order: Order, claim: Claim) -> tuple[Command, Trace]:

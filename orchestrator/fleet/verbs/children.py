@@ -9,23 +9,14 @@ from functools import partial
 from orchestrator.domain.agent import OPEN, NewAgent, Status
 from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.tool import Call, Caller, Json, Running
-from orchestrator.domain.usage import shown_cost
 from orchestrator.errors import RefusedError
-from orchestrator.fleet.briefing import system_prompt
+from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.execution.attempt import persona_of
-from orchestrator.fleet.projections import agent_views
-from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import children
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.tables import Agent
 from orchestrator.store.turns.turns import Claim
-
-TOLD_CHARACTERS = 8000
-"""what a parent is told of all its children together; the full texts lie on their desks"""
-MIN_SHARE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,29 +101,3 @@ def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
     while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):
         above = known.get(above.parent or "")
     return None if above is None else above.id
-
-
-async def told_of_children(work: UnitOfWork, parent_id: str) -> str:
-    """How each child ended, with its own words as its data: bounded, the full texts lie on the desks."""
-
-    def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
-        found = agent_queries.children(connection, parent_id)
-        ends = agent_queries.ends(connection, [child.id for child in found])
-        return found, {
-            one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
-        }
-
-    found, turns = await work.store.read(ends)
-    if not found:
-        return "you have no children"
-    share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))
-    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
-
-
-def _child_lines(child: Agent, turn: Turn | None, share: int) -> Sequence[str]:
-    text = clean((turn.result or turn.detail) if turn else "")
-    reason = f" ({one_line(child.reason, 120)})" if child.reason else ""
-    path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
-    cut = f" · the rest: {path}" if len(text) > share else ""
-    head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"
-    return [head, *[f"| {line}" for line in text[:share].splitlines() if line.strip()]]

@@ -11,8 +11,9 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.tool import Call
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
-from orchestrator.fleet.context import FleetContext, cursor_of, find_all
-from orchestrator.fleet.execution.attempt import persona_of
+from orchestrator.fleet.briefing.personas import persona_of
+from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (

@@ -16,7 +16,8 @@ from orchestrator.domain.question import INBOX
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.fleet.context import FleetContext, cursor_of, find_all
+from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.projections.digest import Awake, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from orchestrator.domain.check import Attempt
+from orchestrator.domain.check import CheckRound
 from orchestrator.domain.event import Kind
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row
@@ -26,7 +26,7 @@ def set_checks(connection: Connection, agent_id: str, turn_id: str | None, colum
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(checks=given["checks"]))
 
 
-def note_attempt(connection: Connection, claim: Claim, attempt: Attempt) -> None:
+def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> None:
     """Record the receipts of checks that have run, with their event.
 
     Raises:
@@ -45,7 +45,7 @@ def note_attempt(connection: Connection, claim: Claim, attempt: Attempt) -> None
 
 
 def send_back(
-    connection: Connection, claim: Claim, attempt: Attempt, usage: Mapping[str, Any], read: Sequence[str]
+    connection: Connection, claim: Claim, attempt: CheckRound, usage: Mapping[str, Any], read: Sequence[str]
 ) -> None:
     """Record that the turn goes back to its agent: the receipts, the prompt that will tell them, and what it has used.
 

@@ -1,0 +1,16 @@
+"""An agent's persona as it was when the agent was created, read back from its row."""
+
+from __future__ import annotations
+
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy
+from orchestrator.store.schema.tables import Agent
+
+
+def persona_of(agent: Agent) -> Persona:
+    """The persona of the agent, whatever its file says now."""
+    body = dict(agent.persona_body)
+    tools = body.pop("tools", None)
+    policy = tuple(Policy(**one) for one in body.pop("policy", ()))
+    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
+    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))

@@ -1,0 +1,45 @@
+"""What a parent is told of its children: how each one ended, in the child's own words, fenced as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.usage import shown_cost
+from orchestrator.fleet.briefing import system_prompt
+from orchestrator.fleet.briefing.personas import persona_of
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.projections import agent_views
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.tables import Agent, Turn
+
+TOLD_CHARACTERS = 8000
+"""the digest of all children together has at most this many; the full texts are in their folders"""
+MIN_SHARE_CHARACTERS = 200
+
+
+async def children_digest(work: UnitOfWork, parent_id: str) -> str:
+    """One entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` for all."""
+
+    def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
+        found = agent_queries.children(connection, parent_id)
+        ends = agent_queries.ends(connection, [child.id for child in found])
+        return found, {
+            one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
+        }
+
+    found, turns = await work.store.read(ends)
+    if not found:
+        return "you have no children"
+    share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))
+    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
+
+
+def _child_lines(child: Agent, turn: Turn | None, share: int) -> Sequence[str]:
+    text = clean((turn.result or turn.detail) if turn else "")
+    reason = f" ({one_line(child.reason, 120)})" if child.reason else ""
+    path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
+    cut = f" · the rest: {path}" if len(text) > share else ""
+    head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"
+    return [head, *[f"| {line}" for line in text[:share].splitlines() if line.strip()]]
