@@ -67,7 +67,7 @@ class Own:
         return paths.socket_path(self.state, name)
 
     def lost(self) -> str:
-        """What is no longer ours, in words; '' if all is well."""
+        """What is not ours any more, in words; '' if all is well."""
         if _inode(paths.lock_path(self.state)) != os.fstat(self.lock).st_ino:
             return f"the lock file {paths.lock_path(self.state)} was replaced or removed"
         for name, inode in self.inodes.items():
@@ -148,7 +148,7 @@ def _idle_seconds(option: float | None, env: Mapping[str, str]) -> float:
     except ValueError:
         seconds = -1
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"fleet daemon: {IDLE_EXIT}={text!r} is no number of seconds from 0 (never) up")
+        raise ValueError(f"fleet daemon: {IDLE_EXIT}={text!r} is not a number of seconds (0: never)")
     return seconds
 
 

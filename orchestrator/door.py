@@ -78,7 +78,7 @@ class Call:
         return self.is_standing() or self.sent <= _RESENDS
 
     def left(self, waits: Collection[object]) -> float:
-        """Return the seconds that its answer has left: a tool of `waits`, and what is no tool's call, may take any."""
+        """Return the seconds that its answer has left: a tool of `waits`, and other requests, may take any."""
         params = self.message.get("params")
         name = params.get("name") if fallback.is_object(params) else None
         if self.message["method"] != "tools/call" or name in waits:
@@ -276,7 +276,7 @@ class Door:
 
     def _relay(self, link: socket, waits: Collection[object]) -> None:
         def receive() -> bytes:
-            seconds = 0.0  # what came already is no late answer, however long this process itself was stopped
+            seconds = 0.0  # what came already is not a late answer, however long this process itself was stopped
             while not select.select([link], [], [], seconds)[0]:
                 seconds = self._give_up(waits)
             return _receive(link)

@@ -127,7 +127,7 @@ def daemon_environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def reap() -> None:
-    """Collect daemons that this process started and that have ended, so that they are no zombies."""
+    """Collect daemons that this process started and that have ended, so that they do not become zombies."""
     _started[:] = [(child, start) for child, start in _started if child.poll() is None or child.returncode > 0]
 
 

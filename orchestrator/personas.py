@@ -135,7 +135,7 @@ def _name(path: Path, front: Mapping[str, Any]) -> str:
 
 def _checked(path: Path, name: str) -> str:
     if not (name.isprintable() and name.strip() and len(name) <= MAX_NAME_CHARACTERS):
-        raise InvalidError(f"{path}: name: {name[:80]!a} is no name", hint="write one short line")
+        raise InvalidError(f"{path}: name: {name[:80]!a} is not a valid name", hint="write one short line")
     return name
 
 
@@ -148,14 +148,14 @@ def _tools(path: Path, value: object) -> tuple[str, ...] | None:
         return tuple(name.strip() for name in value.split(",") if name.strip())
     if isinstance(value, list):
         return tuple(str(name) for name in cast("list[object]", value))
-    raise InvalidError(f"{path}: tools: {value!r} is no list of tools", hint="write `tools: Read, Grep, Glob`")
+    raise InvalidError(f"{path}: tools: {value!r} is not a list of tools", hint="write `tools: Read, Grep, Glob`")
 
 
 def _produces(path: Path, front: Mapping[str, Any]) -> str:
     produces = str(front.get("produces", "result.md"))
     plain = produces.isprintable() and len(produces.encode(errors="replace")) <= MAX_NAME_CHARACTERS
     if not plain or Path(produces).name != produces or not produces or produces.startswith("."):
-        raise InvalidError(f"{path}: produces: {produces!r} is no plain file name", hint="write e.g. report.md")
+        raise InvalidError(f"{path}: produces: {produces!r} is not a plain file name", hint="write e.g. report.md")
     return produces
 
 
@@ -166,7 +166,7 @@ def _max_turns(path: Path, value: object) -> int | None:
         value = int(value)  # front matter that is no YAML is text only
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise InvalidError(f"{path}: max_turns: {value!r} is no positive whole number", hint="write e.g. max_turns: 40")
+    raise InvalidError(f"{path}: max_turns: {value!r} is not a positive whole number", hint="write e.g. max_turns: 40")
 
 
 def _whole_tools(path: Path, front: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def _children(path: Path, value: object) -> int:
         return 0
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise InvalidError(f"{path}: children: {value!r} is no whole number", hint="write e.g. children: 5")
+    raise InvalidError(f"{path}: children: {value!r} is not a whole number", hint="write e.g. children: 5")
 
 
 def _fans_out(path: Path, front: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def is_file(root: Path, place: str) -> bool:
 
 
 def names(root: Path, place: str) -> list[str]:
-    """What the folder holds, at most 10,000 names; none if it is no folder or a link leads to it."""
+    """What the folder holds, at most 10,000 names; none if it is not a folder or a link leads to it."""
     with suppress(OSError), _inside(root, f"{place}/.") as (folder, _):
         listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -163,7 +163,7 @@ def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[
     """A descriptor of the folder that holds `place`, and the last name."""
     *steps, last = place.split("/")
     if not all(steps) or not last or {".", ".."} & set(steps) or last == ".." or "\0" in place:
-        raise ValueError(f"{place!a} is no place in {root}")
+        raise ValueError(f"{place!a} is not a path in {root}")
     folder = os.open(root, _PATH)
     try:
         way = root
@@ -191,4 +191,4 @@ def _step(folder: int, name: str, way: Path) -> int:
 
 def _check_regular(found: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(EINVAL, f"{path} is no regular file", str(path))
+        raise OSError(EINVAL, f"{path} is not a regular file", str(path))

@@ -368,7 +368,7 @@ _ISSUE_3 = (
             "I3-bad-empty-task": "an empty task is refused",
             "I3-bad-long-task": "a task of 1 MB is refused with the limit",
             "I3-bad-nul": "a NUL is refused with its place",
-            "I3-bad-unicode": "odd unicode arrives as it was sent, what is no unicode is refused",
+            "I3-bad-unicode": "odd unicode arrives as it was sent, what is not valid Unicode is refused",
             "I3-bad-cwd-missing": "a cwd that is missing is refused",
             "I3-bad-cwd-file": "a cwd that is a file is refused",
             "I3-bad-cwd-outside": "a cwd outside the project is refused",

@@ -60,7 +60,7 @@ class Patience:
     def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0) -> str:
         """The reason to show for an agent at work: its own, or that nobody knows how it stands.
 
-        A pause that was announced, and the time that a check may take (`check_seconds`), are no silence.
+        A pause that was announced, and the time that a check may take (`check_seconds`), do not count as silence.
         """
         quiet = quiet_seconds + _seconds(_STALLED_FOR, reason)
         limit = (self.tool_seconds if in_tool else self.quiet_seconds) + _seconds(_RETRYING_IN, reason)

@@ -123,7 +123,7 @@ def checked_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS or _ID_LIKE.match(name):
         raise InvalidError(
-            f"{name[:80]!r} is no agent name",
+            f"{name[:80]!r} is not a valid agent name",
             hint="use 1-64 letters, digits, '.', '_' or '-', first a letter or digit, not like an id (ag_…)",
         )
     return name

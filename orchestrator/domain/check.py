@@ -136,7 +136,7 @@ def check_of(value: object) -> Check:
         return Check(kind=CheckKind.EXISTS, what=_path(what))
     if set(given) == {CheckKind.SCHEMA} and isinstance(what, dict):
         return Check(kind=CheckKind.SCHEMA, schema=cast("Json", what))
-    raise InvalidError(f"{ascii(value)[:80]} is no check", hint=VALID)
+    raise InvalidError(f"{ascii(value)[:80]} is not a valid check", hint=VALID)
 
 
 def _object(value: object) -> dict[str, object]:
@@ -186,7 +186,9 @@ def _command(text: str) -> str:
 def _path(text: str) -> str:
     steps = text.split("/")
     if not text.strip() or not is_plain(text) or len(text) > MAX_PATH_CHARACTERS:
-        raise InvalidError(f"{ascii(text)[:80]} is no path", hint="name a file or directory below the agent's cwd")
+        raise InvalidError(
+            f"{ascii(text)[:80]} is not a valid path", hint="name a file or directory below the agent's cwd"
+        )
     if text.startswith("/") or ".." in steps:
         raise InvalidError(f"{text} is outside the agent's cwd", hint="name a file or directory below it")
     return text

@@ -138,12 +138,12 @@ def duration_seconds(value: object) -> float:
     """The seconds of `90`, `30s`, `5m`, `2h` or `1d`.
 
     Raises:
-        ValueError: it is no positive length of time.
+        ValueError: it is not a positive duration.
     """
     found = _DURATION.fullmatch(str(value).strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found and not isinstance(value, bool) else 0.0
     if seconds <= 0:
-        raise ValueError(f"{value!r} is no length of time such as 30s, 5m, 2h or 1d")
+        raise ValueError(f"{value!r} is not a duration such as 30s, 5m, 2h or 1d")
     return seconds
 
 
@@ -164,7 +164,7 @@ def policies(value: object) -> tuple[Policy, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - the caller wraps it with the file's name
+        raise ValueError(f"{value!r} is not a list")  # noqa: TRY004 - the caller wraps it with the file's name
     return tuple(_policy(entry) for entry in cast("list[object]", value))
 
 
@@ -173,7 +173,7 @@ def _policy(entry: object) -> Policy:
     known = {"kind", "tool", "answer"}
     if "answer" not in given or not set(given) <= known or not all(isinstance(one, str) for one in given.values()):
         raise ValueError(
-            f"{entry!r} is no entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer"
+            f"{entry!r} is not an entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer"
         )
     kind = cast("str | None", given.get("kind"))
     tool = cast("str | None", given.get("tool"))

@@ -26,7 +26,7 @@ def is_plain(text: str) -> bool:
 
 
 def storable(text: str) -> str:
-    """The text with a mark in place of what is no unicode, so that it can be encoded."""
+    """The text with a mark in place of what is not valid Unicode, so that it can be encoded."""
     return _SURROGATE.sub("\ufffd", text)
 
 

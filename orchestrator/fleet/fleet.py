@@ -138,7 +138,7 @@ class Fleet:
         `question` is its id or the beginning of it; None: the one that the caller was shown last.
 
         Raises:
-            ConflictError: it waits for no answer, or with another question.
+            ConflictError: it is not waiting for an answer, or asks another question.
             InvalidError: it waits for a permission, and this answers none.
         """
         return await self._command(call, agent, text, only_answer=True, question=question)

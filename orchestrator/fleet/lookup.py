@@ -23,7 +23,7 @@ def cursor_of(since: str) -> int:
     """The cursor of an earlier answer as a number.
 
     Raises:
-        InvalidError: it is no cursor.
+        InvalidError: it is not a cursor.
     """
     if not (since.isascii() and since.isdigit() and len(since) <= MAX_CURSOR_DIGITS):
         raise InvalidError(f"since is {since[:40]!a}", hint="give the cursor of an earlier answer, or 0")
@@ -44,7 +44,7 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
     if not reference.strip():
         raise InvalidError("an agent's name is empty", hint="give its id or name")
     if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
-        raise InvalidError(f"{reference[:80]!a} is no agent's name or id", hint="give its id or name")
+        raise InvalidError(f"{reference[:80]!a} is not an agent's name or id", hint="give its id or name")
     found = agent_queries.by_reference(connection, reference, project)
     if not found:
         raise _unknown(reference, agent_queries.living(connection, project))

@@ -74,7 +74,7 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
     """The checkout as it is now.
 
     Raises:
-        ChangesUnknownError: it is no git checkout, git is missing, or it took longer than a minute.
+        ChangesUnknownError: it is not a git checkout, git is missing, or it took longer than a minute.
     """
     async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
         own = await _own_git_dir(checkout, state)
@@ -261,7 +261,7 @@ def _git_dir(checkout: Path) -> Path:
 def _common_dir(checkout: Path) -> Path:
     git_dir = _git_dir(checkout)
     if not git_dir.is_dir():
-        raise ChangesUnknownError(f"{checkout} is no git checkout")
+        raise ChangesUnknownError(f"{checkout} is not a git checkout")
     common = git_dir / "commondir"
     if (content := _bounded(common)) is None:
         return git_dir

@@ -40,16 +40,16 @@ def parse_hello(raw: bytes | str) -> Hello:
     """Read a hello; its secrets are kept out of the log from now on.
 
     Raises:
-        InvalidError: it is no hello; the message names the field.
+        InvalidError: it is not a valid hello; the message names the field.
     """
     try:
         hello = Hello.model_validate(json.loads(raw))
     except (ValueError, RecursionError) as error:
         raise InvalidError(
-            f"this is no hello: {_why(error)}", hint="send one JSON object as `fleet mcp` does"
+            f"this is not a valid hello: {_why(error)}", hint="send one JSON object as `fleet mcp` does"
         ) from None
     if not PurePath(hello.project).is_absolute():
-        raise InvalidError(f"the hello's project is no absolute path: {hello.project!r}", hint="send its real path")
+        raise InvalidError(f"the hello's project is not an absolute path: {hello.project!r}", hint="send its real path")
     log.hide(_secrets({**hello.account, **hello.environment}))
     return hello
 

@@ -54,7 +54,7 @@ async def wait_joined(pid: int, marker: str, mount: Path = MOUNT, seconds: float
     """The directory of the session's own cgroup once its first process is in it; never that of anybody else.
 
     A process begins in the cgroup of its starter, the daemon's. '' if it has ended, does not join in time, or if there
-    is no cgroup of the unified kind.
+    is not a cgroup of the unified hierarchy.
     """
     until = time.monotonic() + seconds
     while (found := cgroup_of(pid, mount)) and Path(found).name not in {unit(marker), f"{unit(marker)}.scope"}:

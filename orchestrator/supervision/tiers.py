@@ -33,7 +33,7 @@ _DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEAR
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One way of supervision: its letter, the promise in words, and why it is no better one.
+    """One way of supervision: its letter, the promise in words, and why it is not a better one.
 
     `lack` and `advice` are empty in tier A. `words` start a program in it.
     """
@@ -249,7 +249,7 @@ def _shown(place: Path | None, covers: Iterable[tuple[Path, Path]]) -> str:
             if place is not None and place != base and place.is_relative_to(base):
                 shown = real / place.relative_to(base)
                 if os.path.realpath(shown) != str(shown):
-                    raise NotADirectoryError(ENOTDIR, "a link stands in its place", str(place))
+                    raise NotADirectoryError(ENOTDIR, "a link is in its place", str(place))
                 return str(shown)
     return ""
 
@@ -258,9 +258,9 @@ def work_of(cwd: Path) -> Path:
     """The working tree around the directory that an agent was given, as a real path.
 
     Raises:
-        NotADirectoryError: a link stands in its place now, which the agent may have put there.
+        NotADirectoryError: a link is in its place now, which the agent may have put there.
     """
     work = Path(paths.project_of(cwd))
     if os.path.realpath(cwd) != str(cwd) or not cwd.is_relative_to(work):
-        raise NotADirectoryError(ENOTDIR, "a link stands in its place", str(cwd))
+        raise NotADirectoryError(ENOTDIR, "a link is in its place", str(cwd))
     return work

@@ -20,7 +20,7 @@ def _quiet_log() -> Iterator[None]:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncGenerator[Lab]:
-    """A fleet with four slots, in a project that is no git checkout."""
+    """A fleet with four slots, in a project that is not a git checkout."""
     async with open_lab(tmp_path) as lab:
         yield lab
         assert lab.provider.violations == []

@@ -215,7 +215,7 @@ async def test_an_answer_to_nobody_is_an_error(lab: Lab) -> None:
     await lab.create("a")
     with pytest.raises(ConflictError) as error:
         await lab.fleet.answer(lab.call(), "a", "red")
-    assert "waits for no answer" in error.value.message
+    assert "is not waiting for an answer" in error.value.message
 
 
 async def test_a_question_that_an_interrupting_command_drops_cannot_be_answered_any_more(lab: Lab) -> None:

@@ -165,7 +165,7 @@ async def test_without_git_the_changes_are_unknown_not_none(lab: Lab) -> None:
     await lab.becomes("build", "complete")
     (turn,) = (await lab.fleet.detail(lab.call(), "build")).turns
     assert turn.changes is None
-    assert turn.changes_unknown == "this directory is no git checkout"
+    assert turn.changes_unknown == "this directory is not a git checkout"
     assert "no files changed" not in (await lab.wait("build")).text
 
 

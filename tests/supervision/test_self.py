@@ -204,6 +204,6 @@ def test_an_agent_that_puts_a_link_in_place_of_its_directory_opens_nothing(share
     own.ask("POST", "/v1/agents/mover/turns", {"task": "run find . -maxdepth 1 > ../found.txt"})
     turn = own.outcome("mover")
     assert (turn["status"], turn["reason"]) == ("failed", "start")
-    assert "a link stands in its place" in turn["detail"]
+    assert "a link is in its place" in turn["detail"]
     assert not (own.project / "found.txt").exists()
     assert (own.state / "agents" / agent).is_dir()

@@ -318,7 +318,7 @@ def test_an_orchestrator_gives_checks_with_the_tool_and_reads_the_receipts(share
     assert "checks: echo why not; exit 5 exit 5; by-tool.txt exists it does not" in digest
     assert "check echo why not; exit 5: FAILED, exit 5; it says last:\n```\nwhy not\n```" in page
     assert "checks: by-tool.txt exists ok" in second
-    assert "is no check" in text_of(wrong)
+    assert "is not a valid check" in text_of(wrong)
     assert wrong["result"]["isError"] is True
 
 
@@ -358,7 +358,7 @@ BAD: list[tuple[list[object], str]] = [
     ([{"schema": {"type": "nonsense"}}], "no JSON schema"),
     ([{"schema": {"$ref": "http://127.0.0.1:1/schema"}}], "nothing is fetched"),
     ([{"schema": {}}, {"schema": {"type": "object"}}], "two schemas"),
-    ([{"run": "true", "exists": "a"}], "is no check"),
+    ([{"run": "true", "exists": "a"}], "is not a valid check"),
     ([f"true {number}" for number in range(21)], "at most 20"),
 ]
 

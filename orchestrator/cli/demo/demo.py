@@ -87,7 +87,7 @@ def demo(
     offline, unless --real.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
-        raise InvalidError(f"--timeout {timeout} is no positive number of seconds", hint="fleet demo --timeout 900")
+        raise InvalidError(f"--timeout {timeout} is not a positive number of seconds", hint="fleet demo --timeout 900")
     from orchestrator.cli.demo import report
     from orchestrator.cli.demo.sandbox import claude_program, new_root, plugin_root
 

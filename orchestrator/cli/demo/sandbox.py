@@ -93,7 +93,8 @@ def claude_program(environment: Mapping[str, str]) -> Path:
         found = shutil.which(chosen, path=environment.get("PATH"))
         if found is None:
             raise NotFoundError(
-                f"CLAUDE_CODE_PATH={chosen} is no program", hint="correct it, or unset it to use the bundled claude"
+                f"CLAUDE_CODE_PATH={chosen} is not an executable program",
+                hint="correct it, or unset it to use the bundled claude",
             )
         return Path(found)
     spec = importlib.util.find_spec("claude_agent_sdk")  # finds it without importing it

@@ -17,7 +17,7 @@ _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 def doctor(as_json: AsJson = False) -> None:
     """Check everything that Fleet needs.
 
-    Exit code 1 if something fails; warnings are no failures.
+    Exit code 1 if something fails; warnings are not failures.
     """
     from orchestrator.cli.doctor.probes import FAIL, all_checks
 

@@ -54,7 +54,7 @@ def caps(
     """Those caps that are given, by their names in the API.
 
     Raises:
-        InvalidError: one is no finite number.
+        InvalidError: one is not a finite number.
     """
     named = {
         "max_cost_usd": max_cost_usd,
@@ -65,7 +65,7 @@ def caps(
     given = {name: cap for name, cap in named.items() if cap is not None}
     for name, cap in given.items():
         if not math.isfinite(cap):
-            raise InvalidError(f"--{name.replace('_', '-')} {cap} is no cap", hint="give a finite number")
+            raise InvalidError(f"--{name.replace('_', '-')} {cap} is not a valid cap", hint="give a finite number")
     return given
 
 

@@ -67,7 +67,9 @@ def run(
     from orchestrator.fleet.views import Created, FleetView
 
     if timeout is not None and not 0 < timeout < float("inf"):
-        raise InvalidError(f"--timeout {timeout} is no positive number of seconds", hint="fleet run TASK --timeout 900")
+        raise InvalidError(
+            f"--timeout {timeout} is not a positive number of seconds", hint="fleet run TASK --timeout 900"
+        )
     _check_persona(persona)
     budget = caps(max_cost_usd, max_tokens, None, None)
     with connected() as client:

@@ -29,7 +29,9 @@ def wait(
     Prints the digest. Exit code 5: one needs an answer; 1: one failed; 4: time-out.
     """
     if timeout is not None and not 0 <= timeout < float("inf"):
-        raise InvalidError(f"--timeout {timeout} is no number of seconds from 0 on", hint="fleet wait --timeout 600")
+        raise InvalidError(
+            f"--timeout {timeout} is not a number of seconds (0 or more)", hint="fleet wait --timeout 600"
+        )
     with connected() as client:
         digest = wait_for(client, agents or [], until="any" if any_one else "all", timeout=timeout)
     raise typer.Exit(print_digest(digest, as_json=as_json))

@@ -50,7 +50,7 @@ def _section(result: Result) -> str:
 
 
 def _write(desk: Path, name: str, text: str) -> Path:
-    """Write atomically, through directories that are no links: an agent may have put one there."""
+    """Write atomically, through directories that are not links: an agent may have put one there."""
     project, place = desk.parents[2], f"{desk.parent.parent.name}/{desk.parent.name}/{desk.name}"
     try:
         if not untrusted.is_file(project, f"{place}/.gitignore"):

@@ -178,7 +178,7 @@ async def _before(
     if not persona.may_change:
         return None, ""
     if checkout is None:
-        return None, "this directory is no git checkout"
+        return None, "this directory is not a git checkout"
     if turn.before:
         return Snapshot(tree=turn.before["tree"], head=turn.before["head"]), ""
     try:

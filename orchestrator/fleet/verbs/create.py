@@ -207,7 +207,7 @@ def _cwd(caller: Caller, asked: str | None) -> Path:
     if asked is None:
         return project
     if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:
-        raise InvalidError(f"cwd {asked[:80]!a} is no path", hint="give a directory of the project")
+        raise InvalidError(f"cwd {asked[:80]!a} is not a valid path", hint="give a directory of the project")
     try:
         path = (project / asked).resolve(strict=True)
     except OSError as error:
@@ -215,7 +215,7 @@ def _cwd(caller: Caller, asked: str | None) -> Path:
             f"cwd {project / asked} cannot be used: {error.strerror}", hint="make it first, or leave cwd out"
         ) from error
     if not path.is_dir():
-        raise InvalidError(f"cwd {path} is no directory", hint="give a directory of the project")
+        raise InvalidError(f"cwd {path} is not a directory", hint="give a directory of the project")
     if path != project and project not in path.parents:
         raise RefusedError(f"cwd {path} is outside the project {project}", hint="start your session in that project")
     return path

@@ -264,7 +264,7 @@ async def _settle(context: FleetContext, row: tables.Sleep, *, by_client: bool =
 async def _look(context: FleetContext, row: tables.Sleep, *, by_client: bool) -> wait.Seen:
     seen = await wait.glance(context, _call(row), row.agents, wait.known(row.since), arriving=False)
     if seen is None:
-        raise NotFoundError("there are no agents any more", hint="create_agent")
+        raise NotFoundError("no agents are left", hint="create_agent")
     return replace(seen, asks_person=row.asks_person, by_client=by_client)
 
 

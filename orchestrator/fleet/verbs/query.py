@@ -237,7 +237,7 @@ def event_cursor(since: str | None) -> int:
     """The cursor as a number; without one, the beginning.
 
     Raises:
-        InvalidError: it is no cursor.
+        InvalidError: it is not a cursor.
     """
     return cursor_of(since) if since else 0
 

@@ -161,7 +161,7 @@ def known(since: str | None) -> int | None:
     """The cursor up to which the orchestrator knows all.
 
     Raises:
-        InvalidError: it is no cursor.
+        InvalidError: it is not a cursor.
     """
     return None if since is None else cursor_of(since)
 

@@ -42,7 +42,7 @@ class Spend:
     _calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
 
     def add(self, message: AssistantMessage, told: Usage) -> Spent | None:
-        """All that was used with this message; None for one that is no call's."""
+        """All that was used with this message; None for one that does not belong to a call."""
         if message.message_id is None:
             return None
         before = self._calls.get(message.message_id) or _Call(message.model, told)

@@ -164,7 +164,7 @@ def _check(agent: RowMapping, status: Status, asked: Command) -> None:
         raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
     if asked.only_answer and (status is not Status.WAITING or agent["reason"] not in INBOX):
         raise ConflictError(
-            f"{agent['name']} waits for no answer: it is {status}",
+            f"{agent['name']} is not waiting for an answer: it is {status}",
             hint="give it its next task with command_agent (fleet command)",
         )
 

@@ -172,7 +172,7 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
 
     Raises:
         SchemaError: a newer version of Fleet wrote it.
-        StoreError: it cannot be opened or is no database.
+        StoreError: it cannot be opened or is not a database.
     """
     await asyncio.to_thread(migrate, path)
     loop = asyncio.get_running_loop()

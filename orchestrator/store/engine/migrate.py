@@ -23,7 +23,7 @@ def migrate(path: Path) -> Path | None:
 
     Raises:
         SchemaError: a newer version of Fleet wrote the file; it is left untouched.
-        StoreError: the file is no database, or cannot be written.
+        StoreError: the file is not a database, or cannot be written.
     """
     try:
         found, known = _revision(path), known_revisions()

@@ -1,4 +1,4 @@
-"""The fleet in figures, added up where the rows lie: a thousand agents are no thousand objects."""
+"""The fleet in figures, added up where the rows lie: a thousand agents are not a thousand objects."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Agent(SQLModel, table=True):
 
     account: str
     account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
-    """the account's variables that are no secrets"""
+    """the account's variables that are not secrets"""
     environment: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
 
     status: str

@@ -156,13 +156,15 @@ def answer(
     """Put the answer beside the question that is meant; the agent is queued, its turn goes on. Returns the turn.
 
     Raises:
-        ConflictError: it waits for no answer, or with another question.
+        ConflictError: it is not waiting for an answer, or asks another question.
         InvalidError: it waits for a permission, and this answers none.
     """
     agent = agent_row(connection, agent_id)
     question = questions.open_question(connection, agent_id)
     if Status(agent["status"]) is not Status.WAITING or question is None or question["kind"] not in INBOX:
-        raise ConflictError(f"{agent['name']} waits for no answer: it is {agent['status']}", hint="read its status")
+        raise ConflictError(
+            f"{agent['name']} is not waiting for an answer: it is {agent['status']}", hint="read its status"
+        )
     questions.check_meant(agent["name"], question, question_id, by)
     given = checked_answer(Asked(question["kind"]), text)
     questions.put_answer(connection, question["id"], given, by, now)

@@ -68,7 +68,7 @@ def _reached(connection: Connection, agent_id: str) -> Waits:
 
 
 def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
-    """What each of these agents waits for; a question, a budget or time is no agent, so it does not count."""
+    """What each of these agents waits for; a question, a budget or time is not an agent and does not count."""
     found: Waits = {agent_id: [] for agent_id in agent_ids}
     for agent_id, source in connection.execute(_INPUTS, {"ids": list(agent_ids)}):
         found[agent_id].append([source])

@@ -37,7 +37,7 @@ def agents_own(folder: Path) -> Generator[None]:
     except OSError as error:
         raise ProviderError(
             f"the agent's own folder {folder} cannot be used: {error.filename or ''}: {error.strerror or error}",
-            hint="look at what is there, remove what is no plain file or folder, and command the agent again",
+            hint="look at what is there, remove what is not a plain file or folder, and command the agent again",
         ) from error
 
 
