@@ -16,8 +16,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from orchestrator import untrusted
+from orchestrator.domain.duration import parse_duration
 from orchestrator.domain.persona import BY_PLAN, BY_TOOLS, Persona
-from orchestrator.domain.question import Policy, duration_seconds, policies
+from orchestrator.domain.question import Policy, policies
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.paths import asset
 
@@ -190,7 +191,7 @@ def _policy(path: Path, value: object) -> tuple[Policy, ...]:
 
 def _answer_within(path: Path, value: object) -> float | None:
     try:
-        return None if value is None else duration_seconds(value)
+        return None if value is None else parse_duration(value)
     except ValueError as error:
         raise InvalidError(f"{path}: answer_within: {error}", hint="write e.g. answer_within: 2h") from error
 

@@ -17,7 +17,6 @@ RETRYING = "retrying "
 QUIET = (LOOPING, UNKNOWN, STALLED, RETRYING)
 """reasons of an agent at work that its orchestrator may want to look at"""
 SLACK_SECONDS = 30.0
-_MINUTE, _HOUR = 60, 3600
 _STALLED_FOR = re.compile(rf"{STALLED}(\d+) s$")
 _RETRYING_IN = re.compile(rf"{RETRYING}\d+/\d+ in (\d+) s$")
 
@@ -88,13 +87,3 @@ def _seconds(words: re.Pattern[str], reason: str) -> float:
 def patience(stall_seconds: float, tool_seconds: float) -> Patience:
     """What follows from the settings: a silence is reported by then, or something is wrong with Fleet itself."""
     return Patience(quiet_seconds=2 * stall_seconds + SLACK_SECONDS, tool_seconds=tool_seconds + SLACK_SECONDS)
-
-
-def shown_age(seconds: float) -> str:
-    """The age for a reader: 42s, 4m12s, 1h05m."""
-    whole = max(0, int(seconds))
-    if whole < _MINUTE:
-        return f"{whole}s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
-    return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"

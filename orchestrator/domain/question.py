@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +17,6 @@ DENY = "deny:"
 ANSWERS = "allow, always, or deny: <why>"
 NOBODY = "nobody answered: decide yourself and say so"
 _TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", "path", "prompt")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Asked(StrEnum):
@@ -132,27 +129,6 @@ def shortened(text: str, limit_characters: int) -> str:
 
 def _compact(value: object) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
-
-
-def duration_seconds(value: object) -> float:
-    """The seconds of `90`, `30s`, `5m`, `2h` or `1d`.
-
-    Raises:
-        ValueError: it is not a positive duration.
-    """
-    found = _DURATION.fullmatch(str(value).strip().lower())
-    seconds = float(found[1]) * _UNITS[found[2]] if found and not isinstance(value, bool) else 0.0
-    if seconds <= 0:
-        raise ValueError(f"{value!r} is not a duration such as 30s, 5m, 2h or 1d")
-    return seconds
-
-
-def shown_duration(seconds: float) -> str:
-    """The length of time in its largest whole unit: 2h, 90m, 45s."""
-    for unit in ("d", "h", "m"):
-        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:.12g}{unit}"
-    return f"{seconds:.12g}s"
 
 
 def policies(value: object) -> tuple[Policy, ...]:

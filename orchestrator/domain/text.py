@@ -1,13 +1,13 @@
-"""Text of agents, made safe to show: it is data, whoever wrote it."""
+"""Text made safe to store and to show: what agents write is data, never instructions or terminal control."""
 
 from __future__ import annotations
 
 import re
 
 _ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands: titles, links
+    # strings for the terminal or a device (titles, links, graphics), as ESC or one C1 character begins them
+    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor
-    r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # strings for devices
     r"|\x1b[ -/]*[0-~]?"
 )
 _UNSEEN = re.compile(
@@ -20,29 +20,32 @@ _UNSEEN = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+LINE_CHARACTERS = 160
+
+
 def is_plain(text: str) -> bool:
-    """Whether the text can be stored, sent and used in a path: no NUL, no lone surrogate."""
+    """Whether the text can be stored, sent and used in a path: it has no NUL and no lone surrogate."""
     return "\x00" not in text and not _SURROGATE.search(text)
 
 
 def storable(text: str) -> str:
-    """The text with a mark in place of what is not valid Unicode, so that it can be encoded."""
+    """The text with U+FFFD in place of lone surrogates, so that it can be encoded."""
     return _SURROGATE.sub("\ufffd", text)
 
 
 def clean(text: str) -> str:
-    """The text without escape sequences and without characters that are not seen; tabs and line feeds stay."""
+    """The text without escape sequences and invisible characters; tabs and line feeds stay."""
     seen = _UNSEEN.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")))
     return storable(seen)
 
 
 def visible(text: str) -> str:
-    """The text with a name in place of each character that is not seen: nothing is hidden from who judges it."""
+    """The text with every invisible character named (`<U+202E>`): nothing is hidden from the person who judges it."""
     return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
-def one_line(text: str, limit_characters: int) -> str:
-    """The text on one line, cut with a mark."""
+def one_line(text: str, limit_characters: int = LINE_CHARACTERS) -> str:
+    """The cleaned text on one line of at most so many characters; a cut shows as `…`."""
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= limit_characters else flat[: limit_characters - 1].rstrip() + "…"
 

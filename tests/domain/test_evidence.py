@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.domain.activity import UNKNOWN, Streak, fingerprint, patience, retrying, shown_age, stalled
+from orchestrator.domain.activity import UNKNOWN, Streak, fingerprint, patience, retrying, stalled
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -82,8 +82,3 @@ def test_what_is_known_of_a_silence_bounds_it_and_nothing_is_believed_for_ever(q
     assert is_doubted(retrying(3, 10, known)) is (quiet > 210 + known)
     assert is_doubted(retrying(3, 10, None)) is (quiet > 210)
     assert is_doubted("checking: make test", check_seconds=known) is (quiet > max(210, known + 30))
-
-
-@given(seconds=st.floats(-1e6, 1e9))
-def test_an_age_is_never_negative(seconds: float) -> None:
-    assert "-" not in shown_age(seconds)

@@ -17,9 +17,7 @@ from orchestrator.domain.question import (
     Policy,
     Record,
     checked_answer,
-    duration_seconds,
     policies,
-    shown_duration,
     shown_input,
 )
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall
@@ -132,17 +130,6 @@ def test_a_shortened_input_keeps_its_end_and_says_how_much_is_missing(text: str,
 
 def test_what_cannot_be_seen_in_a_command_is_named() -> None:
     assert shown_input({"command": "ls\x9b; rm -r x\u202e"}, 100) == "ls<U+009B>; rm -r x<U+202E>"
-
-
-@given(st.integers(min_value=1, max_value=10**6))
-def test_a_length_of_time_means_the_same_after_it_was_shown(seconds: int) -> None:
-    assert duration_seconds(shown_duration(float(seconds))) == seconds
-
-
-@pytest.mark.parametrize("value", ["", "soon", "-1s", "0", 0, True, None, "2 weeks", [], float("nan")])
-def test_what_is_no_length_of_time_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="length of time"):
-        duration_seconds(value)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from orchestrator.cli.http.json_shape import as_object
 from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
 from orchestrator.cli.verbs.logs import live_events
+from orchestrator.domain.text import one_line
 from orchestrator.errors import FleetError, TimeoutReachedError
 
 if TYPE_CHECKING:
@@ -182,4 +183,4 @@ def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> Non
         if line is None:
             ended = True
             continue
-        output.say(f"{time.monotonic() - began:7.1f}s  {output.line(line.who, 18):<18} {output.line(line.text, 120)}")
+        output.say(f"{time.monotonic() - began:7.1f}s  {one_line(line.who, 18):<18} {one_line(line.text, 120)}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.demo.sandbox import Stage, TestRun, git
 from orchestrator.cli.render import output
+from orchestrator.domain.duration import shown_age
+from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
         print(f"… {len(shown) - diff_lines} more lines: git -C {finding.stage.repository} diff")
     print("\n== tests")
     for when, run in (("before", finding.before), ("after", finding.after)):
-        print(f"{when:<7} {'passed' if run.passed else 'FAILED'}  {run.command}: {output.line(run.summary)}")
+        print(f"{when:<7} {'passed' if run.passed else 'FAILED'}  {run.command}: {one_line(run.summary)}")
     print(f"\n== agents{' (rehearsal: a script played the model, nothing was paid)' if finding.rehearsal else ''}")
     for text in _agent_lines(finding):
         print(text)
@@ -159,17 +161,14 @@ def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
     for command in next_commands(finding):
         print(f"  {command}")
     for problem in finding.problems:
-        output.say(f"fleet demo FAILED: {output.scrub(problem)}")
+        output.say(f"fleet demo FAILED: {clean(problem)}")
 
 
 def _painted(lines: list[str]) -> list[str]:
     if not output.coloured(sys.stdout):
-        return [output.scrub(text) for text in lines]
+        return [clean(text) for text in lines]
     colours = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
-    return [
-        f"{colours[text[0]]}{output.scrub(text)}\x1b[0m" if text[:1] in colours else output.scrub(text)
-        for text in lines
-    ]
+    return [f"{colours[text[0]]}{clean(text)}\x1b[0m" if text[:1] in colours else clean(text) for text in lines]
 
 
 def _agent_lines(finding: Finding) -> list[str]:
@@ -180,10 +179,10 @@ def _agent_lines(finding: Finding) -> list[str]:
         agent, about = detail.agent, _agent(detail)
         status = f"{about['last_turn']}" + (", deleted" if agent.status == "deleted" else "")
         cost = shown_cost(agent.cost_usd) + (" (rehearsal)" if agent.rehearsal else "")
-        took = output.shown_age(agent.elapsed_seconds)
+        took = shown_age(agent.elapsed_seconds)
         done = f"{_many(len(detail.turns), 'turn')}, {_many(agent.tool_calls, 'tool call')}"
         facts = f"{done}, {shown_tokens(agent.tokens)} tokens, {cost}, {took}"
-        rows.append(f"{output.line(agent.name):<18} {output.line(agent.persona):<9} {status:<20} {facts}")
+        rows.append(f"{one_line(agent.name):<18} {one_line(agent.persona):<9} {status:<20} {facts}")
         total_tokens += agent.tokens
         total_cost += agent.cost_usd or 0.0
         unknown = unknown or agent.cost_usd is None
@@ -209,4 +208,4 @@ def _orchestrator_lines(finding: Finding, report: Mapping[str, object]) -> list[
         f"working copy: {report['repository']}",
     ]
     answer = str(said.result.get("result", "")).strip()
-    return [*lines, *(["it reports:", *(f"  {part}" for part in output.scrub(answer).splitlines())] if answer else [])]
+    return [*lines, *(["it reports:", *(f"  {part}" for part in clean(answer).splitlines())] if answer else [])]

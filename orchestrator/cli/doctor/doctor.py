@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.render import output
+from orchestrator.domain.text import clean
 
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 
@@ -32,8 +33,8 @@ def doctor(as_json: AsJson = False) -> None:
             print(
                 f"{_COLOURS[check.level]}{level}\x1b[0m" if colour else level,
                 f"{check.name:<12}",
-                output.scrub(check.text),
+                clean(check.text),
             )
             if check.hint:
-                print(f"{'':<6}{'':<12} -> {output.scrub(check.hint)}")
+                print(f"{'':<6}{'':<12} -> {clean(check.hint)}")
     raise typer.Exit(output.EXIT_FAILED if failed else 0)

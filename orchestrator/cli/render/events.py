@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.http.json_shape import as_list, as_object
-from orchestrator.cli.render.output import line, shown_age
+from orchestrator.domain.duration import shown_age
+from orchestrator.domain.text import one_line
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
@@ -60,7 +61,7 @@ def event_text(event: EventView) -> str:
     parts = [] if fixed is None else [fixed(event.body)]
     if event.kind not in _TOLD_WHOLLY:
         parts += [text for name in _TEXTS if isinstance(text := event.body.get(name), str)]
-    return line("  ".join(part for part in parts if part))
+    return one_line("  ".join(part for part in parts if part))
 
 
 def _created(body: Body) -> str:

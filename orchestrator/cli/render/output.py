@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
+
+from orchestrator.domain.text import clean, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,30 +26,12 @@ EXIT_INTERRUPTED = 130
 QUESTION_CHARACTERS = 11
 """of a question's id, in a command that a person types"""
 _PIPE_WIDTH = 4000
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
-    r"|\x9b[0-?]*[ -/]*[@-~]"  # CSI as one C1 byte
-    r"|\x1b[ -/]*[0-~]?"  # any other escape sequence
-)
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
-def scrub(text: str) -> str:
-    """The text without terminal escapes, C0 and C1 controls (newline and tab stay) and bidirectional overrides."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
-
-
-def line(text: str, limit: int = 160) -> str:
-    """The text on one scrubbed line of at most `limit` characters; a cut shows as `…`."""
-    flat = " ".join(scrub(text).split())
-    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
 def answer_command(agent: str, kind: str, question_id: str) -> str:
     """What a person types to answer this question or permission of the agent, and no later one."""
     words = 'allow | always | "deny: why"' if kind == "permission" else '"…"'
-    return f"fleet answer {line(agent)} {words} --question {line(question_id[:QUESTION_CHARACTERS])}"
+    return f"fleet answer {one_line(agent)} {words} --question {one_line(question_id[:QUESTION_CHARACTERS])}"
 
 
 def coloured(stream: TextIO) -> bool:
@@ -99,27 +82,9 @@ def complain(kind: str, message: str, hint: str = "", *, as_json: bool = False) 
     if as_json:
         document({"error": {"kind": kind, "message": message, "hint": hint}})
         return
-    say(f"fleet: {scrub(message)}")
+    say(f"fleet: {clean(message)}")
     if hint:
-        say(f"  -> {scrub(hint)}")
-
-
-SIXTY = 60
-SHOWN_IN_HOURS = 48
-
-
-def shown_age(seconds: float | None) -> str:
-    """A duration for a reader: 8s, 3m05s, 2h10m, 4d; ? if unknown."""
-    if seconds is None:
-        return "?"
-    whole = max(0, int(seconds))
-    if whole < SIXTY:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, SIXTY)
-    if minutes < SIXTY:
-        return f"{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, SIXTY)
-    return f"{hours}h{minutes:02}m" if hours < SHOWN_IN_HOURS else f"{hours // 24}d"
+        say(f"  -> {clean(hint)}")
 
 
 def shown_clock(at: str) -> str:

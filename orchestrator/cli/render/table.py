@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.render.output import line, shown_age
+from orchestrator.domain.duration import shown_age
+from orchestrator.domain.text import one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def fleet_table(view: FleetView, *, projects: bool = False) -> Table:
         if members:
             table.add_row(Text(f"{group} ({len(members)})", style=_STYLES[group]))
         for agent in members:
-            table.add_row(*_cells(agent), *([Text(line(agent.project, 60))] if projects else []))
+            table.add_row(*_cells(agent), *([Text(one_line(agent.project, 60))] if projects else []))
     return table
 
 
@@ -64,7 +65,7 @@ def _cells(agent: AgentView) -> Iterable[Text]:
         agent.last_tool,
         ", ".join(agent.waits_for),
     )
-    return (Text(line(cell, 70) if index else name) for index, cell in enumerate(cells))
+    return (Text(one_line(cell, 70) if index else name) for index, cell in enumerate(cells))
 
 
 def status_words(agent: AgentView) -> str:

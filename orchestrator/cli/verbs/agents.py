@@ -19,6 +19,7 @@ from orchestrator.cli.verbs.check_options import (
     ResultSchema,
     asked_checks,
 )
+from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _created_line(created: Created) -> str:
     model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
     reason = f" ({agent.reason})" if agent.reason else ""
     existed = ", existed" if created.existed else ""
-    return output.line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
+    return one_line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
 
 
 def command(
@@ -169,7 +170,7 @@ def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
     if as_json:
         output.document(receipt.model_dump(mode="json"))
     else:
-        print(output.line(f"{receipt.name}: {receipt.happened}", 400))
+        print(one_line(f"{receipt.name}: {receipt.happened}", 400))
 
 
 def rm(
@@ -194,7 +195,7 @@ def rm(
         output.document({"deleted": [one.model_dump(mode="json") for one in deleted]})
         return
     for one in deleted:
-        print(output.line(f"{one.name} {one.agent}: deleted, was {one.was}; {one.work}", 400))
+        print(one_line(f"{one.name} {one.agent}: deleted, was {one.was}; {one.work}", 400))
     if not deleted:
         output.say("no agents to delete")
 

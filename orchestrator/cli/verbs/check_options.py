@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.render import output
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -69,6 +69,6 @@ def checked_lines(attempts: Sequence[AttemptView]) -> list[str]:
 
 def _lines(check: CheckView) -> list[str]:
     took = f", {check.seconds:.1f} s" if check.kind == "run" else ""
-    head = output.line(f"{'ok' if check.passed else 'FAILED':<6} {check.check}: {check.said}{took}", 400)
-    tail = [] if check.passed else output.scrub(check.tail).splitlines()[-MAX_TAIL_LINES:]
+    head = one_line(f"{'ok' if check.passed else 'FAILED':<6} {check.check}: {check.said}{took}", 400)
+    tail = [] if check.passed else clean(check.tail).splitlines()[-MAX_TAIL_LINES:]
     return [f"    {head}", *(f"           | {text}" for text in tail)]

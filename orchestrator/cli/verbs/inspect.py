@@ -10,6 +10,8 @@ import typer
 
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
+from orchestrator.domain.duration import shown_age
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def _picture(view: FleetView, *, everyone: bool) -> Group:
 
     asking = [
         Text(
-            output.line(f"{one.name}: {one.question.text}", MAX_QUESTION_CHARACTERS)
+            one_line(f"{one.name}: {one.question.text}", MAX_QUESTION_CHARACTERS)
             + f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
         )
         for one in view.agents
@@ -137,13 +139,13 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
         ("last tool", agent.last_tool),
         ("since", evidence_words(agent.evidence) if agent.evidence else ""),
     ]
-    lines = [f"{name:<10} {output.line(value, 300)}" for name, value in fields if value]
+    lines = [f"{name:<10} {one_line(value, 300)}" for name, value in fields if value]
     lines += [*_question_lines(detail), *_asked_lines(detail)]
     lines += ["", "task", *_indented(detail.task)]
     for turn in detail.turns:
         lines += _turn_lines(turn)
     for kind in ("consumed", "produced"):
-        files = [output.line(f"{file.path} (turn {file.turn})", 300) for file in detail.files if file.kind == kind]
+        files = [one_line(f"{file.path} (turn {file.turn})", 300) for file in detail.files if file.kind == kind]
         lines += ["", f"files {kind} ({len(files)})", *(f"  {file}" for file in files)] if files else []
     return lines
 
@@ -152,23 +154,23 @@ def _question_lines(detail: AgentDetail) -> list[str]:
     question = detail.agent.question
     if question is None:
         return []
-    head = f"{question.kind} ({output.shown_age(question.age_seconds)} old)"
+    head = f"{question.kind} ({shown_age(question.age_seconds)} old)"
     if question.deadline_seconds is not None:
-        default = output.line(question.fallback, 200)
-        head += f"; unanswered in {output.shown_age(question.deadline_seconds)} it is: {default}"
+        default = one_line(question.fallback, 200)
+        head += f"; unanswered in {shown_age(question.deadline_seconds)} it is: {default}"
     lines = [
         "",
         head,
         *_indented(f"{question.tool}: {question.text}" if question.kind == "permission" else question.text),
     ]
-    lines += [f"  - {output.line(option)}" for option in question.options]
+    lines += [f"  - {one_line(option)}" for option in question.options]
     return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]
 
 
 def _asked_lines(detail: AgentDetail) -> list[str]:
     """What it asked before, and who answered what."""
     lines = [
-        output.line(
+        one_line(
             f"{one.kind} in turn {one.turn}: {one.tool + ': ' if one.kind == 'permission' else ''}{one.text}"
             f" -> {one.answer or one.state}" + (f" (by {one.answered_by})" if one.answered_by else ""),
             400,
@@ -188,17 +190,17 @@ def _turn_lines(turn: TurnView) -> list[str]:
     head = f"turn {turn.turn}: {turn.status}{reason}, {turn.model_calls} model calls, {shown_tokens(tokens)} tokens"
     lines = ["", f"{head}, {shown_cost(turn.cost_usd)}"]
     if turn.turn > 1:
-        lines.append(f"  task: {output.line(turn.task)}")
+        lines.append(f"  task: {one_line(turn.task)}")
     if turn.detail:
-        lines.append(f"  {output.line(turn.detail, 600)}")
+        lines.append(f"  {one_line(turn.detail, 600)}")
     if turn.changes is not None:
         made = turn.changes
         where = f" in {made.where}" if made.where else ""
         stat = f"{made.files_changed} files, +{made.insertions} -{made.deletions}, {made.commits} commits"
-        text = output.line(f"changed: {stat}{where}: {', '.join(made.files)}", 1000)
+        text = one_line(f"changed: {stat}{where}: {', '.join(made.files)}", 1000)
         lines.append(f"  {text}")
     elif turn.changes_unknown:
-        lines.append(f"  changes unknown: {output.line(turn.changes_unknown)}")
+        lines.append(f"  changes unknown: {one_line(turn.changes_unknown)}")
     lines += checked_lines(turn.checked)
     if turn.result:
         lines += _indented(turn.result[:SCREENFUL] + (" […]" if len(turn.result) > SCREENFUL else ""))
@@ -206,7 +208,7 @@ def _turn_lines(turn: TurnView) -> list[str]:
 
 
 def _indented(text: str) -> list[str]:
-    return [f"  {part}" for part in output.scrub(text).splitlines()]
+    return [f"  {part}" for part in clean(text).splitlines()]
 
 
 def show_output(
@@ -244,17 +246,17 @@ def _print_output(page: OutputPage, *, as_json: bool) -> None:
     if as_json:
         output.document(page.model_dump(mode="json"))
         return
-    text = output.scrub(page.text) if sys.stdout.isatty() else page.text
+    text = clean(page.text) if sys.stdout.isatty() else page.text
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
     sys.stdout.flush()
     end = page.next_offset if page.next_offset is not None else page.total_characters
     reason = f" ({page.reason})" if page.reason else ""
     head = f"{page.name}: turn {page.turn} of {page.turns}, {page.status}{reason}"
-    output.say(output.line(f"{head}; characters {page.offset}-{end} of {page.total_characters}", 300))
+    output.say(one_line(f"{head}; characters {page.offset}-{end} of {page.total_characters}", 300))
     if page.next_offset is not None:
         output.say(f"  -> fleet output {page.name} --turn {page.turn} --offset {page.next_offset}")
     for kind, files in (("consumed", page.files_consumed), ("produced", page.files_produced)):
         if files:
-            output.say(output.line(f"files {kind}: {', '.join(files)}", 1000))
+            output.say(one_line(f"files {kind}: {', '.join(files)}", 1000))
     if page.path:
         output.say(f"full text: {page.path}")

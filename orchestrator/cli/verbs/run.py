@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli.options import AsJson, Task, connected, given_text, here, in_path
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import FleetError, InvalidError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _say_what_runs(client: Client, created: AgentView) -> None:
     open_now = [one for one in living if one.id == created.id or is_below(created, one)]
     names = [f"{one.name} ({one.status})" for one in open_now if one.status in {"working", "queued", "waiting"}]
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    output.say(output.line(f"it goes on without you: {', '.join(names[:_SHOWN_NAMES])}{more}", 600))
+    output.say(one_line(f"it goes on without you: {', '.join(names[:_SHOWN_NAMES])}{more}", 600))
     output.say(f"  -> fleet wait {created.name}   then   fleet output {created.name}: its report")
     output.say(f"  -> fleet interrupt {created.name}: stop it and its agents   (fleet rm {created.name}: end them all)")
 
@@ -152,12 +153,12 @@ def _show(ended: Ended, *, as_json: bool) -> None:
         whole = {**agent_fields, "tokens": agent.tokens, "rehearsal": agent.rehearsal, "turn": shown}
         output.document({"ok": ended.ok, "report": report, "orchestrator": whole, "agents_left": left})
     elif report:
-        text = output.scrub(report) if sys.stdout.isatty() else report
+        text = clean(report) if sys.stdout.isatty() else report
         print(text.rstrip("\n"), flush=True)
     if not ended.ok:
         why = ": ".join(filter(None, [turn.status, turn.detail or turn.reason])) if turn is not None else agent.status
-        output.say(output.line(f"{agent.name} did not come to its end: {why}", 600))
+        output.say(one_line(f"{agent.name} did not come to its end: {why}", 600))
         output.say(f'  -> fleet show {agent.name}   or   fleet command {agent.name} "go on"')
     if ended.left:
         names = ", ".join(f"{one.name} ({one.status})" for one in ended.left[:_SHOWN_NAMES])
-        output.say(output.line(f"its agents that still live: {names}  -> fleet ps, fleet rm NAME", 600))
+        output.say(one_line(f"its agents that still live: {names}  -> fleet ps, fleet rm NAME", 600))

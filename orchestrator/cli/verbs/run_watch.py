@@ -13,6 +13,7 @@ from orchestrator.cli.options import in_path
 from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
 from orchestrator.cli.verbs.logs import live_events
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import FleetError, TimeoutReachedError
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Watch:
         """Show the event; tell whether it was the run's end."""
         directs = event.agent == self.director.id
         for text in shown_lines(event, directs=directs):
-            who = output.line(event.name, 18)
-            output.say(f"{time.monotonic() - self.began:7.1f}s  {who:<18} {output.line(text, 120)}")
+            who = one_line(event.name, 18)
+            output.say(f"{time.monotonic() - self.began:7.1f}s  {who:<18} {one_line(text, 120)}")
         if not directs:
             return False
         if event.kind == "turn.waiting":
@@ -105,10 +106,10 @@ class Watch:
             question = self._now().question
             if question is None:
                 return  # answered meanwhile
-            options = output.line(f" ({' | '.join(question.options)})", 400) if question.options else ""
-            output.say(f"\n{self.director.name} asks you: {output.scrub(question.text)} {options}".rstrip())
+            options = one_line(f" ({' | '.join(question.options)})", 400) if question.options else ""
+            output.say(f"\n{self.director.name} asks you: {clean(question.text)} {options}".rstrip())
             if question.kind == "permission":
-                output.say(f"  it wants to use {output.line(question.tool)}")
+                output.say(f"  it wants to use {one_line(question.tool)}")
             output.say(f"  -> {output.answer_command(self.director.name, question.kind, question.id)}")
             if self.talks:
                 output.say("  or type the answer here:")
@@ -116,9 +117,7 @@ class Watch:
             self._asked.set()
         elif not reason.startswith(_BY_ITSELF):
             remedy = self._now().remedy
-            output.say(
-                output.line(f"{self.director.name} waits: {reason}", 300) + (f"\n  -> {remedy}" if remedy else "")
-            )
+            output.say(one_line(f"{self.director.name} waits: {reason}", 300) + (f"\n  -> {remedy}" if remedy else ""))
 
     def _listen(self) -> None:
         """Every line that is typed while a question stands is its answer."""
@@ -136,7 +135,7 @@ class Watch:
                     path = f"/v1/agents/{in_path(self.director.id)}/answer"
                     receipt = client.post(Receipt, path, text=line.strip(), question=self._question)
             except FleetError as error:
-                output.say(f"  {output.line(str(error), 300)}")
+                output.say(f"  {one_line(str(error), 300)}")
                 continue
             self._asked.clear()
-            output.say(output.line(f"  {receipt.name}: {receipt.happened}", 300))
+            output.say(one_line(f"  {receipt.name}: {receipt.happened}", 300))

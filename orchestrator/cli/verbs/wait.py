@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.cli.render import output
+from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def print_digest(digest: Digest, *, as_json: bool) -> int:
     if as_json:
         output.document(digest.model_dump(mode="json"))
     else:
-        print(output.scrub(digest.text))
+        print(clean(digest.text))
     for name in digest.needs:
-        output.say(f"  -> fleet show {output.line(name)}")
+        output.say(f"  -> fleet show {one_line(name)}")
     if digest.needs:
         return output.EXIT_NEEDS_ANSWER
     if any(outcome.status == "failed" for outcome in digest.outcomes):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import log
 from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, Receipt, verdict_of
-from orchestrator.domain.question import shown_duration
+from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.text import clean
 from orchestrator.fleet.checks import result_schema
 from orchestrator.fleet.sessions import processes

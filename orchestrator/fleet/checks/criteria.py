@@ -20,8 +20,8 @@ from orchestrator.domain.check import (
     checked_retries,
     checks_of,
 )
+from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import shown_duration
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.checks.result_schema import schema_problem

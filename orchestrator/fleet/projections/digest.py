@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.domain.activity import shown_age
 from orchestrator.domain.check import FAILED_CHECKS
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens

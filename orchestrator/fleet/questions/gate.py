@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, cast
 
 from orchestrator.domain import clearance
+from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_duration, shown_input
+from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_input
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.domain.activity import QUIET
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
@@ -51,15 +52,6 @@ def fenced(text: str) -> str:
 def short(agent_id: str) -> str:
     """The beginning of an id, which every tool takes for the whole."""
     return agent_id[:SHORT_ID_CHARACTERS]
-
-
-def duration(seconds: float) -> str:
-    """The seconds for a reader: 42s, 4m12s, 1h05m."""
-    whole = max(0, int(seconds))
-    minutes, hours = whole // 60, whole // 3600
-    if hours:
-        return f"{hours}h{minutes % 60:02d}m"
-    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
 
 
 def created_lines(created: Created) -> str:
@@ -157,7 +149,7 @@ def _standing(agent: AgentView) -> str:
 
 def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
     default = (
-        f" (in {duration(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
+        f" (in {shown_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
         if (question.deadline_seconds is not None)
         else ""
     )
@@ -178,7 +170,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     standing = _standing(agent)
     parts = [f"{head} {standing}{_age(agent, standing)}"]
     if agent.elapsed_seconds is not None:
-        parts.append(f"turn {agent.turn}: {duration(agent.elapsed_seconds)}")
+        parts.append(f"turn {agent.turn}: {shown_age(agent.elapsed_seconds)}")
     if agent.question:
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
@@ -196,9 +188,9 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
 def _age(agent: AgentView, standing: str) -> str:
     """How old the status is; of an agent at work about which there is nothing finer to say, its last sign of life."""
     if standing != "working":
-        return f" {duration(agent.age_seconds)}"
+        return f" {shown_age(agent.age_seconds)}"
     heard = agent.last_event_age_seconds
-    return "" if heard is None else f", heard {duration(heard)} ago"
+    return "" if heard is None else f", heard {shown_age(heard)} ago"
 
 
 def _figures(agent: AgentView) -> list[str]:
@@ -228,7 +220,7 @@ def _totals(totals: Totals) -> str:
 
 
 def _bottleneck(one: Bottleneck) -> str:
-    elapsed = f" {duration(one.elapsed_seconds)}" if one.elapsed_seconds is not None else ""
+    elapsed = f" {shown_age(one.elapsed_seconds)}" if one.elapsed_seconds is not None else ""
     return f"{_some(one.blocks)} wait{'s' if len(one.blocks) == 1 else ''} for {one.name} ({one.status}{elapsed})"
 
 

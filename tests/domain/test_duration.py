@@ -1,0 +1,41 @@
+"""Lengths of time are read and written in one way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.duration import parse_duration, shown_age, shown_duration
+
+
+@given(st.integers(min_value=1, max_value=10**6))
+def test_a_duration_means_the_same_after_it_was_shown(seconds: int) -> None:
+    assert parse_duration(shown_duration(float(seconds))) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1s", "0", 0, True, None, "2 weeks", [], float("nan")])
+def test_what_is_not_a_duration_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "?"),
+        (-3, "0s"),
+        (8.9, "8s"),
+        (65, "1m05s"),
+        (3600, "1h00m"),
+        (47 * 3600 + 3599, "47h59m"),
+        (172_800, "2d"),
+    ],
+)
+def test_an_age_is_short_and_rounded_down(seconds: float | None, shown: str) -> None:
+    assert shown_age(seconds) == shown
+
+
+@given(seconds=st.floats(-1e6, 1e9))
+def test_an_age_is_never_negative(seconds: float) -> None:
+    assert "-" not in shown_age(seconds)
