@@ -20,7 +20,7 @@ class Status(StrEnum):
     """Where an agent stands; the list is closed, everything finer is the status's `reason`."""
 
     CREATING = "creating"
-    """Being written; nobody outside the transaction sees it."""
+    """Being written; invisible outside the transaction."""
     QUEUED = "queued"
     """Admitted; it waits for its inputs, a slot or the checkout."""
     WORKING = "working"
@@ -34,9 +34,9 @@ class Status(StrEnum):
 
 
 ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.INTERRUPTED})
-"""The last turn is over; a command starts the next one."""
+"""the last turn is over; a command starts the next one"""
 OPEN = frozenset({Status.QUEUED, Status.WORKING, Status.WAITING})
-"""A turn is under way or will be."""
+"""a turn runs or will run"""
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.CREATING: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
@@ -66,7 +66,7 @@ def check_move(before: Status, after: Status) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class NewAgent:
-    """What a caller asks for; checked by `checked`, resolved by the fleet."""
+    """A caller's request for an agent; the fleet checks and resolves it."""
 
     name: str
     task: str
@@ -96,10 +96,10 @@ class NewAgent:
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:
-    """The text itself, once it is known to be sendable: not blank, no NUL, valid unicode, within the limit.
+    """The text itself, once it is known to be sendable: not blank, no NUL, valid Unicode, within the limit.
 
     Raises:
-        InvalidError: with what is wrong and what is valid.
+        InvalidError: it is not; the message says what is wrong and what is valid.
     """
     if not text.strip():
         raise InvalidError(f"{what} is empty", hint="say what to do and what to report")
@@ -119,7 +119,7 @@ def checked_name(name: str) -> str:
     """The name itself, once it is known to be usable in paths, lines and calls.
 
     Raises:
-        InvalidError: with what a name may be.
+        InvalidError: it is not; the hint says what a name may be.
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS or _ID_LIKE.match(name):
         raise InvalidError(

@@ -12,7 +12,7 @@ from orchestrator.errors import InvalidError
 FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
-"""the proposed new cap is this many times the cap that was reached"""
+"""a proposed new cap is this many times the reached one"""
 UNPRICED = "budget:"
 """how the reason begins of an agent whose model has no known price"""
 UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
@@ -33,15 +33,15 @@ class Scope(StrEnum):
     """Whose use a cap counts."""
 
     AGENT = "agent"
-    """the agent's own, its children's, and what is reserved for those of them that have a cap and an open turn"""
+    """the agent's own use, its children's, and what is reserved for children with a cap and an open turn"""
     SUBTREE = "subtree"
-    """the agent's and all its descendants', nothing reserved"""
+    """the use of the agent and all its descendants, without reservations"""
     FLEET = "fleet"
-    """everybody's, deleted agents included"""
+    """everyone's use, deleted agents included"""
 
 
 Caps = Mapping[tuple[str, Scope, Unit], float]
-"""caps by subject, scope and unit; the subject of the fleet's is `fleet`"""
+"""caps by subject, scope and unit; the fleet's subject is `fleet`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Room:
         return self.cap - self.used
 
     def shown(self, agent_id: str) -> str:
-        """The words for the agent's status: `budget $0.50 of $0.50`, with whose budget it is if not its own."""
+        """The words for the agent's status: `budget $0.50 of $0.50`, naming the owner of the budget if it is not the agent."""
         whose = "" if self.subject == agent_id else f" of {'the fleet' if self.scope is Scope.FLEET else self.name}"
         return f"budget{whose} {shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
 
@@ -104,7 +104,7 @@ class Family:
         return own + fleet
 
     def claimed(self, agent_id: str) -> dict[Unit, float] | None:
-        """What the agent takes of its parent's caps, used or reserved; None if no turn of it is open."""
+        """What the agent takes of its parent's caps, used or reserved; None if it has no open turn."""
         node = self.nodes[agent_id]
         above = frozenset(self._path(agent_id)) - {agent_id}
         return {unit: self._claimed(node, unit, above, reserving=True) for unit in Unit} if node.is_open else None
@@ -125,7 +125,7 @@ class Family:
         return Room(subject=node.id, name=node.name, scope=scope, unit=unit, cap=cap, used=used)
 
     def _claimed(self, node: Node, unit: Unit, path: frozenset[str], reserving: bool) -> float:
-        """What the node and those below it used, or have reserved if that is more."""
+        """What the node and its descendants used, or have reserved if that is more."""
         below = [self._claimed(child, unit, path, reserving) for child in self._children(node.id)]
         used = node.used[unit] + sum(below)
         cap = self.caps.get((node.id, Scope.AGENT, unit))
@@ -138,7 +138,7 @@ class Family:
 
 
 def shortage(rooms: Iterable[Room], *, starts_turn: bool) -> Room | None:
-    """The cap that is reached, if one is; a turn that begins needs one whole turn of room."""
+    """The cap that is reached, if any; a turn that starts needs room for one whole turn."""
     for room in rooms:
         needs_turn = room.unit is Unit.TURNS
         if (needs_turn and starts_turn and room.left < 1) or (not needs_turn and room.left <= 0):
@@ -160,10 +160,10 @@ def shown_amount(unit: Unit, amount: float) -> str:
 
 
 def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:
-    """The caps that are given, each positive and finite.
+    """The given caps, each positive and finite.
 
     Raises:
-        InvalidError: one is not; with its name.
+        InvalidError: one is not; the message names it.
     """
     given = {unit: float(cap) for unit, cap in asked.items() if cap is not None}
     for unit, cap in given.items():
@@ -178,7 +178,7 @@ CAP_NAMES: Mapping[Unit, str] = {
     Unit.TURNS: "max_total_turns",
     Unit.SECONDS: "max_seconds",
 }
-"""under which name a cap is given"""
+"""the parameter name of each cap"""
 
 
 def remedy_for(reason: str, name: str, rooms: Sequence[Room]) -> str:

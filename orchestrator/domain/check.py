@@ -38,7 +38,7 @@ class CheckKind(StrEnum):
     EXISTS = "exists"
     SCHEMA = "schema"
     VERDICT = "verdict"
-    """of personas that must end with one"""
+    """for personas that must end with one"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Check:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The check as its row and its next reader know it."""
+        """The check as it is stored."""
         if self.kind is CheckKind.SCHEMA:
             return {"schema": self.schema}
         if self.kind is CheckKind.EXISTS:
@@ -78,9 +78,9 @@ VERDICT = Check(kind=CheckKind.VERDICT)
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What became of one check: `said` is Fleet's own sentence, `tail` what its command or validator said last.
+    """The result of one check: `said` is Fleet's own sentence, `tail` the last output of its command or validator.
 
-    `exit_code` is None where no command ran or none ended by itself.
+    `exit_code` is None if no command ran or the command did not exit by itself.
     """
 
     check: str
@@ -123,7 +123,7 @@ def check_of(value: object) -> Check:
     """The check that was asked for: a shell command, or an object with `run`, `exists` or `schema`.
 
     Raises:
-        InvalidError: it is none; with what is valid.
+        InvalidError: it is not a valid check; the hint says what is valid.
     """
     if isinstance(value, str):
         return Check(kind=CheckKind.RUN, what=_command(value))
@@ -144,10 +144,10 @@ def _object(value: object) -> dict[str, object]:
 
 
 def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
-    """The checks that were asked for, each once, in their order.
+    """The requested checks, each once, in order.
 
     Raises:
-        InvalidError: one is none, or there are too many.
+        InvalidError: one is not valid, or there are too many.
     """
     if len(values) > MAX_CHECKS:
         raise InvalidError(f"{len(values)} checks; at most {MAX_CHECKS} are taken", hint="put several into one script")
@@ -162,10 +162,10 @@ def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
 
 
 def checked_retries(asked: int | None) -> int | None:
-    """The number itself, if a failed check may go back to its agent so often.
+    """The number itself, if it is a valid number of times that a failed check goes back to its agent.
 
     Raises:
-        InvalidError: it may not.
+        InvalidError: it is not.
     """
     if asked is not None and not 0 <= asked <= MAX_RETRIES:
         raise InvalidError(f"check_retries is {asked}", hint=f"give 0 to {MAX_RETRIES}, or leave it out")
@@ -205,7 +205,7 @@ def _timeout(seconds: object) -> float:
 
 
 def verdict_of(text: str) -> str | None:
-    """The verdict in the text's last line; None if it gives none. What stands further up may be quoted."""
+    """The verdict in the text's last line; None if there is none. A verdict further up may be a quotation."""
     lines = [line for line in clean(text).splitlines() if line.strip()]
     found = _VERDICT.fullmatch(lines[-1].strip()) if lines else None
     return found.group(1).lower() if found else None

@@ -56,7 +56,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The provider's session answers; `model` is what it says it uses."""
+    """The provider's session answers; `model` is the model that it reports."""
 
     session_id: str
     model: str | None = None
@@ -81,7 +81,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolEnded:
-    """A tool call is over; `consumed` and `produced` are the files it read and wrote, as absolute paths."""
+    """A tool call ended; `consumed` and `produced` are the files it read and wrote, as absolute paths."""
 
     call_id: str
     tool: str
@@ -109,7 +109,7 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrying:
-    """The model's API failed and is tried again by the provider."""
+    """The model's API failed and the provider retries."""
 
     attempt: int
     max_attempts: int
@@ -120,21 +120,21 @@ class Retrying:
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled:
-    """Nothing came from the session for `seconds`, and no tool is running: evidence, not a verdict."""
+    """The session was silent for `seconds` while no tool was running: evidence, not a verdict."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The run is over; exactly one comes, last.
+    """The run is over; it is the last event, and there is exactly one.
 
     `reason` is a short code for a failure or interruption (`auth`, `quota`, `overloaded`, `api`, `silence`,
-    `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` what to do. `cost_usd` is the
+    `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` the next step. `cost_usd` is the
     run's cost or None if unknown; `session_cost_usd` is the provider's running total, for the next turn's difference.
-    `deferred` is the tool call that waits if the outcome is DEFERRED. `denied` names calls that the provider refused
-    on its own. `steered` are the ids of prompts, beside the run's own, that its model has read. `resets_at` is when
-    an exhausted quota comes back (seconds since the epoch), if the provider told.
+    `deferred` is the waiting tool call if the outcome is DEFERRED. `denied` names calls that the provider itself
+    refused. `steered` holds the ids of prompts, beside the run's own, that the model has read. `resets_at` is when
+    an exhausted quota resets (seconds since the epoch), if the provider said so.
     """
 
     outcome: Outcome

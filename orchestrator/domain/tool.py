@@ -14,10 +14,10 @@ Progress = Callable[[float, str], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who calls: the project it sees, the orchestrator it is, and whose account and environment it brought.
+    """The caller: the project it sees, the orchestrator it is, and the account and environment it sent.
 
     `orchestrator` is the host's session id (or a stable word such as `cli`); `door` is the name of the stdio door
-    between, '' if there is none; `wait_seconds` is how long its host lets a call wait, None if that is long enough;
+    in between, '' without one; `wait_seconds` is how long its host lets a call wait, None if without limit;
     `account` and `environment` are the names and values of the hello's allow-list, secrets included: they live in
     memory only.
     """
@@ -32,19 +32,19 @@ class Caller:
 
 
 async def no_progress(seconds: float, text: str) -> None:
-    """Say nothing: for callers that nobody watches."""
+    """Report no progress: for callers that nobody watches."""
     del seconds, text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """The run of an agent of ours, in the middle of which it calls: valid until its epoch moves on."""
+    """The running turn of one of our agents from which it calls; valid until its epoch changes."""
 
     agent_id: str
     epoch: int
 
     def stands_under(self, agent_id: str) -> bool:
-        """Whether this is the agent itself or one that it stands above: a child's id begins with its parent's."""
+        """Whether this is the agent itself or a descendant of it: a child's id begins with its parent's."""
         return self.agent_id == agent_id or self.agent_id.startswith(f"{agent_id}_child_")
 
 
@@ -56,9 +56,9 @@ class Call:
     key: str | None = None
     progress: Progress = no_progress
     person: bool = False
-    """a person's door (command line, HTTP): answers are recorded as a person's"""
+    """called through a person's door (command line, HTTP): its answers are recorded as a person's"""
     run: Running | None = None
-    """set if an orchestrator that Fleet runs calls: what it creates are its children"""
+    """set if an orchestrator that Fleet runs calls: the agents it creates are its children"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class Tool:
     """A tool as every door shows it; `call` returns the text or raises a FleetError.
 
     `waits` marks a tool that may be cancelled with its caller: every other one runs to its end. `begin` is for clients
-    that let a call outlive their connection: it returns the sleep, or at once the text if there is nothing to wait for;
-    its last argument tells whether the client can put forms to a person.
+    that let a call outlive their connection: it returns the wait, or the text at once if there is nothing to wait for;
+    its last argument says whether the client can show forms to a person.
     """
 
     name: str

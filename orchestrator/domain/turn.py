@@ -6,14 +6,14 @@ from enum import IntEnum, StrEnum
 
 
 class TurnStatus(StrEnum):
-    """Where a turn stands; exactly one of the last four ends it."""
+    """The state of a turn; exactly one of the last four ends it."""
 
     QUEUED = "queued"
     WORKING = "working"
     WAITING = "waiting"
-    """Its session ended in the middle of a tool call (a question); the answer resumes that very call."""
+    """Its session ended in the middle of a tool call (a question); the answer resumes that call."""
     RECOVERING = "recovering"
-    """Its session died; who claims it next reads the transcript first and goes on from there."""
+    """Its session died; the next owner reads the transcript first and continues from there."""
     COMPLETE = "complete"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -23,17 +23,17 @@ class TurnStatus(StrEnum):
 
 TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
-"""begun, and not under way: it goes on before any other turn begins"""
+"""started, but not running: it resumes before any other turn starts"""
 
 
 class Urgency(IntEnum):
-    """What of an agent's queued turns goes first."""
+    """Which of an agent's queued turns runs first."""
 
     NONE = 0
     STEERED = 1
     """It was meant for a running turn."""
     REPLACES = 2
-    """It was commanded to replace one."""
+    """It was commanded to replace a running turn."""
 
 
 class Mode(StrEnum):

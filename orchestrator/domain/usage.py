@@ -10,7 +10,7 @@ class Usage:
     """Tokens of one turn, and how full the context is after it.
 
     `input_tokens` counts what the model read anew, the cache fields what it read from or wrote to its cache
-    (Anthropic's split); `context_tokens` is all that the last call carried, `context_window_tokens` what fits.
+    (Anthropic's split); `context_tokens` is what the last call carried, `context_window_tokens` the limit.
     """
 
     input_tokens: int = 0
@@ -33,7 +33,7 @@ KILO, MEGA = 1_000, 1_000_000
 
 
 def shown_cost(cost_usd: float | None) -> str:
-    """The cost for a reader: dollars, or that it is unknown."""
+    """The cost for a reader: dollars, or `unknown`."""
     if cost_usd is None:
         return "cost unknown"
     if 0 < cost_usd < LEAST_SHOWN_USD:

@@ -1,4 +1,4 @@
-"""The crew tools: what every agent can do towards its fleet. They are rendered into the agent's own session."""
+"""The crew tools, with which every agent talks to its fleet; they are served inside the agent's own session."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CrewLine:
     progress: Callable[[str], Awaitable[None]]
     answer: Callable[[str | None], Awaitable[str | None]]
     create: Callable[[Call, Json], Awaitable[str]] | None = None
-    """None: this agent may create none"""
+    """None: this agent may not create agents"""
     children: Callable[[], Awaitable[str]] | None = None
 
 
@@ -67,7 +67,7 @@ def family_tools(line: CrewLine) -> tuple[Tool, ...]:
     async def wait_for_children(call: Call, arguments: Json) -> str:
         del arguments
         answer = await line.answer(call.key)
-        if answer is None:  # the gate lets this tool run only when all have ended
+        if answer is None:  # the gate allows this tool only when all children have ended
             raise ConflictError("your agents still work", hint="call wait_for_children again")
         return await told() if answer == By.CHILDREN else f"{answer}\n{await told()}"
 
@@ -101,7 +101,7 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
     async def ask_orchestrator(call: Call, arguments: Json) -> str:
         del arguments
         answer = await line.answer(call.key)
-        if answer is None:  # the gate lets this tool run only when its answer is there
+        if answer is None:  # the gate allows this tool only when its answer is there
             raise ConflictError("no answer has come yet", hint="ask again")
         return answer
 

@@ -1,4 +1,4 @@
-"""Hand-offs through files: results go from agent to agent without the orchestrator in the middle."""
+"""Hand-offs through files: results go from agent to agent without passing through the orchestrator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.errors import FleetError
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one agent hands on: its text, and under which file name."""
+    """What one agent hands on: its text and the file name for it."""
 
     agent: str
     persona: str
@@ -22,12 +22,12 @@ class Result:
 
 
 def write_inputs(desk: Path, results: Sequence[Result]) -> list[Path]:
-    """Write the results into the desk, one file for each name that they are produced under, a heading each.
+    """Write the results into the desk: one file per `produces` name, one heading per result.
 
     Returns the files in the order of their first result.
 
     Raises:
-        FleetError: the desk cannot be written; nothing of the turn has begun.
+        FleetError: the desk cannot be written; the turn has not started.
     """
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -50,7 +50,7 @@ def _section(result: Result) -> str:
 
 
 def _write(desk: Path, name: str, text: str) -> Path:
-    """Write atomically, through directories that are not links: an agent may have put one there."""
+    """Write atomically, and only through directories that are not links: an agent may have planted one."""
     project, place = desk.parents[2], f"{desk.parent.parent.name}/{desk.parent.name}/{desk.name}"
     try:
         if not untrusted.is_file(project, f"{place}/.gitignore"):

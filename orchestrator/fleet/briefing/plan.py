@@ -1,6 +1,6 @@
-"""Fan-out by a plan: a turn that ends with one JSON object asks for children, whatever tools its provider takes.
+"""Fan-out by a plan: a turn that ends with one JSON object asks for children, whatever tools its provider accepts.
 
-What a turn ends with is read here, and what its agent is told of it is written; `fanout` carries it out.
+This module reads the end of a turn and writes what its agent is told about it; `delegation.fan_out` carries it out.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ JOINED = (
     "Go on with your task: end your turn with your result, or with another plan."
 )
 _BEGUN = re.compile(r'\s*\{\s*"plan"\s*:')
-"""how a text begins that is meant as a plan, even if it is no JSON"""
+"""the beginning of a text that is meant as a plan, even if it is not JSON"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A text that asks for children: the entries of its plan, or why it is none."""
+    """A text that asks for children: the entries of its plan, or why the plan is invalid."""
 
     entries: Sequence[Json] = ()
     problem: str = ""
 
 
 def briefed(persona: Persona) -> str:
-    """What an agent is told of plans; '' if it makes none."""
+    """What an agent is told about plans; '' if it makes none."""
     return BRIEFING.replace("{children}", str(persona.children)) if persona.plans else ""
 
 
 def read(text: str, children: int) -> Reading | None:
-    """The plan in the text of an agent that may have so many children; None: the text is a result."""
+    """The plan in the text of an agent that may have that many children; None: the text is a result."""
     if _means_plan(text):
         return _checked(text, children)
     blocks = list(_blocks(text))
@@ -110,7 +110,7 @@ def _checked(text: str, children: int) -> Reading:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """The fenced blocks that say to be JSON, and those without a name that are meant as a plan; in one pass."""
+    """The fenced blocks marked as JSON, and the unmarked ones that are meant as a plan; in one pass."""
     name, inside = "", list[str]()
     is_open = False
     for line in [*text.split("\n"), "```"]:
@@ -125,9 +125,9 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
-    """The end of a run as that of its turn, or as one that waits for the children that its text asks for.
+    """The end of a run: its turn's end, or a wait for the children that its text asks for.
 
-    `prompt` is the id of the prompt that will tell what became of them.
+    `prompt` is the id of the prompt that will tell how they ended.
     """
     if not persona.plans or ended.outcome is not Outcome.COMPLETE:
         return ended
@@ -141,7 +141,7 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
 async def last_told(
     work: UnitOfWork, claim: Claim, turn: Turn, persona: Persona, acceptance: Acceptance
 ) -> Prompt | None:
-    """What the turn was last told in its middle: which checks failed, or what became of its plan."""
+    """What the turn was last told in the middle: which checks failed, or what became of its plan."""
     order = turn.prompts or []
     found: list[Prompt] = []
     if (failed := acceptance.told) is not None and failed.prompt is not None:

@@ -25,7 +25,7 @@ def desk_path(project: str, agent_id: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where an agent works, and what no instruction file there may lead to."""
+    """Where an agent works, and the paths that no instruction file there may lead to."""
 
     project: Path
     cwd: Path
@@ -60,7 +60,7 @@ def system_prompt(persona: Persona, site: Site, *, name: str, desk: Path) -> str
 def _instructions(site: Site) -> list[str]:
     """The project's instruction files as text, from its top down to the working directory; each file once.
 
-    An agent may have written them, so that one may be a link: the next agent must not be told what both must not see.
+    An agent may have written them, so one may be a link: the next agent must not read through it what both may not see.
     """
     project, cwd = site.project, site.cwd
     folders = [project, *(parent for parent in reversed(cwd.parents) if project in parent.parents)]

@@ -1,4 +1,4 @@
-"""Runs the acceptance checks of one turn, once, and gives a receipt for each."""
+"""Runs the acceptance checks of one turn once and returns a receipt for each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LOG = log.logger("fleet.checking")
 TAIL_LINES = 20
 TAIL_CHARACTERS = 1500
 SCHEMA_SECONDS = 20.0
-"""a schema of modest size needs a fraction of it; a regular expression may need for ever"""
+"""an ordinary schema needs a fraction of it; a regular expression may run forever"""
 BY_SIGNAL = 128
 FITS = "the result fits"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a turn's checks run: the agent's directory, environment and tier, until `stop`."""
+    """Where a turn's checks run: the agent's directory, environment and tier; `stop` ends them."""
 
     store: Store
     launch: Launch
@@ -48,7 +48,7 @@ async def receipts(
     """A receipt for each check of the turn with this result; None if it was told to stop.
 
     Raises:
-        StoreError: what is about to start cannot be written down, so it was not started.
+        StoreError: a process could not be recorded before its start, so it was not started.
         StaleOwnerError: the claim is over.
     """
     found: list[Receipt] = []
@@ -75,14 +75,14 @@ async def _receipt(site: Site, check: Check, text: str) -> Receipt:
 
 
 def verdict_receipt(check: Check, text: str) -> Receipt:
-    """Whether the result ends with the verdict that lets those behind it start."""
+    """Whether the result ends with the verdict that lets the agents behind it start."""
     given = verdict_of(text)
     said = given or f"none given: the last line must be {VERDICT_LINE}"
     return Receipt(check=check.title, kind=check.kind, passed=given == PASS, said=said)
 
 
 def is_final(receipt: Receipt) -> bool:
-    """Whether this failure is the agent's own verdict, which asking again would not change."""
+    """Whether this failure is the agent's own verdict, which another try would not change."""
     return receipt.kind == CheckKind.VERDICT and receipt.said == CHANGES
 
 
@@ -131,7 +131,7 @@ async def _conforms(site: Site, check: Check, text: str) -> Receipt:
 
 
 def _judged(done: Done) -> tuple[str, str]:
-    """What the validator found, and its own sentence, which quotes the result."""
+    """The validator's finding, and its own sentence, which quotes the result."""
     if done.exit_code is None:
         return f"it could not be judged within {SCHEMA_SECONDS:.0f} s", ""
     if done.exit_code == 0:
@@ -143,7 +143,7 @@ def _judged(done: Done) -> tuple[str, str]:
 
 
 async def _done(site: Site, order: Order, seconds: float) -> Done:
-    """Run it to its end, so that nothing of it is left and that is written."""
+    """Run the command to its end; its processes are gone and recorded as ended when this returns."""
     running, trace = await processes.open_command(site.store, site.launch, order, site.claim)
     try:
         return await running.wait(seconds, site.stop)
@@ -153,7 +153,7 @@ async def _done(site: Site, order: Order, seconds: float) -> Done:
 
 
 def _ended(done: Done, seconds: float) -> str:
-    """How a command ended, in a few words of ours."""
+    """How a command ended, in a few of Fleet's own words."""
     code = done.exit_code
     if code is None:
         return f"no end within {shown_duration(seconds)}: it was ended with all that it had started"
@@ -164,7 +164,7 @@ def _ended(done: Done, seconds: float) -> str:
 
 
 def tail_of(output: str) -> str:
-    """The last lines of an output, without keys and what cannot be seen, and bounded."""
+    """The last lines of an output, bounded, without keys and invisible characters."""
     lines = [line.rstrip() for line in clean(log.masked(output)).splitlines() if line.strip()]
     text = "\n".join(lines[-TAIL_LINES:])
     return text if len(text) <= TAIL_CHARACTERS else "…" + text[-TAIL_CHARACTERS:]

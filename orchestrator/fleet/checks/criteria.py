@@ -1,4 +1,4 @@
-"""What a turn must show at its end, what was found so far, and how its agent is told of both."""
+"""What a turn must show at its end, what was found so far, and how its agent is told about both."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Acceptance:
 
     @property
     def told(self) -> CheckRound | None:
-        """The last attempt, if its agent is to mend what failed in it."""
+        """The last attempt, if its agent should fix what failed in it."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.prompt is not None else None
 
@@ -60,7 +60,7 @@ class Acceptance:
 
 
 def acceptance_of(agent: Agent, turn: Turn, persona: Persona) -> Acceptance:
-    """What the rows say; a persona that must give a verdict is asked for it first."""
+    """The criteria that the rows state; a persona that must give a verdict is asked for it first."""
     own = (VERDICT,) if persona.verdict else ()
     return Acceptance(
         checks=(*own, *(check_of(one) for one in turn.checks or ())),
@@ -71,16 +71,16 @@ def acceptance_of(agent: Agent, turn: Turn, persona: Persona) -> Acceptance:
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """What a command says of checks; None leaves them as they are."""
+    """What a command says about checks; None leaves them as they are."""
 
     checks: Sequence[object] | None = None
     retries: int | None = None
 
     def columns(self) -> dict[str, Any]:
-        """The columns that it sets, by name; None where it says nothing.
+        """The columns that it sets, by name; None leaves a column as it is.
 
         Raises:
-            InvalidError: a check is none, or the number of retries is too large.
+            InvalidError: a check is not valid, or the number of retries is too large.
         """
         checks = None if self.checks is None else checks_of(self.checks)
         _check_schemas(checks or ())
@@ -92,10 +92,10 @@ NOTHING_NEW = Verify()
 
 
 def _check_schemas(checks: Iterable[Check]) -> None:
-    """Return if every schema among the checks can be used.
+    """Return if every schema among the checks is usable.
 
     Raises:
-        InvalidError: one cannot; with what is wrong with it.
+        InvalidError: one is not; the message says what is wrong with it.
     """
     for check in checks:
         if check.schema is not None and (problem := schema_problem(dict(check.schema))):
@@ -103,7 +103,7 @@ def _check_schemas(checks: Iterable[Check]) -> None:
 
 
 def announced(task: str, checks: Sequence[Check]) -> str:
-    """The task, with what will be checked below it; a verdict is asked for where the agent is told who it is."""
+    """The task, followed by what will be checked; the system prompt asks for a verdict."""
     lines = [f"- {_wanted(check)}" for check in checks if check.kind is not CheckKind.VERDICT]
     return "\n".join([f"{task}\n\n{ANNOUNCED}", *lines]) if lines else task
 

@@ -1,7 +1,7 @@
 """Whether a result fits its JSON schema. Run as a program it reads one line, so that a time-out can end it.
 
-A schema may hold a regular expression that takes for ever on some text, and the text is an agent's: so this never runs
-inside the daemon. Called as `python -I conforming.py`; needs nothing but jsonschema.
+A schema may contain a regular expression that runs forever on some text, and the text is an agent's, so this never runs
+inside the daemon. Called as `python -I result_schema.py`; it needs only jsonschema.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_JSON = "the result is no JSON: {}; end with one JSON value, alone or in the 
 
 
 def schema_problem(schema: dict[str, Any]) -> str:
-    """Why this cannot be a schema of a result; '' if it can."""
+    """Why this is not a usable schema of a result; '' if it is."""
     try:
         size = len(json.dumps(schema).encode())
         Draft202012Validator.check_schema(schema)
@@ -60,19 +60,19 @@ def violation(schema: dict[str, Any], text: str) -> str:
 
 
 def mismatch(schema: dict[str, Any], value: object) -> str:
-    """The same for a value that is read already."""
+    """The same for a parsed value."""
     validator = Draft202012Validator(schema, registry=Registry[Any]())
     errors = cast("Callable[[object], Iterator[ValidationError]]", validator.iter_errors)
     best = cast("Callable[[Iterator[ValidationError]], ValidationError | None]", exceptions.best_match)  # pyright: ignore[reportUnknownMemberType] - its key is typed in part
     try:
         worst = best(errors(value))
-    except Exception as error:  # noqa: BLE001 - whatever a schema provokes, the check has failed with these words
+    except Exception as error:  # noqa: BLE001 - whatever a schema raises, the check fails with these words
         return f"the schema cannot be used: {type(error).__name__}: {error}"[:MAX_SAID_CHARACTERS]
     return "" if worst is None else (_place(worst) + worst.message)[:MAX_SAID_CHARACTERS]
 
 
 def _value(text: str) -> object:
-    """The JSON that the text is, or that its last fenced block is."""
+    """The text parsed as JSON, or else its last fenced block."""
     try:
         return json.loads(text)
     except ValueError:

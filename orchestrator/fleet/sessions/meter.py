@@ -1,4 +1,4 @@
-"""Watches what a running turn uses, and stops it at its cap before the next call of the model."""
+"""Watches what a running turn uses, and stops it at its cap before the next model call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.store.families import budgets
 from orchestrator.store.turns.turns import Claim
 
 TOLD_SECONDS = 1.0
-"""a tool call is asked for at most this long before its answer of the model has been read"""
+"""a tool call may be asked for at most this long before the model's message with it has been read"""
 LOOK_SECONDS = 2.0
 STORE_AGAIN_SECONDS = 0.5
 STOPPED_SECONDS = 60.0
@@ -24,21 +24,21 @@ STOPPED_SECONDS = 60.0
 
 @dataclass(eq=False)
 class Meter:
-    """The meter of one run: what it hears is counted, and `stop` is told the reason once a cap is reached."""
+    """The meter of one run: it counts events, and calls `stop` with the reason once a cap is reached."""
 
     work: UnitOfWork
     claim: Claim
     flush: Callable[[], Awaitable[None]]
     stop: Callable[[str], None]
     heard: bool = False
-    """the session has shown that it has its prompt"""
+    """the session has shown that it received its prompt"""
     _price_unknown: bool = False
     _calls: set[str] = field(default_factory=set[str])
     _called: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: SessionEvent) -> None:
-        """Take an event of the session."""
+        """Count an event of the session."""
         self.heard = self.heard or not isinstance(event, Opened | Ended)
         match event:
             case Spent():
@@ -51,12 +51,12 @@ class Meter:
                 return
 
     async def watch(self) -> None:
-        """Look after each call of the model, and when the time may be up, until a cap is reached."""
+        """Check the caps after each model call, and when the time may be up, until one is reached."""
         while True:
-            self._news.clear()  # before reading: what comes meanwhile is looked at next
+            self._news.clear()  # before reading: what arrives meanwhile is checked next
             try:
                 rooms = await self._rooms()
-            except StoreError:  # said elsewhere; the gate lets no tool run meanwhile
+            except StoreError:  # reported elsewhere; the gate allows no tool meanwhile
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
                 continue
             if (reason := self._reason(rooms)) is not None:
@@ -69,11 +69,11 @@ class Meter:
                 continue
 
     async def reached(self) -> str | None:
-        """The cap that allows no further call of the model; None if none is reached."""
+        """The cap that allows no further model call; None if none is reached."""
         return self._reason(await self._rooms())
 
     async def allows(self, call: ToolCall) -> bool:
-        """Whether a tool may run: what its call of the model used is counted first."""
+        """Whether a tool may run, once the model call that asked for it is counted."""
         if not await self._rooms():
             return True
         await self._told(call.id)
@@ -107,18 +107,18 @@ class Meter:
 
 
 def _nap(rooms: list[Room]) -> float | None:
-    """Until the time of a cap on seconds may be up; others of its family use it, too, so it is looked at again."""
+    """Seconds until a cap on seconds may be reached; others of the family use it too, so check it again then."""
     left = [room.left for room in rooms if room.unit is Unit.SECONDS]
     return max(0.01, min([LOOK_SECONDS, *left])) if left else None
 
 
 def metered(decide: Decide, current: Callable[[], Meter | None]) -> Decide:
-    """The gate with the meter before it: at a cap no tool runs, so that no further call of the model is made."""
+    """The gate behind the meter: at a cap no tool runs, so no further model call is made."""
 
     async def gate(call: ToolCall) -> Verdict:
         meter = current()
         if meter is not None and not await meter.allows(call):
-            await asyncio.sleep(STOPPED_SECONDS)  # the run is being interrupted; an answer would cost one more call
+            await asyncio.sleep(STOPPED_SECONDS)  # the run is being interrupted; an answer would cost another call
             return Deny("the budget is spent")
         return await decide(call)
 

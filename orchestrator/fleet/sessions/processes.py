@@ -1,4 +1,4 @@
-"""The processes of agents: written down before they start, and gone for certain when a session has ended."""
+"""The processes of agents: recorded before they start, and gone when their session has ended."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ LOG = log.logger("fleet.processes")
 
 @dataclass(frozen=True)
 class OpenedSession:
-    """A session and the trace by which its processes are known."""
+    """A session and the trace that identifies its processes."""
 
     session: Session
     trace: Trace
 
 
 async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> OpenedSession:
-    """Open a session whose intent and epoch are durable before its process exists, and whose process is after.
+    """Open a session: its intent and epoch are durable before its process exists, its process id right after.
 
     Call it on the event loop's own thread: a process's death signal belongs to the thread that started it. An empty
-    `tier` says that sessions have no processes.
+    `tier` means that sessions have no processes.
 
     Raises:
-        ProviderError: it does not start; nothing of it is left.
+        ProviderError: it did not start; no process of it is left.
         StaleOwnerError: the claim is over; nothing was started.
     """
     if not tier:
@@ -53,10 +53,10 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
 
 
 async def open_command(store: Store, launch: Launch, order: Order, claim: Claim) -> tuple[Command, Trace]:
-    """The same for a command that is run for the agent, in its session's tier.
+    """The same for a command that Fleet runs for the agent, in its session's tier.
 
     Raises:
-        OSError: it does not start; nothing of it is left.
+        OSError: it did not start; no process of it is left.
         StaleOwnerError: the claim is over; nothing was started.
     """
     tier = launch.tier.letter
@@ -70,7 +70,7 @@ async def open_command(store: Store, launch: Launch, order: Order, claim: Claim)
 
 
 async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
-    """The trace of what is about to start, once its intent is durable."""
+    """The trace of a process about to start, once its intent is durable."""
     trace = Trace(marker=secrets.token_hex(16))
     await store.write(
         processes.intend,
@@ -85,7 +85,7 @@ async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
 
 
 async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
-    """The trace with the first process, which is written down, too."""
+    """The trace with its first process, which is recorded too."""
     trace = replace(trace, pid=pid, started=reaper.started(pid, parent=os.getpid()))
     if tier == "B":
         trace = replace(trace, cgroup=await cgroups.wait_joined(pid, trace.marker))
@@ -93,13 +93,13 @@ async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
         await store.write(
             processes.born, trace.marker, pid=pid, started=trace.started, cgroup=trace.cgroup, now=time.time()
         )
-    except StoreError as error:  # the marker is enough to find it by
+    except StoreError as error:  # the marker is enough to find it
         LOG.warning("process_not_written", error=error.message)
     return trace
 
 
 async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -> None:
-    """End what a closed session has left, and write that nothing is; never raises.
+    """End what a closed session left behind and record that nothing is left; never raises.
 
     In tier A the kernel has done it: its namespace ended with its first process.
     """
@@ -116,9 +116,9 @@ async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -
 
 
 async def clear(store: Store) -> int:
-    """Kill what former daemons have left, by process id and start time, tree and marker; return how many that were.
+    """Kill what former daemons left, by process id and start time, tree and marker; return how many that were.
 
-    Nothing of before the last boot is alive, whatever its id is used for now.
+    No process from before the last boot is alive, whatever its id is used for now.
     """
     rows = await store.write(processes.not_ended)
     boot = reaper.boot()
@@ -136,7 +136,7 @@ async def clear(store: Store) -> int:
 
 
 def memory_bytes() -> int | None:
-    """Resident memory of this process, where /proc tells."""
+    """Resident memory of this process in bytes; None where /proc does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

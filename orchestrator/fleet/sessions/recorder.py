@@ -1,4 +1,4 @@
-"""Turns what a session reports into rows, in batches, without holding the session up."""
+"""Turns a session's reports into rows, in batches, without delaying the session."""
 
 from __future__ import annotations
 
@@ -85,17 +85,17 @@ def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
 
 @dataclass
 class Recorder:
-    """Writes the events of one claim, in order; a batch is what came while the last one was being written."""
+    """Writes the events of one claim in order; a batch is what arrived while the previous one was being written."""
 
     work: UnitOfWork
     claim: Claim
     stale: bool = False
-    """the agent was deleted or claimed anew: nothing more is written"""
+    """the agent was deleted or claimed again: nothing more is written"""
     ran: bool = False
-    """a session was told to run: what that uses nobody knows before its end"""
+    """a session was told to run: its usage is unknown until it ends"""
     meter: Meter | None = None
     loop_calls: int = 5
-    """the same call so often in a row is a loop"""
+    """this many identical calls in a row are a loop"""
     _facts: list[Fact] = field(default_factory=list[Fact])
     _writing: asyncio.Task[None] | None = None
     _streak: Streak = field(default_factory=Streak)
@@ -103,7 +103,7 @@ class Recorder:
     """the reason that an agent in a loop shows as long as nothing finer is to be told"""
 
     def note(self, fact: Fact | None) -> None:
-        """Take the fact; it is written soon."""
+        """Queue the fact; it is written soon."""
         if fact is None or self.stale:
             return
         self._facts.append(fact)
@@ -114,7 +114,7 @@ class Recorder:
             self._writing = asyncio.get_running_loop().create_task(self._write())
 
     def event(self, event: SessionEvent) -> None:
-        """Take an event of the session, with the time of now."""
+        """Queue an event of the session with the current time."""
         fact = fact_of(event, self.work.clock())
         if isinstance(event, ToolStarted) and fact is not None:
             fact = self._called(event, fact)
@@ -147,7 +147,7 @@ class Recorder:
         while self._facts or not (self._writing is None or self._writing.done()):
             self._begin()
             if self._writing is not None:
-                await asyncio.shield(self._writing)  # who waits may be cancelled; what is being written is not
+                await asyncio.shield(self._writing)  # the waiter may be cancelled; the write is not
 
     async def _write(self) -> None:
         while self._facts and not self.stale:

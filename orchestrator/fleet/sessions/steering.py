@@ -1,6 +1,6 @@
-"""Steering: a text for the running turn is queued as a turn first, so that it is never lost, then handed in.
+"""Steering: a text for the running turn is first queued as a turn, so it is never lost, then handed in.
 
-The session says at its end which texts its model has read; those turns are over, the others run next.
+At its end the session says which texts its model has read; those turns are over, the others run next.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Place(Protocol):
 def steer_id(turn_id: str) -> str:
     """The UUID under which the turn's text is handed in.
 
-    It is not that of the turn's own prompt: the transcript would hold that one then, and a provider that finds it there
-    takes it for answered (Claude Code 2.1.329, measured).
+    It differs from the turn's own prompt id: the transcript would then contain that id, and a provider that finds it
+    there considers it answered (Claude Code 2.1.329, measured).
     """
     digits = turn_id.partition("_")[2][::-1]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
@@ -48,8 +48,8 @@ async def steer(place: Place, prompt: Prompt) -> str:
 
 
 async def hand_in(place: Place) -> None:
-    """Hand in what waits, in order, as far as the session takes it."""
-    async with place.handing:  # a command and the run itself hand in, and no prompt may go twice
+    """Hand in the waiting texts, in order, as far as the session accepts them."""
+    async with place.handing:  # a command and the run itself both hand in, and no prompt may go twice
         while place.steers and isinstance(place.session, Steerable):
             prompt = place.steers[0]
             if not await place.session.steer(prompt):

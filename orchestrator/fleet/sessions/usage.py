@@ -1,4 +1,4 @@
-"""What a run used, as the columns that count it."""
+"""A run's usage as the columns that count it."""
 
 from __future__ import annotations
 
