@@ -73,7 +73,7 @@ class Room:
         return self.cap - self.used
 
     def shown(self, agent_id: str) -> str:
-        """The words for the agent's status: `budget $0.50 of $0.50`, naming the owner of the budget if it is not the agent."""
+        """The words for the status: `budget $0.50 of $0.50`, naming the budget's owner if that is not the agent."""
         whose = "" if self.subject == agent_id else f" of {'the fleet' if self.scope is Scope.FLEET else self.name}"
         return f"budget{whose} {shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
 

@@ -159,7 +159,7 @@ async def test_checks_run_at_the_end_of_the_turn_and_not_at_a_plan_and_a_failed_
 
 
 BAD: Mapping[str, tuple[str, str]] = {
-    "no json": ('{"plan": [{"name": "a",', "it is no JSON"),
+    "no json": ('{"plan": [{"name": "a",', "it is not JSON"),
     "no task": ('{"plan": [{"name": "a"}]}', "'task' is a required property"),
     "nobody": ('{"plan": []}', "plan"),
     "unknown key": ('{"plan": [{"name": "a", "task": "t", "tools": "Bash"}]}', "'tools' was unexpected"),

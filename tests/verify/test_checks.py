@@ -125,7 +125,7 @@ def test_a_result_that_violates_its_schema_goes_back_with_the_sentence_of_the_va
     assert turn["status"] == "complete"
     receipts = [made["checks"][0] for made in turn["checked"]]
     assert [one["said"] for one in receipts] == ["the result does not fit"] * 2 + ["the result fits"]
-    assert receipts[0]["tail"].startswith("the result is no JSON: ")
+    assert receipts[0]["tail"].startswith("the result is not JSON: ")
     assert receipts[1]["tail"] == "$.count: 'three' is not of type 'integer'"
     assert json.loads(turn["result"].split("```json")[1].strip("`\n")) == {"count": 3}
 
@@ -339,7 +339,7 @@ def test_the_command_line_gives_checks_and_shows_their_receipts(shared: Scene) -
     assert "| almost" in told
     assert "FAILED nowhere/file exists: it does not" in told
     assert "FAILED result schema: the result does not fit" in told
-    assert "| the result is no JSON" in told
+    assert "| the result is not JSON" in told
     document = fleet("show", "by-hand", "--json").json
     assert document["turns"][0]["checked"][0]["checks"][0]["exit_code"] == 6
     assert "attempt 1: FAILED echo almost; exit 6: exit 6" in " ".join(fleet("logs", "by-hand").out.split())

@@ -100,7 +100,7 @@ def _checked(text: str, children: int) -> Reading:
     try:
         value = cast("dict[str, object]", json.loads(text))
     except (ValueError, RecursionError) as error:
-        return Reading(problem=f"it is no JSON: {error}")
+        return Reading(problem=f"it is not JSON: {error}")
     plan = value.get("plan")
     if isinstance(plan, list) and len(entries := cast("list[Json]", plan)) > children:
         return Reading(problem=f"it has {len(entries)} agents, and you may create {children} in all")

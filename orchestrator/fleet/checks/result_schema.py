@@ -19,7 +19,7 @@ from referencing import Registry
 MAX_SAID_CHARACTERS = 400
 MAX_SCHEMA_BYTES = 32 * 1024
 _FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)\n```", re.DOTALL)
-_NO_JSON = "the result is no JSON: {}; end with one JSON value, alone or in the last ``` block"
+_NO_JSON = "the result is not JSON: {}; end with one JSON value, alone or in the last ``` block"
 
 
 def schema_problem(schema: dict[str, Any]) -> str:
