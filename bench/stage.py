@@ -43,8 +43,8 @@ class Sizes:
     rounds: int = 8
     resting: tuple[int, ...] = (1_000,)
     idle_seconds: float = 10.0
-    recorded_agents: int = 1_000
-    recorded_events: int = 100_000
+    recorded_agents: int = 10_000
+    recorded_events: int = 1_000_000
     looks: int = 300
     written_events: int = 120_000
     whole: bool = True

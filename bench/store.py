@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from bench import machine
 from bench.figures import Figure
 from bench.past import give_past, session_facts, workers
-from bench.stage import Sizes, staged
+from bench.stage import Sizes, Stage, command_all, create_all, staged, wait
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.turns import events
 from orchestrator.store.turns.turns import Claim
@@ -22,6 +24,8 @@ SESSIONS = 64
 BATCH = 20
 """events that a busy session reports in 20 ms"""
 TICK_SECONDS = 0.005
+WORKING, TASK = 2, "Read five times, thinking"
+"""agents at work while totals are read, and what they do"""
 
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
@@ -61,12 +65,40 @@ def _looks(sizes: Sizes) -> Iterator[Figure]:
             before = machine.own_cpu_seconds(daemon.pid)
             one = [_look(door, [name]) for name in names]
             cpu = 1000 * (machine.own_cpu_seconds(daemon.pid) - before) / len(one)
-            totals = [_look(door, []) for _ in range(max(1, sizes.looks // 10))]
-    row = f"status of one agent with {agents:,} agents and {stored:,} events, p50 / p99"
+            with _Busy(stage):
+                totals = [_look(door, []) for _ in range(sizes.looks)]
+    with_much = f"with {agents:,} agents and {stored:,} events, p50 / p99"
+    row = f"status of one agent {with_much}"
     yield Figure(key="status.one", row=row, unit="ms", samples=one, goal={"p99": 5.0}, note=note)
     yield Figure(key="status.one.cpu", row=row, part="daemon's CPU", unit="ms", samples=[cpu], shown=("value",))
-    row = f"fleet totals with {agents:,} agents, p50 / p99"
-    yield Figure(key="status.totals", row=row, unit="ms", samples=totals, goal={"p99": 20.0})
+    note = f"{WORKING} agents are at work meanwhile"
+    row = f"fleet totals {with_much}"
+    yield Figure(key="status.totals", row=row, unit="ms", samples=totals, goal={"p99": 20.0}, note=note)
+
+
+class _Busy:
+    """Agents that work, turn after turn, as long as the block runs: the daemon writes while it is read."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._door = stage.door(CLAUDE_CODE_SESSION_ID="busy")
+        self._names = [f"busy-{number}" for number in range(WORKING)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> Self:
+        create_all(self._door, self._names, TASK)
+        wait(self._door, self._names)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            command_all(self._door, self._names, TASK)
+            wait(self._door, self._names)
 
 
 def _look(door: RawDoor, names: Sequence[str]) -> float:
