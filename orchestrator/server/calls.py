@@ -19,7 +19,7 @@ class Calls:
         self._open = 0
         self._quiet_since = time.monotonic()
 
-    async def whole(self, work: Coroutine[object, object, T]) -> T:
+    async def run_to_completion(self, work: Coroutine[object, object, T]) -> T:
         """Run `work` as a task of the daemon and return its result; cancelling the caller does not cancel it.
 
         A host that is interrupted ends its door, and the end of a connection cancels every handler on it within

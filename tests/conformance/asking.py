@@ -14,7 +14,7 @@ from mcp.shared.message import ServerMessageMetadata
 
 from orchestrator.domain.tool import Json
 from orchestrator.server.mcp import tasks
-from orchestrator.server.mcp.server import Context
+from orchestrator.tool_table import Context
 from tests.conformance import contents
 from tests.conformance.kit import ANYTHING, Called, Handler, Kit, said
 

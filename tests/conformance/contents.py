@@ -15,7 +15,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Pro
 from mcp.shared.exceptions import MCPError
 
 from orchestrator.domain.tool import Json
-from orchestrator.server.mcp.server import Context
+from orchestrator.tool_table import Context
 from tests.conformance.kit import ANYTHING, Handler, Kit, said
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="

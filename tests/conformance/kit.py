@@ -12,7 +12,7 @@ from mcp.server.context import HandlerResult
 from pydantic import BaseModel
 
 from orchestrator.domain.tool import Json
-from orchestrator.server.mcp.server import Context
+from orchestrator.tool_table import Context
 
 Called = types.CallToolResult | types.InputRequiredResult
 Handler = Callable[[Context, types.CallToolRequestParams], Awaitable[Called]]

@@ -7,14 +7,19 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from mcp import Client
 
-from orchestrator.domain.tool import Call, Json, Tool
+from orchestrator.domain.tool import Allow, Call, Caller, Json, Tool, ToolCall, Verdict
 from orchestrator.errors import NotFoundError
+from orchestrator.providers.base import SessionSpec
+from orchestrator.providers.tool_server import tool_server
+from orchestrator.server.calls import Calls
+from orchestrator.server.mcp.server import render
 from tests.fixtures.mcp_socket import Served, served
 
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -357,3 +362,44 @@ async def test_a_connection_that_breaks_at_the_door_keeps_nobody_else_out(
     writer.close()
     async with server.client() as client:
         assert (await client.list_tools()).tools
+
+
+@pytest.mark.requirement("I3-mcp-table", "I3-mcp-steer")
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("ehco", {}),
+        ("echo", {"agnet": "a"}),
+        ("echo", {"agent": 5, "limit": 0}),
+        ("echo", {"agent": "a", "seconds": float("inf")}),
+        ("lost", {}),
+        ("broken", {}),
+        ("foul", {}),
+        ("echo", {"agent": "a"}),
+    ],
+)
+async def test_an_agent_in_process_reads_the_same_answers_as_an_orchestrator_outside(
+    bench: Bench, tool: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    async def decide(call: ToolCall) -> Verdict:
+        del call
+        return Allow()
+
+    spec = SessionSpec(
+        agent_id="ag_1",
+        agent_name="a",
+        persona="scout",
+        session_id="s",
+        resume=False,
+        cwd=tmp_path,
+        folder=tmp_path,
+        system_prompt="",
+        environment={},
+        decide=decide,
+    )
+    inside = tool_server("crew", bench.table(), spec)
+    outside = render(bench.table(), caller=lambda _: Caller(project="/p", orchestrator="o", cwd="/p"), calls=Calls())
+    async with Client(inside) as agent, Client(outside) as orchestrator:
+        assert (await agent.list_tools()).tools == (await orchestrator.list_tools()).tools
+        told = [await client.call_tool(tool, arguments) for client in (agent, orchestrator)]
+    assert (told[0].is_error, told[0].content) == (told[1].is_error, told[1].content)

@@ -290,7 +290,7 @@ async def _dispatch(api: Api, path: str, request: Request) -> Response:
         with log.bound(route=f"{request.method} {path}"):
             if verb is _wait:
                 return await _while_connected(request, verb(api, asked))
-            return await api.calls.whole(verb(api, asked))
+            return await api.calls.run_to_completion(verb(api, asked))
     except FleetError as error:
         return error_reply(error)
     except Exception as error:

@@ -17,7 +17,7 @@ from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import Hello, caller_of, parse_hello
-from orchestrator.server.mcp.server import LINE_BYTES, serve_connection
+from orchestrator.server.mcp.connection import LINE_BYTES, serve_connection
 
 HELLO_SECONDS = 10.0
 _BREATH_SECONDS = 0.1

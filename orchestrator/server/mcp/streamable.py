@@ -16,8 +16,9 @@ from orchestrator.domain.tool import Caller
 from orchestrator.errors import FleetError, InvalidError
 from orchestrator.server.handshake import HELLO, caller_of, parse_hello
 from orchestrator.server.http.problems import error_reply
-from orchestrator.server.mcp.server import LEFT, Context
+from orchestrator.server.mcp.server import LEFT
 from orchestrator.server.mcp.tasks import over_http
+from orchestrator.tool_table import Context
 
 PATH = "/mcp"
 MAX_BODY_BYTES = 16 << 20

@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 
 import mcp_types as types
 from mcp.server import Server
-from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from pydantic import Field
@@ -22,8 +21,8 @@ from starlette.datastructures import Headers
 from orchestrator.domain.durable_wait import Reply, Sleep, SleepStatus
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
+from orchestrator.tool_table import Context
 
-Context = ServerRequestContext[Any, Any]
 Fields = Mapping[str, Any]
 
 EXTENSION = "io.modelcontextprotocol/tasks"

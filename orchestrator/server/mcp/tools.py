@@ -18,7 +18,7 @@ from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.verbs.durable_wait import Wish
-from orchestrator.server.mcp import text as lines
+from orchestrator.server.mcp import text
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
@@ -119,7 +119,7 @@ DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project
 
 
 async def _create(fleet: Fleet, call: Call, args: Json) -> str:
-    return _told(lines.created_lines(await fleet.create(call, _new_agent(args))), await fleet.news(call))
+    return _told(text.created_lines(await fleet.create(call, _new_agent(args))), await fleet.news(call))
 
 
 async def _command(fleet: Fleet, call: Call, args: Json) -> str:
@@ -128,7 +128,7 @@ async def _command(fleet: Fleet, call: Call, args: Json) -> str:
     caps = {Unit.USD: args.get("max_cost_usd"), Unit.TOKENS: args.get("max_tokens")}
     task = args.get("task", "")
     command = partial(fleet.command, mode=mode, inputs=inputs, caps=caps, verify=Verify(checks=args.get("checks")))
-    return lines.receipt_line(await command(call, args["agent"], task))
+    return text.receipt_line(await command(call, args["agent"], task))
 
 
 async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
@@ -155,34 +155,34 @@ async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str
 
 async def _status(fleet: Fleet, call: Call, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    view = await fleet.status(call, agents, most=lines.MAX_AGENT_LINES)
-    shown = lines.status_lines(view, named=bool(agents))
+    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES)
+    shown = text.status_lines(view, named=bool(agents))
     return _told(shown, await fleet.news(call))
 
 
-def _told(text: str, news: str) -> str:
-    """The text, and below it what the first result of a session tells."""
-    return f"{text}\n{news}" if news else text
+def _told(result: str, news: str) -> str:
+    """The result, and below it what the first result of a session tells."""
+    return f"{result}\n{news}" if news else result
 
 
 async def _output(fleet: Fleet, call: Call, args: Json) -> str:
     offset, limit = int(args.get("offset", 0)), int(args.get("limit", MAX_PAGE_CHARACTERS))
     turn = int(args["turn"]) if "turn" in args else None
-    return lines.output_page(await fleet.output(call, args["agent"], turn=turn, offset=offset, limit=limit))
+    return text.output_page(await fleet.output(call, args["agent"], turn=turn, offset=offset, limit=limit))
 
 
 async def _registry(fleet: Fleet, call: Call, args: Json) -> str:
     wanted = {"status": args.get("status"), "capability": args.get("capability")}
-    found = await fleet.registry(call, **wanted, most=lines.MAX_AGENT_LINES)
-    return lines.registry_lines(found)
+    found = await fleet.registry(call, **wanted, most=text.MAX_AGENT_LINES)
+    return text.registry_lines(found)
 
 
 async def _delete(fleet: Fleet, call: Call, args: Json) -> str:
-    return lines.deleted_lines(await fleet.delete(call, tuple(args["agents"])))
+    return text.deleted_lines(await fleet.delete(call, tuple(args["agents"])))
 
 
 async def _delete_all(fleet: Fleet, call: Call, args: Json) -> str:
-    return lines.deleted_lines(await fleet.delete_all(call, scope=args.get("scope", "mine")))
+    return text.deleted_lines(await fleet.delete_all(call, scope=args.get("scope", "mine")))
 
 
 def _new_agent(args: Json) -> NewAgent:
@@ -251,11 +251,11 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
     return tuple(
         Tool(
             name=name,
-            description=text,
+            description=description,
             schema=schema,
             call=partial(verb, fleet),
             waits=verb is _wait,
             begin=partial(_sleep, fleet) if verb is _wait else None,
         )
-        for name, verb, schema, text in _ROWS
+        for name, verb, schema, description in _ROWS
     )

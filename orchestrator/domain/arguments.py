@@ -1,10 +1,12 @@
-"""A tool's arguments, checked against its schema; what is wrong is said so that the next call can be right."""
+"""Checks a tool's arguments against its schema; every error says how to make the next call right."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from jsonschema import Draft202012Validator
@@ -33,7 +35,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 
 class Problem(Protocol):
-    """What `jsonschema` reports of one violated keyword."""
+    """What `jsonschema` reports about one violated keyword."""
 
     validator: str
     validator_value: Any
@@ -42,42 +44,50 @@ class Problem(Protocol):
 
     @property
     def absolute_path(self) -> Sequence[str | int]:
-        """Where in the arguments."""
+        """The place in the arguments."""
         ...
 
     @property
     def schema(self) -> Json:
-        """The part of the schema that is violated."""
+        """The part of the schema that the arguments violate."""
         ...
 
 
-class Check:
-    """The cached validator of one tool: 20 µs a call, where compiling the schema anew would take 1 ms."""
+Errors = Callable[[Json], Iterator[Problem]]
+
+
+@lru_cache(maxsize=256)
+def _compiled(schema: str) -> Errors:
+    """The validator of a schema: 20 µs a call, where compiling the schema takes 1 ms."""
+    parsed = json.loads(schema)
+    Draft202012Validator.check_schema(parsed)
+    return cast("Errors", Draft202012Validator(parsed).iter_errors)
+
+
+class ArgumentCheck:
+    """Checks the arguments of one tool; tools with equal schemas share one compiled validator."""
 
     def __init__(self, tool: str, schema: Json) -> None:
-        Draft202012Validator.check_schema(schema)
         self._tool = tool
-        self._schema = schema
-        validator = Draft202012Validator(schema)
-        self._errors = cast("Callable[[Json], Iterator[Problem]]", validator.iter_errors)
+        self._known = tuple(schema.get("properties", {}))
+        self._errors = _compiled(json.dumps(schema))
 
     def __call__(self, arguments: Json) -> None:
         """Return if the arguments fit.
 
         Raises:
-            InvalidError: they do not; naming the argument, what is valid and, where it is close, what was meant.
+            InvalidError: they do not fit; names the argument, what is valid and the closest known argument.
         """
         found = list(self._problems(arguments))
         if not found:
             return
-        known = ", ".join(self._schema.get("properties", {})) or "no arguments"
+        known = ", ".join(self._known) or "no arguments"
         raise InvalidError(f"{self._tool}: {'; '.join(found[:MAX_PROBLEMS])}", hint=f"it takes {known}")
 
     def _problems(self, arguments: Json) -> Iterator[str]:
-        known = list(self._schema.get("properties", {}))
         for name in arguments:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1, 0.5)
+            if name not in self._known:
+                close = difflib.get_close_matches(name, self._known, 1, 0.5)
                 yield f"no argument {_shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
         yield from (said for error in self._errors(arguments) if (said := _said(error)))
         for name, value in arguments.items():
@@ -86,7 +96,7 @@ class Check:
 
 
 def _said(error: Problem) -> str:
-    """One problem in words; '' for unknown arguments, which are reported before."""
+    """One problem in words; '' for unknown arguments, which are reported separately."""
     where = _place(error.absolute_path)
     limit: object = error.validator_value
     match error.validator:
@@ -117,10 +127,15 @@ def _place(path: Sequence[str | int]) -> str:
 
 
 def _article(schema: Json) -> str:
-    kind = str(schema["type"])
-    items = cast("Json", schema.get("items", {}))
-    of = f" of {items['type']}s" if "type" in items else ""
-    return _ARTICLES.get(kind, kind) + of
+    kinds = _types(schema)
+    items = _types(cast("Json", schema.get("items", {})))
+    of = f" of {' or '.join(f'{kind}s' for kind in items)}" if items else ""
+    return " or ".join(_ARTICLES.get(kind, kind) for kind in kinds) + of
+
+
+def _types(schema: Json) -> list[str]:
+    given: object = schema.get("type", [])
+    return [given] if isinstance(given, str) else [str(kind) for kind in cast("list[object]", given)]
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,97 @@
+"""Serves a table of tools over MCP: listing, lookup, argument checks and results are the same for every caller.
+
+The low-level `Server` of mcp 2.3 passes raw schemas unchanged and leaves argument checks and error texts to us.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import mcp_types as types
+from mcp.server import Server
+from mcp.server.context import ServerRequestContext
+
+from orchestrator import VERSION, log
+from orchestrator.domain.arguments import ArgumentCheck
+from orchestrator.domain.text import clean
+from orchestrator.domain.tool import Tool
+from orchestrator.errors import FleetError, NotFoundError
+
+T = TypeVar("T")
+Context = ServerRequestContext[Any, Any]
+Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[types.CallToolResult]]
+"""Runs a tool whose arguments fit its schema; a FleetError that it raises becomes an error result."""
+
+TOOL_USE = "claudecode/toolUseId"
+"""Under this name Claude Code tells a server which tool call it makes (measured with 2.1.329)."""
+MAX_NAME_CHARACTERS = 80
+
+_log = log.logger(__name__)
+
+
+def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instructions: str | None = None) -> Server[Any]:
+    """Return an MCP server that offers exactly this table and checks all arguments before `invoke` runs.
+
+    Every mistake of the caller comes back as a result with `isError` that says what to do next.
+    """
+    checks = {tool.name: (tool, ArgumentCheck(tool.name, tool.schema)) for tool in table}
+    listed = types.ListToolsResult(
+        tools=[
+            types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.schema)) for tool in table
+        ]
+    )
+
+    async def list_tools(_ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return listed
+
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        try:
+            tool, check = _find(checks, params.name)
+            check(params.arguments or {})
+            return await invoke(ctx, params, tool)
+        except FleetError as error:
+            return result(str(error), is_error=True)
+
+    return Server(name, version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def tool_use_id(ctx: Context) -> str | None:
+    """The caller's own id of this tool call; None if the host sends none."""
+    used = cast("Mapping[str, object]", ctx.meta or {}).get(TOOL_USE)
+    return None if used is None else str(used)
+
+
+async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daemon's log") -> types.CallToolResult | T:
+    """Return what `work` returns, a text as a result, or one sentence about what went wrong.
+
+    The log says which tool was called, how it failed and how long it took.
+    """
+    started = time.monotonic()
+    told = {"tool": tool.name}
+    try:
+        found = await work
+    except FleetError as error:
+        told["error"] = str(error)
+        found = result(str(error), is_error=True)
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, the caller gets one sentence
+        _log.exception("a tool broke", tool=tool.name)
+        text = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}"
+        found = result(text, is_error=True)
+    _log.info("called", **told, ms=round((time.monotonic() - started) * 1000, 1))
+    return result(found) if isinstance(found, str) else found
+
+
+def result(text: str, *, is_error: bool = False) -> types.CallToolResult:
+    """The text as the result of a tool, without characters that a reader cannot see."""
+    return types.CallToolResult(content=[types.TextContent(text=clean(text))], is_error=is_error)
+
+
+def _find(checks: Mapping[str, tuple[Tool, ArgumentCheck]], name: str) -> tuple[Tool, ArgumentCheck]:
+    if name in checks:
+        return checks[name]
+    close = difflib.get_close_matches(name, checks, 1, 0.5)
+    meant = f"did you mean {close[0]}? " if close else ""
+    raise NotFoundError(f"no tool {name[:MAX_NAME_CHARACTERS]!a}", hint=f"{meant}Tools: {', '.join(checks)}")
