@@ -31,7 +31,7 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test test-slow check lint format bench chaos conformance clean
+.PHONY: help demo test test-slow check lint format bench chaos conformance docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,7 +42,8 @@ help:
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
 	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (needs npm)"
-	@echo "make format  mend what ruff can mend"
+	@echo "make docs    write the table of docs/guarantees.md from the ledger"
+	@echo "make format  fix what ruff can fix"
 
 .venv/.ready: $(SOURCES)
 	@$(VENV)
@@ -86,6 +87,9 @@ bench: .venv/.ready-dev
 conformance: .venv/.ready-dev
 	@$(BIN)/python -m tests.conformance.run
 	@$(BIN)/python -m pytest --quiet tests/hosts/test_inspector.py
+
+docs: .venv/.ready-dev
+	@$(BIN)/python -m tests.guarantees --write
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

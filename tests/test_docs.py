@@ -44,7 +44,7 @@ def _commands() -> Mapping[str, Any]:
     return cast("Any", typer.main.get_command(app)).commands
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_every_tool_and_its_parameters_are_documented() -> None:
     from orchestrator.server.mcp import tools
 
@@ -60,7 +60,7 @@ def test_every_tool_and_its_parameters_are_documented() -> None:
     assert {tool.name for tool in table} <= _code_words(README)
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_every_command_and_its_options_are_documented() -> None:
     rows = [row for row in REFERENCE.splitlines() if row.startswith("| `fleet ")]
     for name, command in _commands().items():
@@ -86,14 +86,14 @@ def _settings() -> Iterator[str]:
                 yield from re.findall(r"^(?:AGENT|FLEET)_[A-Z_]+[A-Z]$", node.value)
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_every_setting_and_every_variable_that_an_agent_gets_is_documented() -> None:
     upper = {name for name in paths.ACCOUNT | paths.ENVIRONMENT if name.isupper()}
     assert (set(_settings()) | upper) - _code_words(REFERENCE) == set()
     assert {"AGENT_MAX_CONCURRENT", "FLEET_STATE", "CLAUDE_CODE_PATH"} <= _code_words(README)
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_every_error_is_documented_with_its_status_and_exit_code() -> None:
     classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
     missing = [
@@ -105,13 +105,13 @@ def test_every_error_is_documented_with_its_status_and_exit_code() -> None:
     assert not missing
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_every_status_and_every_kind_of_event_is_documented() -> None:
     assert {str(status) for status in Status} <= _code_words(GLOSSARY)
     assert {str(kind) for kind in Kind} - _code_words(REFERENCE) == set()
 
 
-@pytest.mark.requirement("I3-done-docs")
+@pytest.mark.requirement("project:docs:everything-documented")
 def test_the_glossary_has_every_word() -> None:
     terms = {
         word.removesuffix("s")
@@ -146,7 +146,7 @@ def test_files_that_the_readme_names_exist() -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
-@pytest.mark.requirement("I3-files")
+@pytest.mark.requirement("project:files:documents-and-plugin")
 def test_the_files_that_everybody_expects_exist() -> None:
     expected = """
         README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE Makefile constraints.txt pyproject.toml .ci/run
@@ -171,7 +171,7 @@ def _make(*arguments: str, cwd: Path = ROOT, path: str | None = None) -> subproc
     )
 
 
-@pytest.mark.requirement("I3-make")
+@pytest.mark.requirement("project:make:sets-itself-up")
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_sets_itself_up_from_nothing(target: str, tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -183,7 +183,7 @@ def test_every_target_sets_itself_up_from_nothing(target: str, tmp_path: Path) -
     assert f"make {target}" in README
 
 
-@pytest.mark.requirement("I3-make")
+@pytest.mark.requirement("project:make:sets-itself-up")
 def test_without_a_python_make_says_what_to_install(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
@@ -194,21 +194,21 @@ def test_without_a_python_make_says_what_to_install(tmp_path: Path) -> None:
     assert "make PYTHON=" in said.stderr
 
 
-@pytest.mark.requirement("I3-make")
+@pytest.mark.requirement("project:make:sets-itself-up")
 def test_a_real_model_is_used_only_when_asked_for() -> None:
     assert "--real" not in _make("--dry-run", "demo").stdout
     assert "--real" not in _make("--dry-run", "demo", "REAL=0").stdout
     assert "fleet demo --real" in _make("--dry-run", "demo", "REAL=1").stdout
 
 
-@pytest.mark.requirement("I3-done-check", "C-verify")
+@pytest.mark.requirement("project:check:contracts-types-lint", "project:check:one-command")
 def test_one_command_verifies_format_lint_contracts_types_and_tests() -> None:
     shown = _make("--dry-run", "check").stdout
     for tool in ("ruff format --check", "ruff check", "lint-imports", "basedpyright", "-m pytest"):
         assert tool in shown
 
 
-@pytest.mark.requirement("I3-done-clone")
+@pytest.mark.requirement("project:clone:demo-and-tests")
 def test_ci_runs_the_commands_of_the_readme_and_the_demo_in_a_clean_clone() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0
@@ -218,7 +218,7 @@ def test_ci_runs_the_commands_of_the_readme_and_the_demo_in_a_clean_clone() -> N
     assert sum(map(int, re.findall(r"^step \w+ (\d+) ", script, re.MULTILINE))) <= 75
 
 
-@pytest.mark.requirement("I3-done-bench", "I4-bench")
+@pytest.mark.requirement("project:bench:figures-in-readme", "project:bench:latencies")
 def test_the_readme_shows_measured_figures() -> None:
     block = re.search(r"<!-- bench -->(.*?)<!-- /bench -->", README, re.DOTALL)
     assert block

@@ -55,7 +55,7 @@ def test_the_shipped_personas_are_there_and_the_orchestrator_is_no_agents_person
     assert (found["scout"].writes, found["builder"].writes) == (False, True)
 
 
-@pytest.mark.requirement("I3-persona-user")
+@pytest.mark.requirement("persona:user:usable")
 def test_the_first_file_of_a_name_wins_project_then_fleet_then_home_then_package(project: Path, own_home: Path) -> None:
     places = [project / ".claude" / "agents", project / ".fleet" / "agents", own_home / ".claude" / "agents"]
     assert folders(project, own_home)[:3] == places

@@ -86,14 +86,14 @@ def _names(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.name
 
 
-@pytest.mark.requirement("I3-done-style")
+@pytest.mark.requirement("project:style:small-and-named")
 @pytest.mark.parametrize("folder", FILE_LINES)
 def test_files_are_small(folder: str) -> None:
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in _python(folder)}
     assert not {name: lines for name, lines in sizes.items() if lines > FILE_LINES[folder]}
 
 
-@pytest.mark.requirement("I3-done-style")
+@pytest.mark.requirement("project:style:small-and-named")
 @pytest.mark.parametrize("folder", FUNCTION_LINES)
 def test_functions_are_small(folder: str) -> None:
     long = {
@@ -106,7 +106,7 @@ def test_functions_are_small(folder: str) -> None:
     assert not long
 
 
-@pytest.mark.requirement("I3-done-style")
+@pytest.mark.requirement("project:style:small-and-named")
 @pytest.mark.parametrize("folder", FILE_LINES)
 def test_no_name_is_an_empty_word(folder: str) -> None:
     empty = [
@@ -118,7 +118,7 @@ def test_no_name_is_an_empty_word(folder: str) -> None:
     assert not empty
 
 
-@pytest.mark.requirement("I3-done-style", "I3-pins")
+@pytest.mark.requirement("project:style:small-and-named", "project:constraints:exact-and-no-registry")
 def test_no_registry_and_no_place_of_one_machine_stands_in_the_tree() -> None:
     assert not _found(_ADDRESS)
     assert not _found(_PLACE)
@@ -161,7 +161,7 @@ def _gives_reason(call: ast.Call) -> bool:
     return any(keyword.arg == "reason" for keyword in call.keywords) or (is_call_in_a_test and bool(call.args))
 
 
-@pytest.mark.requirement("I3-pins")
+@pytest.mark.requirement("project:constraints:exact-and-no-registry")
 def test_constraints_pin_every_dependency_exactly() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -171,7 +171,7 @@ def test_constraints_pin_every_dependency_exactly() -> None:
     assert {re.split(r"[\[<>=;, ]", name)[0].lower().replace("_", "-") for name in declared} <= pinned
 
 
-@pytest.mark.requirement("I3-package")
+@pytest.mark.requirement("project:package:names-and-python")
 def test_the_package_is_what_the_readme_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "agent-fleet"
@@ -195,7 +195,7 @@ def _belongs(path: Path) -> bool:
     return path.suffix == ".md" and path.stem != "README" and path.read_text().startswith("---\n")
 
 
-@pytest.mark.requirement("I3-tree")
+@pytest.mark.requirement("project:architecture:names-what-exists")
 def test_the_tree_in_the_architecture_is_the_one_on_disk() -> None:
     drawn = _drawn((ROOT / "ARCHITECTURE.md").read_text())
     modules = {str(path.relative_to(ROOT)) for path in _python("orchestrator") if path.name != "__init__.py"}

@@ -43,7 +43,7 @@ def listing(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("use", USES)
 def test_no_step_below_the_root_is_a_link(root: Path, outside: Path, use: str) -> None:
     (root / "a").mkdir()
@@ -53,7 +53,7 @@ def test_no_step_below_the_root_is_a_link(root: Path, outside: Path, use: str) -
     assert listing(outside) == {"file": "untouched"}
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("place", ["../outside/file", "/etc/hosts", "a/../../outside/file", "a//b", "a\0b/c", "", ".."])
 def test_no_place_leads_out_of_the_root(root: Path, outside: Path, use: str, place: str) -> None:
@@ -78,7 +78,7 @@ def test_writing_makes_the_folders_on_the_way_and_nobody_else_may_look_into_them
     assert (root / "a/b/c").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
 def test_only_a_regular_file_is_read_and_nothing_blocks(root: Path, outside: Path, kind: str) -> None:
     path = root / "x"

@@ -15,7 +15,12 @@ LINE = re.compile(
 )
 
 
-@pytest.mark.requirement("I4-chaos", "D-terminal", "G1", "G3")
+@pytest.mark.requirement(
+    "fault:chaos:nothing-lost",
+    "turn:outcome:one-notice-per-turn",
+    "guarantee:durability:ok-survives-any-crash",
+    "guarantee:session:one-live-per-agent",
+)
 @pytest.mark.timeout(360)
 def test_a_few_kills_at_random_lose_nothing_and_leave_nothing() -> None:
     command = [sys.executable, "-m", "tests.chaos", "--kills", "5", "--seed", "3"]

@@ -67,7 +67,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     demo.down()
 
 
-@pytest.mark.requirement("I3-demo-keyless", "I3-demo-plugin", "I3-demo-report", "I3-cli-json")
+@pytest.mark.requirement(
+    "demo:offline:no-key", "demo:plugin:slash-command", "demo:report:everything-shown", "cli:json:everywhere"
+)
 def test_the_demo_changes_a_real_repository_without_a_key_and_its_tests_stay_green(shown: Shown) -> None:
     report = shown.report
     assert (shown.ran.code, report["ok"], report["problems"]) == (0, True, []), shown.ran.err
@@ -91,7 +93,12 @@ def test_the_demo_changes_a_real_repository_without_a_key_and_its_tests_stay_gre
 
 
 @pytest.mark.requirement(
-    "I3-demo-scouts", "I3-demo-builder", "I3-demo-delete", "I3-demo-report", "A-see-agent", "A-spb-scouts"
+    "demo:scouts:exact-locations",
+    "demo:builder:edits-and-tests",
+    "demo:end:reports-and-deletes",
+    "demo:report:everything-shown",
+    "view:agent:all-fields",
+    "workflow:scouts:parallel-own-models",
 )
 def test_its_agents_worked_in_parallel_and_are_reported_with_their_figures(shown: Shown) -> None:
     agents = {agent["name"]: agent for agent in shown.report["agents"]}
@@ -109,7 +116,9 @@ def test_its_agents_worked_in_parallel_and_are_reported_with_their_figures(shown
     assert any("unittest" in summary for summary in bash)
 
 
-@pytest.mark.requirement("I3-demo-chain", "I3-demo-question", "A-context-orchestrator")
+@pytest.mark.requirement(
+    "demo:chain:one-message", "demo:question:answered", "workflow:context:orchestrator-thousand-tokens"
+)
 def test_the_orchestrator_created_the_chain_in_one_message_and_answered_one_question(shown: Shown) -> None:
     said = shown.report["orchestrator"]
     assert said["model_turns"] <= 4
@@ -127,7 +136,7 @@ def test_the_orchestrator_created_the_chain_in_one_message_and_answered_one_ques
     assert kinds.count("turn.waiting") == kinds.count("turn.answered") == 1
 
 
-@pytest.mark.requirement("I3-demo-report")
+@pytest.mark.requirement("demo:report:everything-shown")
 def test_what_it_says_to_look_at_next_works(shown: Shown) -> None:
     bin_directory = Path(shown.fleet.env["HOME"]) / "bin"
     bin_directory.mkdir()
@@ -141,7 +150,7 @@ def test_what_it_says_to_look_at_next_works(shown: Shown) -> None:
         assert done.returncode == 0, (command, done.stderr)
 
 
-@pytest.mark.requirement("A-see-live")
+@pytest.mark.requirement("view:live:events-stream")
 def test_it_shows_what_happens_while_it_happens(shown: Shown) -> None:
     lines = shown.ran.err.splitlines()
     order = [
@@ -177,7 +186,7 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.requirement("cli:exit:documented-codes")
 def test_ctrl_c_ends_a_demo_with_130_and_everything_that_it_started(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     env = clean_env(tmp_path / "home", tmp_path / "unused")
@@ -221,7 +230,7 @@ def test_a_demo_without_claude_or_room_says_so_and_starts_nothing(tmp_path: Path
     assert "not an empty directory" in full.err
 
 
-@pytest.mark.requirement("I3-demo-phases")
+@pytest.mark.requirement("demo:phases:one-by-one")
 def test_the_variant_works_phase_by_phase(tmp_path: Path) -> None:
     demo = _shown(tmp_path, "--phases")
     assert demo.ran.code == 0, demo.report["problems"]
@@ -233,7 +242,7 @@ def test_the_variant_works_phase_by_phase(tmp_path: Path) -> None:
     demo.down()
 
 
-@pytest.mark.requirement("I4-run-demo", "I4-run-defer")
+@pytest.mark.requirement("run:demo:either-way", "run:orchestrator:no-process-while-waiting")
 def test_an_orchestrator_that_fleet_runs_does_the_same_job_and_is_reported_alike(shown: Shown, tmp_path: Path) -> None:
     demo = _shown(tmp_path, "--run")
     assert (demo.ran.code, demo.report["problems"]) == (0, []), demo.ran.err
@@ -298,7 +307,7 @@ def test_a_real_run_that_nobody_could_pay_for_is_refused_before_it_begins(tmp_pa
         assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.requirement("I3-demo-login", "I3-demo-token")
+@pytest.mark.requirement("demo:account:login-file", "demo:account:token-variable")
 @pytest.mark.parametrize(
     ("plant", "token"),
     [(_login_file, "sk-ant-oat01-planted-login"), (_token_variable, "sk-planted-variable")],

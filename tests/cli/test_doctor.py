@@ -22,7 +22,7 @@ def _text(ran: Ran, name: str) -> str:
     return " ".join(f"{check['text']} {check['hint']}" for check in ran.json["checks"] if check["name"] == name)
 
 
-@pytest.mark.requirement("I3-cli-doctor")
+@pytest.mark.requirement("cli:doctor:what-to-do")
 def test_doctor_passes_on_a_sound_installation_and_starts_no_daemon(fleet: Command, state: Path) -> None:
     ran = fleet("doctor", "--json")
     assert ran.code == 0, ran.out
@@ -33,7 +33,7 @@ def test_doctor_passes_on_a_sound_installation_and_starts_no_daemon(fleet: Comma
     assert _level(ran, "sqlite") == ("ok" if is_safe else "warn")
 
 
-@pytest.mark.requirement("I3-cli-doctor")
+@pytest.mark.requirement("cli:doctor:what-to-do")
 def test_doctor_says_who_would_pay_and_never_the_secret(fleet: Command) -> None:
     nobody = fleet("doctor", "--json")
     assert _level(nobody, "account") == "warn"
@@ -50,7 +50,7 @@ def test_doctor_says_who_would_pay_and_never_the_secret(fleet: Command) -> None:
     assert str(login) in _text(fleet("doctor", "--json"), "account")
 
 
-@pytest.mark.requirement("I3-cli-doctor")
+@pytest.mark.requirement("cli:doctor:what-to-do")
 def test_doctor_fails_with_1_and_says_what_to_do(fleet: Command, state: Path, tmp_path: Path) -> None:
     state.chmod(0o770)
     ran = fleet(
@@ -79,7 +79,7 @@ def test_doctor_names_the_daemon_that_runs(fleet: Command, daemon: Daemon) -> No
     assert _level(ran, "daemon") == "ok"
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Command, tmp_path: Path) -> None:
     tier_or_skip("A")
     best = fleet("doctor", "--json")
@@ -106,7 +106,7 @@ def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Co
     assert "FLEET_SUPERVISION=A: bubblewrap is not installed" in _text(impossible, "supervision")
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_a_daemon_says_its_tier_and_doctor_when_it_should_be_started_again(fleet: Command, state: Path) -> None:
     tier_or_skip("A")
     with running_daemon(state, {**fleet.env, "FLEET_SUPERVISION": "C"}) as daemon:
@@ -121,7 +121,7 @@ def test_a_daemon_says_its_tier_and_doctor_when_it_should_be_started_again(fleet
     assert found[1]["hint"] == "fleet down && fleet up"
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Command, state: Path) -> None:
     def warned(**settings: str) -> str:
         return _text(fleet("doctor", "--json", **settings), "http")
@@ -149,7 +149,7 @@ def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Co
         assert "agents of tier C can read" in warned()
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_a_daemon_that_cannot_keep_the_wished_tier_does_not_start(fleet: Command, tmp_path: Path) -> None:
     ran = fleet("up", FLEET_SUPERVISION="A", PATH=str(tmp_path))
     assert ran.code == 1

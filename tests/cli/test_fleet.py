@@ -89,7 +89,7 @@ def tidy(office: Command) -> Iterator[Command]:
     assert office("rm", "--all", "--project").code == 0
 
 
-@pytest.mark.requirement("I3-cli-up", "I3-cli-json")
+@pytest.mark.requirement("cli:up:starts-and-ends", "cli:json:everywhere")
 def test_up_starts_one_daemon_and_says_where_it_is(office: Command) -> None:
     first, second = office("up", "--json"), office("up", "--json")
     assert first.code == second.code == 0, first.err
@@ -101,15 +101,15 @@ def test_up_starts_one_daemon_and_says_where_it_is(office: Command) -> None:
 
 
 @pytest.mark.requirement(
-    "I3-cli-verbs",
-    "I3-cli-output",
-    "I3-cli-show",
-    "I3-cli-ps",
-    "I3-cli-json",
-    "A-crud-create",
-    "A-crud-output",
-    "A-crud-delete",
-    "A-see-agent",
+    "cli:verbs:same-as-tools",
+    "cli:output:pages",
+    "cli:show:one-agent",
+    "cli:ps:lists-agents",
+    "cli:json:everywhere",
+    "agent:create:name-task-model-persona",
+    "agent:output:result-and-files",
+    "agent:delete:one",
+    "view:agent:all-fields",
 )
 def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
     made = tidy("create", "writer", "do this", "--wait", "--json", "--max-turns", "5")
@@ -153,7 +153,12 @@ def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
     assert (nobody.code, nobody.out) == (0, "")
 
 
-@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-show", "A-flow")
+@pytest.mark.requirement(
+    "cli:verbs:same-as-tools",
+    "cli:exit:documented-codes",
+    "cli:show:one-agent",
+    "question:route:orchestrator-never-user",
+)
 def test_a_question_ends_a_wait_with_5_and_show_says_how_to_answer(tidy: Command) -> None:
     assert tidy("create", "asker", "paint it").code == 0
     waited = tidy("wait", "asker", "--timeout", "60")
@@ -173,7 +178,7 @@ def test_a_question_ends_a_wait_with_5_and_show_says_how_to_answer(tidy: Command
     assert "-> " in late.err
 
 
-@pytest.mark.requirement("I3-cli-verbs", "I3-cli-exit", "I3-cli-down")
+@pytest.mark.requirement("cli:verbs:same-as-tools", "cli:exit:documented-codes", "cli:down:refuses-while-working")
 def test_a_failure_is_1_a_time_out_4_and_down_refuses_while_an_agent_works(tidy: Command) -> None:
     failed = tidy("create", "failing", "try", "--wait")
     assert failed.code == 1, failed.out + failed.err
@@ -196,7 +201,7 @@ def _status(fleet: Command, agent: str) -> str:
     return str(fleet("show", agent, "--json").json["agent"]["status"])
 
 
-@pytest.mark.requirement("I3-cli-down")
+@pytest.mark.requirement("cli:down:refuses-while-working")
 def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
     assert tidy("create", "pausing", "begin").code == 0
     wait_until(lambda: _status(tidy, "pausing") == "working", "a working agent")
@@ -217,7 +222,7 @@ def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
     assert tidy("output", "pausing").out == "went on\n"
 
 
-@pytest.mark.requirement("I3-cli-logs", "A-see-live")
+@pytest.mark.requirement("cli:logs:follows", "view:live:events-stream")
 def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> None:
     assert tidy("create", "one", "begin", "--wait").code == 0
     stored = tidy("logs", "one", "--json")
@@ -247,7 +252,7 @@ def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> N
     assert following.returncode == 130
 
 
-@pytest.mark.requirement("I3-cli-ps", "I3-cli-json")
+@pytest.mark.requirement("cli:ps:lists-agents", "cli:json:everywhere")
 def test_ps_watches_the_fleet_until_ctrl_c(tidy: Command) -> None:
     watching = tidy.start("ps", "--watch", "--json")
     assert watching.stdout is not None
@@ -263,7 +268,7 @@ def test_ps_watches_the_fleet_until_ctrl_c(tidy: Command) -> None:
     assert watching.returncode == 130
 
 
-@pytest.mark.requirement("I3-cli-ps")
+@pytest.mark.requirement("cli:ps:lists-agents")
 def test_ps_watches_on_a_terminal_and_leaves_it_as_it_was(tidy: Command) -> None:
     assert tidy("create", "one", "begin", "--wait").code == 0
     ours, theirs = pty.openpty()
@@ -285,7 +290,7 @@ def test_ps_watches_on_a_terminal_and_leaves_it_as_it_was(tidy: Command) -> None
     assert b"\x1b[?25h" in seen  # the cursor is shown again
 
 
-@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.requirement("cli:exit:documented-codes")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -309,7 +314,7 @@ def test_what_is_not_there_ends_with_3(arguments: list[str], office: Command) ->
     assert "-> " in ran.err
 
 
-@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.requirement("cli:exit:documented-codes")
 @pytest.mark.parametrize(
     ("arguments", "stdin"),
     [

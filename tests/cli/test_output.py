@@ -12,7 +12,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.requirement("I3-cli-colour")
+@pytest.mark.requirement("cli:colour:no-color")
 @pytest.mark.parametrize(
     ("stream", "variables", "wanted"),
     [

@@ -35,7 +35,7 @@ def script(tmp_path: Path) -> Path:
     return place
 
 
-@pytest.mark.requirement("I3-cli-rehearse", "D-rehearsal")
+@pytest.mark.requirement("cli:rehearse:own-state-directory", "rehearsal:command:before-paying")
 def test_a_program_inside_a_rehearsal_has_a_model_and_a_state_directory_of_its_own(
     fleet: Command, script: Path
 ) -> None:
@@ -54,7 +54,7 @@ def test_a_program_inside_a_rehearsal_has_a_model_and_a_state_directory_of_its_o
     assert not Path(told["FLEET_STATE"]).exists()
 
 
-@pytest.mark.requirement("I3-cli-rehearse")
+@pytest.mark.requirement("cli:rehearse:own-state-directory")
 def test_a_rehearsal_runs_nothing_that_the_project_calls_orchestrator(
     fleet: Command, script: Path, project: Path
 ) -> None:
@@ -68,7 +68,7 @@ def test_a_rehearsal_runs_nothing_that_the_project_calls_orchestrator(
     assert ran.stdout.startswith("http://127.0.0.1:"), ran.stderr
 
 
-@pytest.mark.requirement("I3-cli-rehearse")
+@pytest.mark.requirement("cli:rehearse:own-state-directory")
 def test_the_environment_of_a_rehearsal_is_printed_and_works_until_it_is_ended(fleet: Command, script: Path) -> None:
     playing = fleet.start("rehearse", str(script), "--json")
     assert playing.stdout is not None
@@ -82,7 +82,7 @@ def test_the_environment_of_a_rehearsal_is_printed_and_works_until_it_is_ended(f
     assert not Path(told["environment"]["FLEET_STATE"]).exists()
 
 
-@pytest.mark.requirement("I3-cli-rehearse")
+@pytest.mark.requirement("cli:rehearse:own-state-directory")
 def test_checking_a_script_names_its_parts_or_its_mistakes_with_their_lines(fleet: Command, script: Path) -> None:
     shipped = fleet("rehearse", str(ROOT / "examples" / "scout-plan-build.yaml"), "--check", "--json")
     assert shipped.code == 0, shipped.out
@@ -100,7 +100,7 @@ def test_a_script_or_program_that_is_not_there_ends_with_3(fleet: Command, scrip
     assert fleet("rehearse", str(script), "--", "no-such-program-here").code == 3
 
 
-@pytest.mark.requirement("I3-cli-rehearse")
+@pytest.mark.requirement("cli:rehearse:own-state-directory")
 def test_agents_inside_a_rehearsal_live_in_a_daemon_of_its_own_that_ends_with_it(
     fleet: Command, script: Path, state: Path
 ) -> None:

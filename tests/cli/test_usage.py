@@ -21,7 +21,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@pytest.mark.requirement("I3-cli-light")
+@pytest.mark.requirement("cli:help:no-vendor-sdk")
 @pytest.mark.parametrize("arguments", [["--help"], ["create", "--help"], ["demo", "--help"], ["version"], []])
 def test_help_and_version_import_no_heavy_package(arguments: list[str], fleet: Command) -> None:
     seen = (
@@ -47,7 +47,7 @@ def test_help_names_every_command_and_the_exit_codes(fleet: Command) -> None:
     assert "130" in shown.out
 
 
-@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.requirement("cli:exit:documented-codes")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,7 +83,7 @@ def test_bad_usage_ends_with_2_names_what_to_do_and_starts_nothing(
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.requirement("I3-cli-exit", "I3-cli-json")
+@pytest.mark.requirement("cli:exit:documented-codes", "cli:json:everywhere")
 def test_a_task_on_stdin_that_is_no_text_is_one_document_too(fleet: Command) -> None:
     words = [sys.executable, "-m", "orchestrator", "create", "one", "-", "--json"]
     ran = subprocess.run(words, input=b"caf\xe9", env=dict(fleet.env), capture_output=True, check=False)
@@ -92,7 +92,7 @@ def test_a_task_on_stdin_that_is_no_text_is_one_document_too(fleet: Command) -> 
     assert b"Traceback" not in ran.stderr
 
 
-@pytest.mark.requirement("I3-cli-json")
+@pytest.mark.requirement("cli:json:everywhere")
 def test_with_json_a_mistake_is_one_document_on_stdout(fleet: Command) -> None:
     ran = fleet("rm", "--json")
     assert ran.code == 2
@@ -126,7 +126,7 @@ def test_a_directory_that_is_gone_is_said_to_be_gone(fleet: Command, project: Pa
     assert "no longer exists" in done.stderr
 
 
-@pytest.mark.requirement("I3-cli-exit")
+@pytest.mark.requirement("cli:exit:documented-codes")
 def test_ctrl_c_ends_with_130(fleet: Command) -> None:
     script = fleet.cwd / "script.yaml"
     script.write_text("name: s\nparts: [{part: p, match: {}, replies: [{say: hello}]}]\n")

@@ -9,7 +9,7 @@ import pytest
 from tests.conformance import run
 
 
-@pytest.mark.requirement("I4-conformance")
+@pytest.mark.requirement("mcp:conformance:both-wires")
 @pytest.mark.parametrize("kind", run.KINDS)
 @pytest.mark.parametrize("wire", run.WIRES)
 def test_the_official_suite_finds_what_the_baseline_says(kind: str, wire: str) -> None:

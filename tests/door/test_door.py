@@ -59,7 +59,7 @@ def freeze_in_mid_call(doors: RawDoors, door: RawDoor, era: Message = MODERN) ->
     return door.post_tool(PERSONAS, era=era)
 
 
-@pytest.mark.requirement("I3-door-starts")
+@pytest.mark.requirement("door:daemon:started")
 def test_a_door_starts_the_daemon_and_offers_its_tools(open_door: RawDoors) -> None:
     assert not paths.lock_path(open_door.state).exists()
     names = open_door().tool_names()
@@ -68,7 +68,7 @@ def test_a_door_starts_the_daemon_and_offers_its_tools(open_door: RawDoors) -> N
     assert os.getsid(open_door.daemon.pid) == open_door.daemon.pid
 
 
-@pytest.mark.requirement("I3-door-many")
+@pytest.mark.requirement("door:concurrency:many-at-once")
 def test_ten_doors_at_once_start_one_daemon(open_door: RawDoors) -> None:
     doors = [open_door() for _ in range(10)]
     ids = [door.post("tools/list") for door in doors]
@@ -144,7 +144,7 @@ def impatient(doors: RawDoors) -> RawDoor:
     return doors.opened[-1]
 
 
-@pytest.mark.requirement("I4-fault-clock")
+@pytest.mark.requirement("fault:clock:survived")
 def test_a_call_of_a_stopped_daemon_is_given_up_with_what_to_do_while_a_wait_goes_on(open_door: RawDoors) -> None:
     door = impatient(open_door)
     door.tool_names()
@@ -159,7 +159,7 @@ def test_a_call_of_a_stopped_daemon_is_given_up_with_what_to_do_while_a_wait_goe
     assert "scout" in door.tool(PERSONAS)  # `answer` fails if the late answer shows
 
 
-@pytest.mark.requirement("I4-fault-clock")
+@pytest.mark.requirement("fault:clock:survived")
 def test_a_call_that_was_given_up_is_not_sent_to_the_next_daemon(open_door: RawDoors) -> None:
     door = impatient(open_door)
     door.tool_names()
@@ -170,7 +170,7 @@ def test_a_call_that_was_given_up_is_not_sent_to_the_next_daemon(open_door: RawD
     assert "late" not in door.tool("get_agent_status")
 
 
-@pytest.mark.requirement("I3-door-death")
+@pytest.mark.requirement("door:death:harms-no-agent")
 def test_a_door_that_dies_in_mid_call_harms_neither_daemon_nor_other_doors(open_door: RawDoors) -> None:
     other, dying = open_door(), open_door()
     other.tool_names()
@@ -230,7 +230,7 @@ def test_a_last_line_without_its_end_is_answered_before_the_door_leaves(open_doo
     assert door.process.wait(DEADLINE_SECONDS) == 0
 
 
-@pytest.mark.requirement("I3-door-build")
+@pytest.mark.requirement("door:build:mismatch-named")
 @pytest.mark.parametrize("era", [MODERN, {}], ids=["modern", "legacy"])
 def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(
     open_door: RawDoors, tmp_path: Path, era: Message
@@ -324,7 +324,7 @@ async def test_a_call_that_three_daemons_ended_with_is_given_up(open_door: RawDo
         assert await anyio.to_thread.run_sync(door.tool_names) == ["sleep"]
 
 
-@pytest.mark.requirement("I4-door-reconnect", "G2")
+@pytest.mark.requirement("door:reconnect:through-restart", "guarantee:idempotency:never-runs-twice")
 @pytest.mark.anyio
 async def test_a_call_that_is_sent_again_has_its_first_key_though_its_host_gives_none_and_no_other_call_has_it(
     open_door: RawDoors,
@@ -357,7 +357,7 @@ async def test_a_call_that_is_sent_again_has_its_first_key_though_its_host_gives
     assert len({first, next_call, of_another_door}) == 3
 
 
-@pytest.mark.requirement("I3-door-stdlib")
+@pytest.mark.requirement("door:imports:standard-library")
 def test_the_door_loads_nothing_but_the_standard_library() -> None:
     code = (
         "import sys; sys.argv = ['fleet', 'mcp', '--help']; from orchestrator.__main__ import main; main(); "

@@ -39,7 +39,7 @@ def paused(place: Place, name: str) -> str:
     return str(view(place, name)["reason"])
 
 
-@pytest.mark.requirement("I4-budget-caps", "I4-budget-pause")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:pause:continues-after-top-up")
 def test_a_real_agent_at_its_cap_of_turns_begins_no_more_until_it_has_another(place: Place) -> None:
     place.create("turns", persona="scout", max_total_turns=1)
     assert place.outcome("turns")["status"] == "complete"
@@ -50,7 +50,7 @@ def test_a_real_agent_at_its_cap_of_turns_begins_no_more_until_it_has_another(pl
     assert (turn["turn"], turn["status"]) == (2, "complete")
 
 
-@pytest.mark.requirement("I4-budget-caps", "I4-budget-pause")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:pause:continues-after-top-up")
 def test_a_real_agent_is_stopped_when_its_seconds_are_up_and_goes_on_with_more(place: Place) -> None:
     place.create("slow", max_seconds=6)
     assert re.fullmatch(r"budget \d+ s of 6 s", paused(place, "slow"))
@@ -60,7 +60,12 @@ def test_a_real_agent_is_stopped_when_its_seconds_are_up_and_goes_on_with_more(p
     assert (turn["turn"], turn["status"], turn["result"]) == (1, "complete", "in time at last")
 
 
-@pytest.mark.requirement("C-limits", "I4-limits", "I4-budget-caps", "I4-children")
+@pytest.mark.requirement(
+    "limit:admission:sessions-depth-children-retries",
+    "limit:admission:in-the-claiming-transaction",
+    "budget:cap:agent-subtree-fleet",
+    "family:children:deterministic-ids",
+)
 def test_a_real_parent_is_refused_what_is_reserved_what_is_too_deep_and_one_child_too_many(place: Place) -> None:
     place.create("lead", persona="lead", max_tokens=100_000)
     turn = place.outcome("lead")
@@ -73,7 +78,7 @@ def test_a_real_parent_is_refused_what_is_reserved_what_is_too_deep_and_one_chil
     assert sorted(family) == ["aide", "kid"]
 
 
-@pytest.mark.requirement("G10", "I4-budget-caps")
+@pytest.mark.requirement("guarantee:spending:one-call-beyond-cap", "budget:cap:agent-subtree-fleet")
 def test_three_real_agents_under_one_cap_of_the_fleet_exceed_it_by_a_call_each_at_most(place: Place) -> None:
     before = sum(one["tokens"] for one in place.ask("GET", "/v1/agents")["agents"])
     cap = before + 4 * CALL_TOKENS
@@ -91,7 +96,9 @@ def test_three_real_agents_under_one_cap_of_the_fleet_exceed_it_by_a_call_each_a
     assert {place.outcome(name)["status"] for name in names} == {"complete"}
 
 
-@pytest.mark.requirement("C-limits", "I4-limits")
+@pytest.mark.requirement(
+    "limit:admission:sessions-depth-children-retries", "limit:admission:in-the-claiming-transaction"
+)
 def test_no_more_agents_live_than_the_setting_says_and_a_deleted_one_makes_room(place: Place) -> None:
     def living() -> int:
         return len(place.ask("GET", "/v1/agents")["agents"])

@@ -55,7 +55,13 @@ def murder_in_the_tool_of(scene: Scene, names: set[str]) -> str:
     return name
 
 
-@pytest.mark.requirement("C-recursion", "I4-tree", "I4-children", "D-restart", "D-waiting-all")
+@pytest.mark.requirement(
+    "family:fan-out:limit-of-one-never-deadlocks",
+    "family:tree:forty-nodes-one-slot",
+    "family:children:deterministic-ids",
+    "recovery:restart:nothing-respawned",
+    "wait:anything:no-process",
+)
 def test_a_tree_of_forty_real_agents_with_one_slot_ends_though_its_daemon_is_killed_twice(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
         write_lead(scene)
@@ -80,7 +86,12 @@ def test_a_tree_of_forty_real_agents_with_one_slot_ends_though_its_daemon_is_kil
         assert {record["task"] for record in scene.calls("tree-1-1-1")} == {"find part 1"}
 
 
-@pytest.mark.requirement("C-recursion", "I4-children-plan", "D-restart", "D-waiting-all")
+@pytest.mark.requirement(
+    "family:fan-out:limit-of-one-never-deadlocks",
+    "family:plan:fans-out-from-schema",
+    "recovery:restart:nothing-respawned",
+    "wait:anything:no-process",
+)
 def test_a_plan_of_a_real_agent_creates_each_child_once_and_joins_them_though_its_daemon_is_killed_twice(
     tmp_path: Path,
 ) -> None:
@@ -111,7 +122,7 @@ def test_a_plan_of_a_real_agent_creates_each_child_once_and_joins_them_though_it
             assert scene.kinds(name).count("agent.created") == 1
 
 
-@pytest.mark.requirement("I4-abort", "G4")
+@pytest.mark.requirement("family:abort:whole-subtree", "guarantee:processes:none-left-after-stop")
 def test_a_stop_of_a_real_parent_reaches_the_programs_of_all_below_it_and_what_they_left(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="4", FLEET_REST_SECONDS="0") as scene:
         write_lead(scene)
@@ -129,7 +140,9 @@ def test_a_stop_of_a_real_parent_reaches_the_programs_of_all_below_it_and_what_t
         )
 
 
-@pytest.mark.requirement("C-limits", "I4-limits")
+@pytest.mark.requirement(
+    "limit:admission:sessions-depth-children-retries", "limit:admission:in-the-claiming-transaction"
+)
 def test_of_real_agents_in_the_queue_the_higher_priority_goes_first(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
         scene.place.ask("POST", "/v1/agents", {"name": "first", "task": "t", "persona": "scout"})

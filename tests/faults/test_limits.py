@@ -27,7 +27,7 @@ def status(place: Place, name: str) -> tuple[str, str]:
     return view["status"], view["reason"]
 
 
-@pytest.mark.requirement("D-budgets", "G10")
+@pytest.mark.requirement("budget:cap:pauses-until-top-up", "guarantee:spending:one-call-beyond-cap")
 def test_claude_pauses_at_its_cap_before_the_next_call_and_the_same_turn_goes_on(limits: Place) -> None:
     limits.create("spender", model=MODEL, max_cost_usd=0.15)
     wait_until(lambda: status(limits, "spender")[0] == "waiting", "the pause")
@@ -46,7 +46,7 @@ def test_claude_pauses_at_its_cap_before_the_next_call_and_the_same_turn_goes_on
     assert (turn["turn"], turn["status"], turn["result"]) == (1, "complete", "all done after the pause")
 
 
-@pytest.mark.requirement("I4-budget-price")
+@pytest.mark.requirement("budget:price:source-and-date")
 def test_the_price_table_says_what_the_program_says(limits: Place) -> None:
     limits.create("spender", model=MODEL)
     turn = limits.outcome("spender")
@@ -61,7 +61,7 @@ def test_the_price_table_says_what_the_program_says(limits: Place) -> None:
     assert turn["cost_usd"] == pytest.approx(price.cost_usd(used), rel=0.01)
 
 
-@pytest.mark.requirement("I4-budget-price")
+@pytest.mark.requirement("budget:price:source-and-date")
 def test_a_cap_in_dollars_for_a_model_of_unknown_price_is_refused(limits: Place) -> None:
     with limits.daemon.http(limits.project) as client:
         body = {"name": "a", "task": "t", "model": "claude-unheard-of-1", "max_cost_usd": 1.0}
@@ -70,7 +70,7 @@ def test_a_cap_in_dollars_for_a_model_of_unknown_price_is_refused(limits: Place)
     assert "max_tokens" in answer.json()["error"]["hint"]
 
 
-@pytest.mark.requirement("I4-quota-park", "I3-bad-429")
+@pytest.mark.requirement("quota:breaker:staggered-resume", "error:model-api:429")
 def test_a_real_429_parks_the_agent_and_its_like(limits: Place) -> None:
     limits.create("quota", model=MODEL)
     wait_until(lambda: status(limits, "quota")[1].startswith("parked until "), "the parking")
@@ -80,7 +80,7 @@ def test_a_real_429_parks_the_agent_and_its_like(limits: Place) -> None:
     assert turn["status"] == "waiting"
 
 
-@pytest.mark.requirement("I4-quota-retry")
+@pytest.mark.requirement("quota:retry:jitter-and-401")
 def test_a_real_529_is_repeated_after_a_pause_and_goes_through(limits: Place) -> None:
     limits.create("overloaded", model=MODEL)
     wait_until(lambda: status(limits, "overloaded") == ("waiting", "retrying 1/3"), "the pause")
@@ -88,7 +88,7 @@ def test_a_real_529_is_repeated_after_a_pause_and_goes_through(limits: Place) ->
     assert (turn["status"], turn["result"]) == ("complete", "went through")
 
 
-@pytest.mark.requirement("C-recursion", "I4-children")
+@pytest.mark.requirement("family:fan-out:limit-of-one-never-deadlocks", "family:children:deterministic-ids")
 def test_a_real_parent_sleeps_on_its_children_with_one_slot_and_joins_what_they_say(limits: Place) -> None:
     personas = limits.project / ".fleet" / "agents"
     personas.mkdir(parents=True)

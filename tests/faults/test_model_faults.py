@@ -23,7 +23,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield there
 
 
-@pytest.mark.requirement("I3-bad-401", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-bad-silence")
+@pytest.mark.requirement(
+    "error:model-api:401",
+    "error:model-api:500",
+    "error:model-api:529",
+    "error:model-api:stream-cut",
+    "error:model-api:silence",
+)
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -48,7 +54,7 @@ def test_a_fault_of_the_models_api_ends_the_turn_as_failed_with_its_reason(
     assert view["cost_usd"] is None or view["cost_usd"] >= 0
 
 
-@pytest.mark.requirement("I3-bad-401")
+@pytest.mark.requirement("error:model-api:401")
 def test_a_refused_key_fails_at_once_and_says_what_to_do(place: Place) -> None:
     place.create("auth-again")
     place.outcome("auth-again")
@@ -60,7 +66,7 @@ def test_a_refused_key_fails_at_once_and_says_what_to_do(place: Place) -> None:
     assert "->" in digest["text"]
 
 
-@pytest.mark.requirement("I3-bad-refused")
+@pytest.mark.requirement("error:model-api:connection-refused")
 def test_a_refused_connection_ends_the_turn_as_failed(place: Place) -> None:
     elsewhere = Place(
         place.daemon, place.project, {**place.account, "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, place.environment
@@ -70,7 +76,7 @@ def test_a_refused_connection_ends_the_turn_as_failed(place: Place) -> None:
     assert (turn["status"], turn["reason"]) == ("failed", "api")
 
 
-@pytest.mark.requirement("I3-bad-binary-killed")
+@pytest.mark.requirement("error:program:killed")
 def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place) -> None:
     place.create("killed", cwd=str(place.project))
     began = place.project / "began"
@@ -84,7 +90,7 @@ def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place
     assert turn["detail"]
 
 
-@pytest.mark.requirement("I3-max-turns")
+@pytest.mark.requirement("turn:max-turns:fails-with-reason")
 def test_an_agent_at_its_limit_of_turns_fails_with_that_reason(place: Place) -> None:
     place.create("limited", max_turns=2)
     turn = place.outcome("limited")
@@ -99,7 +105,7 @@ def test_a_fault_that_passes_is_shown_as_retrying_and_the_turn_completes(place: 
     assert any(event["kind"] == "session.retrying" for event in events)
 
 
-@pytest.mark.requirement("I3-bad-binary-missing")
+@pytest.mark.requirement("error:program:missing")
 def test_a_missing_program_fails_the_turn_with_its_path_and_what_to_do(tmp_path: Path, place: Place) -> None:
     home, state = tmp_path / "home", tmp_path / "state"
     home.mkdir()
@@ -114,7 +120,7 @@ def test_a_missing_program_fails_the_turn_with_its_path_and_what_to_do(tmp_path:
         assert "CLAUDE_CODE_PATH" in digest["text"]
 
 
-@pytest.mark.requirement("I3-hello-secret")
+@pytest.mark.requirement("handshake:secrets:never-stored")
 def test_after_all_this_no_key_is_in_the_state_directory(place: Place) -> None:
     files = [path for path in place.daemon.state.rglob("*") if path.is_file()]
     assert files

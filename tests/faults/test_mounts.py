@@ -67,7 +67,9 @@ def full(disk: Path) -> Generator[None]:
         ballast.unlink()
 
 
-@pytest.mark.requirement("I4-fault-store", "G1", "G6")
+@pytest.mark.requirement(
+    "fault:store:survived", "guarantee:durability:ok-survives-any-crash", "guarantee:outcome:exactly-one-and-true"
+)
 def test_on_a_disk_without_room_work_is_refused_reading_goes_on_and_room_is_all_it_needs(
     tmp_path: Path, state: Path
 ) -> None:
@@ -87,7 +89,7 @@ def test_on_a_disk_without_room_work_is_refused_reading_goes_on_and_room_is_all_
         assert all(line.startswith("{") for line in lines), "each line begins on its own"
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 def test_a_turn_completes_though_home_is_mounted_read_only(tmp_path: Path, state: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -137,7 +137,7 @@ def faults_of(scene: Scene, one: Struck, told: tuple[str, str]) -> Iterator[str]
         yield f"its tool: {runs}"
 
 
-@pytest.mark.requirement("I4-status-faults", "G6")
+@pytest.mark.requirement("status:faults:right-state-in-bound", "guarantee:outcome:exactly-one-and-true")
 def test_each_fault_ends_in_its_state_once_at_every_point_of_a_turn(tmp_path: Path) -> None:
     script = tmp_path / "points.yaml"
     parts = [part for one in STRUCK for part in one.parts()]

@@ -64,7 +64,7 @@ def until(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["body"]["until"]).timestamp()
 
 
-@pytest.mark.requirement("I4-quota-park", "D-breaker")
+@pytest.mark.requirement("quota:breaker:staggered-resume", "quota:breaker:one-error-parks-account")
 def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_one_after_the_other(
     keyed: Place, model: rehearsal.Rehearsal
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_o
     assert min(calls) > refused["n"], "the one behind was parked without a call of its own"
 
 
-@pytest.mark.requirement("I4-quota-park")
+@pytest.mark.requirement("quota:breaker:staggered-resume")
 def test_an_account_that_is_refused_again_waits_longer(keyed: Place) -> None:
     place = subscriber(keyed, "twice")
     place.create("twice", persona="scout")
@@ -97,7 +97,7 @@ def test_an_account_that_is_refused_again_waits_longer(keyed: Place) -> None:
     assert until(again) - at(again) == pytest.approx(2 * FIRST_BACK_OFF_SECONDS, abs=ROUNDED_SECONDS)
 
 
-@pytest.mark.requirement("I4-quota-park", "I3-bad-429")
+@pytest.mark.requirement("quota:breaker:staggered-resume", "error:model-api:429")
 def test_of_a_keys_limit_the_program_tells_no_time_so_the_pause_begins_at_a_minute(keyed: Place) -> None:
     keyed.create("keyed", persona="scout")
     wait_until(lambda: pauses(keyed, "keyed"), "the pause")

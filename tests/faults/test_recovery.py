@@ -127,7 +127,7 @@ def has_gone(pid: int) -> bool:
     return True
 
 
-@pytest.mark.requirement("I4-recover-start", "G3")
+@pytest.mark.requirement("recovery:start:rows-reconciled", "guarantee:session:one-live-per-agent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_turn_goes_on_in_a_new_daemon_after_the_end_of_the_old_in_the_middle_of_a_tool(
     tmp_path: Path, number: int
@@ -154,7 +154,7 @@ def test_a_turn_goes_on_in_a_new_daemon_after_the_end_of_the_old_in_the_middle_o
         assert turn["model_calls"] >= 3
 
 
-@pytest.mark.requirement("I4-recover-start", "I4-steer")
+@pytest.mark.requirement("recovery:start:rows-reconciled", "turn:steer:running")
 def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("steer-one")
@@ -174,7 +174,9 @@ def test_a_text_that_was_read_before_the_daemon_died_is_not_read_again(tmp_path:
         scene.ended_once("steer-one")
 
 
-@pytest.mark.requirement("I4-recover-transcript", "I4-recover-late", "G6")
+@pytest.mark.requirement(
+    "recovery:transcript:read-first", "recovery:late:one-terminal-event", "guarantee:outcome:exactly-one-and-true"
+)
 def test_an_answer_that_nobody_recorded_is_recorded_without_a_call_of_the_model(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("think-one")
@@ -221,7 +223,7 @@ def test_a_program_that_is_stopped_is_ended_for_its_silence_and_the_turn_goes_on
         scene.ended_once("think-two")
 
 
-@pytest.mark.requirement("I4-recover-loop", "D-terminal")
+@pytest.mark.requirement("recovery:loop:fails-after-max-resumes", "turn:outcome:one-notice-per-turn")
 def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_it_go_on(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_MAX_RESUMES="2") as scene:
         scene.place.ask("POST", "/v1/agents", {"name": "hang-two", "task": "think for ever"})
@@ -241,7 +243,7 @@ def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_i
         scene.ended_once("hang-two")
 
 
-@pytest.mark.requirement("I4-recover-loop")
+@pytest.mark.requirement("recovery:loop:fails-after-max-resumes")
 def test_a_daemon_that_dies_again_and_again_ends_the_turn_as_a_crash_loop(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_MAX_RESUMES="1") as scene:
         scene.place.create("hang-one")
@@ -270,7 +272,7 @@ def test_an_answer_reaches_its_question_though_the_daemon_dies_while_it_goes_on(
         scene.ended_once("ask-one")
 
 
-@pytest.mark.requirement("I4-recover-transcript")
+@pytest.mark.requirement("recovery:transcript:read-first")
 def test_an_agent_whose_transcripts_are_lost_goes_on_from_the_database(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         scene.place.create("small-one")
@@ -289,7 +291,9 @@ def test_an_agent_whose_transcripts_are_lost_goes_on_from_the_database(tmp_path:
         assert last > first, "the conversation before it was sent, too"
 
 
-@pytest.mark.requirement("I4-door-reconnect", "I4-recover-start", "D-terminal")
+@pytest.mark.requirement(
+    "door:reconnect:through-restart", "recovery:start:rows-reconciled", "turn:outcome:one-notice-per-turn"
+)
 def test_an_orchestrator_that_sleeps_through_kills_of_the_daemon_is_woken_with_every_result(tmp_path: Path) -> None:
     with staged(tmp_path) as scene:
         place = scene.place
@@ -326,7 +330,11 @@ def claim_for_nobody(scene: Scene, name: str) -> None:
     assert claim.agent_id == scene.place.ask("GET", f"/v1/agents?agent={name}")["agents"][0]["id"]
 
 
-@pytest.mark.requirement("D-unknown", "I4-recover-unknown", "G5")
+@pytest.mark.requirement(
+    "status:unknown:reconciled-within-seconds",
+    "recovery:unknown:resolved-within-seconds",
+    "guarantee:status:never-older-than-stated",
+)
 def test_a_turn_that_no_task_of_its_daemon_carries_is_found_and_done_after_all(tmp_path: Path) -> None:
     with staged(tmp_path, AGENT_MAX_CONCURRENT="1", FLEET_REST_SECONDS="0") as scene:
         scene.define("reader", tools="Read, Bash")
@@ -351,7 +359,7 @@ def most_at_once(events: Sequence[Mapping[str, Any]]) -> int:
     return max(accumulate(step for _, step in sorted(steps)))
 
 
-@pytest.mark.requirement("I4-fault-many")
+@pytest.mark.requirement("fault:load:many-agents-two-cores")
 def test_32_agents_that_are_created_at_once_work_at_once_and_all_finish(tmp_path: Path) -> None:
     with staged(tmp_path, AGENT_MAX_CONCURRENT="32", FLEET_REST_SECONDS="0") as scene:
         scene.define("reader", tools="Read, Bash")  # many may share a checkout that none of them writes

@@ -46,7 +46,7 @@ async def populate(path: Path) -> None:
         rows.execute("UPDATE agent SET account = 'key-1'")
 
 
-@pytest.mark.requirement("G7")
+@pytest.mark.requirement("guarantee:restart:bounded")
 def test_a_daemon_is_ready_and_has_marked_every_cut_off_turn_within_its_bound(tmp_path: Path, state: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

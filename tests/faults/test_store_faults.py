@@ -111,7 +111,7 @@ def no_room(daemon: Daemon, database: Path) -> Generator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, endless)
 
 
-@pytest.mark.requirement("I4-fault-store", "G1")
+@pytest.mark.requirement("fault:store:survived", "guarantee:durability:ok-survives-any-crash")
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux lets one process limit another")
 def test_a_daemon_on_a_full_disk_refuses_work_goes_on_reading_and_recovers_by_itself(scene: Scene) -> None:
     scene.held("hold-one")
@@ -127,7 +127,7 @@ def test_a_daemon_on_a_full_disk_refuses_work_goes_on_reading_and_recovers_by_it
     assert scene.place.outcome("in-time")["status"] == "complete"
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 def test_a_database_that_another_program_locks_is_waited_for_and_then_named(scene: Scene) -> None:
     scene.held("hold-one")
     with closing(sqlite3.connect(scene.database, isolation_level=None)) as other:
@@ -158,7 +158,7 @@ def refused_start(scene: Scene) -> str:
     return done.stderr
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 def test_a_database_that_is_held_from_the_start_names_the_lock_and_changes_nothing(scene: Scene) -> None:
     scene.daemon.stop()
     content = scene.database.read_bytes()
@@ -171,7 +171,7 @@ def test_a_database_that_is_held_from_the_start_names_the_lock_and_changes_nothi
     scene.start()
 
 
-@pytest.mark.requirement("I4-fault-store", "I3-store-newer")
+@pytest.mark.requirement("fault:store:survived", "store:upgrade:newer-refused")
 def test_a_newer_schema_is_refused_with_what_to_do_and_nothing_changes(scene: Scene) -> None:
     scene.daemon.stop()
     with closing(sqlite3.connect(scene.database)) as database, database:
@@ -203,7 +203,7 @@ def _remove(log: Path) -> None:
     log.unlink()
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 @pytest.mark.parametrize("damage", [_cut, _flip, _blank, _remove], ids=["cut", "flipped", "blank", "gone"])
 def test_a_damaged_write_ahead_log_is_never_silent_and_leaves_a_sound_beginning(scene: Scene, damage: Any) -> None:
     for number in range(12):
@@ -234,7 +234,7 @@ def test_a_damaged_write_ahead_log_is_never_silent_and_leaves_a_sound_beginning(
         assert mine == list(range(1, len(mine) + 1)), "what is left has no holes"
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 @pytest.mark.parametrize("how", ["no database", "damaged inside"])
 def test_a_damaged_database_gets_plain_words_and_is_kept(scene: Scene, how: str) -> None:
     for number in range(12):
@@ -251,7 +251,7 @@ def test_a_damaged_database_gets_plain_words_and_is_kept(scene: Scene, how: str)
     assert scene.database.read_bytes() == bytes(content)
 
 
-@pytest.mark.requirement("I4-fault-clock", "I3-daemon-single")
+@pytest.mark.requirement("fault:clock:survived", "daemon:start:one-per-state-directory")
 def test_of_eight_daemons_that_start_at_once_exactly_one_serves(scene: Scene) -> None:
     scene.daemon.stop(signal.SIGKILL)
     for name in ("mcp.sock", "http.sock"):  # stale ones, and one that never was a socket
@@ -307,7 +307,7 @@ def fleet(place: Path, obeying: dict[str, Any], *words: str, **more: str) -> sub
     )
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 def test_a_home_that_cannot_be_written_is_named_with_what_to_do(unwritable: tuple[Path, dict[str, Any]]) -> None:
     place, obeying = unwritable
     for words in (("daemon",), ("ps",), ("up",)):
@@ -318,7 +318,7 @@ def test_a_home_that_cannot_be_written_is_named_with_what_to_do(unwritable: tupl
         assert "FLEET_STATE" in done.stderr
 
 
-@pytest.mark.requirement("I4-fault-store")
+@pytest.mark.requirement("fault:store:survived")
 def test_a_read_only_home_does_no_harm_where_the_state_is_elsewhere(unwritable: tuple[Path, dict[str, Any]]) -> None:
     place, obeying = unwritable
     state = place / "state"
@@ -333,7 +333,7 @@ def test_a_read_only_home_does_no_harm_where_the_state_is_elsewhere(unwritable: 
         fleet(place, obeying, "down", **given)
 
 
-@pytest.mark.requirement("I4-fault-clock", "G5")
+@pytest.mark.requirement("fault:clock:survived", "guarantee:status:never-older-than-stated")
 def test_a_daemon_that_is_stopped_is_said_not_to_answer_and_loses_nothing(scene: Scene) -> None:
     scene.held("hold-one")
     os.kill(scene.daemon.pid, signal.SIGSTOP)

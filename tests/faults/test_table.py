@@ -207,7 +207,11 @@ def watched(scene: Scene, name: str) -> dict[str, Any]:
     return scene.place.ask("GET", f"/v1/agents/{name}")["turns"][-1]
 
 
-@pytest.mark.requirement("I4-status-faults", "G5", "G6")
+@pytest.mark.requirement(
+    "status:faults:right-state-in-bound",
+    "guarantee:status:never-older-than-stated",
+    "guarantee:outcome:exactly-one-and-true",
+)
 @pytest.mark.parametrize("row", FAILS, ids=lambda row: row.name)
 def test_each_fault_ends_in_its_state_within_its_bound(row: Row, scene: Scene) -> None:
     asker = Place(
@@ -233,7 +237,7 @@ def test_each_fault_ends_in_its_state_within_its_bound(row: Row, scene: Scene) -
     assert view["evidence"] is None
 
 
-@pytest.mark.requirement("I4-status-retrying")
+@pytest.mark.requirement("status:retrying:shown")
 def test_attempts_are_numbered_while_the_model_is_tried_again(scene: Scene) -> None:
     scene.place.create("passes-again")
     seen: set[str] = set()

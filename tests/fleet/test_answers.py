@@ -60,7 +60,7 @@ async def verdicts(lab: Lab) -> list[type]:
     return [type(one) for one in lab.provider.verdicts["a"]]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 @pytest.mark.parametrize("word", ["allow", "always"])
 async def test_a_late_permission_is_not_given_to_another_call(lab: Lab, word: str) -> None:
     await replaced(lab)
@@ -72,7 +72,7 @@ async def test_a_late_permission_is_not_given_to_another_call(lab: Lab, word: st
     assert await verdicts(lab) == [Deny, Deny]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_who_has_read_the_new_question_in_the_refusal_may_answer_it(lab: Lab) -> None:
     await replaced(lab)
     for _ in range(2):  # the very call that was refused is refused again, however often it is sent
@@ -83,7 +83,7 @@ async def test_who_has_read_the_new_question_in_the_refusal_may_answer_it(lab: L
     assert await verdicts(lab) == [Deny, Allow]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 @pytest.mark.parametrize("way", ["status", "detail", "registry", "wait"])
 async def test_whoever_is_shown_the_new_question_may_answer_it(lab: Lab, way: str) -> None:
     await replaced(lab)
@@ -99,7 +99,7 @@ async def test_whoever_is_shown_the_new_question_may_answer_it(lab: Lab, way: st
     assert await verdicts(lab) == [Deny, Allow]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_an_orchestrator_permits_nothing_that_it_was_never_shown(lab: Lab) -> None:
     await wants_to_look(lab)
     with pytest.raises(ConflictError, match='a now wants to use Bash: "ls"'):
@@ -108,7 +108,7 @@ async def test_an_orchestrator_permits_nothing_that_it_was_never_shown(lab: Lab)
     assert await verdicts(lab) == [Allow]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_an_orchestrator_that_fleet_runs_is_refused_alike(lab: Lab) -> None:
     define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("orc", persona="orchestrator")
@@ -139,7 +139,7 @@ async def test_the_answer_to_a_question_is_no_answer_to_the_next_one(lab: Lab) -
         await lab.fleet.command(lab.call(), "a", "red")
 
 
-@pytest.mark.requirement("I4-inbox-ways")
+@pytest.mark.requirement("question:answer:every-way")
 async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None:
     first = await wants_to_look(lab)
     await lab.fleet.answer(person(lab), "a", "deny: no", question=first[:11])
@@ -151,7 +151,7 @@ async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None
     assert await verdicts(lab) == [Deny, Allow]
 
 
-@pytest.mark.requirement("I4-tasks-input")
+@pytest.mark.requirement("task:input:terminal-form")
 async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="shell")
@@ -177,7 +177,7 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
     assert view.question.text == "rm -rf ."
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_what_a_full_digest_leaves_out_was_not_shown(lab: Lab) -> None:
     define(lab.project, "shell", "tools: Read\nask: [Bash]")
     names = [f"a{number}" for number in range(6)]

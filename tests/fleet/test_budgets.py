@@ -38,7 +38,7 @@ def stopped(lab: Lab, name: str) -> int:
     return sum(session.interrupts for session in lab.provider.sessions if session.spec.agent_name == name)
 
 
-@pytest.mark.requirement("D-budgets", "I4-budget-pause")
+@pytest.mark.requirement("budget:cap:pauses-until-top-up", "budget:pause:continues-after-top-up")
 async def test_an_agent_pauses_at_its_cap_and_the_same_turn_goes_on_after_a_top_up(lab: Lab) -> None:
     await capped(lab, "a", max_cost_usd=0.5)
     lab.play("a", Spent(tokens=10, cost_usd=0.2), Spent(tokens=30, cost_usd=0.5))
@@ -68,7 +68,7 @@ async def test_an_agent_pauses_at_its_cap_and_the_same_turn_goes_on_after_a_top_
     ]
 
 
-@pytest.mark.requirement("A-crud-max-tokens")
+@pytest.mark.requirement("budget:tokens:capped-at-creation")
 async def test_a_tool_does_not_run_once_the_cap_is_reached(lab: Lab) -> None:
     from orchestrator.domain.tool import ToolCall
 
@@ -98,7 +98,7 @@ async def test_a_cap_is_checked_before_a_turn_begins(lab: Lab) -> None:
     assert lab.provider.prompts["a"] == ["look", "more"]
 
 
-@pytest.mark.requirement("I4-budget-caps")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet")
 async def test_a_turn_is_stopped_when_its_seconds_are_up(lab: Lab) -> None:
     await capped(lab, "a", max_seconds=0.2)
     view = await lab.becomes("a", "waiting", "budget")
@@ -149,7 +149,7 @@ async def test_an_interrupt_ends_a_paused_turn_and_deleting_keeps_what_was_spent
     assert (await lab.view("b")).tokens == 70
 
 
-@pytest.mark.requirement("I4-budget-caps")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet")
 async def test_the_fleet_pauses_at_its_cap_and_a_person_raises_it(lab: Lab) -> None:
     await lab.fleet.set_budget(lab.call(), {USD: 0.3})
     for name in ("a", "b"):
@@ -167,7 +167,7 @@ async def test_the_fleet_pauses_at_its_cap_and_a_person_raises_it(lab: Lab) -> N
     await lab.becomes("b", "complete")
 
 
-@pytest.mark.requirement("I4-budget-caps")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet")
 async def test_a_subtree_and_the_fleet_show_what_is_left(lab: Lab) -> None:
     await lab.create("a")
     await lab.fleet.set_budget(lab.call(), {TOKENS: 1000}, agent="a", subtree=True)
@@ -215,7 +215,7 @@ async def test_a_paused_agent_survives_the_daemon_and_goes_on_after_it(tmp_path:
         assert [turn.status for turn in await lab.turns("a")] == ["complete"]
 
 
-@pytest.mark.requirement("G10")
+@pytest.mark.requirement("guarantee:spending:one-call-beyond-cap")
 async def test_a_cap_is_exceeded_by_at_most_one_call_of_the_model_per_live_agent(lab: Lab) -> None:
     """Each agent's gate lets a tool run, and so a next call be made, only while the fleet has room."""
     from orchestrator.domain.tool import ToolCall

@@ -15,7 +15,7 @@ from tests.fleet.scripted import Lab, eventually, open_lab
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.requirement("I3-inputs-chain", "I3-inputs-produces")
+@pytest.mark.requirement("inputs:start:when-completed", "inputs:handover:one-named-file")
 async def test_an_agent_waits_for_its_inputs_and_then_starts_by_itself(lab: Lab) -> None:
     await lab.create("s1")
     await lab.create("s2")
@@ -33,7 +33,7 @@ async def test_an_agent_waits_for_its_inputs_and_then_starts_by_itself(lab: Lab)
     assert lab.provider.prompts["plan"] == [f"look\n\nHanded to you by other agents (read these first):\n- {named}"]
 
 
-@pytest.mark.requirement("I3-inputs-produces")
+@pytest.mark.requirement("inputs:handover:one-named-file")
 async def test_inputs_of_several_kinds_become_a_file_each(lab: Lab) -> None:
     await lab.create("scout")
     await lab.create("plan", persona="planner")
@@ -58,7 +58,7 @@ async def test_an_agent_below_the_project_is_told_a_path_that_it_can_open(lab: L
     assert (lab.project / "sub" / named).read_text().endswith("places\n")
 
 
-@pytest.mark.requirement("I3-inputs-ended")
+@pytest.mark.requirement("inputs:handover:already-ended")
 @pytest.mark.parametrize("how", ["failed", "interrupted", "deleted"])
 async def test_an_input_that_ended_before_is_handed_over_as_it_is(lab: Lab, how: str) -> None:
     made = await lab.create("scout")
@@ -79,7 +79,7 @@ async def test_an_input_that_ended_before_is_handed_over_as_it_is(lab: Lab, how:
     assert {"failed": "no luck", "interrupted": "ended as interrupted", "deleted": "places"}[how] in text
 
 
-@pytest.mark.requirement("I3-inputs-failed")
+@pytest.mark.requirement("inputs:failure:blocks-and-wakes")
 async def test_an_input_that_fails_blocks_and_wakes_and_its_retry_frees(lab: Lab) -> None:
     await lab.create("scout")
     await lab.create("plan", persona="planner", inputs=["scout"])
@@ -94,7 +94,7 @@ async def test_an_input_that_fails_blocks_and_wakes_and_its_retry_frees(lab: Lab
     await lab.becomes("plan", "working")
 
 
-@pytest.mark.requirement("I3-inputs-failed")
+@pytest.mark.requirement("inputs:failure:blocks-and-wakes")
 async def test_an_input_that_fails_while_its_receiver_works_blocks_the_next_turn(lab: Lab) -> None:
     await lab.create("scout")
     await lab.create("plan", persona="planner")
@@ -141,7 +141,7 @@ async def test_going_on_without_any_input_is_possible(lab: Lab) -> None:
     await lab.becomes("plan", "working")
 
 
-@pytest.mark.requirement("I3-inputs-cycle")
+@pytest.mark.requirement("inputs:cycle:refused")
 async def test_a_circle_is_an_error_that_names_it_and_changes_nothing(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b", inputs=["a"])
@@ -164,7 +164,7 @@ async def test_what_a_cancelled_turn_waited_for_blocks_nobody_any_more(lab: Lab)
     assert (await lab.fleet.status(lab.call())).bottlenecks == ()
 
 
-@pytest.mark.requirement("I3-inputs-cycle")
+@pytest.mark.requirement("inputs:cycle:refused")
 async def test_an_agent_is_not_its_own_input(lab: Lab) -> None:
     with pytest.raises(NotFoundError):
         await lab.create("a", inputs=["a"])
@@ -214,8 +214,7 @@ async def test_a_deleted_writer_frees_the_checkout_only_when_its_session_has_gon
     await lab.becomes("w2", "working")
 
 
-@pytest.mark.requirement("I3-slots", "C-max-concurrent")
-@pytest.mark.requirement("I3-slots")
+@pytest.mark.requirement("limit:slots:others-queued", "limit:concurrency:environment-variable")
 async def test_more_agents_than_slots_are_queued_for_a_slot(tmp_path: Path) -> None:
     async with open_lab(tmp_path, slots=2) as lab:
         for name in ("a", "b", "c", "d"):

@@ -11,7 +11,7 @@ from tests.fleet.scripted import Direct, Lab, SleepOnChildren, Spawn, open_lab
 from tests.fleet.test_families import write_lead
 from tests.fleet.test_orchestrating import create, sleeps, told
 
-pytestmark = [pytest.mark.anyio, pytest.mark.requirement("I3-inputs-cycle")]
+pytestmark = [pytest.mark.anyio, pytest.mark.requirement("inputs:cycle:refused")]
 
 
 def wait(*agents: str, **more: object) -> Direct:

@@ -26,8 +26,7 @@ async def terminal_events(lab: Lab, name: str) -> dict[int | None, list[str]]:
     return found
 
 
-@pytest.mark.requirement("I3-turns-order")
-@pytest.mark.requirement("I3-turns-order", "A-crud-update")
+@pytest.mark.requirement("turn:order:one-at-a-time", "agent:command:keeps-context")
 async def test_turns_of_one_agent_run_in_order_in_one_session(lab: Lab) -> None:
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
@@ -52,7 +51,7 @@ async def test_a_command_to_an_ended_agent_starts_its_next_turn(lab: Lab) -> Non
     assert await terminal_events(lab, "a") == {1: ["turn.failed"], 2: ["turn.complete"]}
 
 
-@pytest.mark.requirement("D-idempotent-command", "G2")
+@pytest.mark.requirement("turn:command:idempotency-key", "guarantee:idempotency:never-runs-twice")
 async def test_two_commands_with_one_key_queue_one_turn(lab: Lab) -> None:
     await lab.create("a")
     first = await lab.fleet.command(lab.call("k"), "a", "two")
@@ -71,7 +70,7 @@ async def test_one_key_on_two_agents_tells_the_truth_about_both(lab: Lab) -> Non
     assert len(await lab.turns("b")) == 1
 
 
-@pytest.mark.requirement("I3-bad-deleted")
+@pytest.mark.requirement("error:agent:deleted")
 async def test_a_command_to_a_deleted_agent_says_what_to_do(lab: Lab) -> None:
     await lab.create("a")
     await lab.fleet.delete(lab.call(), ["a"])
@@ -99,7 +98,7 @@ async def test_a_queued_agent_gets_the_command_added_to_its_task(lab: Lab) -> No
     assert lab.provider.prompts["a"][0].startswith("one\n\ntwo\n\nHanded to you")
 
 
-@pytest.mark.requirement("I3-interrupt")
+@pytest.mark.requirement("turn:interrupt:running")
 async def test_the_mode_interrupt_stops_the_turn_and_the_new_one_comes_next(lab: Lab) -> None:
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
@@ -160,7 +159,7 @@ async def test_an_interrupt_of_a_resting_agent_says_what_it_is(lab: Lab) -> None
     assert "it is complete" in error.value.message
 
 
-@pytest.mark.requirement("A-flow")
+@pytest.mark.requirement("question:route:orchestrator-never-user")
 async def test_an_answer_reaches_the_very_call_that_asked(lab: Lab) -> None:
     await lab.create("a")
     view = await lab.asks("a", "red or blue?", ("red", "blue"))
@@ -185,7 +184,7 @@ async def test_a_command_to_an_agent_that_asks_is_its_answer(lab: Lab) -> None:
     assert lab.provider.answers["a"] == ["this one"]
 
 
-@pytest.mark.requirement("D-idempotent-command")
+@pytest.mark.requirement("turn:command:idempotency-key")
 async def test_an_answer_sent_twice_with_one_key_is_one_answer(lab: Lab) -> None:
     await lab.create("a")
     await lab.asks("a")
@@ -311,7 +310,7 @@ async def test_delete_of_several_deletes_none_if_one_is_unknown(lab: Lab) -> Non
     assert (await lab.view("a")).status != "deleted"
 
 
-@pytest.mark.requirement("A-crud-delete-all")
+@pytest.mark.requirement("agent:delete:all")
 async def test_delete_all_means_mine_unless_told_otherwise(lab: Lab) -> None:
     await lab.create("a")
     await lab.fleet.create(lab.call(orchestrator="other"), NewAgent(name="b", task="t", persona="scout"))
@@ -321,7 +320,7 @@ async def test_delete_all_means_mine_unless_told_otherwise(lab: Lab) -> None:
         await lab.fleet.delete_all(lab.call(), scope="world")
 
 
-@pytest.mark.requirement("A-context-temporary", "A-crud-delete")
+@pytest.mark.requirement("workflow:context:single-purpose-agents", "agent:delete:one")
 async def test_results_of_a_deleted_agent_stay_readable(lab: Lab) -> None:
     await lab.create("a")
     lab.finish("a", "the result")

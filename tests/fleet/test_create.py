@@ -14,7 +14,7 @@ from tests.fleet.scripted import Lab
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.requirement("I3-bad-twice", "D-idempotent-create")
+@pytest.mark.requirement("error:create:sent-twice", "agent:create:idempotency-key")
 async def test_two_creates_with_one_key_give_one_agent(lab: Lab) -> None:
     first = await lab.create("a", key="k1")
     again = await lab.create("a", key="k1")
@@ -41,7 +41,7 @@ async def test_a_key_of_another_project_means_nothing_here(lab: Lab, tmp_path: P
     assert other.agent.project == str(elsewhere)
 
 
-@pytest.mark.requirement("I3-bad-name")
+@pytest.mark.requirement("error:name:taken")
 async def test_a_taken_name_shows_who_holds_it(lab: Lab) -> None:
     held = await lab.create("a", key="k1")
     with pytest.raises(ConflictError) as error:
@@ -65,7 +65,7 @@ async def test_a_name_is_free_again_once_its_agent_is_deleted(lab: Lab) -> None:
     assert (await lab.view(first.agent.id)).status == "deleted"
 
 
-@pytest.mark.requirement("I3-bad-empty-task", "I3-bad-long-task", "I3-bad-nul", "I3-bad-unicode")
+@pytest.mark.requirement("error:task:empty", "error:task:too-long", "error:text:nul", "error:text:unicode")
 @pytest.mark.parametrize("task", ["", "  \n\t", "a\0b", "\ud800", "x" * (1024 * 1024)], ids=repr)
 async def test_a_task_that_cannot_be_sent_creates_nothing(lab: Lab, task: str) -> None:
     with pytest.raises(InvalidError):
@@ -73,7 +73,7 @@ async def test_a_task_that_cannot_be_sent_creates_nothing(lab: Lab, task: str) -
     assert (await lab.fleet.status(lab.call())).agents == ()
 
 
-@pytest.mark.requirement("I3-bad-unicode")
+@pytest.mark.requirement("error:text:unicode")
 async def test_odd_unicode_arrives_as_it_was_sent(lab: Lab) -> None:
     task = "Grüße \U0001d518\U0001d52b \u202eدرع\u200d 👩‍👩‍👧 \r\n\t end \u0007"
     await lab.create("a", task=task)
@@ -95,7 +95,7 @@ async def test_a_name_that_would_break_lines_or_paths_is_refused(lab: Lab, name:
     assert "1-64" in error.value.hint
 
 
-@pytest.mark.requirement("I3-bad-limit")
+@pytest.mark.requirement("error:limit:out-of-range")
 @pytest.mark.parametrize("max_turns", [0, -1, 10**9])
 async def test_max_turns_outside_its_range_is_refused_with_the_range(lab: Lab, max_turns: int) -> None:
     with pytest.raises(InvalidError) as error:
@@ -103,7 +103,7 @@ async def test_max_turns_outside_its_range_is_refused_with_the_range(lab: Lab, m
     assert "1 to" in error.value.hint
 
 
-@pytest.mark.requirement("I3-bad-cwd-missing", "I3-bad-cwd-file", "I3-bad-cwd-outside")
+@pytest.mark.requirement("error:cwd:missing", "error:cwd:file", "error:cwd:outside-project")
 @pytest.mark.parametrize("cwd", ["missing", "file.txt", "..", "/", "a\0b", "\ud800", "x" * 5000, "out"], ids=ascii)
 async def test_a_cwd_that_cannot_be_used_is_refused(lab: Lab, cwd: str, tmp_path: Path) -> None:
     (lab.project / "file.txt").write_text("")
@@ -114,7 +114,7 @@ async def test_a_cwd_that_cannot_be_used_is_refused(lab: Lab, cwd: str, tmp_path
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.requirement("I3-bad-persona", "I3-bad-model")
+@pytest.mark.requirement("error:persona:unknown", "error:model:unknown-alias")
 @pytest.mark.parametrize(
     "new",
     [
@@ -137,7 +137,7 @@ async def test_what_is_not_there_is_named_with_what_is(lab: Lab, new: NewAgent) 
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.requirement("I3-bad-agent")
+@pytest.mark.requirement("error:agent:unknown")
 @pytest.mark.parametrize(
     "reference", ["", " ", "nobody", "\ud800", "a\0b", "ag_", "%", "x" * 1_000_000], ids=lambda r: f"{r!a:.12}"
 )
@@ -162,7 +162,7 @@ async def test_an_unknown_name_suggests_the_nearest(lab: Lab) -> None:
     assert "did you mean scout-1" in error.value.hint
 
 
-@pytest.mark.requirement("I3-hello-project")
+@pytest.mark.requirement("handshake:project:own-fleet-only")
 async def test_agents_of_another_project_are_not_found(lab: Lab, tmp_path: Path) -> None:
     from orchestrator.domain.tool import Call, Caller
 
@@ -174,7 +174,7 @@ async def test_agents_of_another_project_are_not_found(lab: Lab, tmp_path: Path)
     assert len((await lab.fleet.status(other, everyone=True)).agents) == 1
 
 
-@pytest.mark.requirement("I3-bad-limit")
+@pytest.mark.requirement("error:limit:out-of-range")
 @pytest.mark.parametrize("limit", [0, -1, 6001, 10**30])
 async def test_a_limit_outside_its_range_is_refused_with_the_range(lab: Lab, limit: int) -> None:
     await lab.create("a")
@@ -187,7 +187,7 @@ async def test_a_limit_outside_its_range_is_refused_with_the_range(lab: Lab, lim
         await lab.fleet.events(lab.call(), since=None, limit=limit)
 
 
-@pytest.mark.requirement("I3-bad-offset")
+@pytest.mark.requirement("error:offset:beyond-end")
 @pytest.mark.parametrize("offset", [-1, 5, 10**30])
 async def test_an_offset_beyond_the_end_names_the_length(lab: Lab, offset: int) -> None:
     await lab.create("a")
@@ -199,7 +199,7 @@ async def test_an_offset_beyond_the_end_names_the_length(lab: Lab, offset: int) 
     assert (await lab.fleet.output(lab.call(), "a", offset=4)).text == ""
 
 
-@pytest.mark.requirement("D-result", "A-crud-output")
+@pytest.mark.requirement("agent:output:bounded-and-paged", "agent:output:result-and-files")
 async def test_pages_of_a_result_join_to_the_whole(lab: Lab) -> None:
     text = "".join(f"line {i} ü\n" for i in range(2000))
     await lab.create("a")

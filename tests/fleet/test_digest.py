@@ -89,8 +89,9 @@ def awake(needs: list[AgentView], outcomes: list[OutcomeView], handed_on: frozen
     return Awake(totals=TOTALS, slept_seconds=3, timed_out=False, needs=needs, outcomes=outcomes, handed_on=handed_on)
 
 
-@pytest.mark.requirement("I3-digest-short", "I3-mcp-fence")
-@pytest.mark.requirement("I3-digest-short", "I3-mcp-fence", "A-digest", "D-result")
+@pytest.mark.requirement(
+    "wait:digest:token-limit", "mcp:results:fenced", "wait:digest:bounded", "agent:output:bounded-and-paged"
+)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ASKING | BLOCKED, max_size=6), st.lists(OUTCOMES, max_size=14))
 def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
@@ -114,7 +115,7 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
     assert not needs or "NEEDS YOU" in text
 
 
-@pytest.mark.requirement("I3-digest-short")
+@pytest.mark.requirement("wait:digest:token-limit")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(OUTCOMES, min_size=1, max_size=12, unique_by=lambda outcome: outcome.name))
 def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> None:

@@ -69,7 +69,7 @@ async def kinds(lab: Lab, name: str) -> list[str]:
     return [event.kind for event in await lab.events(name)]
 
 
-@pytest.mark.requirement("I4-status-evidence", "D-progress")
+@pytest.mark.requirement("status:evidence:nothing-killed-on-suspicion", "status:progress:tokens-files-loops")
 async def test_the_same_call_over_and_over_is_told_once_and_stops_nothing(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
@@ -104,7 +104,7 @@ async def test_other_inputs_of_the_same_tool_are_no_loop(timed: Timed) -> None:
     assert "agent.looping" not in await kinds(lab, "a")
 
 
-@pytest.mark.requirement("I4-status-evidence", "D-progress")
+@pytest.mark.requirement("status:evidence:nothing-killed-on-suspicion", "status:progress:tokens-files-loops")
 async def test_tokens_and_files_count_from_the_last_line_of_progress(timed: Timed) -> None:
     lab, clock = timed.lab, timed.clock
     await lab.create("a")
@@ -128,7 +128,7 @@ async def test_tokens_and_files_count_from_the_last_line_of_progress(timed: Time
     assert "last progress line 4m12s ago, 1.2k tokens and 2 files since, last tool 2s" in line
 
 
-@pytest.mark.requirement("I4-status-retrying")
+@pytest.mark.requirement("status:retrying:shown")
 async def test_retries_and_stalls_show_with_their_age_and_go_when_something_comes(timed: Timed) -> None:
     lab, clock = timed.lab, timed.clock
     await lab.create("a")
@@ -146,7 +146,7 @@ async def test_retries_and_stalls_show_with_their_age_and_go_when_something_come
     assert "a works (stalled 95 s, 0s): no progress line yet, 0 tokens and 0 files since" in digest.text
 
 
-@pytest.mark.requirement("G5")
+@pytest.mark.requirement("guarantee:status:never-older-than-stated")
 async def test_work_that_nobody_has_heard_of_for_too_long_is_unknown_and_says_why(timed: Timed) -> None:
     lab, clock = timed.lab, timed.clock
     await lab.create("a")
@@ -166,7 +166,7 @@ async def test_work_that_nobody_has_heard_of_for_too_long_is_unknown_and_says_wh
     assert "unknown: nothing heard for 3700 s" in (await lab.view("a")).reason
 
 
-@pytest.mark.requirement("G5")
+@pytest.mark.requirement("guarantee:status:never-older-than-stated")
 async def test_a_stall_a_pause_and_a_check_are_believed_as_long_as_they_may_take_and_no_longer(timed: Timed) -> None:
     lab, clock = timed.lab, timed.clock
 
@@ -204,7 +204,7 @@ def ages(value: object, path: str = "") -> dict[str, float]:
     return {path: float(value)} if path.endswith("_seconds") and isinstance(value, int | float) else {}
 
 
-@pytest.mark.requirement("I4-fault-clock")
+@pytest.mark.requirement("fault:clock:survived")
 async def test_a_clock_that_goes_back_makes_no_age_negative_and_loses_nothing(timed: Timed) -> None:
     lab, clock = timed.lab, timed.clock
     await lab.create("worker")
@@ -230,7 +230,7 @@ async def test_a_clock_that_goes_back_makes_no_age_negative_and_loses_nothing(ti
     assert [event.seq for event in await lab.events("worker")] == list(range(1, len(await lab.events("worker")) + 1))
 
 
-@pytest.mark.requirement("I4-fault-clock")
+@pytest.mark.requirement("fault:clock:survived")
 async def test_a_clock_that_jumps_ahead_brings_each_deadline_once(tmp_path: Path) -> None:
     clock = Clock()
     async with open_lab(tmp_path, clock=clock, FLEET_ANSWER_SECONDS=60) as lab:

@@ -49,7 +49,7 @@ async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
     await eventually(prompted)
 
 
-@pytest.mark.requirement("I3-digest-facts", "D-receipts")
+@pytest.mark.requirement("wait:digest:git-facts", "wait:digest:changed-files-are-facts")
 async def test_the_digest_says_what_changed_and_where_it_is_now(repo: Lab) -> None:
     (repo.project / "before.txt").write_text("somebody's\n")
     await repo.create("build", persona="builder")
@@ -169,7 +169,7 @@ async def test_without_git_the_changes_are_unknown_not_none(lab: Lab) -> None:
     assert "no files changed" not in (await lab.wait("build")).text
 
 
-@pytest.mark.requirement("I3-artifacts")
+@pytest.mark.requirement("turn:artifacts:from-the-tools")
 async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: Lab) -> None:
     await lab.create("a")
     inside, outside = str(lab.project / "src" / "x.py"), "/etc/hosts"
@@ -188,7 +188,7 @@ async def test_files_that_tools_read_and_wrote_are_shown_below_the_project(lab: 
     assert view.last_tool == "Read x.py"
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 async def test_an_instruction_file_or_persona_that_leads_into_the_state_directory_tells_nobody_what_is_there(
     lab: Lab,
 ) -> None:

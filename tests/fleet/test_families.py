@@ -36,7 +36,7 @@ async def one(tmp_path: Path) -> AsyncGenerator[Lab]:
         assert lab.provider.violations == []
 
 
-@pytest.mark.requirement("C-recursion", "I4-children")
+@pytest.mark.requirement("family:fan-out:limit-of-one-never-deadlocks", "family:children:deterministic-ids")
 async def test_a_parent_sleeps_on_its_children_without_slot_or_process_and_the_last_one_wakes_it(one: Lab) -> None:
     parent = (await one.create("boss", persona="lead")).agent
     one.play("boss", Spawn("left"), Spawn("right"), SleepOnChildren())
@@ -94,7 +94,9 @@ async def test_a_child_that_asks_wakes_the_orchestrator_of_its_parent(one: Lab) 
     await one.becomes("boss", "complete")
 
 
-@pytest.mark.requirement("C-limits", "I4-limits")
+@pytest.mark.requirement(
+    "limit:admission:sessions-depth-children-retries", "limit:admission:in-the-claiming-transaction"
+)
 async def test_depth_children_and_living_agents_are_limited_with_what_to_do(tmp_path: Path) -> None:
     write_lead(tmp_path, children=2)
     async with open_lab(tmp_path, AGENT_MAX_RECURSIVE_DEPTH=1, AGENT_MAX_SESSION=5) as lab:
@@ -115,7 +117,7 @@ async def test_depth_children_and_living_agents_are_limited_with_what_to_do(tmp_
         assert "delete" in error.value.hint
 
 
-@pytest.mark.requirement("D-monotone")
+@pytest.mark.requirement("family:clearance:within-parents")
 async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
     await one.create("boss", persona="lead")
     one.play("boss", Spawn("writer", persona="builder"), Spawn("scribe", persona="writing-lead"))
@@ -128,7 +130,7 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
     assert list((await one.names()).values()) == ["boss"]
 
 
-@pytest.mark.requirement("D-monotone")
+@pytest.mark.requirement("family:clearance:within-parents")
 @pytest.mark.parametrize(
     ("front", "persona", "told"),
     [
@@ -176,7 +178,7 @@ async def test_an_agent_whose_persona_has_no_children_cannot_create_any(one: Lab
     assert {tool.name for tool in one.provider.sessions[0].spec.crew} == {"report_progress", "ask_orchestrator"}
 
 
-@pytest.mark.requirement("D-budgets")
+@pytest.mark.requirement("budget:cap:pauses-until-top-up")
 async def test_a_childs_budget_is_reserved_out_of_its_parents(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path, slots=2) as lab:
@@ -200,7 +202,7 @@ async def test_a_childs_budget_is_reserved_out_of_its_parents(tmp_path: Path) ->
         await lab.becomes("boss", "working")
 
 
-@pytest.mark.requirement("I4-abort")
+@pytest.mark.requirement("family:abort:whole-subtree")
 async def test_a_stop_of_a_parent_reaches_everybody_below(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path, slots=2) as lab:
@@ -218,7 +220,9 @@ async def test_a_stop_of_a_parent_reaches_everybody_below(tmp_path: Path) -> Non
         assert await lab.names() == {}
 
 
-@pytest.mark.requirement("C-limits", "I4-limits")
+@pytest.mark.requirement(
+    "limit:admission:sessions-depth-children-retries", "limit:admission:in-the-claiming-transaction"
+)
 async def test_a_higher_priority_is_admitted_first(one: Lab) -> None:
     await one.create("first")
     for name, priority in (("low", -1), ("plain", 0), ("high", 5)):
@@ -242,7 +246,7 @@ def plan(lab: Lab, name: str, depth: int) -> None:
         plan(lab, child, depth - 1)
 
 
-@pytest.mark.requirement("C-recursion", "I4-tree")
+@pytest.mark.requirement("family:fan-out:limit-of-one-never-deadlocks", "family:tree:forty-nodes-one-slot")
 async def test_a_tree_of_forty_agents_with_one_slot_survives_the_death_of_its_daemon(tmp_path: Path) -> None:
     write_lead(tmp_path)
     provider = ScriptedProvider()
@@ -284,7 +288,7 @@ async def working(lab: Lab) -> list[str]:
     return [agent.name for agent in view.agents if agent.status == "working"]
 
 
-@pytest.mark.requirement("I4-budget-pause")
+@pytest.mark.requirement("budget:pause:continues-after-top-up")
 async def test_a_childs_cap_takes_of_its_parents_only_what_the_child_had_not_taken_yet(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path) as lab:

@@ -25,7 +25,7 @@ async def goes_on_priced(lab: Lab, name: str) -> None:
     assert await costs(lab, name) == (0.25, 0.25)
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_an_agent_that_is_interrupted_in_the_queue_has_cost_nothing(lab: Lab) -> None:
     for number in range(5):
         await lab.create(f"a{number}")
@@ -34,7 +34,7 @@ async def test_an_agent_that_is_interrupted_in_the_queue_has_cost_nothing(lab: L
     assert (await lab.fleet.status(lab.call(), ["a4"])).totals.cost_usd == 0.0
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_a_turn_that_is_stopped_before_its_session_has_the_prompt_has_cost_nothing(lab: Lab) -> None:
     lab.provider.may_open.clear()
     await lab.create("a")
@@ -50,7 +50,7 @@ async def test_a_turn_that_is_stopped_before_its_session_has_the_prompt_has_cost
     await goes_on_priced(lab, "a")
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_a_turn_whose_session_does_not_start_has_cost_nothing(lab: Lab) -> None:
     lab.provider.fails["a"] = ProviderError("claude does not start")
     await lab.create("a")
@@ -60,7 +60,7 @@ async def test_a_turn_whose_session_does_not_start_has_cost_nothing(lab: Lab) ->
     await goes_on_priced(lab, "a")
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_a_turn_that_cannot_be_prepared_costs_nothing_and_forgets_no_total_of_the_session(lab: Lab) -> None:
     (lab.project / "part").mkdir()
     await lab.fleet.create(lab.call(), NewAgent(name="a", task="look", persona="scout", cwd="part"))
@@ -73,7 +73,7 @@ async def test_a_turn_that_cannot_be_prepared_costs_nothing_and_forgets_no_total
     assert (await lab.context.find(lab.caller, "a")).session_cost_usd == 0.25
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_what_a_run_under_way_has_used_is_in_the_figures_of_its_agent_and_of_the_fleet(lab: Lab) -> None:
     await lab.create("a")
     lab.finish("a", cost_usd=0.25)
@@ -92,7 +92,7 @@ async def test_what_a_run_under_way_has_used_is_in_the_figures_of_its_agent_and_
     assert (totals.tokens, totals.cost_usd) == (before + 500, 5.25)
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_a_run_of_a_model_without_a_price_shows_no_cost_while_it_works(lab: Lab) -> None:
     await lab.create("a")
     lab.play("a", Spent(tokens=500, cost_usd=None))

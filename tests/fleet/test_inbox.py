@@ -41,7 +41,7 @@ async def at(lab: Lab, later_seconds: float) -> None:
     lab.context.work.notifier.publish()
 
 
-@pytest.mark.requirement("I4-inbox-rows")
+@pytest.mark.requirement("question:inbox:deadline-and-default")
 async def test_at_its_deadline_and_not_before_a_permission_is_denied_with_the_reason(lab: Lab) -> None:
     await wants_to_push(lab, "a", "tools: Read\nask: [Bash]\nanswer_within: 2h")
     question = (await lab.view("a")).question
@@ -62,7 +62,7 @@ async def test_at_its_deadline_and_not_before_a_permission_is_denied_with_the_re
     assert [(one.state, one.answered_by) for one in await asked(lab, "a")] == [("settled", "deadline")]
 
 
-@pytest.mark.requirement("I4-inbox-rows")
+@pytest.mark.requirement("question:inbox:deadline-and-default")
 async def test_an_unanswered_question_without_a_default_tells_the_agent_to_decide(tmp_path: Path) -> None:
     async with open_lab(tmp_path) as lab:
         define(lab.project, "asker", "answer_within: 90s")
@@ -74,7 +74,7 @@ async def test_an_unanswered_question_without_a_default_tells_the_agent_to_decid
         assert lab.provider.answers["a"] == ["nobody answered: decide yourself and say so"]
 
 
-@pytest.mark.requirement("I4-inbox-rows")
+@pytest.mark.requirement("question:inbox:deadline-and-default")
 async def test_a_deadline_is_kept_by_a_fleet_that_was_not_there_when_it_was_set(tmp_path: Path) -> None:
     async with open_lab(tmp_path) as first:
         define(first.project, "asker", "answer_within: 2h\ndefault_answer: green")
@@ -89,7 +89,7 @@ async def test_a_deadline_is_kept_by_a_fleet_that_was_not_there_when_it_was_set(
         assert provider.answers["a"] == ["green"]
 
 
-@pytest.mark.requirement("I4-inbox-rows")
+@pytest.mark.requirement("question:inbox:deadline-and-default")
 async def test_without_a_deadline_a_question_waits_for_ever(lab: Lab) -> None:
     await lab.create("a")
     await lab.asks("a")
@@ -100,7 +100,7 @@ async def test_without_a_deadline_a_question_waits_for_ever(lab: Lab) -> None:
     assert (await lab.view("a")).status == "waiting"
 
 
-@pytest.mark.requirement("I4-inbox-ways")
+@pytest.mark.requirement("question:answer:every-way")
 async def test_who_answered_is_recorded(lab: Lab) -> None:
     for name, call in (("a", lab.call()), ("b", dataclasses.replace(lab.call(), person=True))):
         await lab.create(name)
@@ -109,7 +109,7 @@ async def test_who_answered_is_recorded(lab: Lab) -> None:
     assert [(await asked(lab, name))[0].answered_by for name in ("a", "b")] == ["orchestrator", "person"]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_always_for_a_shell_means_the_very_command_whatever_describes_it(lab: Lab) -> None:
     await wants_to_push(lab, "a")
     await lab.fleet.command(lab.call(), "a", "ALWAYS ")
@@ -122,7 +122,7 @@ async def test_always_for_a_shell_means_the_very_command_whatever_describes_it(l
     assert [one.answer for one in await asked(lab, "a")] == ["always", None]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_always_for_another_tool_means_the_tool(lab: Lab) -> None:
     define(lab.project, "reader", "tools: Read\nask: WebFetch")
     await lab.create("a", persona="reader")
@@ -137,7 +137,7 @@ async def test_always_for_another_tool_means_the_tool(lab: Lab) -> None:
     assert len(await asked(lab, "a")) == 1
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 async def test_the_answer_to_a_question_may_be_the_word_always_and_grants_nothing(lab: Lab) -> None:
     define(lab.project, "pusher", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="pusher")
@@ -188,7 +188,7 @@ async def test_the_digest_shows_the_end_of_a_long_command_and_the_call_that_answ
     assert len(digest.text.encode()) <= 1600
 
 
-@pytest.mark.requirement("I4-inbox-news")
+@pytest.mark.requirement("question:inbox:told-to-new-session")
 async def test_a_new_session_is_told_once_what_others_left_and_may_answer_it(lab: Lab) -> None:
     await lab.create("asks")
     await lab.asks("asks")
@@ -206,7 +206,7 @@ async def test_a_new_session_is_told_once_what_others_left_and_may_answer_it(lab
     assert lab.provider.answers["asks"] == ["red"]
 
 
-@pytest.mark.requirement("I4-inbox-news")
+@pytest.mark.requirement("question:inbox:told-to-new-session")
 async def test_the_first_digest_of_a_session_carries_what_others_left(lab: Lab) -> None:
     await lab.create("asks")
     await lab.asks("asks")
@@ -225,7 +225,7 @@ async def test_a_person_is_told_no_news(lab: Lab) -> None:
     assert await lab.fleet.news(Call(caller=call.caller, person=True)) == ""
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 async def test_a_session_that_cannot_be_steered_says_so_and_queues(lab: Lab) -> None:
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
@@ -242,7 +242,7 @@ async def test_a_session_that_cannot_be_steered_says_so_and_queues(lab: Lab) -> 
     assert lab.provider.prompts["a"] == ["one", "two"]
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 async def test_a_steer_with_inputs_waits_for_a_turn_of_its_own(lab: Lab) -> None:
     await lab.create("source")
     lab.finish("source")

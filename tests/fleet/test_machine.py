@@ -285,7 +285,9 @@ class FleetMachine(RuleBasedStateMachine):
         assert [lease.agent_id for lease in held] == writers
 
 
-TestFleetMachine = pytest.mark.requirement("I4-machine", "G3")(FleetMachine.TestCase)
+TestFleetMachine = pytest.mark.requirement("agent:verbs:state-machine", "guarantee:session:one-live-per-agent")(
+    FleetMachine.TestCase
+)
 TestFleetMachine.settings = settings(
     max_examples=15, stateful_step_count=18, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

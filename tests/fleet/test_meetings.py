@@ -153,7 +153,7 @@ async def meets_the_end(lab: Lab, name: str, writes: str, verb: Callable[[], Awa
     return given[0]
 
 
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_a_command_that_interrupts_a_turn_at_its_very_end_does_not_stop_its_own_turn(lab: Lab) -> None:
     await lab.create("a", task="one")
     await taken(lab, "a")
@@ -163,7 +163,7 @@ async def test_a_command_that_interrupts_a_turn_at_its_very_end_does_not_stop_it
     assert lab.provider.prompts["a"] == ["one", "two"]
 
 
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_behind_it(lab: Lab) -> None:
     await lab.create("a", task="one")
     await taken(lab, "a")
@@ -174,7 +174,7 @@ async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_beh
     assert lab.provider.prompts["a"] == ["one", "two"]
 
 
-@pytest.mark.requirement("I4-fault-stop", "I4-abort")
+@pytest.mark.requirement("fault:stop:outlives-every-race", "family:abort:whole-subtree")
 async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_turn(tmp_path: Path) -> None:
     define(tmp_path / "project", "lead", "tools: Read, Grep, Glob\nchildren: 5")
     async with open_lab(tmp_path) as lab:
@@ -189,7 +189,7 @@ async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_tu
         assert await statuses(lab, "boss") == ["interrupted"]
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 async def test_a_steer_at_the_very_end_of_a_turn_is_not_handed_into_the_turn_that_it_has_become(
     tmp_path: Path,
 ) -> None:
@@ -254,7 +254,7 @@ BEGUN = pytest.mark.parametrize("how", ["answered", "topped up", "recovering"])
 
 
 @BEGUN
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_a_command_that_interrupts_replaces_a_turn_that_has_begun_and_is_queued(tmp_path: Path, how: str) -> None:
     async with begun_and_queued(tmp_path, how) as lab:
         await lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT)
@@ -266,7 +266,7 @@ async def test_a_command_that_interrupts_replaces_a_turn_that_has_begun_and_is_q
 
 
 @BEGUN
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_an_interrupt_of_a_turn_that_has_begun_and_is_queued_keeps_the_turns_behind_it(
     tmp_path: Path, how: str
 ) -> None:
@@ -291,7 +291,7 @@ async def steered(place: Path) -> AsyncGenerator[Lab]:
         assert lab.provider.violations == []
 
 
-@pytest.mark.requirement("I4-steer", "I4-budget-pause")
+@pytest.mark.requirement("turn:steer:running", "budget:pause:continues-after-top-up")
 async def test_a_text_that_was_read_before_a_pause_at_a_cap_is_not_read_again_after_it(tmp_path: Path) -> None:
     async with steered(tmp_path) as lab:
         lab.play("a", Spent(tokens=100, cost_usd=0.1))
@@ -304,7 +304,7 @@ async def test_a_text_that_was_read_before_a_pause_at_a_cap_is_not_read_again_af
 
 
 @pytest.mark.parametrize("reason", ["quota", "overloaded"])
-@pytest.mark.requirement("I4-steer", "I4-quota-retry")
+@pytest.mark.requirement("turn:steer:running", "quota:retry:jitter-and-401")
 async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(tmp_path: Path, reason: str) -> None:
     async with steered(tmp_path) as lab:
         lab.play("a", Ended(outcome=Outcome.FAILED, reason=reason, detail="slow down", usage=USED, cost_usd=0.0))
@@ -318,7 +318,7 @@ async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(t
         assert lab.provider.prompts["a"] == ["one", GO_ON]
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 async def test_a_text_that_was_read_in_an_interrupted_turn_is_not_read_again(tmp_path: Path) -> None:
     async with steered(tmp_path) as lab:
         await lab.fleet.interrupt(lab.call(), "a")
@@ -328,7 +328,7 @@ async def test_a_text_that_was_read_in_an_interrupted_turn_is_not_read_again(tmp
         assert lab.provider.prompts["a"] == ["one"]
 
 
-@pytest.mark.requirement("I4-budget-pause")
+@pytest.mark.requirement("budget:pause:continues-after-top-up")
 async def test_a_question_asked_as_the_cap_is_reached_is_still_asked(lab: Lab) -> None:
     call = ToolCall(id="toolu_late", name=ASK, input={"question": "which one?", "options": []})
     lab.provider.deaf.add("a")

@@ -54,7 +54,7 @@ async def directing(lab: Lab, *agents: str) -> None:
     await sleeps(lab)
 
 
-@pytest.mark.requirement("I4-run-defer")
+@pytest.mark.requirement("run:orchestrator:no-process-while-waiting")
 async def test_it_sleeps_without_a_session_and_the_very_call_returns_the_digest(lab: Lab) -> None:
     await directing(lab, "a", "b")
     lab.finish("a", "found it")
@@ -71,7 +71,7 @@ async def test_it_sleeps_without_a_session_and_the_very_call_returns_the_digest(
     assert lab.provider.prompts["orc"] == ["look"]  # no prompt woke it: the call went on
 
 
-@pytest.mark.requirement("I4-run-defer")
+@pytest.mark.requirement("run:orchestrator:no-process-while-waiting")
 async def test_with_a_limit_of_one_a_whole_tree_of_orchestrators_ends(tmp_path: Path) -> None:
     async with open_lab(tmp_path, slots=1) as lab:
         await lab.create("orc", persona="orchestrator")
@@ -190,7 +190,7 @@ async def test_a_repeated_call_creates_nothing_twice(lab: Lab) -> None:
     assert (created.existed, created.agent.id) == (True, (await lab.view("a")).id)
 
 
-@pytest.mark.requirement("I4-run-defer")
+@pytest.mark.requirement("run:orchestrator:no-process-while-waiting")
 async def test_the_sleep_is_a_row_that_the_next_daemon_wakes_from(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with open_lab(tmp_path, provider=provider) as lab:
@@ -206,7 +206,7 @@ async def test_the_sleep_is_a_row_that_the_next_daemon_wakes_from(tmp_path: Path
         assert [row.status for row in rows] == ["completed"]
 
 
-@pytest.mark.requirement("I4-run-defer")
+@pytest.mark.requirement("run:orchestrator:no-process-while-waiting")
 async def test_an_account_that_no_door_has_brought_yet_does_not_wake_it(tmp_path: Path) -> None:
     provider, key = ScriptedProvider(), {"ANTHROPIC_API_KEY": "sk-secret"}
     async with open_lab(tmp_path, provider=provider, account=key) as lab:

@@ -95,7 +95,7 @@ async def prompted(lab: Lab, name: str, times: int) -> str:
     return lab.provider.prompts[name][times - 1]
 
 
-@pytest.mark.requirement("I4-children-plan", "C-recursion")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "family:fan-out:limit-of-one-never-deadlocks")
 async def test_a_plan_puts_its_turn_aside_behind_its_children_and_the_same_turn_is_told_how_they_ended(
     one: Lab,
 ) -> None:
@@ -134,7 +134,7 @@ async def test_a_plan_puts_its_turn_aside_behind_its_children_and_the_same_turn_
     assert [row.state for row in rows] == ["settled", "settled"]
 
 
-@pytest.mark.requirement("I4-children-plan")
+@pytest.mark.requirement("family:plan:fans-out-from-schema")
 async def test_checks_run_at_the_end_of_the_turn_and_not_at_a_plan_and_a_failed_one_may_be_mended_by_a_plan(
     one: Lab,
 ) -> None:
@@ -173,7 +173,7 @@ BAD: Mapping[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.requirement("I4-children-plan", "D-monotone")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "family:clearance:within-parents")
 @pytest.mark.parametrize("case", BAD)
 async def test_a_plan_that_cannot_be_carried_out_goes_back_with_what_is_wrong_and_creates_nobody(
     one: Lab, case: str
@@ -194,7 +194,7 @@ async def test_a_plan_that_cannot_be_carried_out_goes_back_with_what_is_wrong_an
     assert len(refused) == 1
 
 
-@pytest.mark.requirement("I4-children-plan")
+@pytest.mark.requirement("family:plan:fans-out-from-schema")
 async def test_the_third_bad_plan_in_a_row_ends_the_turn_with_what_was_wrong(one: Lab) -> None:
     await one.create("boss", persona="chief")
     for text in (plan("a", "a"), '{"plan": 1}', plan("x", persona="nobody")):
@@ -210,7 +210,7 @@ async def test_the_third_bad_plan_in_a_row_ends_the_turn_with_what_was_wrong(one
     assert "failed (plan: - x: no persona 'nobody'" in digest.text
 
 
-@pytest.mark.requirement("I4-children-plan", "C-limits")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "limit:admission:sessions-depth-children-retries")
 async def test_the_limits_of_children_hold_over_all_plans_of_an_agent(tmp_path: Path) -> None:
     write_chief(tmp_path, children=2)
     async with open_lab(tmp_path, slots=1) as lab:
@@ -228,7 +228,7 @@ async def test_the_limits_of_children_hold_over_all_plans_of_an_agent(tmp_path: 
         await lab.becomes("boss", "complete")
 
 
-@pytest.mark.requirement("I4-children-plan", "D-budgets")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "budget:cap:pauses-until-top-up")
 async def test_the_budgets_of_planned_children_are_reserved_and_a_cap_holds_its_aggregate_back(tmp_path: Path) -> None:
     write_chief(tmp_path)
     async with open_lab(tmp_path, slots=1) as lab:
@@ -247,7 +247,7 @@ async def test_the_budgets_of_planned_children_are_reserved_and_a_cap_holds_its_
         await lab.becomes("boss", "complete")
 
 
-@pytest.mark.requirement("I4-children-plan")
+@pytest.mark.requirement("family:plan:fans-out-from-schema")
 async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_it_is_back(tmp_path: Path) -> None:
     write_chief(tmp_path)
     now = [1_800_000_000.0]
@@ -265,7 +265,7 @@ async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_
         assert sorted((await lab.names()).values()) == ["a", "boss"]
 
 
-@pytest.mark.requirement("I4-children-plan")
+@pytest.mark.requirement("family:plan:fans-out-from-schema")
 async def test_a_task_for_an_agent_that_sleeps_on_its_plan_is_its_next_turn(one: Lab) -> None:
     await one.create("boss", persona="chief")
     one.finish("boss", plan("a"))
@@ -283,7 +283,7 @@ async def test_a_task_for_an_agent_that_sleeps_on_its_plan_is_its_next_turn(one:
     assert [turn.result for turn in await one.turns("boss")] == ["joined", "joined again"]
 
 
-@pytest.mark.requirement("I4-children-plan", "I4-abort")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "family:abort:whole-subtree")
 async def test_a_stop_of_an_agent_that_sleeps_on_its_plan_reaches_everybody_below(tmp_path: Path) -> None:
     write_chief(tmp_path)
     async with open_lab(tmp_path, slots=2) as lab:
@@ -300,7 +300,7 @@ async def test_a_stop_of_an_agent_that_sleeps_on_its_plan_reaches_everybody_belo
         assert sorted(one.name for one in gone) == ["boss", "leaf", "mid", "other"]
 
 
-@pytest.mark.requirement("I4-children-plan", "I4-abort")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "family:abort:whole-subtree")
 @pytest.mark.parametrize("text", [plan("a"), plan("a", "a")])
 async def test_a_turn_that_was_told_to_end_as_it_ended_with_a_plan_creates_nobody(one: Lab, text: str) -> None:
     boss = (await one.create("boss", persona="chief")).agent
@@ -314,7 +314,7 @@ async def test_a_turn_that_was_told_to_end_as_it_ended_with_a_plan_creates_nobod
     assert list((await one.names()).values()) == ["boss"]
 
 
-@pytest.mark.requirement("I4-children-plan", "I4-abort")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "family:abort:whole-subtree")
 async def test_a_plan_that_comes_after_the_interrupt_is_not_carried_out(one: Lab) -> None:
     one.provider.deaf.add("boss")
     await one.create("boss", persona="chief")
@@ -338,7 +338,7 @@ def bury(provider: ScriptedProvider) -> None:
         session.closed = True
 
 
-@pytest.mark.requirement("I4-children-plan", "D-restart")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "recovery:restart:nothing-respawned")
 async def test_a_plan_that_only_the_transcript_tells_of_is_carried_out_once(tmp_path: Path) -> None:
     write_chief(tmp_path)
     provider = Remembering()
@@ -359,7 +359,7 @@ async def test_a_plan_that_only_the_transcript_tells_of_is_carried_out_once(tmp_
     assert provider.violations == []
 
 
-@pytest.mark.requirement("I4-children-plan", "D-restart")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "recovery:restart:nothing-respawned")
 async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_one_creates_each_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +394,7 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
         assert await lab.names() == {boss.id: "boss", f"{boss.id}_child_0": "a", f"{boss.id}_child_1": "b"}
 
 
-@pytest.mark.requirement("I4-children-plan", "D-restart")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "recovery:restart:nothing-respawned")
 @pytest.mark.parametrize("opens", [False, True], ids=["claimed", "opening"])
 async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the_next_one(
     tmp_path: Path, *, opens: bool

@@ -69,7 +69,9 @@ async def looks(lab: Lab, condition: Callable[[], bool]) -> None:
     await eventually(true)
 
 
-@pytest.mark.requirement("D-breaker", "I4-quota-park", "I3-bad-429")
+@pytest.mark.requirement(
+    "quota:breaker:one-error-parks-account", "quota:breaker:staggered-resume", "error:model-api:429"
+)
 async def test_one_refused_quota_parks_everybody_of_the_account_and_all_go_on_staggered_when_it_is_back(
     timed: Timed,
 ) -> None:
@@ -127,7 +129,7 @@ async def test_an_unknown_reset_backs_off_longer_each_time_and_a_success_begins_
     assert await timed.due("b") == FIRST_BACK_OFF_SECONDS
 
 
-@pytest.mark.requirement("I4-quota-park")
+@pytest.mark.requirement("quota:breaker:staggered-resume")
 async def test_a_used_up_credit_wakes_who_waits_and_is_tried_again_all_the_same(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
@@ -149,7 +151,7 @@ async def test_a_used_up_credit_wakes_who_waits_and_is_tried_again_all_the_same(
     assert lab.provider.prompts["a"] == ["look", GO_ON, "and this"]
 
 
-@pytest.mark.requirement("I4-quota-park")
+@pytest.mark.requirement("quota:breaker:staggered-resume")
 async def test_refusals_in_a_row_that_tell_no_time_wake_who_waits_and_those_that_tell_one_do_not(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
@@ -197,7 +199,7 @@ async def test_a_parked_agent_survives_the_daemon_and_goes_on_at_its_time(tmp_pa
         assert provider.prompts["a"] == ["look", GO_ON]
 
 
-@pytest.mark.requirement("I4-quota-retry")
+@pytest.mark.requirement("quota:retry:jitter-and-401")
 async def test_an_overloaded_model_repeats_the_turn_with_growing_jitter_and_then_fails(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
@@ -213,7 +215,7 @@ async def test_an_overloaded_model_repeats_the_turn_with_growing_jitter_and_then
     assert [turn.status for turn in await lab.turns("a")] == ["failed"]
 
 
-@pytest.mark.requirement("I4-quota-retry")
+@pytest.mark.requirement("quota:retry:jitter-and-401")
 async def test_a_refused_key_fails_at_once(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")

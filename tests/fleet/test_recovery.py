@@ -81,7 +81,7 @@ async def test_a_turn_that_its_transcript_has_begun_continues_under_a_new_prompt
         assert turn.cost_unknown
 
 
-@pytest.mark.requirement("I4-recover-late", "I4-recover-transcript")
+@pytest.mark.requirement("recovery:late:one-terminal-event", "recovery:transcript:read-first")
 async def test_an_answer_in_the_transcript_is_recorded_without_a_session(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     await working(tmp_path, provider)

@@ -30,7 +30,7 @@ def database_bytes(lab: Lab) -> bytes:
     return b"".join(path.read_bytes() for path in lab.state.rglob("fleet.db*"))
 
 
-@pytest.mark.requirement("I4-recover-start")
+@pytest.mark.requirement("recovery:start:rows-reconciled")
 async def test_what_works_when_the_daemon_is_told_to_end_goes_on_with_the_next_and_nothing_counts_as_a_crash(
     tmp_path: Path,
 ) -> None:
@@ -141,7 +141,7 @@ async def test_the_checkout_of_a_cut_off_writer_is_free(tmp_path: Path) -> None:
         await lab.becomes("w2", "working")
 
 
-@pytest.mark.requirement("I3-hello-waits")
+@pytest.mark.requirement("handshake:restart:waits-for-account")
 async def test_queued_agents_of_an_unknown_account_wait_until_a_door_brings_it(tmp_path: Path) -> None:
     async with killed_after(tmp_path, slots=1) as lab:
         await lab.create("a")
@@ -180,8 +180,7 @@ async def test_a_command_with_another_account_pays_from_then_on(tmp_path: Path) 
         assert lab.provider.sessions[0].spec.environment["ANTHROPIC_API_KEY"] == "another-key"
 
 
-@pytest.mark.requirement("D-waiting-free")
-@pytest.mark.requirement("I3-ask-survives", "D-waiting-free")
+@pytest.mark.requirement("wait:answer:no-process", "question:answer:survives-daemon")
 async def test_a_question_survives_and_its_answer_reaches_the_same_call(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with killed_after(tmp_path, provider) as lab:
@@ -225,7 +224,7 @@ async def test_outcomes_that_were_not_delivered_before_the_restart_are_delivered
         assert "| the result" in (await lab.wait("a", key="k1")).text
 
 
-@pytest.mark.requirement("D-idempotent-create")
+@pytest.mark.requirement("agent:create:idempotency-key")
 async def test_a_create_that_is_sent_again_after_a_restart_makes_no_second_agent(tmp_path: Path) -> None:
     async with killed_after(tmp_path) as lab:
         first = await lab.create("a", key="k1")
@@ -234,7 +233,7 @@ async def test_a_create_that_is_sent_again_after_a_restart_makes_no_second_agent
         assert (again.agent.id, again.existed) == (first.agent.id, True)
 
 
-@pytest.mark.requirement("I3-hello-secret")
+@pytest.mark.requirement("handshake:secrets:never-stored")
 async def test_no_secret_reaches_the_database_nor_what_is_shown(tmp_path: Path) -> None:
     async with open_lab(tmp_path, account=KEY) as lab:
         await lab.create("a")

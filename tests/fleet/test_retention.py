@@ -41,7 +41,7 @@ async def _has(lab: Lab, name: str, turns: int) -> bool:
     return [turn.status for turn in await lab.turns(name)] == ["complete"] * turns
 
 
-@pytest.mark.requirement("I4-retention")
+@pytest.mark.requirement("store:retention:thirty-days")
 async def test_a_deleted_agents_upkeep_goes_after_thirty_days_and_its_results_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +66,7 @@ async def test_a_deleted_agents_upkeep_goes_after_thirty_days_and_its_results_st
         assert await lab.events("gone")
 
 
-@pytest.mark.requirement("I4-retention")
+@pytest.mark.requirement("store:retention:thirty-days")
 async def test_the_conversation_of_an_agent_that_lives_stays_however_old_it_is(tmp_path: Path) -> None:
     now = time.time()
     async with open_lab(tmp_path, clock=lambda: now) as lab:

@@ -49,7 +49,7 @@ async def total(lab: Lab, name: str) -> tuple[int, float | None]:
     return view.tokens, view.cost_usd
 
 
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 @pytest.mark.parametrize("name", ["budget-page", "budget"])
 async def test_a_writer_whose_name_begins_like_a_pause_lets_the_next_one_write_after_it(lab: Lab, name: str) -> None:
     for one in (name, "second"):
@@ -61,7 +61,7 @@ async def test_a_writer_whose_name_begins_like_a_pause_lets_the_next_one_write_a
     await lab.becomes("second", "complete")
 
 
-@pytest.mark.requirement("I4-budget-pause")
+@pytest.mark.requirement("budget:pause:continues-after-top-up")
 async def test_a_higher_cap_in_the_settings_lets_paused_agents_go_on_at_the_next_start(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with open_lab(tmp_path, provider=provider, FLEET_MAX_TOKENS=100) as lab:
@@ -74,7 +74,7 @@ async def test_a_higher_cap_in_the_settings_lets_paused_agents_go_on_at_the_next
         assert provider.prompts["a"] == ["look", GO_ON]
 
 
-@pytest.mark.requirement("I4-budget-pause")
+@pytest.mark.requirement("budget:pause:continues-after-top-up")
 async def test_an_agent_that_ends_below_its_estimate_leaves_its_room_to_those_that_paused(lab: Lab) -> None:
     await lab.fleet.set_budget(lab.call(), {Unit.USD: 0.3})
     await lab.create("a")
@@ -91,7 +91,7 @@ async def test_an_agent_that_ends_below_its_estimate_leaves_its_room_to_those_th
     assert lab.provider.prompts["b"] == ["look", GO_ON]
 
 
-@pytest.mark.requirement("I4-budget-pause", "I4-budget-price")
+@pytest.mark.requirement("budget:pause:continues-after-top-up", "budget:price:source-and-date")
 async def test_room_elsewhere_does_not_wake_an_agent_that_paused_for_an_unknown_price(lab: Lab) -> None:
     await lab.fleet.create(lab.call(), NewAgent(name="a", task="look", persona="scout", max_cost_usd=1.0))
     lab.play("a", Spent(tokens=10, cost_usd=None))
@@ -105,7 +105,7 @@ async def test_room_elsewhere_does_not_wake_an_agent_that_paused_for_an_unknown_
     assert lab.provider.prompts["a"] == ["look"]
 
 
-@pytest.mark.requirement("I4-budget-caps", "I4-recover-start")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "recovery:start:rows-reconciled")
 async def test_the_time_in_which_no_daemon_ran_is_not_worked_time(tmp_path: Path) -> None:
     provider, clock = ScriptedProvider(), Clock()
     async with open_lab(tmp_path, provider=provider, clock=clock) as lab:
@@ -126,7 +126,7 @@ async def test_the_time_in_which_no_daemon_ran_is_not_worked_time(tmp_path: Path
         assert 0 <= (await lab.view("a")).budgets[0].used <= 60
 
 
-@pytest.mark.requirement("I4-budget-pause", "I4-children")
+@pytest.mark.requirement("budget:pause:continues-after-top-up", "family:children:deterministic-ids")
 async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Path) -> None:
     define(tmp_path / "project", "writing-lead", "tools: Read, Write\nchildren: 5")
     async with open_lab(tmp_path) as lab:
@@ -162,7 +162,7 @@ async def cut_off(place: Path, cap: int | None) -> AsyncGenerator[Lab]:
         assert provider.violations == []
 
 
-@pytest.mark.requirement("I4-budget-caps", "I4-recover-start")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "recovery:start:rows-reconciled")
 @pytest.mark.parametrize(("cap", "status"), [(None, "queued"), (50, "waiting")])
 async def test_what_a_cut_off_run_used_is_kept_when_its_turn_is_ended_before_it_is_taken_up(
     tmp_path: Path, cap: int | None, status: str
@@ -180,7 +180,7 @@ async def test_what_a_cut_off_run_used_is_kept_when_its_turn_is_ended_before_it_
         assert await total(lab, "a") == (85, None)
 
 
-@pytest.mark.requirement("I4-budget-caps")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet")
 @pytest.mark.parametrize("end", [Crash(RuntimeError("boom")), SILENT_END], ids=["internal", "process"])
 async def test_what_a_run_used_that_broke_off_is_kept(tmp_path: Path, end: Crash | Ended) -> None:
     async with open_lab(tmp_path, max_resumes=0) as lab:
@@ -191,7 +191,7 @@ async def test_what_a_run_used_that_broke_off_is_kept(tmp_path: Path, end: Crash
         assert await total(lab, "a") == (70, None)
 
 
-@pytest.mark.requirement("I4-budget-caps", "I4-fault-stop")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "fault:stop:outlives-every-race")
 async def test_what_a_run_used_that_had_to_be_cut_off_is_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "STOP_SECONDS", 0.05)
     lab.provider.deaf.add("a")

@@ -103,7 +103,7 @@ async def test_a_deaf_session_does_not_hold_up_its_delete(lab: Lab, monkeypatch:
     assert lab.provider.sessions[0].closed
 
 
-@pytest.mark.requirement("I3-hibernate", "I3-resume")
+@pytest.mark.requirement("session:idle:no-process", "session:resume:by-id")
 async def test_a_resting_session_is_closed_and_the_next_command_resumes_the_conversation(tmp_path: Path) -> None:
     async with open_lab(tmp_path, rest_seconds=0) as lab:
         await lab.create("a")

@@ -42,7 +42,7 @@ async def ended(lab: Lab, sleep: Sleep) -> Sleep:
     return now
 
 
-@pytest.mark.requirement("I4-tasks")
+@pytest.mark.requirement("task:wait:durable")
 async def test_a_sleep_ends_with_the_digest_once_all_agents_have_ended(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -81,7 +81,7 @@ async def test_what_has_ended_already_is_told_at_once_and_needs_no_task(lab: Lab
     assert "| quick" in found.text
 
 
-@pytest.mark.requirement("I4-tasks")
+@pytest.mark.requirement("task:wait:durable")
 async def test_the_same_idempotency_key_gives_the_same_sleep_also_after_its_end(lab: Lab) -> None:
     await lab.create("a")
     first = await asleep(lab, key="k")
@@ -130,7 +130,7 @@ async def test_the_time_out_of_a_sleep_ends_it_and_says_so(lab: Lab) -> None:
     assert "your time-out came first" in over.result
 
 
-@pytest.mark.requirement("I4-tasks-input")
+@pytest.mark.requirement("task:input:terminal-form")
 async def test_a_question_becomes_a_form_whose_reply_lets_the_agent_go_on(lab: Lab) -> None:
     await lab.create("a")
     sleep = await asleep(lab)
@@ -188,7 +188,7 @@ async def test_the_digest_names_a_question_that_is_still_with_the_person(lab: La
     assert "NEEDS YOU a asks" in over.result
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_a_cancelled_sleep_ends_once_and_its_agents_work_on(lab: Lab) -> None:
     await lab.create("a")
     sleep = await asleep(lab)
@@ -207,7 +207,7 @@ async def test_an_agent_that_is_deleted_meanwhile_ends_the_sleep_with_an_error(l
     assert "is deleted" in over.result
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_only_its_own_orchestrator_may_see_a_sleep(lab: Lab) -> None:
     await lab.create("a")
     sleep = await asleep(lab)
@@ -227,7 +227,7 @@ async def test_a_sleep_over_its_time_is_forgotten(lab: Lab, monkeypatch: pytest.
         await lab.fleet.sleep(lab.call(), Wish(), asks_person=True)
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_a_sleep_goes_on_under_the_next_daemon(tmp_path: Path) -> None:
     async with open_lab(tmp_path) as lab:
         await lab.create("a")

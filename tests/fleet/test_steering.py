@@ -42,7 +42,7 @@ class SlowSession(SteerableSession):
         return await super().steer(prompt)
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 async def test_a_prompt_that_is_being_handed_in_is_not_handed_in_again_at_a_tool(tmp_path: Path) -> None:
     provider = SlowProvider()
     async with open_lab(tmp_path, provider=provider) as lab:

@@ -19,7 +19,7 @@ async def ends(lab: Lab, name: str) -> list[str]:
     return [event.kind for event in await lab.events(name) if event.kind in TERMINAL]
 
 
-@pytest.mark.requirement("G6")
+@pytest.mark.requirement("guarantee:outcome:exactly-one-and-true")
 @pytest.mark.parametrize("how", ["cancelled", "raises"])
 async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(lab: Lab, how: str) -> None:
     for name in ("a", "b"):
@@ -46,7 +46,7 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
     assert await ends(lab, "b") == ["turn.complete"]
 
 
-@pytest.mark.requirement("D-unknown", "I4-recover-unknown")
+@pytest.mark.requirement("status:unknown:reconciled-within-seconds", "recovery:unknown:resolved-within-seconds")
 async def test_a_turn_that_works_by_its_row_only_is_found_and_taken_up_again(lab: Lab) -> None:
     workers, dropped = lab.context.workers, asyncio.Event()
     lab.context.work.take = lambda claims: dropped.set() if claims else None
@@ -62,7 +62,7 @@ async def test_a_turn_that_works_by_its_row_only_is_found_and_taken_up_again(lab
     assert (await lab.turns("a"))[0].result == "done after all"
 
 
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 @pytest.mark.parametrize("by", ["interrupt", "command"])
 async def test_a_stop_that_came_just_before_the_daemons_death_is_not_forgotten(tmp_path: Path, by: str) -> None:
     provider = ScriptedProvider()
@@ -87,7 +87,7 @@ async def test_a_stop_that_came_just_before_the_daemons_death_is_not_forgotten(t
         assert (await ends(lab, "a"))[0] == "turn.interrupted"
 
 
-@pytest.mark.requirement("I4-fault-stop")
+@pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_a_stop_that_meets_a_question_halfway_ends_the_turn_all_the_same(lab: Lab) -> None:
     await lab.create("a")
     view = await lab.becomes("a", "working")

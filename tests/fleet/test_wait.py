@@ -29,8 +29,7 @@ async def sleeping(lab: Lab, *agents: str, until: str = "all", key: str | None =
     return task
 
 
-@pytest.mark.requirement("A-wake")
-@pytest.mark.requirement("D-wake", "A-wake")
+@pytest.mark.requirement("wait:wake:event-or-period", "wait:call:one-bounded-wait")
 async def test_until_all_sleeps_until_the_last_has_ended(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -45,7 +44,7 @@ async def test_until_all_sleeps_until_the_last_has_ended(lab: Lab) -> None:
     assert digest.working == ()
 
 
-@pytest.mark.requirement("D-wake", "A-wake")
+@pytest.mark.requirement("wait:call:one-bounded-wait", "wait:wake:event-or-period")
 async def test_until_any_wakes_at_the_first_end(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -56,7 +55,7 @@ async def test_until_any_wakes_at_the_first_end(lab: Lab) -> None:
     assert digest.working == ("a",)
 
 
-@pytest.mark.requirement("A-wake")
+@pytest.mark.requirement("wait:wake:event-or-period")
 @pytest.mark.parametrize("until", ["all", "any"])
 async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None:
     await lab.create("a")
@@ -67,7 +66,7 @@ async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None
     assert "[a failed (auth: try at noon)" in digest.text
 
 
-@pytest.mark.requirement("A-wake")
+@pytest.mark.requirement("wait:wake:event-or-period")
 @pytest.mark.parametrize("until", ["all", "any"])
 async def test_a_question_wakes_whatever_until_says_with_the_call_that_answers_it(lab: Lab, until: str) -> None:
     await lab.create("a")
@@ -89,7 +88,7 @@ async def test_a_wait_without_names_is_for_my_agents_only(lab: Lab) -> None:
     assert [outcome.name for outcome in digest.outcomes] == ["mine"]
 
 
-@pytest.mark.requirement("I3-digest-once")
+@pytest.mark.requirement("wait:digest:delivered-once")
 async def test_a_delivered_outcome_does_not_wake_again(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
@@ -141,7 +140,7 @@ async def test_a_new_turn_has_a_new_outcome(lab: Lab) -> None:
     assert "turn 2" in digest.text
 
 
-@pytest.mark.requirement("D-wake")
+@pytest.mark.requirement("wait:call:one-bounded-wait")
 async def test_since_tells_what_ended_behind_the_cursor_whatever_was_delivered(lab: Lab) -> None:
     await lab.create("a")
     before = (await lab.fleet.status(lab.call())).cursor
@@ -152,7 +151,7 @@ async def test_since_tells_what_ended_behind_the_cursor_whatever_was_delivered(l
     assert (await lab.wait("a", since=first.cursor)).outcomes == ()
 
 
-@pytest.mark.requirement("A-wake")
+@pytest.mark.requirement("wait:wake:event-or-period")
 async def test_a_time_out_is_no_error_and_says_so(lab: Lab) -> None:
     await lab.create("a")
     digest = await lab.fleet.wait(lab.call(), agents=["a"], timeout_seconds=0.05)
@@ -242,7 +241,7 @@ async def test_a_later_turn_of_an_input_is_told_as_nobody_else_gets_it(lab: Lab)
     assert "| all is well" in digest.text
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_unknown_cost_is_said_to_be_unknown(lab: Lab) -> None:
     await lab.create("a")
     lab.finish("a", cost_usd=None)
@@ -262,7 +261,7 @@ async def test_one_unknown_cost_makes_the_sum_a_lower_bound(lab: Lab) -> None:
     assert "your agents at least $0.50" in digest.text
 
 
-@pytest.mark.requirement("I3-mcp-progress")
+@pytest.mark.requirement("mcp:wait:sends-progress")
 async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "PROGRESS_SECONDS", 0.01)
     monkeypatch.setattr(wait, "REREAD_SECONDS", 0.01)
@@ -285,7 +284,7 @@ async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.Monkey
     await task
 
 
-@pytest.mark.requirement("A-see-live")
+@pytest.mark.requirement("view:live:events-stream")
 async def test_events_follow_as_they_are_recorded_without_gaps(lab: Lab) -> None:
     seen: list[tuple[int, str]] = []
 

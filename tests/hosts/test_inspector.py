@@ -57,13 +57,13 @@ def call(host: Host, era: str, tool: str, **arguments: str) -> str:
     return str(found["content"][0]["text"])
 
 
-@pytest.mark.requirement("I4-conformance")
+@pytest.mark.requirement("mcp:conformance:both-wires")
 def test_its_strict_check_finds_nothing_in_the_tools_schemas(host: Host) -> None:
     listed = inspect(host, "--method", "tools/list", "--strict")
     assert "wait_for_agents" in {tool["name"] for tool in listed["tools"]}
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 @pytest.mark.parametrize(("era", "sleeps"), [("modern", ["completed"]), ("legacy", [])])
 def test_it_sleeps_on_a_task_where_the_protocol_has_them_and_blocks_where_not(
     host: Host, era: str, sleeps: list[str]

@@ -43,7 +43,7 @@ def calls(terminal: Terminal) -> int:
     return sum(record.get("part") == "boss" for record in terminal.playing.log())
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 async def test_an_application_on_the_sdk_declares_no_tasks_and_blocks_in_the_call(terminal: Terminal) -> None:
     terminal.overhear()
     (said,) = await heard(terminal, "run slow", "found it")
@@ -52,7 +52,7 @@ async def test_an_application_on_the_sdk_declares_no_tasks_and_blocks_in_the_cal
     assert calls(terminal) == 2
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 async def test_an_application_on_the_sdk_whose_program_backgrounds_the_call_is_woken_by_a_turn_of_its_own(
     terminal: Terminal,
 ) -> None:
@@ -60,7 +60,7 @@ async def test_an_application_on_the_sdk_whose_program_backgrounds_the_call_is_w
     assert "| found it" in terminal.told()
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 def test_print_mode_that_backgrounds_the_call_ends_before_anybody_could_wake_it(terminal: Terminal) -> None:
     assert printed(terminal, "run slow", **AUTO) == ASLEEP
     assert calls(terminal) == 2

@@ -17,7 +17,7 @@ POINTED = "\u276f"
 """what stands before the chosen line of a form"""
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks")
+@pytest.mark.requirement("task:hosts:real-clients", "task:wait:durable")
 def test_the_interactive_terminal_ends_its_turn_and_is_woken_with_the_digest(terminal: Terminal) -> None:
     terminal.overhear()
     terminal.claude("run slow")
@@ -29,7 +29,7 @@ def test_the_interactive_terminal_ends_its_turn_and_is_woken_with_the_digest(ter
     assert calls == [1, 2, 3], "one model call to create and sleep, one to end its turn, one for the wake"
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-verbs")
+@pytest.mark.requirement("task:hosts:real-clients", "task:verbs:survive-restarts")
 def test_a_terminal_that_was_killed_is_woken_when_it_is_continued(terminal: Terminal) -> None:
     terminal.claude("run slow")
     terminal.shows("1 MCP task still running")  # the turn is over and written down
@@ -41,7 +41,7 @@ def test_a_terminal_that_was_killed_is_woken_when_it_is_continued(terminal: Term
     assert "| found it" in terminal.told()
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input")
+@pytest.mark.requirement("task:hosts:real-clients", "task:input:terminal-form")
 def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> None:
     terminal.claude("run asker")
     terminal.shows("asker asks: which database?")
@@ -57,7 +57,7 @@ def test_a_question_is_answered_in_the_terminals_form(terminal: Terminal) -> Non
     assert "| I take postgres." in terminal.told()
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input")
+@pytest.mark.requirement("task:hosts:real-clients", "task:input:terminal-form")
 def test_a_form_that_is_declined_wakes_the_orchestrator_with_the_question(terminal: Terminal) -> None:
     terminal.claude("run asker")
     terminal.shows("Accept")
@@ -82,7 +82,7 @@ def decide(terminal: Terminal, decision: str) -> None:
     terminal.shows(f"Decision: {decision}")
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.requirement("task:hosts:real-clients", "task:input:terminal-form", "permission:gate:allow-deny-always")
 def test_a_permission_is_given_in_the_terminals_form(terminal: Terminal) -> None:
     terminal.claude("run writer")
     decide(terminal, "allow")
@@ -92,7 +92,7 @@ def test_a_permission_is_given_in_the_terminals_form(terminal: Terminal) -> None
     assert (terminal.project / "ran.txt").exists()
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.requirement("task:hosts:real-clients", "task:input:terminal-form", "permission:gate:allow-deny-always")
 def test_a_permission_is_denied_in_the_terminals_form_with_a_reason_that_the_agent_reads(terminal: Terminal) -> None:
     terminal.claude("run writer")
     decide(terminal, "deny")
@@ -104,7 +104,7 @@ def test_a_permission_is_denied_in_the_terminals_form_with_a_reason_that_the_age
     assert not (terminal.project / "ran.txt").exists()
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.requirement("task:hosts:real-clients", "task:input:terminal-form", "permission:gate:allow-deny-always")
 def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_and_allows_nothing(terminal: Terminal) -> None:
     terminal.claude("run writer")
     terminal.shows("Accept")
@@ -120,21 +120,21 @@ def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_and_allows_n
     assert not (terminal.project / "ran.txt").exists()
 
 
-@pytest.mark.requirement("I4-tasks-hosts")
+@pytest.mark.requirement("task:hosts:real-clients")
 def test_print_mode_declares_no_tasks_and_blocks_in_the_call(terminal: Terminal) -> None:
     terminal.overhear()
     assert "found it" in printed(terminal, "run slow")
     assert declared(terminal) == {"elicitation", "roots"}
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 def test_a_sub_agent_of_print_mode_declares_no_tasks_and_blocks_until_the_answer(terminal: Terminal) -> None:
     terminal.overhear()
     assert "SUB HEARD: 1 complete" in printed(terminal, "delegate to foreground slow")
     assert declared(terminal) == {"elicitation", "roots"}
 
 
-@pytest.mark.requirement("I4-tasks-hosts", "D-wake-hosts")
+@pytest.mark.requirement("task:hosts:real-clients", "wait:call:every-host")
 def test_a_sub_agent_of_the_terminal_blocks_in_the_background_and_its_end_wakes_the_terminal(
     terminal: Terminal,
 ) -> None:

@@ -11,7 +11,12 @@ from tests.inbox.conftest import HASTY, Office
 pytestmark = [pytest.mark.timeout(180)]
 
 
-@pytest.mark.requirement("I4-inbox-rows", "I4-inbox-gate", "D-inbox", "D-waiting-all")
+@pytest.mark.requirement(
+    "question:inbox:deadline-and-default",
+    "permission:gate:allow-deny-always",
+    "question:inbox:one-for-all-agents",
+    "wait:anything:no-process",
+)
 def test_a_permission_is_answered_two_daemons_later_without_a_process_in_between(office: Office) -> None:
     office.create("a", "run echo ran >> ran.txt; echo it ran")
     digest = office.wait("a")
@@ -30,7 +35,7 @@ def test_a_permission_is_answered_two_daemons_later_without_a_process_in_between
     assert office.asked("a") == [("permission", "settled", "allow", "person")]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 def test_a_denied_agent_reads_why(office: Office) -> None:
     office.create("a", "run touch ran.txt")
     office.wait("a")
@@ -39,7 +44,7 @@ def test_a_denied_agent_reads_why(office: Office) -> None:
     assert not (office.project / "ran.txt").exists()
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 def test_always_allows_the_very_command_from_now_on_and_no_other(office: Office) -> None:
     office.create("a", "run echo hi")
     office.wait("a")
@@ -53,7 +58,7 @@ def test_always_allows_the_very_command_from_now_on_and_no_other(office: Office)
     assert [one[2] for one in office.asked("a")] == ["always", "deny: enough"]
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 @pytest.mark.parametrize("text", ["yes", "allow it", "deny", "deny: "])
 def test_what_does_not_answer_a_permission_is_an_error_that_says_what_does(office: Office, text: str) -> None:
     office.create("a", "run touch ran.txt")
@@ -64,7 +69,7 @@ def test_what_does_not_answer_a_permission_is_an_error_that_says_what_does(offic
     assert office.agent("a")["status"] == "waiting"
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 def test_of_two_permissions_in_one_message_one_waits_and_the_other_is_asked_again(office: Office) -> None:
     office.create("a", "two at once")
     office.wait("a")
@@ -79,7 +84,7 @@ def test_of_two_permissions_in_one_message_one_waits_and_the_other_is_asked_agai
     assert (office.project / "ran.txt").read_text() == "one\ntwo\n"
 
 
-@pytest.mark.requirement("I4-inbox-gate")
+@pytest.mark.requirement("permission:gate:allow-deny-always")
 def test_a_sub_agent_is_never_left_waiting_for_a_permission(office: Office) -> None:
     office.create("a", "delegate", persona="boss")
     text = office.result("a")
@@ -88,7 +93,7 @@ def test_a_sub_agent_is_never_left_waiting_for_a_permission(office: Office) -> N
     assert office.asked("a") == []
 
 
-@pytest.mark.requirement("I4-inbox-rows")
+@pytest.mark.requirement("question:inbox:deadline-and-default")
 def test_a_deadline_that_passes_while_no_daemon_runs_is_kept_by_the_next_one(office: Office) -> None:
     office.create("a", "run touch ran.txt", persona="hasty")
     office.create("b", "ask", persona="hasty")
@@ -103,7 +108,7 @@ def test_a_deadline_that_passes_while_no_daemon_runs_is_kept_by_the_next_one(off
     assert office.asked("b") == [("question", "settled", "green", "deadline")]
 
 
-@pytest.mark.requirement("I4-inbox-ways")
+@pytest.mark.requirement("question:answer:every-way")
 def test_a_policy_answers_at_once_and_is_recorded_as_such(office: Office) -> None:
     office.create("a", "run touch ran.txt", persona="ruled")
     office.create("b", "ask", persona="ruled")
@@ -122,7 +127,7 @@ def test_a_tool_that_is_not_asked_for_runs_without_a_question(office: Office) ->
     assert office.asked("a") == []
 
 
-@pytest.mark.requirement("I4-inbox-ways")
+@pytest.mark.requirement("question:answer:every-way")
 def test_a_person_sees_what_is_asked_and_answers_with_the_command(office: Office) -> None:
     office.create("a", "run echo hi")
     office.wait("a")

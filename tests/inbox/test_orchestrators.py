@@ -10,7 +10,9 @@ from tests.inbox.conftest import Office
 pytestmark = [pytest.mark.timeout(180), pytest.mark.anyio]
 
 
-@pytest.mark.requirement("I4-inbox-news", "I4-inbox-ways", "I4-inbox-gate")
+@pytest.mark.requirement(
+    "question:inbox:told-to-new-session", "question:answer:every-way", "permission:gate:allow-deny-always"
+)
 async def test_the_next_session_is_told_what_the_last_one_left_and_answers_it(office: Office) -> None:
     daemon = office.house.daemon
     assert daemon is not None

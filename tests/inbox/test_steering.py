@@ -23,7 +23,7 @@ def steer(office: Office, name: str, text: str) -> str:
     return office.ask("POST", f"/v1/agents/{name}/turns", {"task": text, "mode": "steer"})["happened"]
 
 
-@pytest.mark.requirement("I4-steer", "D-steering")
+@pytest.mark.requirement("turn:steer:running", "turn:steer:receipts")
 def test_a_text_is_read_in_the_middle_of_the_running_turn(office: Office, eventually: Eventually) -> None:
     office.create("a", "work on go", persona="asker")
     eventually((office.project / "go.began").exists, "the tool has begun")
@@ -45,7 +45,7 @@ def test_a_text_is_read_in_the_middle_of_the_running_turn(office: Office, eventu
     assert sorted(terminal) == [(1, "turn.complete"), (2, "turn.cancelled"), (3, "turn.cancelled")]
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 def test_a_text_that_comes_between_tools_is_read_after_the_next_one(office: Office, eventually: Eventually) -> None:
     office.create("a", "think", persona="asker")
     eventually(lambda: office.agent("a")["status"] == "working", "a working agent")
@@ -54,7 +54,7 @@ def test_a_text_that_comes_between_tools_is_read_after_the_next_one(office: Offi
     assert turns(office, "a") == [("complete", ""), ("cancelled", "steered")]
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 def test_a_text_that_no_tool_takes_in_is_the_next_turn(office: Office, eventually: Eventually) -> None:
     office.create("a", "only think", persona="asker")
     eventually(lambda: office.agent("a")["status"] == "working", "a working agent")
@@ -63,7 +63,7 @@ def test_a_text_that_no_tool_takes_in_is_the_next_turn(office: Office, eventuall
     assert office.detail("a")["turns"][-1]["result"] == "did: mind the gap"
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 def test_a_text_for_a_turn_that_is_interrupted_is_the_next_turn(office: Office, eventually: Eventually) -> None:
     office.create("a", "work on go", persona="asker")
     eventually((office.project / "go.began").exists, "the tool has begun")
@@ -74,7 +74,7 @@ def test_a_text_for_a_turn_that_is_interrupted_is_the_next_turn(office: Office, 
     assert office.detail("a")["turns"][-1]["result"] == "did: mind the gap"
 
 
-@pytest.mark.requirement("I4-steer")
+@pytest.mark.requirement("turn:steer:running")
 def test_a_resting_agent_is_not_steered_but_told_so(office: Office) -> None:
     office.create("a", "read", persona="asker")
     office.wait("a")

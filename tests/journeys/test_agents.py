@@ -151,17 +151,17 @@ def agent(troupe: Command, name: str) -> dict[str, Any]:
     return troupe("show", name, "--json").json["agent"]
 
 
-@pytest.mark.requirement("I3-persona-prompt")
+@pytest.mark.requirement("persona:prompt:as-text")
 def test_an_agent_is_told_its_persona_and_the_projects_instructions(troupe: Command) -> None:
     assert told(troupe, "whistler", "--persona", "scout") == "I whistle: True"
 
 
-@pytest.mark.requirement("I3-persona-user")
+@pytest.mark.requirement("persona:user:usable")
 def test_a_persona_of_the_users_own_is_taken(troupe: Command) -> None:
     assert told(troupe, "poet", "--persona", "poet") == "roses"
 
 
-@pytest.mark.requirement("I3-bad-persona-tool")
+@pytest.mark.requirement("error:persona:unknown-tool")
 def test_a_persona_that_names_an_unknown_tool_is_refused_with_those_there_are(troupe: Command) -> None:
     refused = troupe("create", "nobody", "begin", "--persona", "odd")
     assert refused.code == 2
@@ -171,7 +171,7 @@ def test_a_persona_that_names_an_unknown_tool_is_refused_with_those_there_are(tr
     assert troupe("show", "nobody").code == 3
 
 
-@pytest.mark.requirement("I3-crew-progress")
+@pytest.mark.requirement("agent:tools:report-progress")
 def test_the_progress_that_an_agent_reports_is_seen_while_it_works(troupe: Command) -> None:
     assert troupe("create", "walker", "walk").code == 0
     wait_until(lambda: agent(troupe, "walker")["progress"] == "half way", "its progress")
@@ -182,7 +182,7 @@ def test_the_progress_that_an_agent_reports_is_seen_while_it_works(troupe: Comma
     assert kinds.count("agent.progress") == 1
 
 
-@pytest.mark.requirement("D-receipts", "I3-digest-facts", "I3-mcp-fence")
+@pytest.mark.requirement("wait:digest:changed-files-are-facts", "wait:digest:git-facts", "mcp:results:fenced")
 def test_what_changed_comes_from_git_whatever_the_agent_says(troupe: Command) -> None:
     made = troupe("create", "liar", "lie", "--wait")
     assert made.code == 0, made.err
@@ -196,7 +196,7 @@ def test_what_changed_comes_from_git_whatever_the_agent_says(troupe: Command) ->
     assert (changes["files"], changes["insertions"], changes["deletions"]) == (["new.txt"], 2, 0)
 
 
-@pytest.mark.requirement("D-receipts", "I3-digest-facts")
+@pytest.mark.requirement("wait:digest:changed-files-are-facts", "wait:digest:git-facts")
 def test_the_commits_of_an_agent_are_counted_from_git(troupe: Command) -> None:
     made = troupe("create", "committer", "keep it", "--wait")
     assert made.code == 0, made.err
@@ -206,7 +206,7 @@ def test_the_commits_of_an_agent_are_counted_from_git(troupe: Command) -> None:
     assert (changes["commits"], changes["files"], changes["insertions"]) == (1, ["kept.txt"], 2)
 
 
-@pytest.mark.requirement("I4-status-evidence", "D-progress")
+@pytest.mark.requirement("status:evidence:nothing-killed-on-suspicion", "status:progress:tokens-files-loops")
 def test_the_same_call_over_and_over_shows_as_a_loop_with_what_was_done_since_and_stops_nothing(
     troupe: Command,
 ) -> None:
@@ -223,7 +223,7 @@ def test_the_same_call_over_and_over_shows_as_a_loop_with_what_was_done_since_an
     assert kinds.count("agent.looping") == 1
 
 
-@pytest.mark.requirement("I3-hibernate", "I3-resume", "A-crud-update")
+@pytest.mark.requirement("session:idle:no-process", "session:resume:by-id", "agent:command:keeps-context")
 def test_a_resting_agent_holds_no_process_and_still_knows_what_was_before(troupe: Command) -> None:
     assert told(troupe, "learner", task="learn lesson.txt").startswith("I know: the moon is made of cheese")
     daemon = psutil.Process(troupe("up", "--json").json["pid"])
@@ -244,7 +244,7 @@ def programs(daemon: psutil.Process) -> list[str]:
     return found
 
 
-@pytest.mark.requirement("C-max-concurrent", "I3-slots")
+@pytest.mark.requirement("limit:concurrency:environment-variable", "limit:slots:others-queued")
 def test_no_more_agents_work_at_once_than_the_setting_says(troupe: Command) -> None:
     names = ["first", "other-1", "other-2"]
     for name in names:
@@ -260,7 +260,7 @@ def test_no_more_agents_work_at_once_than_the_setting_says(troupe: Command) -> N
     assert [name for _, name in turns[::2]] == [name for _, name in turns[1::2]]
 
 
-@pytest.mark.requirement("A-scout-build", "A-commands")
+@pytest.mark.requirement("workflow:scout-build:two-stages", "plugin:commands:chains")
 def test_scout_build_hands_the_scouts_report_to_a_builder(troupe: Command) -> None:
     task = "/fleet:scout-build say goodbye instead"
     command = [str(claude_program(troupe.env)), "-p", task, "--plugin-dir", str(plugin_root())]

@@ -42,7 +42,7 @@ async def waited(client: Client, *agents: str) -> str:
     return await asked(client, "wait_for_agents", agents=list(agents), timeout_seconds=45)
 
 
-@pytest.mark.requirement("I3-inputs-ended")
+@pytest.mark.requirement("inputs:handover:already-ended")
 async def test_inputs_that_ended_before_one_of_them_failed_are_handed_over_as_they_are(host: Host) -> None:
     async with host.client() as client:
         await create(client, "lost")
@@ -57,7 +57,7 @@ async def test_inputs_that_ended_before_one_of_them_failed_are_handed_over_as_th
     assert "places of found: look" in text
 
 
-@pytest.mark.requirement("I3-inputs-failed")
+@pytest.mark.requirement("inputs:failure:blocks-and-wakes")
 async def test_an_input_that_fails_meanwhile_wakes_the_orchestrator_and_its_retry_starts_who_waited(host: Host) -> None:
     async with host.client() as client:
         await create(client, "late")
@@ -71,7 +71,7 @@ async def test_an_input_that_fails_meanwhile_wakes_the_orchestrator_and_its_retr
     assert "places of late: look again" in text
 
 
-@pytest.mark.requirement("I3-inputs-cycle")
+@pytest.mark.requirement("inputs:cycle:refused")
 async def test_a_circle_of_inputs_is_an_error_that_names_it_and_changes_nothing(host: Host) -> None:
     async with host.client() as client:
         await create(client, "slow", "waiter")
@@ -84,7 +84,7 @@ async def test_a_circle_of_inputs_is_an_error_that_names_it_and_changes_nothing(
         assert len(http.get("/v1/agents/slow").json()["turns"]) == 1
 
 
-@pytest.mark.requirement("I3-digest-once")
+@pytest.mark.requirement("wait:digest:delivered-once")
 async def test_an_outcome_that_was_told_does_not_wake_again_also_in_the_next_daemon(host: Host) -> None:
     async with host.client() as client:
         await create(client, "lost")
@@ -98,7 +98,7 @@ async def test_an_outcome_that_was_told_does_not_wake_again_also_in_the_next_dae
     assert "| places of slow" in second
 
 
-@pytest.mark.requirement("I3-mcp-progress")
+@pytest.mark.requirement("mcp:wait:sends-progress")
 async def test_a_wait_that_blocks_sends_progress_before_any_host_gives_up(host: Host) -> None:
     told: list[tuple[float, str | None]] = []
     heard = anyio.Event()
@@ -124,7 +124,7 @@ async def test_a_wait_that_blocks_sends_progress_before_any_host_gives_up(host: 
     assert message == "1 of 1 agents at work"
 
 
-@pytest.mark.requirement("D-idempotent-command", "G2")
+@pytest.mark.requirement("turn:command:idempotency-key", "guarantee:idempotency:never-runs-twice")
 async def test_a_command_sent_again_to_the_next_daemon_is_the_same_turn(host: Host) -> None:
     async with host.client() as client:
         await create(client, "slow", "waiter")

@@ -114,7 +114,7 @@ def ended(running: subprocess.Popen[str]) -> Ran:
     return Ran(running.returncode, out, err)
 
 
-@pytest.mark.requirement("I4-run", "I4-run-defer")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet", "run:orchestrator:no-process-while-waiting")
 def test_it_does_the_main_job_with_one_slot_and_reports(tmp_path: Path) -> None:
     repository = generate(41)
     with staged(tmp_path, repository) as stage:
@@ -149,7 +149,7 @@ def _spent_nothing_while_asleep(stage: Stage) -> None:
     assert not [at for at in spent for begun, over in naps if begun < at < over]
 
 
-@pytest.mark.requirement("I4-run-defer", "D-waiting-all")
+@pytest.mark.requirement("run:orchestrator:no-process-while-waiting", "wait:anything:no-process")
 def test_asleep_it_has_no_process_and_a_killed_daemon_costs_it_nothing(tmp_path: Path) -> None:
     repository = generate(42)
     with staged(tmp_path, repository) as stage:
@@ -172,7 +172,7 @@ def test_asleep_it_has_no_process_and_a_killed_daemon_costs_it_nothing(tmp_path:
         assert rows(stage, ends) == [(1,)]
 
 
-@pytest.mark.requirement("I4-run")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet")
 def test_ctrl_c_says_what_goes_on_and_interrupting_it_reaches_all_its_agents(tmp_path: Path) -> None:
     with small(tmp_path) as stage, started(stage, "take long", "--name", "boss") as running:
         wait_until(lambda: asleep(stage), "its sleep", seconds=60)
@@ -192,7 +192,7 @@ def test_ctrl_c_says_what_goes_on_and_interrupting_it_reaches_all_its_agents(tmp
         assert "Too early" not in fleet(stage)("show", "boss").out
 
 
-@pytest.mark.requirement("I4-run")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet")
 def test_one_that_fails_ends_with_1_and_says_why(tmp_path: Path) -> None:
     with small(tmp_path) as stage:
         ran = fleet(stage)("run", "be refused", "--name", "boss")
@@ -207,7 +207,7 @@ def test_one_that_fails_ends_with_1_and_says_why(tmp_path: Path) -> None:
         assert "none of the fleet's tools" in wrong.err
 
 
-@pytest.mark.requirement("I4-run")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet")
 def test_its_own_question_waits_for_the_person_and_the_answer_reaches_the_call(tmp_path: Path) -> None:
     with small(tmp_path) as stage, started(stage, "ask the person", "--name", "boss") as running:
         assert running.stderr is not None
@@ -223,7 +223,7 @@ def test_its_own_question_waits_for_the_person_and_the_answer_reaches_the_call(t
         assert ran.out == "The person says blue.\n"
 
 
-@pytest.mark.requirement("I4-run")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet")
 def test_on_a_terminal_the_person_types_the_answer(tmp_path: Path) -> None:
     with small(tmp_path) as stage:
         command = fleet(stage)
@@ -256,7 +256,7 @@ def _drain(terminal: int, into: bytearray) -> None:
             into.extend(data)
 
 
-@pytest.mark.requirement("I4-run")
+@pytest.mark.requirement("run:orchestrator:streams-the-fleet")
 def test_a_budget_is_that_of_the_whole_run_and_a_raise_lets_it_go_on(tmp_path: Path) -> None:
     words = ("spend tokens", "--name", "boss", "--max-tokens", "50000")
     with small(tmp_path) as stage, started(stage, *words) as running:

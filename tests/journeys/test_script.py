@@ -113,7 +113,7 @@ def made(repository: Repository, root: Path) -> Path:
     return root
 
 
-@pytest.mark.requirement("I3-demo-random")
+@pytest.mark.requirement("demo:random:any-repository")
 @pytest.mark.parametrize("seed", [1, 3, 10])
 def test_the_same_script_migrates_a_repository_that_nobody_has_seen(seed: int, tmp_path: Path) -> None:
     repository = generate(seed)
@@ -171,7 +171,7 @@ def changed(root: Path) -> list[tuple[str, int, str, str]]:
     ]
 
 
-@pytest.mark.requirement("I3-demo-repository")
+@pytest.mark.requirement("demo:repository:shape")
 def test_the_example_is_migrated_in_many_places_and_its_tests_stay_green(shipped: Outcome) -> None:
     lines = changed(shipped.root)
 
@@ -182,7 +182,7 @@ def test_the_example_is_migrated_in_many_places_and_its_tests_stay_green(shipped
     assert f"{len(lines)} places" in shipped.results["builder"].text
 
 
-@pytest.mark.requirement("I3-demo-repository")
+@pytest.mark.requirement("demo:repository:shape")
 def test_what_only_shares_the_name_stays_in_the_example(shipped: Outcome) -> None:
     before, after = tree(EXAMPLES / "inventory"), tree(shipped.root)
 
@@ -215,7 +215,7 @@ def test_the_example_notices_when_a_look_alike_is_changed(shipped: Outcome, tmp_
                 with_line(root / path, number, line)
 
 
-@pytest.mark.requirement("A-spb-relevant-files")
+@pytest.mark.requirement("workflow:scouts:one-relevant-files")
 def test_the_scouts_report_exact_lines_and_the_planner_names_each_edit(shipped: Outcome) -> None:
     before = tree(EXAMPLES / "inventory")
     for name, result in shipped.results.items():

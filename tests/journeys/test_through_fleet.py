@@ -118,16 +118,16 @@ def passes(stage: Stage, check: str) -> bool:
 
 
 @pytest.mark.requirement(
-    "I3-demo-random",
-    "I3-done-journey",
-    "A-sleep",
-    "A-spb-planner",
-    "A-spb-builder",
-    "I3-inputs-chain",
-    "I3-inputs-produces",
-    "I3-demo-plugin",
-    "A-context-temporary",
-    "A-context-planner",
+    "demo:random:any-repository",
+    "demo:journey:files-diff-rows-transcript",
+    "wait:orchestrator:spends-no-tokens",
+    "workflow:planner:reads-only-relevant-files",
+    "workflow:builder:implements-and-tests",
+    "inputs:start:when-completed",
+    "inputs:handover:one-named-file",
+    "demo:plugin:slash-command",
+    "workflow:context:single-purpose-agents",
+    "workflow:context:planner-reads-fraction",
 )
 @pytest.mark.parametrize("seed", [11, 12])
 def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(seed: int, tmp_path: Path) -> None:
@@ -160,7 +160,9 @@ def test_the_slash_command_migrates_a_repository_that_the_script_cannot_know(see
         assert played.rows("SELECT count(*) FROM lease WHERE released_at IS NULL") == [(0,)]
 
 
-@pytest.mark.requirement("I3-demo-sub-agent", "I3-done-journey", "A-orchestrator")
+@pytest.mark.requirement(
+    "demo:sub-agent:does-the-job", "demo:journey:files-diff-rows-transcript", "plugin:orchestrator:tools-and-sleep"
+)
 def test_an_orchestrator_session_of_the_plugins_own_agent_does_the_whole_job(tmp_path: Path) -> None:
     repository = generate(21)
     with staged(tmp_path, repository) as stage:
@@ -173,7 +175,12 @@ def test_an_orchestrator_session_of_the_plugins_own_agent_does_the_whole_job(tmp
         assert played.rows("SELECT count(*) FROM agent WHERE deleted_at IS NOT NULL") == [(6,)]
 
 
-@pytest.mark.requirement("I3-ask-survives", "I3-hello-waits", "D-waiting-free", "A-flow")
+@pytest.mark.requirement(
+    "question:answer:survives-daemon",
+    "handshake:restart:waits-for-account",
+    "wait:answer:no-process",
+    "question:route:orchestrator-never-user",
+)
 def test_a_question_survives_a_killed_daemon_while_the_orchestrator_sleeps(tmp_path: Path) -> None:
     repository = generate(31)
     with staged(tmp_path, repository) as stage:

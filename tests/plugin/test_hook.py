@@ -91,14 +91,14 @@ def _read(messages: list[dict[str, Any]]) -> Run:
     )
 
 
-@pytest.mark.requirement("I3-plugin-hook")
+@pytest.mark.requirement("plugin:hook:own-tools-only")
 def test_the_hook_approves_the_fleets_own_tools_and_nothing_else(run: Run) -> None:
     assert "Python package is not installed" in str(run.results["own"]["content"])
     assert "from another server" not in str(run.results["foreign"]["content"])
     assert run.denied == [FOREIGN, "Bash"]
 
 
-@pytest.mark.requirement("I3-plugin-commands", "I3-plugin-personas")
+@pytest.mark.requirement("plugin:commands:eight", "plugin:personas:five-roles")
 def test_claude_offers_the_commands_and_the_sub_agents_of_the_plugin(run: Run) -> None:
     assert {f"fleet:{name}" for name in COMMANDS} <= set(run.init["slash_commands"])
     assert {f"fleet:{name}" for name in {*PERSONAS, "orchestrator"}} <= set(run.init["agents"])

@@ -80,7 +80,7 @@ def program(place: Path, text: str) -> Path:
     return place
 
 
-@pytest.mark.requirement("I3-plugin-launcher")
+@pytest.mark.requirement("plugin:launcher:answers-uninstalled")
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_without_an_installation_it_says_what_to_run_in_both_eras(
@@ -119,7 +119,7 @@ def shell_words(command: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-@pytest.mark.requirement("I3-plugin-launcher")
+@pytest.mark.requirement("plugin:launcher:answers-uninstalled")
 def test_without_any_python_the_shell_itself_answers(launch: Launch, tmp_path: Path) -> None:
     door = launch(PATH=str(shell_folder(tmp_path)))
     assert "error" in door.call("server/discover")

@@ -42,7 +42,7 @@ def front_matter(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", loaded)
 
 
-@pytest.mark.requirement("I3-plugin-valid")
+@pytest.mark.requirement("plugin:validation:strict")
 @pytest.mark.parametrize("place", [".", ".claude-plugin/plugin.json"])
 def test_claude_finds_nothing_wrong_with_the_plugin(place: str, home: Path) -> None:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
@@ -59,7 +59,7 @@ def test_every_file_is_named_and_every_named_file_exists(key: str, folder: str) 
     assert sorted(manifest()[key]) == there
 
 
-@pytest.mark.requirement("I3-plugin-commands", "A-commands")
+@pytest.mark.requirement("plugin:commands:eight", "plugin:commands:chains")
 def test_the_slash_commands_take_their_text_and_may_use_the_fleet() -> None:
     files = [ROOT / name for name in manifest()["commands"]]
     assert {path.stem for path in files} == COMMANDS
@@ -78,7 +78,7 @@ def test_a_command_that_starts_a_chain_teaches_to_create_and_wait_in_one_message
     assert 0 <= first.find("create_agent") < first.find("wait_for_agents")
 
 
-@pytest.mark.requirement("I3-plugin-names", "A-orchestrator")
+@pytest.mark.requirement("plugin:tools:full-names", "plugin:orchestrator:tools-and-sleep")
 def test_the_orchestrator_has_exactly_the_tools_that_the_fleet_offers_by_their_full_names(
     open_door: RawDoors,
 ) -> None:
@@ -86,7 +86,7 @@ def test_the_orchestrator_has_exactly_the_tools_that_the_fleet_offers_by_their_f
     assert sorted(front["tools"].split(", ")) == sorted(f"{SERVER}__{name}" for name in open_door().tool_names())
 
 
-@pytest.mark.requirement("I3-plugin-personas")
+@pytest.mark.requirement("plugin:personas:five-roles")
 def test_the_personas_are_sub_agents_and_ours_and_only_a_builder_can_write(tmp_path: Path) -> None:
     found = {persona.name: persona for persona in personas.list_personas(tmp_path, None)}
     assert set(found) == PERSONAS

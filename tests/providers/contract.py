@@ -30,8 +30,12 @@ pytestmark = pytest.mark.anyio
 class Contract:
     """The behaviours that the fleet builds on."""
 
-    @pytest.mark.requirement("I3-usage", "I3-events", "I3-model")
-    @pytest.mark.requirement("I3-session-id", "I3-model", "I3-events", "I3-usage")
+    @pytest.mark.requirement(
+        "turn:usage:unknown-stays-unknown",
+        "turn:events:messages-and-tool-calls",
+        "provider:model:as-requested",
+        "session:id:before-process",
+    )
     async def test_a_plain_turn_says_its_text_and_what_it_used(self, lab: Lab) -> None:
         spec = lab.spec()
         events = await run(await lab.open(spec), "say good morning")
@@ -50,8 +54,7 @@ class Contract:
         assert end.cost_usd > 0
         assert of(Used, events)
 
-    @pytest.mark.requirement("I3-cost-total")
-    @pytest.mark.requirement("I3-usage", "I3-cost-total")
+    @pytest.mark.requirement("turn:usage:cost-counted-once", "turn:usage:unknown-stays-unknown")
     async def test_turns_of_one_session_cost_the_difference_of_its_total(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         first = ended(await run(session, "say one"))
@@ -62,8 +65,7 @@ class Contract:
         assert second.session_cost_usd == pytest.approx(first.cost_usd + second.cost_usd)
         assert second.text == "two"
 
-    @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
-    @pytest.mark.requirement("I3-verbatim", "I3-bad-unicode")
+    @pytest.mark.requirement("turn:task:verbatim", "error:text:unicode")
     async def test_a_prompt_is_data_whatever_it_looks_like(self, lab: Lab) -> None:
         (lab.work / "secret.txt").write_text("the contents of a file")
         session = await lab.open(lab.spec())
@@ -78,14 +80,14 @@ class Contract:
         end = ended(await run(session, "long " + "word " * 200_000 + "."))
         assert end.text.startswith("1000006 characters")
 
-    @pytest.mark.requirement("I3-artifacts", "I3-events")
-    @pytest.mark.requirement("I3-no-background")
+    @pytest.mark.requirement("turn:artifacts:from-the-tools", "turn:events:messages-and-tool-calls")
+    @pytest.mark.requirement("session:background:impossible")
     async def test_nothing_can_be_put_in_the_background(self, lab: Lab) -> None:
         events = await run(await lab.open(lab.spec()), "background")
         assert ended(events).text == "refused=True"
         assert [call.ok for call in of(ToolEnded, events)] == [False]
 
-    @pytest.mark.requirement("I3-artifacts", "I3-events")
+    @pytest.mark.requirement("turn:artifacts:from-the-tools", "turn:events:messages-and-tool-calls")
     async def test_files_that_tools_read_and_wrote_are_told(self, lab: Lab) -> None:
         (lab.work / "one.txt").write_text("a needle\n")
         (lab.work / "two.txt").write_text("hay\n")
@@ -106,8 +108,7 @@ class Contract:
         assert "does not exist" in failed[0].summary
         assert new in {call.summary for call in began}
 
-    @pytest.mark.requirement("I3-persona-tools")
-    @pytest.mark.requirement("I3-persona-tools")
+    @pytest.mark.requirement("persona:tools:exactly-its-own")
     async def test_a_tool_that_is_not_given_cannot_be_used(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(tools=("Read",)))
         end = ended(await run(session, "absent"))
@@ -115,8 +116,7 @@ class Contract:
         assert not (lab.work / "ran").exists()
         assert lab.vendor.shell not in str(lab.endpoint.log()[-1]["tools"])
 
-    @pytest.mark.requirement("I3-gate-seen")
-    @pytest.mark.requirement("I3-gate-seen")
+    @pytest.mark.requirement("permission:gate:every-call-asked")
     async def test_the_reason_of_a_denial_reaches_the_model(self, lab: Lab) -> None:
         crew = Crew(rule=lambda call: Deny("not on a Sunday") if call.name == lab.vendor.shell else Allow())
         session = await lab.open(lab.spec(crew))
@@ -127,8 +127,7 @@ class Contract:
         assert [call.ok for call in of(ToolEnded, events)] == [False]
         assert not (lab.work / "ran").exists()
 
-    @pytest.mark.requirement("I3-hook-closed")
-    @pytest.mark.requirement("I3-hook-closed")
+    @pytest.mark.requirement("permission:gate:fails-closed")
     async def test_a_gate_that_fails_lets_nothing_through(self, lab: Lab) -> None:
         async def broken(call: ToolCall) -> Verdict:
             raise RuntimeError(f"the store is away, {call.name}")
@@ -138,8 +137,7 @@ class Contract:
         assert end.outcome is Outcome.COMPLETE
         assert not (lab.work / "ran").exists()
 
-    @pytest.mark.requirement("I3-gate-seen")
-    @pytest.mark.requirement("I3-gate-seen")
+    @pytest.mark.requirement("permission:gate:every-call-asked")
     async def test_what_the_gate_allows_is_not_refused_by_the_program(self, lab: Lab) -> None:
         (lab.work / ".claude").mkdir()
         session = await lab.open(lab.spec())
@@ -158,7 +156,7 @@ class Contract:
         assert wrong.startswith("error=True")
         assert "'text' is a required property" in wrong
 
-    @pytest.mark.requirement("I3-ask-defers")
+    @pytest.mark.requirement("question:ask:closes-process")
     async def test_a_question_ends_the_run_and_its_answer_goes_on_in_a_new_process(self, lab: Lab) -> None:
         crew = Crew()
         spec = lab.spec(crew)
@@ -217,8 +215,7 @@ class Contract:
         assert end.outcome is Outcome.COMPLETE
         assert "Tool result missing" in end.text
 
-    @pytest.mark.requirement("I3-resume")
-    @pytest.mark.requirement("I3-resume")
+    @pytest.mark.requirement("session:resume:by-id")
     async def test_a_resumed_session_knows_what_was_before(self, lab: Lab) -> None:
         spec = lab.spec()
         session = await lab.open(spec)
@@ -231,8 +228,7 @@ class Contract:
         assert first.cost_usd is not None
         assert 0 < second.cost_usd < first.cost_usd
 
-    @pytest.mark.requirement("I3-interrupt")
-    @pytest.mark.requirement("I3-interrupt")
+    @pytest.mark.requirement("turn:interrupt:running")
     async def test_an_interrupt_in_a_tool_ends_the_run_and_the_session_goes_on(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         running = asyncio.create_task(run(session, "shell touch began; sleep 60"))
@@ -243,7 +239,7 @@ class Contract:
         assert end.text == "I run it."
         assert ended(await run(session, "say still here")).text == "still here"
 
-    @pytest.mark.requirement("I3-interrupt")
+    @pytest.mark.requirement("turn:interrupt:running")
     async def test_an_interrupt_in_an_answer_or_before_it_ends_the_run(self, lab: Lab) -> None:
         session = await lab.open(lab.spec())
         await session.interrupt()
@@ -257,8 +253,7 @@ class Contract:
         await session.interrupt()
         assert ended(await running).outcome is Outcome.INTERRUPTED
 
-    @pytest.mark.requirement("I3-max-turns")
-    @pytest.mark.requirement("I3-max-turns")
+    @pytest.mark.requirement("turn:max-turns:fails-with-reason")
     async def test_a_run_stops_at_its_number_of_turns_with_what_it_said(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(max_turns=2))
         end = ended(await run(session, "many"))
@@ -266,16 +261,21 @@ class Contract:
         assert end.text == "One.\n\nTwo."
         assert end.hint
 
-    @pytest.mark.requirement("I3-big-message")
-    @pytest.mark.requirement("I3-big-message")
+    @pytest.mark.requirement("session:messages:many-megabytes")
     async def test_a_tool_input_of_two_megabytes_arrives(self, lab: Lab) -> None:
         path = lab.work / "big.txt"
         session = await lab.open(lab.spec())
         assert ended(await run(session, f"big {path}")).outcome is Outcome.COMPLETE
         assert path.stat().st_size == 2_000_000
 
-    @pytest.mark.requirement("I3-false-success")
-    @pytest.mark.requirement("I3-bad-401", "I3-bad-429", "I3-bad-500", "I3-bad-529", "I3-bad-cut", "I3-false-success")
+    @pytest.mark.requirement(
+        "turn:outcome:no-false-success",
+        "error:model-api:401",
+        "error:model-api:429",
+        "error:model-api:500",
+        "error:model-api:529",
+        "error:model-api:stream-cut",
+    )
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
@@ -299,7 +299,7 @@ class Contract:
         assert end.detail
         assert end.hint
 
-    @pytest.mark.requirement("I3-bad-refused")
+    @pytest.mark.requirement("error:model-api:connection-refused")
     async def test_a_refused_connection_ends_as_a_fault_of_the_model(self, lab: Lab) -> None:
         spec = lab.spec(environment=lab.vendor.environment("http://127.0.0.1:9", lab.place))
         end = ended(await run(await lab.open(spec), "say hello"))
@@ -314,8 +314,7 @@ class Contract:
         end = ended(await run(await lab.open(lab.spec()), "partial"))
         assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "overloaded", "I got this far.")
 
-    @pytest.mark.requirement("I3-bad-silence")
-    @pytest.mark.requirement("I3-bad-silence")
+    @pytest.mark.requirement("error:model-api:silence")
     async def test_silence_is_told_and_then_ended(self, lab: Lab, impatient: Session) -> None:
         events: list[SessionEvent] = await run(impatient, "fault silence")
         assert len(of(Stalled, events)) == 1
@@ -326,7 +325,7 @@ class Contract:
         assert not of(Stalled, events)
         assert "awake" in ended(events).text
 
-    @pytest.mark.requirement("I3-hello-account")
+    @pytest.mark.requirement("handshake:account:of-the-creating-door")
     async def test_nothing_of_this_process_reaches_the_agent(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLEET_TEST_SECRET", "hush-hush")
         monkeypatch.setenv("DATABASE_URL", "hush-hush")
@@ -337,7 +336,7 @@ class Contract:
         assert "FLEET_TEST_SECRET" not in text
         assert "PYTEST_CURRENT_TEST" not in text
 
-    @pytest.mark.requirement("I3-bad-model")
+    @pytest.mark.requirement("error:model:unknown-alias")
     async def test_models_are_checked_before_anything_starts(self, lab: Lab) -> None:
         provider = lab.vendor.make(lab.place)
         for model in [*provider.models(), lab.vendor.model]:

@@ -113,7 +113,7 @@ def sleepers(place: Path) -> int:
     return found
 
 
-@pytest.mark.requirement("I3-bad-binary-killed")
+@pytest.mark.requirement("error:program:killed")
 async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: Lab) -> None:
     spec = lab.spec()
     session = await lab.open(spec)
@@ -136,7 +136,7 @@ async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: 
     assert later.cost_usd >= first.cost_usd
 
 
-@pytest.mark.requirement("I3-bad-binary-missing")
+@pytest.mark.requirement("error:program:missing")
 async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
     broken = lab.place / "broken claude"
     broken.write_text("#!/bin/sh\necho 'libfoo.so.1: cannot open shared object' >&2\nexit 7\n")
@@ -156,7 +156,7 @@ async def test_an_unknown_conversation_cannot_be_resumed(lab: Lab) -> None:
         await lab.open(lab.spec(resume=True))
 
 
-@pytest.mark.requirement("I3-ask-defers")
+@pytest.mark.requirement("question:ask:closes-process")
 async def test_an_answer_survives_the_death_of_the_program_that_asked(lab: Lab) -> None:
     crew = Crew()
     spec = lab.spec(crew)
@@ -235,7 +235,7 @@ async def test_a_stopped_program_is_noticed_and_ended(
     assert not processes(lab.work)
 
 
-@pytest.mark.requirement("I3-demo-login")
+@pytest.mark.requirement("demo:account:login-file")
 async def test_a_login_in_a_file_reaches_the_model_though_the_agent_has_its_own_configuration(lab: Lab) -> None:
     secret = "planted-access-token"
     login = {
@@ -270,7 +270,7 @@ async def test_a_login_in_the_users_own_configuration_directory_is_found(lab: La
     assert credential(lab) == ("bearer", fingerprint("elsewhere"))
 
 
-@pytest.mark.requirement("I3-demo-token")
+@pytest.mark.requirement("demo:account:token-variable")
 async def test_a_token_in_the_environment_reaches_the_model(lab: Lab) -> None:
     spec = lab.spec()
     environment = plain(spec.environment, CLAUDE_CODE_OAUTH_TOKEN="a-token-of-its-own")
@@ -286,7 +286,7 @@ async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
     assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
 
 
-@pytest.mark.requirement("I3-usage")
+@pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
     end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))
     assert end.outcome is Outcome.COMPLETE
@@ -309,7 +309,7 @@ async def test_a_sub_agent_counts_and_does_not_wait(lab: Lab) -> None:
     assert of(Used, events)[-1].usage.context_tokens == end.usage.context_tokens
 
 
-@pytest.mark.requirement("I3-persona-tools")
+@pytest.mark.requirement("persona:tools:exactly-its-own")
 async def test_an_agent_is_known_to_the_rehearsal_and_offered_only_its_tools(lab: Lab) -> None:
     spec = lab.spec(tools=("Read", "TodoWrite"))
     headers = {"ANTHROPIC_CUSTOM_HEADERS": "x-team: blue\nX-Fleet-Agent: somebody else"}
@@ -362,7 +362,7 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:12]
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("name", ["system-prompt.md", ".system-prompt.md.new"])
 async def test_a_link_in_an_agents_own_folder_leads_fleet_nowhere(lab: Lab, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"

@@ -55,7 +55,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-@pytest.mark.requirement("I4-recover-elsewhere", "I4-store-contract")
+@pytest.mark.requirement("recovery:session:fresh-home-other-cwd", "session:mirror:vendor-contracts")
 async def test_the_mirror_keeps_the_contracts_of_the_vendors_session_stores(
     tmp_path: Path, stack: AsyncExitStack
 ) -> None:

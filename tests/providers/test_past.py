@@ -66,7 +66,7 @@ def provider(lab: Lab, kept: Kept) -> ClaudeProvider:
     return ClaudeProvider(shim_dir=lab.place / "shim", max_retries=1, transcripts=kept)
 
 
-@pytest.mark.requirement("I4-recover-elsewhere")
+@pytest.mark.requirement("recovery:session:fresh-home-other-cwd")
 async def test_a_conversation_goes_on_in_a_fresh_folder_home_and_directory(
     lab: Lab, provider: ClaudeProvider, kept: Kept
 ) -> None:
@@ -108,7 +108,7 @@ async def test_a_conversation_follows_its_agent_into_another_directory(lab: Lab,
     assert len(list(spec.folder.glob("claude/projects/*/*.jsonl"))) == 1
 
 
-@pytest.mark.requirement("I4-recover-transcript")
+@pytest.mark.requirement("recovery:transcript:read-first")
 async def test_the_transcript_tells_where_a_turn_stands(lab: Lab, provider: ClaudeProvider) -> None:
     crew = Crew()
     spec, sent = lab.spec(crew), prompt("say one")
@@ -158,7 +158,7 @@ def said(kept: Kept, spec: SessionSpec) -> Path:
     return spec.folder / place_of(spec.cwd, spec.session_id)
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("what", ["the draft", "the transcript"])
 async def test_a_transcript_is_never_written_back_through_a_link(
     lab: Lab, provider: ClaudeProvider, kept: Kept, what: str
@@ -174,7 +174,7 @@ async def test_a_transcript_is_never_written_back_through_a_link(
     assert not path.is_symlink()
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("depth", [0, 1, 2])
 async def test_no_folder_on_the_way_to_a_transcript_is_a_link(
     lab: Lab, provider: ClaudeProvider, kept: Kept, depth: int
@@ -190,7 +190,7 @@ async def test_no_folder_on_the_way_to_a_transcript_is_a_link(
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("what", ["pipe", "link to a device", "link to another's"])
 async def test_what_stands_in_place_of_a_transcript_is_not_read_and_the_mirror_replaces_it(
     lab: Lab, provider: ClaudeProvider, kept: Kept, what: str
@@ -209,7 +209,7 @@ async def test_what_stands_in_place_of_a_transcript_is_not_read_and_the_mirror_r
     assert path.read_text().count(SENT) == 1
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 async def test_a_transcript_that_is_too_large_fails_its_own_agent_with_the_reason(
     lab: Lab, provider: ClaudeProvider, kept: Kept
 ) -> None:

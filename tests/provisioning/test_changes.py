@@ -307,7 +307,7 @@ async def test_without_git_the_changes_are_unknown_with_the_reason(
     assert "git cannot be run" in str(error.value)
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("place", [".git/info/exclude", ".git/commondir", ".git"])
 @pytest.mark.parametrize("kind", ["endless", "pipe"])
 async def test_a_file_of_the_repository_that_is_endless_makes_the_changes_unknown_at_once(
@@ -327,7 +327,7 @@ async def test_a_file_of_the_repository_that_is_endless_makes_the_changes_unknow
     assert str(checkout) in str(error.value)
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 @pytest.mark.parametrize("where", [".venv/bin", "tools", "", ".", "venv without git"])
 async def test_a_git_that_lies_in_a_project_is_never_run(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
@@ -347,7 +347,7 @@ async def test_a_git_that_lies_in_a_project_is_never_run(
     assert not canary.exists()
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 async def test_a_link_to_a_git_in_a_project_is_not_run_and_a_later_one_does_not_take_its_place(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-@pytest.mark.requirement("I3-rehearse-wire", "I3-rehearse-templates")
+@pytest.mark.requirement("rehearsal:wire:anthropic-format", "rehearsal:templates:task-and-results")
 def test_real_tools_do_what_the_script_says_and_their_results_come_back_by_name(claude: Claude) -> None:
     result = claude.ask("please rename foo to bar", *TOOLS)
 
@@ -59,7 +59,7 @@ def test_a_failed_tool_is_known_as_an_error_and_conditions_follow_it(claude: Cla
     assert claude.ask("fail in a tool", *TOOLS)["result"] == "it failed with 3"
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 def test_a_limit_that_passes_is_overcome_by_the_cli(claude: Claude) -> None:
     result = claude.ask("too many of us")
 
@@ -74,7 +74,7 @@ def test_an_overload_that_stays_reaches_the_user(claude: Claude) -> None:
     assert result["api_error_status"] == 529
 
 
-@pytest.mark.requirement("I3-rehearse-unmatched")
+@pytest.mark.requirement("rehearsal:unmatched:named")
 def test_an_unmatched_request_tells_the_user_what_the_script_has(claude: Claude) -> None:
     text = str(claude.ask("juggle three balls")["result"])
 
@@ -85,7 +85,7 @@ def test_an_unmatched_request_tells_the_user_what_the_script_has(claude: Claude)
     assert "claude.yaml:" in text
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 def test_a_cut_stream_is_repeated_by_the_cli(claude: Claude) -> None:
     result = claude.ask("this is cut off")
 
@@ -93,7 +93,7 @@ def test_a_cut_stream_is_repeated_by_the_cli(claude: Claude) -> None:
     assert [record["fault"] for record in claude.rehearsal.log()] == ["cut_mid", None]
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 def test_silence_keeps_the_cli_waiting_and_harms_nobody_else(claude: Claude) -> None:
     process = claude.popen("say nothing")
     try:

@@ -83,7 +83,7 @@ def test_what_a_person_says_meanwhile_is_known_but_no_task() -> None:
     assert choose(loaded, asked(*history)).text == "heard stop it in go"
 
 
-@pytest.mark.requirement("I3-rehearse-parts")
+@pytest.mark.requirement("rehearsal:parts:chosen-by-header-or-prompt")
 @pytest.mark.parametrize(
     ("match", "fields", "matches"),
     [
@@ -114,7 +114,7 @@ def test_named_groups_of_the_task_are_variables() -> None:
     assert _says('- say: "{{ old }}>{{ new }}<"', user("from a"), match=match) == "a><"
 
 
-@pytest.mark.requirement("I3-rehearse-templates")
+@pytest.mark.requirement("rehearsal:templates:task-and-results")
 def test_for_each_makes_a_call_per_item_and_gives_back_a_list_in_order() -> None:
     loaded = script("""
         - calls:
@@ -169,7 +169,7 @@ def test_a_reply_of_which_nothing_is_left_is_skipped() -> None:
     assert _says(replies, user("go")) == "none"
 
 
-@pytest.mark.requirement("I3-rehearse-unmatched")
+@pytest.mark.requirement("rehearsal:unmatched:named")
 def test_the_last_reply_is_not_repeated() -> None:
     with pytest.raises(Unmatched, match=r"'only' \(short.yaml:3\) has no reply left for model call 2 .*'only' has 1"):
         choose(

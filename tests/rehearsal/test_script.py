@@ -21,7 +21,7 @@ def _problem(text: str) -> str:
     return str(error.value)
 
 
-@pytest.mark.requirement("I3-rehearse-bad")
+@pytest.mark.requirement("rehearsal:script:line-and-reason")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

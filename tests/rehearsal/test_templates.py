@@ -37,7 +37,7 @@ TEXT = "src/a.py:3: foo\nsrc/b.py:14: foo bar"
         ("{{ {'k': (1, 2)} }}", {"k": [1, 2]}),
     ],
 )
-@pytest.mark.requirement("I3-rehearse-templates")
+@pytest.mark.requirement("rehearsal:templates:task-and-results")
 def test_an_expression_gives_the_value_itself_and_all_else_is_text(source: str, found: object) -> None:
     assert value(source, {"text": TEXT, "results": {"items": "one", "keys": "Two"}}) == found
 

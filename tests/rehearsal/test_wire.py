@@ -55,7 +55,7 @@ def _text(message: anthropic.types.Message) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-@pytest.mark.requirement("I3-rehearse-parts")
+@pytest.mark.requirement("rehearsal:parts:chosen-by-header-or-prompt")
 def test_a_part_is_chosen_by_header_else_by_system_prompt_or_model(wire: Rehearsal) -> None:
     named = {"x-fleet-agent": "scout-3", "x-fleet-persona": "scout"}
     assert _text(_say(wire, "x", headers=named)) == "I am scout-3, a scout"
@@ -63,7 +63,7 @@ def test_a_part_is_chosen_by_header_else_by_system_prompt_or_model(wire: Rehears
     assert _post(wire, _body("x", model="claude-haiku-4-5")).json()["content"][0]["text"] == "by model"
 
 
-@pytest.mark.requirement("I3-rehearse-wire")
+@pytest.mark.requirement("rehearsal:wire:anthropic-format")
 def test_a_streamed_reply_is_the_whole_one_in_pieces(wire: Rehearsal) -> None:
     asked: list[anthropic.types.MessageParam] = [{"role": "user", "content": "call 3"}]
     with _client(wire) as client:
@@ -89,7 +89,7 @@ def test_a_streamed_reply_is_the_whole_one_in_pieces(wire: Rehearsal) -> None:
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call.id) for call in calls)
 
 
-@pytest.mark.requirement("I3-rehearse-templates")
+@pytest.mark.requirement("rehearsal:templates:task-and-results")
 def test_results_are_known_by_the_ids_that_the_reply_gave(wire: Rehearsal) -> None:
     first = _post(wire, _body("call 2")).json()
     calls = [block for block in first["content"] if block["type"] == "tool_use"]
@@ -123,7 +123,7 @@ def test_text_can_be_long_and_spread_over_time(wire: Rehearsal) -> None:
     assert events[-2]["delta"]["stop_reason"] == "max_tokens"
 
 
-@pytest.mark.requirement("I3-rehearse-wire")
+@pytest.mark.requirement("rehearsal:wire:anthropic-format")
 def test_tokens_are_counted_by_size(wire: Rehearsal) -> None:
     small, large = _body("x"), _body("x" * 4000)
     counts = [_post(wire, body, "/v1/messages/count_tokens").json()["input_tokens"] for body in (small, large)]
@@ -139,7 +139,7 @@ def test_models_are_listed(wire: Rehearsal) -> None:
         assert "claude-sonnet-5" in [model.id for model in client.models.list()]
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 def test_a_fault_with_times_ends_after_so_many_attempts_of_that_request(wire: Rehearsal) -> None:
     with pytest.raises(anthropic.RateLimitError) as error:
         _say(wire, "status")
@@ -153,7 +153,7 @@ def test_a_fault_with_times_ends_after_so_many_attempts_of_that_request(wire: Re
     assert _text(_say(wire, "status")) == "at last"
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 @pytest.mark.parametrize(
     ("task", "kind", "body"), [("html", "text/html", b"<html>"), ("empty", "text/event-stream", b"")]
 )
@@ -163,7 +163,7 @@ def test_a_reply_can_be_something_else(wire: Rehearsal, task: str, kind: str, bo
     assert response.content[: len(body) or 1] == body
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 @pytest.mark.parametrize("task", ["cut", "cut_mid"])
 def test_a_connection_can_be_cut(wire: Rehearsal, task: str) -> None:
     got = b""
@@ -174,7 +174,7 @@ def test_a_connection_can_be_cut(wire: Rehearsal, task: str) -> None:
     assert b"message_stop" not in got
 
 
-@pytest.mark.requirement("I3-rehearse-faults")
+@pytest.mark.requirement("rehearsal:faults:statuses-and-streams")
 @pytest.mark.parametrize("task", ["silence", "silence_mid", "ping"])
 def test_a_model_can_fall_silent_and_the_rehearsal_still_ends_at_once(task: str, tmp_path: Path) -> None:
     with start(SCRIPTS / "wire.yaml", log=tmp_path / "log.jsonl") as rehearsal, _open(rehearsal, task) as connection:
@@ -208,7 +208,7 @@ def _received(connection: socket.socket) -> bytes:
         return b""
 
 
-@pytest.mark.requirement("I3-rehearse-unmatched")
+@pytest.mark.requirement("rehearsal:unmatched:named")
 def test_an_unmatched_request_is_told_what_the_script_has(logged: Rehearsal) -> None:
     with pytest.raises(anthropic.BadRequestError) as error:
         _say(logged, "who are you?", headers={"x-fleet-agent": "poet"})
@@ -278,7 +278,7 @@ def test_with_a_key_every_other_key_is_refused() -> None:
     assert answers == [401, 401, 200, 200]
 
 
-@pytest.mark.requirement("I3-rehearse-bad")
+@pytest.mark.requirement("rehearsal:script:line-and-reason")
 def test_a_bad_script_does_not_start_and_says_where_it_is_bad(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: bad\npart: []\n")
     with (

@@ -22,7 +22,7 @@ from orchestrator.server.http import loopback
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon
 from tests.fixtures.raw_door import MODERN
 
-pytestmark = pytest.mark.requirement("G12")
+pytestmark = pytest.mark.requirement("guarantee:bad-input:one-sentence")
 PROMISED_SECONDS = 1.0
 """of the daemon's own work for an answer: its processor time, whatever else the machine does"""
 CEILING_SECONDS = 20.0

@@ -43,7 +43,7 @@ def second_daemon(env: dict[str, str], *arguments: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.requirement("I3-daemon-single")
+@pytest.mark.requirement("daemon:start:one-per-state-directory")
 def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> None:
     second = second_daemon(dict(daemon.env))
     assert second.returncode == 3
@@ -51,7 +51,7 @@ def test_a_second_daemon_ends_at_once_and_names_the_first(daemon: Daemon) -> Non
     assert daemon.is_serving()
 
 
-@pytest.mark.requirement("I3-daemon-private")
+@pytest.mark.requirement("daemon:sockets:owner-only")
 def test_its_sockets_log_and_lock_are_private(daemon: Daemon) -> None:
     places = [*(daemon.state / name for name in SOCKETS), daemon.log, paths.lock_path(daemon.state)]
     assert {place.name: oct(stat.S_IMODE(place.stat().st_mode)) for place in places} == {
@@ -74,7 +74,7 @@ def test_its_private_files_do_not_make_those_of_its_agents_private(daemon: Daemo
     assert len(masks) == 1
 
 
-@pytest.mark.requirement("I3-daemon-single")
+@pytest.mark.requirement("daemon:start:one-per-state-directory")
 def test_a_killed_daemons_sockets_are_in_nobodys_way(env: dict[str, str], state: Path) -> None:
     first = spawn_daemon(state, env)
     wait_until(first.is_serving, "the first daemon")
@@ -85,7 +85,7 @@ def test_a_killed_daemons_sockets_are_in_nobodys_way(env: dict[str, str], state:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.requirement("I3-daemon-log")
+@pytest.mark.requirement("daemon:log:json-without-secrets")
 def test_a_signal_ends_it_in_order(env: dict[str, str], state: Path, number: int) -> None:
     with running_daemon(state, env) as daemon:
         assert daemon.stop(number) == 0
@@ -145,7 +145,7 @@ def test_asked_to_shut_down_it_answers_and_ends(env: dict[str, str], state: Path
         assert daemon.process.wait(20) == 0
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 def test_a_port_that_is_taken_is_one_readable_line_and_costs_no_turn(
     env: dict[str, str], state: Path, project: Path, silent_model: str
 ) -> None:
@@ -187,8 +187,9 @@ def status_of(daemon: Daemon, project: Path, name: str) -> str:
         return client.get(f"/v1/agents/{name}").json()["agent"]["status"]
 
 
-@pytest.mark.requirement("I3-hello-secret", "I3-hello-account")
-@pytest.mark.requirement("I3-hello-account", "I3-hello-secret", "I3-daemon-log")
+@pytest.mark.requirement(
+    "handshake:secrets:never-stored", "handshake:account:of-the-creating-door", "daemon:log:json-without-secrets"
+)
 def test_nothing_of_its_own_environment_and_no_secret_reaches_agents_log_or_store(
     env: dict[str, str], state: Path, project: Path, silent_model: str
 ) -> None:
@@ -222,7 +223,7 @@ def claudes_of(pid: int) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.requirement("I3-daemon-idle", "I4-http")
+@pytest.mark.requirement("daemon:idle:ends-without-work", "http:mcp:streamable-on-loopback")
 @pytest.mark.parametrize(("more", "seconds"), [({}, 0), ({"FLEET_IDLE_EXIT_SECONDS": "70"}, 70)])
 def test_with_a_port_it_ends_by_itself_only_if_told_to(
     env: dict[str, str], state: Path, more: dict[str, str], seconds: int
@@ -231,7 +232,7 @@ def test_with_a_port_it_ends_by_itself_only_if_told_to(
         assert daemon.records()[0]["idle_exit"] == seconds
 
 
-@pytest.mark.requirement("I3-daemon-idle")
+@pytest.mark.requirement("daemon:idle:ends-without-work")
 def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) -> None:
     with running_daemon(state, {**env, "FLEET_IDLE_EXIT_SECONDS": "1"}) as daemon:
         assert daemon.process is not None
@@ -251,7 +252,7 @@ def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: 
         assert daemon.process.wait(20) == 0
 
 
-@pytest.mark.requirement("I3-daemon-idle")
+@pytest.mark.requirement("daemon:idle:ends-without-work")
 def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
     with running_daemon(state, env, "--idle-exit", "2") as daemon:
@@ -265,7 +266,7 @@ def test_an_agent_that_works_keeps_it_alive(env: dict[str, str], state: Path, pr
         assert daemon.process.wait(20) == 0
 
 
-@pytest.mark.requirement("I3-daemon-idle")
+@pytest.mark.requirement("daemon:idle:ends-without-work")
 def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
     env: dict[str, str], state: Path, project: Path
 ) -> None:
@@ -303,7 +304,7 @@ def test_it_ends_when_its_directory_is_gone(env: dict[str, str], state: Path) ->
         assert daemon.process.wait(30) == 0
 
 
-@pytest.mark.requirement("I3-daemon-single")
+@pytest.mark.requirement("daemon:start:one-per-state-directory")
 def test_it_ends_when_its_lock_was_replaced_and_leaves_the_successors_files_alone(
     env: dict[str, str], state: Path
 ) -> None:

@@ -77,7 +77,7 @@ def test_agents_are_named_by_repeating_the_query(client: httpx.Client) -> None:
     assert [agent.name for agent in view.agents] == ["q-3", "q-1"]
 
 
-@pytest.mark.requirement("D-idempotent-create", "G2")
+@pytest.mark.requirement("agent:create:idempotency-key", "guarantee:idempotency:never-runs-twice")
 def test_the_same_idempotency_key_gives_the_same_agent(client: httpx.Client) -> None:
     body, headers = {"name": "same", "task": "work"}, {"idempotency-key": "k-1"}
     first = Created.model_validate(client.post("/v1/agents", json=body, headers=headers).json())
@@ -114,7 +114,7 @@ def test_events_are_read_page_by_page(client: httpx.Client) -> None:
     assert all(int(event["cursor"]) > int(page["cursor"]) for event in rest["events"])
 
 
-@pytest.mark.requirement("A-see-live")
+@pytest.mark.requirement("view:live:events-stream")
 def test_the_stream_tells_what_happens_and_goes_on_where_it_was_left(client: httpx.Client) -> None:
     create(client, "s-1")
     with client.stream("GET", "/v1/stream", params={"since": "0", "agent": "s-1"}) as response:

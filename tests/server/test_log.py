@@ -46,7 +46,7 @@ def written(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.requirement("I3-daemon-log", "I3-hello-secret")
+@pytest.mark.requirement("daemon:log:json-without-secrets", "handshake:secrets:never-stored")
 def test_every_line_is_json_and_no_secret_stands_in_any(tmp_path: Path) -> None:
     records = written(tmp_path)
     assert [record["event"] for record in records] == [
@@ -88,7 +88,7 @@ logger.info("the next daemon")
 """
 
 
-@pytest.mark.requirement("I3-daemon-log", "I4-fault-store")
+@pytest.mark.requirement("daemon:log:json-without-secrets", "fault:store:survived")
 def test_behind_a_line_that_found_no_room_the_next_one_begins_on_its_own(tmp_path: Path) -> None:
     path = tmp_path / "daemon.log"
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], check=True, timeout=60, capture_output=True)

@@ -78,7 +78,7 @@ async def over_http(
         yield client
 
 
-@pytest.mark.requirement("I4-http", "G11")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback", "guarantee:access:no-web-page-no-other-user")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -111,7 +111,7 @@ def test_only_who_has_the_token_and_comes_to_this_very_host_is_served(
         assert set(found.json()["error"]) == {"kind", "message", "hint"}
 
 
-@pytest.mark.requirement("I4-http", "G11")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback", "guarantee:access:no-web-page-no-other-user")
 def test_the_token_is_for_this_user_only_and_stays_over_a_restart(state: Path, tmp_path: Path) -> None:
     env = clean_env(tmp_path, state, FLEET_HTTP_PORT="0")
     with running_daemon(state, env) as daemon:
@@ -143,7 +143,9 @@ print(json.dumps([tries(path) for path in sys.argv[1:]]))
 """
 
 
-@pytest.mark.requirement("I4-http", "I3-daemon-private", "G11")
+@pytest.mark.requirement(
+    "http:mcp:streamable-on-loopback", "daemon:sockets:owner-only", "guarantee:access:no-web-page-no-other-user"
+)
 def test_another_user_of_the_machine_reaches_neither_socket_nor_token(tmp_path: Path, state: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user to try it")
@@ -163,7 +165,7 @@ def test_another_user_of_the_machine_reaches_neither_socket_nor_token(tmp_path: 
         assert tried(NOBODY) == ["PermissionError"] * 3, "each is private by itself, too"
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 def test_a_token_that_a_crash_left_empty_or_half_made_is_made_anew(state: Path) -> None:
     file, fresh = state / loopback.TOKEN_FILE, state / f"{loopback.TOKEN_FILE}.new"
     file.touch()
@@ -184,7 +186,7 @@ def test_a_file_that_holds_no_token_is_named_and_the_port_is_not_blamed(state: P
     assert file.read_text() == "short"
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 def test_without_the_setting_no_port_is_open(daemon: Daemon) -> None:
     assert address(daemon) == ""
     assert not (daemon.state / loopback.TOKEN_FILE).exists()
@@ -221,7 +223,7 @@ async def first_words(port: int, words: str) -> tuple[asyncio.StreamReader, asyn
     return reader, writer
 
 
-@pytest.mark.requirement("I4-http", "G11")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback", "guarantee:access:no-web-page-no-other-user")
 async def test_who_does_not_say_what_it_wants_or_has_no_token_holds_no_connection_to_the_port(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +244,7 @@ async def test_who_does_not_say_what_it_wants_or_has_no_token_holds_no_connectio
             writer.close()
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 async def test_a_port_takes_a_bounded_number_of_connections(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "MAX_CONNECTIONS", 2)
     async with strangers(state, asyncio.Event()) as port:
@@ -254,7 +256,7 @@ async def test_a_port_takes_a_bounded_number_of_connections(state: Path, monkeyp
             writer.close()
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 @pytest.mark.parametrize(("mode", "port"), [("auto", True), ("legacy", True), ("auto", False)])
 async def test_the_tools_work_over_http_in_both_eras(web: Daemon, project: Path, mode: str, port: bool) -> None:
     async with over_http(web, hello(web, project), mode, port=port) as client:
@@ -269,7 +271,7 @@ async def test_who_does_not_say_who_it_is_is_told_how(web: Daemon, mode: str) ->
         assert "header x-fleet-hello is missing" in await refused(client, "get_agent_status")
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 @ERAS
 async def test_two_principals_do_not_see_each_others_project(
     web: Daemon, project: Path, tmp_path: Path, silent_model: str, mode: str
@@ -287,7 +289,7 @@ async def test_two_principals_do_not_see_each_others_project(
         assert "mine" in await asked(mine, "delete_agent", agents=["mine"])
 
 
-@pytest.mark.requirement("I4-http", "I3-digest-once")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback", "wait:digest:delivered-once")
 async def test_what_a_client_that_left_did_not_hear_is_told_to_its_next_wait(
     web: Daemon, project: Path, silent_model: str
 ) -> None:
@@ -334,7 +336,7 @@ def links(pid: int, port: int) -> int:
     return sum(bool(link.raddr) and link.laddr[1] == port for link in found)
 
 
-@pytest.mark.requirement("I4-tasks-name")
+@pytest.mark.requirement("task:name:header-checked")
 def test_the_header_that_names_a_task_must_name_the_one_in_the_body(web: Daemon, project: Path) -> None:
     meta: dict[str, object] = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -362,7 +364,7 @@ def test_the_header_that_names_a_task_must_name_the_one_in_the_body(web: Daemon,
     assert codes == {"sl_1": -32602, "sl_2": -32020, "": -32020}
 
 
-@pytest.mark.requirement("I4-http", "I4-tasks-verbs")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback", "task:verbs:survive-restarts")
 async def test_a_task_can_be_followed_over_http(web: Daemon, project: Path, silent_model: str) -> None:
     account = {"ANTHROPIC_BASE_URL": silent_model, "ANTHROPIC_API_KEY": "sk-test-not-a-key"}
     tasks = Tasks()
@@ -373,7 +375,7 @@ async def test_a_task_can_be_followed_over_http(web: Daemon, project: Path, sile
         await asked(client, "delete_all_agents")
 
 
-@pytest.mark.requirement("I4-http")
+@pytest.mark.requirement("http:mcp:streamable-on-loopback")
 def test_fleet_up_serves_http_and_shows_where(fleet: Command) -> None:
     try:
         started = fleet("up", "--http", "0", "--json")

@@ -152,7 +152,7 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
     assert bench.calls[0].caller.orchestrator == "mcp"
 
 
-@pytest.mark.requirement("I3-mcp-steer", "I3-bad-limit")
+@pytest.mark.requirement("mcp:errors:what-to-do-next", "error:limit:out-of-range")
 @ERAS
 @pytest.mark.parametrize(
     ("arguments", "expected"),
@@ -170,7 +170,6 @@ async def test_a_host_without_a_session_is_the_orchestrator_mcp(server: Served, 
         ({"agent": "a", "limit": True}, "'limit' must be a whole number, not true or false"),
     ],
 )
-@pytest.mark.requirement("I3-mcp-steer")
 async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
     server: Served, bench: Bench, mode: str, arguments: dict[str, Any], expected: str
 ) -> None:
@@ -181,7 +180,7 @@ async def test_bad_arguments_get_an_error_that_says_which_and_what_is_valid(
     assert not bench.calls
 
 
-@pytest.mark.requirement("I3-mcp-steer", "I3-bad-tool")
+@pytest.mark.requirement("mcp:errors:what-to-do-next", "error:tool:unknown")
 async def test_an_unknown_tool_is_answered_with_the_tools_that_there_are(server: Served) -> None:
     async with server.client() as client:
         text, is_error = await said(client, "ecko")
@@ -189,7 +188,7 @@ async def test_an_unknown_tool_is_answered_with_the_tools_that_there_are(server:
     assert text == "no tool 'ecko' -> did you mean echo? Tools: echo, slow, sleep, lost, broken, foul"
 
 
-@pytest.mark.requirement("I3-mcp-steer")
+@pytest.mark.requirement("mcp:errors:what-to-do-next")
 async def test_a_mistake_comes_back_with_what_to_do_next(server: Served) -> None:
     async with server.client() as client:
         assert await said(client, "lost") == ("no agent 'zz' -> yours: scout-1, scout-2", True)
@@ -204,7 +203,7 @@ async def test_a_failure_of_fleet_itself_names_the_log_and_shows_no_traceback(se
     assert text == "Fleet itself failed (ZeroDivisionError) -> the traceback is in /state/daemon.log"
 
 
-@pytest.mark.requirement("I3-mcp-fence")
+@pytest.mark.requirement("mcp:results:fenced")
 async def test_what_cannot_be_seen_never_reaches_the_orchestrator(server: Served) -> None:
     async with server.client() as client:
         assert await said(client, "foul") == ("red hidden\nline\ttab", False)
@@ -263,7 +262,7 @@ def modern(number: int, method: str, **params: object) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-@pytest.mark.requirement("I3-bad-json")
+@pytest.mark.requirement("error:json-rpc:malformed")
 @pytest.mark.parametrize(
     ("line", "request_id", "code"),
     [
@@ -279,7 +278,6 @@ def modern(number: int, method: str, **params: object) -> bytes:
         (b"[" * 100_000 + b"\n", None, -32700),
     ],
 )
-@pytest.mark.requirement("I3-bad-json")
 async def test_a_line_that_is_no_message_gets_an_error_and_the_connection_lives(
     server: Served, line: bytes, request_id: int | None, code: int
 ) -> None:
@@ -364,7 +362,7 @@ async def test_a_connection_that_breaks_at_the_door_keeps_nobody_else_out(
         assert (await client.list_tools()).tools
 
 
-@pytest.mark.requirement("I3-mcp-table", "I3-mcp-steer")
+@pytest.mark.requirement("mcp:tools:snapshot", "mcp:errors:what-to-do-next")
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [

@@ -25,7 +25,13 @@ async def surface(daemon: Daemon, project: Path, mode: str) -> list[dict[str, ob
 
 
 @pytest.mark.anyio
-@pytest.mark.requirement("I3-mcp-eras", "I3-mcp-table", "I3-mcp-short", "D-surface", "I3-mcp-enforced")
+@pytest.mark.requirement(
+    "mcp:protocol:both-eras",
+    "mcp:tools:snapshot",
+    "mcp:schema:token-limit",
+    "mcp:surface:tenth-of-peers",
+    "mcp:schema:enforced-parameters-only",
+)
 async def test_the_tools_are_those_of_the_snapshot_in_both_eras_and_fit_their_budget(
     daemon: Daemon, project: Path
 ) -> None:
@@ -36,7 +42,7 @@ async def test_the_tools_are_those_of_the_snapshot_in_both_eras_and_fit_their_bu
     assert len(sent) / BYTES_PER_TOKEN <= MAX_TOKENS
 
 
-@pytest.mark.requirement("I3-mcp-short")
+@pytest.mark.requirement("mcp:schema:token-limit")
 def test_the_instructions_are_short_and_teach_the_sleep() -> None:
     assert len(INSTRUCTIONS.encode()) < MAX_INSTRUCTIONS_BYTES
     assert "wait_for_agents" in INSTRUCTIONS

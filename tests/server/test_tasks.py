@@ -47,7 +47,7 @@ async def begin_writer(client: Client) -> None:
     await asked(client, "create_agent", name="writer", task="work", persona="careful")
 
 
-@pytest.mark.requirement("I4-tasks")
+@pytest.mark.requirement("task:wait:durable")
 async def test_a_client_that_declares_tasks_sleeps_on_one_and_gets_the_digest(host: Host) -> None:
     tasks = Tasks()
     async with host.client(tasks) as client:
@@ -61,7 +61,7 @@ async def test_a_client_that_declares_tasks_sleeps_on_one_and_gets_the_digest(ho
     assert (first["taskId"], first["createdAt"]) == (last["taskId"], last["createdAt"])
 
 
-@pytest.mark.requirement("I4-tasks")
+@pytest.mark.requirement("task:wait:durable")
 @pytest.mark.parametrize(("mode", "declared"), [("auto", False), ("legacy", True), ("legacy", False)])
 async def test_everyone_else_blocks_and_hears_the_same(host: Host, mode: str, declared: bool) -> None:
     tasks = Tasks()
@@ -72,7 +72,7 @@ async def test_everyone_else_blocks_and_hears_the_same(host: Host, mode: str, de
     assert tasks.seen == []
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Host) -> None:
     first = Tasks()
     async with host.client(first) as client, anyio.create_task_group() as group:
@@ -88,7 +88,7 @@ async def test_a_task_survives_the_deaths_of_its_door_and_of_the_daemon(host: Ho
     assert "I take sqlite." in text
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_a_daemon_that_dies_under_a_polling_client_is_not_noticed(host: Host) -> None:
     tasks, found = Tasks(), list[tuple[str, bool]]()
     async with host.client(tasks) as client, anyio.create_task_group() as group:
@@ -107,7 +107,7 @@ async def test_a_daemon_that_dies_under_a_polling_client_is_not_noticed(host: Ho
     assert tasks.statuses() == ["working", "input_required", "working", "completed"]
 
 
-@pytest.mark.requirement("I4-tasks-input")
+@pytest.mark.requirement("task:input:terminal-form")
 async def test_a_question_is_a_form_and_the_reply_reaches_the_very_call_that_asked(host: Host) -> None:
     requests: list[Mapping[str, Any]] = []
 
@@ -143,7 +143,9 @@ PERMISSION = {
 }
 
 
-@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate", "A-flow-permissions")
+@pytest.mark.requirement(
+    "task:input:terminal-form", "permission:gate:allow-deny-always", "permission:route:orchestrator-or-form"
+)
 @pytest.mark.parametrize("case", PERMISSION)
 async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_call(host: Host, case: str) -> None:
     content, told, stored = PERMISSION[case]
@@ -165,7 +167,7 @@ async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_
     assert host.answered("writer") == [("permission", stored, "person")]
 
 
-@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.requirement("task:input:terminal-form", "permission:gate:allow-deny-always")
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 async def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_who_decides(host: Host, action: str) -> None:
     tasks = Tasks(lambda given: {key: {"action": action} for key in given})
@@ -179,7 +181,7 @@ async def test_a_permissions_form_that_is_declined_wakes_the_orchestrator_who_de
     assert host.answered("writer") == [("permission", "allow", "orchestrator")]
 
 
-@pytest.mark.requirement("I4-tasks-input", "I4-inbox-gate")
+@pytest.mark.requirement("task:input:terminal-form", "permission:gate:allow-deny-always")
 async def test_a_permissions_form_filled_in_wrongly_is_refused_and_stays_open(host: Host) -> None:
     wrong: list[dict[str, object]] = [{}, {"answer": ""}, {"answer": 1}, {"answer": "yes"}, {"why": "no answer"}]
     tasks = Tasks()
@@ -199,7 +201,7 @@ async def test_a_permissions_form_filled_in_wrongly_is_refused_and_stays_open(ho
     assert not (host.project / "ran.txt").exists()
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_wrong_words_about_tasks_get_the_codes_of_the_extension(host: Host) -> None:
     async with host.client(Tasks()) as declared, host.client() as other, host.client(Tasks(), mode="legacy") as old:
         codes: dict[str, int] = {}
@@ -210,7 +212,7 @@ async def test_wrong_words_about_tasks_get_the_codes_of_the_extension(host: Host
         assert codes == {"unknown": -32602, "undeclared": -32021, "old": -32601}
 
 
-@pytest.mark.requirement("I4-tasks-verbs")
+@pytest.mark.requirement("task:verbs:survive-restarts")
 async def test_another_orchestrator_can_neither_read_nor_cancel_a_task(host: Host) -> None:
     tasks = Tasks()
     async with host.client(tasks) as client, anyio.create_task_group() as group:
@@ -229,7 +231,7 @@ async def test_another_orchestrator_can_neither_read_nor_cancel_a_task(host: Hos
         assert "asker" in await asked(client, "get_agent_status"), "its agents work on"
 
 
-@pytest.mark.requirement("I4-tasks")
+@pytest.mark.requirement("task:wait:durable")
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_host_that_lets_no_call_wait_long_is_answered_in_slices(host: Host, mode: str) -> None:
     async with host.client(mode=mode, FLEET_WAIT_SECONDS="0.3") as client:

@@ -60,14 +60,14 @@ async def eventually(look: Callable[[], Awaitable[str]], expected: str, *, secon
 
 @ERAS
 @pytest.mark.requirement(
-    "I3-mcp-eras",
-    "I3-mcp-lines",
-    "I3-inputs-chain",
-    "I3-bad-deleted",
-    "A-crud-create",
-    "A-crud-status",
-    "A-crud-delete",
-    "A-see-fleet",
+    "mcp:protocol:both-eras",
+    "mcp:results:compact-lines",
+    "inputs:start:when-completed",
+    "error:agent:deleted",
+    "agent:create:name-task-model-persona",
+    "agent:status:progress-and-context",
+    "agent:delete:one",
+    "view:fleet:totals-and-waits",
 )
 async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
     async with host(mode) as client:
@@ -90,7 +90,7 @@ async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
         assert "is deleted" in await refused(client, "command_agent", agent="plan", task="go on")
 
 
-@pytest.mark.requirement("A-wake", "D-wake")
+@pytest.mark.requirement("wait:wake:event-or-period", "wait:call:one-bounded-wait")
 @ERAS
 async def test_a_wait_with_a_time_out_says_that_it_was_the_time(host: Host, mode: str) -> None:
     async with host(mode) as client:
@@ -107,7 +107,7 @@ async def test_a_wait_can_be_called_off_and_harms_no_agent(host: Host) -> None:
         assert re.match(r"ag_\w+ w-1 builder (working|queued)", await asked(client, "get_agent_status", agents=["w-1"]))
 
 
-@pytest.mark.requirement("I3-door-many", "A-crud-delete-all")
+@pytest.mark.requirement("door:concurrency:many-at-once", "agent:delete:all")
 async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
     async with host(session="host-1") as one, host("legacy", session="host-2") as two:
         await asked(one, "create_agent", name="of-one", task="work")
@@ -120,7 +120,7 @@ async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
         assert re.match(r"deleted ag_\w+ of-two", await asked(one, "delete_all_agents", scope="project"))
 
 
-@pytest.mark.requirement("I3-bad-twice", "I3-bad-name", "D-idempotent-create")
+@pytest.mark.requirement("error:create:sent-twice", "error:name:taken", "agent:create:idempotency-key")
 async def test_the_same_call_sent_twice_makes_one_agent(host: Host) -> None:
     async with host() as client:
         first = await asked(client, "create_agent", "toolu_1", name="once", task="work")
@@ -130,7 +130,7 @@ async def test_the_same_call_sent_twice_makes_one_agent(host: Host) -> None:
         assert "once" in await refused(client, "create_agent", "toolu_2", name="once", task="work")
 
 
-@pytest.mark.requirement("B-discovery")
+@pytest.mark.requirement("persona:discovery:name-and-capability")
 async def test_the_registry_shows_agents_and_personas_that_fit(host: Host) -> None:
     async with host() as client:
         everything = await asked(client, "list_agents")
@@ -154,39 +154,50 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
             "create_agent",
             {**CREATE, "task": "  \n"},
             "task is empty",
-            marks=pytest.mark.requirement("I3-bad-empty-task"),
+            marks=pytest.mark.requirement("error:task:empty"),
         ),
         pytest.param(
             "create_agent",
             {**CREATE, "task": "y" * 1_000_000},
             "1000000 bytes",
-            marks=pytest.mark.requirement("I3-bad-long-task"),
+            marks=pytest.mark.requirement("error:task:too-long"),
         ),
-        pytest.param("create_agent", {**CREATE, "task": "a\x00b"}, "NUL", marks=pytest.mark.requirement("I3-bad-nul")),
+        pytest.param(
+            "create_agent", {**CREATE, "task": "a\x00b"}, "NUL", marks=pytest.mark.requirement("error:text:nul")
+        ),
         ("create_agent", {**CREATE, "name": "white space"}, "no agent name"),
         ("create_agent", {**CREATE, "name": "\u202egnol"}, "no agent name"),
         ("create_agent", {**CREATE, "name": "n" * 65}, "no agent name"),
         pytest.param(
-            "create_agent", {**CREATE, "persona": "scuot"}, "scout", marks=pytest.mark.requirement("I3-bad-persona")
+            "create_agent",
+            {**CREATE, "persona": "scuot"},
+            "scout",
+            marks=pytest.mark.requirement("error:persona:unknown"),
         ),
         ("create_agent", {**CREATE, "provider": "codex"}, "'provider' must be one of claude"),
         pytest.param(
-            "create_agent", {**CREATE, "model": "no such model"}, "haiku", marks=pytest.mark.requirement("I3-bad-model")
+            "create_agent",
+            {**CREATE, "model": "no such model"},
+            "haiku",
+            marks=pytest.mark.requirement("error:model:unknown-alias"),
         ),
         pytest.param(
             "create_agent",
             {**CREATE, "cwd": "/nowhere/at/all"},
             "/nowhere/at/all",
-            marks=pytest.mark.requirement("I3-bad-cwd-missing"),
+            marks=pytest.mark.requirement("error:cwd:missing"),
         ),
         pytest.param(
             "create_agent",
             {**CREATE, "cwd": "README.md"},
             "README.md",
-            marks=pytest.mark.requirement("I3-bad-cwd-file"),
+            marks=pytest.mark.requirement("error:cwd:file"),
         ),
         pytest.param(
-            "create_agent", {**CREATE, "cwd": "/"}, "outside", marks=pytest.mark.requirement("I3-bad-cwd-outside")
+            "create_agent",
+            {**CREATE, "cwd": "/"},
+            "outside",
+            marks=pytest.mark.requirement("error:cwd:outside-project"),
         ),
         ("create_agent", {**CREATE, "max_turns": 0}, "'max_turns' must be at least 1"),
         ("create_agent", {**CREATE, "max_turns": 10**20}, "'max_turns' must be at most"),
@@ -202,20 +213,20 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
             "get_agent_status",
             {"agents": ["nobody"]},
             "no agent 'nobody'",
-            marks=pytest.mark.requirement("I3-bad-agent"),
+            marks=pytest.mark.requirement("error:agent:unknown"),
         ),
         ("get_agent_output", {"agent": "nobody"}, "no agent 'nobody'"),
         pytest.param(
             "get_agent_output",
             {"agent": "nobody", "limit": 6001},
             "'limit' must be at most 6000",
-            marks=pytest.mark.requirement("I3-bad-limit"),
+            marks=pytest.mark.requirement("error:limit:out-of-range"),
         ),
         pytest.param(
             "get_agent_output",
             {"agent": "nobody", "offset": -1},
             "'offset' must be at least 0",
-            marks=pytest.mark.requirement("I3-bad-limit"),
+            marks=pytest.mark.requirement("error:limit:out-of-range"),
         ),
         ("delete_agent", {"agents": []}, "'agents' is empty"),
         ("delete_agent", {"agents": ["nobody"]}, "no agent 'nobody'"),
@@ -229,18 +240,18 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
     ],
 )
 @pytest.mark.requirement(
-    "I3-mcp-steer",
-    "I3-bad-agent",
-    "I3-bad-persona",
-    "I3-bad-model",
-    "I3-bad-tool",
-    "I3-bad-empty-task",
-    "I3-bad-long-task",
-    "I3-bad-nul",
-    "I3-bad-cwd-missing",
-    "I3-bad-cwd-file",
-    "I3-bad-cwd-outside",
-    "I3-bad-limit",
+    "mcp:errors:what-to-do-next",
+    "error:agent:unknown",
+    "error:persona:unknown",
+    "error:model:unknown-alias",
+    "error:tool:unknown",
+    "error:task:empty",
+    "error:task:too-long",
+    "error:text:nul",
+    "error:cwd:missing",
+    "error:cwd:file",
+    "error:cwd:outside-project",
+    "error:limit:out-of-range",
 )
 async def test_bad_input_is_answered_with_what_is_wrong_and_makes_no_agent(
     host: Host, tool: str, arguments: dict[str, Any], expected: str
@@ -253,7 +264,7 @@ async def test_bad_input_is_answered_with_what_is_wrong_and_makes_no_agent(
         assert "no living agents" in await asked(client, "get_agent_status")
 
 
-@pytest.mark.requirement("I3-bad-unicode")
+@pytest.mark.requirement("error:text:unicode")
 async def test_odd_but_lawful_text_is_taken_as_it_is(host: Host) -> None:
     async with host() as client:
         odd = "Ünï¢ødé 𝄞 \u202e \U000e0041 \t `$(touch x)` {{7*7}} @README.md /compact"

@@ -79,7 +79,7 @@ def test_a_database_of_this_version_is_left_as_it_is(path: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.requirement("I3-store-backup")
+@pytest.mark.requirement("store:upgrade:backup-first")
 def test_an_older_database_is_copied_before_it_is_upgraded(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +92,7 @@ def test_an_older_database_is_copied_before_it_is_upgraded(
     assert (revision(backup), "colour" in columns(backup), commands(backup)) == (before, False, 1)
 
 
-@pytest.mark.requirement("I3-store-backup")
+@pytest.mark.requirement("store:upgrade:backup-first")
 def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = later_version(tmp_path, monkeypatch, more='op.execute("DROP TABLE nobody")')
     with pytest.raises(StoreError, match="no such table: nobody") as failure:
@@ -101,7 +101,7 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, monke
     assert (revision(path), "colour" in columns(path), commands(path)) == (before, False, 1)
 
 
-@pytest.mark.requirement("I3-store-newer")
+@pytest.mark.requirement("store:upgrade:newer-refused")
 def test_a_newer_database_is_refused_untouched_with_what_to_do(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

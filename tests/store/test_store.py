@@ -78,7 +78,7 @@ def counted(path: Path, table: str) -> int:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
-@pytest.mark.requirement("I3-store-tables")
+@pytest.mark.requirement("store:tables:durable-nouns")
 async def test_agents_turns_events_artifacts_inputs_and_leases_are_tables(store: Store) -> None:
     with closing(sqlite3.connect(store.path)) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -92,7 +92,7 @@ async def test_what_a_transaction_told_is_in_the_file_for_everyone(store: Store)
     assert await store.read(lambda connection: connection.execute(select(AGENT.c.name)).scalars().all()) == ["agent-1"]
 
 
-@pytest.mark.requirement("I3-store-event")
+@pytest.mark.requirement("store:transaction:change-and-event")
 async def test_a_change_and_its_event_are_committed_together_or_not_at_all(store: Store) -> None:
     def fail_behind(connection: Connection) -> None:
         create(connection, 1)
@@ -110,7 +110,7 @@ async def test_a_change_and_its_event_are_committed_together_or_not_at_all(store
     assert numbers == list(range(1, len(kinds) + 1))
 
 
-@pytest.mark.requirement("I3-store-event")
+@pytest.mark.requirement("store:transaction:change-and-event")
 async def test_no_reader_ever_sees_an_agent_without_its_event(store: Store) -> None:
     created = asyncio.gather(*(store.write(create, number) for number in range(300)))
     query = "SELECT (SELECT count(*) FROM agent), (SELECT count(*) FROM event WHERE kind = 'agent.created')"
@@ -124,7 +124,7 @@ async def test_no_reader_ever_sees_an_agent_without_its_event(store: Store) -> N
     assert len(await created) == 300
 
 
-@pytest.mark.requirement("I3-store-group")
+@pytest.mark.requirement("store:writer:group-commit")
 async def test_operations_that_wait_together_are_committed_at_once(store: Store) -> None:
     held, go_on = threading.Event(), threading.Event()
     seen: list[int] = []
@@ -148,7 +148,7 @@ async def test_operations_that_wait_together_are_committed_at_once(store: Store)
     assert counted(store.path, "agent") == 51
 
 
-@pytest.mark.requirement("I3-store-group")
+@pytest.mark.requirement("store:writer:group-commit")
 async def test_an_operation_that_fails_spoils_none_that_is_committed_with_it(store: Store) -> None:
     results = await asyncio.gather(*(store.write(create, number % 40) for number in range(50)), return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
@@ -158,7 +158,7 @@ async def test_an_operation_that_fails_spoils_none_that_is_committed_with_it(sto
     assert (counted(store.path, "agent"), counted(store.path, "turn")) == (40, 40)
 
 
-@pytest.mark.requirement("I3-store-read")
+@pytest.mark.requirement("store:readers:never-blocked")
 async def test_readers_go_on_while_a_transaction_is_open(store: Store) -> None:
     await store.write(create, 1)
     held, go_on = threading.Event(), threading.Event()

@@ -142,7 +142,7 @@ def program(what: str, path: Path, *, stderr: int | None = None) -> subprocess.P
     return subprocess.Popen(argv, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
-@pytest.mark.requirement("G1")
+@pytest.mark.requirement("guarantee:durability:ok-survives-any-crash")
 def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "fleet.db"
     with program("write_and_acknowledge", path) as process:
@@ -195,7 +195,7 @@ def _pragmas(connection: Connection) -> tuple[object, ...]:
     return tuple(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names)
 
 
-@pytest.mark.requirement("I3-store-event")
+@pytest.mark.requirement("store:transaction:change-and-event")
 async def test_crowds_of_writers_keep_every_agents_events_dense(tmp_path: Path) -> None:
     async with open_store(tmp_path / "fleet.db") as store:
         for number in range(4):

@@ -16,7 +16,7 @@ from tests.fixtures.leavers import PATH
 HYBRID = Path("/sys/fs/cgroup/unified")
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.requirement("I4-reap-tier"),
+    pytest.mark.requirement("process:tier:shown"),
     pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux'"),
 ]
 

@@ -14,7 +14,7 @@ from tests.fixtures.leavers import Leavers, tier_or_skip
 from tests.fixtures.outpost import Outpost, outpost
 from tests.supervision.leaver import ROOTLESS
 
-pytestmark = pytest.mark.requirement("I4-reap", "G4")
+pytestmark = pytest.mark.requirement("process:leavers:seven-kinds-die", "guarantee:processes:none-left-after-stop")
 
 
 @pytest.fixture(scope="module", params=["A", "C"])

@@ -36,7 +36,7 @@ def install(place: Path, body: str) -> str:
     return str(program)
 
 
-@pytest.mark.requirement("I4-reap-orphans")
+@pytest.mark.requirement("process:orphans:die-at-start")
 def test_intent_and_epoch_are_durable_before_the_process_exists(tmp_path: Path, state: Path) -> None:
     look, seen = tmp_path / "look.py", tmp_path / "seen.json"
     look.write_text(LOOK)
@@ -52,7 +52,7 @@ def test_intent_and_epoch_are_durable_before_the_process_exists(tmp_path: Path, 
         assert rows == [(None, 1)]
 
 
-@pytest.mark.requirement("I4-reap-throttle")
+@pytest.mark.requirement("process:spawn:throttled")
 def test_sessions_start_on_the_daemons_own_thread(tmp_path: Path, state: Path) -> None:
     with outpost(tmp_path, state) as own:
         agent = own.create("worker", "run sleep 300")
@@ -65,7 +65,7 @@ def test_sessions_start_on_the_daemons_own_thread(tmp_path: Path, state: Path) -
         assert str(pid) in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
 
 
-@pytest.mark.requirement("I4-reap-throttle")
+@pytest.mark.requirement("process:spawn:throttled")
 def test_no_more_sessions_start_at_once_than_there_are_cores(tmp_path: Path, state: Path) -> None:
     said = tmp_path / "said"
     program = install(tmp_path, f"echo 1 >> {said}\nsleep 0.2\necho -1 >> {said}\nexit 3")
@@ -82,7 +82,7 @@ def test_no_more_sessions_start_at_once_than_there_are_cores(tmp_path: Path, sta
     assert 1 < max(at_once) <= cores if cores > 1 else max(at_once) == 1
 
 
-@pytest.mark.requirement("I4-reap-orphans")
+@pytest.mark.requirement("process:orphans:die-at-start")
 def test_an_orphan_whose_process_was_never_written_is_found_by_its_marker(
     tmp_path: Path, state: Path, leavers: Leavers
 ) -> None:
@@ -103,7 +103,7 @@ def test_an_orphan_whose_process_was_never_written_is_found_by_its_marker(
         assert not {"child", "group", "session", "daemon", "nohup"} & leavers.alive()
 
 
-@pytest.mark.requirement("I4-reap-orphans")
+@pytest.mark.requirement("process:orphans:die-at-start")
 def test_rows_of_another_boot_and_of_reused_ids_kill_nobody(tmp_path: Path, state: Path) -> None:
     with outpost(tmp_path, state) as own, subprocess.Popen(["sleep", "300"], env={MARKER: "mine"}) as stranger:
         own.daemon.stop(signal.SIGKILL)

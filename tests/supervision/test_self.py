@@ -21,7 +21,7 @@ from tests.fixtures.daemon import ROOT, wait_until
 from tests.fixtures.leavers import tier_or_skip
 from tests.fixtures.outpost import Outpost, outpost
 
-pytestmark = pytest.mark.requirement("I4-self")
+pytestmark = pytest.mark.requirement("agent:self:never-own-orchestrator")
 LAST_FOR_SELECT, MANY = 1023, 2048
 
 ASK = """

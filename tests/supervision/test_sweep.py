@@ -19,7 +19,7 @@ from tests.fixtures.leavers import Leavers
 from tests.supervision.leaver import KINDS, ROOTLESS
 
 pytestmark = [
-    pytest.mark.requirement("I4-reap-orphans"),
+    pytest.mark.requirement("process:orphans:die-at-start"),
     pytest.mark.skipif(sys.platform != "linux", reason="a sweep needs /proc"),
 ]
 
@@ -78,7 +78,7 @@ def test_descent_is_told_by_the_kernel(sleeper: subprocess.Popen[bytes]) -> None
     assert reaper.is_below(sleeper.pid, os.getpid()) is None
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_who_loses_a_parent_while_its_descent_is_told_is_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,14 +45,14 @@ def run(tier: Tier, body: str, place: Path, *arguments: str, **view: Path) -> su
     )
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_bubblewrap_that_works_gives_tier_a() -> None:
     tier = tier_or_skip("A")
     assert (choose("", PATH), tier.lack, tier.hides) == (tier, "", True)
     assert "bubblewrap" in str(tier)
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_without_bubblewrap_the_next_best_tier_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
     tier = choose("", str(tmp_path))
     assert tier.letter in "BC"
@@ -60,7 +60,7 @@ def test_without_bubblewrap_the_next_best_tier_says_what_is_missing_and_how_to_g
     assert "apt install bubblewrap" in tier.advice
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_bubblewrap_that_is_not_allowed_to_work_is_no_tier_a_and_its_own_words_say_why(tmp_path: Path) -> None:
     install(tmp_path / "bin", "bwrap", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
     tier = choose("", str(tmp_path / "bin"))
@@ -69,7 +69,7 @@ def test_bubblewrap_that_is_not_allowed_to_work_is_no_tier_a_and_its_own_words_s
     assert "user namespaces" in tier.advice
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_bubblewrap_that_lies_in_a_project_is_none(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "HEAD").touch()
@@ -78,7 +78,7 @@ def test_a_bubblewrap_that_lies_in_a_project_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 @pytest.mark.skipif(cgroups.delegated() is not None, reason="a cgroup is delegated here: systemd is not asked")
 def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(tmp_path: Path) -> None:
     said = tmp_path / "said"
@@ -94,7 +94,7 @@ def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(
     assert last.startswith(f"/run/user/{os.geteuid()} --user --scope --quiet --collect --unit=fleet-word -- ")
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_a_wish_that_cannot_be_met_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match="FLEET_SUPERVISION=A: bubblewrap is not installed") as caught:
         choose("A", str(tmp_path))
@@ -104,7 +104,7 @@ def test_a_wish_that_cannot_be_met_is_an_error_that_says_why(tmp_path: Path) -> 
     assert choose("C", PATH).letter == "C"
 
 
-@pytest.mark.requirement("I4-reap-tier")
+@pytest.mark.requirement("process:tier:shown")
 def test_another_system_promises_less_and_says_so() -> None:
     tier = choose("", PATH, system="darwin")
     assert tier.letter == "D"
@@ -114,7 +114,7 @@ def test_another_system_promises_less_and_says_so() -> None:
         choose("A", PATH, system="darwin")
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_program_sees_the_whole_machine_but_not_the_hidden_directory(tmp_path: Path) -> None:
     tier = tier_or_skip("A")
     state, outside = tmp_path / "the state", tmp_path / "outside"
@@ -156,7 +156,7 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_who_would_start_a_program_for_the_user_outside_of_every_session_is_not_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,14 +184,14 @@ def test_who_would_start_a_program_for_the_user_outside_of_every_session_is_not_
     ], done.stderr
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_an_agent_of_root_makes_no_device_through_which_the_hidden_could_be_read(tmp_path: Path) -> None:
     tier = tier_or_skip("A")
     done = run(tier, "mknod disk b 7 0 2> /dev/null || echo refused; mkfifo pipe && echo made", tmp_path)
     assert done.stdout.splitlines() == ["refused", "made"], done.stderr
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> None:
     tier = tier_or_skip("A")
     project = tmp_path / "state" / "work" / "project"
@@ -201,7 +201,7 @@ def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> N
     assert done.stdout.splitlines() == [str(project), "work"]
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_link_in_place_of_a_directory_opens_nothing_that_is_hidden(tmp_path: Path) -> None:
     state, project = tmp_path / "state", tmp_path / "project"
     for name in ("agents", "git", "run", "work"):
@@ -222,7 +222,7 @@ def test_a_link_in_place_of_a_directory_opens_nothing_that_is_hidden(tmp_path: P
         sealed(ENVIRONMENT, hidden=[state], folder=inner)
 
 
-@pytest.mark.requirement("I4-self")
+@pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_launcher_that_somebody_has_changed_is_written_anew(tmp_path: Path) -> None:
     program = tmp_path / "program"
     path = launcher(tmp_path / "run", program)

@@ -50,7 +50,9 @@ def verdicts(turn: Mapping[str, Any]) -> list[list[tuple[str, bool, str]]]:
     return [[(one["check"], one["passed"], one["said"]) for one in made["checks"]] for made in turn["checked"]]
 
 
-@pytest.mark.requirement("I4-checks", "I4-checks-told", "D-checks")
+@pytest.mark.requirement(
+    "check:run:after-the-turn", "check:receipt:digest-show-json-rest", "check:verdict:decides-outcome"
+)
 def test_a_turn_whose_checks_pass_is_complete_and_the_digest_says_so(shared: Scene) -> None:
     (shared.project / "README.md").write_text("read me\n")
     create(shared, "good", "test -s README.md", {"exists": "README.md"})
@@ -70,7 +72,7 @@ def test_a_turn_whose_checks_pass_is_complete_and_the_digest_says_so(shared: Sce
     shared.ended_once("good")
 
 
-@pytest.mark.requirement("I4-checks-retry", "D-checks")
+@pytest.mark.requirement("check:retry:back-to-agent", "check:verdict:decides-outcome")
 def test_a_failed_check_goes_back_to_the_agent_which_mends_it_in_the_same_turn(shared: Scene) -> None:
     create(shared, "mender", MISSING)
     turn = shared.place.outcome("mender")
@@ -86,7 +88,7 @@ def test_a_failed_check_goes_back_to_the_agent_which_mends_it_in_the_same_turn(s
     shared.ended_once("mender")
 
 
-@pytest.mark.requirement("I4-checks-retry")
+@pytest.mark.requirement("check:retry:back-to-agent")
 def test_checks_that_fail_too_often_end_the_turn_as_failed_with_the_receipts_of_every_attempt(shared: Scene) -> None:
     create(shared, "stubborn", "echo not yet; exit 4", "true", check_retries=1)
     digest = shared.place.ask("POST", "/v1/wait", {"agents": ["stubborn"], "timeout_seconds": 60})
@@ -116,7 +118,7 @@ def test_the_checks_of_an_agent_hold_for_its_next_turns_until_they_are_replaced(
     assert (without["turn"], without["status"], without["checked"]) == (3, "complete", [])
 
 
-@pytest.mark.requirement("I4-checks", "D-result-schema")
+@pytest.mark.requirement("check:run:after-the-turn", "check:schema:output")
 def test_a_result_that_violates_its_schema_goes_back_with_the_sentence_of_the_validator(shared: Scene) -> None:
     schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
     create(shared, "counter", {"schema": schema})
@@ -130,7 +132,7 @@ def test_a_result_that_violates_its_schema_goes_back_with_the_sentence_of_the_va
     assert json.loads(turn["result"].split("```json")[1].strip("`\n")) == {"count": 3}
 
 
-@pytest.mark.requirement("I4-checks")
+@pytest.mark.requirement("check:run:after-the-turn")
 def test_a_check_sees_the_environment_of_its_agent_and_nothing_of_the_daemons(shared: Scene) -> None:
     create(shared, "curious", "env -0 > seen.env; ls -A ../state > seen.state", "cat; test -t 0 && exit 1; exit 0")
     assert shared.place.outcome("curious")["status"] == "complete"
@@ -146,7 +148,7 @@ def test_a_check_sees_the_environment_of_its_agent_and_nothing_of_the_daemons(sh
     )
 
 
-@pytest.mark.requirement("I4-checks-status")
+@pytest.mark.requirement("check:status:stoppable")
 @pytest.mark.parametrize("end", ["interrupt", "delete"])
 def test_the_status_says_what_is_checked_and_a_stop_ends_the_check(end: str, shared: Scene) -> None:
     name = f"slow-{end}"
@@ -179,7 +181,7 @@ def last_process(scene: Scene, agent: str) -> tuple[int, float | None]:
         connection.close()
 
 
-@pytest.mark.requirement("I4-checks", "I4-reap")
+@pytest.mark.requirement("check:run:after-the-turn", "process:leavers:seven-kinds-die")
 @pytest.mark.parametrize("tier", ["A", "C"])
 def test_a_check_that_takes_too_long_is_ended_with_all_that_it_started(
     tier: str, tmp_path: Path, leavers: Leavers
@@ -199,7 +201,7 @@ def test_a_check_that_takes_too_long_is_ended_with_all_that_it_started(
         assert not leavers.alive()
 
 
-@pytest.mark.requirement("I4-checks-recover", "G3")
+@pytest.mark.requirement("check:recovery:daemon-killed", "guarantee:session:one-live-per-agent")
 @pytest.mark.parametrize("tier", ["A", "C"])
 def test_a_daemon_that_is_killed_in_the_middle_of_a_check_loses_nothing(
     tier: str, tmp_path: Path, leavers: Leavers
@@ -222,7 +224,7 @@ def test_a_daemon_that_is_killed_in_the_middle_of_a_check_loses_nothing(
         scene.ended_once("steady")
 
 
-@pytest.mark.requirement("I4-checks-recover")
+@pytest.mark.requirement("check:recovery:daemon-killed")
 def test_a_failed_check_reaches_its_agent_though_the_daemon_dies_on_the_way(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT) as scene:
         create(scene, "mender", f"touch began; test -e hold && sleep 600; {MISSING}")
@@ -236,7 +238,7 @@ def test_a_failed_check_reaches_its_agent_though_the_daemon_dies_on_the_way(tmp_
         scene.ended_once("mender")
 
 
-@pytest.mark.requirement("I4-checks-recover")
+@pytest.mark.requirement("check:recovery:daemon-killed")
 def test_a_failed_check_reaches_its_agent_though_its_program_is_killed_meanwhile(tmp_path: Path) -> None:
     with staged(tmp_path, SCRIPT) as scene:
         create(scene, "mender", f"touch began; until test -e go; do sleep 0.05; done; {MISSING}")
@@ -256,7 +258,7 @@ def test_a_failed_check_reaches_its_agent_though_its_program_is_killed_meanwhile
         scene.ended_once("mender")
 
 
-@pytest.mark.requirement("I4-verdict", "D-checks")
+@pytest.mark.requirement("check:verdict:gates-dependents", "check:verdict:decides-outcome")
 def test_behind_a_reviewer_that_passes_the_next_agent_starts(shared: Scene) -> None:
     create(shared, "kind", persona="reviewer")
     create(shared, "ship-kind", persona="shipper", inputs=["kind"])
@@ -267,7 +269,7 @@ def test_behind_a_reviewer_that_passes_the_next_agent_starts(shared: Scene) -> N
     assert "VERDICT: pass" in json.dumps(shared.place.ask("GET", "/v1/agents/kind")["turns"][-1]["result"])
 
 
-@pytest.mark.requirement("I4-verdict", "I4-checks-told")
+@pytest.mark.requirement("check:verdict:gates-dependents", "check:receipt:digest-show-json-rest")
 def test_a_reviewer_that_wants_changes_fails_and_holds_back_what_is_behind_it_until_it_passes(shared: Scene) -> None:
     create(shared, "strict", persona="reviewer")
     create(shared, "ship-strict", persona="shipper", inputs=["strict"])
@@ -289,7 +291,7 @@ def test_a_reviewer_that_wants_changes_fails_and_holds_back_what_is_behind_it_un
     assert shared.place.outcome("ship-strict")["status"] == "complete"
 
 
-@pytest.mark.requirement("I4-verdict")
+@pytest.mark.requirement("check:verdict:gates-dependents")
 def test_a_reviewer_that_gives_no_verdict_is_asked_for_it(shared: Scene) -> None:
     create(shared, "silent", persona="reviewer")
     turn = shared.place.outcome("silent")
@@ -299,7 +301,7 @@ def test_a_reviewer_that_gives_no_verdict_is_asked_for_it(shared: Scene) -> None
     assert "VERDICT: pass" in turn["checked"][0]["checks"][0]["said"]
 
 
-@pytest.mark.requirement("I4-checks-ways")
+@pytest.mark.requirement("check:create:every-way")
 def test_an_orchestrator_gives_checks_with_the_tool_and_reads_the_receipts(shared: Scene) -> None:
     environment = {**clean_env(shared.root / "home", shared.state, **shared.settings), **shared.place.account}
     door = open_process((sys.executable, "-m", "orchestrator", "mcp"), environment, shared.project)
@@ -322,7 +324,7 @@ def test_an_orchestrator_gives_checks_with_the_tool_and_reads_the_receipts(share
     assert wrong["result"]["isError"] is True
 
 
-@pytest.mark.requirement("I4-checks-ways")
+@pytest.mark.requirement("check:create:every-way")
 def test_the_command_line_gives_checks_and_shows_their_receipts(shared: Scene) -> None:
     environment = {**clean_env(shared.root / "home", shared.state, **shared.settings), **shared.place.account}
     fleet = Command(shared.project, environment)
@@ -363,7 +365,7 @@ BAD: list[tuple[list[object], str]] = [
 ]
 
 
-@pytest.mark.requirement("I4-checks-ways")
+@pytest.mark.requirement("check:create:every-way")
 @pytest.mark.parametrize(("checks", "words"), BAD)
 def test_a_check_that_cannot_be_kept_is_refused_before_anything_is_created(
     checks: list[object], words: str, shared: Scene
