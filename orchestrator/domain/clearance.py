@@ -103,7 +103,7 @@ def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequ
     if ruled is not None:
         return ruled
     if record is not None:
-        return _by_record(record)
+        return _by_record(call, record)
     if any(granted(call, grant) for grant in grants):
         return Allow()
     if not call.in_subagent:
@@ -115,12 +115,12 @@ def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequ
     return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
 
 
-def _by_record(record: Record) -> Verdict:
+def _by_record(call: ToolCall, record: Record) -> Verdict:
     if record.withdrawn:
         return Deny(WITHDRAWN)
     if record.answer is None:
         return Defer()
-    if record.kind is not Asked.PERMISSION or record.answer in {ALLOW, ALWAYS}:
+    if kind_of(call) is not Asked.PERMISSION or record.answer in {ALLOW, ALWAYS}:
         return Allow()
     return Deny(f"denied: {record.answer.removeprefix(DENY).strip()}")
 

@@ -39,7 +39,7 @@ async def test_the_next_session_is_told_what_the_last_one_left_and_answers_it(of
 def test_a_rule_that_cannot_be_kept_is_refused_with_its_place(office: Office, persona: str) -> None:
     front, words = {
         "patterned": ('tools: Read\nask: ["Bash(git push:*)"]', "patterns over commands are easily evaded"),
-        "endless": ("answer_within: some day", "no length of time such as 30s"),
+        "endless": ("answer_within: some day", "not a duration such as 30s"),
         "wishful": ("policy:\n  - {tool: Bash, answer: perhaps}", "answer allow, always, or deny: <why>"),
     }[persona]
     file = office.project / ".fleet" / "agents" / f"{persona}.md"
