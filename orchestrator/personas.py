@@ -1,4 +1,4 @@
-"""Finds personas: `.claude/agents` and `.fleet/agents` of the project, `~/.claude/agents`, then the package.
+"""The one reader of personas: `.claude/agents` and `.fleet/agents` of the project, `~/.claude/agents`, the package.
 
 One file has two readers: it is a Claude Code sub-agent and our persona. Only its front matter and its text are read;
 nothing in it is run.
@@ -12,22 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from orchestrator import untrusted
-from orchestrator.domain.duration import parse_duration
-from orchestrator.domain.persona import BY_PLAN, BY_TOOLS, Persona
-from orchestrator.domain.question import Policy, policies
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy
 from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.front_matter import FrontMatter
 from orchestrator.paths import asset
 
 MAX_BYTES = 128 * 1024
-MAX_NAME_CHARACTERS = 100
-MAX_TURN_DIGITS = 9
+MAX_SHOWN_CHARACTERS = 80
+"""of a value that is not valid, in the error that names it"""
 MAX_BRACKETS = 200
 """5,000 open brackets keep the YAML reader busy for 17 s (ruamel.yaml 0.19, measured)"""
-MODEL_OF_CALLER = "inherit"
 
 
 def folders(project: Path, home: Path | None) -> list[Path]:
@@ -109,24 +110,24 @@ def _front_matter(path: Path, head: str) -> Mapping[str, Any]:
 def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
     if not body:
         raise InvalidError(f"{path}: the persona has no prompt", hint="write it below the front matter")
-    model = str(front["model"]) if front.get("model") else None
+    stated = _stated(path, front)
     return Persona(
-        name=_checked(path, _name(path, front)),
-        description=str(front.get("description", "")).strip(),
+        name=stated.name,
+        description=stated.description,
         prompt=body,
         source=str(path),
-        tools=_tools(path, front.get("tools")),
-        model=None if model == MODEL_OF_CALLER else model,
-        produces=_produces(path, front),
-        max_turns=_max_turns(path, front.get("max_turns")),
-        ask=_whole_tools(path, front, "ask"),
-        deny=_whole_tools(path, front, "deny"),
-        policy=_policy(path, front.get("policy")),
-        answer_within_seconds=_answer_within(path, front.get("answer_within")),
-        default_answer=str(front.get("default_answer", "")).strip(),
-        children=_children(path, front.get("children")),
-        fans_out=_fans_out(path, front),
-        verdict=_verdict(path, front.get("verdict")),
+        tools=stated.tools,
+        model=stated.model,
+        produces=stated.produces,
+        max_turns=stated.max_turns,
+        ask=stated.ask,
+        deny=stated.deny,
+        policy=tuple(Policy(answer=one.answer, kind=one.kind, tool=one.tool) for one in stated.policy),
+        answer_within_seconds=stated.answer_within,
+        default_answer=stated.default_answer,
+        children=stated.children,
+        fans_out=stated.fans_out,
+        verdict=stated.verdict,
     )
 
 
@@ -134,89 +135,33 @@ def _name(path: Path, front: Mapping[str, Any]) -> str:
     return str(front.get("name", path.stem))
 
 
-def _checked(path: Path, name: str) -> str:
-    if not (name.isprintable() and name.strip() and len(name) <= MAX_NAME_CHARACTERS):
-        raise InvalidError(f"{path}: name: {name[:80]!a} is not a valid name", hint="write one short line")
-    return name
+def _stated(path: Path, front: Mapping[str, Any]) -> FrontMatter:
+    """The front matter, validated; a key without a value counts as not given.
 
-
-def _tools(path: Path, value: object) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if value in {"", "*"}:
-            return None
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    if isinstance(value, list):
-        return tuple(str(name) for name in cast("list[object]", value))
-    raise InvalidError(f"{path}: tools: {value!r} is not a list of tools", hint="write `tools: Read, Grep, Glob`")
-
-
-def _produces(path: Path, front: Mapping[str, Any]) -> str:
-    produces = str(front.get("produces", "result.md"))
-    plain = produces.isprintable() and len(produces.encode(errors="replace")) <= MAX_NAME_CHARACTERS
-    if not plain or Path(produces).name != produces or not produces or produces.startswith("."):
-        raise InvalidError(f"{path}: produces: {produces!r} is not a plain file name", hint="write e.g. report.md")
-    return produces
-
-
-def _max_turns(path: Path, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < MAX_TURN_DIGITS:
-        value = int(value)  # front matter that is no YAML is text only
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise InvalidError(f"{path}: max_turns: {value!r} is not a positive whole number", hint="write e.g. max_turns: 40")
-
-
-def _whole_tools(path: Path, front: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """The whole tools under this key; a pattern over commands would promise what nobody can keep."""
-    names = ("*",) if front.get(key) == "*" else _tools(path, front.get(key)) or ()
-    wrong = [name for name in names if "(" in name or "*" in name]
-    if wrong:
+    Raises:
+        InvalidError: with the file, each key that is wrong, why, and an example of what is valid.
+    """
+    given = {key: value for key, value in front.items() if key in FrontMatter.model_fields and value is not None}
+    try:
+        return FrontMatter.model_validate({**given, "name": _name(path, front)})
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        keys = dict.fromkeys(str(problem["loc"][0]) for problem in problems)
+        examples = [str(one) for key in keys for one in FrontMatter.model_fields[key].examples or ()]
         raise InvalidError(
-            f"{path}: {key}: {', '.join(wrong)} is a pattern; patterns over commands are easily evaded",
-            hint=f"name whole tools, e.g. `{key}: Bash, WebFetch`; `always` allows one very command",
-        )
-    return names
+            f"{path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
+        ) from error
 
 
-def _policy(path: Path, value: object) -> tuple[Policy, ...]:
-    try:
-        return policies(value)
-    except ValueError as error:
-        raise InvalidError(f"{path}: policy: {error}", hint="write `- {tool: WebFetch, answer: allow}`") from error
+def _problem(problem: ErrorDetails) -> str:
+    """One mistake: the key, what it holds, and what is valid instead."""
+    key, *inside = problem["loc"]
+    place = f"{key}{''.join(f'[{step}]' if isinstance(step, int) else f'.{step}' for step in inside)}"
+    given = repr(problem["input"])
+    shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}…"
+    return f"{place}: {shown}: {_said(problem)}"
 
 
-def _answer_within(path: Path, value: object) -> float | None:
-    try:
-        return None if value is None else parse_duration(value)
-    except ValueError as error:
-        raise InvalidError(f"{path}: answer_within: {error}", hint="write e.g. answer_within: 2h") from error
-
-
-def _children(path: Path, value: object) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise InvalidError(f"{path}: children: {value!r} is not a whole number", hint="write e.g. children: 5")
-
-
-def _fans_out(path: Path, front: Mapping[str, Any]) -> str:
-    way = front.get("fans_out")
-    if way is None:
-        return BY_TOOLS
-    if way not in (BY_TOOLS, BY_PLAN):
-        raise InvalidError(f"{path}: fans_out: {way!r} is neither tools nor plan", hint="write `fans_out: plan`")
-    if way == BY_PLAN and not front.get("children"):
-        raise InvalidError(f"{path}: fans_out: plan without children", hint="write e.g. `children: 5` beside it")
-    return str(way)
-
-
-def _verdict(path: Path, value: object) -> bool:
-    named = {"true": True, "false": False, "none": False}.get(str(value).lower())  # text only, if it is no YAML
-    if named is None:
-        raise InvalidError(f"{path}: verdict: {value!r} is neither true nor false", hint="write `verdict: true`")
-    return named
+def _said(problem: ErrorDetails) -> str:
+    raised = problem.get("ctx", {}).get("error")
+    return str(raised) if raised is not None else problem["msg"][:1].lower() + problem["msg"][1:]

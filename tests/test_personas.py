@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import Policy
 from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.front_matter import FrontMatter
 from orchestrator.personas import MAX_BYTES, find_persona, folders, list_personas
 
+ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = {"scout", "planner", "builder", "reviewer", "shipper"}
 
 
@@ -105,20 +108,26 @@ def test_tools_may_be_written_in_every_usual_way(project: Path, line: str, tools
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("tools: 7", "not a list of tools"),
+        ("tools: 7", "tools: 7: not a list of tools"),
         ("tools: {Read: yes}", "not a list of tools"),
-        ("max_turns: 0", "not a positive whole number"),
-        ("max_turns: many", "not a positive whole number"),
-        ("max_turns: true", "not a positive whole number"),
+        ("ask: Bash(ls:*)", "Bash(ls:*) is a pattern"),
+        ("deny: '*'", "* is a pattern"),
+        ("max_turns: 0", "max_turns: 0: input should be greater than 0"),
+        ("max_turns: many", "max_turns: 'many': input should be a valid integer"),
+        ("max_turns: true", "max_turns: True: input should be a valid integer"),
+        ("max_turns: 2.5", "max_turns: 2.5: input should be a valid integer"),
+        ("children: -1", "children: -1: input should be greater than or equal to 0"),
         ("produces: ../x", "not a plain file name"),
         ("produces: a/b", "not a plain file name"),
         ("produces: .hidden", "not a plain file name"),
         ("produces: ''", "not a plain file name"),
         ('produces: "a\\0b"', "not a plain file name"),
         ('produces: "a\\nb"', "not a plain file name"),
-        ("children: 3\nfans_out: tasks", "neither tools nor plan"),
-        ("children: 3\nfans_out: [plan]", "neither tools nor plan"),
-        ("children: 3\nfans_out: true", "neither tools nor plan"),
+        ("answer_within: soon", "answer_within: 'soon': 'soon' is not a duration such as"),
+        ("verdict: perhaps", "verdict: 'perhaps': input should be a valid boolean"),
+        ("children: 3\nfans_out: tasks", "fans_out: 'tasks': input should be 'tools' or 'plan'"),
+        ("children: 3\nfans_out: [plan]", "fans_out: ['plan']: input should be 'tools' or 'plan'"),
+        ("children: 3\nfans_out: true", "fans_out: True: input should be 'tools' or 'plan'"),
         ("fans_out: plan", "plan without children"),
         ("children: 0\nfans_out: plan", "plan without children"),
     ],
@@ -129,6 +138,66 @@ def test_a_wrong_field_is_named_with_its_file(project: Path, line: str, said: st
     assert "mine.md" in error.value.message
     assert said in error.value.message
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("deny", "policy: 'deny': input should be a valid"),
+        ("[{}]", "policy[0].answer: {}: field required"),
+        ("[allow]", "policy[0]: 'allow': input should be"),
+        ("[{answer: allow}]", "policy[0]: {'answer': 'allow'}: names neither a kind (permission, question) nor a tool"),
+        ("[{tool: Bash, answer: maybe}]", "allow, always, or deny: <why>"),
+        ("[{tool: Bash, answer: allow, command: ls}]", "policy[0].command: 'ls': extra inputs are not permitted"),
+        ("[{kind: wish, answer: x}]", "policy[0].kind: 'wish': input should be 'question' or 'permission'"),
+        ("[{tool: 7, answer: allow}]", "policy[0].tool: 7: input should be a valid string"),
+    ],
+)
+def test_a_policy_that_cannot_mean_anything_is_refused_with_its_place(project: Path, policy: str, said: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, f"---\nname: mine\npolicy: {policy}\n---\nx")
+    assert "mine.md" in error.value.message
+    assert said in error.value.message
+    assert "policy: [{tool: WebFetch, answer: allow}]" in error.value.hint
+
+
+def test_a_policy_entry_without_a_kind_answers_the_permission_of_its_tool(project: Path) -> None:
+    entries = "[{tool: WebFetch, answer: Allow}, {kind: question, answer: as you like}]"
+    assert mine(project, f"---\nname: mine\npolicy: {entries}\n---\nx").policy == (
+        Policy(answer="allow", kind="permission", tool="WebFetch"),
+        Policy(answer="as you like", kind="question"),
+    )
+
+
+def test_all_wrong_fields_are_named_at_once_each_with_an_example(project: Path) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, "---\nname: mine\nmax_turns: none\nchildren: some\n---\nx")
+    assert "max_turns: 'none'" in error.value.message
+    assert "children: 'some'" in error.value.message
+    assert error.value.hint == "write e.g. max_turns: 40, children: 5"
+
+
+def test_a_key_without_a_value_counts_as_not_given(project: Path) -> None:
+    front = "".join(f"{key}:\n" for key in FrontMatter.model_fields if key != "name")
+    persona = mine(project, f"---\nname: mine\n{front}---\nx")
+    assert persona == mine(project, "---\nname: mine\n---\nx")
+
+
+def test_numbers_are_read_from_front_matter_that_is_not_yaml(project: Path) -> None:
+    persona = mine(project, "---\nname: mine\ndescription: Use: always\nmax_turns: 7\nchildren: 2\n---\nx")
+    assert (persona.max_turns, persona.children) == (7, 2)
+
+
+def test_the_examples_of_every_key_are_valid(project: Path) -> None:
+    for key, field in FrontMatter.model_fields.items():
+        for example in field.examples or ():
+            line = f"{example}\nchildren: 5" if key == "fans_out" else str(example)
+            assert mine(project, f"---\n{line}\n---\nx", name="scout" if key == "name" else "mine")
+
+
+def test_every_key_is_documented() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert not [key for key in FrontMatter.model_fields if f"`{key}`" not in reference]
 
 
 def test_agents_fan_out_by_tools_unless_their_persona_says_by_a_plan(project: Path) -> None:

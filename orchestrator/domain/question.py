@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 from orchestrator.domain.text import one_line, storable, visible
 from orchestrator.errors import InvalidError
@@ -129,42 +129,6 @@ def shortened(text: str, limit_characters: int) -> str:
 
 def _compact(value: object) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
-
-
-def policies(value: object) -> tuple[Policy, ...]:
-    """The policy that a persona's file states: a list of `{kind?, tool?, answer}`.
-
-    Raises:
-        ValueError: an entry cannot mean anything; with what is valid.
-    """
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is not a list")  # noqa: TRY004 - the caller wraps it with the file's name
-    return tuple(_policy(entry) for entry in cast("list[object]", value))
-
-
-def _policy(entry: object) -> Policy:
-    given = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
-    known = {"kind", "tool", "answer"}
-    if "answer" not in given or not set(given) <= known or not all(isinstance(one, str) for one in given.values()):
-        raise ValueError(
-            f"{entry!r} is not an entry such as {{tool: WebFetch, answer: allow}}; it takes kind, tool, answer"
-        )
-    kind = cast("str | None", given.get("kind"))
-    tool = cast("str | None", given.get("tool"))
-    if kind is not None and kind not in INBOX:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(sorted(INBOX))}")
-    answer = str(given["answer"])
-    asks_permission = kind == Asked.PERMISSION or (kind is None and tool is not None)
-    if asks_permission:
-        try:
-            answer = checked_answer(Asked.PERMISSION, answer)
-        except InvalidError as error:
-            raise ValueError(f"{error.message}: {error.hint}") from error
-    elif kind is None:
-        raise ValueError(f"{entry!r} names neither a kind ({', '.join(sorted(INBOX))}) nor a tool")
-    return Policy(answer=answer, kind=kind or str(Asked.PERMISSION), tool=tool)
 
 
 def fallback(kind: Asked, default_answer: str, within: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from orchestrator.domain.question import (
     Policy,
     Record,
     checked_answer,
-    policies,
     shown_input,
 )
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall
@@ -132,32 +130,12 @@ def test_what_cannot_be_seen_in_a_command_is_named() -> None:
     assert shown_input({"command": "ls\x9b; rm -r x\u202e"}, 100) == "ls<U+009B>; rm -r x<U+202E>"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "deny",
-        [{}],
-        ["allow"],
-        [{"answer": "allow"}],
-        [{"tool": "Bash", "answer": "maybe"}],
-        [{"tool": "Bash", "answer": "allow", "command": "ls"}],
-        [{"kind": "wish", "answer": "x"}],
-        [{"tool": 7, "answer": "allow"}],
-    ],
-)
-def test_a_policy_that_cannot_mean_anything_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        policies(value)
-
-
 def test_the_first_policy_that_fits_counts() -> None:
-    given: list[Mapping[str, str]] = [
-        {"tool": "WebFetch", "answer": "allow"},
-        {"kind": "permission", "answer": "deny: not today"},
-        {"kind": "question", "answer": "as you like"},
-    ]
-    found = policies(given)
-    assert found[0] == Policy(answer="allow", kind="permission", tool="WebFetch")
+    found = (
+        Policy(answer="allow", kind="permission", tool="WebFetch"),
+        Policy(answer="deny: not today", kind="permission"),
+        Policy(answer="as you like", kind="question"),
+    )
     persona = Persona(name="p", description="", prompt="", source="", tools=("Bash",), policy=found)
 
     def answer(name: str) -> str | None:

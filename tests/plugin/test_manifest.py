@@ -82,8 +82,8 @@ def test_a_command_that_starts_a_chain_teaches_to_create_and_wait_in_one_message
 def test_the_orchestrator_has_exactly_the_tools_that_the_fleet_offers_by_their_full_names(
     open_door: RawDoors,
 ) -> None:
-    front = front_matter(ROOT / "agents" / "orchestrator.md")
-    assert sorted(front["tools"].split(", ")) == sorted(f"{SERVER}__{name}" for name in open_door().tool_names())
+    orchestrator = personas.find_persona("orchestrator", ROOT, None)
+    assert sorted(orchestrator.tools or ()) == sorted(f"{SERVER}__{name}" for name in open_door().tool_names())
 
 
 @pytest.mark.requirement("plugin:personas:five-roles")

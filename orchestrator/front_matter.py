@@ -1,0 +1,135 @@
+"""The front matter of a persona's file as one validated model: which keys there are, and what each may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from orchestrator.domain.duration import parse_duration
+from orchestrator.domain.persona import BY_PLAN, BY_TOOLS
+from orchestrator.domain.question import INBOX, Asked, checked_answer
+from orchestrator.errors import InvalidError
+
+MAX_NAME_CHARACTERS = 100
+MAX_DIGITS = 9
+MODEL_OF_CALLER = "inherit"
+EVERYTHING = "*"
+
+
+def _is_short_line(name: str) -> str:
+    if not (name.isprintable() and name.strip() and len(name) <= MAX_NAME_CHARACTERS):
+        raise ValueError(f"a name is one short line of at most {MAX_NAME_CHARACTERS} characters")
+    return name
+
+
+def _is_plain_file_name(name: str) -> str:
+    plain = name.isprintable() and len(name.encode(errors="replace")) <= MAX_NAME_CHARACTERS
+    if not plain or Path(name).name != name or not name or name.startswith("."):
+        raise ValueError("not a plain file name")
+    return name
+
+
+def _tool_names(value: object) -> object:
+    """Tools as a list or as text with commas; None, nothing or `*` mean every tool."""
+    if isinstance(value, str):
+        return None if value in {"", EVERYTHING} else tuple(name.strip() for name in value.split(",") if name.strip())
+    if isinstance(value, list):
+        return tuple(str(name) for name in cast("list[object]", value))
+    raise ValueError("not a list of tools")
+
+
+def _whole_tools(value: object) -> object:
+    """Whole tools only: a pattern over commands would promise what nobody can keep."""
+    names = cast("tuple[str, ...]", (EVERYTHING,) if value == EVERYTHING else _tool_names(value) or ())
+    if wrong := [name for name in names if "(" in name or EVERYTHING in name]:
+        raise ValueError(
+            f"{', '.join(wrong)} is a pattern, and patterns over commands are easily evaded: name whole tools; "
+            "the answer `always` allows one very command"
+        )
+    return names
+
+
+def _from_digits(value: object) -> object:
+    """The number that digits in text mean: front matter that is not YAML holds nothing but text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS:
+        return int(value)
+    return value
+
+
+def _model_id(value: object) -> str | None:
+    return None if not value or value == MODEL_OF_CALLER else str(value)
+
+
+Text = Annotated[str, BeforeValidator(str), AfterValidator(str.strip)]
+Name = Annotated[str, BeforeValidator(str), AfterValidator(_is_short_line)]
+FileName = Annotated[str, BeforeValidator(str), AfterValidator(_is_plain_file_name)]
+WholeNumber = Annotated[int, Strict(), BeforeValidator(_from_digits)]
+Tools = Annotated[tuple[str, ...] | None, BeforeValidator(_tool_names)]
+WholeTools = Annotated[tuple[str, ...], BeforeValidator(_whole_tools)]
+
+
+class PolicyEntry(BaseModel):
+    """One answer that is given at once: to a kind of question, to a tool's permission, or to both."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: Literal["question", "permission"] | None = None
+    tool: str | None = None
+    answer: str
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind is None and self.tool is None:
+            raise ValueError(f"names neither a kind ({', '.join(sorted(INBOX))}) nor a tool")
+        self.kind = self.kind or "permission"
+        if self.kind == "permission":
+            try:
+                self.answer = checked_answer(Asked.PERMISSION, self.answer)
+            except InvalidError as error:
+                raise ValueError(f"{error.message}: {error.hint}") from error
+        return self
+
+
+class FrontMatter(BaseModel):
+    """What a persona's file states above its prompt; keys that are not listed belong to Claude Code and are ignored.
+
+    Each key's example is a line as it stands in a file, shown to a person whose line is not valid.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name = Field(examples=["name: scout"])
+    description: Text = Field(default="", examples=["description: Finds files"])
+    tools: Tools = Field(default=None, examples=["tools: Read, Grep, Glob"])
+    model: Annotated[str | None, BeforeValidator(_model_id)] = Field(default=None, examples=["model: haiku"])
+    produces: FileName = Field(default="result.md", examples=["produces: report.md"])
+    max_turns: WholeNumber | None = Field(default=None, gt=0, examples=["max_turns: 40"])
+    ask: WholeTools = Field(default=(), examples=["ask: Bash, WebFetch"])
+    deny: WholeTools = Field(default=(), examples=["deny: Bash, WebFetch"])
+    policy: tuple[PolicyEntry, ...] = Field(default=(), examples=["policy: [{tool: WebFetch, answer: allow}]"])
+    answer_within: Annotated[float | None, BeforeValidator(parse_duration)] = Field(
+        default=None, examples=["answer_within: 2h"]
+    )
+    default_answer: Text = Field(default="", examples=["default_answer: decide yourself"])
+    children: WholeNumber = Field(default=0, ge=0, examples=["children: 5"])
+    fans_out: Literal["tools", "plan"] = Field(default=BY_TOOLS, examples=["fans_out: plan"])
+    verdict: bool = Field(default=False, examples=["verdict: true"])
+
+    @field_validator("fans_out")
+    @classmethod
+    def _has_children_to_plan(cls, way: str, info: ValidationInfo) -> str:
+        if way == BY_PLAN and not info.data.get("children"):
+            raise ValueError("plan without children: write e.g. `children: 5` beside it")
+        return way
