@@ -165,9 +165,9 @@ CREATE: dict[str, Any] = {"name": "x", "task": "t"}
         pytest.param(
             "create_agent", {**CREATE, "task": "a\x00b"}, "NUL", marks=pytest.mark.requirement("error:text:nul")
         ),
-        ("create_agent", {**CREATE, "name": "white space"}, "no agent name"),
-        ("create_agent", {**CREATE, "name": "\u202egnol"}, "no agent name"),
-        ("create_agent", {**CREATE, "name": "n" * 65}, "no agent name"),
+        ("create_agent", {**CREATE, "name": "white space"}, "is not a valid agent name"),
+        ("create_agent", {**CREATE, "name": "\u202egnol"}, "is not a valid agent name"),
+        ("create_agent", {**CREATE, "name": "n" * 65}, "is not a valid agent name"),
         pytest.param(
             "create_agent",
             {**CREATE, "persona": "scuot"},
