@@ -1,10 +1,12 @@
 # Every target sets itself up from nothing: all it needs on the machine is Python 3.11 or newer and git,
 # and for conformance npm.
-# PYTHON=… chooses the interpreter, ARGS=… goes to the program, REAL=1 lets the demo use a real model (it costs money).
+# PYTHON=… chooses the interpreter, WORKERS=… the number of processes that run tests, ARGS=… goes to the program,
+# REAL=1 lets the demo use a real model (it costs money).
 
 PYTHON ?=
 ARGS ?=
 REAL ?=
+WORKERS ?= 3
 KILLS ?= 500
 SEED ?= 7
 BIN := .venv/bin
@@ -31,13 +33,14 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test test-slow check lint format bench chaos conformance docs clean
+.PHONY: help demo test test-slow coverage check lint format bench chaos conformance docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    watch a whole scout-plan-build against a scripted model, offline and free (REAL=1: a real one; ARGS=--run: no claude -p)"
 	@echo "make test    the test suite"
 	@echo "make test-slow  the tests that wait much: faults, kills, terminals, checks"
+	@echo "make coverage   the test suite again, then lines and branches per package"
 	@echo "make check   format, lint, import contracts and types, then the tests"
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
@@ -63,7 +66,11 @@ demo: .venv/.ready
 	@$(BIN)/fleet demo $(if $(filter-out 0,$(REAL)),--real) $(ARGS)
 
 test: .venv/.ready-dev
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# The tests run as in `make test`, and every process of ours that they start is measured; no gate.
+coverage: .venv/.ready-dev
+	@$(BIN)/python -m tests.coverage_report -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: .venv/.ready-dev
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -99,6 +99,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded for the reader of a run, under its heading."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    noted = [pair for report in reports if report.when == "call" for pair in report.user_properties]
+    for heading in dict.fromkeys(heading for heading, _ in noted):
+        terminalreporter.section(heading)
+        for name, text in noted:
+            if name == heading:
+                terminalreporter.write_line(str(text))
+
+
 def pytest_unconfigure() -> None:
     """Take the tests' home away again."""
     place = Path(os.environ["HOME"])

@@ -16,9 +16,10 @@ OURS = {"orchestrator", "tests", "bench"}
 PROGRAMS = {
     "basedpyright": "$(BIN)/basedpyright",
     "import-linter": "$(BIN)/lint-imports",
+    "pytest-xdist": "--dist loadfile",
     "ruff": "$(BIN)/ruff",
 }
-"""distributions that are run rather than imported, each with the call in the Makefile that runs it"""
+"""distributions that are run rather than imported, each with the words in the Makefile that run it"""
 PLUGINS = {"pytest-timeout": "timeout_method"}
 """pytest's plugins, each with the option of theirs that pyproject.toml sets"""
 STUBS = "types-"

@@ -26,6 +26,7 @@ README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 TARGETS = ("demo", "test", "check", "bench")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 WORDS = """
     account bell board card checkout clearance cursor daemon desk digest door epoch fleet gate hello inputs orchestrator
     outcome persona playbook project provider reason rehearsal run script session slot state task verb
@@ -240,3 +241,11 @@ def test_the_readme_shows_measured_figures() -> None:
     told = {words: [row[2] for row in cells if words in row[1] and re.search(r"\d", row[2])] for words in needed}
     missing = [(words, part) for words, parts in needed.items() for part in parts if part not in " ".join(told[words])]
     assert not missing
+
+
+@pytest.mark.requirement("project:newcomer:ten-questions")
+def test_a_newcomers_ten_questions_are_answered_by_folders_that_exist() -> None:
+    table = CONTRIBUTING.partition("ten questions\n")[2].partition("\n## ")[0]
+    answers = re.findall(r"^\| [^|]+ \| `(orchestrator/[\w/]+/)` \|$", table, re.MULTILINE)
+    assert len(answers) == len(set(answers)) == 10
+    assert [folder for folder in answers if not (ROOT / folder / "__init__.py").exists()] == []

@@ -180,7 +180,7 @@ def test_a_body_that_is_no_json_is_a_bad_request(client: httpx.Client, body: byt
         ({"name": "x", "task": "t", "inputs": "scout"}, "inputs"),
         (["x", "t"], "body"),
         ({"name": "x", "task": ""}, "task is empty"),
-        ({"name": "x y", "task": "t"}, "no agent name"),
+        ({"name": "x y", "task": "t"}, "agent name"),
         ({"name": "x", "task": "a\x00b"}, "NUL"),
         ({"name": "x", "task": "y" * 1_000_000}, "bytes"),
         ({"name": "x", "task": "t", "provider": "nobody"}, "nobody"),
