@@ -122,7 +122,7 @@ def _live(
 def _asked(connection: Connection, common: Values, name: str, facts: int) -> None:
     """The past of an agent that asked in the middle of its turn and was answered."""
     claim, now = _begin(connection, common, name), time.time()
-    turns.wait_for_answer(connection, claim, QUESTION | {"asked_at": now}, USAGE, now)
+    turns.suspend_for_answer(connection, claim, QUESTION | {"asked_at": now}, USAGE, now)
     turns.answer(connection, claim.agent_id, "yes", now)
     _end(connection, _claimed(connection), facts)
 

@@ -1,24 +1,69 @@
-"""Signs that an agent moves, or does not: what is counted and shown. Evidence for who decides, never a verdict."""
+"""What an agent at work is doing, and the signs that it gets on: evidence for a decision, never a verdict."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
+from enum import StrEnum
 
-from orchestrator.domain.check import CHECKING
 from orchestrator.domain.tool import Json
 
-LOOPING = "looping: "
-UNKNOWN = "unknown: "
-STALLED = "stalled "
-RETRYING = "retrying "
-QUIET = (LOOPING, UNKNOWN, STALLED, RETRYING)
-"""reasons of an agent at work that its orchestrator may want to look at"""
 SLACK_SECONDS = 30.0
-_STALLED_FOR = re.compile(rf"{STALLED}(\d+) s$")
-_RETRYING_IN = re.compile(rf"{RETRYING}\d+/\d+ in (\d+) s$")
+
+
+class ActivityKind(StrEnum):
+    """What an agent at work is doing."""
+
+    NONE = ""
+    """Nothing finer than its work is known."""
+    STARTING = "starting"
+    RECOVERING = "recovering"
+    """Its session resumes a turn whose last run died."""
+    CHECKING = "checking"
+    """One of its acceptance checks runs."""
+    STALLED = "stalled"
+    """Its session has been silent."""
+    RETRYING = "retrying"
+    """Its program repeats a call of the model that failed."""
+    LOOPING = "looping"
+    """It repeats the same tool call."""
+    UNKNOWN = "unknown"
+    """Its last sign of life is too old to tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What one agent at work is doing."""
+
+    kind: ActivityKind = ActivityKind.NONE
+    detail: str = ""
+    """more for readers: the check, the repeated call, which attempt"""
+    seconds: float | None = None
+    """how long a stalled or unknown agent has been silent; the announced pause of one that retries"""
+
+
+WORKING = Activity()
+STARTING = Activity(kind=ActivityKind.STARTING)
+RECOVERING = Activity(kind=ActivityKind.RECOVERING)
+DOUBTFUL = frozenset({ActivityKind.LOOPING, ActivityKind.UNKNOWN, ActivityKind.STALLED, ActivityKind.RETRYING})
+"""the orchestrator may want to look at an agent that does one of these"""
+
+
+def activity_words(activity: Activity) -> str:
+    """The activity as readers see it; '' for plain work."""
+    match activity.kind:
+        case ActivityKind.CHECKING | ActivityKind.LOOPING:
+            return f"{activity.kind}: {activity.detail}"
+        case ActivityKind.STALLED:
+            return f"stalled {activity.seconds or 0:.0f} s"
+        case ActivityKind.UNKNOWN:
+            return f"unknown: nothing heard for {activity.seconds or 0:.0f} s"
+        case ActivityKind.RETRYING:
+            pause = f" in {activity.seconds:.0f} s" if activity.seconds is not None and activity.seconds >= 1 else ""
+            return f"retrying {activity.detail}{pause}"
+        case _:
+            return str(activity.kind)
 
 
 def fingerprint(tool: str, arguments: Json) -> str:
@@ -56,32 +101,31 @@ class Patience:
     tool_seconds: float
     """while a tool runs"""
 
-    def doubt(self, reason: str, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0) -> str:
-        """The reason to show for an agent at work: its own, or that nobody knows how it stands.
+    def staleness(
+        self, activity: Activity, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0
+    ) -> Activity:
+        """The activity to show: the agent's own, or UNKNOWN once its silence is longer than that can explain.
 
         A pause that was announced, and the time that a check may take (`check_seconds`), do not count as silence.
         """
-        quiet = quiet_seconds + _seconds(_STALLED_FOR, reason)
-        limit = (self.tool_seconds if in_tool else self.quiet_seconds) + _seconds(_RETRYING_IN, reason)
-        if reason.startswith(CHECKING):
+        known = activity.seconds or 0.0
+        quiet = quiet_seconds + (known if activity.kind is ActivityKind.STALLED else 0.0)
+        limit = self.tool_seconds if in_tool else self.quiet_seconds
+        if activity.kind is ActivityKind.RETRYING:
+            limit += known
+        elif activity.kind is ActivityKind.CHECKING:
             limit = max(limit, check_seconds + SLACK_SECONDS)
-        return reason if quiet <= limit else f"{UNKNOWN}nothing heard for {quiet:.0f} s"
+        return activity if quiet <= limit else Activity(kind=ActivityKind.UNKNOWN, seconds=quiet)
 
 
-def stalled(seconds: float) -> str:
-    """The reason of an agent that was silent for so long."""
-    return f"{STALLED}{seconds:.0f} s"
+def stalled(seconds: float) -> Activity:
+    """The activity of an agent that has been silent for so long."""
+    return Activity(kind=ActivityKind.STALLED, seconds=seconds)
 
 
-def retrying(attempt: int, attempts: int, pause_seconds: float | None) -> str:
-    """The reason of an agent whose model is tried again, after a pause if one was announced."""
-    pause = f" in {pause_seconds:.0f} s" if pause_seconds is not None and pause_seconds >= 1 else ""
-    return f"{RETRYING}{attempt}/{attempts}{pause}"
-
-
-def _seconds(words: re.Pattern[str], reason: str) -> float:
-    found = words.match(reason)
-    return float(found[1]) if found else 0.0
+def retrying(attempt: int, attempts: int, pause_seconds: float | None) -> Activity:
+    """The activity of an agent whose model is called again, after a pause if one was announced."""
+    return Activity(kind=ActivityKind.RETRYING, detail=f"{attempt}/{attempts}", seconds=pause_seconds)
 
 
 def patience(stall_seconds: float, tool_seconds: float) -> Patience:

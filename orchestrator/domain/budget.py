@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.errors import InvalidError
 
 FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
 """a proposed new cap is this many times the reached one"""
-UNPRICED = "budget:"
-"""how the reason begins of an agent whose model has no known price"""
-UNKNOWN_PRICE = f"{UNPRICED} the price of its model is unknown, so no cost can be promised: use max_tokens"
+UNPRICED = Wait(
+    kind=WaitKind.BUDGET,
+    detail="the price of its model is unknown, so no cost can be promised: use max_tokens",
+    blocked=True,
+)
+"""the wait of an agent that has a cap in dollars and a model without a known price: no raise ends it"""
 
 
 class Unit(StrEnum):
@@ -72,10 +76,15 @@ class Room:
         """What may still be used; 0 or less: nothing."""
         return self.cap - self.used
 
+    def wait(self, agent_id: str) -> Wait:
+        """The wait of an agent that has reached this cap."""
+        whose = "the fleet" if self.scope is Scope.FLEET else self.name
+        amounts = f"{shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
+        return Wait(kind=WaitKind.BUDGET, on="" if self.subject == agent_id else whose, detail=amounts)
+
     def shown(self, agent_id: str) -> str:
         """The words for the status: `budget $0.50 of $0.50`, naming the budget's owner if that is not the agent."""
-        whose = "" if self.subject == agent_id else f" of {'the fleet' if self.scope is Scope.FLEET else self.name}"
-        return f"budget{whose} {shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
+        return wait_words(self.wait(agent_id))
 
 
 @dataclass(frozen=True)
@@ -181,9 +190,9 @@ CAP_NAMES: Mapping[Unit, str] = {
 """the parameter name of each cap"""
 
 
-def remedy_for(reason: str, name: str, rooms: Sequence[Room]) -> str:
-    """The call that lets an agent go on which waits for this reason."""
-    if reason == UNKNOWN_PRICE:
+def remedy_for(wait: Wait, name: str, rooms: Sequence[Room]) -> str:
+    """The call that ends this agent's wait for budget."""
+    if wait.blocked:
         return f"delete_agent {name}, and create it with max_tokens or another model"
     room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
     if room is None:

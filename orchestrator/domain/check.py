@@ -22,8 +22,6 @@ MAX_RETRIES = 10
 MAX_TITLE_CHARACTERS = 120
 VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists": path} or {"schema": JSON schema}'
 PASS, CHANGES = "pass", "changes"
-CHECKING = "checking: "
-"""how the reason of an agent at work begins while its checks run, each within its own time-out"""
 FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
 GATES = frozenset({FAILED_CHECKS, FAILED_VERDICT})
 """reasons of turns whose session ended well, and which failed all the same"""

@@ -357,7 +357,7 @@ class Fleet:
         lost = await context.work.commit(
             recovery.take_over, context.work.owner, context.work.clock(), context.settings.max_resumes
         )
-        await context.work.commit(budgets.go_on, context.work.clock())  # the settings may have changed
+        await context.work.commit(budgets.resume, context.work.clock())  # the settings may have changed
         self._alarm.start()
         self._watch = asyncio.get_running_loop().create_task(durable_wait.watch(context, self._leave))
         return lost

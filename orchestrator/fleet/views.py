@@ -5,85 +5,21 @@ Times are ISO 8601 in UTC; ages and durations are seconds at the moment of readi
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-
-class View(BaseModel):
-    """A frozen value that every door can show."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class QuestionView(View):
-    """What a waiting agent asks; answer it with a command. `text` of a permission is its input, shortened."""
-
-    text: str
-    options: tuple[str, ...] = ()
-    age_seconds: float = 0.0
-    id: str = ""
-    kind: str = "question"
-    """question | permission (answers: allow, always, deny: why)"""
-    tool: str = ""
-    deadline_seconds: float | None = None
-    """until the default counts; None: it waits for ever"""
-    fallback: str = ""
-    """the default"""
-
-
-class AskedView(View):
-    """One entry of an agent's history in the inbox."""
-
-    id: str
-    turn: int
-    kind: str
-    tool: str
-    input: dict[str, object]
-    text: str
-    state: str
-    """open | answered | settled (its call went on) | dropped"""
-    asked_at: str
-    deadline_at: str | None = None
-    answer: str | None = None
-    answered_at: str | None = None
-    answered_by: str | None = None
-    """orchestrator | person | policy | deadline"""
-
-
-class BudgetView(View):
-    """One cap and what counts against it, in the unit's own measure."""
-
-    of: str
-    """name of the agent whose cap it is, or `fleet`"""
-    scope: str
-    """agent | subtree | fleet"""
-    unit: str
-    """usd | tokens | turns | seconds"""
-    cap: float
-    used: float
-    """what was used, and what is reserved for children"""
-    left: float
+from orchestrator.fleet.state_views import (
+    ActivityView,
+    AskedView,
+    BudgetView,
+    EvidenceView,
+    QuestionView,
+    View,
+    WaitView,
+)
 
 
 class BudgetsView(View):
     """The caps that apply to an agent, or to the fleet."""
 
     budgets: tuple[BudgetView, ...]
-
-
-class EvidenceView(View):
-    """What an agent at work has done since its last line of progress, or since its run began if that is later."""
-
-    progress_age_seconds: float | None
-    """of its last line of progress, None: it never wrote one"""
-    tool_age_seconds: float | None
-    """since a tool last began or ended"""
-    in_tool: bool
-    tokens_since_progress: int
-    tokens_since_tool: int
-    files_since_progress: int
-    """files that its tools wrote"""
-    same_calls: int
-    """how often its last call was made in a row"""
 
 
 class AgentView(View):
@@ -95,9 +31,14 @@ class AgentView(View):
     provider: str
     model: str | None
     status: str
+    wait: WaitView | None = None
+    """of a queued or waiting agent"""
+    activity: ActivityView | None = None
+    """of an agent at work; None: nothing finer than its work is known"""
     reason: str = ""
+    """the wait or the activity in words, or why its last turn did not complete"""
     age_seconds: float
-    """since the status or its reason changed"""
+    """since the status, wait or activity changed"""
     own: bool
     """created by the orchestrator that asks"""
     orchestrator: str

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.cli.render.table import context_bar, group_of, status_words, totals_line
+from orchestrator.fleet.state_views import WaitView
 from orchestrator.fleet.views import AgentView, Totals
 
 
@@ -27,24 +28,28 @@ def _agent(**facts: object) -> AgentView:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "group"),
+    ("status", "wait", "group"),
     [
-        ("waiting", "question", "Needs you"),
-        ("waiting", "account", "Needs you"),
-        ("queued", "its input scout-1 failed", "Needs you"),
-        ("queued", "inputs: scout-1", "Queued"),
-        ("queued", "slot", "Queued"),
-        ("creating", "", "Working"),
-        ("working", "retrying 3/10", "Working"),
-        ("idle", "", "Done"),
-        ("complete", "", "Done"),
-        ("failed", "auth", "Done"),
-        ("interrupted", "daemon", "Done"),
-        ("deleted", "", "Done"),
+        ("waiting", WaitView(kind="question"), "Needs you"),
+        ("waiting", WaitView(kind="account"), "Needs you"),
+        ("waiting", WaitView(kind="agents"), "Working"),
+        ("waiting", WaitView(kind="children"), "Working"),
+        ("queued", WaitView(kind="inputs", on="scout-1", blocked=True), "Needs you"),
+        ("queued", WaitView(kind="inputs", on="scout-1"), "Queued"),
+        ("queued", WaitView(kind="slot"), "Queued"),
+        ("creating", None, "Working"),
+        ("working", None, "Working"),
+        ("idle", None, "Done"),
+        ("complete", None, "Done"),
+        ("failed", None, "Done"),
+        ("interrupted", None, "Done"),
+        ("deleted", None, "Done"),
     ],
 )
-def test_every_status_has_a_group_and_what_cannot_go_on_alone_needs_you(status: str, reason: str, group: str) -> None:
-    assert group_of(_agent(status=status, reason=reason)) == group
+def test_every_status_has_a_group_and_what_cannot_go_on_alone_needs_you(
+    status: str, wait: WaitView | None, group: str
+) -> None:
+    assert group_of(_agent(status=status, wait=wait)) == group
 
 
 def test_a_status_carries_its_reason_and_its_age() -> None:

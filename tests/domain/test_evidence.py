@@ -8,7 +8,19 @@ from typing import cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.domain.activity import UNKNOWN, Streak, fingerprint, patience, retrying, stalled
+from orchestrator.domain.activity import (
+    RECOVERING,
+    STARTING,
+    WORKING,
+    Activity,
+    ActivityKind,
+    Streak,
+    activity_words,
+    fingerprint,
+    patience,
+    retrying,
+    stalled,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -53,32 +65,44 @@ def _canonical(value: object) -> object:
     return repr(value)
 
 
+CHECKING = Activity(kind=ActivityKind.CHECKING, detail="make test")
+LOOPING = Activity(kind=ActivityKind.LOOPING, detail="Bash x")
+
+
 @given(
     quiet=st.floats(0, 1e6),
     stall=st.floats(0.1, 1000),
     tool=st.floats(0.1, 1e5),
     in_tool=st.booleans(),
-    reason=st.sampled_from(["", "starting", "looping: Bash x", "retrying 1/3", "checking: make test"]),
+    activity=st.sampled_from([WORKING, STARTING, RECOVERING, LOOPING, retrying(1, 3, None), CHECKING]),
 )
-def test_nothing_old_is_plain_work(quiet: float, stall: float, tool: float, in_tool: bool, reason: str) -> None:
-    shown = patience(stall, tool).doubt(reason, quiet, in_tool=in_tool)
+def test_nothing_old_is_plain_work(quiet: float, stall: float, tool: float, in_tool: bool, activity: Activity) -> None:
+    shown = patience(stall, tool).staleness(activity, quiet, in_tool=in_tool)
     limit = (tool if in_tool else 2 * stall) + 30
-    if quiet <= limit:
-        assert shown == reason
-    else:
-        assert shown == f"{UNKNOWN}nothing heard for {quiet:.0f} s"
+    assert shown == (activity if quiet <= limit else Activity(kind=ActivityKind.UNKNOWN, seconds=quiet))
 
 
 @given(quiet=st.integers(0, 10_000), known=st.integers(1, 10_000))
 def test_what_is_known_of_a_silence_bounds_it_and_nothing_is_believed_for_ever(quiet: int, known: int) -> None:
     trust = patience(90, 3600)
 
-    def is_doubted(reason: str, **more: float) -> bool:
-        shown = trust.doubt(reason, quiet, in_tool=False, **more)
-        assert shown == reason or shown.startswith(UNKNOWN)
-        return shown != reason
+    def is_doubted(activity: Activity, check_seconds: float = 0.0) -> bool:
+        shown = trust.staleness(activity, quiet, in_tool=False, check_seconds=check_seconds)
+        assert shown == activity or shown.kind is ActivityKind.UNKNOWN
+        return shown != activity
 
     assert is_doubted(stalled(known)) is (quiet + known > 210)
     assert is_doubted(retrying(3, 10, known)) is (quiet > 210 + known)
     assert is_doubted(retrying(3, 10, None)) is (quiet > 210)
-    assert is_doubted("checking: make test", check_seconds=known) is (quiet > max(210, known + 30))
+    assert is_doubted(CHECKING, known) is (quiet > max(210, known + 30))
+
+
+@given(
+    kind=st.sampled_from(ActivityKind), detail=st.text(min_size=1, max_size=9), seconds=st.none() | st.floats(0, 1e6)
+)
+def test_the_words_of_an_activity_name_its_kind_and_only_plain_work_has_none(
+    kind: ActivityKind, detail: str, seconds: float | None
+) -> None:
+    words = activity_words(Activity(kind=kind, detail=detail, seconds=seconds))
+    assert words.startswith(kind)
+    assert bool(words) is (kind is not ActivityKind.NONE)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.text import clean
 from orchestrator.fleet.projections.digest import Awake, digest_text
-from orchestrator.fleet.views import AgentView, Changes, OutcomeView, QuestionView, Totals
+from orchestrator.fleet.state_views import QuestionView, WaitView
+from orchestrator.fleet.views import AgentView, Changes, OutcomeView, Totals
 
 MAX_BYTES = 1600
 WORDS = st.text(max_size=400) | st.sampled_from(
@@ -75,7 +76,8 @@ def asking(name: str, text: str, options: list[str]) -> AgentView:
 
 def blocked(name: str, inputs: list[str]) -> AgentView:
     """An agent whose input failed."""
-    return view(name, status="queued", reason=f"its input {name} failed", inputs=tuple(inputs))
+    wait = WaitView(kind="inputs", on=name, detail="failed", blocked=True)
+    return view(name, status="queued", wait=wait, reason=f"its input {name} failed", inputs=tuple(inputs))
 
 
 ASKING = st.builds(asking, NAMES, LONG, st.lists(WORDS, max_size=10))

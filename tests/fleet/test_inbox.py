@@ -12,7 +12,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet.views import AskedView
+from orchestrator.fleet.state_views import AskedView
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, eventually, open_lab
 

@@ -245,7 +245,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     async def nobody_is_due(self) -> bool:
         """Whether the alarm has done all that the clock asks for."""
-        waiting = await self.lab.rows(select(AGENT.c.wake_at).where(AGENT.c.status == "waiting"))
+        waiting = await self.lab.rows(select(AGENT.c.wait_until).where(AGENT.c.status == "waiting"))
         return not any(at is not None and at <= self.now for (at,) in waiting)
 
     async def quiet(self) -> bool:

@@ -42,8 +42,8 @@ class Timed:
     async def due(self, name: str) -> float:
         """Seconds until the agent goes on by itself."""
         agent = await self.lab.context.find(self.lab.caller, name)
-        assert agent.wake_at is not None
-        return agent.wake_at - self.clock.now
+        assert agent.wait_until is not None
+        return agent.wait_until - self.clock.now
 
 
 @pytest.fixture

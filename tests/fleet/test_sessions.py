@@ -155,7 +155,7 @@ async def test_a_delete_while_the_old_session_closes_starts_no_other(tmp_path: P
         await lab.fleet.command(lab.call(), "a", "more")
         (post,) = lab.context.workers._posts.values()
         deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
-        await eventually(lambda: asyncio.sleep(0, post.stopping == "deleted"))
+        await eventually(lambda: asyncio.sleep(0, post.stopping is not None and post.stopping.reason == "deleted"))
         lab.provider.may_close.set()
         await deleting
         assert lab.provider.prompts["a"] == ["look"]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
     Created,
     FleetView,
     OutputPage,
-    QuestionView,
     Receipt,
     Registry,
     Totals,

@@ -221,7 +221,7 @@ async def test_a_stale_owner_writes_neither_events_nor_an_end(tmp_path: Path) ->
         for late in (
             store.write(append, mine, [fact]),
             store.write(turns.finish, mine, ENDED, NO_COST, 2.0),
-            store.write(turns.wait_for_answer, mine, {"text": "q", "call_id": "c"}, NO_COST, 2.0),
+            store.write(turns.suspend_for_answer, mine, {"text": "q", "call_id": "c"}, NO_COST, 2.0),
         ):
             with pytest.raises(StaleOwnerError):
                 await late

@@ -42,7 +42,7 @@ _TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "e
 def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
     """What of the event is shown live: action and text; `directs`: it is of the orchestrator, whose words count."""
     tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
-    if event.kind == "turn.waiting" and event.body.get("reason") == "agents":
+    if event.kind == "turn.waiting" and event.body.get("kind") == "agents":
         yield "sleeps  until its agents are done or need it: no process, no token"
     elif event.kind == "turn.answered" and event.body.get("by") == "agents":
         yield "woken  by its agents"

@@ -14,7 +14,7 @@ from orchestrator.domain.text import clean, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of every JSON document and line that a command prints."""
 EXIT_FAILED = 1
 EXIT_USAGE = 2

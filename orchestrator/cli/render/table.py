@@ -11,6 +11,7 @@ from rich.text import Text
 from orchestrator.domain.duration import shown_age
 from orchestrator.domain.text import one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.domain.wait import ON_OTHERS, WaitKind
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import AgentView, FleetView, Totals
@@ -24,9 +25,10 @@ _BAR_CELLS = 6
 
 def group_of(agent: AgentView) -> str:
     """Which of the groups it belongs to; blocked agents need you although they are queued."""
-    if agent.status == "waiting" and agent.reason in {"agents", "children"}:
-        return "Working"  # it sleeps on others
-    if agent.status == "waiting" or (agent.status == "queued" and agent.reason.startswith("its input ")):
+    wait = agent.wait
+    if wait is not None and wait.kind in ON_OTHERS:
+        return "Working"  # other agents work for it
+    if agent.status == "waiting" or (wait is not None and wait.kind == WaitKind.INPUTS and wait.blocked):
         return "Needs you"
     if agent.status in {"creating", "working"}:
         return "Working"

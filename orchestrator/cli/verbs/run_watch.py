@@ -14,6 +14,7 @@ from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
 from orchestrator.cli.verbs.logs import live_events
 from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.wait import ANSWERS, NEEDY
 from orchestrator.errors import FleetError, TimeoutReachedError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _ENDS = frozenset({"turn.complete", "turn.failed", "turn.interrupted", "turn.cancelled", "agent.deleted"})
 _OPEN = frozenset({"creating", "queued", "working", "waiting"})
-_BY_ITSELF = ("agents", "question", "permission", "parked", "retrying")
-"""reasons of a waiting orchestrator that are told otherwise, or that end by themselves"""
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Watch:
         if not directs:
             return False
         if event.kind == "turn.waiting":
-            self._waits(str(event.body.get("reason", "")))
+            self._waits(event)
         elif event.kind == "turn.answered":
             self._asked.clear()
         return event.kind in _ENDS and self._now().status not in _OPEN
@@ -100,9 +99,10 @@ class Watch:
 
         return self.client.get(AgentDetail, f"/v1/agents/{in_path(self.director.id)}").agent
 
-    def _waits(self, reason: str) -> None:
-        """Say what a person must do for the orchestrator to go on."""
-        if reason in {"question", "permission"}:
+    def _waits(self, event: EventView) -> None:
+        """Say what a person must do to end the orchestrator's wait; nothing if it ends by itself."""
+        kind = str(event.body.get("kind", ""))
+        if kind in ANSWERS:
             question = self._now().question
             if question is None:
                 return  # answered meanwhile
@@ -115,9 +115,9 @@ class Watch:
                 output.say("  or type the answer here:")
             self._question = question.id
             self._asked.set()
-        elif not reason.startswith(_BY_ITSELF):
-            remedy = self._now().remedy
-            output.say(one_line(f"{self.director.name} waits: {reason}", 300) + (f"\n  -> {remedy}" if remedy else ""))
+        elif kind in NEEDY or event.body.get("blocked"):
+            remedy, words = self._now().remedy, event.body.get("reason", "")
+            output.say(one_line(f"{self.director.name} waits: {words}", 300) + (f"\n  -> {remedy}" if remedy else ""))
 
     def _listen(self) -> None:
         """Every line that is typed while a question stands is its answer."""

@@ -73,7 +73,7 @@ class ManagedOrchestrators:
             refusal = str(error)
         values = row_of(mine, replace(wish, agents=ids), now, asks_person=False)
         await context.work.commit(
-            unless_asked, orchestrator_waits.fall_asleep, claim, now, asked, values, usage, now, refusal=refusal
+            unless_asked, orchestrator_waits.suspend, claim, now, asked, values, usage, now, refusal=refusal
         )
         context.work.notifier.publish({SLEEPS})
 

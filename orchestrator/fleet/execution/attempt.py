@@ -41,7 +41,7 @@ from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_asked
 from orchestrator.store.turns.events import Fact, note_before
 from orchestrator.store.turns.steering import fold
-from orchestrator.store.turns.turns import Claim, finish, wait_for_answer, wait_for_children
+from orchestrator.store.turns.turns import Claim, finish, suspend_for_answer, suspend_for_children
 from orchestrator.supervision.tiers import work_of
 
 LOG = log.logger("fleet.attempt")
@@ -326,8 +326,8 @@ async def _defer(
     if call.name == clearance.WAIT_FOR_AGENTS and work.orchestrators is not None:
         await work.orchestrators.fall_asleep(claim, call, asked, usage)
         return ""
-    sleep = wait_for_children if call.name == clearance.WAIT_FOR_CHILDREN else wait_for_answer
-    await work.commit(unless_asked, sleep, claim, now, asked, usage, now)
+    suspend = suspend_for_children if call.name == clearance.WAIT_FOR_CHILDREN else suspend_for_answer
+    await work.commit(unless_asked, suspend, claim, now, asked, usage, now)
     return ""
 
 

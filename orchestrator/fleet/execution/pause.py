@@ -1,4 +1,4 @@
-"""Which ends of a run are no ends of its turn: at a cap, a quota or an overload it is put aside and goes on later.
+"""Which ends of a run suspend its turn instead of ending it: at a cap, a quota or an overload.
 
 A turn that runs when its daemon is told to end is left to the next daemon.
 """
@@ -13,19 +13,18 @@ from uuid import UUID, uuid5
 
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.text import storable
+from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.recorder import Recorder
 from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
-from orchestrator.store.families.budgets import PAUSED
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_asked
 from orchestrator.store.turns.recovery import DAEMON, DAEMON_ENDED
 from orchestrator.store.turns.steering import fold
-from orchestrator.store.turns.turns import Claim, park, park_for_quota
-from orchestrator.store.waits.pauses import RETRY, Pause
+from orchestrator.store.turns.turns import Claim, suspend_for_quota, suspend_turn
 
 FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
@@ -38,44 +37,55 @@ FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halt:
+class Stop:
+    """Why a running turn was told to stop."""
+
+    reason: str
+    """interrupted, stopped (with the daemon), deleted, left, budget"""
+    wait: Wait | None = None
+    """what the turn is suspended with; None: it ends, or the next daemon runs it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspension:
     """A run that ended though its turn has not; `again_in_seconds` is set for an overload only."""
 
-    why: str
-    reason: str
+    wait: Wait
+    """of a quota its kind alone: the store knows until when"""
     again_in_seconds: float | None = None
 
 
-def halt_of(claim: Claim, ended: Ended, stopping: str, settings: Settings) -> Halt | None:
-    """Whether the turn is put aside rather than ended."""
+def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Settings) -> Suspension | None:
+    """How the turn is suspended; None if it ends."""
     if ended.outcome in {Outcome.COMPLETE, Outcome.DEFERRED}:
         return None
-    if stopping and stopping != LEFT:
-        return Halt(why=PAUSED, reason=stopping) if stopping.startswith(PAUSED) else None
+    if stop is not None and stop.reason != LEFT:
+        return None if stop.wait is None else Suspension(wait=stop.wait)
     if ended.reason in {QUOTA, CREDIT}:
-        return Halt(why=QUOTA, reason=ended.detail)
+        return Suspension(wait=Wait(kind=WaitKind.QUOTA))
     if ended.reason == OVERLOADED and claim.overloads < settings.turn_retries:
         grown = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**claim.overloads)
         seconds = random.uniform(grown / 2, grown)  # noqa: S311 - jitter, no secret
-        reason = f"{RETRY}{claim.overloads + 1}/{settings.turn_retries}"
-        return Halt(why=OVERLOADED, reason=reason, again_in_seconds=seconds)
+        wait = Wait(kind=WaitKind.OVERLOAD, detail=f"{claim.overloads + 1}/{settings.turn_retries}")
+        return Suspension(wait=wait, again_in_seconds=seconds)
     return None
 
 
-def stopped(ended: Ended, reason: str) -> Ended:
-    """How a run ended that was told to stop for this reason, if it was: what it had completed stays."""
-    waits = ended.outcome is Outcome.DEFERRED and reason.startswith((PAUSED, LEFT))  # at a cap it waits anyhow
-    if not reason or ended.outcome is Outcome.COMPLETE or waits:
+def stopped(ended: Ended, stop: Stop | None) -> Ended:
+    """How a run ended that may have been told to stop: what it had completed stays."""
+    if stop is None or ended.outcome is Outcome.COMPLETE:
         return ended
-    if reason == LEFT:
+    if ended.outcome is Outcome.DEFERRED and (stop.wait is not None or stop.reason == LEFT):
+        return ended  # at a cap it waits anyhow
+    if stop.reason == LEFT:
         was_cut = ended.outcome is Outcome.INTERRUPTED or ended.reason in FATAL
         left = replace(ended, outcome=Outcome.FAILED, reason=DAEMON, detail=DAEMON_ENDED, hint="")
         return left if was_cut else ended
-    detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(reason, reason)
+    detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(stop.reason)
     return Ended(
         outcome=Outcome.INTERRUPTED,
-        reason=reason,
-        detail=detail,
+        reason=stop.reason,
+        detail=detail or stop.reason,
         text=ended.text,
         usage=ended.usage,
         cost_usd=ended.cost_usd,
@@ -85,25 +95,26 @@ def stopped(ended: Ended, reason: str) -> Ended:
     )
 
 
-async def halt_run(work: UnitOfWork, claim: Claim, recorder: Recorder, ended: Ended, halt: Halt) -> None:
-    """Write the events down and put the turn aside."""
+async def suspend_run(work: UnitOfWork, claim: Claim, recorder: Recorder, ended: Ended, suspension: Suspension) -> None:
+    """Write the events down and suspend the turn."""
     usage, now = usage_of(ended), work.clock()
     try:
         await recorder.flush()
         if ended.steered:
             await work.commit(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
-        if halt.why == QUOTA:
+        if suspension.wait.kind is WaitKind.QUOTA:
             told: Mapping[str, Any] = {
                 "resets_at": ended.resets_at,
                 "detail": storable(ended.detail),
                 "ends": ended.reason != CREDIT,
             }
-            await work.commit(unless_asked, park_for_quota, claim, now, told, usage, now)
+            await work.commit(unless_asked, suspend_for_quota, claim, now, told, usage, now)
             return
-        wake_at = None if halt.again_in_seconds is None else now + halt.again_in_seconds
-        heard = halt.why == OVERLOADED or (recorder.meter is not None and recorder.meter.heard)
-        pause = Pause(why=halt.why, reason=storable(halt.reason), wake_at=wake_at, heard=heard)
-        await work.commit(unless_asked, park, claim, now, pause, usage, now)
+        wait, pause = suspension.wait, suspension.again_in_seconds
+        if pause is not None:
+            wait = replace(wait, until=now + pause)
+        heard = pause is not None or (recorder.meter is not None and recorder.meter.heard)
+        await work.commit(unless_asked, suspend_turn, claim, now, wait, usage, now, heard=heard)
     except StaleOwnerError:
         return
 

@@ -13,18 +13,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from orchestrator.domain.check import CHECKING, FAILED_CHECKS, FAILED_VERDICT, Check, CheckRound
+from orchestrator.domain.activity import Activity, ActivityKind
+from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT, Check, CheckRound
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.errors import StoreError
 from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
 from orchestrator.fleet.checks.criteria import feedback
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt
+from orchestrator.fleet.execution.pause import Stop
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.recorder import Recorder
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
-from orchestrator.store.families.budgets import PAUSED
 from orchestrator.store.turns.checks import note_attempt, send_back
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.turns.turns import Claim
@@ -39,7 +40,7 @@ T = TypeVar("T")
 class Stoppable(Protocol):
     """The place of the running turn: why it was told to stop."""
 
-    stopping: str
+    stopping: Stop | None
     stopped: asyncio.Event
 
 
@@ -67,30 +68,35 @@ async def verified(verification: Verification, attempt: Attempt, ended: Ended) -
             verification, lambda attempt=attempt, text=ended.text: _checked(verification, attempt, text)
         )
         if done is None:
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=verification.post.stopping)
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=_reason(verification.post))
         if done.prompt is None:
             await _durable(
                 verification, lambda one=done: verification.work.commit(note_attempt, verification.claim, one)
             )
             return ended if done.passed else _failed(ended, done)
         if not await _durable(verification, lambda one=done, end=ended: _send_back(verification, one, end)):
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=verification.post.stopping)
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=_reason(verification.post))
         attempt = _next(attempt, done, ended)
         short = paused or await _short(verification)
         verification.post.stopping = verification.post.stopping or short  # a stop that came meanwhile goes before
         if verification.post.stopping:
-            return _unspent(ended, verification.post.stopping)
+            return _unspent(ended, _reason(verification.post))
         ended = await verification.drive(attempt, ended)
     return ended
 
 
-def _lifted(post: Stoppable) -> str:
-    """A pause that came with the run's last words, taken back: checks cost nothing; the next prompt would."""
-    paused = post.stopping if post.stopping.startswith(PAUSED) else ""
-    if paused:
-        post.stopping = ""
-        post.stopped.clear()
-    return paused
+def _lifted(post: Stoppable) -> Stop | None:
+    """A stop at a cap that came with the run's last words, taken back: checks cost nothing; the next prompt would."""
+    stop = post.stopping
+    if stop is None or stop.wait is None:
+        return None
+    post.stopping = None
+    post.stopped.clear()
+    return stop
+
+
+def _reason(post: Stoppable) -> str:
+    return post.stopping.reason if post.stopping else ""
 
 
 async def _checked(verification: Verification, attempt: Attempt, text: str) -> CheckRound | None:
@@ -99,8 +105,8 @@ async def _checked(verification: Verification, attempt: Attempt, text: str) -> C
 
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
-        values = {"reason": CHECKING + check.title}
-        verification.recorder.note(Fact(kind=Kind.CHECKING, at=verification.work.clock(), body=body, values=values))
+        activity = Activity(kind=ActivityKind.CHECKING, detail=check.title)
+        verification.recorder.note(Fact(kind=Kind.CHECKING, at=verification.work.clock(), body=body, activity=activity))
 
     site = Site(
         store=verification.work.store,
@@ -137,10 +143,11 @@ def _next(attempt: Attempt, done: CheckRound, ended: Ended) -> Attempt:
     )
 
 
-async def _short(verification: Verification) -> str:
-    """Why its budget allows no further call of the model; '' if it does."""
+async def _short(verification: Verification) -> Stop | None:
+    """The stop at the cap that allows no further call of the model; None if there is none."""
     meter = verification.recorder.meter
-    return (await _durable(verification, meter.reached) if meter is not None else None) or ""
+    wait = await _durable(verification, meter.reached) if meter is not None else None
+    return None if wait is None else Stop(reason=wait.kind, wait=wait)
 
 
 def _unspent(ended: Ended, reason: str) -> Ended:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome, ToolStarted
+from orchestrator.domain.wait import Wait
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt, finish_run, planned, prepare
-from orchestrator.fleet.execution.pause import FATAL, LEFT, Halt, halt_of, halt_run, stopped
+from orchestrator.fleet.execution.pause import FATAL, LEFT, Stop, Suspension, stopped, suspend_run, suspension_of
 from orchestrator.fleet.execution.recovery import resumed, taken_over
 from orchestrator.fleet.execution.verification import Verification, verified
 from orchestrator.fleet.sessions import processes, steering
@@ -33,6 +34,7 @@ from orchestrator.supervision.command import Launch
 from orchestrator.supervision.reaper import Trace
 
 LOG = log.logger("fleet.worker")
+DELETED = "deleted"
 INTERRUPT_AGAIN_SECONDS = 0.5
 STOP_SECONDS = 10.0
 """an interrupted session has this long to end by itself; then it is closed under it"""
@@ -57,8 +59,8 @@ class Post:
     turn_id: str = ""
     """the turn that it has, or had last"""
     busy: bool = False
-    stopping: str = ""
-    """why the running turn was told to stop"""
+    stopping: Stop | None = None
+    """why the running turn was told to stop, if it was"""
     steers: list[Prompt] = field(default_factory=list[Prompt])
     """what the running turn takes in at its next tool"""
     handed: set[str] = field(default_factory=set[str])
@@ -74,7 +76,7 @@ class Post:
         """This turn runs from now on, and nobody has told it to stop."""
         self.turn_id = turn_id
         self.busy = True
-        self.stopping = ""
+        self.stopping = None
         self.steers = []
         self.handed = set()
         self.stopped.clear()
@@ -132,7 +134,7 @@ class Workers:
         post = self._posts.get(agent_id)
         if post is None or not post.busy or turn_id not in {None, post.turn_id}:
             return False
-        post.stopping = reason
+        post.stopping = Stop(reason=reason)
         post.stopped.set()
         return True
 
@@ -143,16 +145,16 @@ class Workers:
             return ""
         return await steering.steer(post, Prompt(id=steering.steer_id(turn_id), text=text))
 
-    def pause(self, agent_id: str, reason: str) -> None:
-        """Stop the running turn so that it can go on later; a stop that was asked for goes before."""
+    def suspend(self, agent_id: str, wait: Wait) -> None:
+        """Stop the running turn, which then waits; a stop that was asked for before takes precedence."""
         post = self._posts.get(agent_id)
         if post is not None and post.busy and not post.stopping:
-            post.stopping = reason
+            post.stopping = Stop(reason=wait.kind, wait=wait)
             post.stopped.set()
 
     async def dismiss(self, agent_id: str) -> None:
         """Return once no process of the agent is left here."""
-        await self._leave(agent_id, "deleted")
+        await self._leave(agent_id, DELETED)
 
     async def aclose(self) -> None:
         """Admit nothing more, close every session, leave what runs to the next daemon, return when all of it is over.
@@ -238,7 +240,7 @@ class Workers:
         """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
         post.claim = claim
         post.recorder = recorder = Recorder(self.work, claim, loop_calls=self.settings.loop_calls)
-        recorder.meter = Meter(self.work, claim, recorder.flush, lambda reason: self.pause(claim.agent_id, reason))
+        recorder.meter = Meter(self.work, claim, recorder.flush, lambda wait: self.suspend(claim.agent_id, wait))
         attempt: Attempt | None = None
         try:
             attempt = await prepare(self.work, self.state, claim, lambda: post.recorder, self.settings)
@@ -254,12 +256,12 @@ class Workers:
             ended = _broken(attempt, recorder, "internal", f"{type(error).__name__}: {error}")
         finally:
             post.busy = False
-        halt = halt_of(claim, ended, post.stopping, self.settings)
+        suspension = suspension_of(claim, ended, post.stopping, self.settings)
         ended = stopped(ended, post.stopping)
-        closes = halt is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
-        if closes or post.stopping == "deleted" or post.unread(ended):
+        closes = suspension is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
+        if closes or post.stopping == Stop(reason=DELETED) or post.unread(ended):
             await self._close(post)
-        await self._record(claim, attempt, recorder, ended, halt)
+        await self._record(claim, attempt, recorder, ended, suspension)
         post.claim = None
 
     async def _work(self, post: Post, claim: Claim, attempt: Attempt, recorder: Recorder) -> Ended:
@@ -291,8 +293,8 @@ class Workers:
                     opened = await processes.open_session(self.store, provider, attempt.spec, claim, self.tier)
                     post.session, post.trace = opened.session, opened.trace
         if post.stopping or post.session is None:
-            before = attempt.spec.session_cost_usd
-            return Ended(outcome=Outcome.INTERRUPTED, reason=post.stopping, cost_usd=0.0, session_cost_usd=before)
+            before, reason = attempt.spec.session_cost_usd, post.stopping.reason if post.stopping else ""
+            return Ended(outcome=Outcome.INTERRUPTED, reason=reason, cost_usd=0.0, session_cost_usd=before)
         try:
             async with asyncio.timeout(None) as limit:
                 watches = [_watch_stop(post, post.session, limit)]
@@ -306,7 +308,7 @@ class Workers:
             return NO_RESULT
 
     async def _record(
-        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, halt: Halt | None
+        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, suspension: Suspension | None
     ) -> None:
         """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
 
@@ -315,7 +317,7 @@ class Workers:
         unfit = False
         while True:
             try:
-                await self._write_end(claim, attempt, recorder, ended, halt)
+                await self._write_end(claim, attempt, recorder, ended, suspension)
             except StaleOwnerError:
                 LOG.info("late_end_dropped", reason=ended.reason)
                 return
@@ -326,17 +328,17 @@ class Workers:
                 LOG.exception("end_unfit")
                 if unfit:
                     return
-                unfit, attempt, halt = True, None, None
+                unfit, attempt, suspension = True, None, None
                 ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
             else:
                 return
 
     async def _write_end(
-        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, halt: Halt | None
+        self, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended, suspension: Suspension | None
     ) -> None:
-        """Put the turn aside, queue it to be taken up again, or end it."""
-        if halt is not None:
-            await halt_run(self.work, claim, recorder, ended, halt)
+        """Suspend the turn, queue it to be resumed, or end it."""
+        if suspension is not None:
+            await suspend_run(self.work, claim, recorder, ended, suspension)
             return
         await recorder.flush()
         going = await resumed(self.work, claim, ended, self.settings.max_resumes)
@@ -380,7 +382,7 @@ async def _watch_stop(post: Post, session: Session, limit: asyncio.Timeout) -> N
     """
     await post.stopped.wait()
     limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
-    while post.stopping != LEFT:
+    while post.stopping != Stop(reason=LEFT):
         await session.interrupt()
         await asyncio.sleep(INTERRUPT_AGAIN_SECONDS)
     limit.reschedule(asyncio.get_running_loop().time())

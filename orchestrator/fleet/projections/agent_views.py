@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
-from orchestrator.domain.activity import Patience
+from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.budget import Room
-from orchestrator.domain.check import CHECKING, CheckRound, attempt_of, check_of
+from orchestrator.domain.check import CheckRound, attempt_of, check_of
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
+from orchestrator.domain.wait import wait_words
 from orchestrator.fleet.projections import budget_views
+from orchestrator.fleet.state_views import ActivityView, AskedView, EvidenceView, QuestionView, WaitView
 from orchestrator.fleet.views import (
     AgentView,
-    AskedView,
     AttemptView,
     Bottleneck,
     Changes,
     CheckView,
-    EvidenceView,
-    QuestionView,
     Totals,
     TurnView,
 )
@@ -30,6 +29,7 @@ from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries.agents import Span
 from orchestrator.store.queries.totals import Block, Sum
+from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.tables import Agent, Input, Question, Turn
 
 
@@ -69,7 +69,7 @@ def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = Tr
         written=agent_queries.written_since(
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
         ),
-        check_seconds=_check_seconds(connection, [a.id for a in agents if a.reason.startswith(CHECKING)]),
+        check_seconds=_check_seconds(connection, [a.id for a in agents if a.activity == ActivityKind.CHECKING]),
         rooms=budget_views.rooms_of(connection, agents),
     )
 
@@ -100,7 +100,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patien
         provider=agent.provider,
         model=agent.model,
         status=agent.status,
-        reason=_reason(agent, now, patience, rows.check_seconds.get(agent.id, 0.0)),
+        **_state(agent, now, patience, rows.check_seconds.get(agent.id, 0.0)),
         age_seconds=max(0.0, now - agent.changed_at),
         own=agent.orchestrator == caller.orchestrator,
         orchestrator=agent.orchestrator,
@@ -139,11 +139,33 @@ def _figures(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _reason(agent: Agent, now: float, patience: Patience, check_seconds: float) -> str:
+class _State(TypedDict):
+    """The fields of a view that tell why an agent waits, what it does, or why it ended."""
+
+    wait: WaitView | None
+    activity: ActivityView | None
+    reason: str
+
+
+def _state(agent: Agent, now: float, patience: Patience, check_seconds: float) -> _State:
+    if (wait := wait_of(agent)) is not None:
+        until = None if wait.until is None else iso(wait.until)
+        told = WaitView(kind=wait.kind, on=wait.on, until=until, detail=wait.detail, blocked=wait.blocked)
+        return {"wait": told, "activity": None, "reason": wait_words(wait)}
     if Status(agent.status) is not Status.WORKING:
-        return agent.reason
+        return {"wait": None, "activity": None, "reason": agent.reason}
     quiet = now - max(agent.changed_at, agent.last_event_at or 0.0)
-    return patience.doubt(agent.reason, quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
+    found = patience.staleness(activity_of(agent), quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
+    shown = ActivityView(kind=found.kind, detail=found.detail, seconds=found.seconds) if found.kind else None
+    return {"wait": None, "activity": shown, "reason": activity_words(found)}
+
+
+def words_of(agent: Agent) -> str:
+    """What the agent's row tells of its wait, its activity or its end, in words; '' if there is nothing to tell."""
+    wait = wait_of(agent)
+    if wait is not None:
+        return wait_words(wait)
+    return activity_words(activity_of(agent)) or agent.reason
 
 
 def _since(agent: Agent) -> float:

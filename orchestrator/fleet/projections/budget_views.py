@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from orchestrator.domain.agent import Status
 from orchestrator.domain.budget import Room, remedy_for
-from orchestrator.fleet.views import BudgetView
+from orchestrator.domain.wait import WaitKind
+from orchestrator.fleet.state_views import BudgetView
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
-from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.schema.states import wait_of
 from orchestrator.store.schema.tables import Agent
-from orchestrator.store.waits.pauses import REFUSED
 
 UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
 
@@ -47,9 +46,9 @@ def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
 
 def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
     """What lets the agent go on, if it waits at a cap."""
-    if Status(agent.status) is not Status.WAITING:
+    wait = wait_of(agent)
+    if wait is None:
         return ""
-    if agent.reason.startswith(REFUSED):
+    if wait.kind is WaitKind.QUOTA and wait.blocked:
         return UNPAID
-    waits = agent.reason.startswith(PAUSED)
-    return remedy_for(agent.reason, agent.name, rooms) if waits else ""
+    return remedy_for(wait, agent.name, rooms) if wait.kind is WaitKind.BUDGET else ""

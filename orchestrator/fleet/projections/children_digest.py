@@ -38,7 +38,8 @@ async def children_digest(work: UnitOfWork, parent_id: str) -> str:
 
 def _child_lines(child: Agent, turn: Turn | None, share: int) -> Sequence[str]:
     text = clean((turn.result or turn.detail) if turn else "")
-    reason = f" ({one_line(child.reason, 120)})" if child.reason else ""
+    words = agent_views.words_of(child)
+    reason = f" ({one_line(words, 120)})" if words else ""
     path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
     cut = f" · the rest: {path}" if len(text) > share else ""
     head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"

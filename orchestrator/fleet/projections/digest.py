@@ -13,8 +13,9 @@ from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens
-from orchestrator.fleet.views import AgentView, Changes, CheckView, EvidenceView, OutcomeView, QuestionView, Totals
-from orchestrator.store.agents.admission import ASKS
+from orchestrator.domain.wait import WaitKind
+from orchestrator.fleet.state_views import EvidenceView, QuestionView
+from orchestrator.fleet.views import AgentView, Changes, CheckView, OutcomeView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -111,9 +112,9 @@ def _need(agent: AgentView) -> str:
         return f"{who}: {agent.reason} -> {agent.remedy}"
     if agent.status == "waiting":
         return f"{who}: waits for its account -> start a session with that login or key, or delete it"
-    if agent.reason.endswith(ASKS):
-        holder = agent.reason.partition(" ")[0]
-        return f"{who} cannot start: {agent.reason} -> answer {holder}; if it is not yours, a person can: fleet answer"
+    if agent.wait is not None and agent.wait.kind == WaitKind.CHECKOUT:
+        answer = f"answer {agent.wait.on}; if it is not yours, a person can: fleet answer"
+        return f"{who} cannot start: {agent.reason} -> {answer}"
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     return (
         f"{who} cannot start: {agent.reason} -> retry that one with command_agent, or "

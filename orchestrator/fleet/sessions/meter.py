@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from orchestrator.domain.budget import UNKNOWN_PRICE, Room, Unit, shortage
+from orchestrator.domain.budget import UNPRICED, Room, Unit, shortage
 from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
+from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.engine.database import Connection
@@ -24,12 +25,12 @@ STOPPED_SECONDS = 60.0
 
 @dataclass(eq=False)
 class Meter:
-    """The meter of one run: it counts events, and calls `stop` with the reason once a cap is reached."""
+    """The meter of one run: it counts events, and calls `stop` with the wait once a cap is reached."""
 
     work: UnitOfWork
     claim: Claim
     flush: Callable[[], Awaitable[None]]
-    stop: Callable[[str], None]
+    stop: Callable[[Wait], None]
     heard: bool = False
     """the session has shown that it received its prompt"""
     _price_unknown: bool = False
@@ -59,8 +60,8 @@ class Meter:
             except StoreError:  # reported elsewhere; the gate allows no tool meanwhile
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
                 continue
-            if (reason := self._reason(rooms)) is not None:
-                self.stop(reason)
+            if (wait := self._wait(rooms)) is not None:
+                self.stop(wait)
                 return
             try:
                 async with asyncio.timeout(_nap(rooms)):
@@ -68,19 +69,19 @@ class Meter:
             except TimeoutError:
                 continue
 
-    async def reached(self) -> str | None:
-        """The cap that allows no further model call; None if none is reached."""
-        return self._reason(await self._rooms())
+    async def reached(self) -> Wait | None:
+        """The wait at the cap that allows no further model call; None if none is reached."""
+        return self._wait(await self._rooms())
 
     async def allows(self, call: ToolCall) -> bool:
         """Whether a tool may run, once the model call that asked for it is counted."""
         if not await self._rooms():
             return True
         await self._told(call.id)
-        reason = self._reason(await self._rooms())
-        if reason is not None:
-            self.stop(reason)
-        return reason is None
+        wait = self._wait(await self._rooms())
+        if wait is not None:
+            self.stop(wait)
+        return wait is None
 
     async def _told(self, call_id: str) -> None:
         try:
@@ -99,11 +100,11 @@ class Meter:
 
         return await self.work.store.read(rooms)
 
-    def _reason(self, rooms: list[Room]) -> str | None:
+    def _wait(self, rooms: list[Room]) -> Wait | None:
         if self._price_unknown and any(room.unit is Unit.USD for room in rooms):
-            return UNKNOWN_PRICE
+            return UNPRICED
         short = shortage(rooms, starts_turn=False)
-        return None if short is None else short.shown(self.claim.agent_id)
+        return None if short is None else short.wait(self.claim.agent_id)
 
 
 def _nap(rooms: list[Room]) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator import log
-from orchestrator.domain.activity import LOOPING, Streak, fingerprint, retrying, stalled
+from orchestrator.domain.activity import WORKING, Activity, ActivityKind, Streak, fingerprint, retrying, stalled
 from orchestrator.domain.event import (
     Ended,
     Kind,
@@ -41,18 +41,18 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
         case ToolStarted() | ToolEnded():
             return _tool_fact(event, at)
         case Opened():
-            values = {"session_started": True, "reason": ""} | ({"model": event.model} if event.model else {})
+            values = {"session_started": True} | ({"model": event.model} if event.model else {})
             body = {"session_id": event.session_id, "model": event.model}
-            return Fact(kind=Kind.SESSION, at=at, body=body, values=values)
+            return Fact(kind=Kind.SESSION, at=at, body=body, values=values, activity=WORKING)
         case Said():
             text = storable(event.text[:SAID_CHARACTERS])
-            return Fact(kind=Kind.SAID, at=at, body={"text": text}, values={"reason": ""})
+            return Fact(kind=Kind.SAID, at=at, body={"text": text}, activity=WORKING)
         case Used():
             body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
             figures = {"context_tokens": event.usage.context_tokens} if event.usage.context_tokens else {}
             window = event.usage.context_window_tokens
-            values = figures | ({"context_window_tokens": window} if window else {}) | {"reason": ""}
-            return Fact(kind=Kind.USED, at=at, body=body, values=values)
+            values = figures | ({"context_window_tokens": window} if window else {})
+            return Fact(kind=Kind.USED, at=at, body=body, values=values, activity=WORKING)
         case Spent():
             cost = {} if event.cost_usd is None else {"live_cost_usd": event.cost_usd}
             return Fact(kind=None, at=at, body={}, values={"live_tokens": event.tokens, **cost})
@@ -64,19 +64,18 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
 
 def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
     if isinstance(event, Stalled):
-        values = {"reason": stalled(event.seconds)}
-        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, values=values)
-    reason = retrying(event.attempt, event.max_attempts, event.delay_seconds)
+        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, activity=stalled(event.seconds))
+    activity = retrying(event.attempt, event.max_attempts, event.delay_seconds)
     body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
-    return Fact(kind=Kind.RETRYING, at=at, body=body, values={"reason": reason})
+    return Fact(kind=Kind.RETRYING, at=at, body=body, activity=activity)
 
 
 def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
     summary = one_line(event.summary, SUMMARY_CHARACTERS)
     body: dict[str, Any] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
     if isinstance(event, ToolStarted):
-        values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS), "reason": ""}
-        return Fact(kind=Kind.TOOL, at=at, body=body, values=values)
+        values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS)}
+        return Fact(kind=Kind.TOOL, at=at, body=body, values=values, activity=WORKING)
     consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
     files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
     more = {"ok": event.ok, "consumed": consumed, "produced": produced}
@@ -99,8 +98,8 @@ class Recorder:
     _facts: list[Fact] = field(default_factory=list[Fact])
     _writing: asyncio.Task[None] | None = None
     _streak: Streak = field(default_factory=Streak)
-    _loop: str = ""
-    """the reason that an agent in a loop shows as long as nothing finer is to be told"""
+    _loop: Activity | None = None
+    """what an agent in a loop does as long as nothing finer is known"""
 
     def note(self, fact: Fact | None) -> None:
         """Queue the fact; it is written soon."""
@@ -118,8 +117,8 @@ class Recorder:
         fact = fact_of(event, self.work.clock())
         if isinstance(event, ToolStarted) and fact is not None:
             fact = self._called(event, fact)
-        if fact is not None and self._loop and fact.values.get("reason") == "":
-            fact = replace(fact, values={**fact.values, "reason": self._loop})
+        if fact is not None and self._loop is not None and fact.activity == WORKING:
+            fact = replace(fact, activity=self._loop)
         self.note(fact)
         if isinstance(event, ToolStarted) and self._streak.begins_to_loop(self.loop_calls):
             self._tell_of_loop(event)
@@ -127,10 +126,11 @@ class Recorder:
             self.meter.hear(event)
 
     def _called(self, event: ToolStarted, fact: Fact) -> Fact:
-        """Count the call; in a loop its reason says so until another call comes."""
+        """Count the call; in a loop the activity says so until another call comes."""
         self._streak = self._streak.then(fingerprint(event.tool, event.input))
         words = one_line(f"{event.tool} {event.summary}", LOOP_CHARACTERS)
-        self._loop = f"{LOOPING}{words}" if self._streak.loops(self.loop_calls) else ""
+        loops = self._streak.loops(self.loop_calls)
+        self._loop = Activity(kind=ActivityKind.LOOPING, detail=words) if loops else None
         return replace(fact, values={**fact.values, "same_calls": self._streak.times})
 
     def _tell_of_loop(self, event: ToolStarted) -> None:

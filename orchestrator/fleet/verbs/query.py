@@ -148,8 +148,9 @@ def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
         return found[0]
     ended = _last_ended(turns)
     if ended is None:
+        why = agent_views.words_of(agent)
         raise NotFoundError(
-            f"{agent.name} has no result yet: it is {agent.status}" + (f" ({agent.reason})" if agent.reason else ""),
+            f"{agent.name} has no result yet: it is {agent.status}" + (f" ({why})" if why else ""),
             hint="wait_for_agents tells when it is done",
         )
     return ended

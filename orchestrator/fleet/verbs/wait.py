@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from orchestrator.domain.activity import QUIET
+from orchestrator.domain.activity import DOUBTFUL, activity_words
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.durable_wait import MAX_WAIT_SECONDS, UNTIL
-from orchestrator.domain.question import INBOX
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
+from orchestrator.domain.wait import ANSWERS, WaitKind
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.lookup import cursor_of, find_all
@@ -23,13 +23,11 @@ from orchestrator.fleet.projections.digest import Awake, digest_text, shown_need
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
-from orchestrator.store.agents.admission import ASKS, HELD
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.tables import Agent, Turn
 from orchestrator.store.schema.transitions import owner_name
-from orchestrator.store.waits.inputs import BLOCKED
-from orchestrator.store.waits.pauses import BY_ITSELF
 
 PROGRESS_SECONDS = 20.0
 REREAD_SECONDS = 2.0
@@ -56,15 +54,21 @@ class Seen:
         return Status(agent.status) in ENDED and not known
 
     def needs(self, agent: Agent) -> bool:
-        """Whether the agent cannot go on without its orchestrator."""
-        if Status(agent.status) is Status.WAITING:
-            by_person = self.asks_person and agent.reason in INBOX
-            by_door = not self.by_client and agent.reason == "account"
-            return not by_person and not by_door and not agent.reason.startswith(BY_ITSELF)
-        if agent.reason.endswith(ASKS) and not self.asks_person:
-            asked = {one.name for one in self.agents if one.reason in INBOX}  # their own questions are told
-            return Status(agent.status) is Status.QUEUED and agent.reason.removesuffix(HELD + ASKS) not in asked
-        return Status(agent.status) is Status.QUEUED and agent.reason.startswith(BLOCKED)
+        """Whether the agent waits until its orchestrator acts."""
+        wait = wait_of(agent)
+        if wait is None or not wait.is_needy or wait.kind in self._left_to_others:
+            return False
+        return wait.kind is not WaitKind.CHECKOUT or wait.on not in self._asking  # their own questions are told
+
+    @property
+    def _left_to_others(self) -> frozenset[WaitKind]:
+        """What the person answers, and what a door may yet bring."""
+        by_person = ANSWERS | {WaitKind.CHECKOUT} if self.asks_person else frozenset[WaitKind]()
+        return by_person if self.by_client else by_person | {WaitKind.ACCOUNT}
+
+    @property
+    def _asking(self) -> set[str]:
+        return {one.name for one in self.agents if one.wait_kind in ANSWERS}
 
     def news(self) -> dict[str, int]:
         """The outcomes that a digest of this look tells: agent id -> turn."""
@@ -208,7 +212,7 @@ def progress(seen: Seen | None) -> str:
     if seen is None:
         return "waiting for agents to appear"
     open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
-    quiet = [f"{agent.name} {agent.reason}" for agent in open_now if agent.reason.startswith(QUIET)]
+    quiet = [f"{agent.name} {activity_words(activity_of(agent))}" for agent in open_now if agent.activity in DOUBTFUL]
     behind = one_line(f"; {', '.join(quiet)}", MAX_QUIET_CHARACTERS) if quiet else ""
     return f"{len(open_now)} of {len(seen.agents)} agents at work{behind}"
 
@@ -254,7 +258,7 @@ async def tell(
         slept_seconds=slept,
         timed_out=timed_out,
         needs=needs,
-        quiet=[view for view in shown if view.evidence is not None and view.reason.startswith(QUIET)],
+        quiet=[view for view in shown if view.activity is not None and view.activity.kind in DOUBTFUL],
         outcomes=outcomes,
         news=await catch_up.news(context, call),
         handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
@@ -283,7 +287,7 @@ async def _outcome(context: FleetContext, agent: Agent, view: AgentView, told: T
         name=agent.name,
         id=agent.id,
         status=agent.status,
-        reason=reason or agent.reason,
+        reason=reason or view.reason,
         turn=told.ends.get(agent.id, agent.turns),
         text=turn.result if turn else "",
         cost_usd=view.cost_usd,

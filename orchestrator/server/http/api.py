@@ -29,7 +29,7 @@ from orchestrator import log
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.errors import ConflictError, FleetError, InvalidError
-from orchestrator.fleet.views import View
+from orchestrator.fleet.state_views import View
 from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import HELLO, caller_of, parse_hello
 from orchestrator.server.http import budget

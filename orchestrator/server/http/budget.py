@@ -12,7 +12,7 @@ from orchestrator.server.http.schemas import AgentBudgetBody, Body, BudgetBody, 
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
-    from orchestrator.fleet.views import View
+    from orchestrator.fleet.state_views import View
 
 
 async def _show(fleet: Fleet, call: Call, agent: str | None, body: Body) -> Response:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from orchestrator.domain.activity import QUIET
+from orchestrator.domain.activity import DOUBTFUL
 from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.projections.digest import evidence_words
+from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
@@ -24,7 +25,6 @@ from orchestrator.fleet.views import (
     FleetView,
     OutputPage,
     PersonaView,
-    QuestionView,
     Receipt,
     Registry,
     Totals,
@@ -175,7 +175,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
         parts.append(quoted(one_line(agent.progress, MAX_PROGRESS_CHARACTERS)))
-    if agent.evidence is not None and (detailed or agent.reason.startswith(QUIET)):
+    if agent.evidence is not None and (detailed or _is_doubtful(agent)):
         parts.append(evidence_words(agent.evidence))
     parts += _figures(agent)
     if agent.last_tool:
@@ -183,6 +183,10 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     if agent.unread:
         parts.append("unread")
     return " · ".join(parts)
+
+
+def _is_doubtful(agent: AgentView) -> bool:
+    return agent.activity is not None and agent.activity.kind in DOUBTFUL
 
 
 def _age(agent: AgentView, standing: str) -> str:

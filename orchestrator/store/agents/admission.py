@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from orchestrator.domain.activity import RECOVERING, STARTING
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
-from orchestrator.domain.question import INBOX
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import ANSWERS, SLOT, SUSPENDED, Wait, WaitKind
 from orchestrator.store.families import budgets
+from orchestrator.store.schema.states import wait_body, wait_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import agent_row, change, emit, move
 from orchestrator.store.turns import progress
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import leases, pauses, ready_queue
-from orchestrator.store.waits.inputs import BLOCKED, blocked_reason
+from orchestrator.store.waits.inputs import blocked_by
+from orchestrator.store.waits.suspension import suspend
 
-HELD = " writes in this checkout"
-"""how the reason of an agent goes on that waits for another one's right to write"""
-ASKS = " and waits for an answer"
-"""how that reason ends if the other one cannot go on by itself"""
+OUTSIDE = SUSPENDED | {WaitKind.ACCOUNT}
+"""a slot does not help an agent that waits for one of these: it leaves the queue"""
+ACCOUNT = Wait(kind=WaitKind.ACCOUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,44 +41,40 @@ class Admission:
 
 
 def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
-    """Claim every queued turn that may start now, by priority, then oldest first; say what the others wait for."""
+    """Claim every queued turn that may start now, by priority, then oldest first; write what the others wait for."""
     accounts = ready_queue.accounts(connection)
     if not accounts:
         return []
     free = admission.slots - ready_queue.working(connection)
     gate = _Gate(connection, admission, now)
     full = free <= 0 and all(map(admission.payable, accounts)) and not gate.caps.fleet_is_short()
-    places = ready_queue.stuck(connection, now) if full else ready_queue.queued(connection)
-    gate.caps.expect({place.root for place in places if place.capped})
+    entries = ready_queue.blocked(connection, now) if full else ready_queue.queued(connection)
+    gate.caps.expect({entry.root for entry in entries if entry.capped})
     claims: list[Claim] = []
-    for place in places:
-        obstacle = gate.obstacle(place, free)
-        if obstacle is None:
-            claims.append(_claim(connection, place, admission.owner, now))
-            gate.caps.begun(place.root)
+    for entry in entries:
+        wait = gate.wait(entry, free)
+        if wait is None:
+            claims.append(_claim(connection, entry, admission.owner, now))
+            gate.caps.begun(entry.root)
             free -= 1
         else:
-            _wait_for(connection, place, obstacle, now)
+            _keep(connection, entry, wait, now)
     return claims
 
 
-def _wait_for(connection: Connection, place: ready_queue.Place, obstacle: str, now: float) -> None:
-    """Say what the agent waits for: in the line, or, where a slot would not help, outside."""
-    if obstacle == "account":
-        move(connection, agent_row(connection, place.agent_id), Status.WAITING, "account", now)
-        emit(connection, place.agent_id, Kind.WAITING, now, place.turn, reason="account")
-    elif obstacle.startswith((pauses.PARKED, pauses.REFUSED, budgets.PAUSED)) and HELD not in obstacle:
-        pauses.wait_at(connection, place, obstacle, now)
-    elif obstacle != place.reason:
-        change(connection, place.agent_id, reason=obstacle)
-        if obstacle.startswith(BLOCKED):
-            change(connection, place.agent_id, changed_at=now)
-        if obstacle.startswith(BLOCKED) or obstacle.endswith(ASKS):
-            emit(connection, place.agent_id, Kind.BLOCKED, now, place.turn, reason=obstacle)
+def _keep(connection: Connection, entry: ready_queue.Entry, wait: Wait, now: float) -> None:
+    """Write what the agent waits for: in the queue, or suspended where a slot would not help."""
+    if wait.kind in OUTSIDE:
+        suspend(connection, agent_row(connection, entry.agent_id), entry.turn, wait, now)
+    elif wait != entry.wait:
+        since = {"changed_at": now} if wait.kind is WaitKind.INPUTS and wait.blocked else {}
+        change(connection, entry.agent_id, **wait_values(wait), **since)
+        if wait.blocked:
+            emit(connection, entry.agent_id, Kind.BLOCKED, now, entry.turn, **wait_body(wait))
 
 
 class _Gate:
-    """Says whom of the line something keeps from starting; what many of them share is read once."""
+    """Tells what keeps each queued agent from starting; what many of them share is read once."""
 
     def __init__(self, connection: Connection, admission: Admission, now: float) -> None:
         self.caps = budgets.Gauge(connection, now)
@@ -86,43 +85,42 @@ class _Gate:
         self._refused = pauses.refusals(connection, now)
         self._holders: dict[str, leases.Holder] = {}
 
-    def obstacle(self, place: ready_queue.Place, free: int) -> str | None:
-        """Why the turn cannot start now; None if it can (the checkout is then held)."""
-        if (sources := self._unsettled.get((place.agent_id, place.turn))) is not None:
-            failed = [blocked_reason(one.name, Status(one.status), one.reason) for one in sources if one.blocked]
-            return failed[0] if failed else "inputs: " + ", ".join(one.name for one in sources)
-        if not self._payable(place.account):
-            return "account"
-        if (refusal := self._refused.get((place.account, place.provider))) is not None:
-            return refusal.shown(self._now)
-        room = self.caps.shortage(place.agent_id, place.root, starts_turn=not place.begun, capped=place.capped)
+    def wait(self, entry: ready_queue.Entry, free: int) -> Wait | None:
+        """What the turn waits for; None if it can start now (the checkout is then held)."""
+        if (sources := self._unsettled.get((entry.agent_id, entry.turn))) is not None:
+            failed = [blocked_by(one.name, Status(one.status), one.reason) for one in sources if one.blocked]
+            return failed[0] if failed else Wait(kind=WaitKind.INPUTS, on=", ".join(one.name for one in sources))
+        if not self._payable(entry.account):
+            return ACCOUNT
+        if (refusal := self._refused.get((entry.account, entry.provider))) is not None:
+            return pauses.quota_wait(self._connection, entry.account, entry.provider, refusal, self._now)
+        room = self.caps.shortage(entry.agent_id, entry.root, starts_turn=not entry.begun, capped=entry.capped)
         if room is not None:
-            return room.shown(place.agent_id)
+            return room.wait(entry.agent_id)
         if free <= 0:
-            return ready_queue.SLOT
-        return self._held(place) if place.writes else None
+            return SLOT
+        return self._held(entry) if entry.writes else None
 
-    def _held(self, place: ready_queue.Place) -> str | None:
-        """Whose right to write keeps the agent from its checkout; None if it is now its own."""
-        holder = self._holders.get(place.checkout)
-        if holder is None or holder.agent_id == place.agent_id:
-            holder = leases.acquire(self._connection, leases.CHECKOUT, place.checkout, place.agent_id, self._now)
+    def _held(self, entry: ready_queue.Entry) -> Wait | None:
+        """The wait for the agent that holds the checkout; None if this one holds it now."""
+        holder = self._holders.get(entry.checkout)
+        if holder is None or holder.agent_id == entry.agent_id:
+            holder = leases.acquire(self._connection, leases.CHECKOUT, entry.checkout, entry.agent_id, self._now)
         if holder is None:
             return None
-        self._holders[place.checkout] = holder
-        asks = Status(holder.status) is Status.WAITING and holder.reason in INBOX
-        return holder.name + HELD + (ASKS if asks else "")
+        self._holders[entry.checkout] = holder
+        return Wait(kind=WaitKind.CHECKOUT, on=holder.name, blocked=holder.wait_kind in ANSWERS)
 
 
-def _claim(connection: Connection, place: ready_queue.Place, owner: str, now: float) -> Claim:
-    agent = agent_row(connection, place.agent_id)
-    turn = connection.execute(select(TURN).where(TURN.c.id == place.turn_id)).mappings().one()
+def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: float) -> Claim:
+    agent = agent_row(connection, entry.agent_id)
+    turn = connection.execute(select(TURN).where(TURN.c.id == entry.turn_id)).mappings().one()
     epoch = int(agent["epoch"]) + 1
     continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
     begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
-    running = {"running_since": now, "begun_turns": begun, "wake_at": None, **progress.begun(agent)}
-    reason = "recovering" if recovers else "starting"
-    move(connection, agent, Status.WORKING, reason, now, owner=owner, epoch=epoch, **running)
+    running: dict[str, Any] = {"running_since": now, "begun_turns": begun, **progress.begun(agent)}
+    activity = RECOVERING if recovers else STARTING
+    move(connection, agent, Status.WORKING, now, activity=activity, owner=owner, epoch=epoch, **running)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])

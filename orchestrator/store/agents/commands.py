@@ -14,18 +14,18 @@ from sqlalchemy import Connection, RowMapping
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit, remedy_for, shortage, shown_amount
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import INBOX, By
+from orchestrator.domain.question import By
 from orchestrator.domain.turn import Mode, Urgency
+from orchestrator.domain.wait import ANSWERS, SUSPENDED, Wait, WaitKind, wait_words
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import lifecycle, orchestrator_waits
 from orchestrator.store.families import budgets, children
-from orchestrator.store.families.budgets import PAUSED
+from orchestrator.store.schema.states import wait_in
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.turns import cancellation, turns
 from orchestrator.store.turns.checks import set_checks
 from orchestrator.store.waits import leases, ready_queue
 from orchestrator.store.waits.inputs import set_inputs
-from orchestrator.store.waits.pauses import AGENTS, BY_ITSELF, REFUSED
 
 STEERED = "handed into the running turn at its next tool call; the next turn if that ends before"
 STEER_QUEUED = {
@@ -128,21 +128,22 @@ def _queued(status: Status, mode: Mode) -> str:
 
 def _to_waiting(connection: Connection, agent: RowMapping, asked: Command, now: float) -> Commanded:
     """Carry out a command to an agent that waits: for its account, an answer, budget, time, its children."""
-    if agent["reason"] == "account":
+    if agent["wait_kind"] == WaitKind.ACCOUNT:
         lifecycle.rebind(connection, asked.agent_id, *asked.account)
         lifecycle.account_arrived(connection, asked.account[0], now)
         if asked.mode is not Mode.INTERRUPT:
             return _queue(connection, asked, now, "its account is at hand again; queued behind its open turn")
     if asked.mode is Mode.INTERRUPT:
         return _instead(connection, asked, now)
-    if agent["reason"] == AGENTS and orchestrator_waits.wake_with(
+    if agent["wait_kind"] == WaitKind.AGENTS and orchestrator_waits.resume_with(
         connection, agent, MESSAGE.format(text=asked.text), now
     ):
         turn = turns.next_turn(connection, asked.agent_id)
         return Commanded(turn_id=turn["id"] if turn else None, happened="woken: its wait_for_agents returns with it")
-    if is_put_aside(agent):
-        check_room(connection, agent, now)
-        return _queue(connection, asked, now, f"queued behind its open turn ({agent['reason']})")
+    wait = wait_in(agent)
+    if wait is not None and wait.kind in SUSPENDED:
+        _check_budget(connection, agent, wait, now)
+        return _queue(connection, asked, now, f"queued behind its open turn ({wait_words(wait)})")
     turn = turns.answer(connection, asked.agent_id, asked.text, now, by=asked.by, question_id=asked.question_id)
     return Commanded(turn_id=turn["id"], happened="answered: the very tool call that asked goes on")
 
@@ -162,7 +163,7 @@ def _instead(connection: Connection, asked: Command, now: float) -> Commanded:
 def _check(agent: RowMapping, status: Status, asked: Command) -> None:
     if status is Status.DELETED:
         raise ConflictError(f"{agent['name']} is deleted", hint="create a new agent")
-    if asked.only_answer and (status is not Status.WAITING or agent["reason"] not in INBOX):
+    if asked.only_answer and (status is not Status.WAITING or agent["wait_kind"] not in ANSWERS):
         raise ConflictError(
             f"{agent['name']} is not waiting for an answer: it is {status}",
             hint="give it its next task with command_agent (fleet command)",
@@ -241,21 +242,16 @@ def stop(connection: Connection, agent_id: str, now: float, *, whole: bool = Fal
     raise ConflictError(f"{agent['name']} has no running turn: it is {status}", hint="give it its next task")
 
 
-def is_put_aside(agent: RowMapping) -> bool:
-    """Whether the agent waits for something else than an answer."""
-    return str(agent["reason"]).startswith((PAUSED, REFUSED, *BY_ITSELF))
-
-
-def check_room(connection: Connection, agent: RowMapping, now: float) -> None:
+def _check_budget(connection: Connection, agent: RowMapping, wait: Wait, now: float) -> None:
     """Return if a task for this waiting agent does not wait for more budget.
 
     Raises:
         ConflictError: it does; with the call that raises the cap.
     """
-    if not str(agent["reason"]).startswith(PAUSED):
+    if wait.kind is not WaitKind.BUDGET:
         return
-    raised = remedy_for(agent["reason"], agent["name"], budgets.rooms(connection, agent["id"], now))
-    raise ConflictError(f"{agent['name']} waits: {agent['reason']}; nothing was queued", hint=raised)
+    raised = remedy_for(wait, agent["name"], budgets.rooms(connection, agent["id"], now))
+    raise ConflictError(f"{agent['name']} waits: {wait_words(wait)}; nothing was queued", hint=raised)
 
 
 def top_up(connection: Connection, agent: RowMapping, caps: Mapping[Unit, float], now: float) -> str:
@@ -269,7 +265,7 @@ def top_up(connection: Connection, agent: RowMapping, caps: Mapping[Unit, float]
     told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
     if agent["id"] in gone:
         return f"{told}; its turn goes on where it paused"
-    if Status(agent["status"]) is Status.WAITING and str(agent["reason"]).startswith(PAUSED):
+    if agent["wait_kind"] == WaitKind.BUDGET:
         room = shortage(budgets.rooms(connection, agent["id"], now), starts_turn=False)
         return told if room is None else f"{told}; it still waits: {room.shown(agent['id'])}"
     return told

@@ -11,6 +11,7 @@ from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.tables import AGENT, TURN
@@ -18,6 +19,7 @@ from orchestrator.store.schema.transitions import agent_row, change, cost_is_unk
 from orchestrator.store.turns.turns import queue_turn, withdraw
 from orchestrator.store.waits import leases, ready_queue
 from orchestrator.store.waits.inputs import forget_unsettled, set_inputs, source_ended
+from orchestrator.store.waits.suspension import resume
 
 
 def find_by_key(connection: Connection, call_key: str | None) -> str | None:
@@ -100,7 +102,7 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     budgets.fold(connection, agent, now)
     end_open_turns(connection, agent, now, reason="deleted")
     withdraw(connection, agent)
-    move(connection, agent, Status.DELETED, "", now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
+    move(connection, agent, Status.DELETED, now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)
@@ -147,15 +149,12 @@ def rebind(
 
 
 def account_arrived(connection: Connection, account: str, now: float) -> int:
-    """Let the agents that wait for this account go on; return how many."""
-    rows = connection.execute(
-        select(AGENT).where(AGENT.c.account == account, AGENT.c.status == Status.WAITING, AGENT.c.reason == "account")
-    ).mappings()
-    count = 0
-    for agent in rows.all():
-        ready_queue.go_on(connection, agent, ready_queue.next_turn(connection, agent["id"]), now, "account")
-        count += 1
-    return count
+    """Resume the agents that wait for this account; return how many."""
+    waiting = (AGENT.c.account == account) & (AGENT.c.wait_kind == WaitKind.ACCOUNT)
+    rows = connection.execute(select(AGENT).where(waiting)).mappings().all()
+    for agent in rows:
+        resume(connection, agent, now)
+    return len(rows)
 
 
 def deliver(connection: Connection, outcomes: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Operations on orchestrators that Fleet runs: asleep they are a sleep and its question; its end lets them go on."""
+"""Operations on orchestrators that Fleet runs: one that waits is a durable wait and its question, until that ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import By, State
+from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import children
 from orchestrator.store.schema.tables import QUESTION, SLEEP
@@ -16,10 +17,9 @@ from orchestrator.store.schema.transitions import owned_row
 from orchestrator.store.turns.turns import Claim, run_ended
 from orchestrator.store.waits import durable_waits
 from orchestrator.store.waits.deadlocks import circle
-from orchestrator.store.waits.pauses import AGENTS
 
 
-def fall_asleep(
+def suspend(
     connection: Connection,
     claim: Claim,
     asked: Mapping[str, Any],
@@ -38,7 +38,7 @@ def fall_asleep(
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
-    question = children.doze(connection, claim, asked, AGENTS, now)
+    question = children.suspend_turn(connection, claim, asked, Wait(kind=WaitKind.AGENTS), now)
     sleep_id = durable_waits.begin(connection, {**sleep, "question_id": question["id"]}, now)
     if not refusal and (other := circle(connection, claim.agent_id)) is not None:
         hint = "wait for others, or write your report: it waits for your end"
@@ -58,11 +58,11 @@ def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, 
     )
     sleeper = connection.execute(query).scalar_one_or_none()
     if sleeper is not None:
-        children.rouse(connection, sleeper, By.AGENTS, now)
+        children.resume(connection, sleeper, By.AGENTS, now)
     return True
 
 
-def wake_with(connection: Connection, agent: RowMapping, text: str, now: float) -> bool:
+def resume_with(connection: Connection, agent: RowMapping, text: str, now: float) -> bool:
     """End the agent's sleep with this text as what its call returns; False if it does not sleep so."""
     query = (
         select(SLEEP.c.id)

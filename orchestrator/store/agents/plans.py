@@ -17,6 +17,7 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.question import State
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.families import children
 from orchestrator.store.schema.tables import QUESTION, TURN, Question
@@ -43,7 +44,7 @@ def fan_out(
     usage: Mapping[str, Any],
     now: float,
 ) -> None:
-    """Create all of the plan's children, or none, and put the turn aside until the last of them has ended.
+    """Create all of the plan's children, or none, and suspend the turn until the last of them has ended.
 
     `planned` holds what `agents.create` takes. A turn that was told to end creates none.
 
@@ -55,7 +56,7 @@ def fan_out(
     run_ended(connection, agent, claim, usage, now)
     for child in () if turn["stop"] else planned:
         lifecycle.create(connection, **child)
-    children.sleep(connection, claim, asked, now)
+    children.suspend(connection, claim, asked, now)
     _comes_back(connection, claim, asked["call_id"])
 
 
@@ -72,7 +73,7 @@ def send_back(
     questions.ask_policy(connection, claim.agent_id, claim.turn, asked, answer=why, now=now)
     _comes_back(connection, claim, asked["call_id"])
     emit(connection, claim.agent_id, Kind.PLAN_REFUSED, now, claim.turn, reason=one_line(why, SHOWN_CHARACTERS))
-    move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, "slot", now, owner=None)
+    move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, now, wait=SLOT, owner=None)
 
 
 def tell(connection: Connection, claim: Claim, prompt_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Operations on budgets: caps are set, use is counted while a session runs, and whoever has room again goes on."""
+"""Operations on budgets: caps are set, use is counted while a session runs, and agents that have room again resume."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import FLEET, UNPRICED, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.domain.budget import FLEET, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import RefusedError
 from orchestrator.store.schema.tables import AGENT, BUDGET
 from orchestrator.store.schema.transitions import agent_row, change
-from orchestrator.store.waits import ready_queue
+from orchestrator.store.waits import ready_queue, suspension
 
-PAUSED = "budget"
-"""how the reason of an agent begins that waits at a cap"""
 NOTHING: Mapping[Unit, float] = {}
 _NODE = (
     AGENT.c.id,
@@ -213,20 +212,20 @@ def fold(connection: Connection, agent: RowMapping, now: float) -> None:
     )
 
 
-def go_on(connection: Connection, now: float, root: str | None = None) -> list[str]:
-    """Queue those that wait at a cap and have room now, in all families or one; return their ids."""
-    waiting = (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+def resume(connection: Connection, now: float, root: str | None = None) -> list[str]:
+    """Resume the agents that wait at a cap and have room now, in all families or one; return their ids."""
+    waiting = AGENT.c.wait_kind == WaitKind.BUDGET
     if root is not None:
         waiting &= AGENT.c.root == root
     gauge = Gauge(connection, now)
     gone: list[str] = []
     for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
         rooms = gauge.rooms(agent["id"], agent["root"])
-        if agent["reason"].startswith(UNPRICED) and any(room.unit is Unit.USD for room in rooms):
+        if agent["wait_blocked"] and any(room.unit is Unit.USD for room in rooms):
             continue  # no cap in dollars can be kept for it, however high
         turn = ready_queue.next_turn(connection, agent["id"])
         if shortage(rooms, starts_turn=not ready_queue.has_begun(turn)) is None:
-            ready_queue.go_on(connection, agent, turn, now, PAUSED)
+            suspension.resume(connection, agent, now)
             gone.append(agent["id"])
     return gone
 
@@ -238,7 +237,7 @@ def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> d
     capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
     roots = set(connection.execute(capped).scalars()) & set(agents.values())
     fleet = connection.execute(select(BUDGET.c.unit).where(BUDGET.c.subject == FLEET).limit(1)).first() is not None
-    waiting = AGENT.c.id.in_(agents) & (AGENT.c.status == Status.WAITING) & AGENT.c.reason.startswith(PAUSED)
+    waiting = AGENT.c.id.in_(agents) & (AGENT.c.wait_kind == WaitKind.BUDGET)
     if fleet:
         roots |= set(connection.execute(select(AGENT.c.root).where(waiting)).scalars())
     found = families(connection, roots, now)
@@ -261,4 +260,4 @@ def raise_caps(
             if claimed is not None:
                 reserve(connection, row["parent"], caps, now, claimed)
     set_caps(connection, agent_id, scope, caps)
-    return go_on(connection, now)
+    return resume(connection, now)

@@ -1,4 +1,4 @@
-"""Operations on families: a parent creates children, sleeps on them without slot or checkout, the last one wakes it."""
+"""Operations on families: a parent creates children and waits for them, suspended, until the last one has ended."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.question import By
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, emit, move
-from orchestrator.store.waits import leases, questions
+from orchestrator.store.waits import leases, questions, suspension
 from orchestrator.store.waits.deadlocks import circle
-from orchestrator.store.waits.pauses import CHILDREN
 
 
-class Sleeper(Protocol):
+class Suspended(Protocol):
     """The claim of a run that ends to wait for children."""
 
     @property
@@ -116,19 +116,19 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
     return found
 
 
-def sleep(connection: Connection, claim: Sleeper, asked: Mapping[str, Any], now: float) -> None:
-    """Let the parent wait for its children; at once it goes on if none is at work, or one waits for the parent."""
+def suspend(connection: Connection, claim: Suspended, asked: Mapping[str, Any], now: float) -> None:
+    """Let the parent wait for its children; it resumes at once if none is at work, or if one waits for the parent."""
     open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
-    doze(connection, claim, asked, CHILDREN, now, children=open_now)
+    suspend_turn(connection, claim, asked, Wait(kind=WaitKind.CHILDREN), now, children=open_now)
     if not open_now:
-        rouse(connection, claim.agent_id, By.CHILDREN, now)
+        resume(connection, claim.agent_id, By.CHILDREN, now)
     elif (other := circle(connection, claim.agent_id)) is not None:
         told = f"not waited for: {other} starts only when you have ended, so you would wait for each other"
-        rouse(connection, claim.agent_id, By.CHILDREN, now, told=told)
+        resume(connection, claim.agent_id, By.CHILDREN, now, told=told)
 
 
-def doze(
-    connection: Connection, claim: Sleeper, asked: Mapping[str, Any], reason: str, now: float, **told: Any
+def suspend_turn(
+    connection: Connection, claim: Suspended, asked: Mapping[str, Any], wait: Wait, now: float, **told: Any
 ) -> dict[str, Any]:
     """Let the agent wait for others: no slot, no process, and no right to write, which they may need.
 
@@ -138,8 +138,7 @@ def doze(
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     leases.release(connection, agent_id, now, leases.CHECKOUT)
     question = questions.ask(connection, agent_id, claim.turn, asked)
-    move(connection, agent_row(connection, agent_id), Status.WAITING, reason, now, owner=None)
-    emit(connection, agent_id, Kind.WAITING, now, claim.turn, reason=reason, **told)
+    suspension.suspend(connection, agent_row(connection, agent_id), claim.turn, wait, now, **told)
     return question
 
 
@@ -148,17 +147,17 @@ def ended(connection: Connection, child: RowMapping, now: float) -> None:
     if child["parent"] is None:
         return
     parent = agent_row(connection, child["parent"])
-    is_asleep = Status(parent["status"]) is Status.WAITING and parent["reason"] == CHILDREN
-    if is_asleep and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
-        rouse(connection, parent["id"], By.CHILDREN, now)
-    budgets.go_on(connection, now, child["root"])
+    waits = parent["wait_kind"] == WaitKind.CHILDREN
+    if waits and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
+        resume(connection, parent["id"], By.CHILDREN, now)
+    budgets.resume(connection, now, child["root"])
 
 
-def rouse(connection: Connection, agent_id: str, by: By, now: float, *, told: str | None = None) -> None:
+def resume(connection: Connection, agent_id: str, by: By, now: float, *, told: str | None = None) -> None:
     """Let the agent go on with the very call in which it waits for others; `told`: why it does not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
         questions.put_answer(connection, asked["id"], told or str(by), by, now)
         body = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
         emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **body)
-    move(connection, agent, Status.QUEUED, "slot", now)
+    move(connection, agent, Status.QUEUED, now, wait=SLOT)

@@ -24,6 +24,7 @@ class Agent(SQLModel, table=True):
         Index("uq_agent_live_name", "project", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),
         Index("ix_agent_status", "status", "created_at"),
         Index("ix_agent_orchestrator", "project", "orchestrator"),
+        Index("ix_agent_wait", "wait_kind", "wait_until"),
     )
     id: str = Field(primary_key=True)
     name: str
@@ -66,7 +67,19 @@ class Agent(SQLModel, table=True):
 
     status: str
     reason: str = ""
+    """why its last turn did not complete; '' while a turn is open"""
+    wait_kind: str | None = None
+    """what a queued or waiting agent waits for (domain.wait.Wait, like the next four)"""
+    wait_on: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    wait_until: float | None = None
+    wait_detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    wait_blocked: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    activity: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """what an agent at work is doing (domain.activity.Activity, like the next two)"""
+    activity_detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    activity_seconds: float | None = None
     changed_at: float
+    """since when its status, wait or activity is this one"""
     owner: str | None = None
     epoch: int = 0
     last_seq: int = 0
@@ -108,8 +121,6 @@ class Agent(SQLModel, table=True):
     begun_turns: int = 0
     worked_seconds: float = 0.0
     running_since: float | None = None
-    wake_at: float | None = None
-    """when a parked agent is queued again by itself"""
 
 
 class Turn(SQLModel, table=True):

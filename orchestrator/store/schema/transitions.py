@@ -7,9 +7,12 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, RowMapping, Update, bindparam, insert, select, update
 
+from orchestrator.domain.activity import Activity
 from orchestrator.domain.agent import Status, check_move
 from orchestrator.domain.event import Kind
+from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
+from orchestrator.store.schema.states import activity_values, wait_values
 from orchestrator.store.schema.tables import AGENT, EVENT, TURN
 
 # Built once: building a statement and its cache key costs four times as much as running it (measured).
@@ -66,8 +69,21 @@ def change(connection: Connection, agent_id: str, **values: Any) -> None:
     connection.execute(_setting(*sorted(values)), {"agent": agent_id, **new})
 
 
-def move(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float, **values: Any) -> None:
-    """Change the status, if the move is legal, with its reason and time.
+def move(
+    connection: Connection,
+    agent: RowMapping,
+    status: Status,
+    now: float,
+    *,
+    wait: Wait | None = None,
+    activity: Activity | None = None,
+    reason: str = "",
+    **values: Any,
+) -> None:
+    """Change the status, if the move is legal, with its time and with what is true in it alone.
+
+    That is the wait of a queued or waiting agent, the activity of one at work, the reason of one that has ended; what
+    is not given is cleared.
 
     Raises:
         ConflictError: the move is illegal.
@@ -75,10 +91,11 @@ def move(connection: Connection, agent: RowMapping, status: Status, reason: str,
     before = Status(agent["status"])
     if before is not status:
         check_move(before, status)
-    change(connection, agent["id"], status=status, reason=reason, changed_at=now, **values)
+    told = {**wait_values(wait), **activity_values(activity), "reason": reason}
+    change(connection, agent["id"], status=status, changed_at=now, **told, **values)
 
 
-def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, **body: Any) -> int:
+def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: Any) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
     seq, root, project, orchestrator = connection.execute(_NEXT, {"agent": agent_id}).one()
     _told(connection).update((agent_id, root, project, owner_name(project, orchestrator)))

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from orchestrator.domain.activity import WORKING
 from orchestrator.domain.check import CheckRound
 from orchestrator.domain.event import Kind
+from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row
 from orchestrator.store.turns.recovery import note_prompt
@@ -41,7 +43,13 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
     told = [{name: one[name] for name in ("check", "passed", "said", "seconds")} for one in row["receipts"]]
     body = {"attempt": attempt.number, "passed": attempt.passed, "checks": told}
     emit(connection, claim.agent_id, Kind.CHECKED, attempt.at, claim.turn, **body)
-    change(connection, claim.agent_id, reason="", changed_at=attempt.at, last_event_at=attempt.at)
+    change(
+        connection,
+        claim.agent_id,
+        **activity_values(WORKING),
+        changed_at=attempt.at,
+        last_event_at=attempt.at,
+    )
 
 
 def send_back(

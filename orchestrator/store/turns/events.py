@@ -9,7 +9,9 @@ from typing import Any, Protocol, cast
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from orchestrator.domain.activity import Activity
 from orchestrator.domain.event import Kind
+from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.schema.transitions import change, owned_row
 from orchestrator.store.turns import progress
@@ -25,6 +27,8 @@ class Fact:
     at: float
     body: Mapping[str, Any]
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    activity: Activity | None = None
+    """what the agent does from now on; None: what it did before"""
     files: Sequence[tuple[str, str]] = ()
     """pairs of (consumed|produced, path)"""
 
@@ -65,6 +69,8 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
             rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
         files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
         values |= fact.values
+        if fact.activity is not None:
+            values |= activity_values(fact.activity)
         values |= progress.marks(agent, values, fact.kind, fact.at)
     if rows:
         connection.execute(_EVENTS, rows)
@@ -72,7 +78,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
     if files:
         connection.execute(_FILES, files)
-    if rows and "reason" in values and values["reason"] != agent["reason"]:
+    if rows and any(values.get(name, agent[name]) != agent[name] for name in activity_values(None)):
         values["changed_at"] = rows[-1]["at"]
     if values:
         change(connection, claim.agent_id, **values)

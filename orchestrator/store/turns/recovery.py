@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.wait import SLOT
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import StaleOwnerError, change, emit, move, owned_row
@@ -143,7 +144,7 @@ def _lose(
     values = {"status": TurnStatus.RECOVERING, "attempts": attempts}
     connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(**values))
     emit(connection, agent["id"], Kind.LOST, now, turn["ordinal"], attempt=attempt, reason=loss.reason)
-    move(connection, agent, Status.QUEUED, "recovering", now, owner=None, epoch=agent["epoch"] + 1)
+    move(connection, agent, Status.QUEUED, now, wait=SLOT, owner=None, epoch=agent["epoch"] + 1)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Operations on turns: queue, answer, put aside, finish. How they are claimed is in admission.py."""
+"""Operations on turns: queue, answer, suspend, finish. Admission claims them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.question import INBOX, Asked, By, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.tables import COMMAND, TURN
@@ -28,6 +29,7 @@ from orchestrator.store.schema.transitions import (
 from orchestrator.store.waits import leases, pauses, questions
 from orchestrator.store.waits.inputs import source_ended, source_opened
 from orchestrator.store.waits.ready_queue import next_turn
+from orchestrator.store.waits.suspension import suspend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def queue_turn(
     change(connection, agent_id, turns=ordinal)
     emit(connection, agent_id, Kind.QUEUED, now, ordinal, turn_id=turn_id)
     if Status(agent["status"]) not in {Status.WORKING, Status.WAITING}:
-        move(connection, agent, Status.QUEUED, "slot", now)
+        move(connection, agent, Status.QUEUED, now, wait=SLOT)
     source_opened(connection, agent_id)
     return ordinal
 
@@ -103,26 +105,32 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
     )
 
 
-def park(connection: Connection, claim: Claim, pause: pauses.Pause, usage: Mapping[str, Any], now: float) -> None:
-    """Put the turn aside: its use is counted, its slot is free, and it goes on where it stopped."""
+def suspend_turn(
+    connection: Connection, claim: Claim, wait: Wait, usage: Mapping[str, Any], now: float, *, heard: bool = True
+) -> None:
+    """Suspend the turn: its use is counted and its slot is free; resumed, it continues where it stopped.
+
+    `heard`: its session has shown that it has the prompt.
+    """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
     run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
-    pauses.put_aside(connection, claim.agent_id, turn, pause, now)
+    pauses.suspend_turn(connection, claim.agent_id, turn, wait, now, heard=heard)
     if any(Status(child["status"]) in OPEN for child in children.of(connection, claim.agent_id)):
         leases.release(connection, claim.agent_id, now, leases.CHECKOUT)  # they may have to write before it can go on
 
 
-def park_for_quota(
+def suspend_for_quota(
     connection: Connection, claim: Claim, told: Mapping[str, Any], usage: Mapping[str, Any], now: float
 ) -> None:
-    """Put the turn aside until its account's quota is back, and with it everybody's of that account."""
+    """Suspend the turn until its account's quota is back, and with it those of the account's other agents."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    refusal = pauses.trip(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
-    park(connection, claim, pauses.parked_pause(connection, agent, refusal, now), usage, now)
+    refusal = pauses.open_breaker(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
+    wait = pauses.quota_wait(connection, agent["account"], agent["provider"], refusal, now)
+    suspend_turn(connection, claim, wait, usage, now)
 
 
-def wait_for_answer(
+def suspend_for_answer(
     connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
 ) -> None:
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
@@ -130,18 +138,18 @@ def wait_for_answer(
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     run_ended(connection, agent, claim, usage, now)
     question = questions.ask(connection, claim.agent_id, claim.turn, asked)
-    move(connection, agent_row(connection, claim.agent_id), Status.WAITING, question["kind"], now)
-    told = {"reason": question["kind"], "question": question["text"], "question_id": question["id"]}
-    emit(connection, claim.agent_id, Kind.WAITING, now, claim.turn, **told)
+    wait = Wait(kind=WaitKind(question["kind"]), until=question["deadline_at"])
+    told = {"question": question["text"], "question_id": question["id"]}
+    suspend(connection, agent_row(connection, claim.agent_id), claim.turn, wait, now, **told)
 
 
-def wait_for_children(
+def suspend_for_children(
     connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
 ) -> None:
     """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
-    children.sleep(connection, claim, asked, now)
+    children.suspend(connection, claim, asked, now)
 
 
 def answer(
@@ -168,7 +176,7 @@ def answer(
     questions.check_meant(agent["name"], question, question_id, by)
     given = checked_answer(Asked(question["kind"]), text)
     questions.put_answer(connection, question["id"], given, by, now)
-    move(connection, agent, Status.QUEUED, "slot", now, pending=None)
+    move(connection, agent, Status.QUEUED, now, wait=SLOT, pending=None)
     turn = next_turn(connection, agent_id)
     if turn is None:
         raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
@@ -224,9 +232,9 @@ def rest(connection: Connection, agent: RowMapping, status: Status, reason: str,
     more = next_turn(connection, agent["id"])
     fresh = agent_row(connection, agent["id"])
     if more is not None:
-        move(connection, fresh, Status.QUEUED, "slot", now, owner=None)
+        move(connection, fresh, Status.QUEUED, now, wait=SLOT, owner=None)
     else:
-        move(connection, fresh, status, reason, now, owner=None)
+        move(connection, fresh, status, now, reason=reason, owner=None)
         source_ended(connection, agent["id"], status)
         children.ended(connection, fresh, now)
 
@@ -286,7 +294,7 @@ def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Ma
     count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
     if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the truth may leave room for others
-        budgets.go_on(connection, now)
+        budgets.resume(connection, now)
 
 
 def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:

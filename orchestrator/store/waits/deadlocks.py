@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
 
-from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.agent import OPEN
 from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import State
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import ON_OTHERS, WaitKind
 from orchestrator.store.schema.tables import AGENT, INPUT, QUESTION, SLEEP, TURN
 from orchestrator.store.schema.transitions import agent_row
-from orchestrator.store.waits.pauses import AGENTS, CHILDREN
 
 Waits = dict[str, list[list[str]]]
 """by agent: what must end before it goes on, one of each group"""
@@ -24,9 +24,7 @@ _INPUTS = (
     .join(TURN, (TURN.c.agent_id == INPUT.c.agent_id) & (TURN.c.ordinal == INPUT.c.turn))
     .where(INPUT.c.agent_id.in_(_IDS), INPUT.c.settled.is_(False), TURN.c.status == TurnStatus.QUEUED)
 )
-_ASLEEP = select(AGENT.c.id, AGENT.c.reason).where(
-    AGENT.c.id.in_(_IDS), AGENT.c.status == Status.WAITING, AGENT.c.reason.in_([CHILDREN, AGENTS])
-)
+_ON_OTHERS = select(AGENT.c.id, AGENT.c.wait_kind).where(AGENT.c.id.in_(_IDS), AGENT.c.wait_kind.in_(sorted(ON_OTHERS)))
 _CHILDREN = select(AGENT.c.id).where(AGENT.c.parent == bindparam("agent"), _OPEN)
 _SLEEP = (
     select(SLEEP.c.agents, SLEEP.c.until, SLEEP.c.project, SLEEP.c.orchestrator)
@@ -72,8 +70,8 @@ def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
     found: Waits = {agent_id: [] for agent_id in agent_ids}
     for agent_id, source in connection.execute(_INPUTS, {"ids": list(agent_ids)}):
         found[agent_id].append([source])
-    for agent_id, reason in connection.execute(_ASLEEP, {"ids": list(agent_ids)}).all():
-        if reason == CHILDREN:
+    for agent_id, kind in connection.execute(_ON_OTHERS, {"ids": list(agent_ids)}).all():
+        if kind == WaitKind.CHILDREN:
             found[agent_id] += [[one] for one in connection.execute(_CHILDREN, {"agent": agent_id}).scalars()]
         elif (sleep := connection.execute(_SLEEP, {"agent": agent_id}).mappings().one_or_none()) is not None:
             found[agent_id] += _slept_on(connection, sleep)

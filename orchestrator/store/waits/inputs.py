@@ -8,13 +8,11 @@ from sqlalchemy import Connection, delete, insert, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.check import GATES
+from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.schema.tables import INPUT
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.waits.deadlocks import circle
-
-BLOCKED = "its input "
-"""how the reason of an agent begins that cannot start because of an input"""
 
 
 def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
@@ -75,8 +73,8 @@ def source_ended(connection: Connection, source: str, status: Status) -> None:
     connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
 
 
-def blocked_reason(name: str, status: Status, reason: str = "") -> str:
-    """Why an agent cannot start whose input ended like this."""
+def blocked_by(name: str, status: Status, reason: str = "") -> Wait:
+    """The wait of an agent whose input ended like this, without a result."""
     failed = f"failed ({reason})" if reason in GATES else "failed"
     verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
-    return f"{BLOCKED}{name} {verb}"
+    return Wait(kind=WaitKind.INPUTS, on=name, detail=verb, blocked=True)

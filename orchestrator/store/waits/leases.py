@@ -13,19 +13,19 @@ CHECKOUT = "checkout"
 DESK = "desk"
 """an agent's own folder in the project; held while the agent lives"""
 _HOLDER = (
-    select(AGENT.c.id, AGENT.c.name, AGENT.c.status, AGENT.c.reason)
+    select(AGENT.c.id, AGENT.c.name, AGENT.c.wait_kind)
     .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
     .where(LEASE.c.kind == bindparam("kind"), LEASE.c.name == bindparam("name"), LEASE.c.released_at.is_(None))
 )
 
 
 class Holder(NamedTuple):
-    """The agent that holds something, and where it stands."""
+    """The agent that holds something."""
 
     agent_id: str
     name: str
-    status: str
-    reason: str
+    wait_kind: str | None
+    """what it waits for itself"""
 
 
 def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:

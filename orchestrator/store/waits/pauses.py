@@ -1,82 +1,49 @@
-"""Turns that are put aside in the middle and taken up again: at a cap, at a quota, at an overloaded model's API."""
+"""Turns that are suspended in the middle and resumed: at a cap, at a quota, at an overloaded model's API."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import TIMED, Wait, WaitKind, clock_time
 from orchestrator.store.schema.tables import AGENT, BREAKER, TURN
-from orchestrator.store.schema.transitions import CLOCK, agent_row, emit, move, tell
-from orchestrator.store.waits import ready_queue
+from orchestrator.store.schema.transitions import agent_row
+from orchestrator.store.waits.suspension import resume, suspend
 
-PARKED = "parked until "
-"""how the reason of an agent begins whose account is refused for a time"""
-REFUSED = "refused; next try "
-"""the same for one that is refused without an end in sight: it is tried all the same, but somebody must look at it"""
-RETRY = "retrying "
-"""how the reason of an agent begins whose turn is repeated after a while"""
-CHILDREN = "children"
-"""how the reason of an agent begins that sleeps on its children"""
-AGENTS = "agents"
-"""the same for an orchestrator that Fleet runs, and its fleet"""
-BY_ITSELF = (PARKED, RETRY, CHILDREN, AGENTS)
-"""agents that wait so go on without their orchestrator"""
 FIRST_BACK_OFF_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 3600.0
 STAGGER_SECONDS = 2.0
 """between two agents of one account that go on after its quota came back"""
-DAY_SECONDS = 86_400.0
 ENDLESS_TRIES = 4
 """refusals in a row, none of which told when it ends, after which nobody can say that it will"""
 _STANDING = select(BREAKER).where(BREAKER.c.until > bindparam("now"))
+_TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED)) & AGENT.c.wait_until.is_not(None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pause:
-    """Why a run is put aside; `wake_at` None: until somebody lets it go on."""
+def suspend_turn(
+    connection: Connection, agent_id: str, turn: RowMapping, wait: Wait, now: float, *, heard: bool = True
+) -> None:
+    """Let the turn wait in the middle: no slot, no process; it keeps its checkout.
 
-    why: str
-    """budget, quota, overloaded"""
-    reason: str
-    wake_at: float | None = None
-    heard: bool = True
-    """the session has shown that it has the prompt"""
-
-
-def put_aside(connection: Connection, agent_id: str, turn: RowMapping, pause: Pause, now: float) -> None:
-    """Let the turn wait in the middle: no slot, no process; it keeps its checkout."""
+    `heard`: its session has shown that it has the prompt.
+    """
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn["id"])
         .values(
             status=TurnStatus.WAITING,
-            parked=pause.why,
-            heard=turn["heard"] or pause.heard,
+            parked=wait.kind,
+            heard=turn["heard"] or heard,
             resumes=turn["resumes"] + 1,
-            overloads=turn["overloads"] + (pause.why == "overloaded"),
+            overloads=turn["overloads"] + (wait.kind is WaitKind.OVERLOAD),
         )
     )
-    wait(connection, agent_row(connection, agent_id), turn["ordinal"], pause.reason, now, pause.wake_at)
-
-
-def wait(
-    connection: Connection, agent: RowMapping, ordinal: int, reason: str, now: float, wake_at: float | None = None
-) -> None:
-    """Let the agent wait for what its orchestrator, a person or time must bring."""
-    move(connection, agent, Status.WAITING, reason, now, wake_at=wake_at, owner=None)
-    until = {} if wake_at is None else {"until": datetime.fromtimestamp(wake_at, UTC).isoformat(timespec="seconds")}
-    emit(connection, agent["id"], Kind.WAITING, now, ordinal, reason=reason, **until)
-    if wake_at is not None:
-        tell(connection, CLOCK)
+    suspend(connection, agent_row(connection, agent_id), turn["ordinal"], wait, now)
 
 
 class Refusal(NamedTuple):
@@ -85,10 +52,10 @@ class Refusal(NamedTuple):
     until: float
     tries: int
 
-    def shown(self, now: float) -> str:
-        """The words for the status of its agents."""
-        begins = REFUSED if self.tries >= ENDLESS_TRIES else PARKED
-        return begins + clock_time(self.until, now)
+    def wait(self, until: float, now: float) -> Wait:
+        """The wait of an agent of this account that is tried again at `until`."""
+        clock = clock_time(self.until, now)
+        return Wait(kind=WaitKind.QUOTA, until=until, detail=clock, blocked=self.tries >= ENDLESS_TRIES)
 
 
 def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusal]:
@@ -97,22 +64,14 @@ def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusa
     return {(row["account"], row["provider"]): Refusal(row["until"], row["tries"]) for row in rows}
 
 
-def wait_at(connection: Connection, place: ready_queue.Place, obstacle: str, now: float) -> None:
-    """Let a queued agent wait with this obstacle; one whose account is refused wakes by itself, after its like."""
-    refusal = refusals(connection, now).get((place.account, place.provider))
-    wake_at = None
-    if refusal is not None and obstacle == refusal.shown(now):
-        wake_at = refusal.until + STAGGER_SECONDS * _parked(connection, place.account, place.provider)
-    wait(connection, agent_row(connection, place.agent_id), place.turn, obstacle, now, wake_at)
+def quota_wait(connection: Connection, account: str, provider: str, refusal: Refusal, now: float) -> Wait:
+    """The wait of one more agent of a refused account: it is resumed a little after those that wait already."""
+    mine = (AGENT.c.account == account) & (AGENT.c.provider == provider)
+    before = int(connection.execute(select(func.count()).select_from(AGENT).where(mine, _TIMED)).scalar_one())
+    return refusal.wait(refusal.until + STAGGER_SECONDS * before, now)
 
 
-def _parked(connection: Connection, account: str, provider: str) -> int:
-    mine = (AGENT.c.account == account) & (AGENT.c.provider == provider) & (AGENT.c.status == Status.WAITING)
-    query = select(func.count()).select_from(AGENT).where(mine, AGENT.c.wake_at.is_not(None))
-    return int(connection.execute(query).scalar_one())
-
-
-def trip(
+def open_breaker(
     connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float, *, ends: bool = True
 ) -> Refusal:
     """Record that the agent's account is refused: until when it was told, else for a growing time.
@@ -140,43 +99,23 @@ def close(connection: Connection, agent: RowMapping) -> None:
     connection.execute(delete(BREAKER).where(same))
 
 
-def parked_pause(connection: Connection, agent: RowMapping, refusal: Refusal, now: float) -> Pause:
-    """The pause of an agent whose account is refused."""
-    wake_at = refusal.until + STAGGER_SECONDS * _parked(connection, agent["account"], agent["provider"])
-    return Pause(why="quota", reason=refusal.shown(now), wake_at=wake_at)
-
-
 def wake(connection: Connection, now: float) -> list[str]:
-    """Queue the agents whose time has come; return their ids."""
-    due = _timed() & (AGENT.c.wake_at <= now)
-    woken: list[str] = []
-    for agent in connection.execute(select(AGENT).where(due).order_by(AGENT.c.wake_at)).mappings().all():
-        ready_queue.go_on(
-            connection, agent, ready_queue.next_turn(connection, agent["id"]), now, agent["reason"], wake_at=None
-        )
-        woken.append(agent["id"])
-    return woken
+    """Resume the agents whose time has come; return their ids."""
+    due = _TIMED & (AGENT.c.wait_until <= now)
+    woken = connection.execute(select(AGENT).where(due).order_by(AGENT.c.wait_until)).mappings().all()
+    for agent in woken:
+        resume(connection, agent, now)
+    return [str(agent["id"]) for agent in woken]
 
 
 def next_wake(connection: Connection) -> float | None:
-    """When the next parked agent is due; None if none is."""
-    return connection.execute(select(func.min(AGENT.c.wake_at)).where(_timed())).scalar_one()
-
-
-def _timed() -> ColumnElement[bool]:
-    timed = or_(*[AGENT.c.reason.startswith(begins) for begins in (PARKED, REFUSED, RETRY)])
-    return (AGENT.c.status == Status.WAITING) & AGENT.c.wake_at.is_not(None) & timed
+    """When the next suspended agent is due; None if none is."""
+    return connection.execute(select(func.min(AGENT.c.wait_until)).where(_TIMED)).scalar_one()
 
 
 def taken_up(connection: Connection, turn: RowMapping) -> None:
-    """The turn goes on: it is put aside no longer."""
+    """The turn runs again: it is suspended no longer."""
     connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(parked=""))
-
-
-def clock_time(at: float, now: float) -> str:
-    """The moment for a reader, in this machine's time: 14:00, with its date if it is not within a day."""
-    moment = datetime.fromtimestamp(math.ceil(at / 60) * 60, UTC).astimezone()
-    return moment.strftime("%H:%M" if at - now < DAY_SECONDS else "%Y-%m-%d %H:%M")
 
 
 def values_of(turn: RowMapping) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The line of agents whose turns may start: read at every commit, so in few statements that are built once."""
+"""The queue of agents whose turns may start: read at every commit, so in few statements that are built once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, RowMapping, bindparam, exists, func, or_, select
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus
+from orchestrator.domain.wait import Wait, WaitKind
+from orchestrator.store.schema.states import WAIT_COLUMNS, read_wait
 from orchestrator.store.schema.tables import AGENT, BREAKER, BUDGET, INPUT, TURN
-from orchestrator.store.schema.transitions import emit, move
 
-SLOT = "slot"
-"""the reason of an agent that waits for nothing else"""
 _ASIDE_FIRST = ((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
 _CAN_RUN = TURN.c.status.in_(sorted(TURN_OPEN - {TurnStatus.WORKING}))
 _NEXT_TURN = select(TURN).where(TURN.c.agent_id == bindparam("agent"), _CAN_RUN).order_by(*_ASIDE_FIRST).limit(1)
@@ -31,8 +29,8 @@ _FAMILY = select(_KIN.c.id).where(_KIN.c.root == AGENT.c.root).correlate(AGENT)
 _CAPPED = exists().where(BUDGET.c.subject.in_(_FAMILY)).correlate(AGENT)
 _QUEUED = (
     select(
+        *WAIT_COLUMNS,
         AGENT.c.id,
-        AGENT.c.reason,
         AGENT.c.root,
         AGENT.c.account,
         AGENT.c.provider,
@@ -47,9 +45,9 @@ _QUEUED = (
     .where(AGENT.c.status == Status.QUEUED)
     .order_by(AGENT.c.priority.desc(), AGENT.c.changed_at, AGENT.c.created_at)
 )
-_STUCK = _QUEUED.where(
+_BLOCKED = _QUEUED.where(
     or_(
-        AGENT.c.reason != SLOT,
+        AGENT.c.wait_kind.is_distinct_from(WaitKind.SLOT),
         exists().where(INPUT.c.agent_id == AGENT.c.id, INPUT.c.settled.is_(False)).correlate(AGENT),
         exists()
         .where(
@@ -74,11 +72,11 @@ _UNSETTLED = (
 )
 
 
-class Place(NamedTuple):
-    """The place of an agent in the line: what decides whether the turn that it runs next may start."""
+class Entry(NamedTuple):
+    """An agent in the queue: what decides whether the turn that it runs next may start."""
 
+    wait: Wait | None
     agent_id: str
-    reason: str
     root: str
     account: str
     provider: str
@@ -101,14 +99,19 @@ class Source(NamedTuple):
     reason: str
 
 
-def queued(connection: Connection) -> Sequence[Place]:
-    """The queued agents, each with the turn that it runs next: by priority, then who has waited longest."""
-    return [Place(*row) for row in connection.execute(_QUEUED)]
+def queued(connection: Connection) -> Sequence[Entry]:
+    """The queued agents, each with the turn that it runs next: by priority, then the longest wait first."""
+    return [_entry(row) for row in connection.execute(_QUEUED)]
 
 
-def stuck(connection: Connection, now: float) -> Sequence[Place]:
+def blocked(connection: Connection, now: float) -> Sequence[Entry]:
     """The same without those that waited for a slot alone and wait for nothing else now, as far as the store knows."""
-    return [Place(*row) for row in connection.execute(_STUCK, {"now": now})]
+    return [_entry(row) for row in connection.execute(_BLOCKED, {"now": now})]
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    kind, on, until, detail, is_blocked, *rest = row
+    return Entry(read_wait(kind, on, until, detail, blocked=is_blocked), *rest)
 
 
 def accounts(connection: Connection) -> Sequence[str]:
@@ -129,14 +132,6 @@ def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
 def has_begun(turn: RowMapping | None) -> bool:
     """Whether this is a turn in the middle, whose agent has no session."""
     return turn is not None and turn["status"] in TURN_ASIDE
-
-
-def go_on(
-    connection: Connection, agent: RowMapping, turn: RowMapping | None, now: float, reason: str, **values: Any
-) -> None:
-    """Queue an agent that waited for this reason, for a slot; `turn` is the one that it runs next."""
-    move(connection, agent, Status.QUEUED, SLOT, now, **values)
-    emit(connection, agent["id"], Kind.RESUMED, now, turn["ordinal"] if turn else agent["turns"], reason=reason)
 
 
 def unsettled(connection: Connection) -> Mapping[tuple[str, int], Sequence[Source]]:

@@ -1,0 +1,30 @@
+"""Suspending an agent with a wait, and resuming it: the two moves between `waiting` and `queued`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from orchestrator.domain.agent import Status
+from orchestrator.domain.event import Kind
+from orchestrator.domain.wait import SLOT, Wait
+from orchestrator.store.schema.states import wait_body, wait_in
+from orchestrator.store.schema.transitions import CLOCK, emit, move, tell
+from orchestrator.store.waits.ready_queue import next_turn
+
+
+def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, now: float, **told: Any) -> None:
+    """Let the agent wait, without slot and process; `told` joins the event of its turn (an ordinal)."""
+    move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
+    emit(connection, agent["id"], Kind.WAITING, now, turn, **wait_body(wait), **told)
+    if wait.until is not None:
+        tell(connection, CLOCK)
+
+
+def resume(connection: Connection, agent: RowMapping, now: float) -> None:
+    """Queue the agent for a slot again: what it waited for is there; its event says what that was."""
+    turn, wait = next_turn(connection, agent["id"]), wait_in(agent)
+    move(connection, agent, Status.QUEUED, now, wait=SLOT)
+    told = {} if wait is None else {name: value for name, value in wait_body(wait).items() if name != "until"}
+    emit(connection, agent["id"], Kind.RESUMED, now, turn["ordinal"] if turn else agent["turns"], **told)
