@@ -251,6 +251,8 @@ class OutcomeView(View):
     id: str
     status: str
     reason: str = ""
+    code: str = ""
+    """the reason's short code, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
     turn: int
     text: str = ""
     cost_usd: float | None = None

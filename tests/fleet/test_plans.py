@@ -113,7 +113,7 @@ async def test_a_plan_puts_its_turn_aside_behind_its_children_and_the_same_turn_
     assert "```json" in one.provider.sessions[0].spec.system_prompt
     assert "5 at most" in one.provider.sessions[0].spec.system_prompt
     waits = [event.body for event in await one.events("boss") if event.kind == "turn.waiting"]
-    assert waits == [{"reason": "children", "children": ["left", "right"]}]
+    assert waits == [{"reason": "children", "kind": "children", "children": ["left", "right"]}]
     one.finish("left", "what left found")
     await one.becomes("right", "working")
     assert (await one.view("boss")).status == "waiting"

@@ -177,7 +177,7 @@ def _within(text: str, limit_bytes: int) -> str:
 def _fact(outcome: OutcomeView) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
-        told = outcome.checks and outcome.reason.startswith(FAILED_CHECKS)  # which ones stands behind it
+        told = outcome.checks and outcome.code == FAILED_CHECKS  # which ones stands behind it
         parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     parts[0] += _age(outcome.age_seconds)
     if outcome.turn > 1:

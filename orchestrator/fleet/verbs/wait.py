@@ -288,6 +288,7 @@ async def _outcome(context: FleetContext, agent: Agent, view: AgentView, told: T
         id=agent.id,
         status=agent.status,
         reason=reason or view.reason,
+        code=turn.reason if turn is not None and failed else "",
         turn=told.ends.get(agent.id, agent.turns),
         text=turn.result if turn else "",
         cost_usd=view.cost_usd,
