@@ -218,6 +218,7 @@ def test_a_mark_that_silences_a_checker_carries_its_rule_and_its_reason() -> Non
     assert not bare
 
 
+@pytest.mark.requirement("status:wait:kinds-not-words")
 def test_no_code_reads_a_state_out_of_the_words_for_it() -> None:
     reading = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "split", "like", "regexp_match"}
     patterns = {"match", "fullmatch", "search", "findall"}

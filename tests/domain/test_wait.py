@@ -27,6 +27,7 @@ def test_the_words_tell_a_blocked_wait_from_one_that_ends_as_usual(wait: Wait, k
     assert wait_words(usual) != wait_words(blocked)
 
 
+@pytest.mark.requirement("status:wait:kinds-not-words")
 @given(wait=WAITS)
 def test_a_wait_needs_somebody_exactly_if_its_kind_does_or_it_is_blocked(wait: Wait) -> None:
     assert wait.is_needy is (wait.kind in NEEDY or wait.blocked)

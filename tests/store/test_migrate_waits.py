@@ -101,7 +101,7 @@ def _insert(connection: sqlite3.Connection, given: dict[str, Any]) -> None:
     connection.execute(f"INSERT INTO agent ({', '.join(row)}) VALUES ({marks})", row)
 
 
-@pytest.mark.requirement("I3-store-backup")
+@pytest.mark.requirement("store:upgrade:waits-carried")
 def test_every_old_sentence_becomes_the_wait_or_the_activity_that_it_told(old: Path) -> None:
     assert migrate(old) is not None
     with closing(sqlite3.connect(old)) as connection:
