@@ -16,8 +16,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import coverage
-
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".coverage" / "data"
 HOOK = Path(sysconfig.get_path("purelib")) / "fleet_tests_coverage.pth"
@@ -28,6 +26,7 @@ START = (
     "del os.environ['COVERAGE_PROCESS_START'], os.environ['COVERAGE_FILE']\n"
 )
 """A line of a `.pth` file, because tests start their programs with an environment of their own."""
+COVERAGE = (sys.executable, "-m", "coverage")
 COUNTS = ("covered_lines", "num_statements", "covered_branches", "num_branches")
 
 
@@ -44,10 +43,9 @@ def measure(arguments: list[str]) -> int:
 
 def counted() -> Mapping[str, Mapping[str, int]]:
     """The counts of every package, and of all together, from the data of all processes."""
-    whole = coverage.Coverage(data_file=str(DATA), config_file=str(ROOT / "pyproject.toml"))
-    whole.combine()
     report = DATA.with_name("report.json")
-    whole.json_report(outfile=str(report))
+    for command in (["combine", "--quiet"], ["json", "--quiet", "-o", str(report)]):
+        subprocess.run([*COVERAGE, *command, f"--data-file={DATA}"], cwd=ROOT, check=True)
     packages: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     for name, file in json.loads(report.read_text())["files"].items():
         for package in ("/".join(Path(name).parent.parts[:2]), "all"):

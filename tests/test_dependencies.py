@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"orchestrator", "tests", "bench"}
 PROGRAMS = {
     "basedpyright": "$(BIN)/basedpyright",
+    "coverage": "-m tests.coverage_report",
     "import-linter": "$(BIN)/lint-imports",
     "pytest-xdist": "--dist loadfile",
     "ruff": "$(BIN)/ruff",
