@@ -4,7 +4,7 @@ FleetError(message, *, hint)
 ├── NotFoundError    the id or name is wrong           -> fix the argument
 ├── InvalidError     the input is malformed            -> fix the input
 ├── ConflictError    the state does not allow it       -> read the status, wait
-├── RefusedError     a rule said no                    -> ask a person
+├── RefusedError     a rule forbids it                 -> ask a person
 ├── TimeoutReachedError  the caller's own time ran out -> ask again, or look
 ├── ProviderError    the vendor's side                 -> as the hint says
 │   └── SessionDiedError  its program was killed while it started
@@ -29,7 +29,7 @@ class FleetError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """The message and, behind an arrow, the hint."""
+        """The message and, after an arrow, the hint."""
         return f"{self.message} -> {self.hint}" if self.hint else self.message
 
 
@@ -41,14 +41,14 @@ class NotFoundError(FleetError):
 
 
 class InvalidError(FleetError):
-    """The input cannot mean anything."""
+    """The input is invalid."""
 
     status = 422
     exit_code = 2
 
 
 class ConflictError(FleetError):
-    """Right words, wrong moment."""
+    """Valid, but not in the current state."""
 
     status = 409
 
@@ -60,7 +60,7 @@ class RefusedError(FleetError):
 
 
 class TimeoutReachedError(FleetError):
-    """The time that the caller gave is over; nothing was harmed."""
+    """The caller's own time-out passed; nothing was harmed."""
 
     status = 408
     exit_code = 4
@@ -73,7 +73,7 @@ class ProviderError(FleetError):
 
 
 class SessionDiedError(ProviderError):
-    """A session's program was killed, or did not answer, while it started: another one may do better."""
+    """A session's program was killed, or did not answer, while it started: another try may succeed."""
 
 
 class StoreError(FleetError):

@@ -1,7 +1,7 @@
 """The daemon's log: one JSON object a line, appended to a file of mode 0600, without secrets.
 
-Records of the standard library's `logging` (uvicorn, mcp, SQLAlchemy) take the same way, so that one file tells all.
-What the current task bound with `bound` (who calls, which agent) stands in every line that it writes.
+Records of the standard library's `logging` (uvicorn, mcp, SQLAlchemy) go to the same file. Values that the current task
+set with `bound` (the caller, the agent) appear in every line that it writes.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ KEPT_FILES = 2
 
 _OURS = ("fleet", "orchestrator")
 _SHORTEST_SECRET = 6
-"""Shorter values would blank ordinary words."""
+"""Shorter values would mask ordinary words."""
 _SECRET_KEYS = frozenset({"account", "api_key", "authorization", "environment", "hello", "password", "secret", "token"})
 _hidden: set[str] = set()
 _JSON = structlog.processors.JSONRenderer(default=str)
 
 
 def hide(values: Iterable[str]) -> None:
-    """Make sure that none of these values appears in a line written from now on, wherever it comes from."""
+    """Keep these values out of every line written from now on, wherever it comes from."""
     for value in values:
         if len(value) >= _SHORTEST_SECRET:
             _hidden.update({value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]})
 
 
 def masked(text: str) -> str:
-    """The text with every hidden value blanked in it."""
+    """The text with every hidden value masked."""
     for value in _hidden:
         text = text.replace(value, HIDDEN)
     return text
@@ -86,20 +86,20 @@ def open_log(path: Path, *, level: str = "INFO") -> None:
 
 
 class _Lines(RotatingFileHandler):
-    """Writes each record on a line of its own, also behind one that was cut off because the disk was full."""
+    """Writes each record on its own line, even after one that a full disk cut off."""
 
     is_cut = False
     """whether the file's last line has no end"""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append the record; without room for it, it is lost."""
+        """Append the record; if the disk is full, it is lost."""
         try:
             if self.shouldRollover(record):
                 self.doRollover()
                 self.is_cut = False
             text = self.format(record)
             self._append(f"\n{text}\n" if self.is_cut else f"{text}\n")
-        except OSError:  # told nowhere: standard error is the same file
+        except OSError:  # reported nowhere: standard error is the same file
             return
         except Exception:  # noqa: BLE001 - what logging does with a record that cannot be formatted
             self.handleError(record)
@@ -126,7 +126,7 @@ def _open(path: Path) -> _Lines:
 
 
 def _rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """The finished line, every hidden value blanked in it: tracebacks and libraries' messages carry them, too."""
+    """The finished line with every hidden value masked: tracebacks and libraries' messages may contain them too."""
     return masked(str(_JSON(logger, method, event)))
 
 

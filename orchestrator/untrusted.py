@@ -1,8 +1,8 @@
-"""Files in a folder that an agent owns, used without being led elsewhere, held up or flooded.
+"""Access to files in a folder that an agent owns: follows no links, blocks on no pipes, reads a bounded amount.
 
-The root of each call is trusted; `place` is the way below it, with `/` between its steps. Each step is opened through
-the descriptor of the one before and never through a link, so that an agent that swaps a directory for a link in between
-gains nothing. Only regular files are read, and never more of one than is asked for: a pipe would block its reader.
+The root of each call is trusted; `place` is the path below it, with `/` between its steps. Each step is opened through
+the descriptor of the previous one and never through a link, so an agent that swaps a directory for a link in between
+gains nothing. Only regular files are read, and never more than requested: a pipe would block its reader.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_NAMES = 10_000
-"""of so many entries of a folder a name is looked for"""
+"""how many entries of a folder are searched for a name"""
 _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,7 +28,7 @@ def opened(root: Path, place: str) -> Generator[BinaryIO]:
     """The regular file, open for reading.
 
     Raises:
-        OSError: it is missing or no regular file, or a link leads to it.
+        OSError: it is missing or not a regular file, or a link leads to it.
         ValueError: `place` leads out of the root.
     """
     with _inside(root, place) as (folder, name):
@@ -43,7 +43,7 @@ def read(root: Path, place: str, limit: int) -> bytes:
     """The whole content, of at most `limit` bytes.
 
     Raises:
-        OSError: as `opened` says, or it is larger.
+        OSError: as in `opened`, or it is larger.
         ValueError: `place` leads out of the root.
     """
     with opened(root, place) as file:
@@ -54,10 +54,10 @@ def read(root: Path, place: str, limit: int) -> bytes:
 
 
 def lines(root: Path, place: str, limit: int, longest: int) -> Generator[bytes]:
-    """The lines of a file of at most `limit` bytes; one that is longer than `longest` comes in pieces.
+    """The lines of a file of at most `limit` bytes; a line longer than `longest` comes in pieces.
 
     Raises:
-        OSError: as `opened` says, or it is larger.
+        OSError: as in `opened`, or it is larger.
         ValueError: `place` leads out of the root.
     """
     left = limit
@@ -70,12 +70,12 @@ def lines(root: Path, place: str, limit: int, longest: int) -> Generator[bytes]:
 
 
 def head(path: Path, size: int, *, within: Path | None = None, never: Sequence[Path] = ()) -> bytes:
-    """The first bytes of a regular file to which links may lead, but not to one in these folders.
+    """The first bytes of a regular file; links may lead to it, but not into these folders.
 
-    What lies in `within` may be read although that folder itself is in one of them.
+    Files in `within` may be read although that folder itself is inside one of them.
 
     Raises:
-        OSError: it is missing, no regular file, or in a folder that must not be shown.
+        OSError: it is missing, not a regular file, or in a folder that must not be shown.
     """
     real = Path(os.path.realpath(path))
     own = real if within is None else Path(os.path.realpath(within))
@@ -87,7 +87,7 @@ def head(path: Path, size: int, *, within: Path | None = None, never: Sequence[P
 
 
 def is_file(root: Path, place: str) -> bool:
-    """Whether a regular file is there, without a link on the way."""
+    """Whether a regular file exists there, without a link on the way."""
     try:
         with _inside(root, place) as (folder, name):
             return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
@@ -96,7 +96,7 @@ def is_file(root: Path, place: str) -> bool:
 
 
 def names(root: Path, place: str) -> list[str]:
-    """What the folder holds, at most 10,000 names; none if it is not a folder or a link leads to it."""
+    """The names in the folder, at most 10,000; none if it is not a folder or a link leads to it."""
     with suppress(OSError), _inside(root, f"{place}/.") as (folder, _):
         listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -108,10 +108,10 @@ def names(root: Path, place: str) -> list[str]:
 
 
 def make_folder(root: Path, place: str, mode: int = 0o700) -> None:
-    """Have a folder there, and those on the way to it.
+    """Create the folder and its parents if they are missing.
 
     Raises:
-        OSError: it cannot be made, or a link stands in its way.
+        OSError: it cannot be created, or a link is in the way.
         ValueError: `place` leads out of the root.
     """
     with _inside(root, f"{place}/.", make=mode):
@@ -119,12 +119,12 @@ def make_folder(root: Path, place: str, mode: int = 0o700) -> None:
 
 
 def write(root: Path, place: str, content: bytes, *, mode: int = 0o600, folder_mode: int = 0o700) -> None:
-    """Have exactly this in the file, all of it or what was there before; missing folders are made.
+    """Write the file atomically: all of the new content, or what was there before. Missing folders are created.
 
-    Whatever had its name is replaced, a link too.
+    Anything with its name is replaced, even a link.
 
     Raises:
-        OSError: it cannot be written, or a link stands in its way.
+        OSError: it cannot be written, or a link is in the way.
         ValueError: `place` leads out of the root.
     """
     with _inside(root, place, make=folder_mode) as (folder, name):
@@ -137,7 +137,7 @@ def write(root: Path, place: str, content: bytes, *, mode: int = 0o600, folder_m
 
 
 def remove(root: Path, place: str) -> None:
-    """Have no file there.
+    """Remove the file if it exists.
 
     Raises:
         OSError: it cannot be removed, or a link leads to it.
@@ -148,10 +148,10 @@ def remove(root: Path, place: str) -> None:
 
 
 def move(root: Path, source: str, target: str) -> None:
-    """Rename a file or folder; missing folders of its new place are made.
+    """Rename a file or folder; missing folders of the new path are created.
 
     Raises:
-        OSError: it is missing or cannot be moved, or a link stands in its way.
+        OSError: it is missing or cannot be moved, or a link is in the way.
         ValueError: a place leads out of the root.
     """
     with _inside(root, source) as (here, old), _inside(root, target, make=0o700) as (there, new):
@@ -160,7 +160,7 @@ def move(root: Path, source: str, target: str) -> None:
 
 @contextmanager
 def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[int, str]]:
-    """A descriptor of the folder that holds `place`, and the last name."""
+    """A descriptor of the folder that contains `place`, and the last name."""
     *steps, last = place.split("/")
     if not all(steps) or not last or {".", ".."} & set(steps) or last == ".." or "\0" in place:
         raise ValueError(f"{place!a} is not a path in {root}")
@@ -184,7 +184,7 @@ def _step(folder: int, name: str, way: Path) -> int:
     try:
         return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError as error:
-        raise NotADirectoryError(ENOTDIR, f"{way} is a link or no directory", str(way)) from error
+        raise NotADirectoryError(ENOTDIR, f"{way} is a link or not a directory", str(way)) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(way)) from error
 

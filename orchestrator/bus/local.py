@@ -1,7 +1,7 @@
-"""The bell inside one process: it says that something was committed, and about whom, never what.
+"""Notifications inside one process: something was committed, and for which topics; never what.
 
-Listen before you read, read once more after a time-out: then no ring is lost. Who sleeps on a few tunes its ear to
-them, so that a crowd of sleepers is not woken by everything.
+Subscribe before you read, and read once more after a time-out: then no notification is lost. A waiter narrows its
+subscription to the topics it cares about, so a crowd of waiters does not wake for everything.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Subscription:
-    """One sleeper's subscription."""
+    """One waiter's subscription."""
 
     _published: asyncio.Event = field(default_factory=asyncio.Event)
 
     _names: frozenset[str] | None = None
-    """whom it is tuned to; None: everyone"""
+    """the topics it wakes for; None: all"""
     _about: set[str] = field(default_factory=set[str])
     _about_all: bool = False
 
     def narrow(self, names: Collection[str] | None) -> None:
-        """Hear from now on only rings about these names; None: all rings."""
+        """Wake only for these topics from now on; None: for all."""
         self._names = None if names is None else frozenset(names)
 
     def note(self, names: Collection[str] | None) -> None:
-        """Wake the sleeper, now or at its next wait, if the ring is about somebody whom it is tuned to."""
+        """Wake the waiter, now or at its next wait, if it subscribed to one of these topics."""
         if names is None:
             self._about_all = True
         elif self._names is None or not self._names.isdisjoint(names):
@@ -38,13 +38,13 @@ class Subscription:
         self._published.set()
 
     def take_topics(self) -> set[str] | None:
-        """Whom the rings were about that it heard since it was last asked; None: perhaps anybody."""
+        """The topics of the notifications since the last call; None: possibly any."""
         about = None if self._about_all else self._about
         self._about, self._about_all = set(), False
         return about
 
     async def wait(self, seconds: float | None) -> bool:
-        """Return True at once if the bell rang since the last wait, else at the next ring; False after `seconds`."""
+        """Return True at once if notified since the last wait, else at the next notification; False after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._published.wait()
@@ -56,13 +56,13 @@ class Subscription:
 
 @dataclass(eq=False)
 class Notifier:
-    """Rings for everyone who listens."""
+    """Publishes to every subscription."""
 
     _subscriptions: set[Subscription] = field(default_factory=set[Subscription])
 
     @contextmanager
     def subscribe(self) -> Generator[Subscription]:
-        """An ear that hears every ring from now to the end of the context."""
+        """A subscription to every notification from now to the end of the context."""
         subscription = Subscription()
         self._subscriptions.add(subscription)
         try:
@@ -71,6 +71,6 @@ class Notifier:
             self._subscriptions.discard(subscription)
 
     def publish(self, names: Collection[str] | None = None) -> None:
-        """Wake every subscription whom it concerns; without names it concerns everyone."""
+        """Wake every subscription to one of these topics; without topics, wake all."""
         for subscription in self._subscriptions:
             subscription.note(names)

@@ -1,4 +1,4 @@
-"""A session's own cgroup, where one is delegated to this user: the kernel ends all that is in it at once."""
+"""A session's own cgroup, where one is delegated to this user: the kernel ends everything in it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOIN = (
     'PATH=/usr/bin:/bin; mkdir -p "$0/$1" && echo $$ > "$0/$1/cgroup.procs" && shift && exec "$@"; '
     'echo "fleet: cannot join the cgroup $0/$1" >&2; exit 126'
 )
-"""for `sh -c`: enter the cgroup of this name below the delegated one, then become the program"""
+"""for `sh -c`: enter the named cgroup below the delegated one, then exec the program"""
 JOIN_SECONDS = 1.0
 """how long a launcher may take to join; a shell takes milliseconds, systemd some tens"""
 _EMPTY_SECONDS = 2.0
@@ -27,7 +27,7 @@ def unit(marker: str) -> str:
 
 
 def delegated(mount: Path = MOUNT) -> Path | None:
-    """The cgroup of this process, if it may make others below it that the kernel can kill (Linux 5.14)."""
+    """The cgroup of this process, if it may create cgroups below it that the kernel can kill (Linux 5.14)."""
     own = _path_of("self")
     if own is None or not (mount / "cgroup.controllers").exists():
         return None
@@ -45,16 +45,16 @@ def delegated(mount: Path = MOUNT) -> Path | None:
 
 
 def cgroup_of(pid: int, mount: Path = MOUNT) -> str:
-    """The directory of the cgroup that this process is in; '' if there is none of the unified kind."""
+    """The directory of the cgroup that this process is in; '' outside of the unified hierarchy."""
     own = _path_of(str(pid))
     return str(mount / own.lstrip("/")) if own is not None and (mount / "cgroup.controllers").exists() else ""
 
 
 async def wait_joined(pid: int, marker: str, mount: Path = MOUNT, seconds: float = JOIN_SECONDS) -> str:
-    """The directory of the session's own cgroup once its first process is in it; never that of anybody else.
+    """The directory of the session's own cgroup once its first process is in it; never anyone else's.
 
-    A process begins in the cgroup of its starter, the daemon's. '' if it has ended, does not join in time, or if there
-    is not a cgroup of the unified hierarchy.
+    A process starts in the cgroup of its parent, the daemon. '' if it has ended, does not join in time, or is outside
+    of the unified hierarchy.
     """
     until = time.monotonic() + seconds
     while (found := cgroup_of(pid, mount)) and Path(found).name not in {unit(marker), f"{unit(marker)}.scope"}:
@@ -65,9 +65,9 @@ async def wait_joined(pid: int, marker: str, mount: Path = MOUNT, seconds: float
 
 
 def end(place: Path, mount: Path = MOUNT) -> None:
-    """Kill all that is in the cgroup, and remove it; nothing happens if it is gone. Waits up to 2 s.
+    """Kill everything in the cgroup and remove it; do nothing if it is gone. Waits up to 2 s.
 
-    It never kills who calls: nothing happens to the caller's own cgroup, or one above it, whatever is written down.
+    It never kills its caller: the caller's own cgroup and those above it stay untouched, whatever was recorded.
     """
     own = _path_of("self")
     if own is None or (mount / own.lstrip("/")).is_relative_to(place):
@@ -79,7 +79,7 @@ def end(place: Path, mount: Path = MOUNT) -> None:
         try:
             place.rmdir()
         except OSError:
-            time.sleep(_PAUSE_SECONDS)  # the dead have not left yet
+            time.sleep(_PAUSE_SECONDS)  # the killed processes have not left yet
 
 
 def _path_of(pid: str) -> str | None:

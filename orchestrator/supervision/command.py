@@ -1,4 +1,4 @@
-"""One command in an agent's place and environment: supervised as its session is, bounded in time and in output."""
+"""One command in an agent's directory and environment: supervised like its session, bounded in time and output."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
 from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed, work_of
 
 TAIL_BYTES = 16 * 1024
-"""the end of what a command prints, of which so much is kept"""
+"""how many bytes at the end of a command's output are kept"""
 END_SECONDS = GRACE_SECONDS + KILL_SECONDS + 2.0
-"""a shim has ended all of its own by then"""
+"""by then a shim has ended all its processes"""
 SILENT_SECONDS = 1.0
-"""how long its output is read after its end: only what nobody could kill still holds it"""
+"""how long its output is read after it ended: only a process that could not be killed still holds it open"""
 _CHUNK_BYTES = 64 * 1024
 SHELL = Path("/bin/sh")
 _DEAF = 'exec /bin/sh -c "$0" </dev/null'
-"""the shim's lifeline is standard input: a command must not read it, or wait for what never comes"""
+"""standard input is the shim's lifeline: a command must not read it or wait on it"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How the programs of agents are started here: a folder for launchers, the tier, what they must not see."""
+    """How agents' programs start on this machine: a folder for launchers, the tier, the directories to hide."""
 
     folder: Path
     tier: Tier = SHIM
@@ -36,7 +36,7 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to run, where and with which environment; `folder` is the agent's own in the state directory.
+    """What to run, where, and with which environment; `folder` is the agent's own in the state directory.
 
     `line` is what the program reads first.
     """
@@ -51,7 +51,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """How it ended: its exit code (128 + n if signal n killed it), None if it was ended; the end of its output."""
+    """How it ended: its exit code (128 + n if signal n killed it), None if Fleet ended it; the end of its output."""
 
     exit_code: int | None
     output: str
@@ -59,26 +59,26 @@ class Done:
 
 
 def shell(command: str, *, cwd: Path, folder: Path, environment: Mapping[str, str]) -> Order:
-    """The order that runs this shell command, deaf."""
+    """The order that runs this shell command without standard input."""
     return Order(program=SHELL, arguments=("-c", _DEAF, command), cwd=cwd, folder=folder, environment=environment)
 
 
 class Command:
-    """A command that runs; made by `start`. Call `wait` once."""
+    """A running command, made by `start`. Call `wait` once."""
 
     def __init__(self, process: Process) -> None:
         self.pid = process.pid
         self.killed = False
-        """its supervisor did not end, so it was killed itself: what it had may be left"""
+        """its supervisor did not end and was killed itself: its processes may be left"""
         self._process = process
         self._began = time.monotonic()
         self._kept = bytearray()
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def wait(self, seconds: float, stop: asyncio.Event) -> Done:
-        """Return when it has ended, by itself or because its time was over or `stop` came; nothing of it is left then.
+        """Return when it ended by itself, at its time-out or through `stop`; no process of it is left then.
 
-        Cancelled, it lets the command's lifeline go and returns at once.
+        When cancelled, it releases the command's lifeline and returns at once.
         """
         loop = asyncio.get_running_loop()
         ending, stopping = loop.create_task(self._process.wait()), loop.create_task(stop.wait())
@@ -96,7 +96,7 @@ class Command:
                 task.cancel()
 
     async def _end(self) -> None:
-        """Cut the lifeline: the shim ends the command and all that it started, however detached."""
+        """Cut the lifeline: the shim ends the command and everything it started, even if detached."""
         self._cut()
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
@@ -118,7 +118,7 @@ class Command:
 
 
 def _exit_code(code: int | None) -> int | None:
-    """As a shell tells it: 128 + the signal's number, if even its supervisor was killed."""
+    """The exit code as a shell reports it: 128 + the signal's number, even if its supervisor was killed."""
     return 128 - code if code is not None and code < 0 else code
 
 
@@ -128,7 +128,7 @@ async def start(launch: Launch, order: Order, marker: str) -> Command:
     Call it on the event loop's own thread: a process's death signal belongs to the thread that started it.
 
     Raises:
-        OSError: it does not start.
+        OSError: it did not start.
     """
     program = launcher(launch.folder, order.program, launch.tier, launch.hidden)
     environment = sealed(

@@ -1,4 +1,4 @@
-"""What a former daemon's session may have left running: it is waited for, so that no conversation has two programs."""
+"""Waits for processes that a former daemon's session left running, so that no conversation has two programs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LOOK_SECONDS = 0.05
 
 
 def alive(word: str) -> list[int]:
-    """Ids of the living processes that have an argument that ends with this word; none where there is no /proc.
+    """Ids of the living processes with an argument that ends with this word; none without /proc.
 
-    The word is a random id of ours, so a stranger cannot have it by accident; a dead, unreaped process has no words.
+    The word is a random id of ours, so no other process has it by accident; an unreaped process has no arguments.
     """
     wanted = word.encode()
     found: list[int] = []
@@ -32,7 +32,7 @@ def alive(word: str) -> list[int]:
 
 
 async def wait_gone(word: str, seconds: float) -> list[int]:
-    """Wait until no process carries the word, at most so long; the ids of those that are left."""
+    """Wait until no process carries the word, or until the time-out; return the ids of those left."""
     deadline = time.monotonic() + seconds
     while True:
         left = await asyncio.to_thread(alive, word)

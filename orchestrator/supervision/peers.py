@@ -1,11 +1,11 @@
-"""Who is at the other end of a socket: an agent must not command the fleet that runs it.
+"""Refuses agents at the daemon's sockets: an agent must not command the fleet that runs it.
 
-The rule: refused is who descends from this very daemon. Everything that an agent starts does, in every tier: in tier A
-nobody leaves the pid namespace, whose first process is the daemon's child; elsewhere the shim is the subreaper of all
-that detaches itself. Nobody else does: doors and commands start the daemon detached, never the other way round. A
-process in a container of the user's is none of the daemon's descendants either and may connect, though its pid
-namespace is not ours; and one that the kernel cannot name in our pid namespace (id 0) is outside of it, where nothing
-of ours is.
+The rule: refuse every process that descends from this daemon. Everything an agent starts does so, in every tier: in
+tier A nothing leaves the pid namespace, whose first process is the daemon's child; in the others the shim is the
+subreaper of everything that detaches. Nothing else descends from the daemon: doors and commands start it detached,
+never the other way round. A process in a user's container is not a descendant and may connect, although its pid
+namespace differs; a process that the kernel cannot name in our pid namespace (id 0) is outside of it, where nothing
+of ours runs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def refusal(link: socket.socket) -> tuple[str, str]:
-    """Why who connected here must not be served, and what to do instead; two empty texts if it may be.
+    """Why this connection must not be served, and what to do instead; two empty texts if it may be.
 
-    Other systems than Linux, and connections over TCP, do not say who is there: they are not refused.
+    Systems other than Linux, and TCP connections, do not identify the peer: they are not refused.
     """
     if sys.platform != "linux" or link.family != socket.AF_UNIX:
         return "", ""
@@ -52,6 +52,6 @@ def refusal(link: socket.socket) -> tuple[str, str]:
 
 def _judged(pid: int, *, has_ended: Callable[[], bool]) -> tuple[str, str]:
     is_agent = reaper.is_below(pid, os.getpid())
-    if is_agent is None or has_ended():  # looked at after the walk: until then the id was nobody else's
+    if is_agent is None or has_ended():  # checked after the walk: until then the id was not reused
         return GONE, GONE_HINT
     return (AGENT, AGENT_HINT) if is_agent else ("", "")

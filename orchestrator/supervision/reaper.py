@@ -1,8 +1,8 @@
-"""End what is left of a session whose supervisor can no longer do it: by process id *and* start time, never by name.
+"""Ends what is left of a session whose supervisor is gone: by process id *and* start time, never by name.
 
-A process id alone lies: it may belong to a stranger by now. A session's processes are its first one (known by id and
-start time), all that descends from it, and all that carry its marker, a random word, in their environment. Each is
-killed through a pidfd, which cannot be reused. Where there is no /proc (macOS) nothing is found and nothing killed.
+A process id alone proves nothing: it may belong to another program by now. A session's processes are its first one
+(known by id and start time), its descendants, and all that carry its marker, a random word, in their environment. Each
+is killed through a pidfd, which cannot be reused. Without /proc (macOS), nothing is found and nothing is killed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from orchestrator.supervision import cgroups
 from orchestrator.supervision.tiers import MARKER
 
 SECONDS = 8.0
-"""how long a sweep may take at most"""
+"""the longest time for one sweep"""
 POLITE_SECONDS = 2.0
-"""how long a living shim has to clear its own; it alone reaches what moves without a marker"""
+"""how long a living shim has to end its own processes; only it reaches those without a marker"""
 _EMPTY_ROUNDS = 3
 _WALKS = 5
 _PAUSE_SECONDS = 0.005
@@ -30,7 +30,7 @@ _DEAD = frozenset("ZXx")
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """By what a session's processes are known; what is not known is None or ''."""
+    """What identifies a session's processes; unknown parts are None or ''."""
 
     pid: int | None = None
     started: str = ""
@@ -40,7 +40,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A living process as /proc shows it; `started` in clock ticks after the boot."""
+    """A living process as /proc shows it; `started` is in clock ticks after the boot."""
 
     pid: int
     parent: int
@@ -48,7 +48,7 @@ class _Seen:
 
 
 def boot() -> str:
-    """What process ids mean something in: this boot and this pid namespace; '' where /proc does not tell."""
+    """The scope of process ids: this boot and this pid namespace; '' where /proc does not tell."""
     try:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{identity} {Path('/proc/self/ns/pid').readlink()}"
@@ -57,16 +57,16 @@ def boot() -> str:
 
 
 def started(pid: int, *, parent: int) -> str:
-    """When this child of `parent` started; '' if it has ended: its id may be anybody's."""
+    """When this child of `parent` started; '' if it has ended, because its id may be reused."""
     found = _seen(pid)
     return found.started if found and found.parent == parent else ""
 
 
 def is_below(pid: int, ancestor: int) -> bool | None:
-    """Whether the process descends from `ancestor`; None if nobody can tell: it, or one between them, has ended.
+    """Whether the process descends from `ancestor`; None if unknown, because it or one in between has ended.
 
-    Who lost its parent during the walk has a new one, so the walk begins again, but not for ever: whoever makes these
-    processes come and go must not gain by it.
+    A process that lost its parent during the walk has a new one, so the walk starts again, but not forever: making
+    processes come and go must gain nothing.
     """
     for _ in range(_WALKS):
         told = _walked(pid, ancestor)
@@ -76,7 +76,7 @@ def is_below(pid: int, ancestor: int) -> bool | None:
 
 
 def _walked(pid: int, ancestor: int) -> bool | None:
-    """One walk from parent to parent; None if one could not be seen."""
+    """One walk from parent to parent; None if one was not visible."""
     found = _seen(pid)
     while found is not None and found.parent != ancestor:
         if found.parent <= 1:
@@ -86,9 +86,9 @@ def _walked(pid: int, ancestor: int) -> bool | None:
 
 
 def sweep(traces: Iterable[Trace], seconds: float = SECONDS) -> int:
-    """End everything that is left of these sessions; return how many processes were killed.
+    """End everything left of these sessions; return how many processes were killed.
 
-    Blocks until nothing is left or the time is over. Safe for whoever reused an id.
+    Blocks until nothing is left or the time is over. Never kills a process that reused an id.
     """
     traces = list(traces)
     for trace in traces:
@@ -105,7 +105,7 @@ def sweep(traces: Iterable[Trace], seconds: float = SECONDS) -> int:
 
 
 class _Hunt:
-    """Rounds of looking and killing: a moving target needs several."""
+    """Scan and kill in rounds: a moving target needs several."""
 
     def __init__(self, traces: Sequence[Trace], markers: Sequence[bytes]) -> None:
         self._roots = {trace.pid: trace.started for trace in traces if trace.pid and trace.started}
@@ -114,7 +114,7 @@ class _Hunt:
         self.killed: set[tuple[int, str]] = set()
 
     def round(self, *, spare_roots: bool) -> bool:
-        """Look once and kill what is found; whether anything was. A spared root is asked to end by itself."""
+        """Scan once and kill what is found; return whether anything was. A spared root is asked to end by itself."""
         table = _table()
         roots = {pid for pid, when in self._roots.items() if pid in table and table[pid].started == when}
         marked = {pid for pid in table if self._markers and self._is_marked(pid)}
@@ -149,7 +149,7 @@ class _Hunt:
 
 
 def _below(table: dict[int, _Seen], roots: set[int]) -> set[int]:
-    """All that descends from the roots."""
+    """All descendants of the roots."""
     children: dict[int, list[int]] = {}
     for one in table.values():
         children.setdefault(one.parent, []).append(one.pid)

@@ -1,13 +1,13 @@
-"""Run one program so that no process that descends from it outlives it, or outlives whoever started this shim.
+"""Run one program so that none of its descendants outlives it, or outlives the process that started this shim.
 
 Called as `python -IS shim.py PROGRAM ARGUMENT…`; standard library only, because it starts with every session.
 
-- It is the subreaper of all that the program starts, however detached, and ends only when none is left (Linux).
+- It is the subreaper of everything the program starts, even if detached, and ends only when none is left (Linux).
 - Its lifeline is its standard input, which the program reads and the shim only watches: when the other end closes
-  (the starter closed it, or died by whatever signal) the program has `GRACE_SECONDS` to end by itself.
+  (the starter closed it, or died) the program has `GRACE_SECONDS` to end by itself.
 - The program gets the environment that travels in `FLEET_SHIM_ENVIRONMENT` and nothing else, so that a starter whose
   library merges its own environment into the child's leaks nothing.
-- Standard error passes through; how the program died by a signal is said there, for the starter to show.
+- Standard error passes through; if a signal killed the program, the shim says so there, for the starter to show.
 
 Without Linux's prctl (macOS) the shim kills the program's process group, and detached descendants escape.
 """
@@ -26,7 +26,7 @@ ENVIRONMENT = "FLEET_SHIM_ENVIRONMENT"
 GRACE_SECONDS = 3.0
 """Below the 5 s that the Claude Agent SDK 0.2.186 waits before it kills its child, which here is the shim."""
 POLITE_SECONDS = 1.0
-"""After so long without an end the program is sent SIGTERM: in a tool it would go on and call the model (measured)."""
+"""After this time the program gets SIGTERM: inside a tool it would otherwise continue and call the model (measured)."""
 KILL_SECONDS = 10.0
 POLL_MILLISECONDS = 50
 CANNOT_RUN = 127
@@ -37,19 +37,19 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def packed(environment: Mapping[str, str]) -> str:
-    """The environment as one value that any variable can hold."""
+    """The environment encoded as one value of a variable."""
     pairs = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
     return b2a_base64(b"\0".join(pairs), newline=False).decode("ascii")
 
 
 def unpacked(text: str) -> dict[bytes, bytes]:
-    """The environment that `packed` made the value of."""
+    """The environment that `packed` encoded."""
     pairs = [pair.partition(b"=") for pair in a2b_base64(text).split(b"\0") if pair]
     return {name: value for name, _, value in pairs}
 
 
 def _prctl(option: int, value: int) -> bool:
-    """Tell the kernel; false where it knows no prctl."""
+    """Call prctl; false where it does not exist."""
     if sys.platform != "linux":
         return False
     import ctypes
@@ -58,7 +58,7 @@ def _prctl(option: int, value: int) -> bool:
 
 
 def _start(command: list[str], environment: dict[bytes, bytes]) -> int:
-    """Start the program in a session of its own and return its process id."""
+    """Start the program in its own session and return its process id."""
     sys.stderr.flush()
     pid = os.fork()
     if pid:
@@ -77,14 +77,14 @@ def _start(command: list[str], environment: dict[bytes, bytes]) -> int:
 
 
 class _Family:
-    """The program and all that descends from it."""
+    """The program and all its descendants."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.code: int | None = None
 
     def reap(self) -> bool:
-        """Collect the dead; false when nobody is left."""
+        """Reap ended processes; false when none is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -96,7 +96,7 @@ class _Family:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def kill(self) -> None:
-        """Kill every living descendant that can be seen now; new ones need another round."""
+        """Kill every living descendant visible now; new ones need another round."""
         for pid in _descendants(os.getpid()):
             _signal(pid, signal.SIGKILL)
         if sys.platform != "linux":
@@ -114,7 +114,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _descendants(root: int) -> list[int]:
-    """Process ids below `root`; empty where there is no /proc."""
+    """Process ids below `root`; empty without /proc."""
     found: list[int] = []
     unseen = [root]
     while unseen:
@@ -136,7 +136,7 @@ def _children(pid: int) -> list[int]:
 
 
 class _Lifeline:
-    """Watches standard input for its end, signals for their arrival, and children for theirs."""
+    """Watches standard input for its end, and for signals and ended children."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
@@ -158,7 +158,7 @@ class _Lifeline:
         self.asked_to_end = True
 
     def wait(self, milliseconds: int | None) -> None:
-        """Return when something happened, or after so long."""
+        """Return when something happened, or after the time-out."""
         for descriptor, happened in self._poll.poll(milliseconds):
             if descriptor == self._wake:
                 os.read(self._wake, 4096)
@@ -168,7 +168,7 @@ class _Lifeline:
 
 
 def _watch(family: _Family, lifeline: _Lifeline) -> None:
-    """Return when the program has ended, or was given its time to."""
+    """Return when the program ended, or its grace time is over."""
     while family.code is None and not lifeline.is_cut and not lifeline.asked_to_end:
         lifeline.wait(None)
         family.reap()
@@ -184,7 +184,7 @@ def _watch(family: _Family, lifeline: _Lifeline) -> None:
 
 
 def _clear(family: _Family) -> None:
-    """Kill until nothing is left; what may not be killed (another user's) is given up after a while."""
+    """Kill until nothing is left; give up after a while on what may not be killed (another user's process)."""
     began, rounds = time.monotonic(), 0
     while family.reap() and time.monotonic() - began < KILL_SECONDS:
         family.kill()

@@ -1,4 +1,4 @@
-"""Which tier of supervision this machine offers, chosen by trying, and the executable that starts a program in it."""
+"""The supervision tier that this machine offers, found by trying, and the executable that starts a program in it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
 
 LETTERS = ("A", "B", "C")
-"""what FLEET_SUPERVISION may ask for"""
+"""the valid values of FLEET_SUPERVISION"""
 MARKER = "FLEET_PROCESS"
-"""variable of an agent's processes that holds a random word, one for each session: a sweep finds them by it"""
+"""variable of an agent's processes with a random word per session, by which the reaper finds them"""
 FOLDER, WORK, UNIT = "FLEET_SHIM_FOLDER", "FLEET_SHIM_WORK", "FLEET_SHIM_UNIT"
 """variables of the launcher: what stays visible below a hidden directory, and the name of the session's cgroup"""
 PROBE_SECONDS = 10.0
 GET_BUBBLEWRAP = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)"
 GET_NAMESPACES = "allow user namespaces to bwrap (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)"
 _DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEARCH", "MKNOD", "BPF", "PERFMON")
-"""capabilities with which an agent of root could look beneath its view; ordinary users have none"""
+"""capabilities with which an agent of root could see what is hidden; ordinary users have none"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One way of supervision: its letter, the promise in words, and why it is not a better one.
+    """One supervision tier: its letter, its promise in words, and why the machine offers no better one.
 
     `lack` and `advice` are empty in tier A. `words` start a program in it.
     """
@@ -50,7 +50,7 @@ class Tier:
 
     @property
     def hides(self) -> bool:
-        """Whether files can be hidden from an agent here; a sandbox inside it is then a nested one."""
+        """Whether files can be hidden from an agent; a sandbox inside it is then nested."""
         return self.letter == "A"
 
 
@@ -78,12 +78,12 @@ _BARE = Tier(
 
 
 def choose(wanted: str, path: str | None, *, system: str = sys.platform) -> Tier:
-    """The best tier that works here, or the one that is wanted; programs are looked for on `path` and tried.
+    """The best tier that works here, or the requested one; programs are searched on `path` and tried.
 
     Takes about 30 ms. Call it on the main thread only: it starts programs.
 
     Raises:
-        InvalidError: the wanted one does not work here; with the reason.
+        InvalidError: the requested tier does not work here; the message says why.
     """
     if not system.startswith("linux"):
         if wanted:
@@ -106,8 +106,8 @@ def _namespace(path: str | None) -> Tier:
     program = programs.find("bwrap", path)
     if program is None:
         return replace(_NAMESPACE, lack="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
-    # The shim itself is the first process of the namespace: nobody in there can kill it, and bwrap ends when all have
-    # ended. With bwrap's own reaper it would end a moment before them.
+    # The shim itself is the first process of the namespace: no process in there can kill it, and bwrap ends when all
+    # have ended. With bwrap's own reaper it would end a moment before them.
     view = (program, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--proc", "/proc", "--die-with-parent")
     own = (*view, *(word for name in _DROPPED for word in ("--cap-drop", f"CAP_{name}")))
     said = ""
@@ -140,7 +140,7 @@ _ATTEMPTS: dict[str, Callable[[str | None], Tier]] = {"A": _namespace, "B": _cgr
 
 
 def _failure(command: list[str]) -> str | None:
-    """The last line that the command complains with; None if it works."""
+    """The last line of the command's error; None if it works."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
@@ -156,12 +156,12 @@ def _failure(command: list[str]) -> str | None:
 def launcher(folder: Path, program: Path, tier: Tier = SHIM, hidden: Iterable[Path] = ()) -> Path:
     """Write the executable that runs `program` under the shim in this tier, and return its path.
 
-    `hidden` are directories that the program must not see, where the tier can hide; `sealed` says what of them it may.
-    The same program always gives the same file, which is used again only if nobody has changed it. Raises OSError if
-    `folder` cannot be written.
+    `hidden` are directories that the program must not see, if the tier can hide; `sealed` names the parts it may see.
+    The same program always yields the same file, which is reused only if it is unchanged. Raises OSError if `folder`
+    cannot be written.
     """
     start = shlex.join([sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)])
-    deaf = "trap '' INT HUP"  # a terminal's Ctrl-C is the daemon's; what is ignored stays so through exec
+    deaf = "trap '' INT HUP"  # a terminal's Ctrl-C is the daemon's; ignored signals stay ignored through exec
     text = f'#!/bin/sh\n{deaf}\nexec {_prefix(tier, hidden)}{start} "$@"\n'
     path = folder / f"{program.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     with suppress(OSError):
@@ -190,9 +190,9 @@ def _prefix(tier: Tier, hidden: Iterable[Path]) -> str:
 
 
 def _starters(environment: Mapping[str, str]) -> list[Path]:
-    """Where those listen who would start a program for this user outside of every session, as far as they are there.
+    """The existing sockets of services that would start a program for this user outside of every session.
 
-    Systemd and the bus that activates services, of the user and for root those of the system; tmux and screen.
+    Systemd and the bus that activates services, the user's and for root also the system's; tmux and screen.
     """
     uid = os.geteuid()
     places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
@@ -205,7 +205,7 @@ def _starters(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _is_owned(place: Path, uid: int) -> bool:
-    """Whether it is there and this user's: another's link in a shared directory would have us cover what it likes."""
+    """Whether it exists and is this user's: another user's link in a shared directory could make us cover anything."""
     try:
         found = place.lstat()
     except OSError:
@@ -221,14 +221,14 @@ def sealed(
     folder: Path | None = None,
     work: Path | None = None,
 ) -> dict[str, str]:
-    """Variables for a child under the launcher: it sees exactly `environment`, though its starter merges in its own.
+    """Variables for a child under the launcher: it sees exactly `environment`, although its starter adds its own.
 
-    Every variable of this process is blanked in the shim itself, whose environment other processes could read. Of the
-    `hidden` directories the child sees its own `folder` and where it works, if they lie in there, and nothing else.
-    `marker` is the session's random word, by which its processes can be found.
+    Every variable of this process is blanked in the shim itself, whose environment other processes could read. Inside
+    the `hidden` directories the child sees its own `folder` and its working directory, if they are there, and nothing
+    else. `marker` is the session's random word, which identifies its processes.
 
     Raises:
-        NotADirectoryError: a link leads to one of the two, or Fleet's own files lie where it works.
+        NotADirectoryError: a link leads to one of the two, or Fleet's own files are in the working directory.
     """
     own = {**environment, MARKER: marker} if marker else environment
     variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: cgroups.unit(marker)}
@@ -240,9 +240,9 @@ def sealed(
 
 
 def _shown(place: Path | None, covers: Iterable[tuple[Path, Path]]) -> str:
-    """The real path of a place that lies in a hidden directory; '' if it lies in none.
+    """The real path of a place inside a hidden directory; '' if it is in none.
 
-    It counts how the place was named when the agent was created: what an agent has put there since leads nowhere.
+    The path as it was when the agent was created counts: a link that an agent put there since leads nowhere.
     """
     for named, real in covers:
         for base in (named, real):
