@@ -29,7 +29,6 @@ SHARED_NAMES = frozenset(
         "Ended",
         "Job",
         "Limits",
-        "Place",
         "Receipt",
         "Site",
         "Sleep",
