@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import log, paths
 from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.delegation.delegates import Delegates
+from orchestrator.fleet.delegation.orchestrators import ManagedOrchestrators, granted_names
 from orchestrator.fleet.engine.credentials import Accounts
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.execution.runtime import Runtime
+from orchestrator.fleet.execution.slots import AgentSlots
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
+from orchestrator.fleet.maintenance.cleaner import Cleaner
+from orchestrator.fleet.maintenance.durable_wait_watch import DurableWaitWatch
+from orchestrator.fleet.maintenance.loops import Loops
+from orchestrator.fleet.maintenance.rescuer import Rescuer
+from orchestrator.fleet.maintenance.scheduler import Scheduler
+from orchestrator.fleet.maintenance.startup import take_over
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude.provider import ClaudeProvider
@@ -29,9 +41,36 @@ RUN = "run"
 LOG = log.logger("fleet.app")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What one fleet is given by its machine and its daemon."""
+
+    state: Path
+    settings: Settings
+    launch: Launch
+    """how checks are started"""
+    tier: str
+    """letter of the supervision tier of sessions, '' if they have no processes"""
+    supervision: str
+    """how agents' processes are kept and ended, for a reader"""
+    http: str = ""
+    """where HTTP is served on loopback"""
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One fleet, put together and not started."""
+
+    fleet: Fleet
+    context: FleetContext
+    workers: Workers
+    loops: Loops
+
+
 @asynccontextmanager
-async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Fleet]:
-    """The fleet of this state directory, reconciled and at work; everything is closed at the end of the context.
+async def open_fleet(state: Path, env: Mapping[str, str], *, http: str = "") -> AsyncGenerator[Fleet]:
+    """The fleet of this state directory, at work; everything is closed at the end of the context.
 
     Raises:
         InvalidError: a setting cannot be used.
@@ -41,10 +80,10 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
     tier = tiers.choose(settings.supervision, env.get("PATH"))
     git = programs.find("git", env.get("PATH"))  # for good: no agent has run yet
     LOG.info("supervision", tier=tier.letter, lack=tier.lack, git=git)
+    launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
+    host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)
     async with open_store(paths.database_path(state)) as store:
         _tell_of_lost(store)
-        owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
-        work = UnitOfWork(store=store, accounts=Accounts(), owner=owner, slots=settings.slots)
         claude = ClaudeProvider(
             shim_dir=state / RUN,
             cli=settings.claude,
@@ -54,28 +93,62 @@ async def open_fleet(state: Path, env: Mapping[str, str]) -> AsyncGenerator[Flee
             tier=tier,
             hidden=paths.hidden(state),
         )
-        providers: dict[str, Provider] = {claude.name: claude}
-        workers = Workers(work=work, settings=settings, providers=providers, state=state, tier=tier.letter)
-        workers.launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
-        work.take = workers.take
-        fleet = Fleet(
-            FleetContext(
-                work=work,
-                workers=workers,
-                providers=providers,
-                settings=settings,
-                state=state,
-                build=paths.build(),
-                supervision=str(tier),
-            )
-        )
-        fleet.take_tools(tools.table(fleet))
-        if taken := await fleet.start():
-            LOG.warning("turns_taken_over_from_former_daemon", agents=taken)
-        try:
+        async with started(assemble(store, host, {claude.name: claude})) as fleet:
             yield fleet
-        finally:
-            await fleet.aclose()
+
+
+def assemble(store: Store, host: Host, providers: Mapping[str, Provider]) -> Parts:
+    """Put one fleet together.
+
+    The order is that of the layers, and one circle is in the matter: agents act on the fleet that runs them. It is
+    opened at the slots, which take claims and stops before there are workers.
+    """
+    settings, slots = host.settings, AgentSlots()
+    owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    work = UnitOfWork(
+        store=store, accounts=Accounts(), claims=slots, owner=owner, slots=settings.slots, clock=host.clock
+    )
+    context = FleetContext(
+        work=work,
+        slots=slots,
+        providers=providers,
+        fleet_tools=granted_names(tools.names()),
+        settings=settings,
+        state=host.state,
+        build=paths.build(),
+        supervision=host.supervision,
+        http=host.http,
+    )
+    fleet = Fleet(context)
+    runtime = Runtime(
+        work=work,
+        settings=settings,
+        state=host.state,
+        providers=providers,
+        delegation=Delegates(context, ManagedOrchestrators(context, tools.table(fleet))),
+        launch=host.launch,
+        tier=host.tier,
+    )
+    rescuer = Rescuer(work, slots.owns, settings.max_resumes)
+    loops = Loops((Scheduler(work), rescuer, Cleaner(work), DurableWaitWatch(context)))
+    return Parts(fleet=fleet, context=context, workers=Workers(runtime, slots), loops=loops)
+
+
+@asynccontextmanager
+async def started(parts: Parts) -> AsyncGenerator[Fleet]:
+    """The fleet at work, once it has taken over from a former daemon.
+
+    At the end every session is closed; what runs is left to the next daemon, unless it is interrupted at the end.
+    """
+    if taken := await take_over(parts.context.work, parts.context.settings):
+        LOG.warning("turns_taken_over_from_former_daemon", agents=taken)
+    parts.workers.start()
+    parts.loops.start()
+    try:
+        yield parts.fleet
+    finally:
+        await parts.loops.aclose()
+        await parts.workers.aclose()
 
 
 def _limits(settings: Settings) -> Limits:

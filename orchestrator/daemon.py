@@ -322,7 +322,8 @@ async def _live(own: Own, env: Mapping[str, str], idle_seconds: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
     with serving.port(own.state, env) as port:
-        async with open_fleet(own.state, env) as fleet:
+        address = "" if port is None else port.address
+        async with open_fleet(own.state, env, http=address) as fleet:
             await _serve(own, fleet, port, end, idle_seconds)
 
 
@@ -341,8 +342,6 @@ async def _serve(own: Own, fleet: Fleet, port: Loopback | None, end: _End, idle_
     doors = _doors(own, table, calls, fleet)
     sessions = streamable.sessions(table)
     api = http_api.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
-    if port is not None:
-        fleet.serves_at(port.address)
     async with sessions.run():
         application = http_api.app(api, streamable.route(sessions.handle_request, api.greet))
         webs = serving.webs(own.listeners["http.sock"], port, application)

@@ -1,7 +1,7 @@
 """The shape of the tree: small parts, names that say what they mean, and nothing of the machine it was written on.
 
-What does not fit is split or renamed. The two lists of exemptions, `SHARED_NAMES` and `WIRED_LATE`, only shrink: an
-entry that is no longer needed fails.
+What does not fit is split or renamed. The list of exemptions, `SHARED_NAMES`, only shrinks: an entry that is no longer
+needed fails.
 """
 
 from __future__ import annotations
@@ -41,20 +41,6 @@ SHARED_NAMES = frozenset(
 """public classes whose name another one has, too"""
 STAND_ALONE = ("orchestrator/door.py", "orchestrator/rehearsal/")
 """programs of their own, which import nothing of the rest and so have names of their own"""
-WIRED_LATE = frozenset(
-    {
-        "app.py: work.take",
-        "app.py: workers.launch",
-        "fleet/fleet.py: context.work.create_child",
-        "fleet/fleet.py: context.work.fan_out",
-        "fleet/fleet.py: context.work.orchestrators",
-        "fleet/fleet.py: context.work.tell_of_children",
-        "fleet/fleet.py: self._context.address",
-        "fleet/fleet.py: self._context.workers.interrupts",
-        "fleet/fleet.py: self._orchestrators.table",
-    }
-)
-"""attributes that an object gets from outside after it was built"""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # What must not stand in the tree is built from parts, so that this file does not itself carry it.
@@ -154,18 +140,61 @@ def test_no_two_public_classes_have_the_same_name() -> None:
     assert SHARED_NAMES - shared.keys() == set(), "no longer shared: take it off SHARED_NAMES"
 
 
+def _set_from_outside(tree: ast.Module) -> Iterator[tuple[ast.Attribute, ast.expr | None]]:
+    """Attributes of other objects than `self` that are assigned, with what they are given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Attribute) and ast.unparse(target.value) not in {"self", "cls"}:
+                    yield target, node.value
+
+
+def _is_callable(value: ast.expr | None, functions: set[str], methods: set[str]) -> bool:
+    """Whether this is plainly a function: a lambda, a partial, or the name of a function or method of the tree."""
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func) in {"partial", "functools.partial"}
+    if isinstance(value, ast.Attribute):
+        return value.attr in methods
+    return isinstance(value, ast.Lambda) or (isinstance(value, ast.Name) and value.id in functions)
+
+
+def _optional_ports(tree: ast.Module, ports: set[str]) -> Iterator[str]:
+    """Fields of classes that hold a callable or a Protocol of ours and are None at first."""
+    for one in ast.walk(tree):
+        for field in one.body if isinstance(one, ast.ClassDef) else ():
+            if isinstance(field, ast.AnnAssign) and isinstance(field.value, ast.Constant) and field.value.value is None:
+                words = set(re.findall(r"\w+", ast.unparse(field.annotation)))
+                if "Callable" in words or words & ports:
+                    yield ast.unparse(field.target)
+
+
 @pytest.mark.requirement("project:style:complete-when-built")
-def test_nothing_is_wired_into_an_object_after_it_was_built() -> None:
-    late = {
-        f"{name}: {ast.unparse(target)}"
-        for name in ("app.py", "fleet/fleet.py", "fleet/context.py")
-        for node in ast.walk(_parsed(ROOT / "orchestrator" / name))
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Attribute) and ast.unparse(target.value) != "self"
+@pytest.mark.parametrize("name", ["app.py", "fleet/fleet.py", "fleet/context.py"])
+def test_what_puts_the_parts_together_sets_nothing_afterwards(name: str) -> None:
+    assert [ast.unparse(target) for target, _ in _set_from_outside(_parsed(ROOT / "orchestrator" / name))] == []
+
+
+@pytest.mark.requirement("project:style:complete-when-built")
+def test_no_function_and_no_port_is_put_into_an_object_after_it_was_built() -> None:
+    trees = {path: _parsed(path) for path in _python("orchestrator")}
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    ports = {one.name for one in classes if any(ast.unparse(base) == "Protocol" for base in one.bases)}
+    properties = {"property", "cached_property"}
+    methods = {
+        node.name
+        for one in classes
+        for node in one.body
+        if isinstance(node, Function) and not properties & {ast.unparse(mark) for mark in node.decorator_list}
     }
-    assert late - WIRED_LATE == set()
-    assert WIRED_LATE - late == set(), "no longer wired late: take it off WIRED_LATE"
+    optional = {field for tree in trees.values() for field in _optional_ports(tree, ports)}
+    late = [
+        f"{path.relative_to(ROOT)}:{target.lineno} {ast.unparse(target)}"
+        for path, tree in trees.items()
+        for functions in [{node.name for node in ast.walk(tree) if isinstance(node, Function)}]
+        for target, value in _set_from_outside(tree)
+        if target.attr in optional or _is_callable(value, functions, methods)
+    ]
+    assert not late
 
 
 @pytest.mark.requirement("project:style:small-and-named")

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.domain.activity import Patience, patience
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.execution.worker import Workers
+from orchestrator.fleet.execution.slots import AgentSlots
 from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.questions.shown import ShownQuestions
 from orchestrator.providers.base import Provider
@@ -37,15 +37,17 @@ class FleetContext:
     """The parts of one fleet, put together in app.py."""
 
     work: UnitOfWork
-    workers: Workers
+    slots: AgentSlots
     providers: Mapping[str, Provider]
+    fleet_tools: frozenset[str]
+    """the names under which a persona may ask for tools of the fleet itself"""
     settings: Settings
     state: Path
     build: str
     supervision: str
     """how agents' processes are kept and ended on this machine"""
-    address: str = ""
-    """where HTTP is served on loopback"""
+    http: str
+    """where HTTP is served on loopback, '' if nowhere"""
     started_at: float = field(default_factory=time.time)
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what others left behind"""

@@ -7,24 +7,21 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.domain.question import By
-from orchestrator.domain.tool import Call, Caller, Tool
+from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
-from orchestrator.fleet.delegation import fan_out, orchestrators
-from orchestrator.fleet.maintenance.rescuer import Rescuer
-from orchestrator.fleet.maintenance.scheduler import Scheduler
-from orchestrator.fleet.projections import agent_views, children_digest
+from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.questions import shown
 from orchestrator.fleet.sessions import processes
+from orchestrator.fleet.sessions.slot import DELETED
 from orchestrator.fleet.verbs import budget, catch_up, children, command, create, durable_wait, query, wait
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -42,10 +39,8 @@ from orchestrator.fleet.views import (
 )
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.agents.commands import Command, stop_family
-from orchestrator.store.families import budgets
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import Agent
-from orchestrator.store.turns import recovery
 from orchestrator.store.waits import leases
 
 SCOPES = ("mine", "project")
@@ -56,15 +51,6 @@ class Fleet:
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
-        reconciler = Rescuer(context.work, context.workers.carries, context.settings.max_resumes)
-        self._alarm = Scheduler(context.work, reconciler.look)
-        context.work.create_child = partial(create.create_child, context)
-        context.work.fan_out = partial(fan_out.fan_out, context)
-        context.work.tell_of_children = partial(children_digest.children_digest, context.work)
-        self._orchestrators = orchestrators.ManagedOrchestrators(context)
-        context.work.orchestrators = self._orchestrators
-        self._watch: asyncio.Task[None] | None = None
-        self._leave = asyncio.Event()
 
     async def create(self, call: Call, new: NewAgent) -> Created:
         """Start an agent; returns at once, with what it does or waits for.
@@ -153,7 +139,7 @@ class Fleet:
         found = await self._context.find(call.caller, agent)
         running = await self._context.work.commit(stop_family, found.id, self._context.work.clock())
         for agent_id, turn_id in running.items():
-            await self._context.workers.interrupt(agent_id, "interrupted", turn_id)
+            self._context.slots.interrupt(agent_id, "interrupted", turn_id)
         happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
@@ -262,7 +248,7 @@ class Fleet:
         self._context.shown.forget(before)
         found = await self._context.work.store.read(lambda at: agent_queries.by_ids(at, before))
         rows = {agent.id: agent for agent in found}
-        await asyncio.gather(*[self._context.workers.dismiss(agent_id) for agent_id in before])
+        await asyncio.gather(*[self._context.slots.stop(agent_id, DELETED) for agent_id in before])
         for agent_id in before:
             await self._context.work.commit(leases.release, agent_id, self._context.work.clock())
         return tuple(
@@ -310,18 +296,10 @@ class Fleet:
                 if len(batch) < query.MAX_EVENTS:
                     await subscription.wait(wait.REREAD_SECONDS)
 
-    def take_tools(self, table: Sequence[Tool]) -> None:
-        """From now on these are the tools of the orchestrators that this fleet runs."""
-        self._orchestrators.table = table
-
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""
         account = self._context.work.accounts.bring(caller)
         await self._context.work.commit(lifecycle.account_arrived, account.id, self._context.work.clock())
-
-    def serves_at(self, address: str) -> None:
-        """From now on HTTP is served there, too."""
-        self._context.address = address
 
     async def busy(self) -> dict[str, int]:
         """How many agents are queued, working, wait."""
@@ -340,40 +318,18 @@ class Fleet:
             working=counts[Status.WORKING],
             queued=counts[Status.QUEUED],
             waiting=counts[Status.WAITING],
-            sessions=context.workers.session_count(),
+            sessions=context.slots.session_count(),
             slots=context.settings.slots,
             rehearsal=bool(context.settings.rehearsal),
             supervision=context.supervision,
-            http=context.address,
+            http=context.http,
             memory_bytes=processes.memory_bytes(),
             lost_events=context.work.store.lost_events,
         )
 
-    async def start(self) -> list[str]:
-        """Take over what a former daemon left in the middle, admit what is queued; return the agents taken over."""
-        context = self._context
-        await processes.clear(context.work.store)
-        await context.work.store.write(budgets.take_settings, budget.settings_caps(context.settings))
-        lost = await context.work.commit(
-            recovery.take_over, context.work.owner, context.work.clock(), context.settings.max_resumes
-        )
-        await context.work.commit(budgets.resume, context.work.clock())  # the settings may have changed
-        self._alarm.start()
-        self._watch = asyncio.get_running_loop().create_task(durable_wait.watch(context, self._leave))
-        return lost
-
     def interrupt_at_end(self) -> None:
-        """Let the end of this fleet interrupt what runs: somebody asked for that."""
-        self._context.workers.interrupts = True
-
-    async def aclose(self) -> None:
-        """Close every session; what runs goes on with the next daemon, unless it is interrupted at the end."""
-        await self._alarm.aclose()
-        self._leave.set()
-        self._context.work.notifier.publish()
-        if self._watch is not None:
-            await self._watch
-        await self._context.workers.aclose()
+        """Let the end of this daemon interrupt what runs instead of leaving it to the next one."""
+        self._context.slots.interrupt_at_end()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:
         store = self._context.work.store

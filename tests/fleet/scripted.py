@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from orchestrator import paths
+from orchestrator.app import Host, assemble, started
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
@@ -25,18 +26,17 @@ from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
 from orchestrator.fleet.context import FleetContext
-from orchestrator.fleet.engine.credentials import Accounts
-from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
+from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.fleet.views import AgentView, Created, Digest
-from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
-from orchestrator.server.mcp import tools
+from orchestrator.providers.base import Prompt, Session, SessionSpec
 from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import EVENT, Event, Turn
+from orchestrator.supervision.command import Launch
 
 DEADLINE_SECONDS = 30.0
 USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
@@ -305,6 +305,7 @@ class Lab:
 
     fleet: Fleet
     context: FleetContext
+    workers: Workers
     provider: ScriptedProvider
     project: Path
     state: Path
@@ -389,6 +390,18 @@ class Lab:
         found = await self.context.find(self.caller, name, deleted=True)
         return await self.context.work.store.read(functools.partial(agent_queries.turns, agent_id=found.id))
 
+    def slot(self, agent_id: str) -> AgentSlot:
+        """The slot that the agent has now."""
+        return self.context.slots._slots[agent_id]
+
+    def task(self, agent_id: str) -> asyncio.Task[None]:
+        """The task that serves the agent's slot."""
+        return next(task for task in self.workers._tasks if task.get_name() == f"agent {agent_id}")
+
+    def slots(self) -> list[AgentSlot]:
+        """All slots that agents have now."""
+        return list(self.context.slots._slots.values())
+
     async def events(self, name: str) -> list[Event]:
         """The agent's events as rows, in order."""
         found = await self.context.find(self.caller, name, deleted=True)
@@ -405,9 +418,8 @@ class Lab:
 
     async def die(self) -> None:
         """Let the workers go as a kill of the daemon would: nothing more is written."""
-        self.context.workers.leaving = True
-        posts = list(self.context.workers._posts.values())
-        tasks = [post.task for post in posts if post.task is not None]
+        self.workers._leaving = True
+        tasks = set(self.workers._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -465,22 +477,9 @@ async def open_lab(
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
-        work = UnitOfWork(store=store, accounts=Accounts(), owner=f"test:{os.urandom(4).hex()}", slots=settings.slots)
-        work.clock = clock
-        providers: dict[str, Provider] = {scripted.name: scripted}
-        workers = Workers(work=work, settings=settings, providers=providers, state=state)
-        work.take = workers.take
-        context = FleetContext(
-            work=work,
-            workers=workers,
-            providers=providers,
-            settings=settings,
-            state=state,
-            build="test",
-            supervision="none",
-        )
-        fleet = Fleet(context)
-        fleet.take_tools(tools.table(fleet))
+        launch = Launch(folder=state / "run")
+        host = Host(state=state, settings=settings, launch=launch, tier="", supervision="none", clock=clock)
+        parts = assemble(store, host, {scripted.name: scripted})
         caller = Caller(
             project=str(project),
             orchestrator="boss",
@@ -488,8 +487,5 @@ async def open_lab(
             account=account or {},
             environment={"HOME": str(home), "PATH": os.environ["PATH"]},
         )
-        await fleet.start()
-        try:
-            yield Lab(fleet, context, scripted, project, state, caller)
-        finally:
-            await fleet.aclose()
+        async with started(parts) as fleet:
+            yield Lab(fleet, parts.context, parts.workers, scripted, project, state, caller)

@@ -165,7 +165,7 @@ async def test_an_answer_reaches_the_very_call_that_asked(lab: Lab) -> None:
     view = await lab.asks("a", "red or blue?", ("red", "blue"))
     assert view.question is not None
     assert (view.question.text, view.question.options) == ("red or blue?", ("red", "blue"))
-    assert lab.context.workers.session_count() == 0
+    assert lab.context.slots.session_count() == 0
     await lab.fleet.answer(lab.call(), "a", "red")
     lab.finish("a")
     await lab.becomes("a", "complete")

@@ -60,9 +60,9 @@ async def told(lab: Lab, name: str) -> None:
         return waits and lab.provider.script(name).empty()
 
     await eventually(idle)
-    recorder = lab.context.workers._posts[view.id].recorder
-    assert recorder is not None
-    await recorder.flush()
+    live = lab.slot(view.id).live
+    assert live is not None
+    await live.recorder.flush()
 
 
 async def kinds(lab: Lab, name: str) -> list[str]:

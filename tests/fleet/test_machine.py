@@ -250,7 +250,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     async def quiet(self) -> bool:
         """Whether every session waits for its script, and every other one's end is recorded."""
-        if any(post.busy and post.stopping for post in self.lab.context.workers._posts.values()):
+        if any(slot.busy and slot.stopping for slot in self.lab.slots()):
             return False
         at_work = [session for session in self.provider.sessions if session.running]
         running = {session.spec.agent_name for session in at_work if session.listens}

@@ -142,9 +142,9 @@ async def meets_the_end(lab: Lab, name: str, writes: str, verb: Callable[[], Awa
     async def ask() -> None:
         given.append(await verb())
 
-    for post in lab.context.workers._posts.values():
-        if post.recorder is not None:
-            await post.recorder.flush()  # so that the end of the turn is a single write
+    for slot in lab.slots():
+        if slot.live is not None:
+            await slot.live.recorder.flush()  # so that the end of the turn is a single write
     async with anyio.create_task_group() as group, one_batch(lab) as queued:
         group.start_soon(ask)
         await queued(writes)

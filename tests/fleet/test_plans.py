@@ -397,7 +397,7 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
 @pytest.mark.requirement("family:plan:fans-out-from-schema", "recovery:restart:nothing-respawned")
 @pytest.mark.parametrize("opens", [False, True], ids=["claimed", "opening"])
 async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the_next_one(
-    tmp_path: Path, *, opens: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, opens: bool
 ) -> None:
     write_chief(tmp_path)
     provider = Remembering(said=plan("a"))
@@ -407,7 +407,8 @@ async def test_children_whose_ends_a_dead_daemon_did_not_tell_are_told_of_by_the
         await begins(lab, "a")
         provider.may_open.clear()
         if not opens:
-            lab.context.work.take = list[Claim].clear  # what is claimed from now on this daemon does not come to
+            # what is claimed from now on this daemon does not come to
+            monkeypatch.setattr(lab.context.slots, "dispatch", list[Claim].clear)
         lab.finish("a", "what a found")
 
         async def goes_on() -> bool:

@@ -43,8 +43,8 @@ async def test_a_delete_while_the_session_starts_leaves_no_session_behind(lab: L
     made = await lab.create("a")
     await eventually(lambda: asyncio.sleep(0, lab.provider.opening == ["a"]))
     deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
-    (post,) = lab.context.workers._posts.values()
-    await post.stopped.wait()
+    (slot,) = lab.slots()
+    await slot.stopped.wait()
     assert (await lab.view(made.agent.id)).status == "deleted"
     lab.provider.may_open.set()
     assert (await deleting)[0].was == "working"
@@ -109,7 +109,7 @@ async def test_a_resting_session_is_closed_and_the_next_command_resumes_the_conv
         await lab.create("a")
         lab.finish("a")
         await lab.becomes("a", "complete")
-        await eventually(lambda: asyncio.sleep(0, lab.context.workers.session_count() == 0))
+        await eventually(lambda: asyncio.sleep(0, lab.context.slots.session_count() == 0))
         await lab.fleet.command(lab.call(), "a", "more")
         lab.finish("a")
         await lab.becomes("a", "complete")
@@ -153,9 +153,9 @@ async def test_a_delete_while_the_old_session_closes_starts_no_other(tmp_path: P
     async with open_lab(tmp_path, rest_seconds=0) as lab:
         await _closing_lab(lab)
         await lab.fleet.command(lab.call(), "a", "more")
-        (post,) = lab.context.workers._posts.values()
+        (slot,) = lab.slots()
         deleting = asyncio.create_task(lab.fleet.delete(lab.call(), ["a"]))
-        await eventually(lambda: asyncio.sleep(0, post.stopping is not None and post.stopping.reason == "deleted"))
+        await eventually(lambda: asyncio.sleep(0, slot.stopping is not None and slot.stopping.reason == "deleted"))
         lab.provider.may_close.set()
         await deleting
         assert lab.provider.prompts["a"] == ["look"]
@@ -169,7 +169,7 @@ async def test_of_more_resting_sessions_than_slots_the_oldest_is_closed(tmp_path
             lab.finish(name)
             await lab.becomes(name, "complete")
         await eventually(lambda: asyncio.sleep(0, lab.provider.closing == ["a"]))
-        assert lab.context.workers.session_count() == 2
+        assert lab.context.slots.session_count() == 2
 
 
 async def test_a_stop_that_interrupts_what_works_leaves_queued_agents_queued(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.turn import Mode
 from orchestrator.store.turns.cancellation import ask
+from orchestrator.store.turns.turns import Claim
 from tests.fleet.scripted import Ask, Crash, Lab, ScriptedProvider, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +29,7 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
         await lab.becomes(name, "working")
     view = await lab.view("a")
     if how == "cancelled":
-        task = lab.context.workers._posts[view.id].task
-        assert task is not None
-        task.cancel()
+        lab.task(view.id).cancel()
     else:
         lab.play("a", Crash(asyncio.CancelledError("a cancel scope of somebody else's library")))
     view = await lab.becomes("a", "failed", "internal")
@@ -48,12 +48,17 @@ async def test_a_worker_that_dies_ends_its_turn_as_failed_and_harms_nobody_else(
 
 @pytest.mark.requirement("status:unknown:reconciled-within-seconds", "recovery:unknown:resolved-within-seconds")
 async def test_a_turn_that_works_by_its_row_only_is_found_and_taken_up_again(lab: Lab) -> None:
-    workers, dropped = lab.context.workers, asyncio.Event()
-    lab.context.work.take = lambda claims: dropped.set() if claims else None
-    await lab.create("a")
-    await dropped.wait()
-    assert (await lab.view("a")).status == "working"
-    lab.context.work.take = workers.take
+    dropped = asyncio.Event()
+
+    def drop(claims: Sequence[Claim]) -> None:
+        if claims:
+            dropped.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab.context.slots, "dispatch", drop)
+        await lab.create("a")
+        await dropped.wait()
+        assert (await lab.view("a")).status == "working"
     lab.finish("a", "done after all")
     await lab.becomes("a", "complete")
     kinds = [event.kind for event in await lab.events("a")]

@@ -45,7 +45,7 @@ CHILD: Json = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrewLine:
+class AgentPort:
     """The ways from one agent to its fleet: note its progress, fetch the answer to a question.
 
     The question is that of this tool call, None: the agent's last one.
@@ -58,15 +58,15 @@ class CrewLine:
     children: Callable[[], Awaitable[str]] | None = None
 
 
-def family_tools(line: CrewLine) -> tuple[Tool, ...]:
+def family_tools(port: AgentPort) -> tuple[Tool, ...]:
     """The tools of an agent that may create agents."""
-    create, told = line.create, line.children
+    create, told = port.create, port.children
     if create is None or told is None:
         return ()
 
     async def wait_for_children(call: Call, arguments: Json) -> str:
         del arguments
-        answer = await line.answer(call.key)
+        answer = await port.answer(call.key)
         if answer is None:  # the gate allows this tool only when all children have ended
             raise ConflictError("your agents still work", hint="call wait_for_children again")
         return await told() if answer == By.CHILDREN else f"{answer}\n{await told()}"
@@ -90,17 +90,17 @@ def family_tools(line: CrewLine) -> tuple[Tool, ...]:
     )
 
 
-def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
+def crew_tools(port: AgentPort) -> tuple[Tool, ...]:
     """The tools of one agent."""
 
     async def report_progress(call: Call, arguments: Json) -> str:
         del call
-        await line.progress(str(arguments["text"]))
+        await port.progress(str(arguments["text"]))
         return "noted"
 
     async def ask_orchestrator(call: Call, arguments: Json) -> str:
         del arguments
-        answer = await line.answer(call.key)
+        answer = await port.answer(call.key)
         if answer is None:  # the gate allows this tool only when its answer is there
             raise ConflictError("no answer has come yet", hint="ask again")
         return answer
@@ -121,5 +121,5 @@ def crew_tools(line: CrewLine) -> tuple[Tool, ...]:
             schema=QUESTION,
             call=ask_orchestrator,
         ),
-        *family_tools(line),
+        *family_tools(port),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -139,9 +139,17 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
 
 
 async def last_told(
-    work: UnitOfWork, claim: Claim, turn: Turn, persona: Persona, acceptance: Acceptance
+    work: UnitOfWork,
+    claim: Claim,
+    turn: Turn,
+    persona: Persona,
+    acceptance: Acceptance,
+    digest: Callable[[], Awaitable[str]],
 ) -> Prompt | None:
-    """What the turn was last told in the middle: which checks failed, or what became of its plan."""
+    """What the turn was last told in the middle: which checks failed, or what became of its plan.
+
+    `digest` tells how its children ended.
+    """
     order = turn.prompts or []
     found: list[Prompt] = []
     if (failed := acceptance.told) is not None and failed.prompt is not None:
@@ -149,12 +157,11 @@ async def last_told(
     its = partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn)
     rows = await work.store.read(its) if persona.plans else ()
     if rows and rows[-1].answer is not None:
-        found.append(Prompt(id=rows[-1].call_id, text=await _told(work, claim, rows[-1])))
+        found.append(Prompt(id=rows[-1].call_id, text=await _told(rows[-1], digest)))
     return max(found, key=lambda one: order.index(one.id) if one.id in order else -1, default=None)
 
 
-async def _told(work: UnitOfWork, claim: Claim, row: Question) -> str:
+async def _told(row: Question, digest: Callable[[], Awaitable[str]]) -> str:
     if row.answered_by != By.CHILDREN:
         return REFUSED.replace("{problem}", row.answer or "")
-    told = await work.tell_of_children(claim.agent_id) if work.tell_of_children else ""
-    return JOINED.replace("{told}", told)
+    return JOINED.replace("{told}", await digest())

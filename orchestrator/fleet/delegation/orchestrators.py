@@ -7,7 +7,7 @@ same call returns in the next run, under whatever daemon that is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from orchestrator.domain.persona import FLEET
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.fleet.verbs.durable_wait import SLEEPS, row_of
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.queries import agents as agent_queries
@@ -33,24 +34,23 @@ READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})
 """tools that one may use on oneself"""
 
 
-@dataclass
+def granted_names(tools: Iterable[str]) -> frozenset[str]:
+    """The names under which a persona may ask for these fleet tools: all of them, or one by one."""
+    return frozenset({FLEET, *(f"{FLEET}__{tool}" for tool in tools)})
+
+
+@dataclass(frozen=True)
 class ManagedOrchestrators:
-    """The orchestrators that this fleet runs; `table` is what every orchestrator gets, handed in by app.py."""
+    """The orchestrators that this fleet runs; `table` has the tools that each of them may get."""
 
     context: FleetContext
-    table: Sequence[Tool] = ()
+    table: Sequence[Tool]
 
-    def tool_names(self) -> frozenset[str]:
-        """The names under which a persona may ask for the tools."""
-        return frozenset({FLEET, *(f"{FLEET}__{tool.name}" for tool in self.table)})
+    def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
+        """The table, called by this agent; its wait only returns what a wait that is over has brought."""
+        return tuple(replace(tool, call=partial(self._called, tool, slot), begin=None) for tool in self.table)
 
-    def tools(self, agent_id: str, current: Callable[[], Claim | None]) -> tuple[Tool, ...]:
-        """The table, called by this agent; the wait only tells what a sleep that is over brought."""
-        return tuple(
-            replace(tool, call=partial(self._called, tool, agent_id, current), begin=None) for tool in self.table
-        )
-
-    async def fall_asleep(
+    async def begin_wait(
         self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
     ) -> None:
         """End the run: the sleep stands as a row before its process is forgotten.
@@ -77,13 +77,10 @@ class ManagedOrchestrators:
         )
         context.work.notifier.publish({SLEEPS})
 
-    async def _called(
-        self, tool: Tool, agent_id: str, current: Callable[[], Claim | None], call: Call, arguments: Json
-    ) -> str:
-        claim = current()
-        if claim is None:
+    async def _called(self, tool: Tool, slot: AgentSlot, call: Call, arguments: Json) -> str:
+        if slot.live is None:
             raise ConflictError("no turn is running", hint="end your turn")
-        mine = await self._call(agent_id, claim, call.key)
+        mine = await self._call(slot.agent_id, slot.live.claim, call.key)
         if tool.waits:
             return await self._woken(mine, tool, arguments)
         if tool.name not in READS:

@@ -1,15 +1,14 @@
-"""Every change of the fleet goes through here: one transaction, then the claims it led to, then the notifier."""
+"""One unit of work: a transaction, the claims that it admits, and the subscribers that hear of it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from orchestrator.bus.local import Notifier
-from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.fleet.engine.credentials import Accounts
 from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.database import Connection, Store
@@ -20,69 +19,44 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-CreateChild = Callable[[Claim, Call, Json], Awaitable[str]]
-"""creates an agent for the agent that runs; set by the fleet, whose verb it is"""
-TellOfChildren = Callable[[str], Awaitable[str]]
-FanOut = Callable[[Claim, ToolCall, Mapping[str, Any], Mapping[str, Any]], Awaitable[str]]
-"""carries out the plan that a turn ended with, or sends it back; '' or why the turn fails"""
+class Claims(Protocol):
+    """Where claims go that a commit has admitted."""
 
-
-class Orchestrators(Protocol):
-    """The fleet's side of the orchestrators that it runs; set by the fleet, whose tools and sleeps they are."""
-
-    def tools(self, agent_id: str, current: Callable[[], Claim | None]) -> tuple[Tool, ...]:
-        """All fleet tools, called as this agent in the run that is current then."""
+    def dispatch(self, claims: Sequence[Claim], /) -> None:
+        """Take these claims; their turns count as running from now on."""
         ...
-
-    def tool_names(self) -> frozenset[str]:
-        """The names that a persona may give them."""
-        ...
-
-    async def fall_asleep(
-        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
-    ) -> None:
-        """End the run in the middle of its wait for agents; the end of the sleep is what that very call returns.
-
-        Raises:
-            StaleOwnerError: the claim is over; nothing is written.
-        """
-        ...
-
-
-def _nobody(claims: list[Claim]) -> None:
-    """Before the workers are there nothing is admitted."""
-    del claims
 
 
 @dataclass
 class UnitOfWork:
-    """Runs operations for the fleet of one daemon.
+    """Commits operations for the fleet of one daemon.
 
-    `bell` rings after every change of a status, about the agents that changed; `feed` also after every event of a
-    session.
+    `notifier` publishes every change of a status, under the names of the agents that changed; `feed` publishes every
+    commit, and every event of a session.
     """
 
     store: Store
     accounts: Accounts
+    claims: Claims
     owner: str
     slots: int
-    notifier: Notifier = field(default_factory=Notifier)
+    """how many turns may run at once"""
     clock: Callable[[], float] = time.time
     """what every deadline is held against, in seconds since the epoch"""
+    notifier: Notifier = field(default_factory=Notifier)
     feed: Notifier = field(default_factory=Notifier)
-    create_child: CreateChild | None = None
-    tell_of_children: TellOfChildren | None = None
-    fan_out: FanOut | None = None
-    orchestrators: Orchestrators | None = None
-    take: Callable[[list[Claim]], None] = _nobody
 
     async def commit(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation and, in the same transaction, admit what may start now.
 
-        Whatever it raises is raised here, and then nothing was written. A caller that is cancelled takes nothing with
-        it: what its commit admitted is started all the same.
+        Whatever it raises is raised here, and then nothing was written. A caller that is cancelled does not undo the
+        commit: what it admitted is dispatched all the same.
         """
         return await asyncio.shield(self._commit(lambda connection: op(connection, *args, **kwargs)))
+
+    def stop_admitting(self) -> None:
+        """Let the commits that begin from now on admit nothing."""
+        self.slots = 0
 
     async def _commit(self, op: Callable[[Connection], T]) -> T:
         admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
@@ -93,7 +67,7 @@ class UnitOfWork:
             return value, admit(connection, admission, self.clock()), told_of(connection)
 
         value, claims, names = await self.store.write(both)
-        self.take(claims)
+        self.claims.dispatch(claims)
         self.notifier.publish(names)
         self.feed.publish()
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,21 +18,22 @@ from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.briefing import plan, system_prompt
-from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, CrewLine, crew_tools
+from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, AgentPort, crew_tools
 from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.execution.delegation import Delegation
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
+from orchestrator.fleet.execution.runtime import Runtime
+from orchestrator.fleet.projections.children_digest import children_digest
 from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
-from orchestrator.fleet.sessions.meter import metered
-from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
-from orchestrator.settings import Settings
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
@@ -53,13 +54,9 @@ ENDINGS = {
 }
 
 
-CurrentRecorder = Callable[[], Recorder | None]
-"""a session outlives its turns: what it reports belongs to the turn that runs when it does"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A run that is ready to start."""
+    """One try at a turn, ready to start."""
 
     provider: str
     spec: SessionSpec
@@ -79,14 +76,13 @@ class Attempt:
     """what the turn was last told in its middle"""
 
 
-async def prepare(
-    work: UnitOfWork, state: Path, claim: Claim, recorder: CurrentRecorder, settings: Settings
-) -> Attempt:
+async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
     """Read the rows, write the hand-off files, look at the checkout.
 
     Raises:
         FleetError: something is missing; the turn fails with it.
     """
+    work = runtime.work
     agent, turn, results = await work.store.read(partial(_rows, claim=claim))
     if turn is None:
         raise NotFoundError(f"turn {claim.turn_id} is gone")
@@ -95,26 +91,26 @@ async def prepare(
     desk = system_prompt.desk_path(agent.project, agent.id)
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
-    before, unknown = await _before(work, claim, turn, persona, checkout, state)
+    before, unknown = await _before(work, claim, turn, persona, checkout, runtime.state)
     acceptance = acceptance_of(agent, turn, persona)
     text = announced(
         system_prompt.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks
     )
     prompt = prompt_of(claim, prompt_id(turn.id), text)
-    told = await last_told(work, claim, turn, persona, acceptance)
+    told = await last_told(work, claim, turn, persona, acceptance, partial(children_digest, work, agent.id))
     if claim.goes_on and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
         await work.store.write(plans.tell, claim, prompt.id)
     return Attempt(
         provider=agent.provider,
-        spec=_spec(work, state, agent, persona, recorder, settings),
+        spec=_spec(runtime, slot, agent, persona),
         prompt=prompt,
         checkout=checkout,
         before=before,
         unknown=unknown,
         persona=persona,
         desk=desk,
-        answer_seconds=persona.answer_within_seconds or settings.answer_seconds,
+        answer_seconds=persona.answer_within_seconds or runtime.settings.answer_seconds,
         acceptance=acceptance,
         told=told,
     )
@@ -189,10 +185,9 @@ async def _before(
     return before, ""
 
 
-def _spec(
-    work: UnitOfWork, state: Path, agent: Agent, persona: Persona, recorder: CurrentRecorder, settings: Settings
-) -> SessionSpec:
-    cwd = Path(agent.cwd)
+def _spec(runtime: Runtime, slot: AgentSlot, agent: Agent, persona: Persona) -> SessionSpec:
+    cwd, state = Path(agent.cwd), runtime.state
+    port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
     site = system_prompt.Site(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
     prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)
@@ -205,59 +200,60 @@ def _spec(
         cwd=cwd,
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
-        environment=_environment(work, agent, settings),
-        decide=metered(gate.gate(work, agent.id, persona, recorder), lambda: (now := recorder()) and now.meter),
+        environment=_environment(runtime, agent),
+        decide=gate.gate(runtime.work, slot, persona),
         model=agent.model,
         tools=persona.offered,
-        crew=crew_tools(_crew_line(work, agent.id, recorder, may_create=persona.children > 0 and not persona.plans)),
-        fleet=_fleet_tools(work, agent.id, persona, recorder),
+        crew=crew_tools(port),
+        fleet=_fleet_tools(runtime.delegation, slot, persona),
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
     )
 
 
-def _fleet_tools(work: UnitOfWork, agent_id: str, persona: Persona, current: CurrentRecorder) -> tuple[Tool, ...]:
-    """Those of the fleet's tools that the persona has: none for who only works."""
-    if not persona.orchestrates or work.orchestrators is None:
+def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> tuple[Tool, ...]:
+    """Those of the fleet's tools that the persona has: none unless it orchestrates."""
+    if not persona.orchestrates:
         return ()
-    tools = work.orchestrators.tools(agent_id, lambda: (now := current()) and now.claim)
-    return tuple(tool for tool in tools if persona.directs_with(tool.name))
+    return tuple(tool for tool in delegation.tools(slot) if persona.directs_with(tool.name))
 
 
-def _environment(work: UnitOfWork, agent: Agent, settings: Settings) -> Mapping[str, str]:
-    """All variables of the agent's processes: its creator's, its account's, and in a rehearsal who it is."""
-    env = {**agent.environment, **agent.account_public, **work.accounts.secrets(agent.account)}
-    if settings.rehearsal:
+def _environment(runtime: Runtime, agent: Agent) -> Mapping[str, str]:
+    """All variables of the agent's processes: its creator's, its account's, and in a rehearsal its own name."""
+    env = {**agent.environment, **agent.account_public, **runtime.work.accounts.secrets(agent.account)}
+    if runtime.settings.rehearsal:
         own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
         if persona_of(agent).orchestrates:
-            own = own[1:]  # to a script it is what any orchestrator is: nobody's background agent
+            own = own[1:]  # to a script it is like any orchestrator, not a background agent
         env[REHEARSAL_HEADERS] = "\n".join([*filter(None, [env.get(REHEARSAL_HEADERS)]), *own])
     return env
 
 
-def _crew_line(work: UnitOfWork, agent_id: str, current: CurrentRecorder, *, may_create: bool) -> CrewLine:
+def _agent_port(runtime: Runtime, slot: AgentSlot, *, may_create: bool) -> AgentPort:
+    work, delegation = runtime.work, runtime.delegation
+
     async def progress(text: str) -> None:
-        if recorder := current():
+        if (live := slot.live) is not None:
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
-            recorder.note(Fact(kind=Kind.PROGRESS, at=work.clock(), body={"text": line}, values={"progress": line}))
-            await recorder.flush()
+            body, values = {"text": line}, {"progress": line}
+            live.recorder.note(Fact(kind=Kind.PROGRESS, at=work.clock(), body=body, values=values))
+            await live.recorder.flush()
 
     async def answer(call_id: str | None) -> str | None:
-        return await gate.answer_of(work, agent_id, call_id)
+        return await gate.answer_of(work, slot.agent_id, call_id)
 
     async def create(call: Call, arguments: Json) -> str:
-        recorder = current()
-        if recorder is None or work.create_child is None:
+        if slot.live is None:
             raise ConflictError("no turn is running", hint="end your turn")
-        return await work.create_child(recorder.claim, call, arguments)
+        return await delegation.create_child(slot.live.claim, call, arguments)
 
-    async def told() -> str:
-        return await work.tell_of_children(agent_id) if work.tell_of_children else ""
+    async def digest() -> str:
+        return await children_digest(work, slot.agent_id)
 
     if not may_create:
-        return CrewLine(progress=progress, answer=answer)
-    return CrewLine(progress=progress, answer=answer, create=create, children=told)
+        return AgentPort(progress=progress, answer=answer)
+    return AgentPort(progress=progress, answer=answer, create=create, children=digest)
 
 
 def prompt_id(turn_id: str) -> str:
@@ -266,17 +262,16 @@ def prompt_id(turn_id: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-async def finish_run(
-    work: UnitOfWork, state: Path, claim: Claim, attempt: Attempt | None, recorder: Recorder, ended: Ended
-) -> None:
+async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | None, ended: Ended) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
+    work, state, claim, recorder = runtime.work, runtime.state, live.claim, live.recorder
     usage = usage_of(ended)
     try:
         await recorder.flush()
         if ended.steered:
             await work.commit(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], work.clock())
         if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
-            problem = await _defer(work, claim, attempt, ended.deferred, usage)
+            problem = await _defer(runtime, claim, attempt, ended.deferred, usage)
             if not problem:
                 return
             hint = "command it again with how to split the task; its conversation is kept"
@@ -313,18 +308,18 @@ async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
 
 
 async def _defer(
-    work: UnitOfWork, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: Mapping[str, Any]
+    runtime: Runtime, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: Mapping[str, Any]
 ) -> str:
     """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
 
     Returns '', or why its plan makes it fail.
     """
-    now = work.clock()
+    work, now = runtime.work, runtime.work.clock()
     asked = _asked(attempt, call, now)
-    if call.name == clearance.PLAN and work.fan_out is not None:
-        return await work.fan_out(claim, call, asked, usage)
-    if call.name == clearance.WAIT_FOR_AGENTS and work.orchestrators is not None:
-        await work.orchestrators.fall_asleep(claim, call, asked, usage)
+    if call.name == clearance.PLAN:
+        return await runtime.delegation.fan_out(claim, call, asked, usage)
+    if call.name == clearance.WAIT_FOR_AGENTS:
+        await runtime.delegation.begin_wait(claim, call, asked, usage)
         return ""
     suspend = suspend_for_children if call.name == clearance.WAIT_FOR_CHILDREN else suspend_for_answer
     await work.commit(unless_asked, suspend, claim, now, asked, usage, now)

@@ -15,7 +15,7 @@ from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.text import storable
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.slot import LEFT, LiveTurn, Stop
 from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
@@ -30,20 +30,8 @@ FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
 GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
 QUOTA, CREDIT, OVERLOADED = "quota", "credit", "overloaded"
-LEFT = "left"
-"""why a turn is told to stop that the next daemon takes over"""
 FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
 """ends after which the session's process is of no more use"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stop:
-    """Why a running turn was told to stop."""
-
-    reason: str
-    """interrupted, stopped (with the daemon), deleted, left, budget"""
-    wait: Wait | None = None
-    """what the turn is suspended with; None: it ends, or the next daemon runs it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +83,11 @@ def stopped(ended: Ended, stop: Stop | None) -> Ended:
     )
 
 
-async def suspend_run(work: UnitOfWork, claim: Claim, recorder: Recorder, ended: Ended, suspension: Suspension) -> None:
+async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspension: Suspension) -> None:
     """Write the events down and suspend the turn."""
-    usage, now = usage_of(ended), work.clock()
+    claim, usage, now = live.claim, usage_of(ended), work.clock()
     try:
-        await recorder.flush()
+        await live.recorder.flush()
         if ended.steered:
             await work.commit(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
         if suspension.wait.kind is WaitKind.QUOTA:
@@ -113,7 +101,7 @@ async def suspend_run(work: UnitOfWork, claim: Claim, recorder: Recorder, ended:
         wait, pause = suspension.wait, suspension.again_in_seconds
         if pause is not None:
             wait = replace(wait, until=now + pause)
-        heard = pause is not None or (recorder.meter is not None and recorder.meter.heard)
+        heard = pause is not None or live.meter.heard
         await work.commit(unless_asked, suspend_turn, claim, now, wait, usage, now, heard=heard)
     except StaleOwnerError:
         return

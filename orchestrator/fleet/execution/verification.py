@@ -11,25 +11,24 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from orchestrator.domain.activity import Activity, ActivityKind
 from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT, Check, CheckRound
 from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
 from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
 from orchestrator.fleet.checks.criteria import feedback
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt
-from orchestrator.fleet.execution.pause import Stop
+from orchestrator.fleet.execution.runtime import Runtime
 from orchestrator.fleet.sessions import steering
-from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.store.turns.checks import note_attempt, send_back
 from orchestrator.store.turns.events import Fact
-from orchestrator.store.turns.turns import Claim
-from orchestrator.supervision.command import Launch
 
 STORE_AGAIN_SECONDS = 0.5
 MAX_DETAIL_CHARACTERS = 2000
@@ -37,99 +36,80 @@ HINT = "`fleet show` has the receipts; command it again with what to do, or with
 T = TypeVar("T")
 
 
-class Stoppable(Protocol):
-    """The place of the running turn: why it was told to stop."""
-
-    stopping: Stop | None
-    stopped: asyncio.Event
-
-
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """What a turn needs to be verified; `drive` gives its session the next prompt, after the end that it is told."""
 
-    work: UnitOfWork
-    launch: Launch
-    claim: Claim
-    post: Stoppable
-    recorder: Recorder
+    runtime: Runtime
+    slot: AgentSlot
+    live: LiveTurn
     drive: Callable[[Attempt, Ended], Awaitable[Ended]]
 
+    @property
+    def work(self) -> UnitOfWork:
+        """What its rounds are written with."""
+        return self.runtime.work
 
-async def verified(verification: Verification, attempt: Attempt, ended: Ended) -> Ended:
+
+async def verified(turn: Verification, attempt: Attempt, ended: Ended) -> Ended:
     """How the turn ends, after a run of it ended like this: complete only if every check passes.
 
     Raises:
         StaleOwnerError: the claim is over.
     """
     while ended.outcome is Outcome.COMPLETE and attempt.acceptance.checks:
-        paused = _lifted(verification.post)
-        done = await _durable(
-            verification, lambda attempt=attempt, text=ended.text: _checked(verification, attempt, text)
-        )
+        paused = _lifted(turn.slot)
+        done = await _durable(turn, lambda attempt=attempt, text=ended.text: _checked(turn, attempt, text))
         if done is None:
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=_reason(verification.post))
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=turn.slot.stop_reason)
         if done.prompt is None:
-            await _durable(
-                verification, lambda one=done: verification.work.commit(note_attempt, verification.claim, one)
-            )
+            await _durable(turn, lambda one=done: turn.work.commit(note_attempt, turn.live.claim, one))
             return ended if done.passed else _failed(ended, done)
-        if not await _durable(verification, lambda one=done, end=ended: _send_back(verification, one, end)):
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=_reason(verification.post))
+        if not await _durable(turn, lambda one=done, end=ended: _send_back(turn, one, end)):
+            return replace(ended, outcome=Outcome.INTERRUPTED, reason=turn.slot.stop_reason)
         attempt = _next(attempt, done, ended)
-        short = paused or await _short(verification)
-        verification.post.stopping = verification.post.stopping or short  # a stop that came meanwhile goes before
-        if verification.post.stopping:
-            return _unspent(ended, _reason(verification.post))
-        ended = await verification.drive(attempt, ended)
+        if wait := paused or await _short(turn):
+            turn.slot.suspend(wait)
+        if turn.slot.stopping:
+            return _unspent(ended, turn.slot.stop_reason)
+        ended = await turn.drive(attempt, ended)
     return ended
 
 
-def _lifted(post: Stoppable) -> Stop | None:
-    """A stop at a cap that came with the run's last words, taken back: checks cost nothing; the next prompt would."""
-    stop = post.stopping
-    if stop is None or stop.wait is None:
-        return None
-    post.stopping = None
-    post.stopped.clear()
-    return stop
+def _lifted(slot: AgentSlot) -> Wait | None:
+    """The wait at a cap that came with the run's last words, lifted: checks cost nothing; the next prompt would."""
+    wait = slot.stopping.wait if slot.stopping else None
+    if wait is not None:
+        slot.resume()
+    return wait
 
 
-def _reason(post: Stoppable) -> str:
-    return post.stopping.reason if post.stopping else ""
-
-
-async def _checked(verification: Verification, attempt: Attempt, text: str) -> CheckRound | None:
+async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRound | None:
     """Run all checks; None if the turn was told to stop. With a `prompt` the agent is to mend what failed."""
     acceptance, number = attempt.acceptance, len(attempt.acceptance.attempts) + 1
 
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
         activity = Activity(kind=ActivityKind.CHECKING, detail=check.title)
-        verification.recorder.note(Fact(kind=Kind.CHECKING, at=verification.work.clock(), body=body, activity=activity))
+        turn.live.recorder.note(Fact(kind=Kind.CHECKING, at=turn.work.clock(), body=body, activity=activity))
 
-    site = Site(
-        store=verification.work.store,
-        launch=verification.launch,
-        claim=verification.claim,
-        spec=attempt.spec,
-        stop=verification.post.stopped,
-    )
+    store, launch = turn.work.store, turn.runtime.launch
+    site = Site(store=store, launch=launch, claim=turn.live.claim, spec=attempt.spec, stop=turn.slot.stopped)
     found = await receipts(site, acceptance.checks, text, began)
-    await verification.recorder.flush()
+    await turn.live.recorder.flush()
     if found is None:
         return None
     passed = all(receipt.passed for receipt in found)
     ends = passed or acceptance.is_last or any(is_final(receipt) for receipt in found)
     prompt = None if ends else str(uuid.uuid4())
-    return CheckRound(number=number, at=verification.work.clock(), passed=passed, receipts=found, prompt=prompt)
+    return CheckRound(number=number, at=turn.work.clock(), passed=passed, receipts=found, prompt=prompt)
 
 
-async def _send_back(verification: Verification, done: CheckRound, ended: Ended) -> bool:
+async def _send_back(turn: Verification, done: CheckRound, ended: Ended) -> bool:
     """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
-    await verification.recorder.flush()
+    await turn.live.recorder.flush()
     read = [steering.turn_of(prompt) for prompt in ended.steered]
-    await verification.work.commit(send_back, verification.claim, done, usage_of(ended), read)
+    await turn.work.commit(send_back, turn.live.claim, done, usage_of(ended), read)
     return True
 
 
@@ -143,11 +123,9 @@ def _next(attempt: Attempt, done: CheckRound, ended: Ended) -> Attempt:
     )
 
 
-async def _short(verification: Verification) -> Stop | None:
-    """The stop at the cap that allows no further call of the model; None if there is none."""
-    meter = verification.recorder.meter
-    wait = await _durable(verification, meter.reached) if meter is not None else None
-    return None if wait is None else Stop(reason=wait.kind, wait=wait)
+async def _short(turn: Verification) -> Wait | None:
+    """The wait at the cap that allows no further call of the model; None if there is none."""
+    return await _durable(turn, turn.live.meter.reached)
 
 
 def _unspent(ended: Ended, reason: str) -> Ended:
@@ -173,12 +151,12 @@ def _failed(ended: Ended, done: CheckRound) -> Ended:
     )
 
 
-async def _durable(verification: Verification, act: Callable[[], Awaitable[T]]) -> T | None:
+async def _durable(turn: Verification, act: Callable[[], Awaitable[T]]) -> T | None:
     """What `act` gives, once the database can be written; None if the turn is told to stop meanwhile."""
     while True:
         try:
             return await act()
         except StoreError:
-            if verification.post.stopping:
+            if turn.slot.stopping:
                 return None
             await asyncio.sleep(STORE_AGAIN_SECONDS)

@@ -1,1 +1,1 @@
-"""What runs beside the work: timers, and the rescue of turns that nobody runs."""
+"""Loops that run beside the turns: timers, rescue, cleaning, durable waits; and what a daemon does first."""

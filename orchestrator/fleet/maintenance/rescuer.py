@@ -1,13 +1,13 @@
-"""What is looked after besides: turns at work by their rows and by nobody's hands, and rows that nobody needs.
+"""Requeues turns that no worker owns.
 
-No path is known that leads to such a turn; what nobody has thought of is why this looks.
+No way is known in which a turn loses its worker; this loop is for the ways that nobody knows.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
@@ -15,47 +15,38 @@ from orchestrator.errors import ConflictError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.recovery import resumed
 from orchestrator.fleet.sessions.usage import usage_of
-from orchestrator.store import retention
 from orchestrator.store.turns.cancellation import fail
 from orchestrator.store.turns.recovery import held_by
 from orchestrator.store.turns.turns import Claim
 
-LOG = log.logger("fleet.reconciling")
+LOG = log.logger("fleet.rescuer")
 LOOK_SECONDS = 1.5
-PRUNE_SECONDS = 86_400.0
 LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the daemon carried this turn out")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rescuer:
-    """Looks twice, so that a claim on its way to its worker is none."""
+    """Compares the turns that this daemon has claimed with those that its workers own."""
 
     work: UnitOfWork
-    carries: Callable[[str], bool]
+    owns: Callable[[str], bool]
     """whether a worker of this daemon has the agent"""
     max_resumes: int
-    _suspects: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    _not_before: float = 0.0
-    _prune_at: float = 0.0
+    name: str = "rescuer"
 
-    async def look(self) -> None:
-        """Queue again, or fail if that happened too often, what was already without a worker at the last look."""
-        if (now := time.monotonic()) < self._not_before:
-            return
-        self._not_before = now + LOOK_SECONDS
-        held = await self.work.store.read(lambda connection: held_by(connection, self.work.owner))
-        alone = {(claim.agent_id, claim.epoch): claim for claim in held if not self.carries(claim.agent_id)}
-        for key in self._suspects & alone.keys():
-            await self._mend(alone[key])
-        self._suspects = set(alone) - self._suspects
-        await self._prune(self.work.clock())
+    async def run(self) -> None:
+        """Rescue each turn that was without a worker at two looks in a row: one look may see a claim on its way."""
+        suspects: set[tuple[str, int]] = set()
+        while True:
+            held = await self.work.store.read(lambda connection: held_by(connection, self.work.owner))
+            alone = {(claim.agent_id, claim.epoch): claim for claim in held if not self.owns(claim.agent_id)}
+            for key in suspects & alone.keys():
+                await self._rescue(alone[key])
+            suspects = set(alone) - suspects
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _prune(self, now: float) -> None:
-        """Once a day, and a batch with each look until nothing is left."""
-        if now >= self._prune_at and not await self.work.store.write(retention.prune, now):
-            self._prune_at = now + PRUNE_SECONDS
-
-    async def _mend(self, claim: Claim) -> None:
+    async def _rescue(self, claim: Claim) -> None:
+        """Queue the turn again, or fail it if that happened too often."""
         LOG.error("turn_without_worker", agent=claim.agent_id, turn=claim.turn)
         try:
             final = await resumed(self.work, claim, LOST, self.max_resumes)

@@ -1,65 +1,38 @@
-"""Does at its time what no event brings: deadlines of questions, agents that are parked. The rows are the timer."""
+"""Acts on the times that rows carry: deadlines of questions, and the end of waits. The rows are the timer."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 from orchestrator import log
-from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.schema.transitions import CLOCK
 from orchestrator.store.turns.turns import expire
 from orchestrator.store.waits import pauses, questions
 
-LOG = log.logger("fleet.alarm")
-T = TypeVar("T")
+LOG = log.logger("fleet.scheduler")
 LOOK_SECONDS = 2.0
-"""the clock may have jumped, and the bell is only a hint"""
+"""the clock may have jumped, and a notification is only a hint"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scheduler:
-    """One task that sleeps until the next row is due, whoever restarted in between."""
+    """Sleeps until the next row is due; a restart of the daemon loses nothing."""
 
     work: UnitOfWork
-    besides: Callable[[], Awaitable[None]]
-    """what else is looked at each time"""
-    _task: asyncio.Task[None] | None = field(default=None)
+    name: str = "scheduler"
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(), name="alarm")
-
-    async def aclose(self) -> None:
-        """End the watch."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _watch(self) -> None:
+    async def run(self) -> None:
+        """Act on each row when it is due."""
         with self.work.notifier.subscribe() as subscription:
             subscription.narrow({CLOCK})
             while True:
-                due = await self._tried(self._due)
-                await self._tried(self.besides)
+                due = await self._due()
                 await subscription.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
 
-    async def _tried(self, look: Callable[[], Awaitable[T]]) -> T | None:
-        """What it gives; None if it failed: one row that cannot be acted on must not end the watch."""
-        try:
-            return await look()
-        except StoreError as error:
-            LOG.warning("alarm_not_read", error=error.message)
-        except Exception:
-            LOG.exception("alarm_failed")
-        return None
-
     async def _due(self) -> float | None:
-        """Do what is due; seconds until the next, None: nothing has a time."""
+        """Act on what is due; seconds until the next row is, None: no row has a time."""
         at = await self.work.store.read(_next)
         if at is None:
             return None

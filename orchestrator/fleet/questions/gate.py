@@ -5,7 +5,8 @@ A question is a row before anybody is told of it, so nothing hangs and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -15,25 +16,42 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_input
 from orchestrator.domain.text import storable
-from orchestrator.domain.tool import Allow, Decide, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.sessions.recorder import Recorder
+from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.schema.tables import Question
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions
 
 MAX_TEXT_CHARACTERS = 2000
+STOPPED_SECONDS = 60.0
 
 
-def gate(work: UnitOfWork, agent_id: str, persona: Persona, current: Callable[[], Recorder | None]) -> Decide:
-    """The one gate before every tool call of this agent; it fails closed with whatever the store raises."""
+def gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
+    """The one gate before every tool call of this agent; it fails closed with whatever the store raises.
+
+    At a cap no tool runs, so that the model is not called again.
+    """
+    decide = _gate(work, slot, persona)
+
+    async def metered(call: ToolCall) -> Verdict:
+        if slot.live is not None and not await slot.live.meter.allows(call):
+            await asyncio.sleep(STOPPED_SECONDS)  # the turn is being interrupted; an answer would cost one more call
+            return Deny("the budget is spent")
+        return await decide(call)
+
+    return metered
+
+
+def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
+    """Decide by rules, grants, policies and answers, whatever the budget says."""
 
     async def decide(call: ToolCall) -> Verdict:
         if (ruled := clearance.rule(call, persona)) is not None:
             return ruled
-        recorder = current()
-        turn = recorder.claim.turn if recorder is not None else 0
+        agent_id, live = slot.agent_id, slot.live
+        turn = live.claim.turn if live is not None else 0
         found, granted = await work.store.read(partial(_known, agent_id=agent_id, call_id=call.id))
         grants = [Grant(tool=row.tool, input=row.input) for row in granted]
         record = None if found is None else _record(found, turn)
@@ -44,8 +62,8 @@ def gate(work: UnitOfWork, agent_id: str, persona: Persona, current: Callable[[]
             await work.store.write(
                 questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
             )
-            if recorder is not None:
-                recorder.note(_answered_by_policy(call, answer, work.clock()))
+            if live is not None:
+                live.recorder.note(_answered_by_policy(call, answer, work.clock()))
             return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
         if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
             await work.store.write(questions.settle, found.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.domain.budget import UNPRICED, Room, Unit, shortage
 from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
-from orchestrator.domain.tool import Decide, Deny, ToolCall, Verdict
+from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -20,7 +20,6 @@ TOLD_SECONDS = 1.0
 """a tool call may be asked for at most this long before the model's message with it has been read"""
 LOOK_SECONDS = 2.0
 STORE_AGAIN_SECONDS = 0.5
-STOPPED_SECONDS = 60.0
 
 
 @dataclass(eq=False)
@@ -111,16 +110,3 @@ def _nap(rooms: list[Room]) -> float | None:
     """Seconds until a cap on seconds may be reached; others of the family use it too, so check it again then."""
     left = [room.left for room in rooms if room.unit is Unit.SECONDS]
     return max(0.01, min([LOOK_SECONDS, *left])) if left else None
-
-
-def metered(decide: Decide, current: Callable[[], Meter | None]) -> Decide:
-    """The gate behind the meter: at a cap no tool runs, so no further model call is made."""
-
-    async def gate(call: ToolCall) -> Verdict:
-        meter = current()
-        if meter is not None and not await meter.allows(call):
-            await asyncio.sleep(STOPPED_SECONDS)  # the run is being interrupted; an answer would cost another call
-            return Deny("the budget is spent")
-        return await decide(call)
-
-    return gate

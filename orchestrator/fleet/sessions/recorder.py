@@ -24,7 +24,6 @@ from orchestrator.domain.event import (
 from orchestrator.domain.text import one_line, storable
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.fleet.sessions.meter import Meter
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.events import Fact, append
 from orchestrator.store.turns.turns import Claim
@@ -92,7 +91,6 @@ class Recorder:
     """the agent was deleted or claimed again: nothing more is written"""
     ran: bool = False
     """a session was told to run: its usage is unknown until it ends"""
-    meter: Meter | None = None
     loop_calls: int = 5
     """this many identical calls in a row are a loop"""
     _facts: list[Fact] = field(default_factory=list[Fact])
@@ -122,8 +120,6 @@ class Recorder:
         self.note(fact)
         if isinstance(event, ToolStarted) and self._streak.begins_to_loop(self.loop_calls):
             self._tell_of_loop(event)
-        if self.meter is not None:
-            self.meter.hear(event)
 
     def _called(self, event: ToolStarted, fact: Fact) -> Fact:
         """Count the call; in a loop the activity says so until another call comes."""

@@ -5,22 +5,11 @@ At its end the session says which texts its model has read; those turns are over
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
-
-from orchestrator.providers.base import Prompt, Session, Steerable
+from orchestrator.fleet.sessions.slot import AgentSlot
+from orchestrator.providers.base import Prompt, Steerable
 
 INTO_TURN = "handed into the running turn: its model reads it after the tool that runs now"
 CANNOT = "queued behind the running turn: its provider takes nothing into a running turn"
-
-
-class Place(Protocol):
-    """Where an agent is carried out: its session, what waits to be handed in, and what was."""
-
-    session: Session | None
-    steers: list[Prompt]
-    handed: set[str]
-    handing: asyncio.Lock
 
 
 def steer_id(turn_id: str) -> str:
@@ -38,21 +27,21 @@ def turn_of(prompt: str) -> str:
     return f"tn_{prompt.replace('-', '')[::-1]}"
 
 
-async def steer(place: Place, prompt: Prompt) -> str:
+async def steer(slot: AgentSlot, prompt: Prompt) -> str:
     """Hand the text in now, or at the next tool; return what happened, '' if that is still to come."""
-    if place.session is not None and not isinstance(place.session, Steerable):
+    if slot.session is not None and not isinstance(slot.session, Steerable):
         return CANNOT
-    place.steers.append(prompt)
-    await hand_in(place)
-    return INTO_TURN if prompt.id in place.handed else ""
+    slot.steers.append(prompt)
+    await hand_in(slot)
+    return INTO_TURN if prompt.id in slot.handed else ""
 
 
-async def hand_in(place: Place) -> None:
+async def hand_in(slot: AgentSlot) -> None:
     """Hand in the waiting texts, in order, as far as the session accepts them."""
-    async with place.handing:  # a command and the run itself both hand in, and no prompt may go twice
-        while place.steers and isinstance(place.session, Steerable):
-            prompt = place.steers[0]
-            if not await place.session.steer(prompt):
+    async with slot.handing:  # a command and the run itself both hand in, and no prompt may go twice
+        while slot.steers and isinstance(slot.session, Steerable):
+            prompt = slot.steers[0]
+            if not await slot.session.steer(prompt):
                 return
-            place.handed.add(prompt.id)
-            place.steers = [one for one in place.steers if one.id != prompt.id]
+            slot.handed.add(prompt.id)
+            slot.steers = [one for one in slot.steers if one.id != prompt.id]

@@ -9,20 +9,9 @@ from orchestrator.errors import InvalidError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections.budget_views import budget_views
 from orchestrator.fleet.views import BudgetsView
-from orchestrator.settings import Settings
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import Agent
-
-
-def settings_caps(settings: Settings) -> dict[Unit, float | None]:
-    """The fleet's caps as the settings state them."""
-    return {
-        Unit.USD: settings.max_cost_usd,
-        Unit.TOKENS: settings.max_tokens,
-        Unit.TURNS: settings.max_total_turns,
-        Unit.SECONDS: settings.max_seconds,
-    }
 
 
 async def set_caps(work: UnitOfWork, agent: Agent | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:

@@ -21,8 +21,8 @@ async def send(context: FleetContext, call: Call, name: str, asked: Command) -> 
         context.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
         raise
     for agent_id, turn_id in done.running.items():
-        await context.workers.interrupt(agent_id, "interrupted", turn_id)
+        context.slots.interrupt(agent_id, "interrupted", turn_id)
     happened = done.happened
     if done.steer and done.turn_id is not None:
-        happened = await context.workers.steer(asked.agent_id, done.turn_id, asked.text) or happened
+        happened = await context.slots.steer(asked.agent_id, done.turn_id, asked.text) or happened
     return Receipt(agent=asked.agent_id, name=name, turn_id=done.turn_id, happened=happened)

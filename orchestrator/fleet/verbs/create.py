@@ -18,7 +18,6 @@ from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.context import FleetContext, stored_key
-from orchestrator.fleet.engine.unit_of_work import Orchestrators
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
@@ -100,7 +99,7 @@ async def _checked(context: FleetContext, call: Call, new: NewAgent) -> tuple[di
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
     persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(context.state))
-    _check_tools(provider, persona, context.work.orchestrators)
+    _check_tools(context, provider, persona)
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
@@ -183,10 +182,8 @@ def _provider(context: FleetContext, name: str) -> Provider:
     return provider
 
 
-def _check_tools(provider: Provider, persona: Persona, orchestrators: Orchestrators | None) -> None:
-    known = provider.tool_names()
-    if orchestrators is not None:
-        known |= orchestrators.tool_names()
+def _check_tools(context: FleetContext, provider: Provider, persona: Persona) -> None:
+    known = provider.tool_names() | context.fleet_tools
     wrong = [tool for tool in persona.tools or () if tool not in known]
     if wrong:
         raise InvalidError(

@@ -6,7 +6,6 @@ that it is over stores its result. A daemon that ended in the middle leaves noth
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,8 +38,6 @@ from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
-PAUSE_SECONDS = 0.05
-"""between two looks of the watch: commits come in crowds"""
 SLEEPS = "sleeps"
 """the name under which the bell rings for a new sleep"""
 PERSON = "person"
@@ -117,7 +114,7 @@ async def get(context: FleetContext, call: Call, sleep_id: str) -> Sleep:
     row = await _row(context, call, sleep_id)
     seen: wait.Seen | None = None
     if row.status == SleepStatus.WORKING:
-        seen = await _settle(context, row, by_client=row.question_id is None)
+        seen = await settle(context, row, by_client=row.question_id is None)
         row = await _row(context, call, sleep_id)
     if row.status == SleepStatus.COMPLETED:
         context.offer(call, row.outcomes)
@@ -185,49 +182,8 @@ async def cancel(context: FleetContext, call: Call, sleep_id: str) -> None:
     await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, context.work.clock())
 
 
-async def watch(context: FleetContext, leave: asyncio.Event) -> None:
-    """End every sleep that is over, as soon as the bell rings about one of its agents, until told to leave."""
-    names: dict[str, set[str]] = {}
-    heard: set[str] | None = None
-    with context.work.notifier.subscribe() as subscription:
-        while not leave.is_set():
-            nap = wait.REREAD_SECONDS
-            subscription.narrow(None)
-            try:
-                rows = await context.work.store.read(durable_waits.under_way)
-                names = {row.id: names[row.id] for row in rows if row.id in names}
-                for row in rows:
-                    if _concerns(row, heard, names.get(row.id), context.work.clock()):
-                        names[row.id] = await _watched(context, row)
-                ends = [row.deadline - context.work.clock() for row in rows if row.deadline is not None]
-                nap = min([nap, *(max(0.0, left) for left in ends)])  # one that came due meanwhile is looked at again
-            except Exception:  # one sleep that cannot be looked at must not keep the others asleep
-                LOG.exception("watch_failed")
-                heard = None
-            subscription.narrow({SLEEPS, *(name for each in names.values() for name in each)})
-            await asyncio.sleep(PAUSE_SECONDS)
-            heard = subscription.take_topics() if await subscription.wait(nap) else None
-
-
-async def _watched(context: FleetContext, row: tables.Sleep) -> set[str]:
-    """Settle the sleep; whom a ring must be about to be worth its next look."""
-    try:
-        return _names(row, await _settle(context, row))
-    except StoreError:
-        raise
-    except Exception:  # one sleep that cannot be looked at must not keep the others asleep
-        LOG.exception("sleep_not_settled", sleep=row.id)
-        return {row.id}
-
-
-def _concerns(row: tables.Sleep, heard: set[str] | None, names: set[str] | None, now: float) -> bool:
-    """Whether the sleep is worth a look: it is new, its time is over, or the bell rang about one of its names."""
-    if heard is None or names is None or not names.isdisjoint(heard):
-        return True
-    return row.deadline is not None and now >= row.deadline
-
-
-def _names(row: tables.Sleep, seen: wait.Seen | None) -> set[str]:
+def topics(row: tables.Sleep, seen: wait.Seen | None) -> set[str]:
+    """The topics whose changes can end this wait, after this look at it."""
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
@@ -239,7 +195,7 @@ async def _row(context: FleetContext, call: Call, sleep_id: str) -> tables.Sleep
     return row
 
 
-async def _settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
+async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
     """Look, and end the sleep if it is over; the look, if one could be had.
 
     Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.

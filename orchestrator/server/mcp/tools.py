@@ -246,6 +246,11 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
 )
 
 
+def names() -> tuple[str, ...]:
+    """The names of the tools, in the order in which they are listed."""
+    return tuple(name for name, *_ in _ROWS)
+
+
 def table(fleet: Fleet) -> tuple[Tool, ...]:
     """Return the tools over one fleet, in the order in which they are listed; only the wait may be cut off."""
     return tuple(

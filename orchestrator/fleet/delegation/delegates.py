@@ -1,0 +1,41 @@
+"""The fleet's side of the delegation port: verbs and orchestrators, as running turns call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.delegation.fan_out import fan_out
+from orchestrator.fleet.delegation.orchestrators import ManagedOrchestrators
+from orchestrator.fleet.sessions.slot import AgentSlot
+from orchestrator.fleet.verbs.create import create_child
+from orchestrator.store.turns.turns import Claim
+
+
+@dataclass(frozen=True)
+class Delegates:
+    """Implements `execution.delegation.Delegation`."""
+
+    context: FleetContext
+    orchestrators: ManagedOrchestrators
+
+    def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
+        """All fleet tools, called as the agent of this slot."""
+        return self.orchestrators.tools(slot)
+
+    async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
+        """Create an agent for the agent of this claim."""
+        return await create_child(self.context, claim, call, arguments)
+
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+        """Create the agents of the plan, or send the plan back."""
+        return await fan_out(self.context, claim, call, asked, usage)
+
+    async def begin_wait(
+        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+    ) -> None:
+        """Suspend the turn until the agents that this call names are done."""
+        await self.orchestrators.begin_wait(claim, call, asked, usage)

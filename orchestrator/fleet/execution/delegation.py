@@ -1,0 +1,44 @@
+"""The port through which a running turn acts on the fleet: it creates agents, splits into them, waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.fleet.sessions.slot import AgentSlot
+from orchestrator.store.turns.turns import Claim
+
+
+class Delegation(Protocol):
+    """What execution needs of the verbs, which stand above it; app.py hands it to the workers."""
+
+    def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
+        """All fleet tools, called as the agent of this slot, in the turn that is live at the time of the call."""
+        ...
+
+    async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
+        """Create an agent for the agent of this claim; returns the line that the agent reads.
+
+        Raises:
+            FleetError: nothing was created.
+        """
+        ...
+
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+        """Create the agents of the plan that the turn ended with, or send the plan back; '' or why the turn fails.
+
+        Raises:
+            StaleOwnerError: the claim is over; nothing is written.
+        """
+        ...
+
+    async def begin_wait(
+        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+    ) -> None:
+        """Suspend the turn until the agents that this call names are done; the same call then returns the digest.
+
+        Raises:
+            StaleOwnerError: the claim is over; nothing is written.
+        """
+        ...

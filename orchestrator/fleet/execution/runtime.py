@@ -1,0 +1,28 @@
+"""What every attempt needs of the daemon that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.execution.delegation import Delegation
+from orchestrator.providers.base import Provider
+from orchestrator.settings import Settings
+from orchestrator.supervision.command import Launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """The parts of one daemon that execution stands on, put together in app.py."""
+
+    work: UnitOfWork
+    settings: Settings
+    state: Path
+    providers: Mapping[str, Provider]
+    delegation: Delegation
+    launch: Launch
+    """how checks are started"""
+    tier: str
+    """letter of the supervision tier of sessions, '' if they have no processes"""

@@ -1,0 +1,63 @@
+"""Ends every durable wait as soon as it is over, whether or not its client asks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from orchestrator import log
+from orchestrator.errors import StoreError
+from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.verbs import durable_wait
+from orchestrator.fleet.verbs.durable_wait import SLEEPS
+from orchestrator.fleet.verbs.wait import REREAD_SECONDS
+from orchestrator.store.schema import tables
+from orchestrator.store.waits import durable_waits
+
+LOG = log.logger("fleet.durable_waits")
+PAUSE_SECONDS = 0.05
+"""between two looks: commits come in crowds"""
+
+
+@dataclass(frozen=True)
+class DurableWaitWatch:
+    """Looks at a wait when it is new, when its time is over, and when one of its agents changed."""
+
+    context: FleetContext
+    name: str = "durable waits"
+
+    async def run(self) -> None:
+        """Settle the waits that a change concerns; between changes, all of them after a while."""
+        work = self.context.work
+        topics: dict[str, set[str]] = {}
+        heard: set[str] | None = None
+        with work.notifier.subscribe() as subscription:
+            while True:
+                subscription.narrow(None)
+                rows = await work.store.read(durable_waits.under_way)
+                topics = {row.id: topics[row.id] for row in rows if row.id in topics}
+                for row in rows:
+                    if _concerns(row, heard, topics.get(row.id), work.clock()):
+                        topics[row.id] = await self._settled(row)
+                left = [row.deadline - work.clock() for row in rows if row.deadline is not None]
+                nap = min([REREAD_SECONDS, *(max(0.0, seconds) for seconds in left)])
+                subscription.narrow({SLEEPS, *(name for each in topics.values() for name in each)})
+                await asyncio.sleep(PAUSE_SECONDS)
+                heard = subscription.take_topics() if await subscription.wait(nap) else None
+
+    async def _settled(self, row: tables.Sleep) -> set[str]:
+        """Settle the wait; returns the topics whose changes are worth its next look."""
+        try:
+            return durable_wait.topics(row, await durable_wait.settle(self.context, row))
+        except StoreError:
+            raise
+        except Exception:  # one wait that cannot be looked at must not hold up the others
+            LOG.exception("durable_wait_not_settled", wait=row.id)
+            return {row.id}
+
+
+def _concerns(row: tables.Sleep, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
+    """Whether the wait is worth a look: it is new, its time is over, or one of its topics was published."""
+    if heard is None or topics is None or not topics.isdisjoint(heard):
+        return True
+    return row.deadline is not None and now >= row.deadline

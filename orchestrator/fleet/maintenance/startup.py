@@ -1,0 +1,29 @@
+"""What a daemon does before it serves: it ends leftover processes and takes over the turns of its predecessor."""
+
+from __future__ import annotations
+
+from orchestrator.domain.budget import Unit
+from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.sessions import processes
+from orchestrator.settings import Settings
+from orchestrator.store.families import budgets
+from orchestrator.store.turns import recovery
+
+
+async def take_over(work: UnitOfWork, settings: Settings) -> list[str]:
+    """Take over what a former daemon left unfinished and admit what is queued; return the agents taken over."""
+    await processes.clear(work.store)
+    await work.store.write(budgets.take_settings, _caps(settings))
+    lost = await work.commit(recovery.take_over, work.owner, work.clock(), settings.max_resumes)
+    await work.commit(budgets.resume, work.clock())  # the settings may have changed
+    return lost
+
+
+def _caps(settings: Settings) -> dict[Unit, float | None]:
+    """The fleet's caps as the settings state them."""
+    return {
+        Unit.USD: settings.max_cost_usd,
+        Unit.TOKENS: settings.max_tokens,
+        Unit.TURNS: settings.max_total_turns,
+        Unit.SECONDS: settings.max_seconds,
+    }
