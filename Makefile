@@ -45,7 +45,7 @@ help:
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
 	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (needs npm)"
-	@echo "make docs    write the table of docs/guarantees.md from the ledger"
+	@echo "make docs    write the tables of docs/guarantees.md (from the ledger) and docs/reference.md (from Settings)"
 	@echo "make format  fix what ruff can fix"
 
 .venv/.ready: $(SOURCES)
@@ -97,6 +97,7 @@ conformance: .venv/.ready-dev
 
 docs: .venv/.ready-dev
 	@$(BIN)/python -m tests.guarantees --write
+	@$(BIN)/python -m tests.settings_table --write
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

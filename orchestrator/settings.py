@@ -1,12 +1,16 @@
-"""All settings, read once from the environment into one frozen value."""
+"""Every setting of the daemon as a field of `Settings`, with its limits and the text of docs/reference.md.
+
+What the door and the launcher read with the standard library alone is in `paths` (the state directory, the hello).
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.errors import InvalidError
@@ -15,6 +19,8 @@ BYTES_PER_AGENT = 300 * 1024 * 1024
 """a working Claude session takes 130-225 MB (CLI 2.1.329, measured); its tools need some, too"""
 AGENTS_PER_CORE = 4
 """an agent mostly waits for its model: 8 sessions keep 2 cores about half busy (measured)"""
+IDLE_EXIT_SECONDS = 900.0
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
 
 
 def default_slots() -> int:
@@ -25,50 +31,192 @@ def default_slots() -> int:
 
 
 class Settings(BaseSettings):
-    """The daemon's settings; every field has its own environment name."""
+    """The daemon's settings, each read from the environment variable that is its alias.
+
+    `description` is its text in the reference; `unset`, where there is one, says what applies without the variable.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    slots: int = Field(default_factory=default_slots, alias="AGENT_MAX_CONCURRENT", ge=1, le=1000)
-    """agents that may work at once; the others are queued"""
-    claude: Path | None = Field(default=None, alias="CLAUDE_CODE_PATH")
-    """the `claude` program; default: the one that ships in claude-agent-sdk"""
-    rest_seconds: float = Field(default=15.0, alias="FLEET_REST_SECONDS", ge=0, le=3600)
-    """how long an idle session is kept open before it is closed (and resumed on the next command)"""
-    stall_seconds: float = Field(default=90.0, alias="FLEET_STALL_SECONDS", gt=0, le=86400)
-    """silence of a session after which its status says `stalled`"""
-    silence_seconds: float = Field(default=600.0, alias="FLEET_SILENCE_SECONDS", gt=0, le=86400)
-    """silence of a session after which it is ended and its turn is taken up again"""
-    tool_seconds: float = Field(default=3600.0, alias="FLEET_TOOL_SECONDS", gt=0, le=604_800)
-    """the same inside one tool call"""
-    loop_calls: int = Field(default=5, alias="FLEET_LOOP_CALLS", ge=2, le=1000)
-    """the same tool call so often in a row shows as `looping`; nothing is stopped for it"""
-    max_retries: int | None = Field(default=None, alias="FLEET_MAX_RETRIES", ge=0, le=100)
-    """how often the provider's program tries a failed model call again; default: its own rule"""
-    answer_seconds: float | None = Field(default=None, alias="FLEET_ANSWER_SECONDS", gt=0, le=31_536_000)
-    """how long a question or permission waits for its answer before the default counts; default: for ever"""
-    max_agents: int = Field(default=10_000, alias="AGENT_MAX_SESSION", ge=1)
-    """agents that may live at once, resting ones included"""
-    max_depth: int = Field(default=3, alias="AGENT_MAX_RECURSIVE_DEPTH", ge=0, le=100)
-    """how deep agents may create agents: 0 means not at all"""
-    max_children: int = Field(default=20, alias="AGENT_RELATIONSHIP_MAX_CHILDREN", ge=0, le=1000)
-    """agents that one agent may create"""
-    turn_retries: int = Field(default=3, alias="FLEET_TURN_RETRIES", ge=0, le=20)
-    """how often a turn is repeated whose model's API stayed overloaded"""
-    max_cost_usd: float | None = Field(default=None, alias="FLEET_MAX_COST_USD", gt=0)
-    """what all agents of this state directory may cost together; the fleet pauses there"""
-    max_tokens: int | None = Field(default=None, alias="FLEET_MAX_TOKENS", gt=0)
-    max_total_turns: int | None = Field(default=None, alias="FLEET_MAX_TOTAL_TURNS", gt=0)
-    max_seconds: float | None = Field(default=None, alias="FLEET_MAX_SECONDS", gt=0)
-    """seconds in which sessions work, of all agents together"""
-    max_resumes: int = Field(default=3, alias="FLEET_MAX_RESUMES", ge=0, le=100)
-    """how often a turn is taken up again whose session or daemon died or fell silent, before it fails as crash_loop"""
-    http_port: int | None = Field(default=None, alias="FLEET_HTTP_PORT", ge=0, le=65535)
-    """port on loopback for REST and MCP over HTTP, 0: a free one; default: none, the unix socket only"""
-    supervision: str = Field(default="", alias="FLEET_SUPERVISION", pattern="^[ABC]?$")
-    """the supervision tier; default: the best that works on this machine"""
-    rehearsal: str = Field(default="", alias="FLEET_REHEARSAL")
-    """name of the script, if the model behind this daemon is a rehearsal"""
+    slots: int = Field(
+        default_factory=default_slots,
+        alias="AGENT_MAX_CONCURRENT",
+        ge=1,
+        le=1000,
+        description="agents that work at once; the others are queued",
+        json_schema_extra={"unset": "from cores and memory"},
+    )
+    max_agents: int = Field(
+        default=10_000,
+        alias="AGENT_MAX_SESSION",
+        ge=1,
+        description="agents that may exist at once, idle ones included",
+    )
+    max_depth: int = Field(
+        default=3,
+        alias="AGENT_MAX_RECURSIVE_DEPTH",
+        ge=0,
+        le=100,
+        description="how deep agents may create agents; 0: not at all",
+    )
+    max_children: int = Field(
+        default=20,
+        alias="AGENT_RELATIONSHIP_MAX_CHILDREN",
+        ge=0,
+        le=1000,
+        description="agents that one agent may create",
+    )
+    claude: Path | None = Field(
+        default=None,
+        alias="CLAUDE_CODE_PATH",
+        description="the `claude` program",
+        json_schema_extra={"unset": "the one that ships with claude-agent-sdk"},
+    )
+    rest_seconds: float = Field(
+        default=15.0,
+        alias="FLEET_REST_SECONDS",
+        ge=0,
+        le=3600,
+        description="how long an idle session stays open; the next command resumes a closed one",
+    )
+    stall_seconds: float = Field(
+        default=90.0,
+        alias="FLEET_STALL_SECONDS",
+        gt=0,
+        le=86400,
+        description="silence after which a status says `stalled`; after twice that and 30 s it says `unknown`",
+    )
+    silence_seconds: float = Field(
+        default=600.0,
+        alias="FLEET_SILENCE_SECONDS",
+        gt=0,
+        le=86400,
+        description="silence after which a session is ended and its turn resumes in a new one",
+    )
+    tool_seconds: float = Field(
+        default=3600.0,
+        alias="FLEET_TOOL_SECONDS",
+        gt=0,
+        le=604_800,
+        description="the same while a tool runs",
+    )
+    loop_calls: int = Field(
+        default=5,
+        alias="FLEET_LOOP_CALLS",
+        ge=2,
+        le=1000,
+        description="how many identical tool calls in a row show as `looping`; nothing is stopped",
+    )
+    max_resumes: int = Field(
+        default=3,
+        alias="FLEET_MAX_RESUMES",
+        ge=0,
+        le=100,
+        description=(
+            "how often a turn resumes after its session or daemon died or fell silent; then it fails as "
+            "`crash_loop`. A daemon that was told to end (SIGTERM) does not count. 0: never; then the "
+            "daemon's end interrupts turns"
+        ),
+    )
+    max_retries: int | None = Field(
+        default=None,
+        alias="FLEET_MAX_RETRIES",
+        ge=0,
+        le=100,
+        description="how often the provider retries a failed model call",
+        json_schema_extra={"unset": "the provider's rule"},
+    )
+    turn_retries: int = Field(
+        default=3,
+        alias="FLEET_TURN_RETRIES",
+        ge=0,
+        le=20,
+        description=(
+            "how often a turn is repeated, after a growing pause, while the model's API stays overloaded (500, 529)"
+        ),
+    )
+    max_cost_usd: float | None = Field(
+        default=None,
+        alias="FLEET_MAX_COST_USD",
+        gt=0,
+        description=(
+            "dollars that all agents of the state directory may cost together; at the cap the fleet is suspended"
+        ),
+        json_schema_extra={"unset": "none"},
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        alias="FLEET_MAX_TOKENS",
+        gt=0,
+        description="the same in tokens",
+        json_schema_extra={"unset": "none"},
+    )
+    max_total_turns: int | None = Field(
+        default=None,
+        alias="FLEET_MAX_TOTAL_TURNS",
+        gt=0,
+        description="the same in turns begun",
+        json_schema_extra={"unset": "none"},
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        alias="FLEET_MAX_SECONDS",
+        gt=0,
+        description="the same in seconds of work",
+        json_schema_extra={"unset": "none"},
+    )
+    idle_exit_seconds: float | None = Field(
+        default=None,
+        alias="FLEET_IDLE_EXIT_SECONDS",
+        ge=0,
+        le=31_536_000,
+        description="seconds without work, questions or connections after which the daemon exits; 0: never",
+        json_schema_extra={"unset": "900; with `FLEET_HTTP_PORT` 0"},
+    )
+    log_level: LogLevel = Field(
+        default="INFO",
+        alias="FLEET_LOG_LEVEL",
+        description="`DEBUG`, `INFO`, `WARNING` or `ERROR`: what the daemon's log starts at",
+    )
+    answer_seconds: float | None = Field(
+        default=None,
+        alias="FLEET_ANSWER_SECONDS",
+        gt=0,
+        le=31_536_000,
+        description=(
+            "how long a question or permission waits before its default applies; a persona's `answer_within` "
+            "takes precedence"
+        ),
+        json_schema_extra={"unset": "forever"},
+    )
+    http_port: int | None = Field(
+        default=None,
+        alias="FLEET_HTTP_PORT",
+        ge=0,
+        le=65535,
+        description="loopback port for REST and MCP (at `/mcp`); 0: a free port, which `fleet up` shows",
+        json_schema_extra={"unset": "none"},
+    )
+    supervision: str = Field(
+        default="",
+        alias="FLEET_SUPERVISION",
+        pattern="^[ABC]?$",
+        description="the supervision tier, `A`, `B` or `C`; an error if it does not work here",
+        json_schema_extra={"unset": "the best that works here"},
+    )
+    rehearsal: str = Field(
+        default="",
+        alias="FLEET_REHEARSAL",
+        description="name of the script that plays the model; set by Fleet itself",
+        json_schema_extra={"unset": "none"},
+    )
+
+    @property
+    def idle_seconds(self) -> float:
+        """After how long an idle daemon exits; 0: never, the default with a port, as TCP clients cannot start one."""
+        if self.idle_exit_seconds is not None:
+            return self.idle_exit_seconds
+        return IDLE_EXIT_SECONDS if self.http_port is None else 0.0
 
     @classmethod
     def settings_customise_sources(
@@ -84,7 +232,7 @@ class Settings(BaseSettings):
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
-    """The settings that this environment states.
+    """The settings of this environment; an empty variable counts as not set.
 
     Raises:
         InvalidError: with each variable that cannot be used, and why.
@@ -93,5 +241,5 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate({name: value for name, value in env.items() if name in known and value})
     except ValidationError as error:
-        wrong = "; ".join(f"{e['loc'][0]}={e['input']!r}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"{e['loc'][0]}={env[str(e['loc'][0])]!r}: {e['msg']}" for e in error.errors())
         raise InvalidError(f"settings: {wrong}", hint="correct the environment and start the daemon again") from error

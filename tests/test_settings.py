@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.errors import InvalidError
-from orchestrator.settings import default_slots, read_settings
+from orchestrator.settings import Settings, default_slots, read_settings
+from tests.settings_table import PAGE, updated
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -62,6 +63,8 @@ def test_every_setting_is_read() -> None:
         ("FLEET_SILENCE_SECONDS", "1e9"),
         ("FLEET_MAX_RETRIES", "-1"),
         ("FLEET_MAX_RETRIES", "101"),
+        *(("FLEET_IDLE_EXIT_SECONDS", value) for value in ("soon", "-1", "nan", "inf")),
+        ("FLEET_LOG_LEVEL", "loud"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_wrong(name: str, value: str) -> None:
@@ -81,3 +84,27 @@ def test_all_wrong_values_are_named_at_once() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         read_settings({}).slots = 5  # pyright: ignore[reportAttributeAccessIssue] - that is what must fail
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds"),
+    [
+        ({}, 900),
+        ({"FLEET_HTTP_PORT": "0"}, 0),
+        ({"FLEET_IDLE_EXIT_SECONDS": "0"}, 0),
+        ({"FLEET_HTTP_PORT": "0", "FLEET_IDLE_EXIT_SECONDS": "70"}, 70),
+    ],
+)
+def test_a_daemon_with_a_port_exits_when_idle_only_if_told_to(env: dict[str, str], seconds: float) -> None:
+    assert read_settings(env).idle_seconds == seconds
+
+
+def test_the_reference_has_the_table_of_these_settings() -> None:
+    assert PAGE.read_text() == updated(PAGE.read_text()), "write it with: make docs"
+
+
+def test_every_setting_says_what_it_means_and_what_applies_without_it() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.alias, name
+        assert field.description, name
+        assert isinstance(field.json_schema_extra, dict) or field.get_default(call_default_factory=True), name

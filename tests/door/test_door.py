@@ -269,7 +269,7 @@ def test_a_daemon_that_fails_behind_its_open_sockets_is_explained_too(open_door:
     door = open_door(AGENT_MAX_CONCURRENT="many")
     assert door.tool_names() == ["fleet_not_running"]
     text = door.tool("create_agent")
-    assert "exit code 1" in text
+    assert "exit code 2" in text
     assert "AGENT_MAX_CONCURRENT" in text
 
 
