@@ -264,7 +264,9 @@ def totals(agents: Iterable[AgentView], slots: int) -> Totals:
 def summed(sums: Sequence[Sum], slots: int) -> Totals:
     """The totals of agents that the store has added up."""
     cost = sum(one.known_cost_usd for one in sums)
-    counts = {one.status: one.agents for one in sums}
+    counts: dict[str, int] = {}
+    for one in sums:
+        counts[one.status] = counts.get(one.status, 0) + one.agents
     return Totals(
         agents=sum(counts.values()),
         by_status=counts,

@@ -34,8 +34,9 @@ _HERE = or_(bindparam("project").is_(None), _IN_PROJECT)
 _BY_OWNER = and_(_IN_PROJECT, AGENT.c.orchestrator == bindparam("orchestrator"))
 
 _LIVING = select(AGENT).where(_LIVES, _HERE).order_by(AGENT.c.created_at)
-_OLDEST = select(AGENT.c.id).where(_LIVES, _HERE).order_by(AGENT.c.created_at).limit(bindparam("most"))
+_OLDEST = select(AGENT.c.id).where(_LIVES).order_by(AGENT.c.created_at).limit(bindparam("most"))
 _FIRST = select(AGENT).where(AGENT.c.id.in_(_OLDEST)).order_by(AGENT.c.created_at)
+_FIRST_IN_PROJECT = select(AGENT).where(_LIVES, _IN_PROJECT).order_by(AGENT.c.created_at).limit(bindparam("most"))
 _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
@@ -123,7 +124,9 @@ def living(connection: Connection, project: str | None, most: int | None = None)
     """The agents that are not deleted, of one project or of all, oldest first, at most so many."""
     if most is None:
         return _agents(connection, _LIVING, project=project)
-    return _agents(connection, _FIRST, project=project, most=most)
+    if project is None:
+        return _agents(connection, _FIRST, most=most)
+    return _agents(connection, _FIRST_IN_PROJECT, project=project, most=most)
 
 
 def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[Agent]:

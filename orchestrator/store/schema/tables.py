@@ -16,6 +16,22 @@ NAMING = {
 metadata: MetaData = SQLModel.metadata
 metadata.naming_convention = NAMING
 
+TOTALLED = [
+    "project",
+    "status",
+    "created_at",
+    "tokens",
+    "live_tokens",
+    "context_tokens",
+    "cost_usd",
+    "live_cost_usd",
+    "cost_unknown",
+    "running_since",
+    "rehearsal",
+    "deleted_at",
+]
+"""Every column that the fleet's totals read: an index on them saves reading ten thousand rows of 3 kB."""
+
 
 class Agent(SQLModel, table=True):
     """An agent: its persona and task, its session, where it stands and what it cost."""
@@ -23,8 +39,11 @@ class Agent(SQLModel, table=True):
     __table_args__ = (
         Index("uq_agent_live_name", "project", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),
         Index("ix_agent_status", "status", "created_at"),
-        Index("ix_agent_orchestrator", "project", "orchestrator"),
+        Index("ix_agent_orchestrator", "project", "orchestrator", "created_at"),
         Index("ix_agent_wait", "wait_kind", "wait_until"),
+        Index("ix_agent_living", "project", "created_at", sqlite_where=text("deleted_at IS NULL")),
+        Index("ix_agent_totals", *TOTALLED, sqlite_where=text("deleted_at IS NULL")),
+        Index("ix_agent_asking", "project", sqlite_where=text("pending IS NOT NULL")),
     )
     id: str = Field(primary_key=True)
     name: str
@@ -209,6 +228,7 @@ class Question(SQLModel, table=True):
 class Input(SQLModel, table=True):
     """An agent whose result is handed to another: `settled`: it may be handed over, `blocked`: it failed."""
 
+    __table_args__ = (Index("ix_input_unsettled", "agent_id", sqlite_where=text("settled IS 0")),)
     agent_id: str = Field(primary_key=True, foreign_key="agent.id")
     turn: int = Field(primary_key=True)
     """ordinal of the turn that takes it"""
