@@ -182,7 +182,7 @@ async def _serve(own: Ownership, fleet: Fleet, port: Loopback | None, end: Shutd
     sessions = streamable.sessions(table)
     api = http_api.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
     async with sessions.run():
-        application = http_api.app(api, streamable.route(sessions.handle_request, api.greet))
+        application = http_api.app(api, streamable.route(sessions.handle_request))
         webs = serving.webs(own.listeners["http.sock"], port, application)
         tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
         doors.accept()

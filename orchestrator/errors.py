@@ -20,6 +20,7 @@ from __future__ import annotations
 class FleetError(Exception):
     """What failed, in one sentence, and in `hint` what to do next."""
 
+    title = "Fleet itself failed"
     status = 500
     exit_code = 1
 
@@ -36,6 +37,7 @@ class FleetError(Exception):
 class NotFoundError(FleetError):
     """No such agent, persona, turn or file."""
 
+    title = "Not found"
     status = 404
     exit_code = 3
 
@@ -43,6 +45,7 @@ class NotFoundError(FleetError):
 class InvalidError(FleetError):
     """The input is invalid."""
 
+    title = "Invalid input"
     status = 422
     exit_code = 2
 
@@ -50,18 +53,21 @@ class InvalidError(FleetError):
 class ConflictError(FleetError):
     """Valid, but not in the current state."""
 
+    title = "Not possible in the current state"
     status = 409
 
 
 class RefusedError(FleetError):
     """A rule forbids it."""
 
+    title = "Refused by a rule"
     status = 403
 
 
 class TimeoutReachedError(FleetError):
     """The caller's own time-out passed; nothing was harmed."""
 
+    title = "The caller's time limit was reached"
     status = 408
     exit_code = 4
 
@@ -69,18 +75,24 @@ class TimeoutReachedError(FleetError):
 class ProviderError(FleetError):
     """The vendor's program or service failed."""
 
+    title = "The vendor's side failed"
     status = 502
 
 
 class SessionDiedError(ProviderError):
     """A session's program was killed, or did not answer, while it started: another try may succeed."""
 
+    title = "A session's program died while it started"
+
 
 class StoreError(FleetError):
     """The database cannot be used."""
 
+    title = "The database cannot be used"
     status = 503
 
 
 class SchemaError(StoreError):
     """The database belongs to another version of Fleet."""
+
+    title = "The database belongs to another version"

@@ -23,7 +23,6 @@ FUNCTION_LINES = {"orchestrator": 40, "bench": 60, "tests": 80}
 CLOSE_TO_CAP = 360
 SHARED_NAMES = frozenset(
     {
-        "Asked",
         "Check",
         "Command",
         "Ended",

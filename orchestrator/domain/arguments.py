@@ -34,7 +34,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-class Problem(Protocol):
+class Violation(Protocol):
     """What `jsonschema` reports about one violated keyword."""
 
     validator: str
@@ -53,7 +53,7 @@ class Problem(Protocol):
         ...
 
 
-Errors = Callable[[Json], Iterator[Problem]]
+Errors = Callable[[Json], Iterator[Violation]]
 
 
 @lru_cache(maxsize=256)
@@ -95,7 +95,7 @@ class ArgumentCheck:
                 yield f"{name!r} must be a finite number"
 
 
-def _said(error: Problem) -> str:
+def _said(error: Violation) -> str:
     """One problem in words; '' for unknown arguments, which are reported separately."""
     where = _place(error.absolute_path)
     limit: object = error.validator_value

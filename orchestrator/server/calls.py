@@ -1,4 +1,4 @@
-"""The calls under way, whichever door they came through."""
+"""The calls under way, from every door."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Calls:
-    """Knows when the last call or connection ended, and brings begun work to its end though its caller has left."""
+    """Knows when the last call or connection ended, and finishes begun work even if its caller leaves."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[object]] = set()
@@ -50,3 +50,19 @@ class Calls:
         if self._open or self._running:
             self._quiet_since = time.monotonic()
         return time.monotonic() - self._quiet_since
+
+
+async def while_connected(work: Coroutine[object, object, T], left: Coroutine[object, object, object]) -> T | None:
+    """Return the result of `work`, or None as soon as `left` returns: the work is then cancelled.
+
+    A call that went on for a caller that has left would count as heard what nobody heard.
+    """
+    loop = asyncio.get_running_loop()
+    working, leaving = loop.create_task(work), loop.create_task(left)
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)

@@ -14,7 +14,9 @@ from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError
 
 HELLO = "x-fleet-hello"
-"""the header that brings a hello over HTTP"""
+"""the header that carries a hello over HTTP"""
+CALLER = "fleet.caller"
+"""the key of an HTTP request's scope that holds its `Caller`; missing if the request brings no hello"""
 MAX_ORCHESTRATOR_CHARACTERS = 200
 
 

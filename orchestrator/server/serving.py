@@ -13,9 +13,10 @@ from mcp.server import Server as McpServer
 from starlette.types import ASGIApp
 
 from orchestrator.server.calls import Calls
-from orchestrator.server.http import api, loopback
-from orchestrator.server.http.api import Server
+from orchestrator.server.http import loopback
 from orchestrator.server.http.loopback import Loopback
+from orchestrator.server.http.server import Server
+from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server, streamable, tools
 from orchestrator.settings import read_settings
 
@@ -66,9 +67,9 @@ def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
 
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
     """The HTTP servers, each with its listener: on the socket, and on the port if there is one."""
-    found = [(api.server(application), listener)]
+    found = [(http_server(application), listener)]
     if bound is not None:
-        found.append((api.server(loopback.guard(application, bound.port, bound.token)), bound.listener))
+        found.append((http_server(loopback.guard(application, bound.port, bound.token)), bound.listener))
     return found
 
 

@@ -26,6 +26,7 @@ from orchestrator import log
 from orchestrator.app import open_fleet
 from orchestrator.server.calls import Calls
 from orchestrator.server.http import api, loopback
+from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server as mcp
 from orchestrator.server.mcp import streamable, tools
 from tests.conformance import asking, contents
@@ -102,9 +103,10 @@ async def serve(kind: str, port: int) -> None:
             if kind == "fixtures":  # streams that a client comes back to: the older protocol lets a server have them
                 sessions.event_store, sessions.retry_interval = Replayed(), RETRY_MILLISECONDS
             bound = loopback.listen(port, state)
-            route = streamable.route(sessions.handle_request, greet)
-            guarded = loopback.guard(api.routed(route), bound.port, bound.token)
-            web = api.server(introduced(guarded, bound.token, str(state)))
+            route = streamable.route(sessions.handle_request)
+            application = api.application([route], calls=Calls(), greet=greet)
+            guarded = loopback.guard(application, bound.port, bound.token)
+            web = http_server(introduced(guarded, bound.token, str(state)))
             async with sessions.run():
                 serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
                 print(json.dumps({"url": f"{bound.address}{streamable.PATH}"}), flush=True)

@@ -109,6 +109,6 @@ def test_no_more_agents_live_than_the_setting_says_and_a_deleted_one_makes_room(
         body = {"name": "too-many", "task": "t", "persona": "scout"}
         answer = client.post("/v1/agents", json=body)
     assert answer.status_code == 409
-    assert f"AGENT_MAX_SESSION is {AGENTS}" in answer.json()["error"]["message"]
+    assert f"AGENT_MAX_SESSION is {AGENTS}" in answer.json()["detail"]
     place.ask("DELETE", "/v1/agents/turns")
     place.create("too-many", persona="scout")

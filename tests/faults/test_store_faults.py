@@ -92,11 +92,11 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def one_sentence(answer: httpx.Response, status: int, *words: str) -> None:
     """The answer is an error that says what is wrong and what to do, on one line."""
     assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert "\n" not in error["message"]
+    error = answer.json()
+    assert "\n" not in error["detail"]
     assert error["hint"]
     for word in words:
-        assert word in f"{error['message']} {error['hint']}"
+        assert word in f"{error['detail']} {error['hint']}"
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def test_always_allows_the_very_command_from_now_on_and_no_other(office: Office)
 def test_what_does_not_answer_a_permission_is_an_error_that_says_what_does(office: Office, text: str) -> None:
     office.create("a", "run touch ran.txt")
     office.wait("a")
-    error = office.try_ask("POST", "/v1/agents/a/answer", {"text": text})["error"]
-    assert error["kind"] == "InvalidError"
+    error = office.try_ask("POST", "/v1/agents/a/answer", {"text": text})
+    assert error["type"] == "urn:fleet:problem:InvalidError"
     assert "allow, always, or deny: <why>" in error["hint"]
     assert office.agent("a")["status"] == "waiting"
 

@@ -44,8 +44,8 @@ def test_a_rule_that_cannot_be_kept_is_refused_with_its_place(office: Office, pe
     }[persona]
     file = office.project / ".fleet" / "agents" / f"{persona}.md"
     file.write_text(f"---\nname: {persona}\ndescription: d\n{front}\n---\nYou are a test.\n")
-    said = office.try_ask("POST", "/v1/agents", {"name": "a", "task": "t", "persona": persona})["error"]
-    assert said["kind"] == "InvalidError"
-    assert str(file) in said["message"]
-    assert words in said["message"]
+    said = office.try_ask("POST", "/v1/agents", {"name": "a", "task": "t", "persona": persona})
+    assert said["type"] == "urn:fleet:problem:InvalidError"
+    assert str(file) in said["detail"]
+    assert words in said["detail"]
     assert said["hint"]

@@ -146,7 +146,7 @@ def test_every_body_for_the_http_api_is_answered_in_one_sentence(nonsense: Daemo
             )
             assert answer.status_code < 500, answer.text
             if not answer.is_success:
-                one_sentence(answer.json()["error"]["message"])
+                one_sentence(answer.json()["detail"])
 
         ask()
         before = memory(nonsense)

@@ -172,7 +172,7 @@ def test_it_refuses_to_shut_down_while_agents_work_unless_told_to_interrupt(
         wait_until(lambda: status_of(daemon, project, "busy-1") == "working", "a working agent")
         refused = client.post("/v1/shutdown", json={})
         assert refused.status_code == 409
-        assert "1 agent at work: busy-1" in refused.json()["error"]["message"]
+        assert "1 agent at work: busy-1" in refused.json()["detail"]
         assert daemon.is_serving()
         taken = client.post("/v1/shutdown", json={"interrupt": True})
         assert (taken.status_code, taken.json()["interrupted"]) == (202, 1)

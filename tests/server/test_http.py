@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from orchestrator.fleet.views import AgentDetail, Created, Deleted, Digest, FleetView, Health, Registry
+from orchestrator.server.http.problems import Problem
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 
 
@@ -40,11 +41,11 @@ def create(client: httpx.Client, name: str, **more: object) -> Created:
 
 def error(response: httpx.Response, status: int, kind: str) -> str:
     assert response.status_code == status, response.text
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"kind", "message", "hint"}
-    assert body["error"]["kind"] == kind
-    return f"{body['error']['message']} -> {body['error']['hint']}"
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate(response.json(), extra="forbid")
+    assert (problem.type, problem.status) == (f"urn:fleet:problem:{kind}", status)
+    assert problem.title
+    return f"{problem.detail} -> {problem.hint}"
 
 
 def test_health_needs_no_hello(api_daemon: Daemon) -> None:
@@ -159,6 +160,7 @@ def test_verbs_need_a_hello_and_say_so(api_daemon: Daemon) -> None:
             assert "hello" in error(client.get("/v1/agents", headers={"x-fleet-hello": header}), 422, "InvalidError")
 
 
+@pytest.mark.requirement("http:api:problems")
 def test_unknown_paths_and_methods_are_named(client: httpx.Client) -> None:
     assert "/v2/agents" in error(client.get("/v2/agents"), 404, "NotFoundError")
     assert "PATCH" in error(client.patch("/v1/agents"), 405, "InvalidError")
@@ -192,8 +194,35 @@ def test_a_body_that_cannot_mean_anything_is_refused_with_the_field(
 ) -> None:
     response = client.post("/v1/agents", content=json.dumps(body))
     assert response.status_code in {404, 422}
-    assert expected in json.dumps(response.json()["error"])
+    assert expected in json.dumps(response.json())
     assert FleetView.model_validate(client.get("/v1/agents").json()).agents == ()
+
+
+@pytest.mark.requirement("http:api:problems")
+def test_every_mistake_of_a_body_or_query_is_told_at_once_with_its_place(client: httpx.Client) -> None:
+    body: dict[str, object] = {
+        "name": 5,
+        "max_turns": 0,
+        "inputs": ["a", 7],
+        "checks": [[]],
+        "colour/s": "red",
+        "max_cost_usd": "much",
+    }
+    problem = client.post("/v1/agents", json=body).json()
+    told = [(one["pointer"], one["detail"]) for one in problem["errors"]]
+    assert {place for place, _ in told} == {
+        "#/name",
+        "#/task",
+        "#/max_turns",
+        "#/inputs/1",
+        "#/checks/0",
+        "#/colour~1s",
+        "#/max_cost_usd",
+    }
+    assert all(detail for _, detail in told)
+    assert "and 5 more" in problem["detail"]
+    query = client.get("/v1/events", params={"limit": 0, "colour": "red"}).json()
+    assert {one["parameter"] for one in query["errors"]} == {"limit", "colour"}
 
 
 def test_half_a_character_is_refused(client: httpx.Client) -> None:

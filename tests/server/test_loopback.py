@@ -26,7 +26,8 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator import paths
 from orchestrator.errors import StoreError
-from orchestrator.server.http import api, loopback, peers
+from orchestrator.server.http import loopback, peers
+from orchestrator.server.http.server import server
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 from tests.fixtures.door import asked, refused
 from tests.fixtures.fleet_command import Command
@@ -108,7 +109,7 @@ def test_only_who_has_the_token_and_comes_to_this_very_host_is_served(
         assert found.status_code not in {401, 403, 421}
     else:
         assert found.status_code == status
-        assert set(found.json()["error"]) == {"kind", "message", "hint"}
+        assert set(found.json()) == {"type", "title", "status", "detail", "hint"}
 
 
 @pytest.mark.requirement("http:mcp:streamable-on-loopback", "guarantee:access:no-web-page-no-other-user")
@@ -210,7 +211,7 @@ async def strangers(state: Path, may_answer: asyncio.Event) -> AsyncGenerator[in
         await Response("done")(scope, receive, send)
 
     bound = loopback.listen(0, state)
-    web = api.server(loopback.guard(slow, bound.port, bound.token))
+    web = server(loopback.guard(slow, bound.port, bound.token))
     serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
     yield bound.port
     web.should_exit = True

@@ -97,7 +97,7 @@ def test_an_agent_that_calls_its_own_fleet_is_refused(shared: tuple[str, Outpost
         return
     assert "cannot command the fleet that runs it" in json.loads(mcp)["error"]
     assert http.startswith("HTTP/1.1 403 ")
-    assert json.loads(http.partition("\n\n")[2])["error"]["kind"] == "RefusedError"
+    assert json.loads(http.partition("\n\n")[2])["type"] == "urn:fleet:problem:RefusedError"
 
 
 def test_so_is_one_that_finds_the_sockets_elsewhere(shared: tuple[str, Outpost]) -> None:

@@ -374,4 +374,4 @@ def test_a_check_that_cannot_be_kept_is_refused_before_anything_is_created(
     with place.daemon.http(place.project, account=dict(place.account)) as client:
         answer: httpx.Response = client.post("/v1/agents", json={"name": "bad", "task": "t", "checks": checks})
     assert answer.status_code == 422, answer.text
-    assert words in answer.json()["error"]["message"]
+    assert words in answer.json()["detail"]

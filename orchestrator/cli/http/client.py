@@ -7,21 +7,23 @@ survived; what a daemon of another build would answer is not guessed at.
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from orchestrator import errors, launch, paths
-from orchestrator.cli.http.json_shape import as_list, as_object
-from orchestrator.errors import ConflictError, FleetError, InvalidError, StoreError
+from orchestrator import launch, paths
+from orchestrator.cli.http.answer import checked
+from orchestrator.cli.http.json_shape import as_list
+from orchestrator.errors import ConflictError, InvalidError, StoreError
 
 if TYPE_CHECKING:
     import httpx
+    import stamina
+    from httpx_sse import EventSource
     from pydantic import BaseModel
 
     from orchestrator.fleet.views import EventView, Health
@@ -30,28 +32,9 @@ View = TypeVar("View", bound="BaseModel")
 
 _CONNECT_SECONDS = 30.0
 _TRIES = 3
-_BY_STATUS = {
-    404: errors.NotFoundError,
-    400: errors.InvalidError,
-    422: errors.InvalidError,
-    409: errors.ConflictError,
-    403: errors.RefusedError,
-    408: errors.TimeoutReachedError,
-    502: errors.ProviderError,
-    503: errors.StoreError,
-}
-_COMMANDS = {
-    "create_agent": "fleet create",
-    "command_agent": "fleet command",
-    "wait_for_agents": "fleet wait",
-    "get_agent_status": "fleet ps",
-    "get_agent_output": "fleet output",
-    "list_agents": "fleet ps",
-    "delete_agent": "fleet rm",
-    "delete_all_agents": "fleet rm --all",
-}
-_TOOL = re.compile(rf"\b(?:{'|'.join(_COMMANDS)})\b")
-"""Hints name the tools of an orchestrator; a person at a terminal reads the commands that do the same."""
+_PAUSE_SECONDS = 0.05
+_REVIVE_TRIES = 10
+_REVIVE_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +131,7 @@ class Client:
                 f"the daemon of {self.target.state} does not answer ({type(error).__name__})",
                 hint=f"read {paths.log_path(self.target.state)}, then: fleet down --interrupt",
             ) from error
-        return Health.model_validate(_checked(response))
+        return Health.model_validate(checked(response))
 
     def require_daemon(self) -> None:
         """Return once a daemon of this build runs, started if need be.
@@ -162,6 +145,17 @@ class Client:
             start_daemon(self.target)
             found = self._newborn()
         check_build(found.build, found.pid)
+
+    def revive(self) -> None:
+        """Return once a daemon runs again, started if need be; one that is ending or being replaced is waited for.
+
+        Raises:
+            ConflictError: a daemon of another build runs.
+            StoreError: none could be had, after several attempts.
+        """
+        for attempt in _attempts(StoreError, times=_REVIVE_TRIES, pause_seconds=_REVIVE_PAUSE_SECONDS):
+            with attempt:
+                self.require_daemon()
 
     def _newborn(self) -> Health:
         """The health of the daemon that was just started; listening alone does not mean that it lives on."""
@@ -205,18 +199,18 @@ class Client:
         import httpx
 
         headers = {"idempotency-key": f"cli-{uuid.uuid4().hex}"}
-        for attempt in range(1, _TRIES + 1):
-            try:
-                request = self._request(method, path, _parameters(query or {}), body, headers)
-                return _checked(self._http.send(request))
-            except httpx.TransportError as error:
-                if attempt == _TRIES:
-                    raise StoreError(
-                        f"the daemon went away {_TRIES} times during this call ({type(error).__name__})",
-                        hint=f"read {paths.log_path(self.target.state)}",
-                    ) from error
-                if self._start:
-                    self.require_daemon()
+        try:
+            for attempt in _attempts(httpx.TransportError, times=_TRIES, pause_seconds=_PAUSE_SECONDS):
+                with attempt:
+                    if attempt.num > 1 and self._start:
+                        self.require_daemon()
+                    request = self._request(method, path, _parameters(query or {}), body, headers)
+                    return checked(self._http.send(request))
+        except httpx.TransportError as error:
+            raise StoreError(
+                f"the daemon went away {_TRIES} times during this call ({type(error).__name__})",
+                hint=f"read {paths.log_path(self.target.state)}",
+            ) from error
         raise AssertionError  # the loop returns or raises
 
     def _request(
@@ -259,25 +253,36 @@ class Client:
             httpx.TransportError: the connection cannot be made or is lost.
             FleetError: the daemon refuses, e.g. no such agent.
         """
+        from httpx_sse import connect_sse
+
         query = _parameters({"since": since, "agent": agent})
-        with self._http.stream("GET", "/v1/stream", params=query) as response:
-            if response.is_error:
-                response.read()
-                _checked(response)
-            yield _sse_events(response.iter_lines())
+        with connect_sse(self._http, "GET", "/v1/stream", params=query) as source:
+            if source.response.is_error:
+                source.response.read()
+                checked(source.response)
+            yield _views(source)
 
 
-def _sse_events(lines: Iterator[str]) -> Iterator[EventView]:
+def _views(source: EventSource) -> Iterator[EventView]:
     from orchestrator.fleet.views import EventView
 
-    data: list[str] = []
-    for text in lines:
-        name, _, value = text.partition(":")
-        if name == "data":
-            data.append(value.removeprefix(" "))
-        elif not text and data:
-            yield EventView.model_validate_json("\n".join(data))
-            data.clear()
+    for event in source.iter_sse():
+        yield EventView.model_validate_json(event.data)
+
+
+def _attempts(on: type[Exception], *, times: int, pause_seconds: float) -> Iterable[stamina.Attempt]:
+    """Attempts that are repeated on this error, so often, with this pause between them."""
+    import stamina
+
+    stamina.instrumentation.set_on_retry_hooks(())  # its default hook writes to stdout, which is for data
+    return stamina.retry_context(
+        on=on,
+        attempts=times,
+        timeout=None,
+        wait_initial=pause_seconds,
+        wait_max=pause_seconds,
+        wait_jitter=0,
+    )
 
 
 def _present(fields: Mapping[str, object]) -> dict[str, object]:
@@ -286,30 +291,6 @@ def _present(fields: Mapping[str, object]) -> dict[str, object]:
 
 def _parameters(query: Mapping[str, object]) -> dict[str, str]:
     return {name: "1" if value is True else str(value) for name, value in _present(query).items() if value is not False}
-
-
-def _checked(response: httpx.Response) -> dict[str, object]:
-    try:
-        body: object = response.json()
-    except ValueError as error:
-        raise StoreError(
-            f"the daemon answered with {response.status_code} and no JSON: {response.text[:200]!r}",
-            hint="fleet doctor shows which daemon runs",
-        ) from error
-    if not isinstance(body, dict):
-        raise StoreError(f"the daemon answered with {type(body).__name__} instead of an object", hint="fleet doctor")
-    answer = as_object(body)  # pyright: ignore[reportUnknownArgumentType] - just checked
-    if response.is_success:
-        return answer
-    raise _as_error(response.status_code, answer.get("error"))
-
-
-def _as_error(status: int, error: object) -> FleetError:
-    told = as_object(error)
-    named: object = getattr(errors, str(told.get("kind")), None)
-    made = named if isinstance(named, type) and issubclass(named, FleetError) else _BY_STATUS.get(status, FleetError)
-    hint = _TOOL.sub(lambda found: _COMMANDS[found[0]], str(told.get("hint") or ""))
-    return made(str(told.get("message") or f"the daemon answered {status}"), hint=hint)
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
 
 _RECONNECT_SECONDS = 0.3
-_TRIES = 10
 
 
 def logs(
@@ -62,7 +61,7 @@ def live_events(
     import httpx
 
     pause = stop or threading.Event()
-    told, failures = False, 0
+    told = False
     while not pause.is_set():
         try:
             with client.stream(since=since, agent=agent) as events:
@@ -77,21 +76,10 @@ def live_events(
         if pause.wait(_RECONNECT_SECONDS):
             return
         if revive:
-            failures = _revive(client, failures)
+            client.revive()
         elif not told and not _answers(client):
             output.say("the daemon went away; this goes on when one runs again (fleet up), Ctrl-C ends it")
             told = True
-
-
-def _revive(client: Client, failures: int) -> int:
-    """Have a daemon again; how often in a row that failed so far."""
-    try:
-        client.require_daemon()
-    except StoreError:  # it is dying, or it is being replaced
-        if failures + 1 >= _TRIES:
-            raise
-        return failures + 1
-    return 0
 
 
 def _answers(client: Client) -> bool:

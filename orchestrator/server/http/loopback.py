@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import log, paths
-from orchestrator.errors import StoreError
+from orchestrator.errors import RefusedError, StoreError
 from orchestrator.server.http.problems import problem
 
 HOST = "127.0.0.1"
@@ -26,9 +26,8 @@ TOKEN_FILE = paths.token_path(Path()).name
 _TOKEN_BYTES = 32
 _BACKLOG = 128
 _SCHEME = "Bearer "
-_OVER = {"Connection": "close"}
-"""a stranger's connection ends with its answer"""
-_WHO = {**_OVER, "WWW-Authenticate": "Bearer"}
+_CLOSE = {"Connection": "close"}
+"""the connection of a client without the token ends with its answer"""
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,15 @@ def guard(application: ASGIApp, port: int, token: str) -> ASGIApp:
         headers = Headers(scope=scope)
         origins_sent, hosts_sent = headers.getlist("origin"), headers.getlist("host")
         if len(hosts_sent) != 1 or hosts_sent[0].lower() not in hosts:
-            reply = problem(421, "RefusedError", "this Host is not served here", f"use {HOST}:{port}", _OVER)
+            error = RefusedError("this Host is not served here", hint=f"use {HOST}:{port}")
+            reply = problem(error, status=421, headers=_CLOSE)
         elif any(origin.lower() not in origins for origin in origins_sent):
-            reply = problem(403, "RefusedError", "web pages of other origins are not served", "send no Origin", _OVER)
+            error = RefusedError("web pages of other origins are not served", hint="send no Origin")
+            reply = problem(error, status=403, headers=_CLOSE)
         elif not _is_token(headers.getlist("authorization"), token):
             hint = f"send Authorization: Bearer and the content of {TOKEN_FILE} in the state directory"
-            reply = problem(401, "RefusedError", "the token is missing or wrong", hint, _WHO)
+            error = RefusedError("the token is missing or wrong", hint=hint)
+            reply = problem(error, status=401, headers={**_CLOSE, "WWW-Authenticate": "Bearer"})
         else:
             await application(scope, receive, send)
             return

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from typing import cast
 
-import uvicorn
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestrator.errors import RefusedError
+from orchestrator.server.http.problems import problem
 from orchestrator.supervision import peers
 
 HEAD_SECONDS = 10.0
@@ -54,29 +52,14 @@ class PeerProtocol(H11Protocol):
         super().connection_lost(exc)
 
 
-def config(application: ASGIApp) -> uvicorn.Config:
-    """How an application is served: silently, and not to the fleet's own agents."""
-    return uvicorn.Config(
-        _guarded(application),
-        http=PeerProtocol,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=1,
-    )
-
-
-def _guarded(application: ASGIApp) -> ASGIApp:
-    """The application for everybody but the fleet's own agents, who get a `RefusedError` whatever they ask for."""
+def refuse_agents(application: ASGIApp) -> ASGIApp:
+    """The application for everybody but the fleet's own agents, who get a `RefusedError` for every request."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         message, hint = scope.get("state", {}).get(_REFUSAL, ("", ""))
-        if not message:
+        if message:
+            await problem(RefusedError(message, hint=hint))(scope, receive, send)
+        else:
             await application(scope, receive, send)
-            return
-        body = {"error": {"kind": RefusedError.__name__, "message": message, "hint": hint}}
-        refusal = Response(json.dumps(body), status_code=RefusedError.status, media_type="application/json")
-        await refusal(scope, receive, send)
 
     return answered

@@ -1,24 +1,84 @@
-"""The one shape of every error over HTTP."""
+"""Errors over HTTP: every one is a problem document of RFC 9457, `application/problem+json`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from orchestrator.domain.text import one_line
-from orchestrator.errors import FleetError
+from orchestrator.errors import FleetError, InvalidError, NotFoundError
 
-MAX_MESSAGE_CHARACTERS = 2000
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:fleet:problem:"
+"""what follows it names the class of the error, e.g. `NotFoundError`"""
+MAX_DETAIL_CHARACTERS = 2000
+MAX_PLACE_CHARACTERS = 200
+MAX_MISTAKES = 100
 
 
-def problem(status: int, kind: str, message: str, hint: str, headers: Mapping[str, str] | None = None) -> Response:
-    """`{"error": {"kind", "message", "hint"}}` with this status; whatever input a message repeats, it is one line."""
-    body = {"error": {"kind": kind, "message": one_line(message, MAX_MESSAGE_CHARACTERS), "hint": hint}}
-    return Response(json.dumps(body), status_code=status, media_type="application/json", headers=headers)
+class Mistake(BaseModel):
+    """One thing that is wrong in a request, and where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    detail: str
+    pointer: str | None = None
+    """place in the body, as a JSON pointer in a URI fragment"""
+    parameter: str | None = None
+    """name of the query parameter"""
 
 
-def error_reply(error: FleetError) -> Response:
-    """An error of the fleet."""
-    return problem(error.status, type(error).__name__, error.message, error.hint)
+class Problem(BaseModel):
+    """What is wrong, as RFC 9457 describes it; `hint` (what to do next) and `errors` are extensions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str = ""
+    errors: tuple[Mistake, ...] = ()
+    """every mistake in a body or query that does not fit its schema"""
+
+
+class RequestError(InvalidError):
+    """A body or query does not fit its schema; `mistakes` lists everything that is wrong with it."""
+
+    def __init__(self, message: str, *, hint: str, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(message, hint=hint)
+        self.mistakes = tuple(mistakes)
+
+
+def problem(error: FleetError, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as a response; whatever input its message repeats, the detail is one line.
+
+    `status` replaces the one of the error's class where HTTP has a finer one.
+    """
+    mistakes = error.mistakes if isinstance(error, RequestError) else ()
+    kind = InvalidError if isinstance(error, RequestError) else type(error)
+    found = Problem(
+        type=TYPE_PREFIX + kind.__name__,
+        title=kind.title,
+        status=status or kind.status,
+        detail=one_line(error.message, MAX_DETAIL_CHARACTERS),
+        hint=error.hint,
+        errors=mistakes[:MAX_MISTAKES],
+    )
+    body = json.dumps(found.model_dump(exclude_defaults=True))
+    return Response(body, status_code=found.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def status_problem(status: int, path: str, method: str, detail: str, allowed: str = "") -> Response:
+    """The problem of a request that Starlette turns away with this status."""
+    match status:
+        case 404:
+            error: FleetError = NotFoundError(f"{path} does not exist", hint="/v1/openapi.json lists all endpoints")
+        case 405:
+            error = InvalidError(f"{path} does not take {method}", hint=f"{path} takes {allowed or 'another method'}")
+        case _:
+            error = InvalidError(detail)
+    return problem(error, status=status, headers={"allow": allowed} if allowed else None)

@@ -1,14 +1,16 @@
-"""What a request of the HTTP API may carry: strict bodies and queries, an unknown field is an error."""
+"""What requests of the HTTP API carry, and the answers that are not views: an unknown field is an error."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks.criteria import Verify
+from orchestrator.fleet.state_views import View
+from orchestrator.fleet.views import Deleted, EventView
 
 MAX_EVENTS = 5000
 MIN_QUESTION_CHARACTERS = 11
@@ -147,3 +149,27 @@ class EventsQuery(StreamQuery):
     """`GET /v1/events`."""
 
     limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
+
+
+class DeletedAgents(View):
+    """The answer to `DELETE /v1/agents`."""
+
+    deleted: tuple[Deleted, ...]
+
+
+class EventPage(View):
+    """The answer to `GET /v1/events`; `cursor` is where the next page begins."""
+
+    events: tuple[EventView, ...]
+    cursor: str
+
+
+class Stopping(View):
+    """The answer to `POST /v1/shutdown`: the daemon that ends, and how many turns it interrupts."""
+
+    pid: int
+    interrupted: int
+
+
+class Document(RootModel[dict[str, object]]):
+    """A JSON document."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from orchestrator import log, tool_table
 from orchestrator.domain.durable_wait import Sleep
 from orchestrator.domain.text import clean
 from orchestrator.domain.tool import Call, Caller, Progress, Tool
-from orchestrator.server.calls import Calls
+from orchestrator.server.calls import Calls, while_connected
 from orchestrator.server.mcp import tasks
 from orchestrator.tool_table import Context
 
@@ -46,7 +46,7 @@ def render(
             begun = tool.begin(call, arguments, tasks.shows_forms(ctx))
             return await calls.run_to_completion(_answer(tool, call, begun, log_file))
         work = _answer(tool, call, tool.call(call, arguments), log_file)
-        return await (_while_connected(ctx, work) if tool.waits else calls.run_to_completion(work))
+        return await (_while_there(ctx, work) if tool.waits else calls.run_to_completion(work))
 
     server = tool_table.tool_server("fleet", tools, invoke, instructions=instructions)
     if sleeps is not None:
@@ -76,25 +76,15 @@ def _resent(ctx: Context, params: types.CallToolRequestParams) -> str | None:
     return f"{ctx.request.door}/{hashlib.sha256(called.encode()).hexdigest()[:32]}"
 
 
-async def _while_connected(ctx: Context, work: Awaitable[types.CallToolResult]) -> types.CallToolResult:
-    """The result of a tool that waits, for a caller that is still there: nobody waits for one that has left.
+async def _while_there(ctx: Context, work: Coroutine[object, object, types.CallToolResult]) -> types.CallToolResult:
+    """The result of a tool that waits, cancelled when its caller leaves.
 
-    The SDK cancels handlers itself but for the older era over HTTP; what such an orphan told would count as heard.
+    The SDK cancels handlers itself, except in the older era over HTTP.
     """
     left = getattr(ctx.request, "scope", {}).get(LEFT)
     if not isinstance(left, asyncio.Event):
         return await work
-    found = tool_table.result("the caller has left", is_error=True)
-    async with anyio.create_task_group() as group:
-
-        async def leave() -> None:
-            await left.wait()
-            group.cancel_scope.cancel()
-
-        group.start_soon(leave)
-        found = await work
-        group.cancel_scope.cancel()
-    return found
+    return await while_connected(work, left.wait()) or tool_table.result("the caller has left", is_error=True)
 
 
 def _progress(ctx: Context) -> Progress:

@@ -1,23 +1,19 @@
-"""MCP over Streamable HTTP, beside the REST API: the same tools, the same caller's hello, as a header."""
+"""MCP over Streamable HTTP, beside the REST API: the same tools, the same hello."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.domain.tool import Caller
-from orchestrator.errors import FleetError, InvalidError
-from orchestrator.server.handshake import HELLO, caller_of, parse_hello
-from orchestrator.server.http.problems import error_reply
+from orchestrator.errors import InvalidError
+from orchestrator.server.handshake import CALLER, HELLO
 from orchestrator.server.mcp.server import LEFT
-from orchestrator.server.mcp.tasks import over_http
 from orchestrator.tool_table import Context
 
 PATH = "/mcp"
@@ -29,17 +25,11 @@ def sessions(server: Server[Any]) -> StreamableHTTPSessionManager:
     return StreamableHTTPSessionManager(app=server, max_request_body_size=MAX_BODY_BYTES)
 
 
-def route(served: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> Route:
-    """The address of MCP; a caller that says who it is has brought its account."""
+def route(served: ASGIApp) -> Route:
+    """The address of MCP."""
 
     class Endpoint:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                if raw := Request(scope).headers.get(HELLO):
-                    await greet(caller_of(parse_hello(raw), door="mcp"))
-            except FleetError as error:
-                await error_reply(error)(scope, receive, send)
-                return
             left = asyncio.Event()
 
             async def heard() -> Message:
@@ -54,17 +44,16 @@ def route(served: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> Route:
 
 
 def caller_anywhere(ctx: Context) -> Caller:
-    """Who calls: on sockets the one that stands beside every message, over HTTP the one in the request's header.
+    """Who calls: on sockets the one that stands beside every message, over HTTP the one of the request's hello.
 
     Raises:
-        InvalidError: the request has no such header.
+        InvalidError: the request brought no hello.
     """
     if isinstance(ctx.request, Caller):
         return ctx.request
-    headers = over_http(ctx)
-    raw = headers.get(HELLO) if headers is not None else None
-    if raw is None:
+    caller: object = getattr(ctx.request, "scope", {}).get(CALLER)
+    if not isinstance(caller, Caller):
         raise InvalidError(
             f"the header {HELLO} is missing", hint='say who calls: {"project": "/path/of/the/project"} is enough'
         )
-    return caller_of(parse_hello(raw), door="mcp")
+    return caller

@@ -1,0 +1,35 @@
+"""Endpoints of budgets: caps of the fleet, of an agent, of its subtree."""
+
+from __future__ import annotations
+
+from orchestrator.fleet.views import BudgetsView
+from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
+from orchestrator.server.http.schemas import AgentBudgetBody, BudgetBody, NoBody, NoQuery
+
+
+async def get_budget(asked: ApiRequest[NoBody, NoQuery]) -> BudgetsView:
+    """The project's caps and what is spent."""
+    return await asked.fleet.budget(asked.call)
+
+
+async def set_budget(asked: ApiRequest[BudgetBody, NoQuery]) -> BudgetsView:
+    """Set caps of the project."""
+    return await asked.fleet.set_budget(asked.call, asked.body.caps)
+
+
+async def get_agent_budget(asked: ApiRequest[NoBody, NoQuery]) -> BudgetsView:
+    """The caps that bind one agent and what is spent."""
+    return await asked.fleet.budget(asked.call, asked.agent)
+
+
+async def set_agent_budget(asked: ApiRequest[AgentBudgetBody, NoQuery]) -> BudgetsView:
+    """Set caps of one agent, or of it and all agents below it."""
+    return await asked.fleet.set_budget(asked.call, asked.body.caps, agent=asked.agent, subtree=asked.body.subtree)
+
+
+ENDPOINTS: Endpoints = (
+    Endpoint("GET", "/v1/budget", get_budget, NoBody, NoQuery, BudgetsView),
+    Endpoint("PUT", "/v1/budget", set_budget, BudgetBody, NoQuery, BudgetsView),
+    Endpoint("GET", "/v1/agents/{ref}/budget", get_agent_budget, NoBody, NoQuery, BudgetsView),
+    Endpoint("PUT", "/v1/agents/{ref}/budget", set_agent_budget, AgentBudgetBody, NoQuery, BudgetsView),
+)

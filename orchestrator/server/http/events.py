@@ -1,0 +1,42 @@
+"""Endpoints of events: the history in pages, and what happens from now on as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse, JSONServerSentEvent
+from starlette.responses import Response
+
+from orchestrator.fleet.views import EventView
+from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
+from orchestrator.server.http.schemas import EventPage, EventsQuery, NoBody, StreamQuery
+
+HEARTBEAT_SECONDS = 15
+
+
+async def get_events(asked: ApiRequest[NoBody, EventsQuery]) -> EventPage:
+    """A page of events after a cursor, oldest first."""
+    query = asked.query
+    found = await asked.fleet.events(asked.call, since=query.since, agent=query.agent, limit=query.limit)
+    return EventPage(events=tuple(found), cursor=found[-1].cursor if found else query.since or "0")
+
+
+async def stream_events(asked: ApiRequest[NoBody, StreamQuery]) -> Response:
+    """Server-sent events after a cursor, or from now on; `last-event-id` resumes a stream."""
+    since = asked.headers.get("last-event-id") or asked.query.since
+    agent = asked.query.agent
+    if agent or since:  # a wrong agent or cursor is an error now, not a stream that breaks
+        await asked.fleet.events(asked.call, since=since, agent=agent, limit=1)
+    events = asked.fleet.follow(asked.call, since=since, agent=agent)
+
+    async def sent() -> AsyncIterator[JSONServerSentEvent]:
+        async for event in events:
+            yield JSONServerSentEvent(data=event.model_dump(mode="json"), id=event.cursor, event=event.kind)
+
+    return EventSourceResponse(sent(), ping=HEARTBEAT_SECONDS, headers={"cache-control": "no-store"})
+
+
+ENDPOINTS: Endpoints = (
+    Endpoint("GET", "/v1/events", get_events, NoBody, EventsQuery, EventPage),
+    Endpoint("GET", "/v1/stream", stream_events, NoBody, StreamQuery, EventView, media_type="text/event-stream"),
+)

@@ -1,0 +1,123 @@
+"""What every request passes before its endpoint: presence, errors, the hello, the size of its body."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator import log
+from orchestrator.domain.tool import Caller
+from orchestrator.errors import FleetError
+from orchestrator.server.calls import Calls
+from orchestrator.server.handshake import CALLER, HELLO, caller_of, parse_hello
+from orchestrator.server.http.problems import problem
+
+_log = log.logger(__name__)
+
+
+class Presence:
+    """Every request under way keeps the daemon alive."""
+
+    def __init__(self, app: ASGIApp, calls: Calls) -> None:
+        self._app = app
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        with self._calls.presence():
+            await self._app(scope, receive, send)
+
+
+class Problems:
+    """Every error of the fleet, and every unexpected one, is answered with a problem document."""
+
+    def __init__(self, app: ASGIApp, log_file: str) -> None:
+        self._app = app
+        self._log_file = log_file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            return  # the client left before it had sent its body
+        except Exception as error:
+            if has_begun:
+                raise
+            await self._response(error, scope)(scope, receive, send)
+
+    def _response(self, error: Exception, scope: Scope) -> ASGIApp:
+        if isinstance(error, FleetError):
+            return problem(error)
+        _log.error("a request broke", route=f"{scope['method']} {scope['path']}", exc_info=error)
+        hint = f"the traceback is in {self._log_file}"
+        return problem(FleetError(f"Fleet itself failed ({type(error).__name__})", hint=hint))
+
+
+class Handshake:
+    """A request that brings a hello has a caller, whose account the fleet knows before the endpoint runs.
+
+    The endpoints below `/v1` are the command line's; all others speak MCP.
+    """
+
+    def __init__(self, app: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> None:
+        self._app = app
+        self._greet = greet
+        self._greeted: set[int] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on.
+
+        Raises:
+            InvalidError: the hello is not valid.
+        """
+        raw = Headers(scope=scope).get(HELLO)
+        if raw:
+            caller = caller_of(parse_hello(raw), door="cli" if scope["path"].startswith("/v1/") else "mcp")
+            await self._meet(caller)
+            scope = {**scope, CALLER: caller}
+        await self._app(scope, receive, send)
+
+    async def _meet(self, caller: Caller) -> None:
+        """Greet an account once."""
+        seen = hash(tuple(sorted({**caller.environment, **caller.account}.items())))
+        if seen not in self._greeted:
+            await self._greet(caller)
+            self._greeted.add(seen)
+
+
+class BodyLimit:
+    """A body larger than the limit is refused before it is held in memory."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on.
+
+        Raises:
+            HTTPException: the body is too large.
+        """
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, f"the body is larger than {self._max_bytes} bytes")
+            return message
+
+        await self._app(scope, counted, send)
