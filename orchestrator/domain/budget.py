@@ -60,8 +60,8 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
-    """One cap that applies to an agent, and what counts against it."""
+class Headroom:
+    """One cap that applies to an agent, with what is used and what is left."""
 
     subject: str
     """an agent's id, or `fleet`"""
@@ -95,7 +95,7 @@ class Family:
     caps: Caps
     fleet_used: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
 
-    def rooms(self, agent_id: str) -> list[Room]:
+    def rooms(self, agent_id: str) -> list[Headroom]:
         """Every cap that applies to the agent: its own, its ancestors', the fleet's."""
         path = self._path(agent_id)
         own = [
@@ -106,7 +106,9 @@ class Family:
             if (one, scope, unit) in self.caps
         ]
         fleet = [
-            Room(subject=FLEET, name=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, used=self.fleet_used.get(unit, 0.0))
+            Headroom(
+                subject=FLEET, name=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, used=self.fleet_used.get(unit, 0.0)
+            )
             for (_, scope, unit), cap in self.caps.items()
             if scope is Scope.FLEET
         ]
@@ -127,11 +129,11 @@ class Family:
             ahead = self.nodes[ahead].parent
         return path
 
-    def _room(self, node: Node, scope: Scope, unit: Unit, path: frozenset[str]) -> Room:
+    def _room(self, node: Node, scope: Scope, unit: Unit, path: frozenset[str]) -> Headroom:
         reserving = scope is Scope.AGENT
         used = node.used[unit] + sum(self._claimed(child, unit, path, reserving) for child in self._children(node.id))
         cap = self.caps[node.id, scope, unit]
-        return Room(subject=node.id, name=node.name, scope=scope, unit=unit, cap=cap, used=used)
+        return Headroom(subject=node.id, name=node.name, scope=scope, unit=unit, cap=cap, used=used)
 
     def _claimed(self, node: Node, unit: Unit, path: frozenset[str], reserving: bool) -> float:
         """What the node and its descendants used, or have reserved if that is more."""
@@ -146,7 +148,7 @@ class Family:
         return [node for node in self.nodes.values() if node.parent == parent]
 
 
-def shortage(rooms: Iterable[Room], *, starts_turn: bool) -> Room | None:
+def shortage(rooms: Iterable[Headroom], *, starts_turn: bool) -> Headroom | None:
     """The cap that is reached, if any; a turn that starts needs room for one whole turn."""
     for room in rooms:
         needs_turn = room.unit is Unit.TURNS
@@ -190,7 +192,7 @@ CAP_NAMES: Mapping[Unit, str] = {
 """the parameter name of each cap"""
 
 
-def remedy_for(wait: Wait, name: str, rooms: Sequence[Room]) -> str:
+def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom]) -> str:
     """The call that ends this agent's wait for budget."""
     if wait.blocked:
         return f"delete_agent {name}, and create it with max_tokens or another model"
@@ -200,7 +202,7 @@ def remedy_for(wait: Wait, name: str, rooms: Sequence[Room]) -> str:
     return _remedy(room, max(room.cap * RAISE, room.used * RAISE))
 
 
-def _remedy(room: Room, raised: float) -> str:
+def _remedy(room: Headroom, raised: float) -> str:
     if room.scope is Scope.FLEET:
         option = CAP_NAMES[room.unit].replace("_", "-")
         return f"the person raises it: fleet budget --{option} {raised:g}"

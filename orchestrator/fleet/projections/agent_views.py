@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import ENDED, OPEN, Status
-from orchestrator.domain.budget import Room
+from orchestrator.domain.budget import Headroom
 from orchestrator.domain.check import CheckRound, attempt_of, check_of
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN
@@ -51,7 +51,7 @@ class Rows:
     """files that each agent at work wrote since its last sign of progress"""
     check_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """how long one check of each agent that is being checked may take"""
-    rooms: Mapping[str, Sequence[Room]] = field(default_factory=dict[str, "Sequence[Room]"])
+    rooms: Mapping[str, Sequence[Headroom]] = field(default_factory=dict[str, "Sequence[Headroom]"])
 
 
 def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = True) -> Rows:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from orchestrator.domain.budget import Room, remedy_for
+from orchestrator.domain.budget import Headroom, remedy_for
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.state_views import BudgetView
 from orchestrator.store.engine.database import Connection
@@ -24,12 +24,12 @@ class Columns(TypedDict):
     remedy: str
 
 
-def rooms_of(connection: Connection, agents: Iterable[Agent]) -> dict[str, list[Room]]:
+def rooms_of(connection: Connection, agents: Iterable[Agent]) -> dict[str, list[Headroom]]:
     """The caps that apply to these agents."""
     return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
 
 
-def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:
+def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
     """The caps as readers see them."""
     return tuple(
         BudgetView(
@@ -39,12 +39,12 @@ def budget_views(rooms: Iterable[Room]) -> tuple[BudgetView, ...]:
     )
 
 
-def columns_of(agent: Agent, rooms: Sequence[Room]) -> Columns:
+def columns_of(agent: Agent, rooms: Sequence[Headroom]) -> Columns:
     """What an agent's view says of its budget."""
     return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
 
 
-def remedy_of(agent: Agent, rooms: Sequence[Room]) -> str:
+def remedy_of(agent: Agent, rooms: Sequence[Headroom]) -> str:
     """What lets the agent go on, if it waits at a cap."""
     wait = wait_of(agent)
     if wait is None:

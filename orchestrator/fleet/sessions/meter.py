@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from orchestrator.domain.budget import UNPRICED, Room, Unit, shortage
+from orchestrator.domain.budget import UNPRICED, Headroom, Unit, shortage
 from orchestrator.domain.event import Ended, Opened, SessionEvent, Spent, ToolStarted
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.wait import Wait
@@ -91,22 +91,22 @@ class Meter:
         except TimeoutError:
             return
 
-    async def _rooms(self) -> list[Room]:
+    async def _rooms(self) -> list[Headroom]:
         await self.flush()
 
-        def rooms(connection: Connection) -> list[Room]:
+        def rooms(connection: Connection) -> list[Headroom]:
             return budgets.rooms(connection, self.claim.agent_id, self.work.clock())
 
         return await self.work.store.read(rooms)
 
-    def _wait(self, rooms: list[Room]) -> Wait | None:
+    def _wait(self, rooms: list[Headroom]) -> Wait | None:
         if self._price_unknown and any(room.unit is Unit.USD for room in rooms):
             return UNPRICED
         short = shortage(rooms, starts_turn=False)
         return None if short is None else short.wait(self.claim.agent_id)
 
 
-def _nap(rooms: list[Room]) -> float | None:
+def _nap(rooms: list[Headroom]) -> float | None:
     """Seconds until a cap on seconds may be reached; others of the family use it too, so check it again then."""
     left = [room.left for room in rooms if room.unit is Unit.SECONDS]
     return max(0.01, min([LOOK_SECONDS, *left])) if left else None

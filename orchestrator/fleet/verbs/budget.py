@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.domain.budget import FLEET, Room, Scope, Unit
+from orchestrator.domain.budget import FLEET, Headroom, Scope, Unit
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections.budget_views import budget_views
@@ -32,7 +32,7 @@ async def set_caps(work: UnitOfWork, agent: Agent | None, caps: Mapping[Unit, fl
 async def show(work: UnitOfWork, agent: Agent | None) -> BudgetsView:
     """The caps of an agent or of the fleet."""
 
-    def rooms(connection: Connection) -> list[Room]:
+    def rooms(connection: Connection) -> list[Headroom]:
         if agent is None:
             return budgets.fleet_rooms(connection, work.clock())
         return budgets.rooms(connection, agent.id, work.clock())

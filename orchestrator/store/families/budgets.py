@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import FLEET, Family, Node, Room, Scope, Unit, shortage
+from orchestrator.domain.budget import FLEET, Family, Headroom, Node, Scope, Unit, shortage
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import RefusedError
 from orchestrator.store.schema.tables import AGENT, BUDGET
@@ -122,7 +122,7 @@ class Gauge:
         self._connection = connection
         self._now = now
         self._families: dict[str, Family] = {}
-        self._fleet: list[Room] | None = None
+        self._fleet: list[Headroom] | None = None
 
     def expect(self, roots: Collection[str]) -> None:
         """Read these families now, in one go: they will be asked for."""
@@ -135,7 +135,7 @@ class Gauge:
         self._families.pop(root, None)
         self._fleet = None
 
-    def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Room]:
+    def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Headroom]:
         """Every cap that applies to the agent; `capped`: an agent of its family has one (None: look)."""
         if capped is None:
             capped = root in self._families or self._connection.execute(_CAPPED, {"root": root}).first() is not None
@@ -145,7 +145,7 @@ class Gauge:
             self.expect([root])
         return self._families[root].rooms(agent_id)
 
-    def shortage(self, agent_id: str, root: str, *, starts_turn: bool, capped: bool | None = None) -> Room | None:
+    def shortage(self, agent_id: str, root: str, *, starts_turn: bool, capped: bool | None = None) -> Headroom | None:
         """The cap that the agent has reached, if it has."""
         return shortage(self.rooms(agent_id, root, capped=capped), starts_turn=starts_turn)
 
@@ -153,14 +153,14 @@ class Gauge:
         """Whether nobody may begin a turn."""
         return shortage(self._fleets(), starts_turn=True) is not None
 
-    def _fleets(self) -> list[Room]:
+    def _fleets(self) -> list[Headroom]:
         if self._fleet is None:
             capped = self._connection.execute(_FLEET_CAPPED).first() is not None
             self._fleet = fleet_rooms(self._connection, self._now) if capped else []
         return self._fleet
 
 
-def rooms(connection: Connection, agent_id: str, now: float) -> list[Room]:
+def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
     """Every cap that applies to the agent, with what counts against it."""
     root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
     return Gauge(connection, now).rooms(agent_id, root)
@@ -230,7 +230,7 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
     return gone
 
 
-def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Room]]:
+def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Headroom]]:
     """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
     if connection.execute(_ANY).first() is None:
         return {}
@@ -244,7 +244,7 @@ def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> d
     return {one: found[root].rooms(one) for one, root in agents.items() if root in found}
 
 
-def fleet_rooms(connection: Connection, now: float) -> list[Room]:
+def fleet_rooms(connection: Connection, now: float) -> list[Headroom]:
     """The fleet's own caps."""
     return family(connection, "", now).rooms("")
 
