@@ -14,7 +14,7 @@ from orchestrator import paths
 from orchestrator.cli.demo import demo, rehearse
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.render import output
-from orchestrator.cli.verbs import agents, budget, daemon, inspect, logs, wait
+from orchestrator.cli.verbs import agents, backup, budget, daemon, inspect, logs, wait
 from orchestrator.cli.verbs import run as running
 from orchestrator.errors import FleetError
 
@@ -51,6 +51,7 @@ for _name, _command in (
     ("rm", agents.rm),
     ("up", daemon.up),
     ("down", daemon.down),
+    ("backup", backup.backup),
     ("doctor", doctor.doctor),
     ("rehearse", rehearse.rehearse),
     ("version", daemon.version),

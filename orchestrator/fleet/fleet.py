@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
@@ -23,6 +24,7 @@ from orchestrator.fleet.questions import shown
 from orchestrator.fleet.sessions import processes
 from orchestrator.fleet.sessions.slot import DELETED
 from orchestrator.fleet.verbs import budget, catch_up, children, command, create, durable_wait, query, wait
+from orchestrator.fleet.verbs.backup import PagesCopied, back_up
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
@@ -283,18 +285,19 @@ class Fleet:
         found = await self._context.find(call.caller, agent, deleted=True) if agent else None
         return await query.events(self._context, call, query.event_cursor(since), found, limit)
 
-    async def follow(self, call: Call, *, since: str | None, agent: str | None = None) -> AsyncIterator[EventView]:
-        """Events as they are recorded, endlessly: behind the cursor, or from now on."""
-        found = await self._context.find(call.caller, agent, deleted=True) if agent else None
-        cursor = await query.now(self._context) if since is None else query.event_cursor(since)
-        with self._context.work.feed.subscribe() as subscription:
-            while True:
-                batch = await query.events(self._context, call, cursor, found, query.MAX_EVENTS)
-                for event in batch:
-                    cursor = int(event.cursor)
-                    yield event
-                if len(batch) < query.MAX_EVENTS:
-                    await subscription.wait(wait.REREAD_SECONDS)
+    def follow(
+        self, call: Call, *, since: str | None, agent: str | None = None, live: bool = True
+    ) -> AsyncGenerator[EventView]:
+        """Recorded events behind the cursor, then (if `live`) each as it is recorded; close it with its consumer."""
+        return query.follow(self._context, call, since, agent, live=live)
+
+    async def backup(self, target: Path, *, overwrite: bool, report: Callable[[PagesCopied], None]) -> int:
+        """Copy the database to `target` while agents work, and return the copy's size in bytes.
+
+        Raises:
+            FleetError: `target` cannot be used, exists (without `overwrite`), or cannot be written; nothing is left.
+        """
+        return await back_up(self._context.state, target, overwrite=overwrite, report=report)
 
     async def greet(self, caller: Caller) -> None:
         """A door brought its account: agents that wait for it go on."""

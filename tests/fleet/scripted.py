@@ -439,13 +439,17 @@ async def eventually(true: Callable[[], Awaitable[bool]], *, seconds: float = DE
             await asyncio.sleep(0.005)
 
 
-@functools.cache
-def _empty_database() -> bytes:
+_EMPTY: list[bytes] = []
+
+
+async def _empty_database() -> bytes:
     """A migrated database without rows: migrating anew for each test would be most of its time."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "fleet.db"
-        migrate(path)
-        return path.read_bytes()
+    if not _EMPTY:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "fleet.db"
+            await migrate(path)
+            _EMPTY.append(path.read_bytes())
+    return _EMPTY[0]
 
 
 @asynccontextmanager
@@ -466,7 +470,7 @@ async def open_lab(
     for folder in (state, project, home):
         folder.mkdir(exist_ok=True)
     if not (database := paths.database_path(state)).exists():
-        database.write_bytes(_empty_database())
+        database.write_bytes(await _empty_database())
     given: dict[str, object] = {
         "AGENT_MAX_CONCURRENT": slots,
         "FLEET_REST_SECONDS": rest_seconds,

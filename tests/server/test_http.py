@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,36 @@ def test_the_stream_tells_what_happens_and_goes_on_where_it_was_left(client: htt
     with client.stream("GET", "/v1/stream?agent=s-1", headers={"last-event-id": first["id"]}) as response:
         second = next(sse(response))
     assert int(second["id"]) > int(first["id"])
+
+
+def test_the_history_alone_ends_with_a_mark_and_is_what_the_pages_hold(client: httpx.Client) -> None:
+    create(client, "h-1")
+    with client.stream("GET", "/v1/stream", params={"agent": "h-1", "history": "1"}) as response:
+        streamed = list(sse(response))
+    assert streamed[-1]["event"] == "end"
+    paged = client.get("/v1/events", params={"agent": "h-1"}).json()["events"]
+    assert [one["data"] for one in streamed[:-1]] == paged[: len(streamed) - 1]
+    assert len(streamed) > 1
+
+
+@pytest.mark.requirement("store:backup:one-moment")
+def test_a_backup_over_http_tells_its_progress_and_its_end(
+    api_daemon: Daemon, client: httpx.Client, tmp_path: Path
+) -> None:
+    create(client, "b-1")
+    copy = tmp_path / "copy.db"
+    with client.stream("POST", "/v1/backup", json={"file": str(copy)}) as response:
+        assert response.status_code == 200
+        *steps, end = [json.loads(line) for line in response.iter_lines()]
+    assert steps[-1]["pages_done"] == steps[-1]["pages"]
+    assert end == {"file": str(copy), "bytes": copy.stat().st_size}
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM agent WHERE name = 'b-1'").fetchone() == (1,)
+    assert "--force" in error(client.post("/v1/backup", json={"file": str(copy)}), 409, "ConflictError")
+    assert "absolute" in error(client.post("/v1/backup", json={"file": "copy.db"}), 422, "InvalidError")
+    database = {"file": str(api_daemon.state / "fleet.db"), "overwrite": True}
+    assert "the database itself" in error(client.post("/v1/backup", json=database), 422, "InvalidError")
 
 
 def test_the_stream_without_a_cursor_begins_now(client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -28,11 +29,15 @@ def upgrade() -> None:
 '''
 
 
+def migrated(path: Path) -> Path | None:
+    return asyncio.run(migrate(path))
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A database of this version, with a row of its own."""
     path = tmp_path / "fleet.db"
-    assert migrate(path) is None
+    assert migrated(path) is None
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO command (key, agent_id, happened, at) VALUES ('k', 'ag_1', 'queued', 1.0)")
     return path
@@ -75,7 +80,7 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_knows(path: Path) 
 
 def test_a_database_of_this_version_is_left_as_it_is(path: Path) -> None:
     content = path.read_bytes()
-    assert migrate(path) is None
+    assert migrated(path) is None
     assert path.read_bytes() == content
 
 
@@ -84,7 +89,7 @@ def test_an_older_database_is_copied_before_it_is_upgraded(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = later_version(tmp_path, monkeypatch)
-    backup = migrate(path)
+    backup = migrated(path)
     assert backup is not None
     assert backup.parent == path.parent
     assert backup.stat().st_mode & 0o777 == 0o600
@@ -96,7 +101,7 @@ def test_an_older_database_is_copied_before_it_is_upgraded(
 def test_an_upgrade_that_fails_changes_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = later_version(tmp_path, monkeypatch, more='op.execute("DROP TABLE nobody")')
     with pytest.raises(StoreError, match="no such table: nobody") as failure:
-        migrate(path)
+        migrated(path)
     assert "backup" in failure.value.hint
     assert (revision(path), "colour" in columns(path), commands(path)) == (before, False, 1)
 
@@ -107,7 +112,7 @@ def test_a_newer_database_is_refused_untouched_with_what_to_do(path: Path) -> No
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     content = path.read_bytes()
     with pytest.raises(SchemaError, match="'9999'") as refused:
-        migrate(path)
+        migrated(path)
     assert "FLEET_STATE" in refused.value.hint
     assert path.read_bytes() == content
     assert not list(path.parent.glob("*.bak"))
@@ -118,7 +123,7 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes)
     path = tmp_path / "fleet.db"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"fleet\.db") as refused:
-        migrate(path)
+        migrated(path)
     assert "move the file away" in refused.value.hint
     assert path.read_bytes() == content
 
@@ -126,5 +131,5 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes)
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     path = tmp_path / "fleet.db"
     path.touch()
-    assert migrate(path) is None
+    assert migrated(path) is None
     assert revision(path) == known_revisions()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import shutil
@@ -83,7 +84,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "fleet.db"
     with monkeypatch.context() as context:
         context.setattr("orchestrator.store.engine.migrate.MIGRATIONS", migrations)
-        migrate(path)
+        asyncio.run(migrate(path))
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, (status, reason) in enumerate(OLD):
             pending = json.dumps({"deadline_at": DUE}) if reason in {"question", "permission"} else None
@@ -103,7 +104,7 @@ def _insert(connection: sqlite3.Connection, given: dict[str, Any]) -> None:
 
 @pytest.mark.requirement("store:upgrade:waits-carried")
 def test_every_old_sentence_becomes_the_wait_or_the_activity_that_it_told(old: Path) -> None:
-    assert migrate(old) is not None
+    assert asyncio.run(migrate(old)) is not None
     with closing(sqlite3.connect(old)) as connection:
         found = connection.execute(f"SELECT status, {COLUMNS} FROM agent ORDER BY created_at, rowid").fetchall()
         names = {name for _, name, *_ in connection.execute("PRAGMA table_info(agent)")}
@@ -113,7 +114,7 @@ def test_every_old_sentence_becomes_the_wait_or_the_activity_that_it_told(old: P
 
 
 def test_the_words_that_readers_see_are_those_of_the_old_sentences(old: Path) -> None:
-    migrate(old)
+    asyncio.run(migrate(old))
     with closing(sqlite3.connect(old)) as connection:
         found = connection.execute(f"SELECT {COLUMNS} FROM agent ORDER BY rowid").fetchall()
     for (_, reason), row in zip(OLD, found, strict=True):

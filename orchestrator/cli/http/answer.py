@@ -54,10 +54,10 @@ def checked(response: httpx.Response) -> dict[str, object]:
     answer = as_object(body)  # pyright: ignore[reportUnknownArgumentType] - just checked
     if response.is_success:
         return answer
-    raise _as_error(response.status_code, answer)
+    raise as_error(response.status_code, answer)
 
 
-def _as_error(status: int, problem: dict[str, object]) -> FleetError:
+def as_error(status: int, problem: dict[str, object]) -> FleetError:
     """The error that the problem's type names, else the one of its status."""
     named: object = getattr(errors, str(problem.get("type")).rpartition(":")[2], None)
     made = named if isinstance(named, type) and issubclass(named, FleetError) else _BY_STATUS.get(status, FleetError)

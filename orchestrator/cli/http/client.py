@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestrator import launch, paths
-from orchestrator.cli.http.answer import checked
-from orchestrator.cli.http.json_shape import as_list
+from orchestrator.cli.http.answer import as_error, checked
+from orchestrator.cli.http.json_shape import as_object
 from orchestrator.errors import ConflictError, InvalidError, StoreError
 
 if TYPE_CHECKING:
@@ -233,21 +233,34 @@ class Client:
             raise InvalidError(f"this cannot be sent: {error}", hint="give UTF-8 text and finite numbers") from error
 
     def events(self, *, since: str, agent: str | None) -> Iterator[EventView]:
-        """All stored events after the cursor `since`, oldest first, page by page."""
-        from orchestrator.fleet.views import EventView
+        """All recorded events after the cursor `since`, oldest first; a lost connection resumes behind the last one.
 
-        while True:
-            page = self.send("GET", "/v1/events", query={"since": since, "agent": agent, "limit": 500})
-            found = as_list(page.get("events"))
-            if not found:
+        Raises:
+            StoreError: the daemon went away several times in a row.
+        """
+        import httpx
+
+        lost = 0
+        while lost < _TRIES:
+            if lost:
+                self.require_daemon()
+            try:
+                with self.stream(since=since, agent=agent, history=True) as events:
+                    for event in events:
+                        since, lost = event.cursor, 0
+                        yield event
+            except httpx.TransportError:
+                lost += 1
+            else:
                 return
-            for item in found:
-                yield EventView.model_validate(item)
-            since = str(page["cursor"])
+        raise StoreError(
+            f"the daemon went away {_TRIES} times while it sent the events",
+            hint=f"read {paths.log_path(self.target.state)}",
+        )
 
     @contextmanager
-    def stream(self, *, since: str | None, agent: str | None) -> Generator[Iterator[EventView]]:
-        """One live connection to the event stream, from the cursor on; it ends when the daemon does.
+    def stream(self, *, since: str | None, agent: str | None, history: bool = False) -> Generator[Iterator[EventView]]:
+        """One connection to the event stream, from the cursor on; with `history` it ends with what is recorded.
 
         Raises:
             httpx.TransportError: the connection cannot be made or is lost.
@@ -255,19 +268,55 @@ class Client:
         """
         from httpx_sse import connect_sse
 
-        query = _parameters({"since": since, "agent": agent})
+        query = _parameters({"since": since, "agent": agent, "history": history})
         with connect_sse(self._http, "GET", "/v1/stream", params=query) as source:
             if source.response.is_error:
                 source.response.read()
                 checked(source.response)
-            yield _views(source)
+            yield _views(source, is_endless=not history)
+
+    def lines(self, method: str, path: str, body: Mapping[str, object]) -> Iterator[dict[str, object]]:
+        """The answer line by line, each a JSON object; sent once, never again.
+
+        Raises:
+            FleetError: what the daemon says is wrong, at once or in a line.
+            StoreError: the connection was lost before the answer was complete.
+        """
+        import httpx
+
+        try:
+            with self._http.stream(method, path, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    checked(response)
+                for line in response.iter_lines():
+                    answer = as_object(json.loads(line))
+                    if "error" in answer:
+                        raise as_error(response.status_code, as_object(answer["error"]))
+                    yield answer
+        except httpx.TransportError as error:
+            raise StoreError(
+                f"the daemon went away during this call ({type(error).__name__})",
+                hint=f"read {paths.log_path(self.target.state)}, then try again",
+            ) from error
 
 
-def _views(source: EventSource) -> Iterator[EventView]:
+def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:
+    """The events of a stream.
+
+    Raises:
+        httpx.TransportError: it was to end by itself and was cut off.
+    """
+    import httpx
+
     from orchestrator.fleet.views import EventView
 
     for event in source.iter_sse():
+        if event.event == "end":
+            return
         yield EventView.model_validate_json(event.data)
+    if not is_endless:
+        raise httpx.RemoteProtocolError("the stream was cut off")
 
 
 def _attempts(on: type[Exception], *, times: int, pause_seconds: float) -> Iterable[stamina.Attempt]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import totals as sums
 from orchestrator.store.schema.tables import Agent, Artifact, Question, Turn
-from orchestrator.store.turns.events import events_after
+from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 
 MAX_PAGE_CHARACTERS = 6000
@@ -246,21 +247,53 @@ def event_cursor(since: str | None) -> int:
 async def events(
     context: FleetContext, call: Call, cursor: int, agent: Agent | None, limit: int
 ) -> tuple[EventView, ...]:
-    """Events behind the cursor, of one agent or of the caller's project."""
+    """At most `limit` events behind the cursor, of one agent or of the caller's project.
+
+    Raises:
+        InvalidError: `limit` is out of range.
+    """
     if not 1 <= limit <= MAX_EVENTS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
     whose = {"project": call.caller.project, "agent_id": agent.id if agent else None}
-    rows = await context.work.store.read(partial(events_after, cursor=cursor, limit=limit, **whose))
-    return tuple(
-        EventView(
-            cursor=str(event.id),
-            agent=event.agent_id,
-            name=event.name,
-            seq=event.seq,
-            turn=event.turn,
-            kind=event.kind,
-            at=agent_views.iso(event.at),
-            body=event.body,
-        )
-        for event in rows
+    rows = await context.work.store.read(partial(event_rows.events_after, cursor=cursor, limit=limit, **whose))
+    return tuple(map(_event_view, rows))
+
+
+async def follow(
+    context: FleetContext, call: Call, since: str | None, agent: str | None, *, live: bool
+) -> AsyncGenerator[EventView]:
+    """Events of one agent or of the caller's project, oldest first; if `live` without an end.
+
+    Without a cursor a live stream begins now, and another with the first event. What is recorded is streamed in
+    constant memory.
+    """
+    found = await context.find(call.caller, agent, deleted=True) if agent else None
+    cursor = await now(context) if since is None and live else event_cursor(since)
+    whose = {"project": call.caller.project, "agent_id": found.id if found else None}
+    async with aclosing(event_rows.history(context.work.store, cursor, **whose)) as rows:
+        async for row in rows:
+            cursor = row.id
+            yield _event_view(row)
+    if not live:
+        return
+    with context.work.feed.subscribe() as subscription:
+        while True:
+            batch = await events(context, call, cursor, found, MAX_EVENTS)
+            for event in batch:
+                cursor = int(event.cursor)
+                yield event
+            if len(batch) < MAX_EVENTS:
+                await subscription.wait(wait.REREAD_SECONDS)
+
+
+def _event_view(event: event_rows.EventRow) -> EventView:
+    return EventView(
+        cursor=str(event.id),
+        agent=event.agent_id,
+        name=event.name,
+        seq=event.seq,
+        turn=event.turn,
+        kind=event.kind,
+        at=agent_views.iso(event.at),
+        body=event.body,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from starlette.responses import Response
@@ -12,6 +13,8 @@ from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
 from orchestrator.server.http.schemas import EventPage, EventsQuery, NoBody, StreamQuery
 
 HEARTBEAT_SECONDS = 15
+END = "end"
+"""the last event of a stream that ends by itself: one that stops without it was cut off"""
 
 
 async def get_events(asked: ApiRequest[NoBody, EventsQuery]) -> EventPage:
@@ -27,11 +30,13 @@ async def stream_events(asked: ApiRequest[NoBody, StreamQuery]) -> Response:
     agent = asked.query.agent
     if agent or since:  # a wrong agent or cursor is an error now, not a stream that breaks
         await asked.fleet.events(asked.call, since=since, agent=agent, limit=1)
-    events = asked.fleet.follow(asked.call, since=since, agent=agent)
+    follow = asked.fleet.follow(asked.call, since=since, agent=agent, live=not asked.query.history)
 
     async def sent() -> AsyncIterator[JSONServerSentEvent]:
-        async for event in events:
-            yield JSONServerSentEvent(data=event.model_dump(mode="json"), id=event.cursor, event=event.kind)
+        async with aclosing(follow) as events:
+            async for event in events:
+                yield JSONServerSentEvent(data=event.model_dump(mode="json"), id=event.cursor, event=event.kind)
+        yield JSONServerSentEvent(data={}, event=END)
 
     return EventSourceResponse(sent(), ping=HEARTBEAT_SECONDS, headers={"cache-control": "no-store"})
 

@@ -58,9 +58,16 @@ def problem(error: FleetError, *, status: int | None = None, headers: Mapping[st
 
     `status` replaces the one of the error's class where HTTP has a finer one.
     """
+    found = document(error, status=status)
+    body = json.dumps(found.model_dump(exclude_defaults=True))
+    return Response(body, status_code=found.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def document(error: FleetError, *, status: int | None = None) -> Problem:
+    """The error as a problem document."""
     mistakes = error.mistakes if isinstance(error, RequestError) else ()
     kind = InvalidError if isinstance(error, RequestError) else type(error)
-    found = Problem(
+    return Problem(
         type=TYPE_PREFIX + kind.__name__,
         title=kind.title,
         status=status or kind.status,
@@ -68,8 +75,6 @@ def problem(error: FleetError, *, status: int | None = None, headers: Mapping[st
         hint=error.hint,
         errors=mistakes[:MAX_MISTAKES],
     )
-    body = json.dumps(found.model_dump(exclude_defaults=True))
-    return Response(body, status_code=found.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def status_problem(status: int, path: str, method: str, detail: str, allowed: str = "") -> Response:

@@ -11,6 +11,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.state_views import View
 from orchestrator.fleet.views import Deleted, EventView
+from orchestrator.server.http.problems import Problem
 
 MAX_EVENTS = 5000
 MIN_QUESTION_CHARACTERS = 11
@@ -102,6 +103,14 @@ class ShutdownBody(Body):
     interrupt: bool = False
 
 
+class BackupBody(Body):
+    """`POST /v1/backup`."""
+
+    file: str = Field(min_length=1)
+    """absolute path of the copy"""
+    overwrite: bool = False
+
+
 class NoBody(Body):
     """A request without a body (an empty object is one, too)."""
 
@@ -143,12 +152,26 @@ class StreamQuery(Body):
 
     since: str | None = None
     agent: str | None = None
+    history: bool = False
+    """only what is recorded, then `event: end`"""
 
 
-class EventsQuery(StreamQuery):
+class EventsQuery(Body):
     """`GET /v1/events`."""
 
+    since: str | None = None
+    agent: str | None = None
     limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
+
+
+class BackupLine(View):
+    """A line of the answer to `POST /v1/backup`: pages copied so far, at last the file or what went wrong."""
+
+    pages_done: int | None = None
+    pages: int | None = None
+    file: str | None = None
+    bytes: int | None = None
+    error: Problem | None = None
 
 
 class DeletedAgents(View):

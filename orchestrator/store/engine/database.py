@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, event
+from sqlalchemy import URL, Connection, Engine, RowMapping, Select, create_engine, event
 
 from orchestrator.errors import StoreError
 from orchestrator.store.engine.high_water_mark import Witness, last_event
 from orchestrator.store.engine.jobs import Fate, Job, is_broken, readable, tell
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.engine.reader import Reader
+from orchestrator.store.engine.stream import rows
 
 __all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
@@ -72,6 +73,14 @@ class Store:
             StoreError: the database cannot be read.
         """
         return await self._reader.read(op)
+
+    def stream(self, after: Callable[[T | None], Select[Any]], make: Callable[..., T]) -> AsyncGenerator[T]:
+        """The rows of a statement of any length, one after the other in constant memory, each as `make(*columns)`.
+
+        It has a read-only connection of its own, so it holds up no other read; close it with its consumer
+        (`contextlib.aclosing`). `after` builds the statement for what comes behind a row, or for all of it.
+        """
+        return rows(self.path, after, make)
 
     def start(self) -> None:
         """Look whether the history is all there, and start the threads."""
@@ -174,7 +183,7 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
         SchemaError: a newer version of Fleet wrote it.
         StoreError: it cannot be opened or is not a database.
     """
-    await asyncio.to_thread(migrate, path)
+    await migrate(path)
     loop = asyncio.get_running_loop()
     reader = Reader(_plain_engine(path, read_only=True), loop)
     store = Store(path, _plain_engine(path, read_only=False), reader, loop)

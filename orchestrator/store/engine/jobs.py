@@ -40,13 +40,14 @@ def readable(error: Exception, verb: str) -> Exception:
     if isinstance(error, DatabaseError) and is_broken(error):
         return StoreError(
             f"the database cannot be {verb}: {error.orig}",
-            hint=_hint(error),
+            hint=hint_for(error.orig),
         )
     return error
 
 
-def _hint(error: DatabaseError) -> str:
-    if any(word in str(error.orig) for word in ("malformed", "not a database")):
+def hint_for(error: BaseException | None) -> str:
+    """What to do about this error of the driver."""
+    if any(word in str(error) for word in ("malformed", "not a database")):
         return "the file is damaged: fleet down, then put a backup in its place (fleet.db.*.bak), or move it away"
     return "free disk space, or end the program that locks it; nothing was half-done"
 

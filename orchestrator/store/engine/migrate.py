@@ -5,20 +5,25 @@ Alembic upgrades; whether there is anything to upgrade is read without it, becau
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DatabaseError
 
+from orchestrator import log
 from orchestrator.errors import SchemaError, StoreError
+from orchestrator.store.engine.backup import PagesCopied, backup
 
+LOG = log.logger("fleet.store")
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
-def migrate(path: Path) -> Path | None:
+async def migrate(path: Path) -> Path | None:
     """Upgrade the file and return the backup that was made, if it held an older schema.
 
     Raises:
@@ -26,7 +31,7 @@ def migrate(path: Path) -> Path | None:
         StoreError: the file is not a database, or cannot be written.
     """
     try:
-        found, known = _revision(path), known_revisions()
+        found, known = await asyncio.to_thread(_revision, path), known_revisions()
         if found == known[-1]:
             return None
         if found is not None and found not in known:
@@ -34,8 +39,8 @@ def migrate(path: Path) -> Path | None:
                 f"the database {path} has schema {found!r}, which this version of Fleet does not know",
                 hint="a newer Fleet wrote it: upgrade this one (pip install -U agent-fleet), or set FLEET_STATE",
             )
-        backup = _backup(path, found) if found is not None else None
-        _upgrade(path)
+        copy = await _back_up(path, found) if found is not None else None
+        await asyncio.to_thread(_upgrade, path)
     except (sqlite3.DatabaseError, DatabaseError, OSError) as error:
         if "locked" in str(error):
             raise StoreError(
@@ -46,7 +51,7 @@ def migrate(path: Path) -> Path | None:
             f"the database {path} cannot be used: {error}",
             hint="move the file away (a backup may lie beside it), or set FLEET_STATE to another directory",
         ) from error
-    return backup
+    return copy
 
 
 def known_revisions() -> list[str]:
@@ -63,11 +68,16 @@ def _revision(path: Path) -> str | None:
     return str(row[0]) if row else None
 
 
-def _backup(path: Path, revision: str) -> Path:
-    target = path.with_name(f"{path.name}.before-{revision}.bak")
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
-    target.chmod(0o600)
+async def _back_up(path: Path, revision: str) -> Path:
+    target, started = path.with_name(f"{path.name}.before-{revision}.bak"), time.monotonic()
+
+    def report(progress: PagesCopied) -> None:
+        nonlocal started
+        if time.monotonic() - started >= 1:
+            started = time.monotonic()
+            LOG.info("backup_before_upgrade", file=str(target), pages_done=progress.done, pages=progress.total)
+
+    await backup(path, target, overwrite=True, report=report)
     return target
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.event import Kind
+from orchestrator.store.engine.database import Store
 from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.schema.transitions import change, owned_row
@@ -33,7 +34,7 @@ class Fact:
     """pairs of (consumed|produced, path)"""
 
 
-class EventRow(Protocol):
+class EventRow(NamedTuple):
     """An event as it stands in its table, with its agent's name."""
 
     id: int
@@ -94,16 +95,27 @@ def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any])
 def events_after(
     connection: Connection, cursor: int, *, project: str | None, agent_id: str | None, limit: int
 ) -> Sequence[EventRow]:
-    """Events behind the cursor, oldest first, with their agent's name: of one agent, of a project, or of all."""
+    """At most `limit` events behind the cursor, oldest first: of one agent, of a project, or of all."""
+    query = _behind(cursor, project=project, agent_id=agent_id).limit(limit)
+    return [EventRow._make(row) for row in connection.execute(query)]
+
+
+def history(store: Store, cursor: int, *, project: str | None, agent_id: str | None) -> AsyncGenerator[EventRow]:
+    """All events behind the cursor, however many, oldest first, in constant memory; close it with its consumer."""
+
+    def after(last: EventRow | None) -> Select[Any]:
+        return _behind(cursor if last is None else last.id, project=project, agent_id=agent_id)
+
+    return store.stream(after, EventRow)
+
+
+def _behind(cursor: int, *, project: str | None, agent_id: str | None) -> Select[Any]:
     query = (
         select(EVENT, AGENT.c.name)
         .join(AGENT, AGENT.c.id == EVENT.c.agent_id)
         .where(EVENT.c.id > cursor)
         .order_by(EVENT.c.id)
-        .limit(limit)
     )
     if agent_id is not None:
-        query = query.where(EVENT.c.agent_id == agent_id)
-    elif project is not None:
-        query = query.where(AGENT.c.project == project)
-    return cast("Sequence[EventRow]", connection.execute(query).all())
+        return query.where(EVENT.c.agent_id == agent_id)
+    return query if project is None else query.where(AGENT.c.project == project)

@@ -1,0 +1,82 @@
+"""Backs up the database, through the daemon if one of this build runs, otherwise directly."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, here
+from orchestrator.cli.render import output
+from orchestrator.domain.text import clean
+
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+
+_QUIET_SECONDS = 1.0
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to put the copy.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database to FILE, complete and consistent, also while agents work."""
+    from orchestrator.cli.http.client import Client, target
+    from orchestrator.paths import build
+
+    copy, progress = here() / file.expanduser(), _ProgressLine()
+    with Client(target(os.environ, str(here())), start=False) as client:
+        health = client.health()
+        if health is not None and health.build == build():
+            size = _by_daemon(client, copy, force, progress)
+        else:  # a backup needs no daemon, and none that speaks another version of the API
+            size = _directly(client.target.state, copy, force, progress)
+    progress.end()
+    if as_json:
+        output.document({"file": str(copy), "bytes": size})
+    else:
+        print(f"backed up to {clean(str(copy))} ({size / 1e6:,.1f} MB)")
+
+
+def _by_daemon(client: Client, copy: Path, force: bool, progress: _ProgressLine) -> int:
+    size = 0
+    for line in client.lines("POST", "/v1/backup", {"file": str(copy), "overwrite": force}):
+        if "bytes" in line:
+            size = int(str(line["bytes"]))
+        else:
+            progress.show(int(str(line["pages_done"])), int(str(line["pages"])))
+    return size
+
+
+def _directly(state: Path, copy: Path, force: bool, progress: _ProgressLine) -> int:
+    import asyncio
+
+    from orchestrator.fleet.verbs.backup import back_up
+
+    return asyncio.run(
+        back_up(state, copy, overwrite=force, report=lambda report: progress.show(report.done, report.total))
+    )
+
+
+class _ProgressLine:
+    """One line on the terminal's stderr that counts pages, once a backup has lasted a second."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._is_shown = False
+
+    def show(self, done: int, total: int) -> None:
+        """Show how far it has come."""
+        if sys.stderr.isatty() and time.monotonic() - self._started > _QUIET_SECONDS:
+            self._is_shown = True
+            print(f"\rbacking up: {done:,} of {total:,} pages", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._is_shown:
+            output.say("")
