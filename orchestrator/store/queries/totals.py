@@ -12,7 +12,6 @@ from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 _LIVES = AGENT.c.deleted_at.is_(None)
 _IN_PROJECT = AGENT.c.project == bindparam("project")
-_HERE = and_(_LIVES, or_(bindparam("project").is_(None), _IN_PROJECT))
 _UNTOLD = and_(
     AGENT.c.running_since.is_not(None),
     AGENT.c.live_cost_usd == 0,
@@ -37,13 +36,14 @@ _BY_STATUS_IN_PROJECT = _BY_STATUS.where(_IN_PROJECT)
 _UNREAD = (
     select(AGENT.c.name)
     .where(
-        _HERE,
+        _LIVES,
         AGENT.c.orchestrator == bindparam("orchestrator"),
         AGENT.c.status.in_(sorted(ENDED)),
         AGENT.c.delivered_turn < AGENT.c.turns,
     )
     .order_by(AGENT.c.created_at)
 )
+_UNREAD_IN_PROJECT = _UNREAD.where(_IN_PROJECT)
 _SOURCE = AGENT.alias("source")
 _BLOCKS = (
     select(
@@ -96,7 +96,10 @@ def by_status(connection: Connection, project: str | None) -> Sequence[Sum]:
 
 def unread(connection: Connection, project: str | None, orchestrator: str) -> Sequence[str]:
     """Names of the orchestrator's living agents whose last outcome has not reached it."""
-    return connection.execute(_UNREAD, {"project": project, "orchestrator": orchestrator}).scalars().all()
+    if project is None:
+        return connection.execute(_UNREAD, {"orchestrator": orchestrator}).scalars().all()
+    whose = {"project": project, "orchestrator": orchestrator}
+    return connection.execute(_UNREAD_IN_PROJECT, whose).scalars().all()
 
 
 def blocks(connection: Connection, project: str | None) -> Sequence[Block]:
