@@ -10,9 +10,9 @@ import fcntl
 import os
 import sys
 import time
-from _socket import AF_UNIX, SOCK_STREAM, socket  # not `socket`: with enum and selectors it costs a door 5 ms
 from collections.abc import Mapping
 from pathlib import Path
+from socket import AF_UNIX, SOCK_STREAM, socket
 
 from orchestrator import paths
 
