@@ -25,6 +25,7 @@ from orchestrator.domain.durable_wait import (
 )
 from orchestrator.domain.question import Asked
 from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import FleetError, NotFoundError, StoreError
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.projections import agent_views
@@ -165,7 +166,7 @@ async def replies(context: FleetContext, call: Call, sleep_id: str, given: Mappi
             call=replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
             agent_id=asked[key].id,
             question_id=str((asked[key].pending or {}).get("id")),
-            text=answer_in(reply.fields, permission=asked[key].reason == Asked.PERMISSION),
+            text=answer_in(reply.fields, permission=asked[key].wait_kind == WaitKind.PERMISSION),
         )
         for key, reply in current.items()
         if reply.fields is not None
