@@ -5,8 +5,8 @@ outlives its daemon: it connects again, repeats hello and an accepted `initializ
 because Claude Code's TUI loses the tools of a server that exits (CLI 2.1.329, measured). The caller's tool-use id makes
 that safe, and where a host sends none the call's id beside the name that the door says in its hellos.
 
-Standard library only. It knows four methods of MCP and nothing of agents. `socket` and `threading` cost it 3.6 ms of CPU
-more than `_socket` and `_thread` (31.6 against 28.0 ms, medians of 40 runs), too little to use private modules.
+Standard library only. It knows four methods of MCP and nothing about agents. `socket` and `threading` cost it 3.6 ms of
+CPU more than `_socket` and `_thread` (31.6 against 28.0 ms, medians of 40 runs), too little to use private modules.
 """
 
 from __future__ import annotations
