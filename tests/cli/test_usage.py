@@ -96,7 +96,7 @@ def test_a_task_on_stdin_that_is_no_text_is_one_document_too(fleet: Command) -> 
 def test_with_json_a_mistake_is_one_document_on_stdout(fleet: Command) -> None:
     ran = fleet("rm", "--json")
     assert ran.code == 2
-    assert ran.json["schema"] == 1
+    assert ran.json["schema"] == 2
     assert ran.json["error"]["kind"] == "InvalidError"
     assert ran.json["error"]["hint"]
     assert fleet("nope", "--json").json["error"]["kind"] == "UsageError"
