@@ -28,7 +28,7 @@ from orchestrator.personas import find_persona
 from orchestrator.store.agents import admission, lifecycle
 from orchestrator.store.engine.database import Connection, Store, open_store
 from orchestrator.store.families.children import Limits
-from orchestrator.store.turns import events, turns
+from orchestrator.store.turns import events, outcomes, turns
 from orchestrator.store.turns.events import Fact
 
 GROUP = 10
@@ -152,7 +152,7 @@ def _claimed(connection: Connection) -> turns.Claim:
 def _end(connection: Connection, claim: turns.Claim, facts: int) -> None:
     events.append(connection, claim, session_facts(facts))
     turns.finish(connection, claim, ENDED, USAGE, time.time())
-    lifecycle.deliver(connection, {claim.agent_id: claim.turn})
+    outcomes.deliver(connection, {claim.turn_id}, time.time())
 
 
 def _multiply(path: Path, groups: int) -> None:
@@ -170,7 +170,7 @@ def _multiply(path: Path, groups: int) -> None:
 TAIL, NAME = "\0", "\1"
 """what stands in a row's text for the last digits of an id, and for the group's number in a name"""
 _TAIL_DIGITS = 8
-_COUNTED = {"event.id": "event", "lease.id": "lease", "agent.ended_cursor": "event", "turn.outcome_cursor": "event"}
+_COUNTED = {"event.id": "event", "lease.id": "lease", "turn.outcome_cursor": "event"}
 """columns that hold a row's number, and whose"""
 
 

@@ -105,7 +105,7 @@ class _Lookout:
 
     @staticmethod
     def _ended(connection: sqlite3.Connection) -> int:
-        return int(connection.execute("SELECT max(ended_cursor) FROM agent").fetchone()[0])
+        return int(connection.execute("SELECT coalesce(max(outcome_cursor), 0) FROM turn").fetchone()[0])
 
 
 def measure(sizes: Sizes) -> Iterator[Figure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.questions.shown import ShownQuestions
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.store.agents import lifecycle
 from orchestrator.store.schema.tables import Agent
+from orchestrator.store.turns import outcomes
 
 
 def stored_key(call: Call) -> str | None:
@@ -29,7 +29,7 @@ class Offer:
     """Outcomes that were handed to an orchestrator and count as delivered with its next call."""
 
     key: str | None
-    outcomes: Mapping[str, int]
+    turn_ids: frozenset[str]
 
 
 @dataclass
@@ -69,14 +69,15 @@ class FleetContext:
         if offer is None or (offer.key is not None and offer.key == call.key):
             return
         del self.offers[who]
-        await self.work.store.write(lifecycle.deliver, offer.outcomes)
+        await self.work.store.write(outcomes.deliver, offer.turn_ids, self.work.clock())
 
-    def offer(self, call: Call, outcomes: Mapping[str, int]) -> None:
-        """Remember what this call hands to its orchestrator, beside what it was handed since its last one."""
-        if outcomes:
+    def offer(self, call: Call, turn_ids: Iterable[str]) -> None:
+        """Remember the turns whose outcomes this call hands to its orchestrator, beside those since its last call."""
+        told = frozenset(turn_ids)
+        if told:
             who = (call.caller.project, call.caller.orchestrator)
-            before = self.offers.get(who, Offer(key=None, outcomes={}))
-            self.offers[who] = Offer(key=call.key, outcomes={**before.outcomes, **outcomes})
+            before = self.offers.get(who, Offer(key=None, turn_ids=frozenset()))
+            self.offers[who] = Offer(key=call.key, turn_ids=before.turn_ids | told)
 
     async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> Agent:
         """The caller's agent of this id, unique beginning of an id, or name.

@@ -19,6 +19,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.questions import shown
 from orchestrator.fleet.sessions import processes
@@ -31,7 +32,6 @@ from orchestrator.fleet.views import (
     BudgetsView,
     Created,
     Deleted,
-    Digest,
     EventView,
     FleetView,
     Health,
@@ -197,7 +197,7 @@ class Fleet:
 
     async def news(self, call: Call) -> str:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
-        return await catch_up.news(self._context, call)
+        return await catch_up.catch_up(self._context, call)
 
     async def sleep(self, call: Call, wish: durable_wait.Wish, *, asks_person: bool) -> Sleep | Digest:
         """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""

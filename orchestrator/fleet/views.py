@@ -5,6 +5,8 @@ Times are ISO 8601 in UTC; ages and durations are seconds at the moment of readi
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from orchestrator.fleet.state_views import (
     ActivityView,
     AskedView,
@@ -73,8 +75,8 @@ class AgentView(View):
     budgets: tuple[BudgetView, ...] = ()
     remedy: str = ""
     """the call that lets an agent go on that waits at a cap"""
-    unread: bool = False
-    """its last outcome has not been delivered to its orchestrator"""
+    unread: int = 0
+    """how many of its ended turns have not been delivered to its orchestrator"""
     files_consumed: int = 0
     files_produced: int = 0
     created_at: str
@@ -113,7 +115,8 @@ class FleetView(View):
 
     agents: tuple[AgentView, ...]
     totals: Totals
-    unread: tuple[str, ...] = ()
+    unread: dict[str, int] = Field(default_factory=dict[str, int])
+    """ended turns that were not delivered to the orchestrator that asks, counted by the agent's name"""
     bottlenecks: tuple[Bottleneck, ...] = ()
     cursor: str
 
@@ -242,38 +245,6 @@ class OutputPage(View):
     """file with the full text"""
     checks: tuple[CheckView, ...] = ()
     """how the last attempt at its checks went"""
-
-
-class OutcomeView(View):
-    """A finished or blocked agent in a digest."""
-
-    name: str
-    id: str
-    status: str
-    reason: str = ""
-    code: str = ""
-    """the reason's short code, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
-    turn: int
-    text: str = ""
-    cost_usd: float | None = None
-    changes: Changes | None = None
-    age_seconds: float = 0.0
-    """since it stands so"""
-    checks: tuple[CheckView, ...] = ()
-    """how the last attempt at its checks went"""
-
-
-class Digest(View):
-    """What a waiting orchestrator wakes to; `text` is what it reads, ≤ 1,600 bytes."""
-
-    text: str
-    cursor: str
-    timed_out: bool
-    needs: tuple[str, ...] = ()
-    """names of the agents that need the orchestrator"""
-    outcomes: tuple[OutcomeView, ...] = ()
-    working: tuple[str, ...] = ()
-    slept_seconds: float
 
 
 class Deleted(View):

@@ -26,10 +26,11 @@ from orchestrator.domain.transcript_state import Stand, Standing
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
 from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.execution.worker import Workers
 from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.sessions.slot import AgentSlot
-from orchestrator.fleet.views import AgentView, Created, Digest
+from orchestrator.fleet.views import AgentView, Created
 from orchestrator.providers.base import Prompt, Session, SessionSpec
 from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.text import clean
-from orchestrator.fleet.projections.digest import Awake, digest_text
+from orchestrator.fleet.digest_views import OutcomeView
+from orchestrator.fleet.projections.digest import DigestInput, digest_text
 from orchestrator.fleet.state_views import QuestionView, WaitView
-from orchestrator.fleet.views import AgentView, Changes, OutcomeView, Totals
+from orchestrator.fleet.views import AgentView, Changes, Totals
 
 MAX_BYTES = 1600
 WORDS = st.text(max_size=400) | st.sampled_from(
@@ -66,6 +67,7 @@ OUTCOMES = st.builds(
     text=LONG,
     cost_usd=st.none() | st.floats(0, 1000),
     changes=st.none() | CHANGES,
+    handed_on=st.booleans(),
 )
 
 
@@ -86,9 +88,9 @@ TOTALS = Totals(agents=3, by_status={"complete": 2, "waiting": 1}, tokens=1, con
                 known_cost_usd=1.5, working=0, slots=4)  # fmt: skip
 
 
-def awake(needs: list[AgentView], outcomes: list[OutcomeView], handed_on: frozenset[str] = frozenset()) -> Awake:
+def awake(needs: list[AgentView], outcomes: list[OutcomeView]) -> DigestInput:
     """What a digest is made of."""
-    return Awake(totals=TOTALS, slept_seconds=3, timed_out=False, needs=needs, outcomes=outcomes, handed_on=handed_on)
+    return DigestInput(totals=TOTALS, slept_seconds=3, timed_out=False, needs=needs, outcomes=outcomes)
 
 
 @pytest.mark.requirement(
@@ -119,13 +121,19 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
 
 @pytest.mark.requirement("wait:digest:token-limit")
 @settings(max_examples=60, deadline=None)
-@given(st.lists(OUTCOMES, min_size=1, max_size=12, unique_by=lambda outcome: outcome.name))
+@given(st.lists(OUTCOMES, min_size=1, max_size=12))
 def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> None:
     lines = digest_text(awake([], outcomes)).split("\n")
     whole = {f"| {line.rstrip()}" for outcome in outcomes for line in clean(outcome.text).splitlines()}
     shown = [line for line in lines if line.startswith("| ")]
     assert set(shown) <= whole
-    written = [line for outcome in outcomes for line in clean(outcome.text).splitlines() if line.strip()]
+    written = [
+        line
+        for one in outcomes
+        if not (one.handed_on and one.status == "complete")
+        for line in clean(one.text).splitlines()
+        if line.strip()
+    ]
     facts = [line for line in lines if line.startswith("[")]
     if len(shown) < len(written) or len(facts) < len(outcomes):
         assert any(line.startswith("(") for line in lines)
@@ -177,6 +185,29 @@ def test_many_blocked_agents_are_counted_when_they_do_not_fit() -> None:
     assert text.split("\n")[-1].endswith("more lines: get_agent_status)")
 
 
+def test_turns_that_do_not_fit_are_counted_and_named_with_the_call_that_reads_them_and_failures_come_first() -> None:
+    long = Changes(files=("f" * 200,), files_changed=1, where="this checkout")
+    outcomes = [outcome("a", turn=turn, changes=long) for turn in range(1, 9)]
+    outcomes += [outcome("b", turn=turn, changes=long, status="failed", reason="api") for turn in (1, 2)]
+    lines = digest_text(awake([], outcomes)).split("\n")
+    shown = [line.split(" · ")[:2] for line in lines if line.startswith("[")]
+    assert shown == [
+        ["[a complete", "turn 1"],
+        ["[a complete", "turn 2"],
+        ["[b failed (api)", "turn 1"],
+        ["[b failed (api)", "turn 2"],
+    ]
+    assert lines[-1] == "(6 more turns ended: a turns 3-8: get_agent_output)"
+
+
+def test_many_failures_that_do_not_fit_are_counted() -> None:
+    outcomes = [outcome(f"agent-{i}", status="failed", reason="r" * 100, turn=3) for i in range(40)]
+    last = digest_text(awake([], outcomes)).split("\n")[-1]
+    assert last.startswith("(")
+    assert " failed: agent-" in last
+    assert last.endswith("…: get_agent_output)")
+
+
 def test_results_that_do_not_fit_are_said_to_be_missing() -> None:
     outcomes = [outcome(f"agent-{i}", text="word " * 200) for i in range(16)]
     text = digest_text(awake([], outcomes))
@@ -185,14 +216,12 @@ def test_results_that_do_not_fit_are_said_to_be_missing() -> None:
 
 @pytest.mark.parametrize("status", ["complete", "failed"])
 def test_only_a_complete_result_is_left_out_when_it_is_handed_on(status: str) -> None:
-    text = digest_text(awake([], [outcome(text="the words", status=status)], frozenset({"a"})))
+    text = digest_text(awake([], [outcome(text="the words", status=status, handed_on=True)]))
     assert ("| the words" in text) == (status == "failed")
 
 
 def test_a_sum_with_a_hole_is_shown_as_a_lower_bound() -> None:
     totals = TOTALS.model_copy(update={"cost_usd": None, "known_cost_usd": 0.5})
-    text = digest_text(
-        Awake(totals=totals, slept_seconds=0, timed_out=True, needs=[], outcomes=[], handed_on=frozenset())
-    )
+    text = digest_text(DigestInput(totals=totals, slept_seconds=0, timed_out=True, needs=[], outcomes=[]))
     assert "your agents at least $0.50" in text
     assert "time-out" in text

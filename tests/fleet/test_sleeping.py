@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.errors import InvalidError, NotFoundError
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import durable_wait, wait
 from orchestrator.fleet.verbs.durable_wait import Wish
-from orchestrator.fleet.views import Digest
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio

@@ -118,7 +118,7 @@ async def test_an_outcome_that_nobody_took_is_unread_until_the_next_call(lab: La
     await lab.wait("a", key="k1")
     assert (await lab.view("a")).unread
     fleet = await lab.fleet.status(lab.call("k2"))
-    assert fleet.unread == ()
+    assert fleet.unread == {}
 
 
 async def test_looking_as_somebody_else_delivers_nothing(lab: Lab) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.fleet.views import AgentDetail, Created, Deleted, Digest, FleetView, Health, Registry
+from orchestrator.fleet.digest_views import Digest
+from orchestrator.fleet.views import AgentDetail, Created, Deleted, FleetView, Health, Registry
 from orchestrator.server.http.problems import Problem
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 

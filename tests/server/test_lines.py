@@ -129,7 +129,7 @@ def test_what_an_agent_writes_cannot_read_like_a_call_of_fleets() -> None:
 def test_the_fleet_has_totals_who_holds_up_whom_and_what_is_unread() -> None:
     behind = Bottleneck(name="scout-1", status="working", elapsed_seconds=42, blocks=("plan", "review"))
     text = lines.status_lines(
-        fleet(agent(), unread=("build",), bottlenecks=(behind,), cost_usd=None, known_cost_usd=0.1), named=False
+        fleet(agent(), unread={"build": 1}, bottlenecks=(behind,), cost_usd=None, known_cost_usd=0.1), named=False
     )
     head, _, *rest = text.splitlines()
     assert head == "1 agent: 1 working · 3/8 slots · tier C · 45.7k tokens · ctx 12.3k · $0.10 + unknown cost"

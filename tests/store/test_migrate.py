@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -133,3 +134,62 @@ def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     path.touch()
     assert migrated(path) is None
     assert revision(path) == known_revisions()[-1]
+
+
+def test_outcomes_of_an_older_database_belong_to_their_turns_and_what_was_delivered_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    _of_revision(path, "0001")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _insert(connection, "agent", id="ag_1", status="working", turns=4, delivered_turn=1, ended_cursor=3)
+        _insert(connection, "agent", id="ag_2", status="interrupted", turns=2, delivered_turn=0, ended_cursor=5)
+        ends = ("complete", "complete", "failed", "working"), ("complete", "cancelled")
+        for agent, statuses in zip(("ag_1", "ag_2"), ends, strict=True):
+            for ordinal, status in enumerate(statuses, 1):
+                turn = {"id": f"{agent}_{ordinal}", "agent_id": agent, "ordinal": ordinal, "status": status}
+                _insert(connection, "turn", **turn, ended_at=1.5)
+                if status != "working":
+                    _insert(connection, "event", agent_id=agent, seq=ordinal, turn=ordinal, kind=f"turn.{status}")
+        _insert(connection, "sleep", id="sl_1", outcomes='{"ag_1": 2, "gone": 1}')
+    assert migrated(path) is not None
+    with closing(sqlite3.connect(path)) as connection:
+        turns = connection.execute("SELECT id, outcome_cursor, delivered_at FROM turn ORDER BY id").fetchall()
+        outcomes = connection.execute("SELECT outcomes FROM sleep").fetchone()[0]
+    assert turns == [
+        ("ag_1_1", 1, 1.5),
+        ("ag_1_2", 2, None),
+        ("ag_1_3", 3, None),
+        ("ag_1_4", None, None),
+        ("ag_2_1", 4, None),
+        ("ag_2_2", 5, None),
+    ]
+    assert json.loads(outcomes) == ["ag_1_2"]
+
+
+def _of_revision(path: Path, revision: str) -> None:
+    """Make an empty database as that schema has it."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+    engine.dispose()
+
+
+def _insert(connection: sqlite3.Connection, table: str, **values: object) -> None:
+    """Insert a row; every column that is not given and must have a value gets an empty one."""
+    empty = {"VARCHAR": "", "INTEGER": 0, "FLOAT": 0.0, "BOOLEAN": 0, "JSON": "[]"}
+    needed = {
+        name: empty[kind]
+        for _, name, kind, required, _, _ in connection.execute(f"PRAGMA table_info({table})")
+        if required and name != "id"
+    }
+    row = {**needed, **values}
+    if table == "agent":
+        row["name"] = row["id"]
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(row.values()))

@@ -55,8 +55,6 @@ def row(number: int, **more: Any) -> dict[str, Any]:
         "epoch": 0,
         "last_seq": 0,
         "turns": 0,
-        "delivered_turn": 0,
-        "ended_cursor": 0,
         "session_started": False,
         "progress": "",
         "last_tool": "",

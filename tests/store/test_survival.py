@@ -110,8 +110,6 @@ def create(connection: Connection, number: int) -> str:
         "epoch": 0,
         "last_seq": 0,
         "turns": 0,
-        "delivered_turn": 0,
-        "ended_cursor": 0,
         "session_started": False,
         "progress": "",
         "last_tool": "",

@@ -14,7 +14,7 @@ from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
     from orchestrator.cli.http.client import Client
-    from orchestrator.fleet.views import Digest
+    from orchestrator.fleet.digest_views import Digest
 
 
 def wait(
@@ -41,7 +41,7 @@ def wait(
 def wait_for(client: Client, agents: list[str], *, until: str, timeout: float | None) -> Digest:
     """The digest that ends the wait; the clock goes on while a restarted daemon is found again."""
     from orchestrator.cli.http.client import remaining
-    from orchestrator.fleet.views import Digest
+    from orchestrator.fleet.digest_views import Digest
 
     deadline = None if timeout is None else time.monotonic() + timeout
     answer = client.send(

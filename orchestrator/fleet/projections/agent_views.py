@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from orchestrator.domain.activity import ActivityKind, Patience, activity_words
-from orchestrator.domain.agent import ENDED, OPEN, Status
+from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Headroom
 from orchestrator.domain.check import CheckRound, attempt_of, check_of
 from orchestrator.domain.tool import Caller
-from orchestrator.domain.turn import TURN_OPEN
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import wait_words
+from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import budget_views
 from orchestrator.fleet.state_views import ActivityView, AskedView, EvidenceView, QuestionView, WaitView
 from orchestrator.fleet.views import (
@@ -27,10 +28,14 @@ from orchestrator.fleet.views import (
 )
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.agents import Span
 from orchestrator.store.queries.totals import Block, Sum
 from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.tables import Agent, Input, Question, Turn
+
+NEVER_BEGAN = "before it began"
+"""the reason of a turn that was cancelled while it was queued"""
 
 
 def iso(at: float) -> str:
@@ -51,6 +56,8 @@ class Rows:
     """files that each agent at work wrote since its last sign of progress"""
     check_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """how long one check of each agent that is being checked may take"""
+    unread: Mapping[str, int] = field(default_factory=dict[str, int])
+    """how many ended turns of each agent were not delivered"""
     rooms: Mapping[str, Sequence[Headroom]] = field(default_factory=dict[str, "Sequence[Headroom]"])
 
 
@@ -70,6 +77,7 @@ def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = Tr
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
         ),
         check_seconds=_check_seconds(connection, [a.id for a in agents if a.activity == ActivityKind.CHECKING]),
+        unread=outcomes.unread_counts(connection, ids),
         rooms=budget_views.rooms_of(connection, agents),
     )
 
@@ -79,9 +87,9 @@ def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, floa
     return {key: max((check_of(row).timeout_seconds for row in rows), default=0.0) for key, rows in checks.items()}
 
 
-def unread(agent: Agent) -> bool:
-    """Whether its last outcome has not reached its orchestrator yet."""
-    return Status(agent.status) in ENDED and agent.delivered_turn < agent.turns
+def counted(unread: Mapping[str, int]) -> list[str]:
+    """The names of these agents, each with its number of unread turns where that is more than one."""
+    return [f"{name} ({count})" if count > 1 else name for name, count in unread.items()]
 
 
 def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:
@@ -120,7 +128,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patien
         question=question_of(agent, now),
         parent=rows.names.get(agent.parent) if agent.parent else None,
         **budget_views.columns_of(agent, rows.rooms.get(agent.id, ())),
-        unread=unread(agent),
+        unread=rows.unread.get(agent.id, 0),
         files_consumed=rows.files.get((agent.id, "consumed"), 0),
         files_produced=rows.files.get((agent.id, "produced"), 0),
         created_at=iso(agent.created_at),
@@ -328,6 +336,34 @@ def turn_view(turn: Turn) -> TurnView:
 def _attempt_view(attempt: CheckRound) -> AttemptView:
     checks = tuple(CheckView(**vars(receipt)) for receipt in attempt.receipts)
     return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
+
+
+def outcome_view(agent: Agent, turn: Turn, now: float, *, changes: Changes | None, handed_on: bool) -> OutcomeView:
+    """The end of the turn as its orchestrator is told of it; a turn that never began tells no changes and no result."""
+    started, ended = turn.started_at, turn.ended_at or now
+    return OutcomeView(
+        name=agent.name,
+        id=agent.id,
+        status=TurnStatus.INTERRUPTED if turn.status == TurnStatus.CANCELLED else turn.status,
+        reason=_why_ended(turn),
+        code="" if turn.status == TurnStatus.COMPLETE else turn.reason,
+        turn=turn.ordinal,
+        text=turn.result,
+        cost_usd=None if turn.cost_unknown else turn.cost_usd,
+        changes=changes,
+        age_seconds=max(0.0, now - ended),
+        elapsed_seconds=None if started is None else max(0.0, ended - started),
+        checks=checks_of(turn),
+        handed_on=handed_on,
+    )
+
+
+def _why_ended(turn: Turn) -> str:
+    if turn.status == TurnStatus.CANCELLED:
+        return NEVER_BEGAN
+    if turn.status == TurnStatus.COMPLETE:
+        return ""
+    return ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
 
 
 def checks_of(turn: Turn | None) -> tuple[CheckView, ...]:

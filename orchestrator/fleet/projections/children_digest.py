@@ -12,6 +12,7 @@ from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections import agent_views
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import outcomes
 from orchestrator.store.schema.tables import Agent, Turn
 
 TOLD_CHARACTERS = 8000
@@ -24,10 +25,7 @@ async def children_digest(work: UnitOfWork, parent_id: str) -> str:
 
     def ends(connection: Connection) -> tuple[Sequence[Agent], Mapping[str, Turn]]:
         found = agent_queries.children(connection, parent_id)
-        ends = agent_queries.ends(connection, [child.id for child in found])
-        return found, {
-            one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]
-        }
+        return found, outcomes.last(connection, [child.id for child in found])
 
     found, turns = await work.store.read(ends)
     if not found:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,12 @@ from orchestrator.domain.check import FAILED_CHECKS
 from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
+from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
+from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.state_views import EvidenceView, QuestionView
-from orchestrator.fleet.views import AgentView, Changes, CheckView, OutcomeView, Totals
+from orchestrator.fleet.views import AgentView, Changes, CheckView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -28,12 +31,15 @@ MAX_SAID_CHARACTERS = 80
 MAX_CHECKS_BYTES = 260
 FENCE = "| "
 MIN_TEXT_BYTES = 60
+MAX_MISSING_BYTES = 320
+"""for the line that names the ended turns that have no room"""
+COMPLETE, FAILED = str(TurnStatus.COMPLETE), str(TurnStatus.FAILED)
 MAX_QUIET = 4
 FRESH_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Awake:
+class DigestInput:
     """What the digest tells."""
 
     totals: Totals
@@ -41,23 +47,28 @@ class Awake:
     timed_out: bool
     needs: Sequence[AgentView]
     outcomes: Sequence[OutcomeView]
-    handed_on: frozenset[str]
-    """names of agents whose result another one gets: their text is not repeated"""
+    """ended turns, of each agent the oldest first"""
     quiet: Sequence[AgentView] = ()
     """agents at work that are stalled, go round in circles, or are tried again"""
-    news: str = ""
+    left_by_others: str = ""
     """what other sessions left behind"""
-    seen_before: int = 0
-    """outcomes of the agents asked for that had been delivered before"""
+    seen_before: bool = False
+    """whether one of the agents asked for has ended without an outcome that was not delivered before"""
 
 
-def digest_text(awake: Awake) -> str:
-    """The digest, within its budget: every need and fact line comes before any agent's text."""
-    quiet = [_quiet(agent) for agent in awake.quiet[:MAX_QUIET]]
-    lines = [_head(awake), *(_need(agent) for agent in awake.needs), *quiet, *([awake.news] if awake.news else [])]
-    blocks = [(_fact(outcome), _words(outcome, awake.handed_on)) for outcome in awake.outcomes]
-    room = MAX_BYTES - _size(lines) - sum(_size([fact]) for fact, _ in blocks)
+def digest_text(awake: DigestInput) -> str:
+    """The digest, within its budget: every need and fact line has its room before any agent's text."""
+    lines = _bounded(_standing(awake), MAX_BYTES - (2 * MIN_TEXT_BYTES if awake.outcomes else 0))
+    several = {name for name, count in Counter(outcome.name for outcome in awake.outcomes).items() if count > 1}
+    facts = [_fact(outcome, numbered=outcome.name in several) for outcome in awake.outcomes]
+    kept = _kept(awake.outcomes, facts, MAX_BYTES - _size(lines))
+    blocks = [(facts[index], _words(awake.outcomes[index])) for index in kept]
+    room = MAX_BYTES - _size([*lines, *(fact for fact, _ in blocks)])
+    missing = _missing([one for index, one in enumerate(awake.outcomes) if index not in kept], room - MIN_TEXT_BYTES)
+    room -= _size(missing)
     text_blocks = [words for _, words in blocks if words]
+    if room < sum(_size(words) for words in text_blocks):
+        room -= MIN_TEXT_BYTES
     share = room // max(1, len(text_blocks))
     hidden = 0
     for fact, words in blocks:
@@ -66,7 +77,55 @@ def digest_text(awake: Awake) -> str:
         lines.extend([fact, *shown])
     if hidden:
         lines.append(f"({hidden} result{'s' if hidden > 1 else ''} not shown: get_agent_output)")
-    return _bounded(lines)
+    return "\n".join([*lines, *missing])
+
+
+def _standing(awake: DigestInput) -> list[str]:
+    """What the digest says before any outcome."""
+    quiet = [_quiet(agent) for agent in awake.quiet[:MAX_QUIET]]
+    left = [awake.left_by_others] if awake.left_by_others else []
+    return [_head(awake), *(_need(agent) for agent in awake.needs), *quiet, *left]
+
+
+def _kept(outcomes: Sequence[OutcomeView], facts: Sequence[str], room: int) -> list[int]:
+    """Which outcomes have room for their fact line: all, or the first ones, failures before the others."""
+    room -= MIN_TEXT_BYTES
+    if _size(facts) <= room:
+        return list(range(len(facts)))
+    room -= MAX_MISSING_BYTES - MIN_TEXT_BYTES
+    kept: list[int] = []
+    for index in sorted(range(len(facts)), key=lambda index: outcomes[index].status == COMPLETE):
+        room -= _size([facts[index]])
+        if room < 0:
+            break
+        kept.append(index)
+    return sorted(kept)
+
+
+def _missing(outcomes: Sequence[OutcomeView], room: int) -> list[str]:
+    """The line that counts the ended turns that have no room, and names them if that fits."""
+    if not outcomes:
+        return []
+    failed = sum(outcome.status == FAILED for outcome in outcomes)
+    count = f"{len(outcomes)} more turn{'s' if len(outcomes) > 1 else ''} ended{f', {failed} failed' if failed else ''}"
+    turns: dict[str, list[int]] = {}
+    for outcome in outcomes:
+        turns.setdefault(outcome.name, []).append(outcome.turn)
+    named = ", ".join(f"{name} {_within(_spans(numbers), MAX_SAID_CHARACTERS)}" for name, numbers in turns.items())
+    width = min(room, MAX_MISSING_BYTES - MIN_TEXT_BYTES) - len(count) - MIN_TEXT_BYTES // 2
+    return [f"({count}: {_within(named, width)}: get_agent_output)" if width > 0 else f"({count}: get_agent_status)"]
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """The numbers of turns, e.g. `turns 2, 4-6`."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    return f"turn{'s' if len(numbers) > 1 else ''} {shown}"
 
 
 def shown_needs(text: str, needs: Sequence[AgentView]) -> list[AgentView]:
@@ -75,7 +134,7 @@ def shown_needs(text: str, needs: Sequence[AgentView]) -> list[AgentView]:
     return [agent for agent in needs if _need(agent) in lines]
 
 
-def _head(awake: Awake) -> str:
+def _head(awake: DigestInput) -> str:
     by_status = ", ".join(f"{count} {status}" for status, count in awake.totals.by_status.items()) or "no agents"
     cost = shown_cost(awake.totals.cost_usd)
     if awake.totals.cost_usd is None and awake.totals.known_cost_usd:
@@ -174,13 +233,13 @@ def _within(text: str, limit_bytes: int) -> str:
     return flat if len(raw) <= limit_bytes else raw[: limit_bytes - 3].decode(errors="ignore") + "…"
 
 
-def _fact(outcome: OutcomeView) -> str:
+def _fact(outcome: OutcomeView, *, numbered: bool) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
         told = outcome.checks and outcome.code == FAILED_CHECKS  # which ones stands behind it
         parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     parts[0] += _age(outcome.age_seconds)
-    if outcome.turn > 1:
+    if outcome.turn > 1 or numbered:
         parts.append(f"turn {outcome.turn}")
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:
@@ -218,8 +277,8 @@ def _changes(changes: Changes) -> str:
     )
 
 
-def _words(outcome: OutcomeView, handed_on: frozenset[str]) -> list[str]:
-    if outcome.name in handed_on and outcome.status == "complete":
+def _words(outcome: OutcomeView) -> list[str]:
+    if outcome.handed_on and outcome.status == COMPLETE:
         return []
     return [f"{FENCE}{line.rstrip()}" for line in clean(outcome.text).splitlines() if line.strip()]
 
@@ -237,15 +296,14 @@ def _fitting(words: Sequence[str], room: int) -> list[str]:
     return [*kept, f"({missing} more lines: get_agent_output)"] if room >= MIN_TEXT_BYTES else kept
 
 
-def _bounded(lines: Sequence[str]) -> str:
-    """All lines within the budget; were there too many facts, the last ones give way to a count."""
+def _bounded(lines: Sequence[str], limit_bytes: int) -> list[str]:
+    """All lines within the limit; if there are too many, the last ones give way to a count."""
+    if _size(lines) <= limit_bytes:
+        return list(lines)
     kept = list(lines)
-    while len(kept) > 1 and _size(kept) > MAX_BYTES - MIN_TEXT_BYTES:
+    while len(kept) > 1 and _size(kept) > limit_bytes - MIN_TEXT_BYTES:
         kept.pop()
-    missing = len(lines) - len(kept)
-    if _size(lines) <= MAX_BYTES:
-        return "\n".join(lines)
-    return "\n".join([*kept, f"({missing} more lines: get_agent_status)"])
+    return [*kept, f"({len(lines) - len(kept)} more lines: get_agent_status)"]
 
 
 def _size(lines: Sequence[str]) -> int:

@@ -1,36 +1,43 @@
-"""What a new session of a project is told first: who of an earlier one waits for an answer, or was never read."""
+"""What a new session of a project is told first: which agents of others wait for an answer or have unread outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from orchestrator.domain.tool import Call
 from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.projections.agent_views import counted
+from orchestrator.store.engine.database import Connection
+from orchestrator.store.queries import outcomes
 from orchestrator.store.waits import questions
 
 MAX_NAMES = 4
 
 
-async def news(context: FleetContext, call: Call) -> str:
+async def catch_up(context: FleetContext, call: Call) -> str:
     """One line, once per session and daemon; '' if there is nothing, or a person asks."""
     caller = call.caller
     session = (caller.project, caller.orchestrator)
     if call.person or session in context.told:
         return ""
     context.told.add(session)
-    left = partial(questions.left_by_others, project=caller.project, orchestrator=caller.orchestrator)
-    waiting, unread = await context.work.store.read(left)
-    return news_line(waiting, unread)
+
+    def left(connection: Connection) -> tuple[Sequence[str], Mapping[str, int]]:
+        return (
+            questions.left_by_others(connection, *session),
+            outcomes.unread_of_others(connection, *session),
+        )
+
+    return catch_up_line(*await context.work.store.read(left))
 
 
-def news_line(waiting: Sequence[str], unread: Sequence[str]) -> str:
-    """The line over these names of agents."""
+def catch_up_line(waiting: Sequence[str], unread: Mapping[str, int]) -> str:
+    """The line over the names of waiting agents, and of agents with the number of their unread turns."""
     parts: list[str] = []
     if waiting:
         parts.append(f"{_wait(waiting)} for an answer: {_some(waiting)}")
     if unread:
-        parts.append(f"unread outcomes: {_some(unread)}")
+        parts.append(f"unread outcomes: {_some(counted(unread))}")
     if not parts:
         return ""
     return f"left by other sessions: {'; '.join(parts)} -> get_agent_status; answer and read them by name"

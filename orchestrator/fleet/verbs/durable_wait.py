@@ -28,10 +28,10 @@ from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import FleetError, NotFoundError, StoreError
 from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.verbs.create import new_id
-from orchestrator.fleet.views import Digest
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.schema import tables
 from orchestrator.store.schema.tables import Agent
@@ -62,7 +62,7 @@ async def begin(context: FleetContext, call: Call, wish: Wish, *, asks_person: b
     seen = await _arrived(context, call, wish)
     if seen.wakes(wish.until):
         digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
-        context.offer(call, seen.news())
+        context.offer(call, seen.turn_ids())
         return digest
     ids = [agent.id for agent in seen.agents] if wish.agents else []
     values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
@@ -94,7 +94,7 @@ async def _known(context: FleetContext, key: str | None) -> str | None:
     return row.id if row is not None else None
 
 
-async def _arrived(context: FleetContext, call: Call, wish: Wish) -> wait.Seen:
+async def _arrived(context: FleetContext, call: Call, wish: Wish) -> wait.WaitSnapshot:
     """The first look that means something: the agents are there, or nobody will come any more."""
     grace = time.monotonic() + wait.ARRIVAL_SECONDS
     with context.work.notifier.subscribe() as subscription:
@@ -113,7 +113,7 @@ async def get(context: FleetContext, call: Call, sleep_id: str) -> Sleep:
         NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
     """
     row = await _row(context, call, sleep_id)
-    seen: wait.Seen | None = None
+    seen: wait.WaitSnapshot | None = None
     if row.status == SleepStatus.WORKING:
         seen = await settle(context, row, by_client=row.question_id is None)
         row = await _row(context, call, sleep_id)
@@ -183,7 +183,7 @@ async def cancel(context: FleetContext, call: Call, sleep_id: str) -> None:
     await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, context.work.clock())
 
 
-def topics(row: tables.Sleep, seen: wait.Seen | None) -> set[str]:
+def topics(row: tables.Sleep, seen: wait.WaitSnapshot | None) -> set[str]:
     """The topics whose changes can end this wait, after this look at it."""
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
@@ -196,7 +196,7 @@ async def _row(context: FleetContext, call: Call, sleep_id: str) -> tables.Sleep
     return row
 
 
-async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.Seen | None:
+async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.WaitSnapshot | None:
     """Look, and end the sleep if it is over; the look, if one could be had.
 
     Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
@@ -209,7 +209,7 @@ async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = 
             return seen
         told = replace(seen, asks_person=False)
         digest = await wait.tell(context, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
-        ended = {"result": digest.text, "outcomes": told.news()}
+        ended = {"result": digest.text, "outcomes": told.turn_ids()}
     except StoreError:
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
@@ -218,7 +218,7 @@ async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = 
     return seen
 
 
-async def _look(context: FleetContext, row: tables.Sleep, *, by_client: bool) -> wait.Seen:
+async def _look(context: FleetContext, row: tables.Sleep, *, by_client: bool) -> wait.WaitSnapshot:
     seen = await wait.glance(context, _call(row), row.agents, wait.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("no agents are left", hint="create_agent")
@@ -229,7 +229,7 @@ def _call(row: tables.Sleep) -> Call:
     return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
 
 
-def _askers(row: tables.Sleep, seen: wait.Seen, now: float) -> list[Agent]:
+def _askers(row: tables.Sleep, seen: wait.WaitSnapshot, now: float) -> list[Agent]:
     return [agent for agent in seen.agents if row.asks_person and agent_views.question_of(agent, now) is not None]
 
 
@@ -237,7 +237,7 @@ def _form_key(agent: Agent) -> str:
     return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
 
 
-def _forms(row: tables.Sleep, seen: wait.Seen, now: float) -> dict[str, Form]:
+def _forms(row: tables.Sleep, seen: wait.WaitSnapshot, now: float) -> dict[str, Form]:
     forms: dict[str, Form] = {}
     for agent in _askers(row, seen, now):
         question = agent_views.question_of(agent, now)

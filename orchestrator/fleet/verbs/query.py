@@ -29,6 +29,7 @@ from orchestrator.fleet.views import (
 from orchestrator.personas import list_personas
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
 from orchestrator.store.schema.tables import Agent, Artifact, Question, Turn
 from orchestrator.store.turns import events as event_rows
@@ -52,15 +53,15 @@ async def status(
         names = {agent.name for agent in shown}
         blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
         if references:
-            unread: Sequence[str] = [agent.name for agent in shown if agent.unread and agent.own]
+            unread = {agent.name: agent.unread for agent in shown if agent.unread and agent.own}
             totals = agent_views.totals(shown, context.settings.slots)
         else:
-            unread = sums.unread(connection, project, caller.orchestrator)
+            unread = outcomes.unread_of(connection, project, caller.orchestrator)
             totals = agent_views.summed(sums.by_status(connection, project), context.settings.slots)
         return FleetView(
             agents=shown,
             totals=totals.model_copy(update={"tier": context.supervision.partition(":")[0]}),
-            unread=tuple(unread),
+            unread=unread,
             bottlenecks=agent_views.bottlenecks(blocks, now),
             cursor=str(agent_queries.last_cursor(connection)),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,21 @@ from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.durable_wait import MAX_WAIT_SECONDS, UNTIL
 from orchestrator.domain.text import one_line
 from orchestrator.domain.tool import Call
+from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, WaitKind
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.digest_views import Digest, OutcomeView
 from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views
-from orchestrator.fleet.projections.digest import Awake, digest_text, shown_needs
+from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
-from orchestrator.fleet.views import AgentView, Changes, Digest, OutcomeView
+from orchestrator.fleet.views import Changes
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.queries import outcomes
+from orchestrator.store.queries.outcomes import EndedTurn
 from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.tables import Agent, Turn
 from orchestrator.store.schema.transitions import owner_name
@@ -37,21 +41,17 @@ MAX_QUIET_CHARACTERS = 160
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One look at the agents that somebody waits for."""
+class WaitSnapshot:
+    """The agents that somebody waits for and the ended turns to tell, read in one transaction."""
 
     agents: Sequence[Agent]
+    untold: Sequence[EndedTurn]
+    """the ended turns that the orchestrator does not know yet, in the order of their ends"""
     cursor: int
-    since: int | None
     asks_person: bool = False
     """questions wait for a person, so they end no sleep"""
     by_client: bool = True
     """a client looks, whose door has brought its account; else an agent that waits for one may yet be served"""
-
-    def fresh(self, agent: Agent) -> bool:
-        """Whether the agent has an outcome that its orchestrator does not know yet."""
-        known = agent.ended_cursor <= self.since if self.since is not None else not agent_views.unread(agent)
-        return Status(agent.status) in ENDED and not known
 
     def needs(self, agent: Agent) -> bool:
         """Whether the agent waits until its orchestrator acts."""
@@ -70,21 +70,24 @@ class Seen:
     def _asking(self) -> set[str]:
         return {one.name for one in self.agents if one.wait_kind in ANSWERS}
 
-    def news(self) -> dict[str, int]:
-        """The outcomes that a digest of this look tells: agent id -> turn."""
-        return {agent.id: agent.turns for agent in self.agents if self.fresh(agent)}
+    def turn_ids(self) -> list[str]:
+        """The turns whose outcomes a digest of this snapshot tells."""
+        return [turn.id for turn in self.untold]
 
     def tells(self) -> bool:
         """Whether there is anything that the orchestrator does not know."""
-        return any(self.fresh(agent) or self.needs(agent) for agent in self.agents)
+        return bool(self.untold) or any(self.needs(agent) for agent in self.agents)
 
     def wakes(self, until: str) -> bool:
-        """Whether this look ends the sleep."""
+        """Whether this snapshot ends the wait.
+
+        An untold turn does so whatever its agent does now: any failed one, and each one if `until` is any.
+        """
         if any(self.needs(agent) for agent in self.agents):
             return True
-        if any(self.fresh(agent) and Status(agent.status) is not Status.COMPLETE for agent in self.agents):
+        if any(turn.status != TurnStatus.COMPLETE for turn in self.untold):
             return True
-        if until == "any" and any(self.fresh(agent) for agent in self.agents):
+        if until == "any" and self.untold:
             return True
         return not any(Status(agent.status) in OPEN for agent in self.agents)
 
@@ -122,8 +125,8 @@ async def wait(
             )
             if seen is not None and found is not None:
                 slept = now - begun
-                digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), told=found)
-                context.offer(call, seen.news())
+                digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), rows=found)
+                context.offer(call, seen.turn_ids())
                 return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now
@@ -134,12 +137,12 @@ async def wait(
 
 def _look(
     connection: Connection, *, call: Call, wish: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
-) -> tuple[Seen | None, Told | None]:
+) -> tuple[WaitSnapshot | None, DigestRows | None]:
     """One look, and what its digest tells if it ends the sleep: both of one moment, in one hop."""
     references, until, since = wish
     seen = glance_at(connection, call, references, since, arriving)
     over = seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving)))
-    return seen, told_at(connection, seen) if seen is not None and over else None
+    return seen, rows_at(connection, seen) if seen is not None and over else None
 
 
 def _nap(now: float, *ends: float | None) -> float:
@@ -172,14 +175,14 @@ def known(since: str | None) -> int | None:
 
 async def glance(
     context: FleetContext, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
-) -> Seen | None:
+) -> WaitSnapshot | None:
     """The agents now; None while some named ones, or any at all, may still be on their way."""
     return await context.work.store.read(lambda connection: glance_at(connection, call, references, since, arriving))
 
 
 def glance_at(
     connection: Connection, call: Call, references: Sequence[str], since: int | None, arriving: bool
-) -> Seen | None:
+) -> WaitSnapshot | None:
     """The same, where one reads already."""
     caller = call.caller
     try:
@@ -190,13 +193,14 @@ def glance_at(
         raise
     if not references:
         found = list(agent_queries.living_of(connection, caller.project, caller.orchestrator))
-    seen = Seen(agents=found, cursor=agent_queries.last_cursor(connection), since=since)
+    untold = outcomes.untold(connection, [agent.id for agent in found], since)
+    seen = WaitSnapshot(agents=found, untold=untold, cursor=agent_queries.last_cursor(connection))
     below = agent_queries.families(connection, found)
     asking = children.askers(caller.orchestrator, found, [agent for agent in below if seen.needs(agent)], below)
     return None if arriving and not found else replace(seen, agents=[*found, *asking])
 
 
-def listens_to(call: Call, references: Sequence[str], seen: Seen | None) -> set[str] | None:
+def listens_to(call: Call, references: Sequence[str], seen: WaitSnapshot | None) -> set[str] | None:
     """Whom a ring must be about to be worth the next look: the families seen, and who of its own may come.
 
     None: anybody, while named agents are on their way.
@@ -207,7 +211,7 @@ def listens_to(call: Call, references: Sequence[str], seen: Seen | None) -> set[
     return families if references else families | {owner_name(call.caller.project, call.caller.orchestrator)}
 
 
-def progress(seen: Seen | None) -> str:
+def progress(seen: WaitSnapshot | None) -> str:
     """How far they are, in a few words."""
     if seen is None:
         return "waiting for agents to appear"
@@ -218,51 +222,52 @@ def progress(seen: Seen | None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What the digest of a look is made of."""
+class DigestRows:
+    """The rows that a digest is made of."""
 
-    rows: agent_views.Rows
-    ends: Mapping[str, int]
-    """the turn that each agent ended last"""
-    turns: Mapping[str, Turn]
-    """the same as a row, where it had begun"""
-    receivers: Collection[str]
+    views: agent_views.Rows
+    turns: Sequence[Turn]
+    """the untold ones, in the order of their ends"""
+    handed_on: Collection[str]
+    """ids of those turns whose result another agent receives"""
 
 
-def told_at(connection: Connection, seen: Seen) -> Told:
-    """Read what a digest of this look tells."""
-    ends = agent_queries.ends(connection, [agent.id for agent in seen.agents if seen.fresh(agent)])
-    turns = {one: turn for one, turn in agent_queries.outcomes(connection, ends).items() if turn.ordinal == ends[one]}
-    receivers = agent_queries.receivers(connection, turns)
-    return Told(
-        rows=agent_views.rows_of(connection, seen.agents, files=False), ends=ends, turns=turns, receivers=receivers
+def rows_at(connection: Connection, seen: WaitSnapshot) -> DigestRows:
+    """Read what a digest of this snapshot is made of."""
+    turns = outcomes.turns(connection, seen.turn_ids())
+    at_rest = {agent.id for agent in seen.agents if Status(agent.status) in ENDED}
+    return DigestRows(
+        views=agent_views.rows_of(connection, seen.agents, files=False),
+        turns=turns,
+        handed_on=outcomes.handed_on(connection, turns, at_rest),
     )
 
 
 async def tell(
-    context: FleetContext, call: Call, seen: Seen, slept: float, *, timed_out: bool, told: Told | None = None
+    context: FleetContext,
+    call: Call,
+    seen: WaitSnapshot,
+    slept: float,
+    *,
+    timed_out: bool,
+    rows: DigestRows | None = None,
 ) -> Digest:
-    """The digest of this look."""
-    told = told or await context.work.store.read(lambda connection: told_at(connection, seen))
-    fresh = [agent for agent in seen.agents if seen.fresh(agent)]
-    shown = agent_views.views(told.rows, call.caller, context.work.clock(), context.patience)
+    """The digest of this snapshot."""
+    rows = rows or await context.work.store.read(lambda connection: rows_at(connection, seen))
+    shown = agent_views.views(rows.views, call.caller, context.work.clock(), context.patience)
     by_id = {view.id: view for view in shown}
     needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
-    outcomes = [
-        await _outcome(context, agent, by_id[agent.id], told)
-        for agent in sorted(fresh, key=lambda agent: agent.ended_cursor)
-    ]
-    ended = [agent for agent in seen.agents if Status(agent.status) in ENDED]
-    awake = Awake(
+    told = await _outcomes(context, seen, rows)
+    news_of = {turn.agent_id for turn in rows.turns}
+    awake = DigestInput(
         totals=agent_views.totals(shown, context.settings.slots),
         slept_seconds=slept,
         timed_out=timed_out,
         needs=needs,
         quiet=[view for view in shown if view.activity is not None and view.activity.kind in DOUBTFUL],
-        outcomes=outcomes,
-        news=await catch_up.news(context, call),
-        handed_on=frozenset(by_id[agent_id].name for agent_id in told.receivers),
-        seen_before=len(ended) - len(fresh),
+        outcomes=told,
+        left_by_others=await catch_up.catch_up(context, call),
+        seen_before=any(Status(agent.status) in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)
     context.shown.note(call, shown_needs(text, needs))
@@ -271,31 +276,24 @@ async def tell(
         cursor=str(seen.cursor),
         timed_out=timed_out,
         needs=tuple(agent.name for agent in needs),
-        outcomes=tuple(outcomes),
+        outcomes=tuple(told),
         working=tuple(view.name for view in shown if Status(view.status) in OPEN),
         slept_seconds=slept,
     )
 
 
-async def _outcome(context: FleetContext, agent: Agent, view: AgentView, told: Told) -> OutcomeView:
-    turn = told.turns.get(agent.id)
-    failed = turn is not None and turn.status != Status.COMPLETE
-    reason = ""
-    if turn is not None and failed:
-        reason = ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
-    return OutcomeView(
-        name=agent.name,
-        id=agent.id,
-        status=agent.status,
-        reason=reason or view.reason,
-        code=turn.reason if turn is not None and failed else "",
-        turn=told.ends.get(agent.id, agent.turns),
-        text=turn.result if turn else "",
-        cost_usd=view.cost_usd,
-        changes=await changes_now(context, agent, turn),
-        age_seconds=view.age_seconds,
-        checks=agent_views.checks_of(turn),
-    )
+async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows) -> list[OutcomeView]:
+    agents, now = {agent.id: agent for agent in seen.agents}, context.work.clock()
+    return [
+        agent_views.outcome_view(
+            agents[turn.agent_id],
+            turn,
+            now,
+            changes=await changes_now(context, agents[turn.agent_id], turn),
+            handed_on=turn.id in rows.handed_on,
+        )
+        for turn in rows.turns
+    ]
 
 
 async def changes_now(context: FleetContext, agent: Agent, turn: Turn | None) -> Changes | None:

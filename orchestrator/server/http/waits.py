@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.fleet.views import Digest
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
 from orchestrator.server.http.schemas import NoQuery, WaitBody
 

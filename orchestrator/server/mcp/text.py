@@ -14,6 +14,7 @@ from orchestrator.domain.duration import shown_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.fleet.projections.digest import evidence_words
 from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import (
@@ -86,7 +87,7 @@ def status_lines(view: FleetView, *, named: bool) -> str:
         return "no living agents in this project -> create_agent"
     behind = [_bottleneck(one) for one in view.bottlenecks[:MAX_AGENT_LINES]]
     if view.unread:
-        behind.append(f"unread outcomes: {_some(view.unread)} -> wait_for_agents")
+        behind.append(f"unread outcomes: {_some(counted(view.unread))} -> wait_for_agents")
     return "\n".join([_totals(view.totals), *lines, *behind])
 
 
@@ -181,7 +182,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     if agent.last_tool:
         parts.append(f"last {one_line(agent.last_tool, MAX_TOOL_CHARACTERS)}")
     if agent.unread:
-        parts.append("unread")
+        parts.append("unread" if agent.unread == 1 else f"{agent.unread} unread")
     return " · ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Operations on agents as a whole: create, delete, account, delivery."""
+"""Operations on agents as a whole: create, delete, account."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.errors import ConflictError
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
+from orchestrator.store.turns import outcomes
 from orchestrator.store.turns.turns import queue_turn, withdraw
 from orchestrator.store.waits import leases, ready_queue
 from orchestrator.store.waits.inputs import forget_unsettled, set_inputs, source_ended
@@ -117,9 +118,10 @@ def delete_families(connection: Connection, agent_ids: Sequence[str], now: float
 
 
 def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str, whole: bool = True) -> None:
-    """End every open turn: what had begun as interrupted, what had not as cancelled, each with its terminal event.
+    """End every open turn, or only the next one unless `whole`, each with its terminal event.
 
-    Unless it is the `whole` agent that ends, only its next turn is. What a cancelled turn waited for is forgotten.
+    A turn that had begun ends as interrupted, any other as cancelled; what that waited for is forgotten. If none is
+    left, the last one's end is the agent's, and so it has an outcome.
     """
     rows = connection.execute(
         select(TURN.c.id, TURN.c.ordinal, TURN.c.status)
@@ -128,6 +130,7 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
     ).all()
     if not whole and (following := ready_queue.next_turn(connection, agent["id"])) is not None:
         rows = [row for row in rows if row[0] == following["id"]]
+    ended_turn: tuple[str, int] | None = None
     for turn_id, ordinal, status in rows:
         begun = status != TurnStatus.QUEUED
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
@@ -137,8 +140,9 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
             cost_is_unknown(connection, agent["id"], turn_id)
         if status == TurnStatus.RECOVERING:
             budgets.fold(connection, agent_row(connection, agent["id"]), now)
-        cursor = emit(connection, agent["id"], kind, now, ordinal, reason=reason)
-        change(connection, agent["id"], ended_cursor=cursor)
+        ended_turn = turn_id, emit(connection, agent["id"], kind, now, ordinal, reason=reason)
+    if ended_turn is not None and ready_queue.next_turn(connection, agent["id"]) is None:
+        outcomes.record(connection, agent["id"], ended_turn[0], TurnStatus.CANCELLED, ended_turn[1])
 
 
 def rebind(
@@ -155,14 +159,6 @@ def account_arrived(connection: Connection, account: str, now: float) -> int:
     for agent in rows:
         resume(connection, agent, now)
     return len(rows)
-
-
-def deliver(connection: Connection, outcomes: Mapping[str, int]) -> None:
-    """Record that the outcome of this turn (ordinal, by agent id) has reached its orchestrator."""
-    for agent_id, ordinal in outcomes.items():
-        connection.execute(
-            update(AGENT).where(AGENT.c.id == agent_id, AGENT.c.delivered_turn < ordinal).values(delivered_turn=ordinal)
-        )
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:

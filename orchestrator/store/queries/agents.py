@@ -74,20 +74,8 @@ _OUTCOME = (
     .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
     .limit(1)
 )
-_ENDS = (
-    select(AGENT.c.id, EVENT.c.turn)
-    .join(EVENT, EVENT.c.id == AGENT.c.ended_cursor)
-    .where(AGENT.c.id.in_(_among("ids")), EVENT.c.turn.is_not(None))
-)
 _INPUTS = (
     select(INPUT).where(INPUT.c.agent_id.in_(_among("ids"))).order_by(INPUT.c.agent_id, INPUT.c.turn, INPUT.c.position)
-)
-_RECEIVING = and_(TURN.c.agent_id == INPUT.c.agent_id, TURN.c.ordinal == INPUT.c.turn)
-_RECEIVERS = (
-    select(INPUT.c.source_id, TURN.c.started_at)
-    .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
-    .join(TURN, _RECEIVING)
-    .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, TURN.c.status != TurnStatus.CANCELLED)
 )
 _FILES = (
     select(ARTIFACT.c.agent_id, ARTIFACT.c.kind, func.count(ARTIFACT.c.path.distinct()))
@@ -202,21 +190,9 @@ def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, Turn]:
     return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
 
 
-def ends(connection: Connection, ids: Collection[str]) -> dict[str, int]:
-    """The turn (ordinal) that each agent ended last, be it by cancelling it, by agent id."""
-    rows = connection.execute(_ENDS, {"ids": list(ids)}) if ids else ()
-    return {str(agent_id): int(turn) for agent_id, turn in rows}
-
-
 def inputs(connection: Connection, ids: Collection[str]) -> Sequence[Input]:
     """The inputs of these agents, in order."""
     return cast("Sequence[Input]", connection.execute(_INPUTS, {"ids": list(ids)}).all()) if ids else []
-
-
-def receivers(connection: Connection, ended: Mapping[str, Turn]) -> set[str]:
-    """Those of these agents whose ended turn is handed to a living agent: its receiving turn began later, or will."""
-    rows = connection.execute(_RECEIVERS, {"ids": list(ended)}) if ended else ()
-    return {source for source, begun in rows if begun is None or begun >= (ended[source].ended_at or 0.0)}
 
 
 def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[Artifact]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 
-from orchestrator.domain.agent import ENDED, OPEN
+from orchestrator.domain.agent import OPEN
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 _LIVES = AGENT.c.deleted_at.is_(None)
@@ -33,17 +33,6 @@ _BY_STATUS = (  # reads the index ix_agent_totals and no row: ten thousand agent
     .order_by(func.min(AGENT.c.created_at))
 )
 _BY_STATUS_IN_PROJECT = _BY_STATUS.where(_IN_PROJECT)
-_UNREAD = (
-    select(AGENT.c.name)
-    .where(
-        _LIVES,
-        AGENT.c.orchestrator == bindparam("orchestrator"),
-        AGENT.c.status.in_(sorted(ENDED)),
-        AGENT.c.delivered_turn < AGENT.c.turns,
-    )
-    .order_by(AGENT.c.created_at)
-)
-_UNREAD_IN_PROJECT = _UNREAD.where(_IN_PROJECT)
 _SOURCE = AGENT.alias("source")
 _BLOCKS = (
     select(
@@ -92,14 +81,6 @@ def by_status(connection: Connection, project: str | None) -> Sequence[Sum]:
     if project is None:
         return [Sum(*row) for row in connection.execute(_BY_STATUS)]
     return [Sum(*row) for row in connection.execute(_BY_STATUS_IN_PROJECT, {"project": project})]
-
-
-def unread(connection: Connection, project: str | None, orchestrator: str) -> Sequence[str]:
-    """Names of the orchestrator's living agents whose last outcome has not reached it."""
-    if project is None:
-        return connection.execute(_UNREAD, {"orchestrator": orchestrator}).scalars().all()
-    whose = {"project": project, "orchestrator": orchestrator}
-    return connection.execute(_UNREAD_IN_PROJECT, whose).scalars().all()
 
 
 def blocks(connection: Connection, project: str | None) -> Sequence[Block]:

@@ -105,9 +105,6 @@ class Agent(SQLModel, table=True):
     turns: int = 0
     pending: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """a copy of its open question (all columns of `question` that are known when it asks), for who reads many agents"""
-    delivered_turn: int = 0
-    ended_cursor: int = 0
-    """event id of the last terminal event"""
 
     session_id: str
     session_started: bool = False
@@ -145,7 +142,11 @@ class Agent(SQLModel, table=True):
 class Turn(SQLModel, table=True):
     """A turn: one prompt and its result."""
 
-    __table_args__ = (UniqueConstraint("agent_id", "ordinal"), Index("ix_turn_open", "agent_id", "status"))
+    __table_args__ = (
+        UniqueConstraint("agent_id", "ordinal"),
+        Index("ix_turn_open", "agent_id", "status"),
+        Index("ix_turn_unread", "agent_id", sqlite_where=text("outcome_cursor IS NOT NULL AND delivered_at IS NULL")),
+    )
     id: str = Field(primary_key=True)
     agent_id: str = Field(foreign_key="agent.id")
     ordinal: int
@@ -193,6 +194,10 @@ class Turn(SQLModel, table=True):
     """the checkout before the turn: tree, head"""
     changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     changes_unknown: str = ""
+    outcome_cursor: int | None = None
+    """event id of the terminal event that tells its outcome; None: it is open, or nobody is told of its end"""
+    delivered_at: float | None = None
+    """when that outcome had reached its orchestrator"""
 
 
 class Question(SQLModel, table=True):
@@ -345,8 +350,8 @@ class Sleep(SQLModel, table=True):
     expires_at: float
     result: str = ""
     is_error: bool = False
-    outcomes: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
-    """agent id -> ordinal of the turn whose outcome the result tells"""
+    outcomes: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    """ids of the turns whose outcomes the result tells"""
     question_id: str | None = Field(default=None, foreign_key="question.id", index=True)
     """of the orchestrator that Fleet runs and that sleeps so: its end answers this question"""
 

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import StaleOwnerError, change, emit, move, owned_row
+from orchestrator.store.turns import outcomes
 from orchestrator.store.turns.turns import Claim, count, rest, run_ended, withdraw
 from orchestrator.store.waits import leases
 
@@ -136,7 +137,7 @@ def _lose(
     losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
     if loss.counts:
         connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
-    if turn["stop"] or _is_replaced(connection, agent["id"]):
+    if turn["stop"] or outcomes.is_replaced(connection, agent["id"]):
         return Final(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
     if not max_resumes or (loss.counts and attempt > max_resumes):
         return _final(loss, losses, max_resumes)
@@ -146,14 +147,6 @@ def _lose(
     emit(connection, agent["id"], Kind.LOST, now, turn["ordinal"], attempt=attempt, reason=loss.reason)
     move(connection, agent, Status.QUEUED, now, wait=SLOT, owner=None, epoch=agent["epoch"] + 1)
     return None
-
-
-def _is_replaced(connection: Connection, agent_id: str) -> bool:
-    """Whether another turn was commanded to interrupt this one."""
-    query = select(TURN.c.id).where(
-        TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == Urgency.REPLACES
-    )
-    return connection.execute(query.limit(1)).one_or_none() is not None
 
 
 def _final(loss: Loss, losses: Sequence[Mapping[str, Any]], max_resumes: int) -> Final:
@@ -183,7 +176,8 @@ def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Fin
     )
     kind = Kind(f"turn.{final.status}")
     cursor = emit(connection, agent["id"], kind, now, turn["ordinal"], reason=final.reason, detail=final.detail)
-    change(connection, agent["id"], ended_cursor=cursor, cost_unknown=True)
+    change(connection, agent["id"], cost_unknown=True)
+    outcomes.record(connection, agent["id"], turn["id"], final.status, cursor)
     shown = "the daemon ended" if final.reason == DAEMON else final.reason
     _rest(connection, agent, Status(str(final.status)), shown, now)
 

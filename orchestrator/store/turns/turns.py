@@ -26,6 +26,7 @@ from orchestrator.store.schema.transitions import (
     move,
     owned_row,
 )
+from orchestrator.store.turns import outcomes
 from orchestrator.store.waits import leases, pauses, questions
 from orchestrator.store.waits.inputs import source_ended, source_opened
 from orchestrator.store.waits.ready_queue import next_turn
@@ -204,7 +205,7 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
             budgets.fold(connection, agent, now)
             cost_is_unknown(connection, agent_id, turn["id"])
         cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
-        change(connection, agent_id, ended_cursor=cursor)
+        outcomes.record(connection, agent_id, turn["id"], TurnStatus.INTERRUPTED, cursor)
     leases.release(connection, agent_id, now, leases.CHECKOUT)
     withdraw(connection, agent)
     rest(connection, agent, Status.INTERRUPTED, "", now)
@@ -278,7 +279,7 @@ def finish(
         cost_usd=usage["cost_usd"],
         changes=ended["changes"],
     )
-    change(connection, claim.agent_id, ended_cursor=cursor)
+    outcomes.record(connection, claim.agent_id, claim.turn_id, status, cursor)
     withdraw(connection, agent)
     if asked:
         questions.ask_in_vain(connection, agent["id"], claim.turn, asked)

@@ -29,7 +29,7 @@ def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
             return str(found)
     connection.execute(
         insert(SLEEP).values(
-            **values, status=SleepStatus.WORKING, created_at=now, updated_at=now, result="", is_error=False, outcomes={}
+            **values, status=SleepStatus.WORKING, created_at=now, updated_at=now, result="", is_error=False, outcomes=[]
         )
     )
     return str(values["id"])

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
-from orchestrator.domain.agent import ENDED, Status
 from orchestrator.domain.durable_wait import SleepStatus
 from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State, shortened
 from orchestrator.domain.text import one_line, quoted
@@ -24,11 +23,12 @@ _OF_CALL = (
 _OF_AGENT = select(QUESTION).where(_ITS, QUESTION.c.kind.in_(sorted(INBOX))).order_by(QUESTION.c.asked_at)
 _ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == Asked.PERMISSION, QUESTION.c.answer == ALWAYS)
 _OTHERS = (
-    select(AGENT.c.name, AGENT.c.status, AGENT.c.pending, AGENT.c.delivered_turn, AGENT.c.turns)
+    select(AGENT.c.name)
     .where(
         AGENT.c.project == bindparam("project"),
         AGENT.c.orchestrator != bindparam("orchestrator"),
         AGENT.c.deleted_at.is_(None),
+        AGENT.c.pending.is_not(None),
     )
     .order_by(AGENT.c.created_at)
 )
@@ -151,9 +151,6 @@ def always(connection: Connection, agent_id: str) -> Sequence[Question]:
     return cast("Sequence[Question]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
 
 
-def left_by_others(connection: Connection, project: str, orchestrator: str) -> tuple[list[str], list[str]]:
-    """Names of the project's agents of other orchestrators: those that wait for an answer, and those left unread."""
-    agents = connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).all()
-    waiting = [agent.name for agent in agents if agent.pending is not None]
-    unread = [a.name for a in agents if Status(a.status) in ENDED and a.delivered_turn < a.turns]
-    return waiting, unread
+def left_by_others(connection: Connection, project: str, orchestrator: str) -> Sequence[str]:
+    """Names of the project's agents of other orchestrators that wait for an answer."""
+    return connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).scalars().all()

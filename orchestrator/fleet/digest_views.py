@@ -1,0 +1,46 @@
+"""What a wait returns: ended turns with the digest that tells them."""
+
+from __future__ import annotations
+
+from orchestrator.fleet.state_views import View
+from orchestrator.fleet.views import Changes, CheckView
+
+
+class OutcomeView(View):
+    """One ended turn of an agent in a digest."""
+
+    name: str
+    id: str
+    """of the agent"""
+    status: str
+    """complete | failed | interrupted"""
+    reason: str = ""
+    code: str = ""
+    """the reason's short code, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
+    turn: int
+    text: str = ""
+    cost_usd: float | None = None
+    """of this turn; None if unknown"""
+    changes: Changes | None = None
+    age_seconds: float = 0.0
+    """since its end"""
+    elapsed_seconds: float | None = None
+    """from its start to its end; None if it never started"""
+    checks: tuple[CheckView, ...] = ()
+    """how the last attempt at its checks went"""
+    handed_on: bool = False
+    """another agent receives its result: the digest's text does not repeat it"""
+
+
+class Digest(View):
+    """What a waiting orchestrator wakes to; `text` is what it reads, ≤ 1,600 bytes."""
+
+    text: str
+    cursor: str
+    timed_out: bool
+    needs: tuple[str, ...] = ()
+    """names of the agents that need the orchestrator"""
+    outcomes: tuple[OutcomeView, ...] = ()
+    """every ended turn that was not told before, in the order of their ends"""
+    working: tuple[str, ...] = ()
+    slept_seconds: float

@@ -1,0 +1,127 @@
+"""Reads over outcomes: the ended turns of many agents, and which of them their orchestrator has not been told.
+
+A turn has an outcome once the terminal event that tells it is recorded; `store/turns/outcomes.py` decides when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select
+
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.schema.tables import AGENT, INPUT, TURN, Turn
+
+
+def _among(name: str) -> BindParameter[Any]:
+    found: BindParameter[Any] = bindparam(name, expanding=True)
+    return found
+
+
+_RECEIVER = TURN.alias("receiver")
+_LIVES = AGENT.c.deleted_at.is_(None)
+_THEIRS = TURN.c.agent_id.in_(_among("ids"))
+_UNREAD = and_(TURN.c.outcome_cursor.is_not(None), TURN.c.delivered_at.is_(None))  # as the index ix_turn_unread has it
+_ENDED = select(TURN.c.id, TURN.c.agent_id, TURN.c.ordinal, TURN.c.status).where(_THEIRS)
+_ENDED_UNREAD = _ENDED.where(_UNREAD).order_by(TURN.c.outcome_cursor)
+_ENDED_SINCE = _ENDED.where(TURN.c.outcome_cursor > bindparam("since")).order_by(TURN.c.outcome_cursor)
+_COUNTS = select(TURN.c.agent_id, func.count()).where(_THEIRS, _UNREAD).group_by(TURN.c.agent_id)
+_UNREAD_NAMES = (
+    select(AGENT.c.name, func.count())
+    .select_from(TURN)
+    .join(AGENT, AGENT.c.id == TURN.c.agent_id)
+    .where(_UNREAD, _LIVES)
+    .group_by(AGENT.c.id)
+    .order_by(AGENT.c.created_at)
+)
+_OF_ORCHESTRATOR = _UNREAD_NAMES.where(
+    or_(bindparam("project").is_(None), AGENT.c.project == bindparam("project")),
+    AGENT.c.orchestrator == bindparam("orchestrator"),
+)
+_OF_OTHERS = _UNREAD_NAMES.where(
+    AGENT.c.project == bindparam("project"), AGENT.c.orchestrator != bindparam("orchestrator")
+)
+_TURNS = select(TURN).where(TURN.c.id.in_(_among("ids"))).order_by(TURN.c.outcome_cursor)
+_RECEIVERS = (
+    select(INPUT.c.source_id, _RECEIVER.c.started_at)
+    .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
+    .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
+    .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, _RECEIVER.c.status != TurnStatus.CANCELLED)
+)
+_LAST = (
+    select(TURN)
+    .where(TURN.c.agent_id == bindparam("agent"), TURN.c.outcome_cursor.is_not(None))
+    .order_by(TURN.c.outcome_cursor.desc())
+    .limit(1)
+)
+
+
+class EndedTurn(NamedTuple):
+    """A turn that has an outcome."""
+
+    id: str
+    agent_id: str
+    ordinal: int
+    status: str
+
+
+def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
+    """The ended turns of these agents that their orchestrator does not know, in the order of their ends.
+
+    Without a cursor these are the turns that were never delivered, else all that ended behind it.
+    """
+    if not agent_ids:
+        return []
+    if since is None:
+        return [EndedTurn(*row) for row in connection.execute(_ENDED_UNREAD, {"ids": list(agent_ids)})]
+    return [EndedTurn(*row) for row in connection.execute(_ENDED_SINCE, {"ids": list(agent_ids), "since": since})]
+
+
+def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[Turn]:
+    """These turns, in the order of their ends."""
+    return cast("Sequence[Turn]", connection.execute(_TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
+
+
+def handed_on(connection: Connection, ended: Sequence[Turn], at_rest: Collection[str]) -> set[str]:
+    """The ids of those of these turns whose result a living agent received or will receive.
+
+    A turn receives what its source ended last before it began; one that has not begun, what a source `at_rest` (an
+    agent's id) ended last.
+    """
+    rows = connection.execute(_RECEIVERS, {"ids": list({turn.agent_id for turn in ended})}).all() if ended else ()
+    found: set[str] = set()
+    for source, begun in rows:
+        if begun is not None or source in at_rest:
+            before = [turn for turn in ended if turn.agent_id == source and turn.status != TurnStatus.CANCELLED]
+            found.update([turn.id for turn in before if begun is None or (turn.ended_at or 0.0) <= begun][-1:])
+    return found
+
+
+def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, Turn]:
+    """The turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
+    found = {one: connection.execute(_LAST, {"agent": one}).one_or_none() for one in agent_ids}
+    return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
+
+
+def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:
+    """How many ended turns of each agent were not delivered, by agent id; agents without any are left out."""
+    rows = connection.execute(_COUNTS, {"ids": list(agent_ids)}) if agent_ids else ()
+    return {str(agent_id): int(count) for agent_id, count in rows}
+
+
+def unread_of(connection: Connection, project: str | None, orchestrator: str) -> dict[str, int]:
+    """The same for the orchestrator's living agents, by name."""
+    return _by_name(connection.execute(_OF_ORCHESTRATOR, {"project": project, "orchestrator": orchestrator}).all())
+
+
+def unread_of_others(connection: Connection, project: str, orchestrator: str) -> dict[str, int]:
+    """The same for the project's living agents that other orchestrators created."""
+    return _by_name(connection.execute(_OF_OTHERS, {"project": project, "orchestrator": orchestrator}).all())
+
+
+def _by_name(rows: Sequence[Any]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, count in rows:  # agents of several projects may share a name
+        counts[str(name)] = counts.get(str(name), 0) + int(count)
+    return counts

@@ -1,0 +1,34 @@
+"""Operations on outcomes: which ended turn has one, and when it has reached its orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, select, update
+
+from orchestrator.domain.turn import TurnStatus, Urgency
+from orchestrator.store.schema.tables import TURN
+
+
+def record(connection: Connection, agent_id: str, turn_id: str, status: TurnStatus, cursor: int) -> None:
+    """Give the ended turn its outcome: `cursor` is that of its terminal event.
+
+    A turn that was interrupted for another one has none: its orchestrator asked for just that.
+    """
+    if status is not TurnStatus.INTERRUPTED or not is_replaced(connection, agent_id):
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(outcome_cursor=cursor))
+
+
+def is_replaced(connection: Connection, agent_id: str) -> bool:
+    """Whether a queued turn was commanded to replace the one under way."""
+    query = select(TURN.c.id).where(
+        TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == Urgency.REPLACES
+    )
+    return connection.execute(query.limit(1)).one_or_none() is not None
+
+
+def deliver(connection: Connection, turn_ids: Collection[str], now: float) -> None:
+    """Record that the outcomes of these turns have reached their orchestrator."""
+    connection.execute(
+        update(TURN).where(TURN.c.id.in_(list(turn_ids)), TURN.c.delivered_at.is_(None)).values(delivered_at=now)
+    )
