@@ -229,7 +229,7 @@ def test_logs_follow_an_agent_across_a_restart_of_the_daemon(tidy: Command) -> N
     kinds = [event["kind"] for event in stored.lines]
     assert kinds[0] == "agent.created"
     assert "turn.complete" in kinds
-    assert {event["schema"] for event in stored.lines} == {1}
+    assert {event["schema"] for event in stored.lines} == {2}
     plain = tidy("logs", "one", "--tail", "2")
     assert len(plain.out.splitlines()) == 2
     assert len(tidy("logs", "--json").lines) >= len(stored.lines)
