@@ -38,7 +38,7 @@ SHARED_NAMES = frozenset(
     }
 )
 """public classes whose name another one has, too"""
-STAND_ALONE = ("orchestrator/door.py", "orchestrator/rehearsal/")
+STAND_ALONE = ("orchestrator/daemon_link.py", "orchestrator/door.py", "orchestrator/rehearsal/")
 """programs of their own, which import nothing of the rest and so have names of their own"""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
