@@ -154,7 +154,7 @@ class Contract:
         assert "no more notes -> end your turn" in ended(await run(session, "note refuse")).text
         wrong = ended(await run(session, "badly note")).text
         assert wrong.startswith("error=True")
-        assert "'text' is a required property" in wrong
+        assert "'text' is missing" in wrong
 
     @pytest.mark.requirement("question:ask:closes-process")
     async def test_a_question_ends_the_run_and_its_answer_goes_on_in_a_new_process(self, lab: Lab) -> None:
