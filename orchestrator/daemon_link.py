@@ -18,7 +18,7 @@ _GREETING_SECONDS = 30.0
 _FAILED_STARTS = 2
 
 
-class RefusedError(Exception):
+class NoDaemonError(Exception):
     """There is no daemon to talk to: the name of the one tool that says so, and what it says."""
 
     def __init__(self, tool: str, text: str) -> None:
@@ -33,7 +33,7 @@ def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> tupl
     A daemon is started if there is none. `name` is the door's own, the same on each of its connections.
 
     Raises:
-        RefusedError: It does not start, does not answer within 30 s, or is of another build.
+        NoDaemonError: It does not start, does not answer within 30 s, or is of another build.
     """
     end = time.monotonic() + _GREETING_SECONDS
     hello = paths.hello(env, cwd) | {"door": name}
@@ -53,10 +53,10 @@ def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> tupl
         words = words or launch.failure(state)
         failed += bool(words)
         if failed == _FAILED_STARTS:
-            raise RefusedError("fleet_not_running", f"Fleet's daemon does not start. {words}")
+            raise NoDaemonError("fleet_not_running", f"Fleet's daemon does not start. {words}")
         if time.monotonic() > end:
             log = paths.log_path(state)
-            raise RefusedError("fleet_not_running", f"Fleet's daemon takes calls but does not answer. Its log: {log}")
+            raise NoDaemonError("fleet_not_running", f"Fleet's daemon takes calls but does not answer. Its log: {log}")
         select.select([], [], [], 0.05)  # a dying daemon still accepts for a moment
 
 
@@ -87,9 +87,9 @@ def _check_build(answer: bytes, state: Path, ours: str) -> Collection[object]:
     except (ValueError, AttributeError, TypeError):
         theirs, pid, error, waits = "unknown", "unknown", None, ()
     if error:
-        raise RefusedError("fleet_not_running", f"Fleet's daemon refused this session: {error}")
+        raise NoDaemonError("fleet_not_running", f"Fleet's daemon refused this session: {error}")
     if theirs != ours and theirs != paths.build():  # the package may have been edited while the daemon started
-        raise RefusedError(
+        raise NoDaemonError(
             "fleet_other_build",
             f"Fleet's daemon (pid {pid}) runs build {theirs}, this session has build {ours}, and they must not mix. "
             "Tell the user to run in a terminal: fleet down --interrupt && fleet up "

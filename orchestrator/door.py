@@ -23,7 +23,7 @@ from threading import Lock, Thread
 
 from orchestrator import fallback_server as fallback
 from orchestrator import launch, paths
-from orchestrator.daemon_link import RefusedError, greet
+from orchestrator.daemon_link import NoDaemonError, greet
 
 USAGE = """Usage: fleet mcp
 
@@ -105,7 +105,7 @@ class Door:
         while True:
             try:
                 link, waits = greet(self._state, self._env, self._cwd, self._name)
-            except RefusedError as error:
+            except NoDaemonError as error:
                 self._refuse(error)
                 while not self._was_open:  # the client was told of one tool: so it stays
                     self._wait_until_needed()
@@ -239,7 +239,7 @@ class Door:
         if self._is_closing and not self._is_needed() and self._farewell.locked():
             self._farewell.release()
 
-    def _refuse(self, error: RefusedError) -> None:
+    def _refuse(self, error: NoDaemonError) -> None:
         with self._lock:
             calls = {k: c for k, c in self._calls.items() if not (self._was_open and c.is_standing())}
         for key, call in calls.items():
