@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN, Turn
@@ -27,18 +27,15 @@ _ENDED = select(TURN.c.id, TURN.c.agent_id, TURN.c.ordinal, TURN.c.status).where
 _ENDED_UNREAD = _ENDED.where(_UNREAD).order_by(TURN.c.outcome_cursor)
 _ENDED_SINCE = _ENDED.where(TURN.c.outcome_cursor > bindparam("since")).order_by(TURN.c.outcome_cursor)
 _COUNTS = select(TURN.c.agent_id, func.count()).where(_THEIRS, _UNREAD).group_by(TURN.c.agent_id)
+_COUNTED = select(TURN.c.agent_id, func.count().label("turns")).where(_UNREAD).group_by(TURN.c.agent_id).subquery()
 _UNREAD_NAMES = (
-    select(AGENT.c.name, func.count())
-    .select_from(TURN)
-    .join(AGENT, AGENT.c.id == TURN.c.agent_id)
-    .where(_UNREAD, _LIVES)
-    .group_by(AGENT.c.id)
+    select(AGENT.c.name, _COUNTED.c.turns)
+    .join(_COUNTED, _COUNTED.c.agent_id == AGENT.c.id)
+    .where(_LIVES)
     .order_by(AGENT.c.created_at)
 )
-_OF_ORCHESTRATOR = _UNREAD_NAMES.where(
-    or_(bindparam("project").is_(None), AGENT.c.project == bindparam("project")),
-    AGENT.c.orchestrator == bindparam("orchestrator"),
-)
+_OF_ORCHESTRATOR = _UNREAD_NAMES.where(AGENT.c.orchestrator == bindparam("orchestrator"))
+_OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(AGENT.c.project == bindparam("project"))
 _OF_OTHERS = _UNREAD_NAMES.where(
     AGENT.c.project == bindparam("project"), AGENT.c.orchestrator != bindparam("orchestrator")
 )
@@ -112,7 +109,9 @@ def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[st
 
 def unread_of(connection: Connection, project: str | None, orchestrator: str) -> dict[str, int]:
     """The same for the orchestrator's living agents, by name."""
-    return _by_name(connection.execute(_OF_ORCHESTRATOR, {"project": project, "orchestrator": orchestrator}).all())
+    if project is None:
+        return _by_name(connection.execute(_OF_ORCHESTRATOR, {"orchestrator": orchestrator}).all())
+    return _by_name(connection.execute(_OF_ORCHESTRATOR_HERE, {"project": project, "orchestrator": orchestrator}).all())
 
 
 def unread_of_others(connection: Connection, project: str, orchestrator: str) -> dict[str, int]:
