@@ -48,6 +48,16 @@ parts:
     replies:
       - calls: [{tool: Write, input: {file_path: "made.txt", content: "made\\n"}}]
       - say: "wrote it, \\e[2Jand the task was: {{ task | match('(do \\\\S+)') }}"
+  - part: writing once allowed
+    match: {agent: "series*", task: "^write (?P<file>[a-z.]+)"}
+    replies:
+      - calls:
+          - tool: Bash
+            input: {command: "until [ -e .git/allow-{{ file }} ]; do sleep 0.02; done; echo {{ file }} > {{ file }}"}
+      - say: "wrote {{ file }}"
+  - part: failing in between
+    match: {agent: "series*"}
+    replies: [{fault: {status: 400, message: the model says no}}]
   - part: anyone
     match: {}
     replies: [{say: "done {{ agent }}"}]
@@ -364,3 +374,28 @@ def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(fl
     renewed = fleet("up", "--json")
     assert renewed.json["build"] == paths.build()
     assert fleet("down").code == 0
+
+
+@pytest.mark.requirement("wait:digest:every-turn-once", "wait:wake:earlier-turn", "cli:exit:documented-codes")
+def test_three_tasks_of_which_the_second_fails_are_each_told_once_with_their_changes(tidy: Command) -> None:
+    project = tidy.cwd
+    assert tidy("create", "series", "write first.txt").code == 0
+    wait_until(lambda: "working" in tidy("ps").out, "the agent at work")
+    assert tidy("command", "series", "fail").code == 0
+    assert tidy("command", "series", "write third.txt").code == 0
+    (project / ".git" / "allow-first.txt").touch()
+
+    failed = tidy("wait", "series", "--json")
+    first, second = failed.json["outcomes"]
+    assert failed.code == 1, failed.err
+    assert (first["turn"], first["status"], first["changes"]["files"]) == (1, "complete", ["first.txt"])
+    assert (second["turn"], second["status"]) == (2, "failed")
+    assert failed.json["working"] == ["series"]
+    (project / ".git" / "allow-third.txt").touch()
+
+    last = tidy("wait", "series", "--json")
+    (third,) = last.json["outcomes"]
+    assert last.code == 0, last.err
+    assert (third["turn"], third["status"], third["text"]) == (3, "complete", "wrote third.txt")
+    assert third["changes"]["files"] == ["third.txt"]
+    assert tidy("wait", "series", "--json").json["outcomes"] == []
