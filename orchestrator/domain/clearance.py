@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from orchestrator.domain.durable_wait import wish_of
+from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, Asked, Grant, Record
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
@@ -46,7 +46,8 @@ def rule(call: ToolCall, persona: Persona) -> Verdict | None:
     if call.name.startswith(CREW):
         return None if call.name == WAIT_FOR_CHILDREN else Allow()
     if call.name.startswith(FLEET_TOOL) and persona.directs_with(call.name.removeprefix(FLEET_TOOL)):
-        sleeps = call.name == WAIT_FOR_AGENTS and wish_of(call.input) is not None  # else the tool says what is wrong
+        # a call with invalid arguments is let through: the tool says what is wrong with them
+        sleeps = call.name == WAIT_FOR_AGENTS and wait_request_of(call.input) is not None
         return None if sleeps or call.name in persona.ask else Allow()
     return _of_whole_tools(call, persona)
 

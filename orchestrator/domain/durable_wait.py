@@ -39,7 +39,7 @@ UNTIL = ("all", "any")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class WaitRequest:
     """What somebody wants to wait for."""
 
     agents: Sequence[str] = ()
@@ -48,8 +48,8 @@ class Wish:
     since: str | None = None
 
 
-def wish_of(arguments: Mapping[str, Any]) -> Wish | None:
-    """The wish that the arguments of `wait_for_agents` state; None if they can state none."""
+def wait_request_of(arguments: Mapping[str, Any]) -> WaitRequest | None:
+    """The request that the arguments of `wait_for_agents` make; None if they are not valid."""
     names: object = arguments.get("agents", [])
     until, seconds, since = arguments.get("until", "all"), arguments.get("timeout_seconds"), arguments.get("since")
     if set(arguments) - {"agents", "until", "timeout_seconds", "since"} or until not in UNTIL:
@@ -60,7 +60,7 @@ def wish_of(arguments: Mapping[str, Any]) -> Wish | None:
         return None
     if since is not None and not _is_cursor(since):
         return None
-    return Wish(agents=tuple(cast("list[str]", names)), until=str(until), timeout_seconds=seconds, since=since)
+    return WaitRequest(agents=tuple(cast("list[str]", names)), until=str(until), timeout_seconds=seconds, since=since)
 
 
 def _is_number(value: object) -> bool:

@@ -199,9 +199,9 @@ class Fleet:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
 
-    async def sleep(self, call: Call, wish: durable_wait.Wish, *, asks_person: bool) -> Sleep | Digest:
+    async def sleep(self, call: Call, request: durable_wait.WaitRequest, *, asks_person: bool) -> Sleep | Digest:
         """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
-        return await durable_wait.begin(self._context, call, wish, asks_person=asks_person)
+        return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
     async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
         """The sleep as it stands.

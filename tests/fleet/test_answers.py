@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
-from orchestrator.fleet.verbs.durable_wait import Wish
+from orchestrator.fleet.verbs.durable_wait import WaitRequest
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Direct, Lab, eventually
 
@@ -155,7 +155,7 @@ async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None
 async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="shell")
-    sleep = await lab.fleet.sleep(lab.call(), Wish(agents=["a"]), asks_person=True)
+    sleep = await lab.fleet.sleep(lab.call(), WaitRequest(agents=["a"]), asks_person=True)
     assert isinstance(sleep, Sleep)
     await wants(lab, LOOK)
     (key,) = (await lab.fleet.sleep_now(lab.call(), sleep.id)).forms

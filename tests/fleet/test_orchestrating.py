@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from orchestrator.domain import durable_wait as domain
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.durable_wait import Wish
+from orchestrator.domain.durable_wait import WaitRequest
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
 from orchestrator.store.schema.tables import SLEEP
@@ -215,7 +215,7 @@ async def test_an_account_that_no_door_has_brought_yet_does_not_wake_it(tmp_path
     async with open_lab(tmp_path, provider=provider, account=key) as lab:
         for name in "ab":
             await lab.becomes(name, "waiting", "account")
-        nap = await lab.fleet.sleep(lab.call(), Wish(agents=["orc"], timeout_seconds=0.05), asks_person=False)
+        nap = await lab.fleet.sleep(lab.call(), WaitRequest(agents=["orc"], timeout_seconds=0.05), asks_person=False)
         assert isinstance(nap, domain.Sleep)
         await eventually(lambda: _is_over(lab, nap.id))  # so the watch has looked at every sleep
         assert (await lab.view("orc")).reason == "agents"

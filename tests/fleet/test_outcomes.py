@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.durable_wait import Sleep, Wish
+from orchestrator.domain.durable_wait import Sleep, WaitRequest
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import wait
@@ -178,7 +178,7 @@ async def test_a_call_that_is_sent_again_to_the_next_daemon_is_told_the_same_tur
 
 async def test_a_task_wakes_for_an_earlier_turn_and_delivers_just_what_it_told(lab: Lab) -> None:
     await three_turns(lab)
-    sleep = await lab.fleet.sleep(lab.call("k1"), Wish(until="any"), asks_person=True)
+    sleep = await lab.fleet.sleep(lab.call("k1"), WaitRequest(until="any"), asks_person=True)
     assert isinstance(sleep, Sleep)
     lab.finish("a", "first")
 

@@ -10,7 +10,7 @@ from orchestrator.domain.durable_wait import Reply, Sleep
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import durable_wait, wait
-from orchestrator.fleet.verbs.durable_wait import Wish
+from orchestrator.fleet.verbs.durable_wait import WaitRequest
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -22,9 +22,11 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "ARRIVAL_SECONDS", 0.2)
 
 
-async def asleep(lab: Lab, wish: Wish | None = None, *, key: str | None = None, asks_person: bool = True) -> Sleep:
+async def asleep(
+    lab: Lab, wish: WaitRequest | None = None, *, key: str | None = None, asks_person: bool = True
+) -> Sleep:
     """A sleep that has begun."""
-    found = await lab.fleet.sleep(lab.call(key), wish or Wish(), asks_person=asks_person)
+    found = await lab.fleet.sleep(lab.call(key), wish or WaitRequest(), asks_person=asks_person)
     assert isinstance(found, Sleep), found
     return found
 
@@ -76,7 +78,7 @@ async def test_what_has_ended_already_is_told_at_once_and_needs_no_task(lab: Lab
     await lab.create("a")
     lab.finish("a", "quick")
     await lab.becomes("a", "complete")
-    found = await lab.fleet.sleep(lab.call(), Wish(), asks_person=True)
+    found = await lab.fleet.sleep(lab.call(), WaitRequest(), asks_person=True)
     assert isinstance(found, Digest)
     assert "| quick" in found.text
 
@@ -96,7 +98,7 @@ async def test_the_same_idempotency_key_gives_the_same_sleep_also_after_its_end(
 async def asleep_again(lab: Lab) -> Sleep:
     """Another sleep under another key."""
     await lab.create("other")
-    return await asleep(lab, Wish(agents=("other",)), key="k2")
+    return await asleep(lab, WaitRequest(agents=("other",)), key="k2")
 
 
 async def test_the_result_counts_as_delivered_with_the_call_after_it_was_fetched(lab: Lab) -> None:
@@ -115,7 +117,7 @@ async def test_the_result_counts_as_delivered_with_the_call_after_it_was_fetched
 async def test_two_results_fetched_together_are_both_delivered_by_the_next_call(lab: Lab) -> None:
     await lab.create("a")
     await lab.create("b")
-    sleeps = [await asleep(lab, Wish(agents=(name,))) for name in ("a", "b")]
+    sleeps = [await asleep(lab, WaitRequest(agents=(name,))) for name in ("a", "b")]
     for name, sleep in zip(("a", "b"), sleeps, strict=True):
         lab.finish(name)
         await ended(lab, sleep)
@@ -125,7 +127,7 @@ async def test_two_results_fetched_together_are_both_delivered_by_the_next_call(
 
 async def test_the_time_out_of_a_sleep_ends_it_and_says_so(lab: Lab) -> None:
     await lab.create("a")
-    over = await ended(lab, await asleep(lab, Wish(timeout_seconds=0.2)))
+    over = await ended(lab, await asleep(lab, WaitRequest(timeout_seconds=0.2)))
     assert over.status == "completed"
     assert "your time-out came first" in over.result
 
@@ -200,7 +202,7 @@ async def test_a_cancelled_sleep_ends_once_and_its_agents_work_on(lab: Lab) -> N
 
 async def test_an_agent_that_is_deleted_meanwhile_ends_the_sleep_with_an_error(lab: Lab) -> None:
     await lab.create("a")
-    sleep = await asleep(lab, Wish(agents=("a",)))
+    sleep = await asleep(lab, WaitRequest(agents=("a",)))
     await lab.fleet.delete(lab.call(), ["a"])
     over = await ended(lab, sleep)
     assert over.is_error
@@ -224,7 +226,7 @@ async def test_a_sleep_over_its_time_is_forgotten(lab: Lab, monkeypatch: pytest.
     monkeypatch.setattr(durable_wait, "TTL_SECONDS", 0.0)
     await lab.create("a")
     with pytest.raises(NotFoundError):
-        await lab.fleet.sleep(lab.call(), Wish(), asks_person=True)
+        await lab.fleet.sleep(lab.call(), WaitRequest(), asks_person=True)
 
 
 @pytest.mark.requirement("task:verbs:survive-restarts")
@@ -245,12 +247,14 @@ async def test_a_sleep_goes_on_under_the_next_daemon(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "error"),
     [
-        (Wish(agents=("nobody",)), NotFoundError),
-        (Wish(until="never"), InvalidError),
-        (Wish(timeout_seconds=-1), InvalidError),
-        (Wish(since="yesterday"), InvalidError),
+        (WaitRequest(agents=("nobody",)), NotFoundError),
+        (WaitRequest(until="never"), InvalidError),
+        (WaitRequest(timeout_seconds=-1), InvalidError),
+        (WaitRequest(since="yesterday"), InvalidError),
     ],
 )
-async def test_a_wish_that_cannot_mean_anything_begins_no_sleep(lab: Lab, wish: Wish, error: type[Exception]) -> None:
+async def test_a_wish_that_cannot_mean_anything_begins_no_sleep(
+    lab: Lab, wish: WaitRequest, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await lab.fleet.sleep(lab.call(), wish, asks_person=True)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator import log, paths
-from orchestrator.domain.durable_wait import SleepStatus, Wish, wish_of
+from orchestrator.domain.durable_wait import SleepStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
@@ -61,17 +61,17 @@ class ManagedOrchestrators:
             StaleOwnerError: the claim is over; nothing is written.
         """
         context, now = self.context, self.context.work.clock()
-        wish = wish_of(call.input) or Wish()
+        request = wait_request_of(call.input) or WaitRequest()
         mine = await self._call(claim.agent_id, claim, call.id)
         await context.enter(mine)
-        ids, refusal = list(wish.agents), ""
+        ids, refusal = list(request.agents), ""
         try:
-            found = await context.find_all(mine.caller, wish.agents)
+            found = await context.find_all(mine.caller, request.agents)
             check_targets(mine, found)
             ids = [agent.id for agent in found]
         except FleetError as error:
             refusal = str(error)
-        values = row_of(mine, replace(wish, agents=ids), now, asks_person=False)
+        values = row_of(mine, replace(request, agents=ids), now, asks_person=False)
         await context.work.commit(
             unless_asked, orchestrator_waits.suspend, claim, now, asked, values, usage, now, refusal=refusal
         )
@@ -103,7 +103,7 @@ class ManagedOrchestrators:
         row = (
             await self.context.work.store.read(partial(durable_waits.by_key, call_key=key)) if key is not None else None
         )
-        if row is None and wish_of(arguments) is None:
+        if row is None and wait_request_of(arguments) is None:
             return await tool.call(call, arguments)  # it says what is wrong with them
         if row is None or row.status != SleepStatus.COMPLETED:
             raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")

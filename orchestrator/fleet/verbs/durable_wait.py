@@ -18,7 +18,7 @@ from orchestrator.domain.durable_wait import (
     Reply,
     Sleep,
     SleepStatus,
-    Wish,
+    WaitRequest,
     answer_in,
     permission_form,
     question_form,
@@ -45,7 +45,7 @@ PERSON = "person"
 """who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
 
 
-async def begin(context: FleetContext, call: Call, wish: Wish, *, asks_person: bool) -> Sleep | Digest:
+async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks_person: bool) -> Sleep | Digest:
     """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
 
     The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
@@ -53,36 +53,36 @@ async def begin(context: FleetContext, call: Call, wish: Wish, *, asks_person: b
     Raises:
         NotFoundError, InvalidError: before any sleep.
     """
-    wait.check(wish.until, wish.timeout_seconds)
-    wait.known(wish.since)
+    wait.check(request.until, request.timeout_seconds)
+    wait.known(request.since)
     await context.enter(call)
     key, now = stored_key(call), context.work.clock()
     if (known := await _known(context, key)) is not None:
         return await get(context, call, known)
-    seen = await _arrived(context, call, wish)
-    if seen.wakes(wish.until):
+    seen = await _arrived(context, call, request)
+    if seen.wakes(request.until):
         digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
         context.offer(call, seen.turn_ids())
         return digest
-    ids = [agent.id for agent in seen.agents] if wish.agents else []
-    values = row_of(call, replace(wish, agents=ids), now, asks_person=asks_person)
+    ids = [agent.id for agent in seen.agents] if request.agents else []
+    values = row_of(call, replace(request, agents=ids), now, asks_person=asks_person)
     sleep_id = await context.work.store.write(durable_waits.begin, values, now)
     context.work.notifier.publish({SLEEPS})
     return await get(context, call, sleep_id)
 
 
-def row_of(call: Call, wish: Wish, now: float, *, asks_person: bool) -> dict[str, Any]:
-    """The columns of a sleep that begins now; `wish.agents` are ids."""
+def row_of(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> dict[str, Any]:
+    """The columns of a sleep that begins now; `request.agents` are ids."""
     return {
         "id": new_id("sl"),
         "project": call.caller.project,
         "orchestrator": call.caller.orchestrator,
         "call_key": stored_key(call),
-        "agents": list(wish.agents),
-        "until": wish.until,
-        "since": wish.since,
+        "agents": list(request.agents),
+        "until": request.until,
+        "since": request.since,
         "asks_person": asks_person,
-        "deadline": None if wish.timeout_seconds is None else now + wish.timeout_seconds,
+        "deadline": None if request.timeout_seconds is None else now + request.timeout_seconds,
         "expires_at": now + TTL_SECONDS,
     }
 
@@ -94,14 +94,14 @@ async def _known(context: FleetContext, key: str | None) -> str | None:
     return row.id if row is not None else None
 
 
-async def _arrived(context: FleetContext, call: Call, wish: Wish) -> wait.WaitSnapshot:
+async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> wait.WaitSnapshot:
     """The first look that means something: the agents are there, or nobody will come any more."""
     grace = time.monotonic() + wait.ARRIVAL_SECONDS
     with context.work.notifier.subscribe() as subscription:
         while True:
             left = grace - time.monotonic()
-            seen = await wait.glance(context, call, wish.agents, wait.known(wish.since), arriving=left > 0)
-            if seen is not None and (left <= 0 or seen.tells() or not seen.wakes(wish.until)):
+            seen = await wait.glance(context, call, request.agents, wait.known(request.since), arriving=left > 0)
+            if seen is not None and (left <= 0 or seen.tells() or not seen.wakes(request.until)):
                 return seen
             await subscription.wait(max(0.0, left))
 

@@ -121,7 +121,7 @@ async def wait(
             arriving = now < grace
             late = deadline is not None and now >= deadline
             seen, found = await context.work.store.read(
-                partial(_look, call=call, wish=(agents, until, after), arriving=arriving, late=late)
+                partial(_look, call=call, request=(agents, until, after), arriving=arriving, late=late)
             )
             if seen is not None and found is not None:
                 slept = now - begun
@@ -136,10 +136,10 @@ async def wait(
 
 
 def _look(
-    connection: Connection, *, call: Call, wish: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
+    connection: Connection, *, call: Call, request: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
 ) -> tuple[WaitSnapshot | None, DigestRows | None]:
     """One look, and what its digest tells if it ends the sleep: both of one moment, in one hop."""
-    references, until, since = wish
+    references, until, since = request
     seen = glance_at(connection, call, references, since, arriving)
     over = seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving)))
     return seen, rows_at(connection, seen) if seen is not None and over else None

@@ -17,7 +17,7 @@ from orchestrator.domain.durable_wait import Sleep
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks.criteria import Verify
-from orchestrator.fleet.verbs.durable_wait import Wish
+from orchestrator.fleet.verbs.durable_wait import WaitRequest
 from orchestrator.server.mcp import text
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
 
 
 async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str | Sleep:
-    wish = Wish(
+    request = WaitRequest(
         agents=tuple(args.get("agents", ())),
         until=args.get("until", "all"),
         timeout_seconds=args.get("timeout_seconds"),
         since=args.get("since"),
     )
-    found = await fleet.sleep(call, wish, asks_person=asks_person)
+    found = await fleet.sleep(call, request, asks_person=asks_person)
     return found if isinstance(found, Sleep) else found.text
 
 
