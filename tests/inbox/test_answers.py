@@ -152,6 +152,7 @@ def test_an_interrupted_permission_is_withdrawn_and_never_runs(office: Office) -
     office.create("a", "run touch ran.txt")
     office.wait("a")
     office.ask("POST", "/v1/agents/a/interrupt")
+    assert "interrupted" in office.wait("a")
     office.ask("POST", "/v1/agents/a/turns", {"task": "something else"})
     assert office.result("a") == "did: something else"
     assert not (office.project / "ran.txt").exists()

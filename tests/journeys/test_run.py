@@ -72,7 +72,7 @@ def director(stage: Stage) -> str:
 
 def asleep(stage: Stage) -> bool:
     """Whether it sleeps on its agents, by its row."""
-    found = rows(stage, "SELECT status, reason FROM agent WHERE persona = 'orchestrator'")
+    found = rows(stage, "SELECT status, wait_kind FROM agent WHERE persona = 'orchestrator'")
     return found == [("waiting", "agents")]
 
 
@@ -260,7 +260,7 @@ def _drain(terminal: int, into: bytearray) -> None:
 def test_a_budget_is_that_of_the_whole_run_and_a_raise_lets_it_go_on(tmp_path: Path) -> None:
     words = ("spend tokens", "--name", "boss", "--max-tokens", "50000")
     with small(tmp_path) as stage, started(stage, *words) as running:
-        paused = "SELECT name FROM agent WHERE status = 'waiting' AND reason LIKE 'budget%' ORDER BY name"
+        paused = "SELECT name FROM agent WHERE status = 'waiting' AND wait_kind = 'budget' ORDER BY name"
         wait_until(lambda: rows(stage, paused) == [("boss",), ("eager",)], "the pause of both", seconds=60)
         assert len(model_calls(stage)) == 1
         assert fleet(stage)("budget", "boss", "--subtree", "--max-tokens", "1000000").code == 0
