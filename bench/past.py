@@ -27,7 +27,7 @@ from orchestrator.fleet.verbs.create import _START, new_id
 from orchestrator.personas import find_persona
 from orchestrator.store.agents import admission, lifecycle
 from orchestrator.store.engine.database import Connection, Store, open_store
-from orchestrator.store.families.children import Limits
+from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.turns import events, outcomes, turns
 from orchestrator.store.turns.events import Fact
 
@@ -137,7 +137,7 @@ def _begin(
 ) -> turns.Claim:
     own = {"id": new_id("ag"), "name": name, "created_at": time.time(), "session_id": str(uuid.uuid4())}
     desk = f"{common['project']}/.fleet/desk/{own['id']}"
-    many = Limits(agents=1 << 20, depth=1, children=GROUP)
+    many = ChildLimits(agents=1 << 20, depth=1, children=GROUP)
     values = {**common, **own}
     lifecycle.create(connection, values, turn_id=new_id("tn"), inputs=inputs, desk=desk, limits=many, parent=parent)
     return _claimed(connection)

@@ -29,7 +29,7 @@ from orchestrator.fleet.maintenance.startup import take_over
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Provider
 from orchestrator.providers.claude.provider import ClaudeProvider
-from orchestrator.providers.watchdog import Limits
+from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.server.mcp import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.engine.database import Store, open_store
@@ -151,8 +151,8 @@ async def started(parts: Parts) -> AsyncGenerator[Fleet]:
         await parts.workers.aclose()
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _limits(settings: Settings) -> SilenceLimits:
+    return SilenceLimits(
         stall_seconds=settings.stall_seconds,
         silence_seconds=settings.silence_seconds,
         tool_seconds=settings.tool_seconds,

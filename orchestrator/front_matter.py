@@ -19,7 +19,7 @@ from pydantic import (
 
 from orchestrator.domain.duration import parse_duration
 from orchestrator.domain.persona import BY_PLAN, BY_TOOLS
-from orchestrator.domain.question import INBOX, Asked, checked_answer
+from orchestrator.domain.question import INBOX, QuestionKind, checked_answer
 from orchestrator.errors import InvalidError
 
 MAX_NAME_CHARACTERS = 100
@@ -96,7 +96,7 @@ class PolicyEntry(BaseModel):
         self.kind = self.kind or "permission"
         if self.kind == "permission":
             try:
-                self.answer = checked_answer(Asked.PERMISSION, self.answer)
+                self.answer = checked_answer(QuestionKind.PERMISSION, self.answer)
             except InvalidError as error:
                 raise ValueError(f"{error.message}: {error.hint}") from error
         return self

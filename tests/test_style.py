@@ -1,7 +1,6 @@
 """The shape of the tree: small parts, names that say what they mean, and nothing of the machine it was written on.
 
-What does not fit is split or renamed. The list of exemptions, `SHARED_NAMES`, only shrinks: an entry that is no longer
-needed fails.
+What does not fit is split or renamed.
 """
 
 from __future__ import annotations
@@ -21,23 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE_LINES = {"orchestrator": 400, "bench": 400, "tests": 700}
 FUNCTION_LINES = {"orchestrator": 40, "bench": 60, "tests": 80}
 CLOSE_TO_CAP = 360
-SHARED_NAMES = frozenset(
-    {
-        "Check",
-        "Command",
-        "Ended",
-        "Job",
-        "Limits",
-        "Receipt",
-        "Site",
-        "Sleep",
-        "Totals",
-        "Transcript",
-        "Turn",
-        "Watch",
-    }
-)
-"""public classes whose name another one has, too"""
 STAND_ALONE = ("orchestrator/daemon_link.py", "orchestrator/door.py", "orchestrator/rehearsal/")
 """programs of their own, which import nothing of the rest and so have names of their own"""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -135,8 +117,7 @@ def test_no_two_public_classes_have_the_same_name() -> None:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     places[node.name].append(f"{name}:{node.lineno}")
     shared = {name: found for name, found in places.items() if len(found) > 1}
-    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
-    assert SHARED_NAMES - shared.keys() == set(), "no longer shared: take it off SHARED_NAMES"
+    assert shared == {}
 
 
 def _set_from_outside(tree: ast.Module) -> Iterator[tuple[ast.Attribute, ast.expr | None]]:

@@ -75,7 +75,7 @@ VERDICT = Check(kind=CheckKind.VERDICT)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receipt:
+class CheckReceipt:
     """The result of one check: `said` is Fleet's own sentence, `tail` the last output of its command or validator.
 
     `exit_code` is None if no command ran or the command did not exit by itself.
@@ -97,11 +97,11 @@ class CheckRound:
     number: int
     at: float
     passed: bool
-    receipts: tuple[Receipt, ...] = field(default=())
+    receipts: tuple[CheckReceipt, ...] = field(default=())
     prompt: str | None = None
 
     @property
-    def failed(self) -> tuple[Receipt, ...]:
+    def failed(self) -> tuple[CheckReceipt, ...]:
         """Those that did not pass."""
         return tuple(receipt for receipt in self.receipts if not receipt.passed)
 
@@ -114,7 +114,7 @@ class CheckRound:
 def attempt_of(row: Mapping[str, Any]) -> CheckRound:
     """The attempt as its row holds it."""
     values = {name: value for name, value in row.items() if name != "receipts"}
-    return CheckRound(**values, receipts=tuple(Receipt(**one) for one in row["receipts"]))
+    return CheckRound(**values, receipts=tuple(CheckReceipt(**one) for one in row["receipts"]))
 
 
 def check_of(value: object) -> Check:

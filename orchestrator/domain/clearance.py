@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
-from orchestrator.domain.question import ALLOW, ALWAYS, DENY, Asked, Grant, Record
+from orchestrator.domain.question import ALLOW, ALWAYS, DENY, CallRecord, Grant, QuestionKind
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
 
 CREW = "mcp__crew__"
@@ -23,10 +23,10 @@ WAIT_FOR_AGENTS = FLEET_TOOL + "wait_for_agents"
 PLAN = "plan"
 """no tool: the end of a turn that asks for children by its text"""
 DEFERRED = {
-    ASK: Asked.QUESTION,
-    WAIT_FOR_CHILDREN: Asked.CHILDREN,
-    PLAN: Asked.CHILDREN,
-    WAIT_FOR_AGENTS: Asked.AGENTS,
+    ASK: QuestionKind.QUESTION,
+    WAIT_FOR_CHILDREN: QuestionKind.CHILDREN,
+    PLAN: QuestionKind.CHILDREN,
+    WAIT_FOR_AGENTS: QuestionKind.AGENTS,
 }
 """calls that wait by themselves: the turn ends in them, and goes on with their answer"""
 SHELLS = frozenset({"Bash"})
@@ -76,7 +76,7 @@ def right(persona: Persona, tool: str) -> Right:
     verdict = _of_whole_tools(ToolCall(id="", name=tool, input={}), persona)
     if verdict is not None:
         return Right.ALLOWED if isinstance(verdict, Allow) else Right.DENIED
-    answer = next((one.answer for one in persona.policy if one.fits(Asked.PERMISSION, tool)), None)
+    answer = next((one.answer for one in persona.policy if one.fits(QuestionKind.PERMISSION, tool)), None)
     if answer is None:
         return Right.ASKED
     return Right.ALLOWED if answer in {ALLOW, ALWAYS} else Right.DENIED
@@ -93,7 +93,7 @@ def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
     return {**fleets, **{tool: held for tool, held in others.items() if right(child, tool) > held}}
 
 
-def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequence[Grant] = ()) -> Verdict:
+def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: Sequence[Grant] = ()) -> Verdict:
     """The verdict on one call.
 
     `record` is what became of this very call's question, None if it was never asked; `grants` are the calls of this
@@ -116,19 +116,19 @@ def decide(call: ToolCall, persona: Persona, record: Record | None, grants: Sequ
     return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
 
 
-def _by_record(call: ToolCall, record: Record) -> Verdict:
+def _by_record(call: ToolCall, record: CallRecord) -> Verdict:
     if record.withdrawn:
         return Deny(WITHDRAWN)
     if record.answer is None:
         return Defer()
-    if kind_of(call) is not Asked.PERMISSION or record.answer in {ALLOW, ALWAYS}:
+    if kind_of(call) is not QuestionKind.PERMISSION or record.answer in {ALLOW, ALWAYS}:
         return Allow()
     return Deny(f"denied: {record.answer.removeprefix(DENY).strip()}")
 
 
-def kind_of(call: ToolCall) -> Asked:
+def kind_of(call: ToolCall) -> QuestionKind:
     """What this call asks for when no rule decides it."""
-    return DEFERRED.get(call.name, Asked.PERMISSION)
+    return DEFERRED.get(call.name, QuestionKind.PERMISSION)
 
 
 def policy_answer(call: ToolCall, persona: Persona) -> str | None:

@@ -22,7 +22,7 @@ WHY = "why"
 """the second field of a permission's form"""
 
 
-class SleepStatus(StrEnum):
+class DurableWaitStatus(StrEnum):
     """Where a sleep stands, in the words of SEP-2663; the last three end it."""
 
     WORKING = "working"
@@ -80,7 +80,7 @@ class Form:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sleep:
+class DurableWait:
     """A sleep as its client may see it.
 
     `created_at` and `updated_at` are seconds since the epoch; `result` is what the tool says once it is completed,
@@ -88,7 +88,7 @@ class Sleep:
     """
 
     id: str
-    status: SleepStatus
+    status: DurableWaitStatus
     created_at: float
     updated_at: float
     ttl_seconds: float | None

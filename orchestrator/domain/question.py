@@ -19,7 +19,7 @@ NOBODY = "nobody answered: decide yourself and say so"
 _TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", "path", "prompt")
 
 
-class Asked(StrEnum):
+class QuestionKind(StrEnum):
     """What is asked for; it is also the reason for which the agent waits."""
 
     QUESTION = "question"
@@ -30,11 +30,11 @@ class Asked(StrEnum):
     """What wakes an orchestrator that Fleet runs: its fleet is done or needs it. It stands in nobody's inbox."""
 
 
-INBOX = frozenset({Asked.QUESTION, Asked.PERMISSION})
+INBOX = frozenset({QuestionKind.QUESTION, QuestionKind.PERMISSION})
 """what somebody must answer"""
 
 
-class By(StrEnum):
+class AnsweredBy(StrEnum):
     """Who answered."""
 
     ORCHESTRATOR = "orchestrator"
@@ -45,7 +45,7 @@ class By(StrEnum):
     AGENTS = "agents"
 
 
-class State(StrEnum):
+class QuestionState(StrEnum):
     """Where a question stands; an agent has at most one that is open."""
 
     OPEN = "open"
@@ -65,16 +65,16 @@ class Policy:
     kind: str | None = None
     tool: str | None = None
 
-    def fits(self, kind: Asked, tool: str) -> bool:
+    def fits(self, kind: QuestionKind, tool: str) -> bool:
         """Whether it answers this."""
         return self.kind in {None, str(kind)} and self.tool in {None, tool}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class CallRecord:
     """What became of the question of one tool call; `withdrawn`: the call belongs to a turn that is over."""
 
-    kind: Asked
+    kind: QuestionKind
     answer: str | None = None
     withdrawn: bool = False
 
@@ -87,13 +87,13 @@ class Grant:
     input: Mapping[str, Any]
 
 
-def checked_answer(kind: Asked, text: str) -> str:
+def checked_answer(kind: QuestionKind, text: str) -> str:
     """The answer as it is stored: for a permission `allow`, `always` or `deny: why`.
 
     Raises:
         InvalidError: it is none of them.
     """
-    if kind is Asked.QUESTION:
+    if kind is QuestionKind.QUESTION:
         return text
     word = text.strip()
     if word.lower() in {ALLOW, ALWAYS}:
@@ -131,8 +131,8 @@ def _compact(value: object) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
 
 
-def fallback(kind: Asked, default_answer: str, within: str) -> str:
+def fallback(kind: QuestionKind, default_answer: str, within: str) -> str:
     """What counts as the answer when the deadline has come."""
-    if kind is Asked.PERMISSION:
+    if kind is QuestionKind.PERMISSION:
         return f"{DENY} nobody answered within {within}; go on without it, or report what you need"
     return default_answer or NOBODY

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.domain.durable_wait import Sleep
+from orchestrator.domain.durable_wait import DurableWait
 
 Json = Mapping[str, Any]
 Progress = Callable[[float, str], Awaitable[None]]
@@ -75,7 +75,7 @@ class Tool:
     schema: Json
     call: Callable[[Call, Json], Awaitable[str]]
     waits: bool = False
-    begin: Callable[[Call, Json, bool], Awaitable[str | Sleep]] | None = None
+    begin: Callable[[Call, Json, bool], Awaitable[str | DurableWait]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

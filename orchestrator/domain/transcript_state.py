@@ -9,7 +9,7 @@ from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.usage import Usage
 
 
-class Stand(StrEnum):
+class TranscriptStatus(StrEnum):
     """How far the transcript tells that a turn has come."""
 
     ABSENT = "absent"
@@ -23,14 +23,14 @@ class Stand(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class TranscriptState:
     """What the transcript tells of one turn.
 
     `text` is the final answer, `deferred` the call that waits, `usage` what the turn's model calls used so far,
     `steered` the ids of the texts that were handed in meanwhile and stand in the conversation.
     """
 
-    stand: Stand
+    stand: TranscriptStatus
     text: str = ""
     deferred: ToolCall | None = None
     usage: Usage = field(default_factory=Usage)

@@ -15,7 +15,7 @@ from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.questions.shown import ShownQuestions
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 from orchestrator.store.turns import outcomes
 
 
@@ -79,7 +79,7 @@ class FleetContext:
             before = self.offers.get(who, Offer(key=None, turn_ids=frozenset()))
             self.offers[who] = Offer(key=call.key, turn_ids=before.turn_ids | told)
 
-    async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> Agent:
+    async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> AgentTable:
         """The caller's agent of this id, unique beginning of an id, or name.
 
         Raises:
@@ -88,7 +88,7 @@ class FleetContext:
         """
         return (await self.find_all(caller, [reference], deleted=deleted))[0]
 
-    async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[Agent]:
+    async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[AgentTable]:
         """The agents of these references, each once, in their order.
 
         Raises:

@@ -12,8 +12,8 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
-from orchestrator.domain.durable_wait import Reply, Sleep
-from orchestrator.domain.question import By
+from orchestrator.domain.durable_wait import DurableWait, Reply
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import ConflictError, InvalidError
@@ -42,7 +42,7 @@ from orchestrator.fleet.views import (
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.agents.commands import Command, stop_family
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 from orchestrator.store.waits import leases
 
 SCOPES = ("mine", "project")
@@ -115,7 +115,7 @@ class Fleet:
             account=(account.id, dict(account.public), dict(account.environment)),
             verify=verify.columns(),
             only_answer=only_answer,
-            by=By.PERSON if call.person else By.ORCHESTRATOR,
+            by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
             question_id=question or shown.meant_by(call, seen.get(found.id)),
         )
         return await command.send(self._context, call, found.name, asked)
@@ -195,31 +195,33 @@ class Fleet:
             self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
 
-    async def news(self, call: Call) -> str:
+    async def catch_up(self, call: Call) -> str:
         """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
 
-    async def sleep(self, call: Call, request: durable_wait.WaitRequest, *, asks_person: bool) -> Sleep | Digest:
+    async def begin_durable_wait(
+        self, call: Call, request: durable_wait.WaitRequest, *, asks_person: bool
+    ) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
         return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
-    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
+    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
         """The sleep as it stands.
 
         Raises:
             NotFoundError: this orchestrator has no such sleep.
         """
-        return await durable_wait.get(self._context, call, sleep_id)
+        return await durable_wait.get(self._context, call, wait_id)
 
-    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
+    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
         """A person has replied to forms of the sleep: the agents that asked go on."""
-        for reply in await durable_wait.replies(self._context, call, sleep_id, given):
+        for reply in await durable_wait.replies(self._context, call, wait_id, given):
             with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
                 await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
 
-    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
+    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
         """End the sleep; the agents work on."""
-        await durable_wait.cancel(self._context, call, sleep_id)
+        await durable_wait.cancel(self._context, call, wait_id)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
@@ -243,7 +245,7 @@ class Fleet:
             mine = [agent for agent in mine if not call.run.stands_under(agent.id)]
         return await self._delete(mine)
 
-    async def _delete(self, found: Sequence[Agent]) -> tuple[Deleted, ...]:
+    async def _delete(self, found: Sequence[AgentTable]) -> tuple[Deleted, ...]:
         before = await self._context.work.commit(
             lifecycle.delete_families, [agent.id for agent in found], self._context.work.clock()
         )

@@ -12,7 +12,7 @@ from orchestrator.domain.tool import Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
@@ -30,7 +30,9 @@ def cursor_of(since: str) -> int:
     return int(since)
 
 
-def find_all(connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False) -> list[Agent]:
+def find_all(
+    connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False
+) -> list[AgentTable]:
     """The agents of these references in the caller's project, each once, in their order.
 
     Raises:
@@ -40,7 +42,7 @@ def find_all(connection: Connection, caller: Caller, references: Sequence[str], 
     return list({agent.id: agent for agent in found}.values())
 
 
-def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> Agent:
+def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> AgentTable:
     if not reference.strip():
         raise InvalidError("an agent's name is empty", hint="give its id or name")
     if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
@@ -51,7 +53,7 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
     return _chosen(reference, found, deleted=deleted)
 
 
-def _chosen(reference: str, found: Sequence[Agent], *, deleted: bool) -> Agent:
+def _chosen(reference: str, found: Sequence[AgentTable], *, deleted: bool) -> AgentTable:
     exact = [agent for agent in found if reference in {agent.id, agent.name}]
     candidates = exact or (list(found) if len(reference) >= MIN_PREFIX_CHARACTERS else [])
     living = [agent for agent in candidates if agent.deleted_at is None]
@@ -70,7 +72,7 @@ def _chosen(reference: str, found: Sequence[Agent], *, deleted: bool) -> Agent:
     )
 
 
-def _unknown(reference: str, living: Sequence[Agent]) -> NotFoundError:
+def _unknown(reference: str, living: Sequence[AgentTable]) -> NotFoundError:
     names = [agent.name for agent in living]
     close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
     meant = f"did you mean {close[0]}? " if close else ""

@@ -30,7 +30,7 @@ class QuestionView(View):
     """the default"""
 
 
-class AskedView(View):
+class PastQuestionView(View):
     """One entry of an agent's history in the inbox."""
 
     id: str
@@ -89,7 +89,7 @@ class ActivityView(View):
     """of silence, or of the announced pause before a retry"""
 
 
-class EvidenceView(View):
+class ProgressView(View):
     """What an agent at work has done since its last line of progress, or since its run began if that is later."""
 
     progress_age_seconds: float | None

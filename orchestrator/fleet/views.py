@@ -9,9 +9,9 @@ from pydantic import Field
 
 from orchestrator.fleet.state_views import (
     ActivityView,
-    AskedView,
     BudgetView,
-    EvidenceView,
+    PastQuestionView,
+    ProgressView,
     QuestionView,
     View,
     WaitView,
@@ -53,7 +53,7 @@ class AgentView(View):
     progress: str = ""
     last_tool: str = ""
     last_event_age_seconds: float | None = None
-    evidence: EvidenceView | None = None
+    evidence: ProgressView | None = None
     """of an agent at work"""
     tool_calls: int = 0
     context_tokens: int | None = None
@@ -223,7 +223,7 @@ class AgentDetail(View):
     desk: str
     turns: tuple[TurnView, ...]
     files: tuple[FileView, ...]
-    asked: tuple[AskedView, ...] = ()
+    asked: tuple[PastQuestionView, ...] = ()
 
 
 class OutputPage(View):

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from orchestrator.domain.event import SessionEvent
 from orchestrator.domain.tool import Decide, Tool
-from orchestrator.domain.transcript_state import Standing
+from orchestrator.domain.transcript_state import TranscriptState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Provider(Protocol):
         """
         ...
 
-    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """Where the turn with these prompts (ids, oldest first) stands in the conversation, without calling the model.
 
         It waits for the end of a former program of the session, so that what it tells is final.

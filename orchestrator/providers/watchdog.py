@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class SilenceLimits:
     """Seconds without any sign of life until it is reported, until the run is given up, and the same inside a tool.
 
     A model that writes one very long block says nothing meanwhile either (messages come whole), so `silence_seconds`
@@ -19,10 +19,10 @@ class Limits:
     tool_seconds: float = 3600.0
 
 
-class Watch:
+class Watchdog:
     """Knows how long a run has been silent; one per run."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SilenceLimits) -> None:
         self._limits = limits
         self._quiet_from = time.monotonic()
         self._is_reported = False

@@ -40,7 +40,7 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
         calls=calls,
         instructions=tools.INSTRUCTIONS,
         log_file=log_file,
-        sleeps=fleet,
+        durable_waits=fleet,
     )
 
 

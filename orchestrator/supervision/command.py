@@ -35,7 +35,7 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class CommandSpec:
     """What to run, where, and with which environment; `folder` is the agent's own in the state directory.
 
     `line` is what the program reads first.
@@ -50,7 +50,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class CommandEnd:
     """How it ended: its exit code (128 + n if signal n killed it), None if Fleet ended it; the end of its output."""
 
     exit_code: int | None
@@ -58,12 +58,12 @@ class Done:
     seconds: float
 
 
-def shell(command: str, *, cwd: Path, folder: Path, environment: Mapping[str, str]) -> Order:
+def shell(command: str, *, cwd: Path, folder: Path, environment: Mapping[str, str]) -> CommandSpec:
     """The order that runs this shell command without standard input."""
-    return Order(program=SHELL, arguments=("-c", _DEAF, command), cwd=cwd, folder=folder, environment=environment)
+    return CommandSpec(program=SHELL, arguments=("-c", _DEAF, command), cwd=cwd, folder=folder, environment=environment)
 
 
-class Command:
+class RunningCommand:
     """A running command, made by `start`. Call `wait` once."""
 
     def __init__(self, process: Process) -> None:
@@ -75,7 +75,7 @@ class Command:
         self._kept = bytearray()
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
-    async def wait(self, seconds: float, stop: asyncio.Event) -> Done:
+    async def wait(self, seconds: float, stop: asyncio.Event) -> CommandEnd:
         """Return when it ended by itself, at its time-out or through `stop`; no process of it is left then.
 
         When cancelled, it releases the command's lifeline and returns at once.
@@ -89,7 +89,7 @@ class Command:
             if code is None:
                 await self._end()
             await asyncio.wait({self._reading}, timeout=SILENT_SECONDS)
-            return Done(exit_code=code, output=self._kept.decode(errors="replace"), seconds=took)
+            return CommandEnd(exit_code=code, output=self._kept.decode(errors="replace"), seconds=took)
         finally:
             self._cut()
             for task in (ending, stopping, self._reading):
@@ -122,7 +122,7 @@ def _exit_code(code: int | None) -> int | None:
     return 128 - code if code is not None and code < 0 else code
 
 
-async def start(launch: Launch, order: Order, marker: str) -> Command:
+async def start(launch: Launch, order: CommandSpec, marker: str) -> RunningCommand:
     """Start it under the launcher, with exactly its own environment and the marker.
 
     Call it on the event loop's own thread: a process's death signal belongs to the thread that started it.
@@ -149,4 +149,4 @@ async def start(launch: Launch, order: Order, marker: str) -> Command:
     )
     if order.line and process.stdin is not None:
         process.stdin.write(order.line)
-    return Command(process)
+    return RunningCommand(process)

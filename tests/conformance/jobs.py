@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp.shared.exceptions import MCPError
 
-from orchestrator.domain.durable_wait import Form, Reply, Sleep, SleepStatus
+from orchestrator.domain.durable_wait import DurableWait, DurableWaitStatus, Form, Reply
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.errors import FleetError, NotFoundError
 
@@ -47,11 +47,11 @@ ADDRESS: Json = {
 class Job:
     """A fixture's call that became a task."""
 
-    sleep: Sleep
+    sleep: DurableWait
     work: asyncio.Task[None] | None = None
     replies: dict[str, asyncio.Future[Reply]] = field(default_factory=dict[str, "asyncio.Future[Reply]"])
 
-    def become(self, status: SleepStatus, **values: Any) -> None:
+    def become(self, status: DurableWaitStatus, **values: Any) -> None:
         """Move on."""
         self.sleep = replace(self.sleep, status=status, updated_at=time.time(), **values)
 
@@ -59,7 +59,7 @@ class Job:
         """Put a form to the person and return their reply."""
         key = f"form-{len(self.replies) + 1}"
         self.replies[key] = asyncio.get_running_loop().create_future()
-        self.become(SleepStatus.INPUT_REQUIRED, forms={**self.sleep.forms, key: Form(text=text, schema=SCHEMA)})
+        self.become(DurableWaitStatus.INPUT_REQUIRED, forms={**self.sleep.forms, key: Form(text=text, schema=SCHEMA)})
         return await self.replies[key]
 
 
@@ -72,17 +72,19 @@ class Fixtures:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
 
-    def begin(self, work: Work) -> Callable[[Call, Json, bool], Awaitable[Sleep]]:
+    def begin(self, work: Work) -> Callable[[Call, Json, bool], Awaitable[DurableWait]]:
         """What makes a call of this work a task."""
 
-        async def begun(call: Call, arguments: Json, asks_person: bool) -> Sleep:
+        async def begun(call: Call, arguments: Json, asks_person: bool) -> DurableWait:
             del call, asks_person
             now = time.time()
-            sleep_id = f"sl_{len(self.jobs) + 1:032x}"
+            wait_id = f"sl_{len(self.jobs) + 1:032x}"
             job = Job(
-                Sleep(id=sleep_id, status=SleepStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=3600.0)
+                DurableWait(
+                    id=wait_id, status=DurableWaitStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=3600.0
+                )
             )
-            self.jobs[sleep_id] = job
+            self.jobs[wait_id] = job
             job.work = asyncio.get_running_loop().create_task(self._run(job, work, arguments))
             return job.sleep
 
@@ -90,40 +92,40 @@ class Fixtures:
 
     async def _run(self, job: Job, work: Work, arguments: Json) -> None:
         try:
-            job.become(SleepStatus.COMPLETED, result=await work(arguments, job))
+            job.become(DurableWaitStatus.COMPLETED, result=await work(arguments, job))
         except FleetError as error:
-            job.become(SleepStatus.COMPLETED, result=str(error), is_error=True)
+            job.become(DurableWaitStatus.COMPLETED, result=str(error), is_error=True)
         except MCPError as error:
-            job.become(SleepStatus.FAILED, error=(error.code, error.message), message=error.message)
+            job.become(DurableWaitStatus.FAILED, error=(error.code, error.message), message=error.message)
 
-    def _job(self, sleep_id: str) -> Job:
-        if sleep_id not in self.jobs:
-            raise NotFoundError(f"no task {sleep_id!r}")
-        return self.jobs[sleep_id]
+    def _job(self, wait_id: str) -> Job:
+        if wait_id not in self.jobs:
+            raise NotFoundError(f"no task {wait_id!r}")
+        return self.jobs[wait_id]
 
-    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
+    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
         """The task as it stands."""
         del call
-        return self._job(sleep_id).sleep
+        return self._job(wait_id).sleep
 
-    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
+    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
         """Hand replies to those who wait for them."""
         del call
-        job = self._job(sleep_id)
+        job = self._job(wait_id)
         for key, reply in given.items():
             if key in job.replies and not job.replies[key].done():
                 job.replies[key].set_result(reply)
         left = {key: form for key, form in job.sleep.forms.items() if not job.replies[key].done()}
-        job.become(SleepStatus.INPUT_REQUIRED if left else SleepStatus.WORKING, forms=left)
+        job.become(DurableWaitStatus.INPUT_REQUIRED if left else DurableWaitStatus.WORKING, forms=left)
 
-    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
+    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
         """Cancel it."""
         del call
-        job = self._job(sleep_id)
-        if job.sleep.status in {SleepStatus.WORKING, SleepStatus.INPUT_REQUIRED}:
+        job = self._job(wait_id)
+        if job.sleep.status in {DurableWaitStatus.WORKING, DurableWaitStatus.INPUT_REQUIRED}:
             if job.work is not None:
                 job.work.cancel()
-            job.become(SleepStatus.CANCELLED, forms={})
+            job.become(DurableWaitStatus.CANCELLED, forms={})
 
     def table(self) -> list[Tool]:
         """The suite's fixture tools, as far as they are text."""
@@ -159,7 +161,7 @@ def _blocking(work: Work) -> Callable[[Call, Json], Awaitable[str]]:
     async def call(call: Call, arguments: Json) -> str:
         del call
         now = time.time()
-        sleep = Sleep(id="", status=SleepStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=None)
+        sleep = DurableWait(id="", status=DurableWaitStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=None)
         return await work(arguments, Job(sleep))
 
     return call

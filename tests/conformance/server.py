@@ -75,7 +75,7 @@ async def served(kind: str, state: Path, calls: Calls) -> AsyncGenerator[Server[
     """The MCP server to be tested."""
     if kind == "fixtures":
         fixtures = Fixtures()
-        server = mcp.render(fixtures.table(), caller=streamable.caller_anywhere, calls=calls, sleeps=fixtures)
+        server = mcp.render(fixtures.table(), caller=streamable.caller_anywhere, calls=calls, durable_waits=fixtures)
         put_beside(server, contents.kit() | asking.kit(server))
         yield server
         return
@@ -85,7 +85,7 @@ async def served(kind: str, state: Path, calls: Calls) -> AsyncGenerator[Server[
             caller=streamable.caller_anywhere,
             calls=calls,
             instructions=tools.INSTRUCTIONS,
-            sleeps=fleet,
+            durable_waits=fleet,
         )
 
 

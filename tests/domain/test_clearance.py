@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.domain.clearance import ASK, decide
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import Asked, Record
+from orchestrator.domain.question import CallRecord, QuestionKind
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall
 
 READER = ("Read", "Grep")
@@ -28,9 +28,9 @@ def holder(tools: tuple[str, ...] | None) -> Persona:
     return Persona(name="p", description="", prompt="x", source="s", tools=tools)
 
 
-def record(answer: str | None = None, *, withdrawn: bool = False) -> Record:
+def record(answer: str | None = None, *, withdrawn: bool = False) -> CallRecord:
     """What became of the question."""
-    return Record(kind=Asked.QUESTION, answer=answer, withdrawn=withdrawn)
+    return CallRecord(kind=QuestionKind.QUESTION, answer=answer, withdrawn=withdrawn)
 
 
 def asks(question: object = "red or blue?", *, call_id: str = "c1", in_subagent: bool = False) -> ToolCall:
@@ -64,7 +64,7 @@ def test_a_denied_tool_says_which_there_are_and_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("found", [None, record()])
-def test_a_question_without_its_answer_is_deferred(found: Record | None) -> None:
+def test_a_question_without_its_answer_is_deferred(found: CallRecord | None) -> None:
     assert decide(asks(), holder(None), found) == Defer()
 
 

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain import clearance
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import (
-    Asked,
-    Grant,
-    Policy,
-    Record,
-    checked_answer,
-    shown_input,
-)
+from orchestrator.domain.question import CallRecord, Grant, Policy, QuestionKind, checked_answer, shown_input
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall
 from orchestrator.errors import InvalidError
 
@@ -44,14 +37,14 @@ personas = st.builds(
 )
 answers = st.sampled_from([None, "allow", "always", "deny: no", "anything"])
 records = st.one_of(
-    st.none(), st.builds(Record, kind=st.sampled_from(list(Asked)), answer=answers, withdrawn=st.booleans())
+    st.none(), st.builds(CallRecord, kind=st.sampled_from(list(QuestionKind)), answer=answers, withdrawn=st.booleans())
 )
 grants = st.lists(st.builds(Grant, tool=names, input=inputs), max_size=3)
 
 
 @given(calls, personas, records, grants)
 def test_a_call_in_a_sub_agent_is_never_left_waiting_unless_it_was_asked_before(
-    call: ToolCall, persona: Persona, record: Record | None, grants: list[Grant]
+    call: ToolCall, persona: Persona, record: CallRecord | None, grants: list[Grant]
 ) -> None:
     verdict = clearance.decide(call, persona, record, grants)
     if call.in_subagent and record is None:
@@ -60,7 +53,7 @@ def test_a_call_in_a_sub_agent_is_never_left_waiting_unless_it_was_asked_before(
 
 @given(calls, personas, records, grants)
 def test_a_denied_tool_never_runs_whoever_allowed_it(
-    call: ToolCall, persona: Persona, record: Record | None, grants: list[Grant]
+    call: ToolCall, persona: Persona, record: CallRecord | None, grants: list[Grant]
 ) -> None:
     if call.name in persona.deny:
         assert isinstance(clearance.decide(call, persona, record, grants), Deny)
@@ -68,7 +61,7 @@ def test_a_denied_tool_never_runs_whoever_allowed_it(
 
 @given(calls, personas, records, grants)
 def test_what_is_asked_for_runs_only_with_an_answer_or_a_grant_that_fits(
-    call: ToolCall, persona: Persona, record: Record | None, grants: list[Grant]
+    call: ToolCall, persona: Persona, record: CallRecord | None, grants: list[Grant]
 ) -> None:
     verdict = clearance.decide(call, persona, record, grants)
     if call.name in persona.ask and isinstance(verdict, Allow):
@@ -77,12 +70,12 @@ def test_what_is_asked_for_runs_only_with_an_answer_or_a_grant_that_fits(
         else:
             assert not record.withdrawn
             assert record.answer is not None
-            assert clearance.kind_of(call) is not Asked.PERMISSION or record.answer in {"allow", "always"}
+            assert clearance.kind_of(call) is not QuestionKind.PERMISSION or record.answer in {"allow", "always"}
 
 
 @given(calls, personas, grants)
 def test_a_withdrawn_call_never_runs(call: ToolCall, persona: Persona, grants: list[Grant]) -> None:
-    record = Record(kind=Asked.PERMISSION, answer="allow", withdrawn=True)
+    record = CallRecord(kind=QuestionKind.PERMISSION, answer="allow", withdrawn=True)
     if clearance.rule(call, persona) is None:
         assert clearance.decide(call, persona, record, grants) == Deny(clearance.WITHDRAWN)
 
@@ -107,11 +100,11 @@ def test_a_grant_for_a_shell_covers_the_same_input_only() -> None:
 @pytest.mark.parametrize("text", ["", "yes", "allow me", "deny", "deny:", "deny:  ", "no", "allow always"])
 def test_only_three_things_answer_a_permission(text: str) -> None:
     with pytest.raises(InvalidError):
-        checked_answer(Asked.PERMISSION, text)
+        checked_answer(QuestionKind.PERMISSION, text)
 
 
 def test_answers_of_permissions_are_stored_in_one_form() -> None:
-    assert [checked_answer(Asked.PERMISSION, text) for text in (" Allow\n", "ALWAYS", "Deny:why: because")] == [
+    assert [checked_answer(QuestionKind.PERMISSION, text) for text in (" Allow\n", "ALWAYS", "Deny:why: because")] == [
         "allow",
         "always",
         "deny: why: because",

@@ -22,7 +22,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
 from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
 from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
-from orchestrator.domain.transcript_state import Stand, Standing
+from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
 from orchestrator.fleet.context import FleetContext
@@ -36,7 +36,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import EVENT, Event, Turn
+from orchestrator.store.schema.tables import EVENT, EventTable, TurnTable
 from orchestrator.supervision.command import Launch
 
 DEADLINE_SECONDS = 30.0
@@ -239,7 +239,7 @@ class ScriptedProvider:
     deaf: set[str] = field(default_factory=set[str])
     fails: dict[str, Exception] = field(default_factory=dict[str, Exception])
     """agents whose session does not open"""
-    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    standings: dict[str, TranscriptState] = field(default_factory=dict[str, TranscriptState])
     recalled: dict[str, list[list[str]]] = field(default_factory=lambda: defaultdict(list))
     violations: list[str] = field(default_factory=list[str])
     questions: int = 0
@@ -279,10 +279,10 @@ class ScriptedProvider:
         self.sessions.append(session)
         return session
 
-    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """What the test says of the transcript; nothing of the turn is in it by default."""
         self.recalled[spec.agent_name].append(list(prompts))
-        return self.standings.get(spec.agent_name, Standing(stand=Stand.ABSENT))
+        return self.standings.get(spec.agent_name, TranscriptState(stand=TranscriptStatus.ABSENT))
 
     def models(self) -> Mapping[str, str]:
         """The one model."""
@@ -386,7 +386,7 @@ class Lab:
         self.play(name, Ask(question, list(options)))
         return await self.becomes(name, "waiting", "question")
 
-    async def turns(self, name: str) -> Sequence[Turn]:
+    async def turns(self, name: str) -> Sequence[TurnTable]:
         """The agent's turns as rows."""
         found = await self.context.find(self.caller, name, deleted=True)
         return await self.context.work.store.read(functools.partial(agent_queries.turns, agent_id=found.id))
@@ -403,7 +403,7 @@ class Lab:
         """All slots that agents have now."""
         return list(self.context.slots._slots.values())
 
-    async def events(self, name: str) -> list[Event]:
+    async def events(self, name: str) -> list[EventTable]:
         """The agent's events as rows, in order."""
         found = await self.context.find(self.caller, name, deleted=True)
         return await self.rows(select(EVENT).where(EVENT.c.agent_id == found.id).order_by(EVENT.c.seq))

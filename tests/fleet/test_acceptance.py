@@ -14,7 +14,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.check import verdict_of
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.transcript_state import Stand, Standing
+from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks import check_runner
 from orchestrator.fleet.checks.criteria import Verify
@@ -70,13 +70,13 @@ class Forgetful(ScriptedProvider):
 
     known: int = 1
 
-    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """Answered, if one of the known prompts is asked for."""
         self.recalled[spec.agent_name].append(list(prompts))
         first = self.recalled[spec.agent_name][0]
         if not set(prompts) & set(first[: self.known]):
-            return Standing(stand=Stand.ABSENT)
-        return Standing(stand=Stand.ANSWERED, text="the first end")
+            return TranscriptState(stand=TranscriptStatus.ABSENT)
+        return TranscriptState(stand=TranscriptStatus.ANSWERED, text="the first end")
 
 
 @pytest.mark.requirement("check:recovery:daemon-killed")
@@ -109,7 +109,7 @@ async def test_a_turn_that_its_transcript_tells_to_be_answered_is_still_checked(
         await create(lab, "a", "exit 9", retries=0)
         await lab.becomes("a", "working")
         await lab.die()
-    provider.standings["a"] = Standing(stand=Stand.ANSWERED, text="I am done")
+    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.ANSWERED, text="I am done")
     async with open_lab(tmp_path, provider=provider) as lab:
         view = await lab.becomes("a", "failed")
         assert view.reason == "checks"

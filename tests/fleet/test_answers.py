@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from orchestrator.domain.durable_wait import Reply, Sleep
+from orchestrator.domain.durable_wait import DurableWait, Reply
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.verbs.durable_wait import WaitRequest
@@ -155,10 +155,10 @@ async def test_an_answer_that_names_its_question_fits_no_other(lab: Lab) -> None
 async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     define(lab.project, "shell", "tools: Read\nask: [Bash]")
     await lab.create("a", persona="shell")
-    sleep = await lab.fleet.sleep(lab.call(), WaitRequest(agents=["a"]), asks_person=True)
-    assert isinstance(sleep, Sleep)
+    sleep = await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(agents=["a"]), asks_person=True)
+    assert isinstance(sleep, DurableWait)
     await wants(lab, LOOK)
-    (key,) = (await lab.fleet.sleep_now(lab.call(), sleep.id)).forms
+    (key,) = (await lab.fleet.durable_wait(lab.call(), sleep.id)).forms
     answer, raced = lab.fleet.answer, False
 
     async def late(call: Call, agent: str, text: str, *, question: str | None = None) -> object:
@@ -170,7 +170,7 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
         return await answer(call, agent, text, question=question)
 
     monkeypatch.setattr(lab.fleet, "answer", late)
-    await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields={"answer": "allow"})})
+    await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "allow"})})
     assert raced
     view = await lab.view("a")
     assert view.question is not None

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
-from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs, write_result
 from tests.fleet.scripted import Lab, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
@@ -284,8 +284,8 @@ def test_results_keep_the_order_in_which_they_were_named(tmp_path: Path) -> None
     assert files[0].read_text() == "# b (scout)\n\nx\n\n\n# c (scout)\n\n(no text)\n"
 
 
-def _result(agent: str, text: str, produces: str = "result.md") -> Result:
-    return Result(agent=agent, persona="scout", status="complete", produces=produces, text=text)
+def _result(agent: str, text: str, produces: str = "result.md") -> SourceResult:
+    return SourceResult(agent=agent, persona="scout", status="complete", produces=produces, text=text)
 
 
 async def test_whose_checkout_is_held_by_an_agent_with_a_question_is_a_need_in_another_session_too(lab: Lab) -> None:

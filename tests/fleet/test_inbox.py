@@ -12,7 +12,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.domain.turn import Mode
 from orchestrator.errors import InvalidError
-from orchestrator.fleet.state_views import AskedView
+from orchestrator.fleet.state_views import PastQuestionView
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, eventually, open_lab
 
@@ -21,7 +21,7 @@ WITHIN = 7200.0
 PUSH = Ask("", tool="Bash", input={"command": "git push origin main", "description": "push"})
 
 
-async def asked(lab: Lab, name: str) -> tuple[AskedView, ...]:
+async def asked(lab: Lab, name: str) -> tuple[PastQuestionView, ...]:
     """All that the agent ever asked."""
     return (await lab.fleet.detail(lab.call(orchestrator="watcher"), name)).asked
 
@@ -196,10 +196,10 @@ async def test_a_new_session_is_told_once_what_others_left_and_may_answer_it(lab
     lab.finish("ended")
     await lab.becomes("ended", "complete")
     fresh = lab.call(orchestrator="second session")
-    said = await lab.fleet.news(fresh)
+    said = await lab.fleet.catch_up(fresh)
     assert said.startswith("left by other sessions: 1 agent waits for an answer: asks; unread outcomes: ended -> ")
-    assert await lab.fleet.news(fresh) == ""
-    assert await lab.fleet.news(lab.call()) == ""
+    assert await lab.fleet.catch_up(fresh) == ""
+    assert await lab.fleet.catch_up(lab.call()) == ""
     await lab.fleet.command(fresh, "asks", "red")
     lab.finish("asks")
     await lab.becomes("asks", "complete")
@@ -222,7 +222,7 @@ async def test_a_person_is_told_no_news(lab: Lab) -> None:
     await lab.create("asks")
     await lab.asks("asks")
     call = lab.call(orchestrator="terminal")
-    assert await lab.fleet.news(Call(caller=call.caller, person=True)) == ""
+    assert await lab.fleet.catch_up(Call(caller=call.caller, person=True)) == ""
 
 
 @pytest.mark.requirement("turn:steer:running")

@@ -14,7 +14,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.durable_wait import WaitRequest
 from orchestrator.domain.tool import Running
 from orchestrator.errors import InvalidError
-from orchestrator.store.schema.tables import SLEEP
+from orchestrator.store.schema.tables import DURABLE_WAIT
 from tests.fixtures.personas import define
 from tests.fleet.scripted import DEADLINE_SECONDS, Ask, Direct, Lab, ScriptedProvider, eventually, open_lab
 
@@ -202,7 +202,7 @@ async def test_the_sleep_is_a_row_that_the_next_daemon_wakes_from(tmp_path: Path
         assert "| found after all" in await told(lab, 2)
         lab.finish("orc")
         await lab.becomes("orc", "complete")
-        rows = await lab.rows(select(SLEEP.c.status).order_by(SLEEP.c.created_at))
+        rows = await lab.rows(select(DURABLE_WAIT.c.status).order_by(DURABLE_WAIT.c.created_at))
         assert [row.status for row in rows] == ["completed"]
 
 
@@ -215,8 +215,10 @@ async def test_an_account_that_no_door_has_brought_yet_does_not_wake_it(tmp_path
     async with open_lab(tmp_path, provider=provider, account=key) as lab:
         for name in "ab":
             await lab.becomes(name, "waiting", "account")
-        nap = await lab.fleet.sleep(lab.call(), WaitRequest(agents=["orc"], timeout_seconds=0.05), asks_person=False)
-        assert isinstance(nap, domain.Sleep)
+        nap = await lab.fleet.begin_durable_wait(
+            lab.call(), WaitRequest(agents=["orc"], timeout_seconds=0.05), asks_person=False
+        )
+        assert isinstance(nap, domain.DurableWait)
         await eventually(lambda: _is_over(lab, nap.id))  # so the watch has looked at every sleep
         assert (await lab.view("orc")).reason == "agents"
         await lab.fleet.greet(lab.caller)
@@ -227,8 +229,10 @@ async def test_an_account_that_no_door_has_brought_yet_does_not_wake_it(tmp_path
         assert "| two" in digest
 
 
-async def _is_over(lab: Lab, sleep_id: str) -> bool:
-    return [row.status for row in await lab.rows(select(SLEEP).where(SLEEP.c.id == sleep_id))] == ["completed"]
+async def _is_over(lab: Lab, wait_id: str) -> bool:
+    return [row.status for row in await lab.rows(select(DURABLE_WAIT).where(DURABLE_WAIT.c.id == wait_id))] == [
+        "completed"
+    ]
 
 
 async def test_a_deadline_for_answers_ends_no_sleep(tmp_path: Path) -> None:

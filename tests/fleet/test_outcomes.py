@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.durable_wait import Sleep, WaitRequest
+from orchestrator.domain.durable_wait import DurableWait, WaitRequest
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import wait
@@ -121,7 +121,7 @@ async def test_unread_turns_are_counted_wherever_they_are_shown(lab: Lab) -> Non
     await has_ended_turns(lab, 2)
     assert (await lab.view("a")).unread == 2
     assert (await lab.fleet.status(lab.call())).unread == {"a": 2}
-    assert "unread outcomes: a (2) ->" in await lab.fleet.news(lab.call(orchestrator="successor"))
+    assert "unread outcomes: a (2) ->" in await lab.fleet.catch_up(lab.call(orchestrator="successor"))
 
 
 async def test_a_turn_that_was_commanded_to_give_way_is_not_told(lab: Lab) -> None:
@@ -178,8 +178,8 @@ async def test_a_call_that_is_sent_again_to_the_next_daemon_is_told_the_same_tur
 
 async def test_a_task_wakes_for_an_earlier_turn_and_delivers_just_what_it_told(lab: Lab) -> None:
     await three_turns(lab)
-    sleep = await lab.fleet.sleep(lab.call("k1"), WaitRequest(until="any"), asks_person=True)
-    assert isinstance(sleep, Sleep)
+    sleep = await lab.fleet.begin_durable_wait(lab.call("k1"), WaitRequest(until="any"), asks_person=True)
+    assert isinstance(sleep, DurableWait)
     lab.finish("a", "first")
 
     async def is_over() -> bool:
@@ -189,7 +189,7 @@ async def test_a_task_wakes_for_an_earlier_turn_and_delivers_just_what_it_told(l
     await eventually(is_over)
     lab.finish("a", "second")
     await has_ended_turns(lab, 2)
-    assert "| first" in (await lab.fleet.sleep_now(lab.call("k2"), sleep.id)).result
+    assert "| first" in (await lab.fleet.durable_wait(lab.call("k2"), sleep.id)).result
     assert told(await lab.wait("a", until="any", key="k3")) == [("a", 2, "complete")]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.transcript_state import Stand, Standing
+from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.errors import StoreError
 from orchestrator.fleet.briefing.plan import Reading, read
 from orchestrator.fleet.execution import worker
@@ -55,10 +55,14 @@ class Remembering(ScriptedProvider):
         if prompt is not None:
             self.given[session.spec.agent_name].append(prompt.id)
 
-    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """Answered, if one of the prompts is known."""
         known = set(prompts) & set(self.given[spec.agent_name])
-        return Standing(stand=Stand.ANSWERED, text=self.said) if known else Standing(stand=Stand.ABSENT)
+        return (
+            TranscriptState(stand=TranscriptStatus.ANSWERED, text=self.said)
+            if known
+            else TranscriptState(stand=TranscriptStatus.ABSENT)
+        )
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.durable_wait import Reply, Sleep
+from orchestrator.domain.durable_wait import DurableWait, Reply
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import durable_wait, wait
@@ -24,20 +24,20 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def asleep(
     lab: Lab, wish: WaitRequest | None = None, *, key: str | None = None, asks_person: bool = True
-) -> Sleep:
+) -> DurableWait:
     """A sleep that has begun."""
-    found = await lab.fleet.sleep(lab.call(key), wish or WaitRequest(), asks_person=asks_person)
-    assert isinstance(found, Sleep), found
+    found = await lab.fleet.begin_durable_wait(lab.call(key), wish or WaitRequest(), asks_person=asks_person)
+    assert isinstance(found, DurableWait), found
     return found
 
 
-async def ended(lab: Lab, sleep: Sleep) -> Sleep:
+async def ended(lab: Lab, sleep: DurableWait) -> DurableWait:
     """The sleep once it has ended."""
     now = sleep
 
     async def is_over() -> bool:
         nonlocal now
-        now = await lab.fleet.sleep_now(lab.call(), sleep.id)
+        now = await lab.fleet.durable_wait(lab.call(), sleep.id)
         return now.status in {"completed", "cancelled", "failed"}
 
     await eventually(is_over)
@@ -52,7 +52,7 @@ async def test_a_sleep_ends_with_the_digest_once_all_agents_have_ended(lab: Lab)
     assert (sleep.status, sleep.message) == ("working", "2 of 2 agents at work")
     lab.finish("a", "found it")
     await lab.becomes("a", "complete")
-    assert (await lab.fleet.sleep_now(lab.call(), sleep.id)).status == "working"
+    assert (await lab.fleet.durable_wait(lab.call(), sleep.id)).status == "working"
     lab.finish("b", "built it")
     over = await ended(lab, sleep)
     assert (over.status, over.is_error) == ("completed", False)
@@ -78,7 +78,7 @@ async def test_what_has_ended_already_is_told_at_once_and_needs_no_task(lab: Lab
     await lab.create("a")
     lab.finish("a", "quick")
     await lab.becomes("a", "complete")
-    found = await lab.fleet.sleep(lab.call(), WaitRequest(), asks_person=True)
+    found = await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(), asks_person=True)
     assert isinstance(found, Digest)
     assert "| quick" in found.text
 
@@ -95,7 +95,7 @@ async def test_the_same_idempotency_key_gives_the_same_sleep_also_after_its_end(
     assert first.id != (await asleep_again(lab)).id
 
 
-async def asleep_again(lab: Lab) -> Sleep:
+async def asleep_again(lab: Lab) -> DurableWait:
     """Another sleep under another key."""
     await lab.create("other")
     return await asleep(lab, WaitRequest(agents=("other",)), key="k2")
@@ -137,17 +137,17 @@ async def test_a_question_becomes_a_form_whose_reply_lets_the_agent_go_on(lab: L
     await lab.create("a")
     sleep = await asleep(lab)
     await lab.asks("a", "which database?", ("sqlite", "postgres"))
-    now = await lab.fleet.sleep_now(lab.call(), sleep.id)
+    now = await lab.fleet.durable_wait(lab.call(), sleep.id)
     ((key, form),) = now.forms.items()
     assert now.status == "input_required"
     assert form.text == "a asks: which database?"
     assert form.schema["properties"]["answer"]["enum"] == ["sqlite", "postgres"]
-    await lab.fleet.reply(
+    await lab.fleet.reply_to_forms(
         lab.call(), sleep.id, {"no-such-form": Reply(fields={}), key: Reply(fields={"answer": "sqlite"})}
     )
-    await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields={"answer": "too late"})})
+    await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "too late"})})
     await lab.becomes("a", "working")
-    assert (await lab.fleet.sleep_now(lab.call(), sleep.id)).status == "working"
+    assert (await lab.fleet.durable_wait(lab.call(), sleep.id)).status == "working"
     lab.finish("a", "done with it")
     assert "| done with it" in (await ended(lab, sleep)).result
     assert lab.provider.answers["a"] == ["sqlite"]
@@ -157,18 +157,18 @@ async def test_a_reply_without_an_answer_is_refused_and_the_question_stands(lab:
     await lab.create("a")
     sleep = await asleep(lab)
     await lab.asks("a")
-    (key,) = (await lab.fleet.sleep_now(lab.call(), sleep.id)).forms
+    (key,) = (await lab.fleet.durable_wait(lab.call(), sleep.id)).forms
     with pytest.raises(InvalidError, match="no text in 'answer'"):
-        await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields={"answer": "  "})})
-    assert (await lab.fleet.sleep_now(lab.call(), sleep.id)).status == "input_required"
+        await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "  "})})
+    assert (await lab.fleet.durable_wait(lab.call(), sleep.id)).status == "input_required"
 
 
 async def test_a_person_who_declines_leaves_the_question_to_the_orchestrator(lab: Lab) -> None:
     await lab.create("a")
     sleep = await asleep(lab)
     await lab.asks("a", "which one?")
-    (key,) = (await lab.fleet.sleep_now(lab.call(), sleep.id)).forms
-    await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields=None)})
+    (key,) = (await lab.fleet.durable_wait(lab.call(), sleep.id)).forms
+    await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields=None)})
     assert 'NEEDS YOU a asks: "which one?"' in (await ended(lab, sleep)).result
 
 
@@ -194,9 +194,9 @@ async def test_the_digest_names_a_question_that_is_still_with_the_person(lab: La
 async def test_a_cancelled_sleep_ends_once_and_its_agents_work_on(lab: Lab) -> None:
     await lab.create("a")
     sleep = await asleep(lab)
-    await lab.fleet.sleep_no_more(lab.call(), sleep.id)
-    await lab.fleet.sleep_no_more(lab.call(), sleep.id)
-    assert (await lab.fleet.sleep_now(lab.call(), sleep.id)).status == "cancelled"
+    await lab.fleet.cancel_durable_wait(lab.call(), sleep.id)
+    await lab.fleet.cancel_durable_wait(lab.call(), sleep.id)
+    assert (await lab.fleet.durable_wait(lab.call(), sleep.id)).status == "cancelled"
     assert (await lab.view("a")).status == "working"
 
 
@@ -215,18 +215,18 @@ async def test_only_its_own_orchestrator_may_see_a_sleep(lab: Lab) -> None:
     sleep = await asleep(lab)
     stranger = lab.call(orchestrator="stranger")
     with pytest.raises(NotFoundError, match="wait_for_agents again"):
-        await lab.fleet.sleep_now(stranger, sleep.id)
+        await lab.fleet.durable_wait(stranger, sleep.id)
     with pytest.raises(NotFoundError):
-        await lab.fleet.sleep_no_more(stranger, sleep.id)
+        await lab.fleet.cancel_durable_wait(stranger, sleep.id)
     with pytest.raises(NotFoundError):
-        await lab.fleet.reply(stranger, sleep.id, {})
+        await lab.fleet.reply_to_forms(stranger, sleep.id, {})
 
 
 async def test_a_sleep_over_its_time_is_forgotten(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable_wait, "TTL_SECONDS", 0.0)
     await lab.create("a")
     with pytest.raises(NotFoundError):
-        await lab.fleet.sleep(lab.call(), WaitRequest(), asks_person=True)
+        await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(), asks_person=True)
 
 
 @pytest.mark.requirement("task:verbs:survive-restarts")
@@ -236,10 +236,10 @@ async def test_a_sleep_goes_on_under_the_next_daemon(tmp_path: Path) -> None:
         sleep = await asleep(lab)
         await lab.asks("a", "which one?")
     async with open_lab(tmp_path) as lab:
-        now = await lab.fleet.sleep_now(lab.call(), sleep.id)
+        now = await lab.fleet.durable_wait(lab.call(), sleep.id)
         assert now.status == "input_required"
         (key,) = now.forms
-        await lab.fleet.reply(lab.call(), sleep.id, {key: Reply(fields={"answer": "this one"})})
+        await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "this one"})})
         lab.finish("a", "after the restart")
         assert "| after the restart" in (await ended(lab, sleep)).result
 
@@ -257,4 +257,4 @@ async def test_a_wish_that_cannot_mean_anything_begins_no_sleep(
     lab: Lab, wish: WaitRequest, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await lab.fleet.sleep(lab.call(), wish, asks_person=True)
+        await lab.fleet.begin_durable_wait(lab.call(), wish, asks_person=True)

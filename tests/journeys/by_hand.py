@@ -13,7 +13,7 @@ from typing import cast
 
 import claude_agent_sdk
 
-from orchestrator.fleet.briefing.handoff import Result, write_inputs
+from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs
 from orchestrator.fleet.briefing.system_prompt import with_files
 
 CLAUDE = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
@@ -50,14 +50,14 @@ class Member:
     inputs: tuple[str, ...]
 
 
-def run_chain(crew: Crew, members: list[Member]) -> Mapping[str, Result]:
+def run_chain(crew: Crew, members: list[Member]) -> Mapping[str, SourceResult]:
     """Run the agents in order, each with the results of its inputs in files, and give every result by name."""
-    results: dict[str, Result] = {}
+    results: dict[str, SourceResult] = {}
     for member in members:
         desk = crew.repository / ".fleet" / "desk" / member.name
         files = write_inputs(_made(desk), [results[name] for name in member.inputs])
         text = _run(crew, member, with_files(member.task, files))
-        results[member.name] = Result(
+        results[member.name] = SourceResult(
             agent=member.name, persona=member.persona, status="complete", produces=PRODUCES[member.persona], text=text
         )
     return results

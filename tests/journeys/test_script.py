@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.fleet.briefing.handoff import Result
+from orchestrator.fleet.briefing.handoff import SourceResult
 from orchestrator.rehearsal.conversation import Conversation, Message, ToolResult
 from orchestrator.rehearsal.play import Answer, choose
 from orchestrator.rehearsal.script import Loaded, load
@@ -93,7 +93,7 @@ class Outcome:
 
     root: Path
     crew: Crew
-    results: Mapping[str, Result]
+    results: Mapping[str, SourceResult]
 
 
 def play(task: str, root: Path, home: Path) -> Outcome:

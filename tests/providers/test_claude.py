@@ -22,7 +22,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Session
 from orchestrator.providers.claude.catalog import OFFERED
 from orchestrator.providers.claude.provider import ClaudeProvider
-from orchestrator.providers.watchdog import Limits
+from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.tiers import choose
 
 from .contract import Contract
@@ -75,7 +75,9 @@ async def lab(endpoint: rehearsal.Rehearsal, tmp_path: Path) -> AsyncIterator[La
 @pytest.fixture
 async def impatient(lab: Lab) -> Session:
     """A session that is watched with short limits."""
-    limits = Limits(stall_seconds=3, silence_seconds=6, tool_seconds=40)  # a busy machine's program is slow, not silent
+    limits = SilenceLimits(
+        stall_seconds=3, silence_seconds=6, tool_seconds=40
+    )  # a busy machine's program is slow, not silent
     return await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", max_retries=1, limits=limits))
 
 

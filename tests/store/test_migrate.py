@@ -153,7 +153,7 @@ def test_outcomes_of_an_older_database_belong_to_their_turns_and_what_was_delive
     assert migrated(path) is not None
     with closing(sqlite3.connect(path)) as connection:
         turns = connection.execute("SELECT id, outcome_cursor, delivered_at FROM turn ORDER BY id").fetchall()
-        outcomes = connection.execute("SELECT outcomes FROM sleep").fetchone()[0]
+        outcomes = connection.execute("SELECT outcomes FROM durable_wait").fetchone()[0]
     assert turns == [
         ("ag_1_1", 1, 1.5),
         ("ag_1_2", 2, None),

@@ -27,7 +27,7 @@ _REAL_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class DemoTask:
     """What is demonstrated: an example, what to do with it, and how one sees that it was done."""
 
     example: str
@@ -40,7 +40,7 @@ class Job:
     """a file, and what stands in it once the job is done"""
 
 
-JOB = Job(
+JOB = DemoTask(
     example="inventory",
     script="scout-plan-build.yaml",
     task=(

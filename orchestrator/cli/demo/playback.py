@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from orchestrator import paths
-from orchestrator.cli.demo.transcript import Transcript, transcript_path
+from orchestrator.cli.demo.transcript import SessionSummary, transcript_path
 from orchestrator.cli.http.json_shape import as_object
 from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
@@ -37,7 +37,7 @@ _LAST_EVENTS_SECONDS = 0.3
 class Performed:
     """What came of it; `stderr` is the end of what the program wrote there, `file` its session's own transcript."""
 
-    transcript: Transcript
+    transcript: SessionSummary
     exit_code: int
     seconds: float
     stderr: str
@@ -60,7 +60,7 @@ def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Targe
         FleetError: the program cannot be started.
     """
     began = time.monotonic()
-    transcript = Transcript()
+    transcript = SessionSummary()
     lines: queue.Queue[_Line | None] = queue.Queue()
     over = threading.Event()
     words = stage.root / "claude.stderr"
@@ -111,7 +111,7 @@ def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
     director = as_object(told.get("orchestrator"))
     folder = stage.state / "agents" / str(director.get("id")) / "claude"
     file = next(iter(sorted(folder.glob("projects/*/*.jsonl"))), None)
-    transcript = Transcript()
+    transcript = SessionSummary()
     for line in file.read_bytes().splitlines() if file is not None else ():
         transcript.take(line)
     transcript.end(told)
@@ -151,7 +151,7 @@ def _started(stage: Stage, command: Sequence[str], stderr: IO[bytes] | None) -> 
             process.wait()
 
 
-def _read(process: subprocess.Popen[bytes], transcript: Transcript, lines: queue.Queue[_Line | None]) -> None:
+def _read(process: subprocess.Popen[bytes], transcript: SessionSummary, lines: queue.Queue[_Line | None]) -> None:
     for raw in cast("IO[bytes]", process.stdout):
         for text in transcript.take(raw):
             lines.put(_Line(who="orchestrator", text=text))

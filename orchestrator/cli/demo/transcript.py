@@ -17,7 +17,7 @@ _COLUMNS = ("input_tokens", "cache_write_tokens", "cache_read_tokens", "output_t
 
 
 @dataclass
-class Transcript:
+class SessionSummary:
     """The orchestrator's session so far; one per run, fed line by line.
 
     `call_bytes` and `result_bytes` are those of Fleet's tools only: what Fleet costs its orchestrator, schemas apart.

@@ -33,7 +33,7 @@ _COPY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Check:
+class ProbeResult:
     """What one check found; `hint` says what to do about it."""
 
     name: str
@@ -45,50 +45,52 @@ class Check:
 Environment = Mapping[str, str]
 
 
-def all_checks(environment: Environment) -> Iterator[Check]:
+def all_checks(environment: Environment) -> Iterator[ProbeResult]:
     """Every check, in the order in which one would mend things; a check that breaks is a failed check."""
     for name, look in _CHECKS.items():
         try:
             yield from look(environment)
         except (FleetError, OSError, subprocess.SubprocessError, ValueError) as error:
-            yield Check(name, FAIL, str(error), "mend this first")
+            yield ProbeResult(name, FAIL, str(error), "mend this first")
 
 
-def _python(_: Environment) -> Iterator[Check]:
+def _python(_: Environment) -> Iterator[ProbeResult]:
     level = OK if sys.version_info >= (3, 11) else FAIL
-    yield Check("python", level, f"{platform.python_version()} at {sys.executable}", "" if level == OK else "use 3.11+")
+    yield ProbeResult(
+        "python", level, f"{platform.python_version()} at {sys.executable}", "" if level == OK else "use 3.11+"
+    )
 
 
-def _sqlite(_: Environment) -> Iterator[Check]:
+def _sqlite(_: Environment) -> Iterator[ProbeResult]:
     found = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info >= _SAFE_SQLITE:
-        yield Check("sqlite", OK, found)
+        yield ProbeResult("sqlite", OK, found)
     else:
         wanted = ".".join(map(str, _SAFE_SQLITE))
         text = f"{found} has the WAL-reset bug, which can rarely damage a database that several processes write"
-        yield Check(
+        yield ProbeResult(
             "sqlite", WARN, text, f"use a Python with SQLite {wanted}+; Fleet itself writes from one process only"
         )
 
 
-def _git(environment: Environment) -> Iterator[Check]:
+def _git(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.supervision import programs
 
     program = programs.find("git", environment.get("PATH"))
     if program is None:
-        yield Check(
+        yield ProbeResult(
             "git", FAIL, "not on PATH, or in a project only", "install git: projects, changes and diffs come from it"
         )
     else:
-        yield Check("git", OK, f"{_said(program, environment).removeprefix('git version ')} at {program}")
+        yield ProbeResult("git", OK, f"{_said(program, environment).removeprefix('git version ')} at {program}")
 
 
-def _claude(environment: Environment) -> Iterator[Check]:
+def _claude(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.cli.demo.sandbox import claude_program
 
     program = claude_program(environment)
     source = "CLAUDE_CODE_PATH" if environment.get("CLAUDE_CODE_PATH") else "bundled"
-    yield Check("claude", OK, f"{_said(str(program), environment)} ({source}) at {program}")
+    yield ProbeResult("claude", OK, f"{_said(str(program), environment)} ({source}) at {program}")
 
 
 def _said(program: str, environment: Environment) -> str:
@@ -109,7 +111,7 @@ def _said(program: str, environment: Environment) -> str:
     return done.stdout.decode(errors="replace").strip().partition("\n")[0]
 
 
-def _account(environment: Environment) -> Iterator[Check]:
+def _account(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.cli.http.account import LOG_IN, payer_of
 
     payer = payer_of(environment)
@@ -117,20 +119,20 @@ def _account(environment: Environment) -> Iterator[Check]:
     host = urlsplit(endpoint).hostname or "an address that cannot be read"
     at = f", at {host} (ANTHROPIC_BASE_URL)" if endpoint else ""
     if not payer.trouble:
-        yield Check("account", OK, f"{payer.text} would pay{at}")
+        yield ProbeResult("account", OK, f"{payer.text} would pay{at}")
     else:
         text = ": ".join(filter(None, [payer.text, payer.trouble]))
-        yield Check("account", WARN, f"{text}{at}", f"{LOG_IN} (fleet demo needs none)")
+        yield ProbeResult("account", WARN, f"{text}{at}", f"{LOG_IN} (fleet demo needs none)")
 
 
-def _state(environment: Environment) -> Iterator[Check]:
+def _state(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator import launch
 
     try:
         state = paths.state_dir(environment)
         sockets = [paths.socket_path(state, name).parent for name in (launch.MCP_SOCKET, launch.HTTP_SOCKET)]
     except paths.StateError as error:
-        yield Check("state", FAIL, str(error))
+        yield ProbeResult("state", FAIL, str(error))
         return
     free = shutil.disk_usage(state).free
     level, hint = OK, ""
@@ -139,35 +141,37 @@ def _state(environment: Environment) -> Iterator[Check]:
     text = f"{state} (mode {state.stat().st_mode & 0o7777:04o}, {free / _GIB:.1f} GiB free)"
     if sockets[0] != state:
         text += f"; its path is too long for sockets, they are in {sockets[0]}"
-    yield Check("state", level, text, hint)
+    yield ProbeResult("state", level, text, hint)
 
 
-def _daemon(environment: Environment) -> Iterator[Check]:
+def _daemon(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.cli.http.client import Client, target
 
     try:
         state = paths.state_dir(environment)
     except paths.StateError:
-        yield Check("daemon", WARN, "unknown: no usable state directory", "mend the state directory")
+        yield ProbeResult("daemon", WARN, "unknown: no usable state directory", "mend the state directory")
         return
     with Client(target(environment, str(state)), start=False) as client:
         health = client.health()
     log = paths.log_path(state)
     if health is None:
-        yield Check("daemon", OK, f"not running; the next command starts it (log: {log})")
+        yield ProbeResult("daemon", OK, f"not running; the next command starts it (log: {log})")
         return
     text = f"pid {health.pid}, build {health.build}, {health.working} working, {health.waiting} waiting, log {log}"
     text += f"; HTTP at {health.http} (MCP at {health.http}/mcp)" if health.http else ""
     if health.lost_events:
         lost = f"{health.lost_events} events were lost: the database was damaged or replaced while no daemon ran"
-        yield Check("history", WARN, lost, "agents may stand where they stood earlier: look at them with fleet ps")
+        yield ProbeResult(
+            "history", WARN, lost, "agents may stand where they stood earlier: look at them with fleet ps"
+        )
     if health.build == paths.build():
-        yield Check("daemon", OK, text)
+        yield ProbeResult("daemon", OK, text)
     else:
-        yield Check("daemon", WARN, f"{text}; this command is build {paths.build()}", "fleet down && fleet up")
+        yield ProbeResult("daemon", WARN, f"{text}; this command is build {paths.build()}", "fleet down && fleet up")
 
 
-def _supervision(environment: Environment) -> Iterator[Check]:
+def _supervision(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.settings import read_settings
     from orchestrator.supervision.tiers import choose
 
@@ -181,18 +185,18 @@ def _supervision(environment: Environment) -> Iterator[Check]:
         text += "; not in it is what Docker, ssh localhost, crontab or login files start for an agent"
     restart = "fleet down && fleet up"
     if wanted:
-        yield Check("supervision", OK, f"{text}, as {name} says")
+        yield ProbeResult("supervision", OK, f"{text}, as {name} says")
     else:
         advice = f"for tier A: {found.advice}; then {restart}" if found.letter in "BC" else found.advice
-        yield Check("supervision", WARN if found.lack else OK, text, advice if found.lack else "")
+        yield ProbeResult("supervision", WARN if found.lack else OK, text, advice if found.lack else "")
     health = _health(environment)
     if health is not None and not health.supervision.startswith(found.letter):
-        yield Check("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)
+        yield ProbeResult("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)
     tiers = {found.letter, health.supervision[:1] if health is not None else found.letter}
     yield from _port(environment, health, "".join(sorted(tiers - {"A"})))
 
 
-def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[Check]:
+def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[ProbeResult]:
     """A warning if agents can read the token of the HTTP port: over TCP nobody sees that an agent calls."""
     try:
         token = paths.token_path(paths.state_dir(environment))
@@ -202,12 +206,14 @@ def _port(environment: Environment, health: Health | None, seeing: str) -> Itera
     if seeing and (is_open or token.exists()):
         text = f"agents of tier {' or '.join(seeing)} can read {token} and command their own fleet over "
         text += "the HTTP port" if is_open else "an HTTP port, once one is open"
-        yield Check("http", WARN, text, "use tier A, or do without FLEET_HTTP_PORT, remove the token, and fleet down")
+        yield ProbeResult(
+            "http", WARN, text, "use tier A, or do without FLEET_HTTP_PORT, remove the token, and fleet down"
+        )
     elif is_open and (copies := _copies(environment, token)):
         text = f"{' and '.join(copies)} holds the token of the HTTP port: agents of tier A can read it there, too, and "
         text += "command their own fleet"
         advice = f"name a variable of the host's environment there (${{FLEET_TOKEN}}), remove {token}, and fleet down"
-        yield Check("http", WARN, text, advice)
+        yield ProbeResult("http", WARN, text, advice)
 
 
 def _copies(environment: Environment, token: Path) -> list[str]:
@@ -235,7 +241,7 @@ def _health(environment: Environment) -> Health | None:
         return client.health()
 
 
-def _plugin(_: Environment) -> Iterator[Check]:
+def _plugin(_: Environment) -> Iterator[ProbeResult]:
     from orchestrator.cli.demo.sandbox import plugin_root
     from orchestrator.cli.http.json_shape import as_list, as_object
 
@@ -245,21 +251,23 @@ def _plugin(_: Environment) -> Iterator[Check]:
     named += [value for key in ("mcpServers", "hooks") if isinstance(value := manifest.get(key), str)]
     missing = [name for name in [*named, "bin/fleet-mcp"] if not (root / name).is_file()]
     if missing:
-        yield Check("plugin", FAIL, f"{root} lacks {', '.join(missing)}", "install agent-fleet again")
+        yield ProbeResult("plugin", FAIL, f"{root} lacks {', '.join(missing)}", "install agent-fleet again")
     else:
-        yield Check("plugin", OK, f"{root} ({len(named)} files named); use it: claude --plugin-dir {root}")
+        yield ProbeResult("plugin", OK, f"{root} ({len(named)} files named); use it: claude --plugin-dir {root}")
 
 
-def _slots(environment: Environment) -> Iterator[Check]:
+def _slots(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.settings import read_settings
 
     slots = read_settings(environment).slots
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     chosen = "AGENT_MAX_CONCURRENT" if environment.get("AGENT_MAX_CONCURRENT") else "from cores and memory"
-    yield Check("slots", OK, f"{slots} agents may work at once ({chosen}; {os.cpu_count()} cores, {memory:.1f} GiB)")
+    yield ProbeResult(
+        "slots", OK, f"{slots} agents may work at once ({chosen}; {os.cpu_count()} cores, {memory:.1f} GiB)"
+    )
 
 
-_CHECKS: dict[str, Callable[[Environment], Iterator[Check]]] = {
+_CHECKS: dict[str, Callable[[Environment], Iterator[ProbeResult]]] = {
     "python": _python,
     "sqlite": _sqlite,
     "git": _git,

@@ -26,7 +26,7 @@ _SHOWN_NAMES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class RunEnd:
     """A run that is over: its orchestrator, the turn that ended it, and the agents that it left."""
 
     detail: AgentDetail
@@ -64,7 +64,7 @@ def run(
     It creates agents, sleeps without a process, and reports on stdout; what the fleet does is shown on stderr. A budget
     is the whole run's. Its own questions are yours: answer them here, or with fleet answer. Exit code 1: it failed.
     """
-    from orchestrator.cli.verbs.run_watch import Watch
+    from orchestrator.cli.verbs.run_watch import RunWatch
     from orchestrator.fleet.views import Created, FleetView
 
     if timeout is not None and not 0 < timeout < float("inf"):
@@ -79,7 +79,7 @@ def run(
         created = client.post(Created, "/v1/agents", **asked, task=given_text(task), **budget).agent
         output.say(f"{created.name} ({created.id}) directs the fleet; Ctrl-C leaves it at work")
         talks = sys.stdin.isatty() and sys.stderr.isatty() and task != "-"
-        watch = Watch(client, created, talks=talks)
+        watch = RunWatch(client, created, talks=talks)
         try:
             watch.until_it_ends(since, timeout)
         except KeyboardInterrupt:
@@ -109,7 +109,7 @@ def _check_persona(name: str) -> None:
         )
 
 
-def _ended(client: Client, created: AgentView) -> Ended:
+def _ended(client: Client, created: AgentView) -> RunEnd:
     """What came of it; from now on its outcome counts as read."""
     from orchestrator.cli.verbs.wait import wait_for
     from orchestrator.fleet.views import AgentDetail, FleetView
@@ -118,7 +118,7 @@ def _ended(client: Client, created: AgentView) -> Ended:
     if detail.agent.status != "deleted":
         wait_for(client, [created.id], until="all", timeout=0)
     left = [one for one in client.get(FleetView, "/v1/agents").agents if is_below(created, one)]
-    return Ended(detail=detail, left=tuple(left))
+    return RunEnd(detail=detail, left=tuple(left))
 
 
 def is_below(director: AgentView, agent: AgentView) -> bool:
@@ -143,7 +143,7 @@ def _say_what_runs(client: Client, created: AgentView) -> None:
     output.say(f"  -> fleet interrupt {created.name}: stop it and its agents   (fleet rm {created.name}: end them all)")
 
 
-def _show(ended: Ended, *, as_json: bool) -> None:
+def _show(ended: RunEnd, *, as_json: bool) -> None:
     agent, turn = ended.detail.agent, ended.turn
     report = turn.result if turn is not None else ""
     if as_json:

@@ -26,7 +26,7 @@ _OPEN = frozenset({"creating", "queued", "working", "waiting"})
 
 
 @dataclass
-class Watch:
+class RunWatch:
     """One person's look at one run; `talks`: the person can type an answer."""
 
     client: Client

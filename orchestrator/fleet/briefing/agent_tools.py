@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orchestrator.domain.question import By
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.errors import ConflictError
 
@@ -69,7 +69,7 @@ def family_tools(port: AgentPort) -> tuple[Tool, ...]:
         answer = await port.answer(call.key)
         if answer is None:  # the gate allows this tool only when all children have ended
             raise ConflictError("your agents still work", hint="call wait_for_children again")
-        return await told() if answer == By.CHILDREN else f"{answer}\n{await told()}"
+        return await told() if answer == AnsweredBy.CHILDREN else f"{answer}\n{await told()}"
 
     return (
         Tool(

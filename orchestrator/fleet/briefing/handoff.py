@@ -11,7 +11,7 @@ from orchestrator.errors import FleetError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class SourceResult:
     """What one agent hands on: its text and the file name for it."""
 
     agent: str
@@ -21,7 +21,7 @@ class Result:
     text: str
 
 
-def write_inputs(desk: Path, results: Sequence[Result]) -> list[Path]:
+def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
     """Write the results into the desk: one file per `produces` name, one heading per result.
 
     Returns the files in the order of their first result.
@@ -29,7 +29,7 @@ def write_inputs(desk: Path, results: Sequence[Result]) -> list[Path]:
     Raises:
         FleetError: the desk cannot be written; the turn has not started.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[SourceResult]] = {}
     for result in results:
         groups.setdefault(result.produces, []).append(result)
     return [_write(desk, name, "\n\n".join(map(_section, group))) for name, group in groups.items()]
@@ -44,7 +44,7 @@ def write_result(desk: Path, name: str, text: str) -> Path:
     return _write(desk, name, text)
 
 
-def _section(result: Result) -> str:
+def _section(result: SourceResult) -> str:
     ended = "" if result.status == "complete" else f" — it ended as {result.status}"
     return f"# {result.agent} ({result.persona}){ended}\n\n{result.text.strip() or '(no text)'}\n"
 

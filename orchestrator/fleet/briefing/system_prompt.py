@@ -24,7 +24,7 @@ def desk_path(project: str, agent_id: str) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class Workplace:
     """Where an agent works, and the paths that no instruction file there may lead to."""
 
     project: Path
@@ -32,7 +32,7 @@ class Site:
     hidden: Sequence[Path] = ()
 
 
-def system_prompt(persona: Persona, site: Site, *, name: str, desk: Path) -> str:
+def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -> str:
     """The whole system prompt of an agent's session."""
     if persona.orchestrates:
         place = (
@@ -57,7 +57,7 @@ def system_prompt(persona: Persona, site: Site, *, name: str, desk: Path) -> str
     return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
 
 
-def _instructions(site: Site) -> list[str]:
+def _instructions(site: Workplace) -> list[str]:
     """The project's instruction files as text, from its top down to the working directory; each file once.
 
     An agent may have written them, so one may be a link: the next agent must not read through it what both may not see.

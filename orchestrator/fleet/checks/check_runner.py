@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import log
-from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, Receipt, verdict_of
+from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, CheckReceipt, verdict_of
 from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.text import clean
 from orchestrator.fleet.checks import result_schema
@@ -20,7 +20,7 @@ from orchestrator.fleet.sessions import processes
 from orchestrator.providers.base import SessionSpec
 from orchestrator.store.engine.database import Store
 from orchestrator.store.turns.turns import Claim
-from orchestrator.supervision.command import Done, Launch, Order, shell
+from orchestrator.supervision.command import CommandEnd, CommandSpec, Launch, shell
 
 LOG = log.logger("fleet.checking")
 TAIL_LINES = 20
@@ -32,7 +32,7 @@ FITS = "the result fits"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class CheckSite:
     """Where a turn's checks run: the agent's directory, environment and tier; `stop` ends them."""
 
     store: Store
@@ -43,15 +43,15 @@ class Site:
 
 
 async def receipts(
-    site: Site, checks: Sequence[Check], text: str, began: Callable[[Check], None]
-) -> tuple[Receipt, ...] | None:
+    site: CheckSite, checks: Sequence[Check], text: str, began: Callable[[Check], None]
+) -> tuple[CheckReceipt, ...] | None:
     """A receipt for each check of the turn with this result; None if it was told to stop.
 
     Raises:
         StoreError: a process could not be recorded before its start, so it was not started.
         StaleOwnerError: the claim is over.
     """
-    found: list[Receipt] = []
+    found: list[CheckReceipt] = []
     for check in checks:
         if site.stop.is_set():
             return None
@@ -62,7 +62,7 @@ async def receipts(
     return None if site.stop.is_set() else tuple(found)
 
 
-async def _receipt(site: Site, check: Check, text: str) -> Receipt:
+async def _receipt(site: CheckSite, check: Check, text: str) -> CheckReceipt:
     match check.kind:
         case CheckKind.RUN:
             return await _run(site, check)
@@ -74,34 +74,34 @@ async def _receipt(site: Site, check: Check, text: str) -> Receipt:
             return verdict_receipt(check, text)
 
 
-def verdict_receipt(check: Check, text: str) -> Receipt:
+def verdict_receipt(check: Check, text: str) -> CheckReceipt:
     """Whether the result ends with the verdict that lets the agents behind it start."""
     given = verdict_of(text)
     said = given or f"none given: the last line must be {VERDICT_LINE}"
-    return Receipt(check=check.title, kind=check.kind, passed=given == PASS, said=said)
+    return CheckReceipt(check=check.title, kind=check.kind, passed=given == PASS, said=said)
 
 
-def is_final(receipt: Receipt) -> bool:
+def is_final(receipt: CheckReceipt) -> bool:
     """Whether this failure is the agent's own verdict, which another try would not change."""
     return receipt.kind == CheckKind.VERDICT and receipt.said == CHANGES
 
 
-def _exists(cwd: Path, check: Check) -> Receipt:
+def _exists(cwd: Path, check: Check) -> CheckReceipt:
     there = False
     with suppress(OSError):
         there = (cwd / check.what).exists()
-    return Receipt(check=check.title, kind=check.kind, passed=there, said="it does" if there else "it does not")
+    return CheckReceipt(check=check.title, kind=check.kind, passed=there, said="it does" if there else "it does not")
 
 
-async def _run(site: Site, check: Check) -> Receipt:
+async def _run(site: CheckSite, check: Check) -> CheckReceipt:
     spec = site.spec
     order = shell(check.what, cwd=spec.cwd, folder=spec.folder, environment=spec.environment)
     try:
         done = await _done(site, order, check.timeout_seconds)
     except OSError as error:
         said = f"it could not be started: {error.strerror or error}"
-        return Receipt(check=check.title, kind=check.kind, passed=False, said=said)
-    return Receipt(
+        return CheckReceipt(check=check.title, kind=check.kind, passed=False, said=said)
+    return CheckReceipt(
         check=check.title,
         kind=check.kind,
         passed=done.exit_code == 0,
@@ -112,9 +112,9 @@ async def _run(site: Site, check: Check) -> Receipt:
     )
 
 
-async def _conforms(site: Site, check: Check, text: str) -> Receipt:
+async def _conforms(site: CheckSite, check: Check, text: str) -> CheckReceipt:
     line = json.dumps({"schema": check.schema, "text": text}).encode() + b"\n"
-    order = Order(
+    order = CommandSpec(
         program=Path(sys.executable),
         arguments=("-I", result_schema.__file__),
         cwd=site.spec.cwd,
@@ -127,10 +127,10 @@ async def _conforms(site: Site, check: Check, text: str) -> Receipt:
         said, tail = _judged(done)
     except OSError as error:
         said, tail = f"its validator could not be started: {error.strerror or error}", ""
-    return Receipt(check=check.title, kind=check.kind, passed=said == FITS, said=said, tail=tail)
+    return CheckReceipt(check=check.title, kind=check.kind, passed=said == FITS, said=said, tail=tail)
 
 
-def _judged(done: Done) -> tuple[str, str]:
+def _judged(done: CommandEnd) -> tuple[str, str]:
     """The validator's finding, and its own sentence, which quotes the result."""
     if done.exit_code is None:
         return f"it could not be judged within {SCHEMA_SECONDS:.0f} s", ""
@@ -142,7 +142,7 @@ def _judged(done: Done) -> tuple[str, str]:
     return f"its validator broke (exit {done.exit_code})", tail_of(done.output)
 
 
-async def _done(site: Site, order: Order, seconds: float) -> Done:
+async def _done(site: CheckSite, order: CommandSpec, seconds: float) -> CommandEnd:
     """Run the command to its end; its processes are gone and recorded as ended when this returns."""
     running, trace = await processes.open_command(site.store, site.launch, order, site.claim)
     try:
@@ -152,7 +152,7 @@ async def _done(site: Site, order: Order, seconds: float) -> Done:
         await asyncio.shield(processes.over(site.store, trace, tier=tier, failed=running.killed))
 
 
-def _ended(done: Done, seconds: float) -> str:
+def _ended(done: CommandEnd, seconds: float) -> str:
     """How a command ended, in a few of Fleet's own words."""
     code = done.exit_code
     if code is None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
-from orchestrator.domain.question import By
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
@@ -15,9 +15,9 @@ from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs.children import new_child, parent_of
 from orchestrator.fleet.verbs.create import checked
 from orchestrator.store.agents import plans
-from orchestrator.store.schema.tables import Question
+from orchestrator.store.schema.tables import QuestionTable
 from orchestrator.store.schema.transitions import StaleOwnerError
-from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
 
 MAX_REFUSED = 2
@@ -43,13 +43,13 @@ async def fan_out(
     if not problem or _refused(before) >= MAX_REFUSED:
         return problem
     now = context.work.clock()
-    await context.work.commit(unless_asked, plans.send_back, claim, now, asked, problem, usage, now)
+    await context.work.commit(unless_cancelled, plans.send_back, claim, now, asked, problem, usage, now)
     return ""
 
 
-def _refused(before: Sequence[Question]) -> int:
+def _refused(before: Sequence[QuestionTable]) -> int:
     """How many plans in a row were refused last."""
-    accepted = [index for index, row in enumerate(before, 1) if row.answered_by == By.CHILDREN]
+    accepted = [index for index, row in enumerate(before, 1) if row.answered_by == AnsweredBy.CHILDREN]
     return len(before) - max(accepted, default=0)
 
 
@@ -73,7 +73,9 @@ async def _create(
         return storable("\n".join(wrong))
     now = context.work.clock()
     try:
-        await context.work.commit(unless_asked, plans.fan_out, claim, now, list(planned.values()), asked, usage, now)
+        await context.work.commit(
+            unless_cancelled, plans.fan_out, claim, now, list(planned.values()), asked, usage, now
+        )
     except StaleOwnerError:
         raise
     except WRONG as error:

@@ -13,17 +13,17 @@ from functools import partial
 from typing import Any
 
 from orchestrator import log, paths
-from orchestrator.domain.durable_wait import SleepStatus, WaitRequest, wait_request_of
+from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.sessions.slot import AgentSlot
-from orchestrator.fleet.verbs.durable_wait import SLEEPS, row_of
+from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS, row_of
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent
-from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import durable_waits
 
@@ -73,9 +73,9 @@ class ManagedOrchestrators:
             refusal = str(error)
         values = row_of(mine, replace(request, agents=ids), now, asks_person=False)
         await context.work.commit(
-            unless_asked, orchestrator_waits.suspend, claim, now, asked, values, usage, now, refusal=refusal
+            unless_cancelled, orchestrator_waits.suspend, claim, now, asked, values, usage, now, refusal=refusal
         )
-        context.work.notifier.publish({SLEEPS})
+        context.work.notifier.publish({DURABLE_WAITS})
 
     async def _called(self, tool: Tool, slot: AgentSlot, call: Call, arguments: Json) -> str:
         if slot.live is None:
@@ -105,16 +105,16 @@ class ManagedOrchestrators:
         )
         if row is None and wait_request_of(arguments) is None:
             return await tool.call(call, arguments)  # it says what is wrong with them
-        if row is None or row.status != SleepStatus.COMPLETED:
+        if row is None or row.status != DurableWaitStatus.COMPLETED:
             raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")
         if row.is_error:
             raise ConflictError(row.result)
         self.context.offer(call, row.outcomes)
         return row.result
 
-    async def _named(self, call: Call, arguments: Json) -> list[Agent]:
+    async def _named(self, call: Call, arguments: Json) -> list[AgentTable]:
         """The agents that the arguments name; whom they do not fit the verb itself complains about."""
-        found: list[Agent] = []
+        found: list[AgentTable] = []
         for name in NAMES:
             given = arguments.get(name, ())
             for reference in (given,) if isinstance(given, str) else given:
@@ -125,7 +125,7 @@ class ManagedOrchestrators:
         return found
 
 
-def check_targets(call: Call, found: Sequence[Agent]) -> None:
+def check_targets(call: Call, found: Sequence[AgentTable]) -> None:
     """Return if the caller may command these and wait for them.
 
     Raises:
@@ -138,7 +138,7 @@ def check_targets(call: Call, found: Sequence[Agent]) -> None:
             raise RefusedError(f"{agent.name} is {who}", hint="name agents that you created; to end, write your report")
 
 
-def _caller(agent: Agent, secrets: Mapping[str, str]) -> Caller:
+def _caller(agent: AgentTable, secrets: Mapping[str, str]) -> Caller:
     """The caller that the agent's creator was, put together again so that it is the same account."""
     accounts = {name: value for name, value in secrets.items() if name in paths.ACCOUNT}
     others = {name: value for name, value in secrets.items() if name not in paths.ACCOUNT}

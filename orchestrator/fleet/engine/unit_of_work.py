@@ -12,7 +12,7 @@ from orchestrator.bus.local import Notifier
 from orchestrator.fleet.engine.credentials import Accounts
 from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.database import Connection, Store
-from orchestrator.store.schema.transitions import told_of
+from orchestrator.store.schema.transitions import touched_topics
 from orchestrator.store.turns.turns import Claim
 
 P = ParamSpec("P")
@@ -62,9 +62,9 @@ class UnitOfWork:
         admission = Admission(owner=self.owner, slots=self.slots, payable=self.accounts.payable())
 
         def both(connection: Connection) -> tuple[T, list[Claim], set[str]]:
-            told_of(connection)
+            touched_topics(connection)
             value = op(connection)
-            return value, admit(connection, admission, self.clock()), told_of(connection)
+            return value, admit(connection, admission, self.clock()), touched_topics(connection)
 
         value, claims, names = await self.store.write(both)
         self.claims.dispatch(claims)

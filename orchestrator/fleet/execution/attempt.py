@@ -19,7 +19,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.briefing import plan, system_prompt
 from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, AgentPort, crew_tools
-from orchestrator.fleet.briefing.handoff import Result, write_inputs, write_result
+from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs, write_result
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
@@ -37,9 +37,9 @@ from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, che
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.tables import AgentTable, TurnTable
 from orchestrator.store.schema.transitions import StaleOwnerError
-from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.events import Fact, note_before
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, finish, suspend_for_answer, suspend_for_children
@@ -100,7 +100,7 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
     told = await last_told(work, claim, turn, persona, acceptance, partial(children_digest, work, agent.id))
     if claim.goes_on and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
-        await work.store.write(plans.tell, claim, prompt.id)
+        await work.store.write(plans.add_children_results, claim, prompt.id)
     return Attempt(
         provider=agent.provider,
         spec=_spec(runtime, slot, agent, persona),
@@ -141,23 +141,23 @@ def _seen_from(cwd: Path, path: Path) -> Path:
     return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
-def _rows(connection: Connection, claim: Claim) -> tuple[Agent, Turn | None, list[Result]]:
+def _rows(connection: Connection, claim: Claim) -> tuple[AgentTable, TurnTable | None, list[SourceResult]]:
     [agent] = agent_queries.by_ids(connection, {claim.agent_id})
     return agent, agent_queries.turn(connection, claim.turn_id), _results(connection, claim)
 
 
-def _results(connection: Connection, claim: Claim) -> list[Result]:
+def _results(connection: Connection, claim: Claim) -> list[SourceResult]:
     """What the inputs of this turn hand over: the text of each one's last ended turn."""
     if claim.continues:
         return []
     inputs = [row for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
     sources = {row.id: row for row in agent_queries.by_ids(connection, {row.source_id for row in inputs})}
     turns = agent_queries.outcomes(connection, sources)
-    results: list[Result] = []
+    results: list[SourceResult] = []
     for row in inputs:
         source, ended = sources[row.source_id], turns.get(row.source_id)
         results.append(
-            Result(
+            SourceResult(
                 agent=source.name,
                 persona=source.persona,
                 status=ended.status if ended else source.status,
@@ -169,7 +169,7 @@ def _results(connection: Connection, claim: Claim) -> list[Result]:
 
 
 async def _before(
-    work: UnitOfWork, claim: Claim, turn: Turn, persona: Persona, checkout: Path | None, state: Path
+    work: UnitOfWork, claim: Claim, turn: TurnTable, persona: Persona, checkout: Path | None, state: Path
 ) -> tuple[Snapshot | None, str]:
     if not persona.may_change:
         return None, ""
@@ -185,11 +185,11 @@ async def _before(
     return before, ""
 
 
-def _spec(runtime: Runtime, slot: AgentSlot, agent: Agent, persona: Persona) -> SessionSpec:
+def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentTable, persona: Persona) -> SessionSpec:
     cwd, state = Path(agent.cwd), runtime.state
     port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
-    site = system_prompt.Site(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
+    site = system_prompt.Workplace(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
     prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)
     return SessionSpec(
         agent_id=agent.id,
@@ -219,7 +219,7 @@ def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> t
     return tuple(tool for tool in delegation.tools(slot) if persona.directs_with(tool.name))
 
 
-def _environment(runtime: Runtime, agent: Agent) -> Mapping[str, str]:
+def _environment(runtime: Runtime, agent: AgentTable) -> Mapping[str, str]:
     """All variables of the agent's processes: its creator's, its account's, and in a rehearsal its own name."""
     env = {**agent.environment, **agent.account_public, **runtime.work.accounts.secrets(agent.account)}
     if runtime.settings.rehearsal:
@@ -322,7 +322,7 @@ async def _defer(
         await runtime.delegation.begin_wait(claim, call, asked, usage)
         return ""
     suspend = suspend_for_children if call.name == clearance.WAIT_FOR_CHILDREN else suspend_for_answer
-    await work.commit(unless_asked, suspend, claim, now, asked, usage, now)
+    await work.commit(unless_cancelled, suspend, claim, now, asked, usage, now)
     return ""
 
 

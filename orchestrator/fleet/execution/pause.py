@@ -21,7 +21,7 @@ from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
 from orchestrator.store.schema.transitions import StaleOwnerError
-from orchestrator.store.turns.cancellation import unless_asked
+from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.recovery import DAEMON, DAEMON_ENDED
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, suspend_for_quota, suspend_turn
@@ -96,13 +96,13 @@ async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspen
                 "detail": storable(ended.detail),
                 "ends": ended.reason != CREDIT,
             }
-            await work.commit(unless_asked, suspend_for_quota, claim, now, told, usage, now)
+            await work.commit(unless_cancelled, suspend_for_quota, claim, now, told, usage, now)
             return
         wait, pause = suspension.wait, suspension.again_in_seconds
         if pause is not None:
             wait = replace(wait, until=now + pause)
         heard = pause is not None or live.meter.heard
-        await work.commit(unless_asked, suspend_turn, claim, now, wait, usage, now, heard=heard)
+        await work.commit(unless_cancelled, suspend_turn, claim, now, wait, usage, now, heard=heard)
     except StaleOwnerError:
         return
 

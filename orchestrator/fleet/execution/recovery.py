@@ -13,7 +13,7 @@ from functools import partial
 
 from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
-from orchestrator.domain.transcript_state import Stand, Standing
+from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import NotFoundError
@@ -24,7 +24,7 @@ from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store.agents import plans
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Turn
+from orchestrator.store.schema.tables import TurnTable
 from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim
@@ -53,19 +53,19 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
         await work.commit(fold, claim, [turn_of(prompt) for prompt in found.steered], work.clock())
     lost = _uncounted(found.usage, turn)
     match found.stand:
-        case Stand.ANSWERED:
+        case TranscriptStatus.ANSWERED:
             told = await _untold(provider, attempt, prompts)
             if told is None:
                 return replace(attempt, ended=_recorded(attempt, found, lost))
-            await work.store.write(plans.tell, claim, told.id)
+            await work.store.write(plans.add_children_results, claim, told.id)
             await _count(work, claim, attempt, lost)
             return replace(attempt, prompt=told)
-        case Stand.DEFERRED if found.deferred is not None:
+        case TranscriptStatus.DEFERRED if found.deferred is not None:
             if not await _is_answered(work, claim, found.deferred.id):
                 return replace(attempt, ended=_recorded(attempt, found, lost))
             await _count(work, claim, attempt, lost)
             return replace(attempt, prompt=None)
-        case Stand.OPEN:
+        case TranscriptStatus.OPEN:
             fresh = str(uuid.uuid4())
             await work.store.write(note_prompt, claim, fresh)
             await _count(work, claim, attempt, lost)
@@ -79,7 +79,7 @@ async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) 
     if attempt.told is None or attempt.told.id not in prompts:
         return None
     since = await provider.recall(attempt.spec, prompts[prompts.index(attempt.told.id) :])
-    return attempt.told if since.stand is Stand.ABSENT else None
+    return attempt.told if since.stand is TranscriptStatus.ABSENT else None
 
 
 async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
@@ -87,7 +87,7 @@ async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
     return asked is not None and asked.answer is not None
 
 
-def _recorded(attempt: Attempt, found: Standing, lost: Usage) -> Ended:
+def _recorded(attempt: Attempt, found: TranscriptState, lost: Usage) -> Ended:
     """The end that the transcript tells; what it cost nobody told."""
     return Ended(
         outcome=Outcome.DEFERRED if found.deferred is not None else Outcome.COMPLETE,
@@ -104,7 +104,7 @@ async def _count(work: UnitOfWork, claim: Claim, attempt: Attempt, lost: Usage) 
         await work.store.write(count_lost, claim, usage_of(unpriced))
 
 
-def _uncounted(told: Usage, turn: Turn) -> Usage:
+def _uncounted(told: Usage, turn: TurnTable) -> Usage:
     """What the transcript tells beyond what the turn's row has counted."""
     return replace(
         told,

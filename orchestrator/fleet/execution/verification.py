@@ -18,7 +18,7 @@ from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT, Check, Chec
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
-from orchestrator.fleet.checks.check_runner import Site, is_final, receipts
+from orchestrator.fleet.checks.check_runner import CheckSite, is_final, receipts
 from orchestrator.fleet.checks.criteria import feedback
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt
@@ -94,7 +94,7 @@ async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRoun
         turn.live.recorder.note(Fact(kind=Kind.CHECKING, at=turn.work.clock(), body=body, activity=activity))
 
     store, launch = turn.work.store, turn.runtime.launch
-    site = Site(store=store, launch=launch, claim=turn.live.claim, spec=attempt.spec, stop=turn.slot.stopped)
+    site = CheckSite(store=store, launch=launch, claim=turn.live.claim, spec=attempt.spec, stop=turn.slot.stopped)
     found = await receipts(site, acceptance.checks, text, began)
     await turn.live.recorder.flush()
     if found is None:

@@ -9,7 +9,7 @@ from orchestrator import log
 from orchestrator.errors import StoreError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs import durable_wait
-from orchestrator.fleet.verbs.durable_wait import SLEEPS
+from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS
 from orchestrator.fleet.verbs.wait import REREAD_SECONDS
 from orchestrator.store.schema import tables
 from orchestrator.store.waits import durable_waits
@@ -41,11 +41,11 @@ class DurableWaitWatch:
                         topics[row.id] = await self._settled(row)
                 left = [row.deadline - work.clock() for row in rows if row.deadline is not None]
                 nap = min([REREAD_SECONDS, *(max(0.0, seconds) for seconds in left)])
-                subscription.narrow({SLEEPS, *(name for each in topics.values() for name in each)})
+                subscription.narrow({DURABLE_WAITS, *(name for each in topics.values() for name in each)})
                 await asyncio.sleep(PAUSE_SECONDS)
                 heard = subscription.take_topics() if await subscription.wait(nap) else None
 
-    async def _settled(self, row: tables.Sleep) -> set[str]:
+    async def _settled(self, row: tables.DurableWaitTable) -> set[str]:
         """Settle the wait; returns the topics whose changes are worth its next look."""
         try:
             return durable_wait.topics(row, await durable_wait.settle(self.context, row))
@@ -56,7 +56,7 @@ class DurableWaitWatch:
             return {row.id}
 
 
-def _concerns(row: tables.Sleep, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
+def _concerns(row: tables.DurableWaitTable, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
     """Whether the wait is worth a look: it is new, its time is over, or one of its topics was published."""
     if heard is None or topics is None or not topics.isdisjoint(heard):
         return True

@@ -16,7 +16,7 @@ from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import wait_words
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import budget_views
-from orchestrator.fleet.state_views import ActivityView, AskedView, EvidenceView, QuestionView, WaitView
+from orchestrator.fleet.state_views import ActivityView, PastQuestionView, ProgressView, QuestionView, WaitView
 from orchestrator.fleet.views import (
     AgentView,
     AttemptView,
@@ -32,7 +32,7 @@ from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.agents import Span
 from orchestrator.store.queries.totals import Block, Sum
 from orchestrator.store.schema.states import activity_of, wait_of
-from orchestrator.store.schema.tables import Agent, Input, Question, Turn
+from orchestrator.store.schema.tables import AgentTable, InputTable, QuestionTable, TurnTable
 
 NEVER_BEGAN = "before it began"
 """the reason of a turn that was cancelled while it was queued"""
@@ -47,9 +47,9 @@ def iso(at: float) -> str:
 class Rows:
     """What the views of some agents are made of."""
 
-    agents: Sequence[Agent]
+    agents: Sequence[AgentTable]
     spans: Mapping[str, Span]
-    inputs: Sequence[Input]
+    inputs: Sequence[InputTable]
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -61,7 +61,7 @@ class Rows:
     rooms: Mapping[str, Sequence[Headroom]] = field(default_factory=dict[str, "Sequence[Headroom]"])
 
 
-def rows_of(connection: Connection, agents: Sequence[Agent], *, files: bool = True) -> Rows:
+def rows_of(connection: Connection, agents: Sequence[AgentTable], *, files: bool = True) -> Rows:
     """Read what belongs to these agents; without `files` nobody is told how many each one touched."""
     ids = [agent.id for agent in agents]
     inputs = agent_queries.inputs(connection, ids)
@@ -97,7 +97,7 @@ def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[A
     return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
 
 
-def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patience) -> AgentView:
+def _view(rows: Rows, agent: AgentTable, caller: Caller, now: float, patience: Patience) -> AgentView:
     mine = [row for row in rows.inputs if row.agent_id == agent.id]
     unsettled = [row for row in mine if not row.settled and _open(agent)]
     turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
@@ -136,7 +136,7 @@ def _view(rows: Rows, agent: Agent, caller: Caller, now: float, patience: Patien
     )
 
 
-def _figures(agent: Agent) -> dict[str, Any]:
+def _figures(agent: AgentTable) -> dict[str, Any]:
     """What it has used so far; None is unknown."""
     return {
         "context_tokens": agent.context_tokens,
@@ -155,7 +155,7 @@ class _State(TypedDict):
     reason: str
 
 
-def _state(agent: Agent, now: float, patience: Patience, check_seconds: float) -> _State:
+def _state(agent: AgentTable, now: float, patience: Patience, check_seconds: float) -> _State:
     if (wait := wait_of(agent)) is not None:
         until = None if wait.until is None else iso(wait.until)
         told = WaitView(kind=wait.kind, on=wait.on, until=until, detail=wait.detail, blocked=wait.blocked)
@@ -168,7 +168,7 @@ def _state(agent: Agent, now: float, patience: Patience, check_seconds: float) -
     return {"wait": None, "activity": shown, "reason": activity_words(found)}
 
 
-def words_of(agent: Agent) -> str:
+def words_of(agent: AgentTable) -> str:
     """What the agent's row tells of its wait, its activity or its end, in words; '' if there is nothing to tell."""
     wait = wait_of(agent)
     if wait is not None:
@@ -176,16 +176,16 @@ def words_of(agent: Agent) -> str:
     return activity_words(activity_of(agent)) or agent.reason
 
 
-def _since(agent: Agent) -> float:
+def _since(agent: AgentTable) -> float:
     """From when on its progress is measured."""
     return max(agent.progress_at or 0.0, agent.running_since or 0.0)
 
 
-def _evidence(rows: Rows, agent: Agent, now: float) -> EvidenceView | None:
+def _evidence(rows: Rows, agent: AgentTable, now: float) -> ProgressView | None:
     if Status(agent.status) is not Status.WORKING:
         return None
     used = agent.tokens + agent.live_tokens
-    return EvidenceView(
+    return ProgressView(
         progress_age_seconds=None if agent.progress_at is None else max(0.0, now - agent.progress_at),
         tool_age_seconds=None if agent.tool_at is None else max(0.0, now - agent.tool_at),
         in_tool=agent.open_tools > 0,
@@ -196,13 +196,13 @@ def _evidence(rows: Rows, agent: Agent, now: float) -> EvidenceView | None:
     )
 
 
-def cost_of(agent: Agent) -> float | None:
+def cost_of(agent: AgentTable) -> float | None:
     """The agent's cost, that of the run under way included; None while it is unknown (`sums` says the same in SQL)."""
     untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
     return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
 
 
-def _open(agent: Agent) -> bool:
+def _open(agent: AgentTable) -> bool:
     return Status(agent.status) in OPEN
 
 
@@ -212,7 +212,7 @@ def _elapsed(turn: Span | None, now: float) -> float | None:
     return max(0.0, (turn.ended_at or now) - turn.started_at)
 
 
-def question_of(agent: Agent, now: float) -> QuestionView | None:
+def question_of(agent: AgentTable, now: float) -> QuestionView | None:
     """The question or permission that the agent waits with."""
     pending = agent.pending
     if Status(agent.status) is not Status.WAITING or not pending:
@@ -230,9 +230,9 @@ def question_of(agent: Agent, now: float) -> QuestionView | None:
     )
 
 
-def asked_view(question: Question) -> AskedView:
+def asked_view(question: QuestionTable) -> PastQuestionView:
     """The entry of the inbox as readers see it."""
-    return AskedView(
+    return PastQuestionView(
         id=question.id,
         turn=question.turn,
         kind=question.kind,
@@ -305,7 +305,7 @@ def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
     return tuple(sorted(found, key=lambda one: -len(one.blocks)))
 
 
-def turn_view(turn: Turn) -> TurnView:
+def turn_view(turn: TurnTable) -> TurnView:
     """The turn as readers see it."""
     ended = turn.status not in TURN_OPEN
     known = not turn.cost_unknown and (ended or turn.model_calls > 0)
@@ -338,7 +338,9 @@ def _attempt_view(attempt: CheckRound) -> AttemptView:
     return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
 
 
-def outcome_view(agent: Agent, turn: Turn, now: float, *, changes: Changes | None, handed_on: bool) -> OutcomeView:
+def outcome_view(
+    agent: AgentTable, turn: TurnTable, now: float, *, changes: Changes | None, handed_on: bool
+) -> OutcomeView:
     """The end of the turn as its orchestrator is told of it; a turn that never began tells no changes and no result."""
     started, ended = turn.started_at, turn.ended_at or now
     return OutcomeView(
@@ -358,7 +360,7 @@ def outcome_view(agent: Agent, turn: Turn, now: float, *, changes: Changes | Non
     )
 
 
-def _why_ended(turn: Turn) -> str:
+def _why_ended(turn: TurnTable) -> str:
     if turn.status == TurnStatus.CANCELLED:
         return NEVER_BEGAN
     if turn.status == TurnStatus.COMPLETE:
@@ -366,13 +368,13 @@ def _why_ended(turn: Turn) -> str:
     return ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
 
 
-def checks_of(turn: Turn | None) -> tuple[CheckView, ...]:
+def checks_of(turn: TurnTable | None) -> tuple[CheckView, ...]:
     """How the last attempt at the turn's checks went."""
     rows = (turn.checked or []) if turn is not None else []
     return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
 
 
-def changes_of(turn: Turn, where: str = "") -> Changes | None:
+def changes_of(turn: TurnTable, where: str = "") -> Changes | None:
     """What the turn changed; None if git could not tell or nothing was looked at."""
     if turn.changes is None:
         return None

@@ -12,7 +12,7 @@ from orchestrator.fleet.state_views import BudgetView
 from orchestrator.store.engine.database import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.states import wait_of
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 
 UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
 
@@ -24,7 +24,7 @@ class Columns(TypedDict):
     remedy: str
 
 
-def rooms_of(connection: Connection, agents: Iterable[Agent]) -> dict[str, list[Headroom]]:
+def rooms_of(connection: Connection, agents: Iterable[AgentTable]) -> dict[str, list[Headroom]]:
     """The caps that apply to these agents."""
     return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
 
@@ -39,12 +39,12 @@ def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
     )
 
 
-def columns_of(agent: Agent, rooms: Sequence[Headroom]) -> Columns:
+def columns_of(agent: AgentTable, rooms: Sequence[Headroom]) -> Columns:
     """What an agent's view says of its budget."""
     return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
 
 
-def remedy_of(agent: Agent, rooms: Sequence[Headroom]) -> str:
+def remedy_of(agent: AgentTable, rooms: Sequence[Headroom]) -> str:
     """What lets the agent go on, if it waits at a cap."""
     wait = wait_of(agent)
     if wait is None:

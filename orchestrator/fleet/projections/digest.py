@@ -17,7 +17,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
-from orchestrator.fleet.state_views import EvidenceView, QuestionView
+from orchestrator.fleet.state_views import ProgressView, QuestionView
 from orchestrator.fleet.views import AgentView, Changes, CheckView, Totals
 
 MAX_BYTES = 1600
@@ -188,7 +188,7 @@ def _quiet(agent: AgentView) -> str:
     )
 
 
-def evidence_words(found: EvidenceView) -> str:
+def evidence_words(found: ProgressView) -> str:
     """What an agent at work has done since its last line of progress."""
     if found.progress_age_seconds is None:
         since = "no progress line yet"

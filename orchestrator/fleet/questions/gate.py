@@ -14,13 +14,13 @@ from orchestrator.domain import clearance
 from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import INBOX, Asked, Grant, Record, State, fallback, shown_input
+from orchestrator.domain.question import INBOX, CallRecord, Grant, QuestionKind, QuestionState, fallback, shown_input
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.engine.database import Connection
-from orchestrator.store.schema.tables import Question
+from orchestrator.store.schema.tables import QuestionTable
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions
 
@@ -64,21 +64,21 @@ def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
             )
             if live is not None:
                 live.recorder.note(_answered_by_policy(call, answer, work.clock()))
-            return clearance.decide(call, persona, Record(kind=clearance.kind_of(call), answer=answer))
-        if found is not None and found.state == State.ANSWERED and record is not None and not record.withdrawn:
+            return clearance.decide(call, persona, CallRecord(kind=clearance.kind_of(call), answer=answer))
+        if found is not None and found.state == QuestionState.ANSWERED and record is not None and not record.withdrawn:
             await work.store.write(questions.settle, found.id)
         return verdict
 
     return decide
 
 
-def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[Question | None, Sequence[Question]]:
+def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[QuestionTable | None, Sequence[QuestionTable]]:
     return questions.of_call(connection, agent_id, call_id), questions.always(connection, agent_id)
 
 
-def _record(row: Question, turn: int) -> Record:
-    withdrawn = row.state == State.DROPPED or row.turn != turn
-    return Record(kind=Asked(row.kind), answer=row.answer, withdrawn=withdrawn)
+def _record(row: QuestionTable, turn: int) -> CallRecord:
+    withdrawn = row.state == QuestionState.DROPPED or row.turn != turn
+    return CallRecord(kind=QuestionKind(row.kind), answer=row.answer, withdrawn=withdrawn)
 
 
 def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
@@ -90,10 +90,12 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
     """The columns of the question that this call asks now; `answer_seconds` None: it waits for ever."""
     kind = clearance.kind_of(call)
     answer_seconds = answer_seconds if kind in INBOX else None  # what agents answer by their end has no deadline
-    options: object = call.input.get("options") if kind is Asked.QUESTION else None
+    options: object = call.input.get("options") if kind is QuestionKind.QUESTION else None
     given = cast("list[object]", options) if isinstance(options, list) else []
     text = (
-        str(call.input.get("question", "")) if kind is Asked.QUESTION else shown_input(call.input, MAX_TEXT_CHARACTERS)
+        str(call.input.get("question", ""))
+        if kind is QuestionKind.QUESTION
+        else shown_input(call.input, MAX_TEXT_CHARACTERS)
     )
     within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
     return {

@@ -16,7 +16,7 @@ from orchestrator.store.engine.database import Store
 from orchestrator.store.sessions import processes
 from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision import cgroups, reaper
-from orchestrator.supervision.command import Command, Launch, Order, start
+from orchestrator.supervision.command import CommandSpec, Launch, RunningCommand, start
 from orchestrator.supervision.reaper import Trace
 
 LOG = log.logger("fleet.processes")
@@ -52,7 +52,7 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
     return OpenedSession(session, await _born(store, trace, told[0], tier) if told else trace)
 
 
-async def open_command(store: Store, launch: Launch, order: Order, claim: Claim) -> tuple[Command, Trace]:
+async def open_command(store: Store, launch: Launch, order: CommandSpec, claim: Claim) -> tuple[RunningCommand, Trace]:
     """The same for a command that Fleet runs for the agent, in its session's tier.
 
     Raises:

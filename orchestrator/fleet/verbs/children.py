@@ -15,7 +15,7 @@ from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.families import children
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 from orchestrator.store.turns.turns import Claim
 
 
@@ -23,7 +23,7 @@ from orchestrator.store.turns.turns import Claim
 class Parent:
     """The agent that creates, in the middle of its run."""
 
-    agent: Agent
+    agent: AgentTable
     epoch: int
 
     @property
@@ -37,16 +37,16 @@ class Parent:
         caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
         return Call(caller=caller, key=f"{agent.id}/{key}" if key else None)
 
-    def limits(self, limits: children.Limits) -> children.Limits:
+    def limits(self, limits: children.ChildLimits) -> children.ChildLimits:
         """The limits, with the number of children that its persona may have.
 
         An orchestrator may have as many as anybody; whoever runs one wants agents, however deep families may be.
         """
         if not self.persona.orchestrates:
             allowed = min(limits.children, self.persona.children)
-            return children.Limits(agents=limits.agents, depth=limits.depth, children=allowed)
+            return children.ChildLimits(agents=limits.agents, depth=limits.depth, children=allowed)
         depth = max(1, limits.depth) if self.agent.depth == 0 else limits.depth
-        return children.Limits(agents=limits.agents, depth=depth, children=limits.children)
+        return children.ChildLimits(agents=limits.agents, depth=depth, children=limits.children)
 
 
 async def parent_of(work: UnitOfWork, claim: Claim | Running) -> Parent:
@@ -89,13 +89,15 @@ def check_clearance(parent: Persona, child: Persona) -> None:
         )
 
 
-def askers(orchestrator: str, found: Sequence[Agent], asking: Sequence[Agent], below: Sequence[Agent]) -> list[Agent]:
+def askers(
+    orchestrator: str, found: Sequence[AgentTable], asking: Sequence[AgentTable], below: Sequence[AgentTable]
+) -> list[AgentTable]:
     """Those of the asking agents below `found` that ask this orchestrator: an agent asks the next one above it."""
     known = {agent.id: agent for agent in [*found, *below]}
     return [agent for agent in asking if _director(agent, known) in {None, orchestrator}]
 
 
-def _director(agent: Agent, known: Mapping[str, Agent]) -> str | None:
+def _director(agent: AgentTable, known: Mapping[str, AgentTable]) -> str | None:
     """The id of the next orchestrator above the agent that Fleet runs, and that has not ended; None: one outside."""
     above = known.get(agent.parent or "")
     while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):

@@ -23,7 +23,7 @@ from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
 from orchestrator.provisioning.changes import checkout_of
 from orchestrator.store.agents import lifecycle
-from orchestrator.store.families.children import Limits
+from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.turns.turns import Claim
 
 DEFAULT_PROVIDER = "claude"
@@ -86,10 +86,10 @@ async def create_child(context: FleetContext, claim: Claim, call: Call, argument
     return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
 
 
-def limits_of(context: FleetContext) -> Limits:
+def limits_of(context: FleetContext) -> ChildLimits:
     """The limits that the settings state."""
     settings = context.settings
-    return Limits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
+    return ChildLimits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 
 
 async def _checked(context: FleetContext, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:

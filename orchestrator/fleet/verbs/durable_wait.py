@@ -14,16 +14,16 @@ from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.durable_wait import (
+    DurableWait,
+    DurableWaitStatus,
     Form,
     Reply,
-    Sleep,
-    SleepStatus,
     WaitRequest,
     answer_in,
     permission_form,
     question_form,
 )
-from orchestrator.domain.question import Asked
+from orchestrator.domain.question import QuestionKind
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import FleetError, NotFoundError, StoreError
@@ -34,18 +34,18 @@ from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.verbs.create import new_id
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.schema import tables
-from orchestrator.store.schema.tables import Agent
+from orchestrator.store.schema.tables import AgentTable
 from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
-SLEEPS = "sleeps"
+DURABLE_WAITS = "durable waits"
 """the name under which the bell rings for a new sleep"""
 PERSON = "person"
 """who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
 
 
-async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks_person: bool) -> Sleep | Digest:
+async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks_person: bool) -> DurableWait | Digest:
     """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
 
     The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
@@ -66,9 +66,9 @@ async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks
         return digest
     ids = [agent.id for agent in seen.agents] if request.agents else []
     values = row_of(call, replace(request, agents=ids), now, asks_person=asks_person)
-    sleep_id = await context.work.store.write(durable_waits.begin, values, now)
-    context.work.notifier.publish({SLEEPS})
-    return await get(context, call, sleep_id)
+    wait_id = await context.work.store.write(durable_waits.begin, values, now)
+    context.work.notifier.publish({DURABLE_WAITS})
+    return await get(context, call, wait_id)
 
 
 def row_of(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> dict[str, Any]:
@@ -106,27 +106,29 @@ async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> w
             await subscription.wait(max(0.0, left))
 
 
-async def get(context: FleetContext, call: Call, sleep_id: str) -> Sleep:
+async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
     """The sleep now; its result counts as delivered with the orchestrator's next call.
 
     Raises:
         NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
     """
-    row = await _row(context, call, sleep_id)
+    row = await _row(context, call, wait_id)
     seen: wait.WaitSnapshot | None = None
-    if row.status == SleepStatus.WORKING:
+    if row.status == DurableWaitStatus.WORKING:
         seen = await settle(context, row, by_client=row.question_id is None)
-        row = await _row(context, call, sleep_id)
-    if row.status == SleepStatus.COMPLETED:
+        row = await _row(context, call, wait_id)
+    if row.status == DurableWaitStatus.COMPLETED:
         context.offer(call, row.outcomes)
-    forms = _forms(row, seen, context.work.clock()) if row.status == SleepStatus.WORKING and seen is not None else {}
-    return Sleep(
+    forms = (
+        _forms(row, seen, context.work.clock()) if row.status == DurableWaitStatus.WORKING and seen is not None else {}
+    )
+    return DurableWait(
         id=row.id,
-        status=SleepStatus.INPUT_REQUIRED if forms else SleepStatus(row.status),
+        status=DurableWaitStatus.INPUT_REQUIRED if forms else DurableWaitStatus(row.status),
         created_at=row.created_at,
         updated_at=row.updated_at,
         ttl_seconds=row.expires_at - row.created_at,
-        message=wait.progress(seen) if row.status == SleepStatus.WORKING else "",
+        message=wait.progress(seen) if row.status == DurableWaitStatus.WORKING else "",
         forms=forms,
         result=row.result,
         is_error=row.is_error,
@@ -143,7 +145,7 @@ class Answer:
     text: str
 
 
-async def replies(context: FleetContext, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> list[Answer]:
+async def replies(context: FleetContext, call: Call, wait_id: str, given: Mapping[str, Reply]) -> list[Answer]:
     """What a person's replies mean: the answer to each question that is still asked.
 
     If one of them was declined, the questions wake the orchestrator.
@@ -152,18 +154,18 @@ async def replies(context: FleetContext, call: Call, sleep_id: str, given: Mappi
         NotFoundError: there is no such sleep.
         InvalidError: a reply has no answer in it.
     """
-    row = await _row(context, call, sleep_id)
-    if row.status != SleepStatus.WORKING:
+    row = await _row(context, call, wait_id)
+    if row.status != DurableWaitStatus.WORKING:
         return []
     seen = await _look(context, row, by_client=True)
     asked = {_form_key(agent): agent for agent in _askers(row, seen, context.work.clock())}
     current = {key: reply for key, reply in given.items() if key in asked}
     if any(reply.fields is None for reply in current.values()):
-        await context.work.commit(durable_waits.ask_nobody, sleep_id, context.work.clock())
+        await context.work.commit(durable_waits.ask_nobody, wait_id, context.work.clock())
     person = replace(call.caller, orchestrator=PERSON)
     return [
         Answer(
-            call=replace(call, caller=person, key=f"{sleep_id}/{key}", person=True),
+            call=replace(call, caller=person, key=f"{wait_id}/{key}", person=True),
             agent_id=asked[key].id,
             question_id=str((asked[key].pending or {}).get("id")),
             text=answer_in(reply.fields, permission=asked[key].wait_kind == WaitKind.PERMISSION),
@@ -173,30 +175,32 @@ async def replies(context: FleetContext, call: Call, sleep_id: str, given: Mappi
     ]
 
 
-async def cancel(context: FleetContext, call: Call, sleep_id: str) -> None:
+async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:
     """End the sleep; the agents work on. Nothing happens if it has ended.
 
     Raises:
         NotFoundError: there is no such sleep.
     """
-    row = await _row(context, call, sleep_id)
-    await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.CANCELLED, context.work.clock())
+    row = await _row(context, call, wait_id)
+    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.CANCELLED, context.work.clock())
 
 
-def topics(row: tables.Sleep, seen: wait.WaitSnapshot | None) -> set[str]:
+def topics(row: tables.DurableWaitTable, seen: wait.WaitSnapshot | None) -> set[str]:
     """The topics whose changes can end this wait, after this look at it."""
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
-async def _row(context: FleetContext, call: Call, sleep_id: str) -> tables.Sleep:
-    row = await context.work.store.read(partial(durable_waits.by_id, sleep_id=sleep_id, now=context.work.clock()))
+async def _row(context: FleetContext, call: Call, wait_id: str) -> tables.DurableWaitTable:
+    row = await context.work.store.read(partial(durable_waits.by_id, wait_id=wait_id, now=context.work.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
-        raise NotFoundError(f"no task {sleep_id[:80]!a}", hint="call wait_for_agents again")
+        raise NotFoundError(f"no task {wait_id[:80]!a}", hint="call wait_for_agents again")
     return row
 
 
-async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = False) -> wait.WaitSnapshot | None:
+async def settle(
+    context: FleetContext, row: tables.DurableWaitTable, *, by_client: bool = False
+) -> wait.WaitSnapshot | None:
     """Look, and end the sleep if it is over; the look, if one could be had.
 
     Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
@@ -214,36 +218,36 @@ async def settle(context: FleetContext, row: tables.Sleep, *, by_client: bool = 
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
         seen, ended = None, {"result": str(error), "is_error": True}
-    await context.work.commit(orchestrator_waits.end, row.id, SleepStatus.COMPLETED, now, **ended)
+    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, **ended)
     return seen
 
 
-async def _look(context: FleetContext, row: tables.Sleep, *, by_client: bool) -> wait.WaitSnapshot:
+async def _look(context: FleetContext, row: tables.DurableWaitTable, *, by_client: bool) -> wait.WaitSnapshot:
     seen = await wait.glance(context, _call(row), row.agents, wait.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("no agents are left", hint="create_agent")
     return replace(seen, asks_person=row.asks_person, by_client=by_client)
 
 
-def _call(row: tables.Sleep) -> Call:
+def _call(row: tables.DurableWaitTable) -> Call:
     return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
 
 
-def _askers(row: tables.Sleep, seen: wait.WaitSnapshot, now: float) -> list[Agent]:
+def _askers(row: tables.DurableWaitTable, seen: wait.WaitSnapshot, now: float) -> list[AgentTable]:
     return [agent for agent in seen.agents if row.asks_person and agent_views.question_of(agent, now) is not None]
 
 
-def _form_key(agent: Agent) -> str:
+def _form_key(agent: AgentTable) -> str:
     return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
 
 
-def _forms(row: tables.Sleep, seen: wait.WaitSnapshot, now: float) -> dict[str, Form]:
+def _forms(row: tables.DurableWaitTable, seen: wait.WaitSnapshot, now: float) -> dict[str, Form]:
     forms: dict[str, Form] = {}
     for agent in _askers(row, seen, now):
         question = agent_views.question_of(agent, now)
         if question is None:
             continue
-        if question.kind == Asked.PERMISSION:
+        if question.kind == QuestionKind.PERMISSION:
             forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text)
         else:
             forms[_form_key(agent)] = question_form(agent.name, question.text, question.options)

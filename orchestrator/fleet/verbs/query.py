@@ -31,7 +31,7 @@ from orchestrator.store.engine.database import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
-from orchestrator.store.schema.tables import Agent, Artifact, Question, Turn
+from orchestrator.store.schema.tables import AgentTable, ArtifactTable, QuestionTable, TurnTable
 from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 
@@ -71,12 +71,12 @@ async def status(
     return view
 
 
-async def detail(context: FleetContext, call: Call, agent: Agent) -> AgentDetail:
+async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentDetail:
     """All about one agent."""
 
     def all_of_it(
         connection: Connection,
-    ) -> tuple[agent_views.Rows, Sequence[Turn], Sequence[Artifact], Sequence[Question]]:
+    ) -> tuple[agent_views.Rows, Sequence[TurnTable], Sequence[ArtifactTable], Sequence[QuestionTable]]:
         return (
             agent_views.rows_of(connection, [agent]),
             agent_queries.turns(connection, agent.id),
@@ -102,7 +102,7 @@ async def detail(context: FleetContext, call: Call, agent: Agent) -> AgentDetail
     )
 
 
-async def output(context: FleetContext, agent: Agent, *, turn: int | None, offset: int, limit: int) -> OutputPage:
+async def output(context: FleetContext, agent: AgentTable, *, turn: int | None, offset: int, limit: int) -> OutputPage:
     """A page of a turn's result text.
 
     Raises:
@@ -112,7 +112,7 @@ async def output(context: FleetContext, agent: Agent, *, turn: int | None, offse
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
 
-    def turns_and_files(connection: Connection) -> tuple[Sequence[Turn], Turn, Sequence[Artifact]]:
+    def turns_and_files(connection: Connection) -> tuple[Sequence[TurnTable], TurnTable, Sequence[ArtifactTable]]:
         turns = agent_queries.turns(connection, agent.id)
         chosen = _turn(agent, turns, turn)
         return turns, chosen, agent_queries.files(connection, agent.id, chosen.ordinal)
@@ -142,7 +142,7 @@ async def output(context: FleetContext, agent: Agent, *, turn: int | None, offse
     )
 
 
-def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
+def _turn(agent: AgentTable, turns: Sequence[TurnTable], ordinal: int | None) -> TurnTable:
     if ordinal is not None:
         found = [turn for turn in turns if turn.ordinal == ordinal]
         if not found:
@@ -158,17 +158,17 @@ def _turn(agent: Agent, turns: Sequence[Turn], ordinal: int | None) -> Turn:
     return ended
 
 
-def _last_ended(turns: Sequence[Turn]) -> Turn | None:
+def _last_ended(turns: Sequence[TurnTable]) -> TurnTable | None:
     ended = [turn for turn in turns if turn.status in agent_queries.HEARD]
     return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
 
 
-def _shown_path(agent: Agent, path: str) -> str:
+def _shown_path(agent: AgentTable, path: str) -> str:
     project = Path(agent.project)
     return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path
 
 
-def _paths(agent: Agent, files: Sequence[Artifact], kind: str) -> tuple[str, ...]:
+def _paths(agent: AgentTable, files: Sequence[ArtifactTable], kind: str) -> tuple[str, ...]:
     return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
 
 
@@ -220,7 +220,7 @@ def _can(capability: str, *texts: str) -> bool:
     return all(word in haystack for word in capability.lower().replace("-", " ").split())
 
 
-async def work_left(context: FleetContext, agent: Agent) -> str:
+async def work_left(context: FleetContext, agent: AgentTable) -> str:
     """Where the work of a deleted agent is."""
     turns = await context.work.store.read(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
@@ -246,7 +246,7 @@ def event_cursor(since: str | None) -> int:
 
 
 async def events(
-    context: FleetContext, call: Call, cursor: int, agent: Agent | None, limit: int
+    context: FleetContext, call: Call, cursor: int, agent: AgentTable | None, limit: int
 ) -> tuple[EventView, ...]:
     """At most `limit` events behind the cursor, of one agent or of the caller's project.
 

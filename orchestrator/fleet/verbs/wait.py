@@ -30,7 +30,7 @@ from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.outcomes import EndedTurn
 from orchestrator.store.schema.states import activity_of, wait_of
-from orchestrator.store.schema.tables import Agent, Turn
+from orchestrator.store.schema.tables import AgentTable, TurnTable
 from orchestrator.store.schema.transitions import owner_name
 
 PROGRESS_SECONDS = 20.0
@@ -44,7 +44,7 @@ MAX_QUIET_CHARACTERS = 160
 class WaitSnapshot:
     """The agents that somebody waits for and the ended turns to tell, read in one transaction."""
 
-    agents: Sequence[Agent]
+    agents: Sequence[AgentTable]
     untold: Sequence[EndedTurn]
     """the ended turns that the orchestrator does not know yet, in the order of their ends"""
     cursor: int
@@ -53,7 +53,7 @@ class WaitSnapshot:
     by_client: bool = True
     """a client looks, whose door has brought its account; else an agent that waits for one may yet be served"""
 
-    def needs(self, agent: Agent) -> bool:
+    def needs(self, agent: AgentTable) -> bool:
         """Whether the agent waits until its orchestrator acts."""
         wait = wait_of(agent)
         if wait is None or not wait.is_needy or wait.kind in self._left_to_others:
@@ -226,7 +226,7 @@ class DigestRows:
     """The rows that a digest is made of."""
 
     views: agent_views.Rows
-    turns: Sequence[Turn]
+    turns: Sequence[TurnTable]
     """the untold ones, in the order of their ends"""
     handed_on: Collection[str]
     """ids of those turns whose result another agent receives"""
@@ -296,7 +296,7 @@ async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows)
     ]
 
 
-async def changes_now(context: FleetContext, agent: Agent, turn: Turn | None) -> Changes | None:
+async def changes_now(context: FleetContext, agent: AgentTable, turn: TurnTable | None) -> Changes | None:
     """What the turn changed, and where that is at this very moment."""
     if turn is None or turn.changes is None:
         return None

@@ -28,7 +28,7 @@ SUBAGENT_TOOLS = frozenset({"Agent", "Task"})
 _TELLING = ("file_path", "notebook_path", "command", "pattern", "url", "query", "description", "skill", "subject")
 
 
-class Turn:
+class RunProgress:
     """What one run has said, used and left running so far."""
 
     def __init__(self, gate: Gate, context_window_tokens: int | None) -> None:

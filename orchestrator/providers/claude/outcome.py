@@ -16,7 +16,7 @@ from claude_agent_sdk import ProcessError, ResultError, ResultMessage
 
 from orchestrator.domain.event import Outcome
 from orchestrator.domain.tool import ToolCall
-from orchestrator.providers.claude.messages import Turn
+from orchestrator.providers.claude.messages import RunProgress
 
 UNAUTHORIZED = (401, 403)
 MAX_DETAIL_CHARACTERS = 2_000
@@ -139,7 +139,7 @@ def was_killed(error: Exception, stderr: str) -> bool:
     return _KILLED.search(stderr) is not None or _KILLED.search(str(error)) is not None
 
 
-def detail_of(verdict: Verdict, turn: Turn) -> str:
+def detail_of(verdict: Verdict, turn: RunProgress) -> str:
     """The verdict's sentence, and for a quota when it ends as far as that is known."""
     if verdict.reason != "quota":
         return verdict.detail
@@ -149,7 +149,7 @@ def detail_of(verdict: Verdict, turn: Turn) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def reset_of(verdict: Verdict, turn: Turn) -> float | None:
+def reset_of(verdict: Verdict, turn: RunProgress) -> float | None:
     """When an exhausted quota comes back, in seconds since the epoch; None if nothing told.
 
     The program tells it of a subscription's limit. A key's `retry-after` it keeps to itself: it waits for a short one,

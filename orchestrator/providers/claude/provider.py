@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.domain.transcript_state import Standing
+from orchestrator.domain.transcript_state import TranscriptState
 from orchestrator.errors import InvalidError
 from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude.catalog import MODELS, TOOLS, is_model
-from orchestrator.providers.watchdog import Limits
+from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.tiers import SHIM, Tier
 
 
@@ -30,7 +30,7 @@ class ClaudeProvider:
         shim_dir: Path,
         cli: Path | None = None,
         max_retries: int | None = None,
-        limits: Limits | None = None,
+        limits: SilenceLimits | None = None,
         transcripts: TranscriptStore | None = None,
         tier: Tier = SHIM,
         hidden: tuple[Path, ...] = (),
@@ -38,7 +38,7 @@ class ClaudeProvider:
         self._shim_dir = shim_dir
         self._cli = cli
         self._max_retries = max_retries
-        self._limits = limits or Limits()
+        self._limits = limits or SilenceLimits()
         self._transcripts = transcripts
         self._tier = tier
         self._hidden = hidden
@@ -64,7 +64,7 @@ class ClaudeProvider:
         )
         return await open_session(spec, program, self._limits)
 
-    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> Standing:
+    async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """Where the turn with these prompts stands, read from the agent's own transcript, else from its mirror.
 
         Raises:

@@ -14,7 +14,7 @@ from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, 
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude.gate import Gate
-from orchestrator.providers.claude.messages import Turn
+from orchestrator.providers.claude.messages import RunProgress
 from orchestrator.providers.claude.options import brings_key
 from orchestrator.providers.claude.outcome import (
     UNAUTHORIZED,
@@ -28,8 +28,8 @@ from orchestrator.providers.claude.outcome import (
     judge_result,
     reset_of,
 )
-from orchestrator.providers.claude.totals import Share, Totals, share, totals_of, window_of
-from orchestrator.providers.watchdog import Limits, Watch
+from orchestrator.providers.claude.totals import SessionTotals, Share, share, totals_of, window_of
+from orchestrator.providers.watchdog import SilenceLimits, Watchdog
 
 INBOX_MESSAGES = 100
 STOP_SECONDS = 5.0
@@ -57,8 +57,8 @@ class _Nudge:
 class _Run:
     """The run under way."""
 
-    turn: Turn
-    watch: Watch
+    turn: RunProgress
+    watch: Watchdog
     prompt_id: str | None
     follows_resume: bool
     stop: Verdict | None = None
@@ -66,7 +66,7 @@ class _Run:
     heard: bool = False
     result: ResultMessage | None = None
     used: Share | None = None
-    before: Totals | None = None
+    before: SessionTotals | None = None
     handed: set[str] = field(default_factory=set[str])
     """ids of prompts that were given to the program while it ran"""
     steered: tuple[str, ...] = ()
@@ -89,8 +89,8 @@ class ClaudeSession:
         gate: Gate,
         stderr: deque[str],
         *,
-        limits: Limits,
-        totals: Totals,
+        limits: SilenceLimits,
+        totals: SessionTotals,
     ) -> None:
         self._client = client
         self._spec = spec
@@ -111,8 +111,8 @@ class ClaudeSession:
     async def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
         """Yield what happens, ending with exactly one `Ended`."""
         run = _Run(
-            turn=Turn(self._gate, self._context_window_tokens),
-            watch=Watch(self._limits),
+            turn=RunProgress(self._gate, self._context_window_tokens),
+            watch=Watchdog(self._limits),
             prompt_id=prompt and prompt.id,
             follows_resume=self._may_continue,
         )

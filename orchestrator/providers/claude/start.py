@@ -14,13 +14,13 @@ from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.options import Program, session_options
 from orchestrator.providers.claude.outcome import STDERR_LINES, was_killed
 from orchestrator.providers.claude.session import ClaudeSession
-from orchestrator.providers.claude.totals import Totals, saved_totals
+from orchestrator.providers.claude.totals import SessionTotals, saved_totals
 from orchestrator.providers.claude.transcript import files
 from orchestrator.providers.claude.transcript.resume import ready_past
-from orchestrator.providers.watchdog import Limits
+from orchestrator.providers.watchdog import SilenceLimits
 
 
-async def open_session(spec: SessionSpec, program: Program, limits: Limits) -> ClaudeSession:
+async def open_session(spec: SessionSpec, program: Program, limits: SilenceLimits) -> ClaudeSession:
     """Start the program and return its session; a conversation that stands in the agent's folder is always resumed.
 
     Raises:
@@ -52,13 +52,13 @@ def _tell_process(client: ClaudeSDKClient, spec: SessionSpec) -> None:
         spec.on_process(pid)
 
 
-async def _totals(spec: SessionSpec) -> Totals:
+async def _totals(spec: SessionSpec) -> SessionTotals:
     """What the program will start its count from."""
     if not spec.resume:
-        return Totals()
+        return SessionTotals()
     with files.agents_own(spec.folder):
         saved = await asyncio.to_thread(saved_totals, spec.folder, spec.cwd, spec.session_id)
-    return saved or Totals(spec.session_cost_usd)
+    return saved or SessionTotals(spec.session_cost_usd)
 
 
 def _cannot_start(error: Exception, stderr: deque[str]) -> ProviderError:

@@ -31,7 +31,7 @@ Tokens = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Totals:
+class SessionTotals:
     """A session's running totals; the cost is None if it is not known."""
 
     cost_usd: float | None = 0.0
@@ -50,7 +50,7 @@ class Share:
     usage: Usage
 
 
-def saved_totals(folder: Path, cwd: Path, session_id: str) -> Totals | None:
+def saved_totals(folder: Path, cwd: Path, session_id: str) -> SessionTotals | None:
     """The totals with which the program will resume; None if there is no transcript here.
 
     Raises:
@@ -64,25 +64,25 @@ def saved_totals(folder: Path, cwd: Path, session_id: str) -> Totals | None:
         if _SAVED in line[:64]:
             last = line
     if last is None:
-        return Totals()
+        return SessionTotals()
     try:
         saved = cast("dict[str, object]", json.loads(last))
     except (ValueError, RecursionError):  # cut, or not the program's
-        return Totals(None)
+        return SessionTotals(None)
     models = cast("Mapping[str, Mapping[str, object]]", saved.get("modelUsage") or {})
     cost = saved.get("totalCostUSD")
-    return Totals(float(cost) if isinstance(cost, int | float) else None, _by_model(models))
+    return SessionTotals(float(cost) if isinstance(cost, int | float) else None, _by_model(models))
 
 
-def totals_of(result: ResultMessage, before: Totals) -> Totals:
+def totals_of(result: ResultMessage, before: SessionTotals) -> SessionTotals:
     """The totals that a run ended with; those before it where the program tells none."""
     if result.total_cost_usd is None:
         return before
     models = cast("Mapping[str, Mapping[str, object]]", result.model_usage or {})
-    return Totals(float(result.total_cost_usd), _by_model(models) or before.models)
+    return SessionTotals(float(result.total_cost_usd), _by_model(models) or before.models)
 
 
-def share(before: Totals, after: Totals, result: ResultMessage, seen: Usage) -> Share:
+def share(before: SessionTotals, after: SessionTotals, result: ResultMessage, seen: Usage) -> Share:
     """What the run added; `seen` is what its messages told, which a run that was cut short never summed up."""
     exact = {name: max(0, after.tokens(name) - before.tokens(name)) for name in _FIELDS}
     usage = replace(

@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.server import Server
 
 from orchestrator import log, tool_table
-from orchestrator.domain.durable_wait import Sleep
+from orchestrator.domain.durable_wait import DurableWait
 from orchestrator.domain.text import clean
 from orchestrator.domain.tool import Call, Caller, Progress, Tool
 from orchestrator.server.calls import Calls, while_connected
@@ -32,25 +32,25 @@ def render(
     calls: Calls,
     instructions: str | None = None,
     log_file: str = "the daemon's log",
-    sleeps: tasks.Sleeps | None = None,
+    durable_waits: tasks.DurableWaits | None = None,
 ) -> Server[Any]:
     """Return an MCP server that offers exactly these tools to orchestrators, on sockets and over HTTP.
 
     `caller` says who calls; on sockets `ctx.request` is the `Caller`. A tool that does not wait runs to completion even
-    if its caller goes away. With `sleeps` a tool that waits answers with a task where the client takes one.
+    if its caller goes away. With `durable_waits` a tool that waits answers with a task where the client takes one.
     """
 
     async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> types.CallToolResult:
         call, arguments = _call(ctx, caller(ctx), _resent(ctx, params)), params.arguments or {}
-        if sleeps is not None and tool.begin is not None and tasks.may_sleep(ctx):
+        if durable_waits is not None and tool.begin is not None and tasks.may_become_task(ctx):
             begun = tool.begin(call, arguments, tasks.shows_forms(ctx))
             return await calls.run_to_completion(_answer(tool, call, begun, log_file))
         work = _answer(tool, call, tool.call(call, arguments), log_file)
         return await (_while_there(ctx, work) if tool.waits else calls.run_to_completion(work))
 
     server = tool_table.tool_server("fleet", tools, invoke, instructions=instructions)
-    if sleeps is not None:
-        tasks.install(server, sleeps, lambda ctx: _call(ctx, caller(ctx)))
+    if durable_waits is not None:
+        tasks.install(server, durable_waits, lambda ctx: _call(ctx, caller(ctx)))
     return server
 
 
@@ -95,7 +95,7 @@ def _progress(ctx: Context) -> Progress:
     return report
 
 
-async def _answer(tool: Tool, call: Call, work: Awaitable[str | Sleep], log_file: str) -> types.CallToolResult:
+async def _answer(tool: Tool, call: Call, work: Awaitable[str | DurableWait], log_file: str) -> types.CallToolResult:
     with log.bound(orchestrator=call.caller.orchestrator, project=call.caller.project):
         found = await tool_table.answer(tool, work, log_file)
-    return tasks.begun(found) if isinstance(found, Sleep) else found
+    return tasks.begun(found) if isinstance(found, DurableWait) else found

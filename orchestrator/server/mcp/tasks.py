@@ -18,7 +18,7 @@ from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from pydantic import Field
 from starlette.datastructures import Headers
 
-from orchestrator.domain.durable_wait import Reply, Sleep, SleepStatus
+from orchestrator.domain.durable_wait import DurableWait, DurableWaitStatus, Reply
 from orchestrator.domain.tool import Call
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 from orchestrator.tool_table import Context
@@ -31,19 +31,19 @@ POLL_MILLISECONDS = 250
 """how often the client is asked to look: it is the wake's latency"""
 
 
-class Sleeps(Protocol):
+class DurableWaits(Protocol):
     """The verbs behind the extension's three methods; they raise a NotFoundError for what is not the caller's."""
 
-    async def sleep_now(self, call: Call, sleep_id: str) -> Sleep:
-        """The sleep as it stands."""
+    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
+        """The durable wait as it is now."""
         ...
 
-    async def reply(self, call: Call, sleep_id: str, given: Mapping[str, Reply]) -> None:
-        """A person replied to forms of the sleep."""
+    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+        """A person replied to forms of the wait."""
         ...
 
-    async def sleep_no_more(self, call: Call, sleep_id: str) -> None:
-        """End the sleep."""
+    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
+        """End the wait."""
         ...
 
 
@@ -59,7 +59,7 @@ class Updated(Named):
     input_responses: dict[str, Any] = Field(default_factory=dict, alias="inputResponses")
 
 
-def may_sleep(ctx: Context) -> bool:
+def may_become_task(ctx: Context) -> bool:
     """Whether this request may be answered with a task: by its version and by the capability that it declares."""
     capabilities = ctx.session.client_capabilities
     declared = capabilities.extensions if capabilities else None
@@ -73,30 +73,30 @@ def shows_forms(ctx: Context) -> bool:
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-def begun(sleep: Sleep) -> types.CallToolResult:
+def begun(wait: DurableWait) -> types.CallToolResult:
     """The answer to a call that became a task; the SDK has no type for it, and passes it on as it is."""
-    return cast("types.CallToolResult", {"resultType": "task", **_seed(sleep)})
+    return cast("types.CallToolResult", {"resultType": "task", **_seed(wait)})
 
 
-def install(server: Server[Any], sleeps: Sleeps, call_of: Callable[[Context], Call]) -> None:
+def install(server: Server[Any], durable_waits: DurableWaits, call_of: Callable[[Context], Call]) -> None:
     """Declare the extension and serve its methods."""
 
     async def get(ctx: Context, params: Named) -> dict[str, Any]:
         with _told():
             call = _checked(ctx, params, call_of)
-            return {"resultType": "complete", **_wire(await sleeps.sleep_now(call, params.task_id))}
+            return {"resultType": "complete", **_wire(await durable_waits.durable_wait(call, params.task_id))}
 
     async def update(ctx: Context, params: Updated) -> dict[str, Any]:
         with _told():
             call = _checked(ctx, params, call_of)
             given = {key: _reply(raw) for key, raw in params.input_responses.items()}
-            await sleeps.reply(call, params.task_id, given)
+            await durable_waits.reply_to_forms(call, params.task_id, given)
         return {"resultType": "complete"}
 
     async def cancel(ctx: Context, params: Named) -> dict[str, Any]:
         with _told():
             call = _checked(ctx, params, call_of)
-            await sleeps.sleep_no_more(call, params.task_id)
+            await durable_waits.cancel_durable_wait(call, params.task_id)
         return {"resultType": "complete"}
 
     server.extensions[EXTENSION] = {}
@@ -113,7 +113,7 @@ def require(ctx: Context) -> None:
     """
     if ctx.protocol_version != VERSION:
         raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
-    if not may_sleep(ctx):
+    if not may_become_task(ctx):
         needed = types.ClientCapabilities(extensions={EXTENSION: {}})
         data = types.MissingRequiredClientCapabilityErrorData(required_capabilities=needed)
         raise MCPError(
@@ -155,28 +155,28 @@ def _reply(raw: object) -> Reply:
     return Reply(fields=cast("Fields", content) if isinstance(content, Mapping) else None)
 
 
-def _seed(sleep: Sleep) -> dict[str, Any]:
+def _seed(wait: DurableWait) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "taskId": sleep.id,
-        "status": str(sleep.status),
-        "createdAt": _iso(sleep.created_at),
-        "lastUpdatedAt": _iso(sleep.updated_at),
-        "ttlMs": None if sleep.ttl_seconds is None else round(sleep.ttl_seconds * 1000),
+        "taskId": wait.id,
+        "status": str(wait.status),
+        "createdAt": _iso(wait.created_at),
+        "lastUpdatedAt": _iso(wait.updated_at),
+        "ttlMs": None if wait.ttl_seconds is None else round(wait.ttl_seconds * 1000),
         "pollIntervalMs": POLL_MILLISECONDS,
     }
-    return {**shown, "statusMessage": sleep.message} if sleep.message else shown
+    return {**shown, "statusMessage": wait.message} if wait.message else shown
 
 
-def _wire(sleep: Sleep) -> dict[str, Any]:
+def _wire(wait: DurableWait) -> dict[str, Any]:
     """The task with what its status asks for: its forms, its result, its error."""
-    shown = _seed(sleep)
-    if sleep.status is SleepStatus.INPUT_REQUIRED:
-        shown["inputRequests"] = {key: _form(form.text, form.schema) for key, form in sleep.forms.items()}
-    if sleep.status is SleepStatus.COMPLETED:
-        content = [{"type": "text", "text": sleep.result}]
-        shown["result"] = {"content": content, "isError": sleep.is_error}
-    if sleep.status is SleepStatus.FAILED and sleep.error is not None:
-        shown["error"] = {"code": sleep.error[0], "message": sleep.error[1]}
+    shown = _seed(wait)
+    if wait.status is DurableWaitStatus.INPUT_REQUIRED:
+        shown["inputRequests"] = {key: _form(form.text, form.schema) for key, form in wait.forms.items()}
+    if wait.status is DurableWaitStatus.COMPLETED:
+        content = [{"type": "text", "text": wait.result}]
+        shown["result"] = {"content": content, "isError": wait.is_error}
+    if wait.status is DurableWaitStatus.FAILED and wait.error is not None:
+        shown["error"] = {"code": wait.error[0], "message": wait.error[1]}
     return shown
 
 

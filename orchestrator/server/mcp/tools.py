@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
-from orchestrator.domain.durable_wait import Sleep
+from orchestrator.domain.durable_wait import DurableWait
 from orchestrator.domain.tool import Call, Json, Tool
 from orchestrator.domain.turn import Mode
 from orchestrator.fleet.checks.criteria import Verify
@@ -119,7 +119,7 @@ DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project
 
 
 async def _create(fleet: Fleet, call: Call, args: Json) -> str:
-    return _told(text.created_lines(await fleet.create(call, _new_agent(args))), await fleet.news(call))
+    return _told(text.created_lines(await fleet.create(call, _new_agent(args))), await fleet.catch_up(call))
 
 
 async def _command(fleet: Fleet, call: Call, args: Json) -> str:
@@ -142,22 +142,22 @@ async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
     return digest.text
 
 
-async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str | Sleep:
+async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str | DurableWait:
     request = WaitRequest(
         agents=tuple(args.get("agents", ())),
         until=args.get("until", "all"),
         timeout_seconds=args.get("timeout_seconds"),
         since=args.get("since"),
     )
-    found = await fleet.sleep(call, request, asks_person=asks_person)
-    return found if isinstance(found, Sleep) else found.text
+    found = await fleet.begin_durable_wait(call, request, asks_person=asks_person)
+    return found if isinstance(found, DurableWait) else found.text
 
 
 async def _status(fleet: Fleet, call: Call, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
     view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES)
     shown = text.status_lines(view, named=bool(agents))
-    return _told(shown, await fleet.news(call))
+    return _told(shown, await fleet.catch_up(call))
 
 
 def _told(result: str, news: str) -> str:

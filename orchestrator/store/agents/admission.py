@@ -77,7 +77,7 @@ class _Gate:
     """Tells what keeps each queued agent from starting; what many of them share is read once."""
 
     def __init__(self, connection: Connection, admission: Admission, now: float) -> None:
-        self.caps = budgets.Gauge(connection, now)
+        self.caps = budgets.BudgetReader(connection, now)
         self._connection = connection
         self._payable = admission.payable
         self._now = now

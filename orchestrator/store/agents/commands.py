@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit, remedy_for, shortage, shown_amount
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import By
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.turn import Mode, Urgency
 from orchestrator.domain.wait import ANSWERS, SUSPENDED, Wait, WaitKind, wait_words
 from orchestrator.errors import ConflictError
@@ -54,7 +54,7 @@ class Command:
     """what its turns must show from this one on (`checks`, `check_retries`); None: what they had to before"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
-    by: By = By.ORCHESTRATOR
+    by: AnsweredBy = AnsweredBy.ORCHESTRATOR
     """who answers, if this is an answer"""
     question_id: str | None = None
     """which question that answers; None: whoever commands has been shown none"""

@@ -37,7 +37,7 @@ def create(
     turn_id: str,
     inputs: Sequence[str],
     desk: str,
-    limits: children.Limits = children.NONE,
+    limits: children.ChildLimits = children.NONE,
     caps: Mapping[Unit, float] | None = None,
     cap_scope: Scope = Scope.AGENT,
     parent: tuple[str, int] | None = None,

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
-from orchestrator.domain.durable_wait import SleepStatus
-from orchestrator.domain.question import By, State
+from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.question import AnsweredBy, QuestionState
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import children
-from orchestrator.store.schema.tables import QUESTION, SLEEP
+from orchestrator.store.schema.tables import DURABLE_WAIT, QUESTION
 from orchestrator.store.schema.transitions import owned_row
 from orchestrator.store.turns.turns import Claim, run_ended
 from orchestrator.store.waits import durable_waits
@@ -23,7 +23,7 @@ def suspend(
     connection: Connection,
     claim: Claim,
     asked: Mapping[str, Any],
-    sleep: Mapping[str, Any],
+    durable_wait: Mapping[str, Any],
     usage: Mapping[str, Any],
     now: float,
     *,
@@ -39,35 +39,35 @@ def suspend(
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
     question = children.suspend_turn(connection, claim, asked, Wait(kind=WaitKind.AGENTS), now)
-    sleep_id = durable_waits.begin(connection, {**sleep, "question_id": question["id"]}, now)
+    wait_id = durable_waits.begin(connection, {**durable_wait, "question_id": question["id"]}, now)
     if not refusal and (other := circle(connection, claim.agent_id)) is not None:
         hint = "wait for others, or write your report: it waits for your end"
         refusal = str(ConflictError(f"{agent['name']} and {other} would wait for each other", hint=hint))
     if refusal:
-        end(connection, sleep_id, SleepStatus.COMPLETED, now, result=refusal, is_error=True)
+        end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=refusal, is_error=True)
 
 
-def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, **values: Any) -> bool:
+def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
     """End the sleep with its one end and tell whether this call did; the agent that sleeps so goes on."""
-    if not durable_waits.end(connection, sleep_id, status, now, **values):
+    if not durable_waits.end(connection, wait_id, status, now, **values):
         return False
     query = (
         select(QUESTION.c.agent_id)
-        .join(SLEEP, SLEEP.c.question_id == QUESTION.c.id)
-        .where(SLEEP.c.id == sleep_id, QUESTION.c.state == State.OPEN)
+        .join(DURABLE_WAIT, DURABLE_WAIT.c.question_id == QUESTION.c.id)
+        .where(DURABLE_WAIT.c.id == wait_id, QUESTION.c.state == QuestionState.OPEN)
     )
     sleeper = connection.execute(query).scalar_one_or_none()
     if sleeper is not None:
-        children.resume(connection, sleeper, By.AGENTS, now)
+        children.resume(connection, sleeper, AnsweredBy.AGENTS, now)
     return True
 
 
 def resume_with(connection: Connection, agent: RowMapping, text: str, now: float) -> bool:
     """End the agent's sleep with this text as what its call returns; False if it does not sleep so."""
     query = (
-        select(SLEEP.c.id)
-        .join(QUESTION, SLEEP.c.question_id == QUESTION.c.id)
-        .where(QUESTION.c.agent_id == agent["id"], QUESTION.c.state == State.OPEN)
+        select(DURABLE_WAIT.c.id)
+        .join(QUESTION, DURABLE_WAIT.c.question_id == QUESTION.c.id)
+        .where(QUESTION.c.agent_id == agent["id"], QUESTION.c.state == QuestionState.OPEN)
     )
-    sleep_id = connection.execute(query).scalar_one_or_none()
-    return sleep_id is not None and end(connection, sleep_id, SleepStatus.COMPLETED, now, result=text)
+    wait_id = connection.execute(query).scalar_one_or_none()
+    return wait_id is not None and end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=text)

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, RowMapping, select, update
 from orchestrator.domain.agent import Status
 from orchestrator.domain.clearance import PLAN
 from orchestrator.domain.event import Kind
-from orchestrator.domain.question import State
+from orchestrator.domain.question import QuestionState
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.families import children
-from orchestrator.store.schema.tables import QUESTION, TURN, Question
+from orchestrator.store.schema.tables import QUESTION, TURN, QuestionTable
 from orchestrator.store.schema.transitions import StaleOwnerError, agent_row, emit, move, owned_row
 from orchestrator.store.turns.recovery import note_prompt
 from orchestrator.store.turns.turns import Claim, run_ended
@@ -29,10 +29,10 @@ from orchestrator.store.waits import questions
 SHOWN_CHARACTERS = 300
 
 
-def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[Question]:
+def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[QuestionTable]:
     """The plans of this turn (its ordinal), in order."""
     its = (QUESTION.c.agent_id == agent_id) & (QUESTION.c.turn == turn) & (QUESTION.c.tool == PLAN)
-    found = cast("Sequence[Question]", connection.execute(select(QUESTION).where(its)).all())
+    found = cast("Sequence[QuestionTable]", connection.execute(select(QUESTION).where(its)).all())
     return sorted(found, key=lambda row: row.input.get("number", 0))
 
 
@@ -76,7 +76,7 @@ def send_back(
     move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, now, wait=SLOT, owner=None)
 
 
-def tell(connection: Connection, claim: Claim, prompt_id: str) -> None:
+def add_children_results(connection: Connection, claim: Claim, prompt_id: str) -> None:
     """Note the prompt that the turn goes on with; what became of its plan is told by it.
 
     Raises:
@@ -84,7 +84,9 @@ def tell(connection: Connection, claim: Claim, prompt_id: str) -> None:
     """
     note_prompt(connection, claim, prompt_id)
     its = (QUESTION.c.agent_id == claim.agent_id) & (QUESTION.c.tool == PLAN)
-    connection.execute(update(QUESTION).where(its, QUESTION.c.state == State.ANSWERED).values(state=State.SETTLED))
+    connection.execute(
+        update(QUESTION).where(its, QUESTION.c.state == QuestionState.ANSWERED).values(state=QuestionState.SETTLED)
+    )
 
 
 def _running(connection: Connection, claim: Claim) -> tuple[RowMapping, RowMapping]:

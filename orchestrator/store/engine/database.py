@@ -20,8 +20,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from sqlalchemy import URL, Connection, Engine, RowMapping, Select, create_engine, event
 
 from orchestrator.errors import StoreError
-from orchestrator.store.engine.high_water_mark import Witness, last_event
-from orchestrator.store.engine.jobs import Fate, Job, is_broken, readable, tell
+from orchestrator.store.engine.high_water_mark import HighWaterMark, last_event
+from orchestrator.store.engine.jobs import Job, JobResult, deliver, is_broken, readable
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.engine.reader import Reader
 from orchestrator.store.engine.stream import rows
@@ -49,7 +49,7 @@ class Store:
     _thread: threading.Thread | None = None
     lost_events: int = 0
     """events that this file had held when a former process worked on it, and held no more when it was opened"""
-    _witness: Witness | None = None
+    _witness: HighWaterMark | None = None
 
     async def write(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation in a transaction and return its value once it is durable.
@@ -84,7 +84,7 @@ class Store:
 
     def start(self) -> None:
         """Look whether the history is all there, and start the threads."""
-        self._witness = witness = Witness(self.path)
+        self._witness = witness = HighWaterMark(self.path)
         with self._writer.connect() as connection:
             last = last_event(connection)
         self.lost_events = witness.lost(last)
@@ -107,7 +107,7 @@ class Store:
     def _write(self) -> None:
         while (job := self._jobs.get()) is not None:
             fates = _commit(self._writer, self._witness, self._batch(job))
-            self._loop.call_soon_threadsafe(tell, fates)
+            self._loop.call_soon_threadsafe(deliver, fates)
 
     def _batch(self, first: Job) -> list[Job]:
         jobs = [first]
@@ -123,7 +123,7 @@ class Store:
         return jobs
 
 
-def _commit(writer: Engine, witness: Witness | None, jobs: list[Job]) -> list[Fate]:
+def _commit(writer: Engine, witness: HighWaterMark | None, jobs: list[Job]) -> list[JobResult]:
     try:
         with writer.connect() as connection:  # gone back to the pool it is rolled back, whatever state it was in
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -134,11 +134,11 @@ def _commit(writer: Engine, witness: Witness | None, jobs: list[Job]) -> list[Fa
                 witness.note(last)
     except Exception as error:  # noqa: BLE001 - the writer thread must outlive any failure of a batch
         failure = readable(error, "written")
-        return [Fate(job, error=failure) for job in jobs]
+        return [JobResult(job, error=failure) for job in jobs]
     return fates
 
 
-def _attempt(connection: Connection, job: Job) -> Fate:
+def _attempt(connection: Connection, job: Job) -> JobResult:
     connection.exec_driver_sql("SAVEPOINT op")
     try:
         value = job.run(connection)
@@ -147,9 +147,9 @@ def _attempt(connection: Connection, job: Job) -> Fate:
             raise  # the database itself failed (disk full, I/O): nothing of this batch may be called done
         connection.exec_driver_sql("ROLLBACK TO op")
         connection.exec_driver_sql("RELEASE op")
-        return Fate(job, error=error)
+        return JobResult(job, error=error)
     connection.exec_driver_sql("RELEASE op")
-    return Fate(job, value=value)
+    return JobResult(job, value=value)
 
 
 def _pragmas(connection: Any, _record: object, *, read_only: bool) -> None:

@@ -22,7 +22,7 @@ def last_event(connection: Connection) -> int:
     return int(connection.execute(_LAST).scalar_one_or_none() or 0)
 
 
-class Witness:
+class HighWaterMark:
     """The file beside the database; it does not survive without it, nor matter."""
 
     def __init__(self, database: Path) -> None:

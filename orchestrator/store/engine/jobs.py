@@ -22,7 +22,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fate:
+class JobResult:
     """What became of a job."""
 
     job: Job
@@ -52,7 +52,7 @@ def hint_for(error: BaseException | None) -> str:
     return "free disk space, or end the program that locks it; nothing was half-done"
 
 
-def tell(fates: Sequence[Fate]) -> None:
+def deliver(fates: Sequence[JobResult]) -> None:
     """Wake those who wait; call it on their event loop."""
     for fate in fates:
         if fate.job.done.done():

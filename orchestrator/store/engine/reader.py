@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 from sqlalchemy import Connection, Engine
 
 from orchestrator.errors import StoreError
-from orchestrator.store.engine.jobs import Fate, Job, readable, tell
+from orchestrator.store.engine.jobs import Job, JobResult, deliver, readable
 
 T = TypeVar("T")
 
@@ -58,12 +58,12 @@ class Reader:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             if not job.done.cancelled():
-                self._loop.call_soon_threadsafe(tell, [self._read(job)])
+                self._loop.call_soon_threadsafe(deliver, [self._read(job)])
 
-    def _read(self, job: Job) -> Fate:
+    def _read(self, job: Job) -> JobResult:
         try:
             with self._engine.connect() as connection:  # gone back to the pool it is rolled back
                 connection.exec_driver_sql("BEGIN")
-                return Fate(job, value=job.run(connection))
+                return JobResult(job, value=job.run(connection))
         except Exception as error:  # noqa: BLE001 - the reader's thread must outlive any failure of a look
-            return Fate(job, error=readable(error, "read"))
+            return JobResult(job, error=readable(error, "read"))

@@ -115,7 +115,7 @@ def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
     return dict(zip(Unit, (float(value) for value in total), strict=True))
 
 
-class Gauge:
+class BudgetReader:
     """What the caps leave to many agents, each read once; who lets a turn begin says so."""
 
     def __init__(self, connection: Connection, now: float) -> None:
@@ -163,7 +163,7 @@ class Gauge:
 def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
     """Every cap that applies to the agent, with what counts against it."""
     root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
-    return Gauge(connection, now).rooms(agent_id, root)
+    return BudgetReader(connection, now).rooms(agent_id, root)
 
 
 def reserve(
@@ -217,7 +217,7 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
     waiting = AGENT.c.wait_kind == WaitKind.BUDGET
     if root is not None:
         waiting &= AGENT.c.root == root
-    gauge = Gauge(connection, now)
+    gauge = BudgetReader(connection, now)
     gone: list[str] = []
     for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
         rooms = gauge.rooms(agent["id"], agent["root"])

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
-from orchestrator.domain.question import By
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
@@ -41,7 +41,7 @@ class Suspended(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ChildLimits:
     """How many agents may live, how deep families go, and how many children one agent has."""
 
     agents: int
@@ -49,11 +49,11 @@ class Limits:
     children: int
 
 
-NONE = Limits(agents=10**9, depth=0, children=0)
+NONE = ChildLimits(agents=10**9, depth=0, children=0)
 """as many agents as one likes, and none of them creates any"""
 
 
-def check_living(connection: Connection, limits: Limits) -> None:
+def check_living(connection: Connection, limits: ChildLimits) -> None:
     """Return if one more agent may live.
 
     Raises:
@@ -68,7 +68,7 @@ def check_living(connection: Connection, limits: Limits) -> None:
         )
 
 
-def adopt(connection: Connection, parent_id: str, epoch: int, limits: Limits) -> dict[str, Any]:
+def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimits) -> dict[str, Any]:
     """Give the parent one more child; return the columns that tie the child to it, its id among them.
 
     Raises:
@@ -121,10 +121,10 @@ def suspend(connection: Connection, claim: Suspended, asked: Mapping[str, Any], 
     open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
     suspend_turn(connection, claim, asked, Wait(kind=WaitKind.CHILDREN), now, children=open_now)
     if not open_now:
-        resume(connection, claim.agent_id, By.CHILDREN, now)
+        resume(connection, claim.agent_id, AnsweredBy.CHILDREN, now)
     elif (other := circle(connection, claim.agent_id)) is not None:
         told = f"not waited for: {other} starts only when you have ended, so you would wait for each other"
-        resume(connection, claim.agent_id, By.CHILDREN, now, told=told)
+        resume(connection, claim.agent_id, AnsweredBy.CHILDREN, now, told=told)
 
 
 def suspend_turn(
@@ -149,11 +149,11 @@ def ended(connection: Connection, child: RowMapping, now: float) -> None:
     parent = agent_row(connection, child["parent"])
     waits = parent["wait_kind"] == WaitKind.CHILDREN
     if waits and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
-        resume(connection, parent["id"], By.CHILDREN, now)
+        resume(connection, parent["id"], AnsweredBy.CHILDREN, now)
     budgets.resume(connection, now, child["root"])
 
 
-def resume(connection: Connection, agent_id: str, by: By, now: float, *, told: str | None = None) -> None:
+def resume(connection: Connection, agent_id: str, by: AnsweredBy, now: float, *, told: str | None = None) -> None:
     """Let the agent go on with the very call in which it waits for others; `told`: why it does not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:

@@ -14,7 +14,17 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
-from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN, Agent, Artifact, Input, Turn
+from orchestrator.store.schema.tables import (
+    AGENT,
+    ARTIFACT,
+    EVENT,
+    INPUT,
+    TURN,
+    AgentTable,
+    ArtifactTable,
+    InputTable,
+    TurnTable,
+)
 
 HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
 """how a turn ends that has a result or a reason to tell"""
@@ -104,11 +114,11 @@ class Span(NamedTuple):
     ended_at: float | None
 
 
-def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[Agent]:
-    return cast("Sequence[Agent]", connection.execute(query, values).all())
+def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[AgentTable]:
+    return cast("Sequence[AgentTable]", connection.execute(query, values).all())
 
 
-def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[Agent]:
+def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[AgentTable]:
     """The agents that are not deleted, of one project or of all, oldest first, at most so many."""
     if most is None:
         return _agents(connection, _LIVING, project=project)
@@ -117,17 +127,17 @@ def living(connection: Connection, project: str | None, most: int | None = None)
     return _agents(connection, _FIRST_IN_PROJECT, project=project, most=most)
 
 
-def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[Agent]:
+def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentTable]:
     """Those that this orchestrator created."""
     return _agents(connection, _MINE, project=project, orchestrator=orchestrator)
 
 
-def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[Agent]:
+def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentTable]:
     """These agents, deleted ones included."""
     return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
 
 
-def by_reference(connection: Connection, reference: str, project: str) -> Sequence[Agent]:
+def by_reference(connection: Connection, reference: str, project: str) -> Sequence[AgentTable]:
     """Agents whose id is or begins with the reference, or whose name it is: the living before the deleted.
 
     Only the living one that is called so, if there is one: indexes find it.
@@ -138,7 +148,7 @@ def by_reference(connection: Connection, reference: str, project: str) -> Sequen
     return _agents(connection, _BY_REFERENCE, reference=reference, behind=behind, project=project)
 
 
-def families(connection: Connection, agents: Collection[Agent]) -> Sequence[Agent]:
+def families(connection: Connection, agents: Collection[AgentTable]) -> Sequence[AgentTable]:
     """The living agents of these agents' families, without themselves."""
     roots = {agent.root for agent in agents if agent.children or agent.parent is not None}
     if not roots:
@@ -151,7 +161,7 @@ def trees_before(connection: Connection) -> Sequence[str]:
     return [str(before["tree"]) for before in connection.scalars(_BEFORES) if before]
 
 
-def children(connection: Connection, parent_id: str) -> Sequence[Agent]:
+def children(connection: Connection, parent_id: str) -> Sequence[AgentTable]:
     """The agent's children that live, in the order of their creation."""
     return _agents(connection, _CHILDREN, parent=parent_id)
 
@@ -174,30 +184,30 @@ def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Se
     return {agent_id: checks or () for agent_id, checks in rows}
 
 
-def turn(connection: Connection, turn_id: str) -> Turn | None:
+def turn(connection: Connection, turn_id: str) -> TurnTable | None:
     """One turn."""
-    return cast("Turn | None", connection.execute(_TURN, {"turn": turn_id}).one_or_none())
+    return cast("TurnTable | None", connection.execute(_TURN, {"turn": turn_id}).one_or_none())
 
 
-def turns(connection: Connection, agent_id: str) -> Sequence[Turn]:
+def turns(connection: Connection, agent_id: str) -> Sequence[TurnTable]:
     """The agent's turns, in order."""
-    return cast("Sequence[Turn]", connection.execute(_TURNS, {"agent": agent_id}).all())
+    return cast("Sequence[TurnTable]", connection.execute(_TURNS, {"agent": agent_id}).all())
 
 
-def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, Turn]:
+def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnTable]:
     """The last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
     found = {one: connection.execute(_OUTCOME, {"agent": one}).one_or_none() for one in ids}
-    return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
+    return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
-def inputs(connection: Connection, ids: Collection[str]) -> Sequence[Input]:
+def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputTable]:
     """The inputs of these agents, in order."""
-    return cast("Sequence[Input]", connection.execute(_INPUTS, {"ids": list(ids)}).all()) if ids else []
+    return cast("Sequence[InputTable]", connection.execute(_INPUTS, {"ids": list(ids)}).all()) if ids else []
 
 
-def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[Artifact]:
+def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactTable]:
     """The files that an agent consumed and produced, in all or in one turn."""
-    return cast("Sequence[Artifact]", connection.execute(_TOUCHED, {"agent": agent_id, "turn": turn}).all())
+    return cast("Sequence[ArtifactTable]", connection.execute(_TOUCHED, {"agent": agent_id, "turn": turn}).all())
 
 
 def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:

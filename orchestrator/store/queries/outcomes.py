@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.store.schema.tables import AGENT, INPUT, TURN, Turn
+from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
 
 
 def _among(name: str) -> BindParameter[Any]:
@@ -75,12 +75,12 @@ def untold(connection: Connection, agent_ids: Collection[str], since: int | None
     return [EndedTurn(*row) for row in connection.execute(_ENDED_SINCE, {"ids": list(agent_ids), "since": since})]
 
 
-def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[Turn]:
+def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnTable]:
     """These turns, in the order of their ends."""
-    return cast("Sequence[Turn]", connection.execute(_TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
+    return cast("Sequence[TurnTable]", connection.execute(_TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
 
 
-def handed_on(connection: Connection, ended: Sequence[Turn], at_rest: Collection[str]) -> set[str]:
+def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Collection[str]) -> set[str]:
     """The ids of those of these turns whose result a living agent received or will receive.
 
     A turn receives what its source ended last before it began; one that has not begun, what a source `at_rest` (an
@@ -95,10 +95,10 @@ def handed_on(connection: Connection, ended: Sequence[Turn], at_rest: Collection
     return found
 
 
-def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, Turn]:
+def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnTable]:
     """The turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
     found = {one: connection.execute(_LAST, {"agent": one}).one_or_none() for one in agent_ids}
-    return {agent_id: cast("Turn", row) for agent_id, row in found.items() if row is not None}
+    return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:

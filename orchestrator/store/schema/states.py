@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 
 from orchestrator.domain.activity import Activity, ActivityKind
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
-from orchestrator.store.schema.tables import AGENT, Agent
+from orchestrator.store.schema.tables import AGENT, AgentTable
 
 WAIT_COLUMNS = (AGENT.c.wait_kind, AGENT.c.wait_on, AGENT.c.wait_until, AGENT.c.wait_detail, AGENT.c.wait_blocked)
 """what `read_wait` takes, in its order"""
@@ -48,14 +48,14 @@ def wait_in(row: RowMapping) -> Wait | None:
     )
 
 
-def wait_of(agent: Agent) -> Wait | None:
+def wait_of(agent: AgentTable) -> Wait | None:
     """The same for a row that is read by attributes."""
     return read_wait(
         agent.wait_kind, agent.wait_on, agent.wait_until, agent.wait_detail, blocked=bool(agent.wait_blocked)
     )
 
 
-def activity_of(agent: Agent) -> Activity:
+def activity_of(agent: AgentTable) -> Activity:
     """What the agent does, as its session told last."""
     return Activity(kind=ActivityKind(agent.activity), detail=agent.activity_detail, seconds=agent.activity_seconds)
 

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
+from sqlmodel import Field
 
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-metadata: MetaData = SQLModel.metadata
-metadata.naming_convention = NAMING
+from orchestrator.store.schema.base import Table, metadata
 
 TOTALLED = [
-    "project",
-    "status",
-    "created_at",
-    "tokens",
-    "live_tokens",
-    "context_tokens",
-    "cost_usd",
-    "live_cost_usd",
-    "cost_unknown",
-    "running_since",
-    "rehearsal",
-    "deleted_at",
+    *("project", "status", "created_at", "tokens", "live_tokens", "context_tokens", "cost_usd", "live_cost_usd"),
+    *("cost_unknown", "running_since", "rehearsal", "deleted_at"),
 ]
 """Every column that the fleet's totals read: an index on them saves reading ten thousand rows of 3 kB."""
 
 
-class Agent(SQLModel, table=True):
+class AgentTable(Table, table=True):
     """An agent: its persona and task, its session, where it stands and what it cost."""
 
     __table_args__ = (
@@ -139,7 +122,7 @@ class Agent(SQLModel, table=True):
     running_since: float | None = None
 
 
-class Turn(SQLModel, table=True):
+class TurnTable(Table, table=True):
     """A turn: one prompt and its result."""
 
     __table_args__ = (
@@ -200,7 +183,7 @@ class Turn(SQLModel, table=True):
     """when that outcome had reached its orchestrator"""
 
 
-class Question(SQLModel, table=True):
+class QuestionTable(Table, table=True):
     """What an agent asked before a tool call went on: a question or a permission, and who answered what."""
 
     __table_args__ = (
@@ -230,7 +213,7 @@ class Question(SQLModel, table=True):
     """orchestrator, person, policy or deadline"""
 
 
-class Input(SQLModel, table=True):
+class InputTable(Table, table=True):
     """An agent whose result is handed to another: `settled`: it may be handed over, `blocked`: it failed."""
 
     __table_args__ = (Index("ix_input_unsettled", "agent_id", sqlite_where=text("settled IS 0")),)
@@ -243,7 +226,7 @@ class Input(SQLModel, table=True):
     blocked: bool = False
 
 
-class Event(SQLModel, table=True):
+class EventTable(Table, table=True):
     """An immutable fact; `id` is the fleet-wide cursor, (agent, seq) is dense per agent."""
 
     __table_args__ = (UniqueConstraint("agent_id", "seq"), {"sqlite_autoincrement": True})
@@ -256,7 +239,7 @@ class Event(SQLModel, table=True):
     body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class Artifact(SQLModel, table=True):
+class ArtifactTable(Table, table=True):
     """A file that a turn consumed or produced."""
 
     agent_id: str = Field(primary_key=True, foreign_key="agent.id")
@@ -266,7 +249,7 @@ class Artifact(SQLModel, table=True):
     at: float
 
 
-class Lease(SQLModel, table=True):
+class LeaseTable(Table, table=True):
     """Something provisioned, with an owner and an end: the right to write in a checkout, a desk."""
 
     __table_args__ = (
@@ -281,7 +264,7 @@ class Lease(SQLModel, table=True):
     released_at: float | None = None
 
 
-class Budget(SQLModel, table=True):
+class BudgetTable(Table, table=True):
     """A cap on what an agent with what it reserved for its children, a subtree, or the fleet may use."""
 
     subject: str = Field(primary_key=True)
@@ -295,7 +278,7 @@ class Budget(SQLModel, table=True):
     """the value of the setting that it was last taken from"""
 
 
-class Breaker(SQLModel, table=True):
+class BreakerTable(Table, table=True):
     """An account whose provider refuses it for a time: nobody of that account starts before `until`."""
 
     account: str = Field(primary_key=True)
@@ -306,7 +289,7 @@ class Breaker(SQLModel, table=True):
     detail: str = ""
 
 
-class Command(SQLModel, table=True):
+class CommandTable(Table, table=True):
     """A command that was carried out, by its idempotency key: sent again, it does nothing."""
 
     key: str = Field(primary_key=True)
@@ -316,7 +299,7 @@ class Command(SQLModel, table=True):
     at: float
 
 
-class Transcript(SQLModel, table=True):
+class TranscriptTable(Table, table=True):
     """One line of an agent's conversation in its provider's own words, from which another machine can go on."""
 
     __table_args__ = (UniqueConstraint("agent_id", "subpath", "uuid"),)
@@ -328,10 +311,10 @@ class Transcript(SQLModel, table=True):
     body: str
 
 
-class Sleep(SQLModel, table=True):
+class DurableWaitTable(Table, table=True):
     """A wait that outlives its connection; MCP calls it a task. Its row stands before its client hears of it."""
 
-    __table_args__ = (Index("ix_sleep_status", "status"),)
+    __table_args__ = (Index("ix_durable_wait_status", "status"),)
     id: str = Field(primary_key=True)
     project: str
     orchestrator: str
@@ -356,7 +339,7 @@ class Sleep(SQLModel, table=True):
     """of the orchestrator that Fleet runs and that sleeps so: its end answers this question"""
 
 
-class Process(SQLModel, table=True):
+class ProcessTable(Table, table=True):
     """A provider's process: meant to be started under an epoch, then started, then ended with all that it started."""
 
     __table_args__ = (Index("ix_process_open", "ended_at"),)
@@ -387,5 +370,5 @@ COMMAND = metadata.tables["command"]
 BUDGET = metadata.tables["budget"]
 BREAKER = metadata.tables["breaker"]
 TRANSCRIPT = metadata.tables["transcript"]
-SLEEP = metadata.tables["sleep"]
+DURABLE_WAIT = metadata.tables["durable_wait"]
 PROCESS = metadata.tables["process"]

@@ -24,7 +24,7 @@ _NEXT = (
     .returning(AGENT.c.last_seq, AGENT.c.root, AGENT.c.project, AGENT.c.orchestrator)
 )
 _EVENT = insert(EVENT)
-_TOLD = "told"
+_TOUCHED = "told"
 CLOCK = "clock"
 """the name under which the bell rings when something has got a time at which it is due"""
 
@@ -98,7 +98,7 @@ def move(
 def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: Any) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
     seq, root, project, orchestrator = connection.execute(_NEXT, {"agent": agent_id}).one()
-    _told(connection).update((agent_id, root, project, owner_name(project, orchestrator)))
+    _touched(connection).update((agent_id, root, project, owner_name(project, orchestrator)))
     row = {"agent_id": agent_id, "seq": seq, "turn": turn, "kind": kind, "at": now, "body": body}
     done = connection.execute(_EVENT, row)
     key = done.inserted_primary_key
@@ -110,23 +110,23 @@ def owner_name(project: str, orchestrator: str) -> str:
     return f"{project}\n{orchestrator}"
 
 
-def told_of(connection: Connection) -> set[str]:
+def touched_topics(connection: Connection) -> set[str]:
     """Whom the events of this transaction are about, as the bell names them; begins anew with each call.
 
     An event stands for its agent, the family (id of its root), the project and the orchestrator.
     """
-    told = _told(connection)
-    connection.info[_TOLD] = set[str]()
+    told = _touched(connection)
+    connection.info[_TOUCHED] = set[str]()
     return told
 
 
-def tell(connection: Connection, name: str) -> None:
+def touch(connection: Connection, name: str) -> None:
     """Let the bell ring for this name, too, once this transaction is committed."""
-    _told(connection).add(name)
+    _touched(connection).add(name)
 
 
-def _told(connection: Connection) -> set[str]:
-    return connection.info.setdefault(_TOLD, set[str]())
+def _touched(connection: Connection) -> set[str]:
+    return connection.info.setdefault(_TOUCHED, set[str]())
 
 
 def cost_is_unknown(connection: Connection, agent_id: str, turn_id: str) -> None:

@@ -34,7 +34,7 @@ def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: 
     turns.finish(connection, claim, ended, usage, now)
 
 
-def unless_asked(
+def unless_cancelled(
     connection: Connection,
     put_aside: Callable[Concatenate[Connection, Claim, P], None],
     claim: Claim,

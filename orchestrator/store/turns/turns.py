@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import TERMINAL, Kind
-from orchestrator.domain.question import INBOX, Asked, By, checked_answer
+from orchestrator.domain.question import INBOX, AnsweredBy, QuestionKind, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
@@ -159,7 +159,7 @@ def answer(
     text: str,
     now: float,
     *,
-    by: By = By.ORCHESTRATOR,
+    by: AnsweredBy = AnsweredBy.ORCHESTRATOR,
     question_id: str | None = None,
 ) -> RowMapping:
     """Put the answer beside the question that is meant; the agent is queued, its turn goes on. Returns the turn.
@@ -175,7 +175,7 @@ def answer(
             f"{agent['name']} is not waiting for an answer: it is {agent['status']}", hint="read its status"
         )
     questions.check_meant(agent["name"], question, question_id, by)
-    given = checked_answer(Asked(question["kind"]), text)
+    given = checked_answer(QuestionKind(question["kind"]), text)
     questions.put_answer(connection, question["id"], given, by, now)
     move(connection, agent, Status.QUEUED, now, wait=SLOT, pending=None)
     turn = next_turn(connection, agent_id)
@@ -222,7 +222,9 @@ def expire(connection: Connection, now: float) -> int:
     for question in late:
         agent = agent_row(connection, question["agent_id"])
         if Status(agent["status"]) is Status.WAITING:
-            answer(connection, agent["id"], question["fallback"], now, by=By.DEADLINE, question_id=question["id"])
+            answer(
+                connection, agent["id"], question["fallback"], now, by=AnsweredBy.DEADLINE, question_id=question["id"]
+            )
         else:
             questions.drop(connection, agent["id"])
     return len(late)

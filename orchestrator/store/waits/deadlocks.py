@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
 
 from orchestrator.domain.agent import OPEN
-from orchestrator.domain.durable_wait import SleepStatus
-from orchestrator.domain.question import State
+from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.question import QuestionState
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ON_OTHERS, WaitKind
-from orchestrator.store.schema.tables import AGENT, INPUT, QUESTION, SLEEP, TURN
+from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, INPUT, QUESTION, TURN
 from orchestrator.store.schema.transitions import agent_row
 
 Waits = dict[str, list[list[str]]]
@@ -26,11 +26,11 @@ _INPUTS = (
 )
 _ON_OTHERS = select(AGENT.c.id, AGENT.c.wait_kind).where(AGENT.c.id.in_(_IDS), AGENT.c.wait_kind.in_(sorted(ON_OTHERS)))
 _CHILDREN = select(AGENT.c.id).where(AGENT.c.parent == bindparam("agent"), _OPEN)
-_SLEEP = (
-    select(SLEEP.c.agents, SLEEP.c.until, SLEEP.c.project, SLEEP.c.orchestrator)
-    .join(QUESTION, SLEEP.c.question_id == QUESTION.c.id)
-    .where(QUESTION.c.agent_id == bindparam("agent"), QUESTION.c.state == State.OPEN)
-    .where(SLEEP.c.status == SleepStatus.WORKING, SLEEP.c.deadline.is_(None))
+_DURABLE_WAIT = (
+    select(DURABLE_WAIT.c.agents, DURABLE_WAIT.c.until, DURABLE_WAIT.c.project, DURABLE_WAIT.c.orchestrator)
+    .join(QUESTION, DURABLE_WAIT.c.question_id == QUESTION.c.id)
+    .where(QUESTION.c.agent_id == bindparam("agent"), QUESTION.c.state == QuestionState.OPEN)
+    .where(DURABLE_WAIT.c.status == DurableWaitStatus.WORKING, DURABLE_WAIT.c.deadline.is_(None))
 )
 _NAMED = select(AGENT.c.id).where(AGENT.c.id.in_(_IDS), _OPEN)
 _CREATED = select(AGENT.c.id).where(
@@ -73,16 +73,16 @@ def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
     for agent_id, kind in connection.execute(_ON_OTHERS, {"ids": list(agent_ids)}).all():
         if kind == WaitKind.CHILDREN:
             found[agent_id] += [[one] for one in connection.execute(_CHILDREN, {"agent": agent_id}).scalars()]
-        elif (sleep := connection.execute(_SLEEP, {"agent": agent_id}).mappings().one_or_none()) is not None:
-            found[agent_id] += _slept_on(connection, sleep)
+        elif (wait := connection.execute(_DURABLE_WAIT, {"agent": agent_id}).mappings().one_or_none()) is not None:
+            found[agent_id] += _awaited_by(connection, wait)
     return found
 
 
-def _slept_on(connection: Connection, sleep: RowMapping) -> list[list[str]]:
+def _awaited_by(connection: Connection, wait: RowMapping) -> list[list[str]]:
     """The same of a sleep without a time-out: one that has one ends by itself."""
-    if sleep["agents"]:
-        ids = list(connection.execute(_NAMED, {"ids": sleep["agents"]}).scalars())
+    if wait["agents"]:
+        ids = list(connection.execute(_NAMED, {"ids": wait["agents"]}).scalars())
     else:
-        whose = {"project": sleep["project"], "orchestrator": sleep["orchestrator"]}
+        whose = {"project": wait["project"], "orchestrator": wait["orchestrator"]}
         ids = list(connection.execute(_CREATED, whose).scalars())
-    return [ids] if sleep["until"] == "any" and ids else [[one] for one in ids]
+    return [ids] if wait["until"] == "any" and ids else [[one] for one in ids]

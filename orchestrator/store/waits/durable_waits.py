@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
-from orchestrator.domain.durable_wait import SleepStatus
-from orchestrator.store.schema.tables import SLEEP, Sleep
-from orchestrator.store.schema.transitions import tell
+from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.store.schema.tables import DURABLE_WAIT, DurableWaitTable
+from orchestrator.store.schema.transitions import touch
 
-_BY_ID = select(SLEEP).where(SLEEP.c.id == bindparam("sleep"))
-_BY_KEY = select(SLEEP).where(SLEEP.c.call_key == bindparam("key"))
-_UNDER_WAY = select(SLEEP).where(SLEEP.c.status == SleepStatus.WORKING)
+_BY_ID = select(DURABLE_WAIT).where(DURABLE_WAIT.c.id == bindparam("wait"))
+_BY_KEY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.call_key == bindparam("key"))
+_UNDER_WAY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.status == DurableWaitStatus.WORKING)
 
 
 def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
@@ -21,47 +21,55 @@ def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
 
     Sleeps whose time is over are cleaned up with it.
     """
-    over = or_(SLEEP.c.question_id.is_(None), SLEEP.c.status != SleepStatus.WORKING)
-    connection.execute(delete(SLEEP).where(SLEEP.c.expires_at <= now, over))
+    over = or_(DURABLE_WAIT.c.question_id.is_(None), DURABLE_WAIT.c.status != DurableWaitStatus.WORKING)
+    connection.execute(delete(DURABLE_WAIT).where(DURABLE_WAIT.c.expires_at <= now, over))
     if key := values.get("call_key"):
-        found = connection.execute(select(SLEEP.c.id).where(SLEEP.c.call_key == key)).scalar_one_or_none()
+        found = connection.execute(select(DURABLE_WAIT.c.id).where(DURABLE_WAIT.c.call_key == key)).scalar_one_or_none()
         if found is not None:
             return str(found)
     connection.execute(
-        insert(SLEEP).values(
-            **values, status=SleepStatus.WORKING, created_at=now, updated_at=now, result="", is_error=False, outcomes=[]
+        insert(DURABLE_WAIT).values(
+            **values,
+            status=DurableWaitStatus.WORKING,
+            created_at=now,
+            updated_at=now,
+            result="",
+            is_error=False,
+            outcomes=[],
         )
     )
     return str(values["id"])
 
 
-def end(connection: Connection, sleep_id: str, status: SleepStatus, now: float, **values: Any) -> bool:
+def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
     """End the sleep with its one end and tell whether this call did: result, is_error, outcomes."""
     done = connection.execute(
-        update(SLEEP)
-        .where(SLEEP.c.id == sleep_id, SLEEP.c.status == SleepStatus.WORKING)
+        update(DURABLE_WAIT)
+        .where(DURABLE_WAIT.c.id == wait_id, DURABLE_WAIT.c.status == DurableWaitStatus.WORKING)
         .values(status=status, updated_at=now, **values)
     )
     return bool(done.rowcount)
 
 
-def ask_nobody(connection: Connection, sleep_id: str, now: float) -> None:
+def ask_nobody(connection: Connection, wait_id: str, now: float) -> None:
     """The person will not answer: from now on a question wakes the orchestrator."""
-    connection.execute(update(SLEEP).where(SLEEP.c.id == sleep_id).values(asks_person=False, updated_at=now))
-    tell(connection, sleep_id)
+    connection.execute(
+        update(DURABLE_WAIT).where(DURABLE_WAIT.c.id == wait_id).values(asks_person=False, updated_at=now)
+    )
+    touch(connection, wait_id)
 
 
-def by_id(connection: Connection, sleep_id: str, now: float) -> Sleep | None:
+def by_id(connection: Connection, wait_id: str, now: float) -> DurableWaitTable | None:
     """The sleep, unless its time is over."""
-    found = cast("Sleep | None", connection.execute(_BY_ID, {"sleep": sleep_id}).one_or_none())
+    found = cast("DurableWaitTable | None", connection.execute(_BY_ID, {"wait": wait_id}).one_or_none())
     return found if found is not None and found.expires_at > now else None
 
 
-def by_key(connection: Connection, call_key: str) -> Sleep | None:
+def by_key(connection: Connection, call_key: str) -> DurableWaitTable | None:
     """The sleep that this idempotency key began."""
-    return cast("Sleep | None", connection.execute(_BY_KEY, {"key": call_key}).one_or_none())
+    return cast("DurableWaitTable | None", connection.execute(_BY_KEY, {"key": call_key}).one_or_none())
 
 
-def under_way(connection: Connection) -> Sequence[Sleep]:
+def under_way(connection: Connection) -> Sequence[DurableWaitTable]:
     """Those that have not ended."""
-    return cast("Sequence[Sleep]", connection.execute(_UNDER_WAY).all())
+    return cast("Sequence[DurableWaitTable]", connection.execute(_UNDER_WAY).all())

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
-from orchestrator.domain.durable_wait import SleepStatus
-from orchestrator.domain.question import ALWAYS, INBOX, Asked, By, State, shortened
+from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, QuestionKind, QuestionState, shortened
 from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
-from orchestrator.store.schema.tables import AGENT, QUESTION, SLEEP, Question
-from orchestrator.store.schema.transitions import CLOCK, change, tell
+from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION, QuestionTable
+from orchestrator.store.schema.transitions import CLOCK, change, touch
 
 MAX_TOLD_CHARACTERS = 400
 _ITS = QUESTION.c.agent_id == bindparam("agent")
@@ -21,7 +21,7 @@ _OF_CALL = (
     select(QUESTION).where(_ITS, QUESTION.c.call_id == bindparam("call")).order_by(QUESTION.c.asked_at.desc()).limit(1)
 )
 _OF_AGENT = select(QUESTION).where(_ITS, QUESTION.c.kind.in_(sorted(INBOX))).order_by(QUESTION.c.asked_at)
-_ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == Asked.PERMISSION, QUESTION.c.answer == ALWAYS)
+_ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == QuestionKind.PERMISSION, QUESTION.c.answer == ALWAYS)
 _OTHERS = (
     select(AGENT.c.name)
     .where(
@@ -40,16 +40,16 @@ class OtherQuestionError(ConflictError):
     def __init__(self, name: str, question: RowMapping) -> None:
         text = quoted(shortened(question["text"], MAX_TOLD_CHARACTERS))
         wants = f"wants to use {one_line(question['tool'], 60)}: {text}"
-        asks = wants if question["kind"] == Asked.PERMISSION else f"asks: {text}"
+        asks = wants if question["kind"] == QuestionKind.PERMISSION else f"asks: {text}"
         super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
         self.question_id = str(question["id"])
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
-    row = _insert(connection, agent_id, turn, asked, State.OPEN)
+    row = _insert(connection, agent_id, turn, asked, QuestionState.OPEN)
     if row["deadline_at"] is not None:
-        tell(connection, CLOCK)
+        touch(connection, CLOCK)
     if row["kind"] in INBOX:
         change(connection, agent_id, pending=row)
     return row
@@ -57,7 +57,7 @@ def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, An
 
 def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> None:
     """Write a question that nobody can answer any more: its turn ended as it was asked."""
-    _insert(connection, agent_id, turn, asked, State.DROPPED)
+    _insert(connection, agent_id, turn, asked, QuestionState.DROPPED)
 
 
 def ask_policy(
@@ -66,11 +66,13 @@ def ask_policy(
     """Write a question that the persona's policy answered at once; the same call asked again finds it."""
     known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked["call_id"])
     if connection.execute(known).first() is None:
-        values = {"answer": answer, "answered_at": now, "answered_by": By.POLICY}
-        _insert(connection, agent_id, turn, {**asked, **values}, State.SETTLED)
+        values = {"answer": answer, "answered_at": now, "answered_by": AnsweredBy.POLICY}
+        _insert(connection, agent_id, turn, {**asked, **values}, QuestionState.SETTLED)
 
 
-def _insert(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: State) -> dict[str, Any]:
+def _insert(
+    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: QuestionState
+) -> dict[str, Any]:
     row = {**asked, "id": f"qu_{secrets.token_hex(16)}", "agent_id": agent_id, "turn": turn, "state": str(state)}
     connection.execute(insert(QUESTION).values(**row))
     return row
@@ -78,11 +80,11 @@ def _insert(connection: Connection, agent_id: str, turn: int, asked: Mapping[str
 
 def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
     """The question that the agent waits with."""
-    query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == State.OPEN)
+    query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == QuestionState.OPEN)
     return connection.execute(query).mappings().one_or_none()
 
 
-def check_meant(name: str, question: RowMapping, meant: str | None, by: By) -> None:
+def check_meant(name: str, question: RowMapping, meant: str | None, by: AnsweredBy) -> None:
     """Return if this question is the one that is answered; `meant` is its id, or the beginning of it.
 
     Without an id a question takes the answer, and a person's word counts; no orchestrator permits what it has not seen.
@@ -91,19 +93,19 @@ def check_meant(name: str, question: RowMapping, meant: str | None, by: By) -> N
         OtherQuestionError: it is another one.
     """
     if meant is None:
-        fits = by is not By.ORCHESTRATOR or question["kind"] != Asked.PERMISSION
+        fits = by is not AnsweredBy.ORCHESTRATOR or question["kind"] != QuestionKind.PERMISSION
     else:
         fits = str(question["id"]).startswith(meant)
     if not fits:
         raise OtherQuestionError(name, question)
 
 
-def put_answer(connection: Connection, question_id: str, text: str, by: By, now: float) -> None:
+def put_answer(connection: Connection, question_id: str, text: str, by: AnsweredBy, now: float) -> None:
     """Put the answer beside the open question."""
     connection.execute(
         update(QUESTION)
         .where(QUESTION.c.id == question_id)
-        .values(answer=text, answered_at=now, answered_by=by, state=State.ANSWERED)
+        .values(answer=text, answered_at=now, answered_by=by, state=QuestionState.ANSWERED)
     )
 
 
@@ -111,44 +113,50 @@ def settle(connection: Connection, question_id: str) -> None:
     """The very call that asked goes on now."""
     connection.execute(
         update(QUESTION)
-        .where(QUESTION.c.id == question_id, QUESTION.c.state == State.ANSWERED)
-        .values(state=State.SETTLED)
+        .where(QUESTION.c.id == question_id, QUESTION.c.state == QuestionState.ANSWERED)
+        .values(state=QuestionState.SETTLED)
     )
 
 
 def drop(connection: Connection, agent_id: str) -> None:
     """Nobody asks any more what had not gone on: the conversation still holds the call, which is now denied."""
-    asked = (QUESTION.c.agent_id == agent_id) & QUESTION.c.state.in_({State.OPEN, State.ANSWERED})
-    theirs = SLEEP.c.question_id.in_(select(QUESTION.c.id).where(asked)) & (SLEEP.c.status == SleepStatus.WORKING)
-    connection.execute(update(SLEEP).where(theirs).values(status=SleepStatus.CANCELLED))
-    connection.execute(update(QUESTION).where(asked).values(state=State.DROPPED))
+    asked = (QUESTION.c.agent_id == agent_id) & QUESTION.c.state.in_({QuestionState.OPEN, QuestionState.ANSWERED})
+    theirs = DURABLE_WAIT.c.question_id.in_(select(QUESTION.c.id).where(asked)) & (
+        DURABLE_WAIT.c.status == DurableWaitStatus.WORKING
+    )
+    connection.execute(update(DURABLE_WAIT).where(theirs).values(status=DurableWaitStatus.CANCELLED))
+    connection.execute(update(QUESTION).where(asked).values(state=QuestionState.DROPPED))
     change(connection, agent_id, pending=None)
 
 
 def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
     """The open questions whose deadline has come."""
-    query = select(QUESTION).where(QUESTION.c.state == State.OPEN, QUESTION.c.deadline_at <= now)
+    query = select(QUESTION).where(QUESTION.c.state == QuestionState.OPEN, QUESTION.c.deadline_at <= now)
     return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
 
 
 def next_deadline(connection: Connection) -> float | None:
     """When the next open question must be answered; None if none has a deadline."""
-    return connection.execute(select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == State.OPEN)).scalar()
+    return connection.execute(
+        select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == QuestionState.OPEN)
+    ).scalar()
 
 
-def of_call(connection: Connection, agent_id: str, call_id: str) -> Question | None:
+def of_call(connection: Connection, agent_id: str, call_id: str) -> QuestionTable | None:
     """The question of this tool call."""
-    return cast("Question | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none())
+    return cast(
+        "QuestionTable | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none()
+    )
 
 
-def of_agent(connection: Connection, agent_id: str) -> Sequence[Question]:
+def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
     """All that the agent ever asked somebody, in order."""
-    return cast("Sequence[Question]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
+    return cast("Sequence[QuestionTable]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
 
 
-def always(connection: Connection, agent_id: str) -> Sequence[Question]:
+def always(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
     """The permissions of this agent that were answered `always`."""
-    return cast("Sequence[Question]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
+    return cast("Sequence[QuestionTable]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
 
 
 def left_by_others(connection: Connection, project: str, orchestrator: str) -> Sequence[str]:

@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.wait import SLOT, Wait
 from orchestrator.store.schema.states import wait_body, wait_in
-from orchestrator.store.schema.transitions import CLOCK, emit, move, tell
+from orchestrator.store.schema.transitions import CLOCK, emit, move, touch
 from orchestrator.store.waits.ready_queue import next_turn
 
 
@@ -19,7 +19,7 @@ def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, no
     move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
     emit(connection, agent["id"], Kind.WAITING, now, turn, **wait_body(wait), **told)
     if wait.until is not None:
-        tell(connection, CLOCK)
+        touch(connection, CLOCK)
 
 
 def resume(connection: Connection, agent: RowMapping, now: float) -> None:

@@ -15,7 +15,7 @@ from itertools import dropwhile
 from typing import cast
 
 from orchestrator.domain.tool import Json, ToolCall
-from orchestrator.domain.transcript_state import Stand, Standing
+from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.claude.messages import counted
 
@@ -23,20 +23,20 @@ Entry = Mapping[str, object]
 END = "end_turn"
 
 
-def standing(lines: Iterable[str], prompts: Sequence[str]) -> Standing:
+def standing(lines: Iterable[str], prompts: Sequence[str]) -> TranscriptState:
     """Where the turn with these prompts stands in these lines of a transcript."""
     read = (entry for line in lines if (entry := _entry(line)) is not None)
     entries = list(dropwhile(lambda entry: entry.get("uuid") not in prompts, read))  # what was before can be long
     sent = [place for place, entry in enumerate(entries) if entry.get("uuid") in prompts]
     if not sent:
-        return Standing(stand=Stand.ABSENT)
+        return TranscriptState(stand=TranscriptStatus.ABSENT)
     own = entries[sent[0] :]
-    told = Standing(stand=Stand.OPEN, usage=_usage(own), steered=_steered(own))
+    told = TranscriptState(stand=TranscriptStatus.OPEN, usage=_usage(own), steered=_steered(own))
     latest = entries[sent[-1] :]
     if (deferred := _deferred(own)) is not None:
-        return replace(told, stand=Stand.DEFERRED, deferred=deferred)
+        return replace(told, stand=TranscriptStatus.DEFERRED, deferred=deferred)
     if (text := _answer(latest)) is not None:
-        return replace(told, stand=Stand.ANSWERED, text=text)
+        return replace(told, stand=TranscriptStatus.ANSWERED, text=text)
     return told
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from orchestrator import untrusted
-from orchestrator.domain.transcript_state import Standing
+from orchestrator.domain.transcript_state import TranscriptState
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude.transcript import files
@@ -32,7 +32,7 @@ async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> 
     return await _past(spec, transcripts) is not None
 
 
-async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: TranscriptStore | None) -> Standing:
+async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: TranscriptStore | None) -> TranscriptState:
     """Where the turn with these prompts stands in the conversation.
 
     Raises:
@@ -73,7 +73,7 @@ def _begun(spec: SessionSpec) -> str | None:
     return None
 
 
-def _standing(folder: Path, place: str | None, prompts: Sequence[str]) -> Standing:
+def _standing(folder: Path, place: str | None, prompts: Sequence[str]) -> TranscriptState:
     lines = files.lines(folder, place) if place is not None else iter(())
     return standing((line.decode("utf-8", "replace") for line in lines), prompts)
 

@@ -51,10 +51,10 @@ def _name_the_turns_of_waits() -> None:
     """Replace {agent id: ordinal} by the ids of these turns."""
     connection = op.get_bind()
     turn = sa.text("SELECT id FROM turn WHERE agent_id = :agent AND ordinal = :ordinal")
-    for sleep_id, outcomes in connection.execute(sa.text("SELECT id, outcomes FROM sleep")).all():
+    for wait_id, outcomes in connection.execute(sa.text("SELECT id, outcomes FROM sleep")).all():
         told = json.loads(outcomes)
         found = [connection.execute(turn, {"agent": one, "ordinal": told[one]}).scalar() for one in told]
-        values = {"id": sleep_id, "outcomes": json.dumps([turn_id for turn_id in found if turn_id is not None])}
+        values = {"id": wait_id, "outcomes": json.dumps([turn_id for turn_id in found if turn_id is not None])}
         connection.execute(sa.text("UPDATE sleep SET outcomes = :outcomes WHERE id = :id"), values)
 
 

@@ -1,0 +1,27 @@
+"""What all tables share: how they, their indexes and their constraints are named."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import declared_attr
+from sqlmodel import SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+metadata.naming_convention = NAMING
+
+
+class Table(SQLModel):
+    """The base of all tables; `DurableWaitTable` describes `durable_wait`."""
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:  # noqa: N805 - SQLAlchemy calls it with the class  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel declares one of its own
+        """The table's name."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Table")).lower()
