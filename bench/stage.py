@@ -124,7 +124,7 @@ def staged(slots: int = 8) -> Generator[Stage]:
         model = stack.enter_context(rehearsal.start(SCRIPT, log=root / "model.jsonl"))
         environment = rehearsal_environment(
             os.environ, home=root / "home", state=root / "state", url=model.url, script="bench"
-        ) | {"AGENT_MAX_CONCURRENT": str(slots), "FLEET_REST_SECONDS": "900"}
+        ) | {"AGENT_MAX_CONCURRENT": str(slots), "AGENT_MAX_SESSION": "20000", "FLEET_REST_SECONDS": "900"}
         stage = Stage(root, root / "project", root / "state", environment, model)
         stack.callback(_close, stage.opened)
         yield stage
@@ -155,7 +155,8 @@ def call_all(door: RawDoor, tool: str, calls: Sequence[Message]) -> list[str]:
 
 def create_all(door: RawDoor, names: Sequence[str], task: str) -> None:
     """Create these scouts; they only read, so that none waits for another."""
-    call_all(door, "create_agent", [{"name": name, "persona": "scout", "task": task} for name in names])
+    told = call_all(door, "create_agent", [{"name": name, "persona": "scout", "task": task} for name in names])
+    assert all(f" {name} " in line for name, line in zip(names, told, strict=True)), told
 
 
 def command_all(door: RawDoor, names: Sequence[str], task: str) -> None:

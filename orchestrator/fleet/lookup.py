@@ -49,7 +49,8 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
         raise InvalidError(f"{reference[:80]!a} is not an agent's name or id", hint="give its id or name")
     found = agent_queries.by_reference(connection, reference, project)
     if not found:
-        raise _unknown(reference, agent_queries.living(connection, project))
+        names = agent_queries.living_names(connection, project)
+        raise _unknown(reference, names, agent_queries.living(connection, project, SHOWN_NAMES))
     return _chosen(reference, found, deleted=deleted)
 
 
@@ -72,11 +73,10 @@ def _chosen(reference: str, found: Sequence[AgentTable], *, deleted: bool) -> Ag
     )
 
 
-def _unknown(reference: str, living: Sequence[AgentTable]) -> NotFoundError:
-    names = [agent.name for agent in living]
+def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentTable]) -> NotFoundError:
     close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
-    shown = ", ".join(f"{agent.name} ({agent.status})" for agent in living[:SHOWN_NAMES])
+    shown = ", ".join(f"{agent.name} ({agent.status})" for agent in oldest)
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     hint = f"{meant}agents here: {shown}{more}" if names else "there are no agents in this project: create_agent"
     return NotFoundError(f"no agent {reference[:80]!r}", hint=hint)

@@ -44,6 +44,7 @@ _HERE = or_(bindparam("project").is_(None), _IN_PROJECT)
 _BY_OWNER = and_(_IN_PROJECT, AGENT.c.orchestrator == bindparam("orchestrator"))
 
 _LIVING = select(AGENT).where(_LIVES, _HERE).order_by(AGENT.c.created_at)
+_LIVING_NAMES = select(AGENT.c.name).where(_LIVES, _IN_PROJECT)
 _OLDEST = select(AGENT.c.id).where(_LIVES).order_by(AGENT.c.created_at).limit(bindparam("most"))
 _FIRST = select(AGENT).where(AGENT.c.id.in_(_OLDEST)).order_by(AGENT.c.created_at)
 _FIRST_IN_PROJECT = select(AGENT).where(_LIVES, _IN_PROJECT).order_by(AGENT.c.created_at).limit(bindparam("most"))
@@ -125,6 +126,11 @@ def living(connection: Connection, project: str | None, most: int | None = None)
     if project is None:
         return _agents(connection, _FIRST, most=most)
     return _agents(connection, _FIRST_IN_PROJECT, project=project, most=most)
+
+
+def living_names(connection: Connection, project: str) -> Sequence[str]:
+    """The names of the project's agents that are not deleted, in no order."""
+    return connection.execute(_LIVING_NAMES, {"project": project}).scalars().all()
 
 
 def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentTable]:

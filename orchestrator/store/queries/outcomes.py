@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Column, ColumnElement, Connection, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
@@ -17,6 +17,15 @@ from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
 def _among(name: str) -> BindParameter[Any]:
     found: BindParameter[Any] = bindparam(name, expanding=True)
     return found
+
+
+def _unindexed(column: Column[str]) -> ColumnElement[str]:
+    """The column as an expression that no index serves.
+
+    The few unread turns are read first, then their agents. Without statistics SQLite would rather walk through every
+    agent of the orchestrator: 24 ms with ten thousand (measured).
+    """
+    return func.coalesce(column, "")
 
 
 _RECEIVER = TURN.alias("receiver")
@@ -34,10 +43,10 @@ _UNREAD_NAMES = (
     .where(_LIVES)
     .order_by(AGENT.c.created_at)
 )
-_OF_ORCHESTRATOR = _UNREAD_NAMES.where(AGENT.c.orchestrator == bindparam("orchestrator"))
-_OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(AGENT.c.project == bindparam("project"))
+_OF_ORCHESTRATOR = _UNREAD_NAMES.where(_unindexed(AGENT.c.orchestrator) == bindparam("orchestrator"))
+_OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(_unindexed(AGENT.c.project) == bindparam("project"))
 _OF_OTHERS = _UNREAD_NAMES.where(
-    AGENT.c.project == bindparam("project"), AGENT.c.orchestrator != bindparam("orchestrator")
+    _unindexed(AGENT.c.project) == bindparam("project"), _unindexed(AGENT.c.orchestrator) != bindparam("orchestrator")
 )
 _TURNS = select(TURN).where(TURN.c.id.in_(_among("ids"))).order_by(TURN.c.outcome_cursor)
 _RECEIVERS = (

@@ -30,7 +30,7 @@ _OTHERS = (
         AGENT.c.deleted_at.is_(None),
         AGENT.c.pending.is_not(None),
     )
-    .order_by(AGENT.c.created_at)
+    .order_by(func.coalesce(AGENT.c.created_at, 0.0))  # by an expression: else SQLite walks through all in order
 )
 
 
