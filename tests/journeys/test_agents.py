@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.cli.demo.sandbox import claude_program, plugin_root
+from orchestrator.cli.programs import claude_program, plugin_root
 from tests.fixtures.daemon import clean_env, wait_until
 from tests.fixtures.fleet_command import Command
 

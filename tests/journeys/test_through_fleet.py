@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from orchestrator import paths, rehearsal
-from orchestrator.cli.demo.sandbox import Stage, claude_program, git, rehearsal_environment
+from orchestrator.cli.demo.sandbox import Stage, git, rehearsal_environment
+from orchestrator.cli.programs import claude_program
 from tests.fixtures.daemon import ROOT, Daemon, wait_until
 from tests.journeys.repository import Repository, generate, write
 

@@ -89,7 +89,8 @@ def demo(
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InvalidError(f"--timeout {timeout} is not a positive number of seconds", hint="fleet demo --timeout 900")
     from orchestrator.cli.demo import report
-    from orchestrator.cli.demo.sandbox import claude_program, new_root, plugin_root
+    from orchestrator.cli.demo.sandbox import new_root
+    from orchestrator.cli.programs import claude_program, plugin_root
 
     claude_program(os.environ)  # what is missing is said before anything is made
     plugin_root()
@@ -192,7 +193,7 @@ def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
 
 def _performed(stage: Stage, way: Way, to: Target, seconds: float) -> Performed:
     from orchestrator.cli.demo.playback import perform, perform_run
-    from orchestrator.cli.demo.sandbox import claude_program, plugin_root
+    from orchestrator.cli.programs import claude_program, plugin_root
 
     task = f"{JOB.task}{'. Work phase by phase' if way.phases else ''}"
     if way.run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -81,43 +80,6 @@ def _with_fleet(kept: dict[str, str], state: Path) -> dict[str, str]:
         "MCP_TIMEOUT": _MCP_START_MILLISECONDS,
         "MCP_CONNECT_TIMEOUT_MS": _MCP_START_MILLISECONDS,
     }
-
-
-def claude_program(environment: Mapping[str, str]) -> Path:
-    """The `claude` that runs: CLAUDE_CODE_PATH, else the one that ships in claude-agent-sdk.
-
-    Raises:
-        NotFoundError: neither is there.
-    """
-    if chosen := environment.get("CLAUDE_CODE_PATH"):
-        found = shutil.which(chosen, path=environment.get("PATH"))
-        if found is None:
-            raise NotFoundError(
-                f"CLAUDE_CODE_PATH={chosen} is not an executable program",
-                hint="correct it, or unset it to use the bundled claude",
-            )
-        return Path(found)
-    spec = importlib.util.find_spec("claude_agent_sdk")  # finds it without importing it
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        program = Path(place) / "_bundled" / "claude"
-        if program.is_file():
-            return program
-    raise NotFoundError(
-        "claude-agent-sdk brings no claude program for this machine",
-        hint="install Claude Code and set CLAUDE_CODE_PATH to its claude",
-    )
-
-
-def plugin_root() -> Path:
-    """The directory that is Fleet's Claude Code plugin.
-
-    Raises:
-        NotFoundError: this installation has no plugin files.
-    """
-    manifest = paths.asset(".claude-plugin") / "plugin.json"
-    if not manifest.is_file():
-        raise NotFoundError(f"the plugin's {manifest} is missing", hint="install agent-fleet again")
-    return manifest.parent.parent
 
 
 def copy_repository(example: str, into: Path) -> None:

@@ -86,7 +86,7 @@ def _git(environment: Environment) -> Iterator[ProbeResult]:
 
 
 def _claude(environment: Environment) -> Iterator[ProbeResult]:
-    from orchestrator.cli.demo.sandbox import claude_program
+    from orchestrator.cli.programs import claude_program
 
     program = claude_program(environment)
     source = "CLAUDE_CODE_PATH" if environment.get("CLAUDE_CODE_PATH") else "bundled"
@@ -242,8 +242,8 @@ def _health(environment: Environment) -> Health | None:
 
 
 def _plugin(_: Environment) -> Iterator[ProbeResult]:
-    from orchestrator.cli.demo.sandbox import plugin_root
     from orchestrator.cli.http.json_shape import as_list, as_object
+    from orchestrator.cli.programs import plugin_root
 
     root = plugin_root()
     manifest = as_object(json.loads((root / ".claude-plugin" / "plugin.json").read_text(encoding="utf-8")))

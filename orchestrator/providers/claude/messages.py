@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from claude_agent_sdk import (
     AssistantMessage,
@@ -22,6 +21,7 @@ from orchestrator.domain.tool import Json
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.running_cost import Spend
+from orchestrator.providers.claude.usage import call_usage, plus_call
 
 MAX_SUMMARY_CHARACTERS = 120
 SUBAGENT_TOOLS = frozenset({"Agent", "Task"})
@@ -73,7 +73,7 @@ class RunProgress:
             self.told = "\n".join(block.text for block in message.content if isinstance(block, TextBlock))
             return
         yield from self._used(message)
-        if message.usage and (spent := self.spend.add(message, counted(message.usage))) is not None:
+        if message.usage and (spent := self.spend.add(message, call_usage(message.usage))) is not None:
             yield spent
         for block in message.content:
             match block:
@@ -93,18 +93,8 @@ class RunProgress:
         if not usage or not key or key in self._calls_seen:
             return
         self._calls_seen.add(key)
-        call = counted(usage)
-        read = call.input_tokens + call.cache_read_tokens + call.cache_write_tokens
-        is_main = message.parent_tool_use_id is None
-        self.usage = replace(
-            self.usage,
-            input_tokens=self.usage.input_tokens + call.input_tokens,
-            output_tokens=self.usage.output_tokens + call.output_tokens,
-            cache_read_tokens=self.usage.cache_read_tokens + call.cache_read_tokens,
-            cache_write_tokens=self.usage.cache_write_tokens + call.cache_write_tokens,
-            context_tokens=read if is_main else self.usage.context_tokens,
-            model_calls=self.usage.model_calls + 1,
-        )
+        in_subagent = message.parent_tool_use_id is not None
+        self.usage = plus_call(self.usage, call_usage(usage), in_subagent=in_subagent)
         yield Used(usage=self.usage, model=message.model)
 
     def _ended(self, block: ToolResultBlock) -> ToolEnded:
@@ -118,16 +108,6 @@ class RunProgress:
             consumed=touched.consumed,
             produced=touched.produced,
         )
-
-
-def counted(usage: Mapping[str, Any]) -> Usage:
-    """The tokens of one figure of the API."""
-    return Usage(
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        cache_read_tokens=usage.get("cache_read_input_tokens") or 0,
-        cache_write_tokens=usage.get("cache_creation_input_tokens") or 0,
-    )
 
 
 def summary(tool_input: Json) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import dropwhile
 from typing import cast
 
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.usage import Usage
-from orchestrator.providers.claude.messages import counted
+from orchestrator.providers.claude.usage import call_usage, plus_call
 
 Entry = Mapping[str, object]
 END = "end_turn"
@@ -105,15 +106,5 @@ def _usage(entries: Sequence[Entry]) -> Usage:
         message = _message(entry)
         usage = message.get("usage")
         if entry.get("type") == "assistant" and isinstance(usage, dict):
-            calls[str(message.get("id"))] = counted(cast("Mapping[str, object]", usage))
-    total = Usage(model_calls=len(calls))
-    for call in calls.values():
-        total = replace(
-            total,
-            input_tokens=total.input_tokens + call.input_tokens,
-            output_tokens=total.output_tokens + call.output_tokens,
-            cache_read_tokens=total.cache_read_tokens + call.cache_read_tokens,
-            cache_write_tokens=total.cache_write_tokens + call.cache_write_tokens,
-            context_tokens=call.input_tokens + call.cache_read_tokens + call.cache_write_tokens,
-        )
-    return total
+            calls[str(message.get("id"))] = call_usage(cast("Mapping[str, object]", usage))
+    return reduce(plus_call, calls.values(), Usage())

@@ -1,0 +1,48 @@
+"""Finds what the command line runs outside the package: the `claude` program and Fleet's Claude Code plugin."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.errors import NotFoundError
+
+
+def claude_program(environment: Mapping[str, str]) -> Path:
+    """The `claude` program: CLAUDE_CODE_PATH, else the one that ships in claude-agent-sdk.
+
+    Raises:
+        NotFoundError: neither exists.
+    """
+    if chosen := environment.get("CLAUDE_CODE_PATH"):
+        found = shutil.which(chosen, path=environment.get("PATH"))
+        if found is None:
+            raise NotFoundError(
+                f"CLAUDE_CODE_PATH={chosen} is not an executable program",
+                hint="correct it, or unset it to use the bundled claude",
+            )
+        return Path(found)
+    spec = importlib.util.find_spec("claude_agent_sdk")  # finds it without importing it
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        program = Path(place) / "_bundled" / "claude"
+        if program.is_file():
+            return program
+    raise NotFoundError(
+        "claude-agent-sdk ships no claude program for this machine",
+        hint="install Claude Code and set CLAUDE_CODE_PATH to its claude",
+    )
+
+
+def plugin_root() -> Path:
+    """The root directory of Fleet's Claude Code plugin.
+
+    Raises:
+        NotFoundError: this installation has no plugin files.
+    """
+    manifest = paths.asset(".claude-plugin") / "plugin.json"
+    if not manifest.is_file():
+        raise NotFoundError(f"the plugin's {manifest} is missing", hint="install agent-fleet again")
+    return manifest.parent.parent
