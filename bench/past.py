@@ -21,7 +21,7 @@ from typing import Any
 
 from orchestrator import paths
 from orchestrator.domain.event import SessionEvent, ToolEnded, ToolStarted, Used
-from orchestrator.domain.usage import Usage
+from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.fleet.sessions.recorder import fact_of
 from orchestrator.fleet.verbs.create import _START, new_id
 from orchestrator.personas import find_persona
@@ -41,17 +41,13 @@ TASK = "Find every place in this repository that has to change for the task belo
 RESULT = (
     "## Places\n" + "- `inventory/stock.py:41` - Stock.move - it books both ends, and the report adds them up\n" * 12
 )
-USAGE = {
-    "input_tokens": 1000,
-    "output_tokens": 100,
-    "cache_read_tokens": 0,
-    "cache_write_tokens": 0,
-    "model_calls": 2,
-    "context_tokens": 1100,
-    "context_window_tokens": 200_000,
-    "cost_usd": 0.01,
-    "session_cost_usd": 0.01,
-}
+USAGE = RunUsage(
+    tokens=Usage(
+        input_tokens=1000, output_tokens=100, model_calls=2, context_tokens=1100, context_window_tokens=200_000
+    ),
+    cost_usd=0.01,
+    session_cost_usd=0.01,
+)
 ENDED = {
     "status": "complete",
     "reason": "",

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestrator.domain.tool import Json, ToolCall
-from orchestrator.domain.usage import Usage
+from orchestrator.domain.usage import RunUsage, Usage
 
 
 class Kind(StrEnum):
@@ -149,6 +149,11 @@ class Ended:
     denied: tuple[str, ...] = ()
     steered: tuple[str, ...] = ()
     resets_at: float | None = None
+
+    @property
+    def run_usage(self) -> RunUsage:
+        """What the run used, as its turn and its agent count it."""
+        return RunUsage(tokens=self.usage, cost_usd=self.cost_usd, session_cost_usd=self.session_cost_usd)
 
 
 SessionEvent = Opened | Said | ToolStarted | ToolEnded | Used | Spent | Retrying | Stalled | Ended

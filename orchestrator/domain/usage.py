@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,15 @@ class Usage:
     def total_tokens(self) -> int:
         """All tokens that were read, written or cached."""
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunUsage:
+    """What one run used: its tokens, its cost, and what its whole session had cost at its end; None is unknown."""
+
+    tokens: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    session_cost_usd: float | None = None
 
 
 CENT_USD = 0.01

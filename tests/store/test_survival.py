@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.database import Store, open_store
@@ -28,17 +29,7 @@ from orchestrator.store.turns.turns import Claim
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
-NO_COST = {
-    "input_tokens": 1,
-    "output_tokens": 1,
-    "cache_read_tokens": 0,
-    "cache_write_tokens": 0,
-    "model_calls": 1,
-    "context_tokens": None,
-    "context_window_tokens": None,
-    "cost_usd": None,
-    "session_cost_usd": None,
-}
+NO_COST = RunUsage(tokens=Usage(input_tokens=1, output_tokens=1, model_calls=1))
 ENDED = {
     "status": TurnStatus.COMPLETE,
     "reason": "",

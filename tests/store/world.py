@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Executable, func, select
 from orchestrator.domain.budget import Headroom, Scope, Unit
 from orchestrator.domain.question import AnsweredBy, QuestionKind
 from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.agents import commands, lifecycle, orchestrator_waits
 from orchestrator.store.agents.admission import Admission, admit
@@ -68,20 +69,9 @@ def agent_values(name: str, now: float, **more: Any) -> dict[str, Any]:
     return {**values, **more}
 
 
-def usage(tokens: int = 10, cost_usd: float | None = 0.01, **more: Any) -> dict[str, Any]:
+def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int = 1) -> RunUsage:
     """What a run used: `tokens` of input, and one call of the model."""
-    values: dict[str, Any] = {
-        "input_tokens": tokens,
-        "output_tokens": 0,
-        "cache_read_tokens": 0,
-        "cache_write_tokens": 0,
-        "model_calls": 1,
-        "context_tokens": None,
-        "context_window_tokens": None,
-        "cost_usd": cost_usd,
-        "session_cost_usd": None,
-    }
-    return {**values, **more}
+    return RunUsage(tokens=Usage(input_tokens=tokens, model_calls=model_calls), cost_usd=cost_usd)
 
 
 NOTHING_USED = usage(0, 0.0, model_calls=0)
@@ -199,7 +189,7 @@ class World:
         claim: Claim,
         status: TurnStatus = TurnStatus.COMPLETE,
         reason: str = "",
-        used: Mapping[str, Any] | None = None,
+        used: RunUsage | None = None,
         **more: Any,
     ) -> None:
         """End the claimed turn."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.delegation.fan_out import fan_out
 from orchestrator.fleet.delegation.orchestrators import ManagedOrchestrators
@@ -30,12 +31,10 @@ class Delegates:
         """Create an agent for the agent of this claim."""
         return await create_child(self.context, claim, call, arguments)
 
-    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
         """Create the agents of the plan, or send the plan back."""
         return await fan_out(self.context, claim, call, asked, usage)
 
-    async def begin_wait(
-        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
-    ) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
         """Suspend the turn until the agents that this call names are done."""
         await self.orchestrators.begin_wait(claim, call, asked, usage)

@@ -10,6 +10,7 @@ from orchestrator.domain.agent import MAX_NAME_CHARACTERS
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
+from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs.children import new_child, parent_of
@@ -27,7 +28,7 @@ WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 
 
 async def fan_out(
-    context: FleetContext, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
+    context: FleetContext, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage
 ) -> str:
     """Create what the plan asks for, or send it back; the turn is put aside. Returns '', or why its turn fails.
 
@@ -54,7 +55,7 @@ def _refused(before: Sequence[QuestionTable]) -> int:
 
 
 async def _create(
-    context: FleetContext, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: Mapping[str, Any]
+    context: FleetContext, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: RunUsage
 ) -> str:
     """Put the turn aside behind its children; '' or why not, entry by entry."""
     parent = await parent_of(context.work, claim)

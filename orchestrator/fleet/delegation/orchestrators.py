@@ -16,6 +16,7 @@ from orchestrator import log, paths
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
+from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.sessions.slot import AgentSlot
@@ -50,9 +51,7 @@ class ManagedOrchestrators:
         """The table, called by this agent; its wait only returns what a wait that is over has brought."""
         return tuple(replace(tool, call=partial(self._called, tool, slot), begin=None) for tool in self.table)
 
-    async def begin_wait(
-        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
-    ) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
         """End the run: the sleep stands as a row before its process is forgotten.
 
         What cannot be waited for is told at once, by the very call, as any wait would tell it.

@@ -16,6 +16,7 @@ from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.briefing import plan, system_prompt
 from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, AgentPort, crew_tools
@@ -31,7 +32,6 @@ from orchestrator.fleet.projections.children_digest import children_digest
 from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
-from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
 from orchestrator.store.agents import plans
@@ -265,7 +265,7 @@ def prompt_id(turn_id: str) -> str:
 async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | None, ended: Ended) -> None:
     """Write everything down: events, the question or the result, the files, what changed in the checkout."""
     work, state, claim, recorder = runtime.work, runtime.state, live.claim, live.recorder
-    usage = usage_of(ended)
+    usage = ended.run_usage
     try:
         await recorder.flush()
         if ended.steered:
@@ -307,9 +307,7 @@ async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
         LOG.warning("git_directory_not_tidied", error=str(error))
 
 
-async def _defer(
-    runtime: Runtime, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: Mapping[str, Any]
-) -> str:
+async def _defer(runtime: Runtime, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: RunUsage) -> str:
     """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
 
     Returns '', or why its plan makes it fail.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.turns.turns import Claim
 
@@ -25,7 +26,7 @@ class Delegation(Protocol):
         """
         ...
 
-    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]) -> str:
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
         """Create the agents of the plan that the turn ended with, or send the plan back; '' or why the turn fails.
 
         Raises:
@@ -33,9 +34,7 @@ class Delegation(Protocol):
         """
         ...
 
-    async def begin_wait(
-        self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: Mapping[str, Any]
-    ) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
         """Suspend the turn until the agents that this call names are done; the same call then returns the digest.
 
         Raises:

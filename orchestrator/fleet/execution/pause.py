@@ -17,7 +17,6 @@ from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import LEFT, LiveTurn, Stop
 from orchestrator.fleet.sessions.steering import turn_of
-from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
 from orchestrator.store.schema.transitions import StaleOwnerError
@@ -85,7 +84,7 @@ def stopped(ended: Ended, stop: Stop | None) -> Ended:
 
 async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspension: Suspension) -> None:
     """Write the events down and suspend the turn."""
-    claim, usage, now = live.claim, usage_of(ended), work.clock()
+    claim, usage, now = live.claim, ended.run_usage, work.clock()
     try:
         await live.recorder.flush()
         if ended.steered:

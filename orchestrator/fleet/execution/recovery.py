@@ -15,12 +15,11 @@ from orchestrator import log
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.domain.usage import Usage
+from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.errors import NotFoundError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt, prompt_id
 from orchestrator.fleet.sessions.steering import turn_of
-from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store.agents import plans
 from orchestrator.store.queries import agents as agent_queries
@@ -100,8 +99,8 @@ def _recorded(attempt: Attempt, found: TranscriptState, lost: Usage) -> Ended:
 
 async def _count(work: UnitOfWork, claim: Claim, attempt: Attempt, lost: Usage) -> None:
     if lost.model_calls:
-        unpriced = Ended(outcome=Outcome.FAILED, usage=lost, session_cost_usd=attempt.spec.session_cost_usd)
-        await work.store.write(count_lost, claim, usage_of(unpriced))
+        unpriced = RunUsage(tokens=lost, session_cost_usd=attempt.spec.session_cost_usd)
+        await work.store.write(count_lost, claim, unpriced)
 
 
 def _uncounted(told: Usage, turn: TurnTable) -> Usage:
@@ -125,7 +124,7 @@ async def resumed(work: UnitOfWork, claim: Claim, ended: Ended, max_resumes: int
     if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
         return ended
     loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
-    final = await work.commit(give_up_run, claim, loss, usage_of(ended), work.clock(), max_resumes)
+    final = await work.commit(give_up_run, claim, loss, ended.run_usage, work.clock(), max_resumes)
     if final is None:
         return None
     outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED

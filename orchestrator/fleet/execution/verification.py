@@ -25,7 +25,6 @@ from orchestrator.fleet.execution.attempt import Attempt
 from orchestrator.fleet.execution.runtime import Runtime
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
-from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.providers.base import Prompt
 from orchestrator.store.turns.checks import note_attempt, send_back
 from orchestrator.store.turns.events import Fact
@@ -109,7 +108,7 @@ async def _send_back(turn: Verification, done: CheckRound, ended: Ended) -> bool
     """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
     await turn.live.recorder.flush()
     read = [steering.turn_of(prompt) for prompt in ended.steered]
-    await turn.work.commit(send_back, turn.live.claim, done, usage_of(ended), read)
+    await turn.work.commit(send_back, turn.live.claim, done, ended.run_usage, read)
     return True
 
 

@@ -14,7 +14,6 @@ from orchestrator.domain.event import Ended, Outcome
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.recovery import resumed
-from orchestrator.fleet.sessions.usage import usage_of
 from orchestrator.store.turns.cancellation import fail
 from orchestrator.store.turns.recovery import held_by
 from orchestrator.store.turns.turns import Claim
@@ -51,6 +50,6 @@ class Rescuer:
         try:
             final = await resumed(self.work, claim, LOST, self.max_resumes)
             if final is not None:
-                await self.work.commit(fail, claim, final.reason, final.detail, usage_of(final), self.work.clock())
+                await self.work.commit(fail, claim, final.reason, final.detail, final.run_usage, self.work.clock())
         except ConflictError:  # it ended meanwhile
             return

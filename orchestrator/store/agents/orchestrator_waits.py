@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import AnsweredBy, QuestionState
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import children
@@ -24,7 +25,7 @@ def suspend(
     claim: Claim,
     asked: Mapping[str, Any],
     durable_wait: Mapping[str, Any],
-    usage: Mapping[str, Any],
+    usage: RunUsage,
     now: float,
     *,
     refusal: str = "",

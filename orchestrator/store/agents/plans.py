@@ -17,6 +17,7 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.question import QuestionState
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.families import children
@@ -41,7 +42,7 @@ def fan_out(
     claim: Claim,
     planned: Sequence[Mapping[str, Any]],
     asked: Mapping[str, Any],
-    usage: Mapping[str, Any],
+    usage: RunUsage,
     now: float,
 ) -> None:
     """Create all of the plan's children, or none, and suspend the turn until the last of them has ended.
@@ -61,7 +62,7 @@ def fan_out(
 
 
 def send_back(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], why: str, usage: Mapping[str, Any], now: float
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], why: str, usage: RunUsage, now: float
 ) -> None:
     """Refuse the plan: its turn goes on, as soon as there is a slot, and its agent is told why.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import FLEET, Family, Headroom, Node, Scope, Unit, shortage
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import RefusedError
 from orchestrator.store.schema.tables import AGENT, BUDGET
@@ -183,15 +184,15 @@ def reserve(
             )
 
 
-def at_least_live(agent: RowMapping, usage: Mapping[str, Any]) -> dict[str, Any]:
+def at_least_live(agent: RowMapping, usage: RunUsage) -> RunUsage:
     """What a run that was cut off used: what it told at its end, or what it had told before if that is more."""
-    told = sum(usage[f"{kind}_tokens"] for kind in ("input", "output", "cache_read", "cache_write"))
-    cost = usage["cost_usd"]
-    return {
-        **usage,
-        "input_tokens": usage["input_tokens"] + max(0, agent["live_tokens"] - told),
-        "cost_usd": None if cost is None else max(cost, agent["live_cost_usd"]),
-    }
+    told, cost = usage.tokens, usage.cost_usd
+    more = max(0, agent["live_tokens"] - told.total_tokens)
+    return replace(
+        usage,
+        tokens=replace(told, input_tokens=told.input_tokens + more),
+        cost_usd=None if cost is None else max(cost, agent["live_cost_usd"]),
+    )
 
 
 def run_ended(connection: Connection, agent: RowMapping, now: float) -> None:

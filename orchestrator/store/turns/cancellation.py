@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
 
 from sqlalchemy import Connection, select, update
 
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import RunUsage
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.turns import Claim
@@ -23,7 +24,7 @@ def ask(connection: Connection, agent_id: str) -> str:
     return str(connection.execute(select(TURN.c.id).where(running)).scalar_one())
 
 
-def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: Mapping[str, Any], now: float) -> None:
+def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: RunUsage, now: float) -> None:
     """End the claimed turn as failed, or as interrupted if that is the reason; of what it changed nobody knows.
 
     Raises:

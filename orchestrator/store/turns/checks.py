@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 from orchestrator.domain.activity import WORKING
 from orchestrator.domain.check import CheckRound
 from orchestrator.domain.event import Kind
+from orchestrator.domain.usage import RunUsage
 from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row
@@ -52,9 +53,7 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
     )
 
 
-def send_back(
-    connection: Connection, claim: Claim, attempt: CheckRound, usage: Mapping[str, Any], read: Sequence[str]
-) -> None:
+def send_back(connection: Connection, claim: Claim, attempt: CheckRound, usage: RunUsage, read: Sequence[str]) -> None:
     """Record that the turn goes back to its agent: the receipts, the prompt that will tell them, and what it has used.
 
     `read` are turns whose text it has taken in. All in one transaction: a successor finds the prompt in the transcript,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT, TURN
@@ -83,7 +84,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 
 
 def give_up_run(
-    connection: Connection, claim: Claim, loss: Loss, usage: Mapping[str, Any], now: float, max_resumes: int
+    connection: Connection, claim: Claim, loss: Loss, usage: RunUsage, now: float, max_resumes: int
 ) -> Final | None:
     """Queue the turn of a run that is over to be taken up again; if it died too often, how it must end instead.
 
@@ -114,7 +115,7 @@ def note_prompt(connection: Connection, claim: Claim, prompt_id: str) -> None:
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(prompts=[*prompts, prompt_id]))
 
 
-def count_lost(connection: Connection, claim: Claim, usage: Mapping[str, Any]) -> None:
+def count_lost(connection: Connection, claim: Claim, usage: RunUsage) -> None:
     """Add to the turn what a dead run had used, as its transcript tells.
 
     Raises:

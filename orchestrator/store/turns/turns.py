@@ -13,6 +13,7 @@ from orchestrator.domain.event import TERMINAL, Kind
 from orchestrator.domain.question import INBOX, AnsweredBy, QuestionKind, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.families import budgets, children
@@ -107,7 +108,7 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
 
 
 def suspend_turn(
-    connection: Connection, claim: Claim, wait: Wait, usage: Mapping[str, Any], now: float, *, heard: bool = True
+    connection: Connection, claim: Claim, wait: Wait, usage: RunUsage, now: float, *, heard: bool = True
 ) -> None:
     """Suspend the turn: its use is counted and its slot is free; resumed, it continues where it stopped.
 
@@ -122,7 +123,7 @@ def suspend_turn(
 
 
 def suspend_for_quota(
-    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: Mapping[str, Any], now: float
+    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: RunUsage, now: float
 ) -> None:
     """Suspend the turn until its account's quota is back, and with it those of the account's other agents."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
@@ -132,7 +133,7 @@ def suspend_for_quota(
 
 
 def suspend_for_answer(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: RunUsage, now: float
 ) -> None:
     """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
@@ -145,7 +146,7 @@ def suspend_for_answer(
 
 
 def suspend_for_children(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: Mapping[str, Any], now: float
+    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: RunUsage, now: float
 ) -> None:
     """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
@@ -246,7 +247,7 @@ def finish(
     connection: Connection,
     claim: Claim,
     ended: Mapping[str, Any],
-    usage: Mapping[str, Any],
+    usage: RunUsage,
     now: float,
     *,
     asked: Mapping[str, Any] | None = None,
@@ -266,7 +267,7 @@ def finish(
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
-    run_ended(connection, agent, claim, usage if usage["model_calls"] else budgets.at_least_live(agent, usage), now)
+    run_ended(connection, agent, claim, usage if usage.tokens.model_calls else budgets.at_least_live(agent, usage), now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} ends no turn")
@@ -278,7 +279,7 @@ def finish(
         claim.turn,
         reason=ended["reason"],
         detail=ended["detail"],
-        cost_usd=usage["cost_usd"],
+        cost_usd=usage.cost_usd,
         changes=ended["changes"],
     )
     outcomes.record(connection, claim.agent_id, claim.turn_id, status, cursor)
@@ -292,7 +293,7 @@ def finish(
     rest(connection, agent, Status(str(status)), shown, now)
 
 
-def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Mapping[str, Any], now: float) -> None:
+def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: RunUsage, now: float) -> None:
     """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
     count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
@@ -300,20 +301,27 @@ def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Ma
         budgets.resume(connection, now)
 
 
-def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mapping[str, Any]) -> None:
+def count(connection: Connection, agent: RowMapping, turn_id: str, usage: RunUsage) -> None:
     """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
-    cost = usage["cost_usd"]
-    counted = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "model_calls")
+    cost, tokens = usage.cost_usd, usage.tokens
     connection.execute(
-        update(TURN).where(TURN.c.id == turn_id).values({name: TURN.c[name] + usage[name] for name in counted})
+        update(TURN)
+        .where(TURN.c.id == turn_id)
+        .values(
+            input_tokens=TURN.c.input_tokens + tokens.input_tokens,
+            output_tokens=TURN.c.output_tokens + tokens.output_tokens,
+            cache_read_tokens=TURN.c.cache_read_tokens + tokens.cache_read_tokens,
+            cache_write_tokens=TURN.c.cache_write_tokens + tokens.cache_write_tokens,
+            model_calls=TURN.c.model_calls + tokens.model_calls,
+        )
     )
     values: dict[str, Any] = {
-        "tokens": agent["tokens"] + sum(usage[name] for name in counted[:4]),
-        "session_cost_usd": usage["session_cost_usd"],
+        "tokens": agent["tokens"] + tokens.total_tokens,
+        "session_cost_usd": usage.session_cost_usd,
         "live_tokens": 0,
         "live_cost_usd": 0.0,
     }
-    if cost == 0 and usage["session_cost_usd"] is None:
+    if cost == 0 and usage.session_cost_usd is None:
         del values["session_cost_usd"]  # it broke before anything could tell the session's total
     if cost is None:
         values["cost_unknown"] = True
@@ -322,7 +330,8 @@ def count(connection: Connection, agent: RowMapping, turn_id: str, usage: Mappin
     else:
         values["cost_usd"] = agent["cost_usd"] + cost
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_usd=TURN.c.cost_usd + cost))
-    for name in ("context_tokens", "context_window_tokens"):
-        if usage[name] is not None:
-            values[name] = usage[name]
+    if tokens.context_tokens is not None:
+        values["context_tokens"] = tokens.context_tokens
+    if tokens.context_window_tokens is not None:
+        values["context_window_tokens"] = tokens.context_window_tokens
     change(connection, agent["id"], **values)
