@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.agent import NewAgent, Status, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
+from orchestrator.domain.command import interrupt_happened
 from orchestrator.domain.durable_wait import DurableWait, Reply
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Call, Caller
@@ -40,7 +41,7 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.store.agents import lifecycle
-from orchestrator.store.agents.commands import Command, stop_family
+from orchestrator.store.agents.commands import Command, interrupt
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import AgentTable
 from orchestrator.store.waits import leases
@@ -139,10 +140,10 @@ class Fleet:
         """
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent)
-        running = await self._context.work.commit(stop_family, found.id, self._context.work.clock())
+        running = await self._context.work.commit(interrupt, found.id, self._context.work.clock())
         for agent_id, turn_id in running.items():
             self._context.slots.interrupt(agent_id, "interrupted", turn_id)
-        happened = "the running turn is being interrupted" if running else "its open turn was ended before it went on"
+        happened = interrupt_happened(ends_running=bool(running))
         return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
 
     async def status(

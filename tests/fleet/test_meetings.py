@@ -168,7 +168,7 @@ async def test_an_interrupt_at_the_very_end_of_a_turn_does_not_stop_the_turn_beh
     await lab.create("a", task="one")
     await taken(lab, "a")
     await lab.fleet.command(lab.call(), "a", "two")
-    await meets_the_end(lab, "a", "stop_family", lambda: lab.fleet.interrupt(lab.call(), "a"))
+    await meets_the_end(lab, "a", "interrupt", lambda: lab.fleet.interrupt(lab.call(), "a"))
     lab.finish("a", "second")
     assert (await statuses(lab, "a"))[1] == "complete"
     assert lab.provider.prompts["a"] == ["one", "two"]
@@ -183,7 +183,7 @@ async def test_a_stop_of_a_family_does_not_stop_what_a_child_begins_after_its_tu
         await lab.becomes("boss", "waiting", "children")
         await taken(lab, "child")
         await lab.fleet.command(lab.call(), "child", "two")
-        await meets_the_end(lab, "child", "stop_family", lambda: lab.fleet.interrupt(lab.call(), "boss"))
+        await meets_the_end(lab, "child", "interrupt", lambda: lab.fleet.interrupt(lab.call(), "boss"))
         lab.finish("child", "second")
         assert (await statuses(lab, "child"))[1] == "complete"
         assert await statuses(lab, "boss") == ["interrupted"]

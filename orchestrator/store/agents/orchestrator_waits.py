@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import AnsweredBy, QuestionState
@@ -63,12 +63,15 @@ def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: fl
     return True
 
 
-def resume_with(connection: Connection, agent: RowMapping, text: str, now: float) -> bool:
-    """End the agent's sleep with this text as what its call returns; False if it does not sleep so."""
+def open_wait(connection: Connection, agent_id: str) -> str | None:
+    """The durable wait that this agent waits in; None if it is in none."""
     query = (
         select(DURABLE_WAIT.c.id)
         .join(QUESTION, DURABLE_WAIT.c.question_id == QUESTION.c.id)
-        .where(QUESTION.c.agent_id == agent["id"], QUESTION.c.state == QuestionState.OPEN)
+        .where(
+            QUESTION.c.agent_id == agent_id,
+            QUESTION.c.state == QuestionState.OPEN,
+            DURABLE_WAIT.c.status == DurableWaitStatus.WORKING,
+        )
     )
-    wait_id = connection.execute(query).scalar_one_or_none()
-    return wait_id is not None and end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=text)
+    return connection.execute(query).scalar_one_or_none()

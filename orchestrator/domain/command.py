@@ -1,0 +1,271 @@
+"""What a command or an interrupt does to an agent: decided from the agent's state, and told in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.budget import Headroom, Unit, remedy_for, shortage, shown_amount
+from orchestrator.domain.turn import Mode, Urgency
+from orchestrator.domain.wait import ANSWERS, SUSPENDED, Wait, WaitKind, wait_words
+from orchestrator.errors import ConflictError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTurn:
+    """The turn that an agent runs next."""
+
+    id: str
+    ordinal: int
+    has_begun: bool
+    """it has no session: it waits in the middle, or its session died"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState:
+    """Of an agent what decides on a command to it."""
+
+    id: str
+    name: str
+    status: Status
+    wait: Wait | None
+    next_turn: NextTurn | None
+    durable_wait: str | None = None
+    """the id of the durable wait in which it waits for other agents; a text can end it"""
+    rooms: Sequence[Headroom] = ()
+    """the caps that apply to it, if it waits for budget"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandTerms:
+    """Of a command what decides how it is carried out."""
+
+    mode: Mode = Mode.QUEUE
+    only_answer: bool = False
+    """refuse it unless the agent waits for an answer"""
+    sets_inputs: bool = False
+    sets_checks: bool = False
+
+
+@dataclass(frozen=True)
+class AddToPrompt:
+    """Add the text to the prompt of the queued turn, which has not begun."""
+
+    turn: NextTurn
+
+
+@dataclass(frozen=True)
+class AnswerQuestion:
+    """Put the text beside the question that the agent waits with."""
+
+
+@dataclass(frozen=True)
+class EndDurableWait:
+    """End the agent's wait for others: its call returns with the text."""
+
+    wait_id: str
+    turn_id: str | None
+
+
+@dataclass(frozen=True)
+class ReplaceTurn:
+    """End the turn that has begun and does not run, and run a new one next."""
+
+    binds_account: bool
+    """the agent waits for an account: from now on it has the caller's"""
+
+
+@dataclass(frozen=True)
+class InterruptTurn:
+    """Interrupt the running turn, and run a new one next."""
+
+
+@dataclass(frozen=True)
+class SteerTurn:
+    """Queue a turn whose text the running turn may take in."""
+
+
+@dataclass(frozen=True)
+class BindAccount:
+    """Give the agent the caller's account, and queue a turn behind the one that waited for it."""
+
+
+@dataclass(frozen=True)
+class QueueBehindWait:
+    """Queue a turn behind the one that is suspended with this wait."""
+
+    wait: Wait
+
+
+@dataclass(frozen=True)
+class QueueTurn:
+    """Queue a turn."""
+
+    is_behind_running: bool
+    cannot_steer: bool
+    """it was meant to be taken in by a running turn"""
+
+
+Queueing = ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | QueueBehindWait | QueueTurn
+"""the decisions by which the text becomes a turn of its own"""
+Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
+
+
+def check_command(agent: AgentState, command: CommandTerms) -> None:
+    """Return if the agent takes commands like this one at all; what its text does is decided by `decide`.
+
+    Raises:
+        ConflictError: it is deleted, or it asks nothing and only an answer was meant.
+    """
+    if agent.status is Status.DELETED:
+        raise ConflictError(f"{agent.name} is deleted", hint="create a new agent")
+    if command.only_answer and not _asks(agent):
+        raise ConflictError(
+            f"{agent.name} is not waiting for an answer: it is {agent.status}",
+            hint="give it its next task with command_agent (fleet command)",
+        )
+
+
+def _asks(agent: AgentState) -> bool:
+    return agent.status is Status.WAITING and agent.wait is not None and agent.wait.kind in ANSWERS
+
+
+def decide(agent: AgentState, command: CommandTerms) -> Decision:
+    """What the text of the command does to the agent in this state; new caps are set before, and may change the state.
+
+    Raises:
+        ConflictError: the state does not allow it; the hint says what to do instead.
+    """
+    check_command(agent, command)
+    if agent.status is Status.WAITING:
+        return _decide_waiting(agent, command)
+    if agent.status is Status.WORKING:
+        return _decide_working(command)
+    turn = agent.next_turn
+    if agent.status is Status.QUEUED and turn is not None and not turn.has_begun:
+        return AddToPrompt(turn)
+    if agent.status is Status.QUEUED and command.mode is Mode.INTERRUPT:
+        return ReplaceTurn(binds_account=False)
+    return QueueTurn(is_behind_running=False, cannot_steer=command.mode is Mode.STEER)
+
+
+def _decide_working(command: CommandTerms) -> Decision:
+    if command.mode is Mode.INTERRUPT:
+        return InterruptTurn()
+    if command.mode is Mode.STEER and not command.sets_inputs and not command.sets_checks:
+        return SteerTurn()
+    return QueueTurn(is_behind_running=True, cannot_steer=command.mode is Mode.STEER)
+
+
+def _decide_waiting(agent: AgentState, command: CommandTerms) -> Decision:
+    """What a command does to an agent that waits: for its account, an answer, budget, time, other agents."""
+    wait = agent.wait
+    waits_for_account = wait is not None and wait.kind is WaitKind.ACCOUNT
+    if command.mode is Mode.INTERRUPT:
+        return ReplaceTurn(binds_account=waits_for_account)
+    if waits_for_account:
+        return BindAccount()
+    if wait is not None and wait.kind is WaitKind.AGENTS and agent.durable_wait is not None:
+        return EndDurableWait(agent.durable_wait, None if agent.next_turn is None else agent.next_turn.id)
+    if wait is not None and wait.kind in SUSPENDED:
+        _check_budget(agent, wait)
+        return QueueBehindWait(wait)
+    if not _asks(agent):
+        raise ConflictError(f"{agent.name} is not waiting for an answer: it is {agent.status}", hint="read its status")
+    return AnswerQuestion()
+
+
+def _check_budget(agent: AgentState, wait: Wait) -> None:
+    """Return if a task for this waiting agent does not wait for more budget."""
+    if wait.kind is WaitKind.BUDGET:
+        raise ConflictError(
+            f"{agent.name} waits: {wait_words(wait)}; nothing was queued",
+            hint=remedy_for(wait, agent.name, agent.rooms),
+        )
+
+
+def urgency_of(decision: Queueing) -> Urgency:
+    """Which place the new turn gets among the agent's queued turns."""
+    match decision:
+        case ReplaceTurn() | InterruptTurn():
+            return Urgency.REPLACES
+        case SteerTurn():
+            return Urgency.STEERED
+        case BindAccount() | QueueBehindWait() | QueueTurn():
+            return Urgency.NONE
+
+
+def happened(decision: Decision, turn: int = 0) -> str:
+    """The decision as its receipt tells it, once it is carried out; `turn` is the ordinal of a new turn."""
+    match decision:
+        case AddToPrompt():
+            return "added to the task of its queued turn"
+        case AnswerQuestion():
+            return "answered: the very tool call that asked goes on"
+        case EndDurableWait():
+            return "woken: its wait_for_agents returns with it"
+        case _:
+            return f"turn {turn}: {_queued(decision)}"
+
+
+def _queued(decision: Queueing) -> str:
+    match decision:
+        case ReplaceTurn():
+            return "its open turn was dropped; the new task is next"
+        case InterruptTurn():
+            return "the running turn is interrupted; this one is next"
+        case SteerTurn():
+            return "handed into the running turn at its next tool call; the next turn if that ends before"
+        case BindAccount():
+            return "its account is at hand again; queued behind its open turn"
+        case QueueBehindWait(wait):
+            return f"queued behind its open turn ({wait_words(wait)})"
+        case QueueTurn(is_behind_running=True, cannot_steer=cannot_steer):
+            reason = " (not steered: inputs and checks belong to a turn of their own)" if cannot_steer else ""
+            return f"queued behind the running turn{reason}"
+        case QueueTurn(cannot_steer=cannot_steer):
+            return "queued" + (" (not steered: no turn is running)" if cannot_steer else "")
+
+
+def caps_happened(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
+    """What came of new caps, as a receipt tells it; `agent` is the state under them."""
+    told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
+    if resumed:
+        return f"{told}; its turn goes on where it paused"
+    short = shortage(agent.rooms, starts_turn=False)
+    return told if short is None else f"{told}; it still waits: {short.shown(agent.id)}"
+
+
+class Interruption(StrEnum):
+    """What ends when an agent is interrupted; its descendants are interrupted with it."""
+
+    RUNNING = "running"
+    """The running turn: its session is told to end it."""
+    BEGUN = "begun"
+    """The turn that has begun and has no session."""
+    QUEUED = "queued"
+    """The queued turn that was next."""
+    DESCENDANTS = "descendants"
+    """Nothing of its own: only descendants have an open turn."""
+
+
+def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> Interruption:
+    """What an interrupt ends.
+
+    Raises:
+        ConflictError: neither the agent nor a descendant has an open turn; the hint says what to do instead.
+    """
+    if agent.status is Status.WORKING:
+        return Interruption.RUNNING
+    if agent.status in OPEN:
+        return Interruption.BEGUN if agent.next_turn and agent.next_turn.has_begun else Interruption.QUEUED
+    if descendants_open:
+        return Interruption.DESCENDANTS
+    raise ConflictError(f"{agent.name} has no running turn: it is {agent.status}", hint="give it its next task")
+
+
+def interrupt_happened(*, ends_running: bool) -> str:
+    """An interrupt as its receipt tells it; `ends_running`: it reached a running turn, of the agent or a descendant."""
+    return "the running turn is being interrupted" if ends_running else "its open turn was ended before it went on"
