@@ -34,7 +34,7 @@ from orchestrator.store.schema.tables import AGENT, BREAKER, DURABLE_WAIT, EVENT
 from orchestrator.store.turns import recovery, turns
 from orchestrator.store.turns.recovery import Final, Loss
 from orchestrator.store.turns.turns import Claim
-from orchestrator.store.waits import durable_waits, inputs, leases
+from orchestrator.store.waits import durable_waits, inputs, leases, pauses
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -248,6 +248,14 @@ class World:
         """Suspend the turn because its account is refused."""
         told = {"resets_at": resets_at, "detail": "the limit is reached", "ends": ends}
         await self.write(turns.suspend_for_quota, claim, told, usage(), self.now)
+
+    async def wake(self) -> list[str]:
+        """Let those go on whose time has come; their ids."""
+        return await self.write(pauses.wake, self.now)
+
+    async def next_wake(self) -> float | None:
+        """When the next of those that wait for a time goes on."""
+        return await self.store.read(pauses.next_wake)
 
     async def set_inputs(self, agent_id: str, turn: int, sources: Sequence[str]) -> None:
         """Give the turn these inputs."""
