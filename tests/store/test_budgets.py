@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from sqlalchemy import select
 from orchestrator.domain.budget import FLEET, UNPRICED, Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import NotFoundError, RefusedError
 from orchestrator.store.families import budgets
@@ -252,9 +251,9 @@ async def test_caps_of_an_agent_that_does_not_exist_cannot_be_raised(world: Worl
 # going on
 
 
-async def at_its_cap(world: World, name: str, **options: Any) -> str:
+async def at_its_cap(world: World, name: str, **caps: float) -> str:
     """An agent that waits for budget in the middle of its turn."""
-    claim = await world.start(name, **options)
+    claim = await world.start(name, caps={Unit(unit): cap for unit, cap in caps.items()})
     await spend(world, claim, 100)
     (room,) = (await world.headroom(claim.agent_id)).values()
     await world.pause(claim, room.wait(claim.agent_id), tokens=100)
@@ -263,7 +262,7 @@ async def at_its_cap(world: World, name: str, **options: Any) -> str:
 
 @pytest.mark.requirement("budget:pause:continues-after-top-up")
 async def test_an_agent_goes_on_where_it_paused_once_its_cap_is_raised(world: World) -> None:
-    agent_id = await at_its_cap(world, "a", caps={Unit.TOKENS: 100})
+    agent_id = await at_its_cap(world, "a", tokens=100)
     assert await raise_caps(world, agent_id, tokens=100) == []
     assert await raise_caps(world, agent_id, tokens=101) == ["a"]
     claim = (await world.admit())[agent_id]
@@ -272,8 +271,8 @@ async def test_an_agent_goes_on_where_it_paused_once_its_cap_is_raised(world: Wo
 
 
 async def test_a_raise_lets_no_stranger_go_on(world: World) -> None:
-    first = await at_its_cap(world, "first", caps={Unit.TOKENS: 100})
-    await at_its_cap(world, "second", caps={Unit.TOKENS: 100})
+    first = await at_its_cap(world, "first", tokens=100)
+    await at_its_cap(world, "second", tokens=100)
     assert await raise_caps(world, first, tokens=500) == ["first"]
     assert await world.waits_for("ag_second") is WaitKind.BUDGET
 
@@ -346,23 +345,23 @@ class Ledger:
         deep = parent is not None and parent.agent_id.count("child") >= 4
         await self.world.create(f"a{next(self.world.numbers)}", parent=None if deep else parent)
 
-    async def end(self, what: str, pick: int, used: Mapping[str, Any]) -> None:
+    async def end(self, what: str, pick: int, used: RunUsage) -> None:
         """Let one run come to an end, or tell what it has used so far."""
         if not self.claims:
             return
         claim = list(self.claims.values())[pick % len(self.claims)]
         if what == "spend":
-            await spend(self.world, claim, used["input_tokens"], used["cost_usd"] or 0.0)
+            await spend(self.world, claim, used.tokens.input_tokens, used.cost_usd or 0.0)
             return
         del self.claims[claim.agent_id]
         if what == "finish":
             await self.world.finish(claim, used=used)
         elif what == "pause":
             await self.world.pause(
-                claim, LONG_PAUSE, tokens=used["input_tokens"], cost_usd=used["cost_usd"], model_calls=2
+                claim, LONG_PAUSE, tokens=used.tokens.input_tokens, cost_usd=used.cost_usd, model_calls=2
             )
         elif what == "lose":
-            await self.world.lose(claim, max_resumes=9, tokens=used["input_tokens"], cost_usd=used["cost_usd"])
+            await self.world.lose(claim, max_resumes=9, tokens=used.tokens.input_tokens, cost_usd=used.cost_usd)
         elif what == "delete":
             await self.world.delete(claim.agent_id)
 
@@ -401,7 +400,7 @@ STEPS = st.tuples(
 @given(steps=st.lists(STEPS, min_size=5, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_the_use_of_an_agent_is_the_sum_of_its_turns_and_the_fleets_that_of_all(
-    steps: list[tuple[str, int, dict[str, Any]]],
+    steps: list[tuple[str, int, RunUsage]],
 ) -> None:
     async def run(path: Path) -> None:
         async with open_world(path) as world:

@@ -69,9 +69,9 @@ def agent_values(name: str, now: float, **more: Any) -> dict[str, Any]:
     return {**values, **more}
 
 
-def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int = 1) -> RunUsage:
+def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int = 1, **more: int) -> RunUsage:
     """What a run used: `tokens` of input, and one call of the model."""
-    return RunUsage(tokens=Usage(input_tokens=tokens, model_calls=model_calls), cost_usd=cost_usd)
+    return RunUsage(tokens=Usage(input_tokens=tokens, model_calls=model_calls, **more), cost_usd=cost_usd)
 
 
 NOTHING_USED = usage(0, 0.0, model_calls=0)
