@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import dialect
 
 from orchestrator.errors import StoreError
 from orchestrator.store.engine.jobs import hint_for
+from orchestrator.store.engine.prepared import decoders_of
 
 CHUNK = 256
 SNAPSHOT_SECONDS = 5.0
@@ -47,10 +48,7 @@ class _Query:
 def _compiled(statement: Select[Any]) -> _Query:
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     names: Sequence[str] = compiled.positiontup or ()
-    decoders = [
-        column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in statement.selected_columns
-    ]
-    return _Query(str(compiled), [compiled.params[name] for name in names], decoders)
+    return _Query(str(compiled), [compiled.params[name] for name in names], decoders_of(statement))
 
 
 @asynccontextmanager

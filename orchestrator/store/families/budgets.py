@@ -13,6 +13,7 @@ from orchestrator.domain.budget import FLEET, Family, Headroom, Node, Scope, Uni
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import RefusedError
+from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, BUDGET
 from orchestrator.store.schema.transitions import agent_row, change
 from orchestrator.store.waits import ready_queue, suspension
@@ -71,11 +72,11 @@ def families(connection: Connection, roots: Collection[str], now: float) -> dict
     """The same for many roots, in one go."""
     nodes: dict[str, dict[str, Node]] = {root: {} for root in roots}
     root_of: dict[str, str] = {}
-    for row in connection.execute(_NODES, {"roots": list(roots)}).mappings():
+    for row in fetch(connection, _NODES, {"roots": list(roots)}).mappings():
         nodes[row["root"]][row["id"]] = _node(row, now)
         root_of[row["id"]] = row["root"]
     caps: dict[str, dict[tuple[str, Scope, Unit], float]] = {root: {} for root in roots}
-    for row in connection.execute(_CAPS, {"subjects": [*root_of, FLEET]}).mappings():
+    for row in fetch(connection, _CAPS, {"subjects": [*root_of, FLEET]}).mappings():
         for root in [root_of[row["subject"]]] if row["subject"] in root_of else roots:
             caps[root][row["subject"], Scope(row["scope"]), Unit(row["unit"])] = row["cap"]
     capped = any(scope is Scope.FLEET for each in caps.values() for _, scope, _ in each)
@@ -139,7 +140,7 @@ class BudgetReader:
     def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Headroom]:
         """Every cap that applies to the agent; `capped`: an agent of its family has one (None: look)."""
         if capped is None:
-            capped = root in self._families or self._connection.execute(_CAPPED, {"root": root}).first() is not None
+            capped = root in self._families or fetch(self._connection, _CAPPED, {"root": root}).first() is not None
         if not capped:
             return self._fleets()
         if root not in self._families:
@@ -156,7 +157,7 @@ class BudgetReader:
 
     def _fleets(self) -> list[Headroom]:
         if self._fleet is None:
-            capped = self._connection.execute(_FLEET_CAPPED).first() is not None
+            capped = fetch(self._connection, _FLEET_CAPPED).first() is not None
             self._fleet = fleet_rooms(self._connection, self._now) if capped else []
         return self._fleet
 
@@ -233,7 +234,7 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
 
 def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Headroom]]:
     """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
-    if connection.execute(_ANY).first() is None:
+    if fetch(connection, _ANY).first() is None:
         return {}
     capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
     roots = set(connection.execute(capped).scalars()) & set(agents.values())

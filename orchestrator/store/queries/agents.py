@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import (
     AGENT,
     ARTIFACT,
@@ -116,7 +117,7 @@ class Span(NamedTuple):
 
 
 def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[AgentTable]:
-    return cast("Sequence[AgentTable]", connection.execute(query, values).all())
+    return cast("Sequence[AgentTable]", fetch(connection, query, values).all())
 
 
 def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[AgentTable]:
@@ -130,7 +131,7 @@ def living(connection: Connection, project: str | None, most: int | None = None)
 
 def living_names(connection: Connection, project: str) -> Sequence[str]:
     """The names of the project's agents that are not deleted, in no order."""
-    return connection.execute(_LIVING_NAMES, {"project": project}).scalars().all()
+    return fetch(connection, _LIVING_NAMES, {"project": project}).scalars().all()
 
 
 def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentTable]:
@@ -164,7 +165,7 @@ def families(connection: Connection, agents: Collection[AgentTable]) -> Sequence
 
 def trees_before(connection: Connection) -> Sequence[str]:
     """The trees of files before the turns that are open."""
-    return [str(before["tree"]) for before in connection.scalars(_BEFORES) if before]
+    return [str(before["tree"]) for before in fetch(connection, _BEFORES).scalars() if before]
 
 
 def children(connection: Connection, parent_id: str) -> Sequence[AgentTable]:
@@ -174,51 +175,51 @@ def children(connection: Connection, parent_id: str) -> Sequence[AgentTable]:
 
 def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """The names of these agents, by id."""
-    rows = connection.execute(_NAMES, {"ids": list(ids)}) if ids else ()
+    rows = fetch(connection, _NAMES, {"ids": list(ids)}) if ids else ()
     return {str(agent_id): str(name) for agent_id, name in rows}
 
 
 def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
     """When the newest turn of each agent began and ended, by agent id."""
-    rows = connection.execute(_SPANS, {"ids": list(ids)}) if ids else ()
+    rows = fetch(connection, _SPANS, {"ids": list(ids)}) if ids else ()
     return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
 
 
 def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[dict[str, Any]]]:
     """The checks of the turn that each of these agents is in, by agent id."""
-    rows = connection.execute(_RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
+    rows = fetch(connection, _RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
     return {agent_id: checks or () for agent_id, checks in rows}
 
 
 def turn(connection: Connection, turn_id: str) -> TurnTable | None:
     """One turn."""
-    return cast("TurnTable | None", connection.execute(_TURN, {"turn": turn_id}).one_or_none())
+    return cast("TurnTable | None", fetch(connection, _TURN, {"turn": turn_id}).one_or_none())
 
 
 def turns(connection: Connection, agent_id: str) -> Sequence[TurnTable]:
     """The agent's turns, in order."""
-    return cast("Sequence[TurnTable]", connection.execute(_TURNS, {"agent": agent_id}).all())
+    return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"agent": agent_id}).all())
 
 
 def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnTable]:
     """The last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
-    found = {one: connection.execute(_OUTCOME, {"agent": one}).one_or_none() for one in ids}
+    found = {one: fetch(connection, _OUTCOME, {"agent": one}).one_or_none() for one in ids}
     return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
 def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputTable]:
     """The inputs of these agents, in order."""
-    return cast("Sequence[InputTable]", connection.execute(_INPUTS, {"ids": list(ids)}).all()) if ids else []
+    return cast("Sequence[InputTable]", fetch(connection, _INPUTS, {"ids": list(ids)}).all()) if ids else []
 
 
 def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactTable]:
     """The files that an agent consumed and produced, in all or in one turn."""
-    return cast("Sequence[ArtifactTable]", connection.execute(_TOUCHED, {"agent": agent_id, "turn": turn}).all())
+    return cast("Sequence[ArtifactTable]", fetch(connection, _TOUCHED, {"agent": agent_id, "turn": turn}).all())
 
 
 def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:
     """How many different files each agent consumed and produced, by (agent id, kind)."""
-    rows = connection.execute(_FILES, {"ids": list(ids)}) if ids else ()
+    rows = fetch(connection, _FILES, {"ids": list(ids)}) if ids else ()
     return {(agent_id, kind): count for agent_id, kind, count in rows}
 
 
@@ -226,11 +227,11 @@ def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[
     """How many different files each of these agents wrote since its moment."""
     if not moments:
         return {}
-    rows = connection.execute(_WRITTEN, {"ids": list(moments), "since": min(moments.values())})
+    rows = fetch(connection, _WRITTEN, {"ids": list(moments), "since": min(moments.values())})
     files = {(agent_id, path) for agent_id, path, at in rows if at >= moments[agent_id]}
     return Counter(agent_id for agent_id, _ in files)
 
 
 def last_cursor(connection: Connection) -> int:
     """The cursor of the newest event; 0 if there is none."""
-    return int(connection.execute(_CURSOR).scalar_one_or_none() or 0)
+    return int(fetch(connection, _CURSOR).scalar_one_or_none() or 0)

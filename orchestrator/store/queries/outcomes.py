@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import BindParameter, Column, ColumnElement, Connection, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
 
 
@@ -80,13 +81,13 @@ def untold(connection: Connection, agent_ids: Collection[str], since: int | None
     if not agent_ids:
         return []
     if since is None:
-        return [EndedTurn(*row) for row in connection.execute(_ENDED_UNREAD, {"ids": list(agent_ids)})]
-    return [EndedTurn(*row) for row in connection.execute(_ENDED_SINCE, {"ids": list(agent_ids), "since": since})]
+        return [EndedTurn(*row) for row in fetch(connection, _ENDED_UNREAD, {"ids": list(agent_ids)})]
+    return [EndedTurn(*row) for row in fetch(connection, _ENDED_SINCE, {"ids": list(agent_ids), "since": since})]
 
 
 def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnTable]:
     """These turns, in the order of their ends."""
-    return cast("Sequence[TurnTable]", connection.execute(_TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
+    return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
 
 
 def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Collection[str]) -> set[str]:
@@ -95,7 +96,7 @@ def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Colle
     A turn receives what its source ended last before it began; one that has not begun, what a source `at_rest` (an
     agent's id) ended last.
     """
-    rows = connection.execute(_RECEIVERS, {"ids": list({turn.agent_id for turn in ended})}).all() if ended else ()
+    rows = fetch(connection, _RECEIVERS, {"ids": list({turn.agent_id for turn in ended})}).all() if ended else ()
     found: set[str] = set()
     for source, begun in rows:
         if begun is not None or source in at_rest:
@@ -106,26 +107,26 @@ def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Colle
 
 def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnTable]:
     """The turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
-    found = {one: connection.execute(_LAST, {"agent": one}).one_or_none() for one in agent_ids}
+    found = {one: fetch(connection, _LAST, {"agent": one}).one_or_none() for one in agent_ids}
     return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:
     """How many ended turns of each agent were not delivered, by agent id; agents without any are left out."""
-    rows = connection.execute(_COUNTS, {"ids": list(agent_ids)}) if agent_ids else ()
+    rows = fetch(connection, _COUNTS, {"ids": list(agent_ids)}) if agent_ids else ()
     return {str(agent_id): int(count) for agent_id, count in rows}
 
 
 def unread_of(connection: Connection, project: str | None, orchestrator: str) -> dict[str, int]:
     """The same for the orchestrator's living agents, by name."""
     if project is None:
-        return _by_name(connection.execute(_OF_ORCHESTRATOR, {"orchestrator": orchestrator}).all())
-    return _by_name(connection.execute(_OF_ORCHESTRATOR_HERE, {"project": project, "orchestrator": orchestrator}).all())
+        return _by_name(fetch(connection, _OF_ORCHESTRATOR, {"orchestrator": orchestrator}).all())
+    return _by_name(fetch(connection, _OF_ORCHESTRATOR_HERE, {"project": project, "orchestrator": orchestrator}).all())
 
 
 def unread_of_others(connection: Connection, project: str, orchestrator: str) -> dict[str, int]:
     """The same for the project's living agents that other orchestrators created."""
-    return _by_name(connection.execute(_OF_OTHERS, {"project": project, "orchestrator": orchestrator}).all())
+    return _by_name(fetch(connection, _OF_OTHERS, {"project": project, "orchestrator": orchestrator}).all())
 
 
 def _by_name(rows: Sequence[Any]) -> dict[str, int]:

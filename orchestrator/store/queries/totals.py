@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 
 from orchestrator.domain.agent import OPEN
+from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 _LIVES = AGENT.c.deleted_at.is_(None)
@@ -79,13 +80,13 @@ class Block(NamedTuple):
 def by_status(connection: Connection, project: str | None) -> Sequence[Sum]:
     """The living agents of one project, or of all projects, summed by project and status."""
     if project is None:
-        return [Sum(*row) for row in connection.execute(_BY_STATUS)]
-    return [Sum(*row) for row in connection.execute(_BY_STATUS_IN_PROJECT, {"project": project})]
+        return [Sum(*row) for row in fetch(connection, _BY_STATUS)]
+    return [Sum(*row) for row in fetch(connection, _BY_STATUS_IN_PROJECT, {"project": project})]
 
 
 def blocks(connection: Connection, project: str | None) -> Sequence[Block]:
     """Who holds up whom, one entry for each pair, the oldest waiter first."""
     query = _BLOCKS if project is None else _BLOCKS_IN_PROJECT
-    rows = connection.execute(query, {} if project is None else {"project": project}).all()
+    rows = fetch(connection, query, {} if project is None else {"project": project}).all()
     # sorted here: for an ORDER BY SQLite would read every living agent in order
     return [Block(*row[:5]) for row in sorted(rows, key=lambda row: tuple(row[5:]))]
