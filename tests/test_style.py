@@ -83,16 +83,18 @@ def _words(name: str) -> set[str]:
     return {part.lower().removesuffix("s") for part in parts}
 
 
-def _is_logging(node: ast.AST) -> bool:
-    """Whether this is a class for `logging`, whose own word for it is Handler."""
-    return isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("logging.") for base in node.bases)
+def _is_named_elsewhere(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a library gave the name: `logging` calls a class Handler, SQLAlchemy a method `result_processor`."""
+    if isinstance(node, ast.ClassDef):
+        return any(ast.unparse(base).startswith("logging.") for base in node.bases)
+    return node.name == "result_processor"
 
 
 def _names(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
     yield 1, path.stem
     yield 1, path.parent.name
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | Function) and not _is_logging(node):
+        if isinstance(node, ast.ClassDef | Function) and not _is_named_elsewhere(node):
             yield node.lineno, node.name
 
 

@@ -1,1 +1,1 @@
-"""The tables, and the transitions that every operation builds on."""
+"""The tables, their rows, and the transitions that every operation builds on."""

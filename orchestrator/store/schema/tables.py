@@ -7,7 +7,14 @@ from typing import Any
 from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from orchestrator.store.schema.base import Table, metadata
+from orchestrator.domain.activity import ActivityKind
+from orchestrator.domain.agent import Status
+from orchestrator.domain.budget import Scope, Unit
+from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.question import AnsweredBy, QuestionKind, QuestionState
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.wait import WaitKind
+from orchestrator.store.schema.base import EnumText, Table, metadata
 
 TOTALLED = [
     *("project", "status", "created_at", "tokens", "live_tokens", "context_tokens", "cost_usd", "live_cost_usd"),
@@ -67,16 +74,18 @@ class AgentTable(Table, table=True):
     """the account's variables that are not secrets"""
     environment: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
 
-    status: str
+    status: Status = Field(sa_column=Column(EnumText(Status), nullable=False))
     reason: str = ""
     """why its last turn did not complete; '' while a turn is open"""
-    wait_kind: str | None = None
+    wait_kind: WaitKind | None = Field(default=None, sa_column=Column(EnumText(WaitKind)))
     """what a queued or waiting agent waits for (domain.wait.Wait, like the next four)"""
     wait_on: str = Field(default="", sa_column_kwargs={"server_default": ""})
     wait_until: float | None = None
     wait_detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
     wait_blocked: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
-    activity: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    activity: ActivityKind = Field(
+        default=ActivityKind.NONE, sa_column=Column(EnumText(ActivityKind), nullable=False, server_default="")
+    )
     """what an agent at work is doing (domain.activity.Activity, like the next two)"""
     activity_detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
     activity_seconds: float | None = None
@@ -135,7 +144,7 @@ class TurnTable(Table, table=True):
     ordinal: int
     urgent: int = 0
     """domain.turn.Urgency"""
-    status: str
+    status: TurnStatus = Field(sa_column=Column(EnumText(TurnStatus), nullable=False))
     parked: str = ""
     """why it was put aside in the middle (budget, quota, overloaded, plan), until it is taken up again"""
     stop: str = ""
@@ -195,7 +204,7 @@ class QuestionTable(Table, table=True):
     agent_id: str = Field(foreign_key="agent.id")
     turn: int
     """ordinal of the turn in which it was asked"""
-    kind: str
+    kind: QuestionKind = Field(sa_column=Column(EnumText(QuestionKind), nullable=False))
     call_id: str
     """of the tool call; of a plan (`tool` is that) the id of the prompt that tells the answer"""
     tool: str
@@ -206,11 +215,10 @@ class QuestionTable(Table, table=True):
     deadline_at: float | None = None
     fallback: str
     """the answer that counts once the deadline has come"""
-    state: str
+    state: QuestionState = Field(sa_column=Column(EnumText(QuestionState), nullable=False))
     answer: str | None = None
     answered_at: float | None = None
-    answered_by: str | None = None
-    """orchestrator, person, policy or deadline"""
+    answered_by: AnsweredBy | None = Field(default=None, sa_column=Column(EnumText(AnsweredBy)))
 
 
 class InputTable(Table, table=True):
@@ -269,10 +277,8 @@ class BudgetTable(Table, table=True):
 
     subject: str = Field(primary_key=True)
     """an agent's id, or `fleet`"""
-    scope: str = Field(primary_key=True)
-    """agent, subtree, fleet"""
-    unit: str = Field(primary_key=True)
-    """usd, tokens, turns, seconds"""
+    scope: Scope = Field(sa_column=Column(EnumText(Scope), primary_key=True))
+    unit: Unit = Field(sa_column=Column(EnumText(Unit), primary_key=True))
     cap: float
     setting: float | None = None
     """the value of the setting that it was last taken from"""
@@ -325,7 +331,7 @@ class DurableWaitTable(Table, table=True):
     since: str | None = None
     asks_person: bool
     """questions go to the person behind the client; else they wake the orchestrator"""
-    status: str
+    status: DurableWaitStatus = Field(sa_column=Column(EnumText(DurableWaitStatus), nullable=False))
     created_at: float
     updated_at: float
     deadline: float | None = None
