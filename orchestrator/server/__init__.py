@@ -1,1 +1,1 @@
-"""The doors' side of the daemon: MCP and HTTP; translation only, no rule of the fleet."""
+"""MCP and HTTP: how clients reach the daemon. Translates requests and answers; the rules are in `fleet` and `store`."""

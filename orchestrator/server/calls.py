@@ -1,4 +1,4 @@
-"""The calls under way, from every door."""
+"""Tracks calls and connections of all doors, so that the daemon can finish them and tell when it is idle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Calls:
-    """Knows when the last call or connection ended, and finishes begun work even if its caller leaves."""
+    """Runs verbs to completion even if their caller disconnects, and measures how long the daemon has been idle."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[object]] = set()
@@ -22,8 +22,8 @@ class Calls:
     async def run_to_completion(self, work: Coroutine[object, object, T]) -> T:
         """Run `work` as a task of the daemon and return its result; cancelling the caller does not cancel it.
 
-        A host that is interrupted ends its door, and the end of a connection cancels every handler on it within
-        milliseconds (measured with Claude Code 2.1): a verb must not be cut between two of its steps.
+        A host that is interrupted kills its door, and the closed connection cancels every handler on it within
+        milliseconds (measured with Claude Code 2.1). A verb must not be cut off between two of its steps.
         """
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
@@ -31,13 +31,13 @@ class Calls:
         return await asyncio.shield(task)
 
     async def settle(self, seconds: float) -> None:
-        """Wait until what runs is done, at most so long."""
+        """Wait until all running work is done, or until `seconds` have passed."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
     @contextmanager
     def presence(self) -> Generator[None]:
-        """Count a connection or request as a sign of life while the block runs."""
+        """Count as activity for as long as the block runs: a connection or a request."""
         self._open += 1
         try:
             yield
@@ -46,16 +46,16 @@ class Calls:
             self._quiet_since = time.monotonic()
 
     def quiet_seconds(self) -> float:
-        """Seconds since the last connection, request or task ended; 0 while there is one."""
+        """Seconds since the last connection, request or task ended; 0 while any is open."""
         if self._open or self._running:
             self._quiet_since = time.monotonic()
         return time.monotonic() - self._quiet_since
 
 
 async def while_connected(work: Coroutine[object, object, T], left: Coroutine[object, object, object]) -> T | None:
-    """Return the result of `work`, or None as soon as `left` returns: the work is then cancelled.
+    """Return the result of `work`; if `left` returns first, cancel `work` and return None.
 
-    A call that went on for a caller that has left would count as heard what nobody heard.
+    Otherwise a wait would mark outcomes as delivered to a caller that never received them.
     """
     loop = asyncio.get_running_loop()
     working, leaving = loop.create_task(work), loop.create_task(left)

@@ -1,4 +1,4 @@
-"""Who calls: what a client says of itself, checked and turned into a `Caller`."""
+"""Validates the hello that a client sends about itself and turns it into a `Caller`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ORCHESTRATOR_CHARACTERS = 200
 
 
 class Hello(BaseModel):
-    """The object that `paths.hello` makes; fields of newer builds are ignored."""
+    """The object that `paths.hello` builds; unknown fields, from newer builds, are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -31,18 +31,18 @@ class Hello(BaseModel):
     host_session: str | None = None
     orchestrator: str | None = None
     door: str = Field(default="", max_length=64)
-    """a random name of the stdio door, the same on each of its connections"""
+    """random name of the stdio door, the same on all of its connections"""
     wait_seconds: float | None = Field(default=None, gt=0, strict=False)
-    """how long the host lets a call wait"""
+    """longest time the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
     environment: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
 def parse_hello(raw: bytes | str) -> Hello:
-    """Read a hello; its secrets are kept out of the log from now on.
+    """Parse and validate a hello. Its secrets are masked in the log from then on.
 
     Raises:
-        InvalidError: it is not a valid hello; the message names the field.
+        InvalidError: the hello is not valid; the message names the field.
     """
     try:
         hello = Hello.model_validate(json.loads(raw))
@@ -57,9 +57,9 @@ def parse_hello(raw: bytes | str) -> Hello:
 
 
 def caller_of(hello: Hello, *, door: str) -> Caller:
-    """Return the caller; `door` (`mcp`, `cli`) stands for the orchestrator where the client names none.
+    """Return the caller; `door` (`mcp` or `cli`) is used as the orchestrator's name if the client gives none.
 
-    Only variables of the allow-lists of `paths` pass.
+    Variables that are not on the allow-lists in `paths` are dropped.
     """
     orchestrator = hello.orchestrator or hello.host_session or door
     return Caller(

@@ -1,4 +1,4 @@
-"""What a daemon serves: the same table of tools on every door, and HTTP on its listeners."""
+"""Assembles what a daemon serves: MCP on the doors' socket, and HTTP on a socket and an optional port."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SETTLE_SECONDS = 2.0
 
 
 def waits(fleet: Fleet) -> tuple[str, ...]:
-    """The names of the tools whose calls may last as long as agents work."""
+    """Return the names of the tools whose calls may block for as long as agents work."""
     return tuple(tool.name for tool in tools.table(fleet) if tool.waits)
 
 
 def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
-    """The tools of this fleet, as every door serves them."""
+    """Build the MCP server that every door uses."""
     return server.render(
         tools.table(fleet),
         caller=streamable.caller_anywhere,
@@ -46,13 +46,13 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
 
 @contextmanager
 def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
-    """The port that the settings ask for, bound for the time of the block; None if they ask for none.
+    """Bind the HTTP port from the settings while the block runs; yields None if they name no port.
 
-    It is entered before the fleet opens: a port that is taken must cost no turn.
+    Entered before the fleet opens, so that a port in use costs no turn.
 
     Raises:
-        InvalidError: a setting cannot be used.
-        StoreError: the port is taken, or the token cannot be read or written.
+        InvalidError: a setting is not valid.
+        StoreError: the port is in use, or the token cannot be read or written.
     """
     number = read_settings(env).http_port
     if number is None:
@@ -66,7 +66,7 @@ def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
 
 
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
-    """The HTTP servers, each with its listener: on the socket, and on the port if there is one."""
+    """Return the HTTP servers, each with its listener: the socket, and the port if there is one."""
     found = [(http_server(application), listener)]
     if bound is not None:
         found.append((http_server(loopback.guard(application, bound.port, bound.token)), bound.listener))
@@ -74,7 +74,7 @@ def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) 
 
 
 async def farewell(webs: Sequence[tuple[Server, socket.socket]], serving: Sequence[asyncio.Task[None]]) -> None:
-    """Let the last answers out, then cut what is left."""
+    """Give the last answers time to leave, then cut the remaining connections."""
     await asyncio.wait(serving, timeout=FAREWELL_SECONDS)
     for web, _ in webs:
         web.drop()

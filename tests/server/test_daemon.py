@@ -158,7 +158,7 @@ def test_a_port_that_is_taken_is_one_readable_line_and_costs_no_turn(
     taken = silent_model.rpartition(":")[2]
     refused = second_daemon({**env, "FLEET_HTTP_PORT": taken})
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert refused.stderr.startswith(f"fleet daemon: HTTP on 127.0.0.1:{taken} cannot be served")
+    assert refused.stderr.startswith(f"fleet daemon: cannot listen on 127.0.0.1:{taken}")
     with closing(sqlite3.connect(paths.database_path(state))) as database:
         assert database.execute("SELECT status FROM turn").fetchall() == [("working",)]
 

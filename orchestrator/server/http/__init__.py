@@ -1,1 +1,1 @@
-"""The HTTP gateway: JSON over a socket and a loopback port."""
+"""The HTTP API: JSON over a unix socket and, if asked for, a loopback port."""

@@ -1,4 +1,4 @@
-"""Endpoints of agents: create, command, answer, look at and delete them."""
+"""Endpoints for agents: create, command, answer, read and delete them."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from orchestrator.server.http.schemas import (
 
 
 async def get_status(asked: ApiRequest[NoBody, StatusQuery]) -> FleetView:
-    """The project's agents, or those that the query names."""
+    """List the project's agents, or only those named in the query."""
     return await asked.fleet.status(asked.call, asked.query.agent, everyone=asked.query.everyone)
 
 
 async def create_agent(asked: ApiRequest[CreateBody, NoQuery]) -> Created:
-    """Create an agent; the same idempotency key returns the same agent."""
+    """Create an agent; a repeated idempotency key returns the agent that it created before."""
     return await asked.fleet.create(asked.call, NewAgent(**dict(asked.body)))
 
 
 async def delete_agents(asked: ApiRequest[NoBody, ScopeQuery]) -> DeletedAgents:
-    """Stop and delete all agents of the caller, or of its project."""
+    """Stop and delete all agents of the caller, or of the project."""
     return DeletedAgents(deleted=await asked.fleet.delete_all(asked.call, scope=asked.query.scope))
 
 
 async def get_agent(asked: ApiRequest[NoBody, NoQuery]) -> AgentDetail:
-    """Everything about one agent: its task, its turns, its question."""
+    """Return everything about one agent: its task, turns and open question."""
     return await asked.fleet.detail(asked.call, asked.agent)
 
 
 async def delete_agent(asked: ApiRequest[NoBody, NoQuery]) -> Deleted:
-    """Stop and delete one agent; its results and changes stay."""
+    """Stop and delete one agent; its results and changes are kept."""
     (deleted,) = await asked.fleet.delete(asked.call, (asked.agent,))
     return deleted
 
 
 async def command_agent(asked: ApiRequest[TurnBody, NoQuery]) -> Receipt:
-    """Give an agent its next task, new inputs, checks or caps."""
+    """Give an agent its next task, or new inputs, checks or caps."""
     body = asked.body
     return await asked.fleet.command(
         asked.call,
@@ -60,7 +60,7 @@ async def command_agent(asked: ApiRequest[TurnBody, NoQuery]) -> Receipt:
 
 
 async def answer_agent(asked: ApiRequest[AnswerBody, NoQuery]) -> Receipt:
-    """Answer the question of an agent."""
+    """Answer an agent's open question."""
     return await asked.fleet.answer(asked.call, asked.agent, asked.body.text, question=asked.body.question)
 
 
@@ -70,13 +70,13 @@ async def interrupt_agent(asked: ApiRequest[NoBody, NoQuery]) -> Receipt:
 
 
 async def get_output(asked: ApiRequest[NoBody, OutputQuery]) -> OutputPage:
-    """A page of the result of one turn."""
+    """Return one page of the result of a turn."""
     query = asked.query
     return await asked.fleet.output(asked.call, asked.agent, turn=query.turn, offset=query.offset, limit=query.limit)
 
 
 async def get_registry(asked: ApiRequest[NoBody, RegistryQuery]) -> Registry:
-    """The agents and personas that fit a status or a capability."""
+    """List the agents and personas that match a status or a capability."""
     return await asked.fleet.registry(asked.call, status=asked.query.status, capability=asked.query.capability)
 
 

@@ -1,6 +1,6 @@
-"""The HTTP API: the fleet's verbs as JSON, for the command line and every other client of the socket.
+"""The HTTP API as an ASGI application: the fleet's verbs as JSON, for the command line and other clients.
 
-Bodies and queries are checked strictly; every error is a problem document. `/v1/openapi.json` describes all of it.
+Bodies and queries are validated strictly, and every error is a problem document. `/v1/openapi.json` describes the API.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.server.http.schemas import Document, NoBody, NoQuery
 
 
 async def get_openapi(asked: ApiRequest[NoBody, NoQuery]) -> Response:
-    """This document."""
+    """Return this document."""
     del asked
     return JSONResponse(openapi.document(ENDPOINTS))
 
@@ -43,7 +43,7 @@ ENDPOINTS: Endpoints = (
 
 
 def app(api: Api, *more: Route) -> ASGIApp:
-    """The ASGI application over one fleet, with more routes beside its own."""
+    """Build the ASGI application for one fleet; `more` adds routes to those of the API."""
     return application([*routes(api, ENDPOINTS), *more], calls=api.calls, greet=api.fleet.greet, log_file=api.log_file)
 
 
@@ -54,7 +54,7 @@ def application(
     greet: Callable[[Caller], Awaitable[None]],
     log_file: str = "the daemon's log",
 ) -> ASGIApp:
-    """These routes behind what every request passes; every other path and method is answered with a problem."""
+    """Build an ASGI application from routes and the shared middleware; everything else is answered with a problem."""
     refused = {HTTPException: _refused}
     return Starlette(
         routes=list(served),
@@ -68,6 +68,6 @@ def application(
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    """What Starlette itself turns away: unknown paths and methods, and bodies that are too large or not JSON."""
+    """Turn Starlette's own errors into problems: unknown path or method, body too large or not JSON."""
     allowed = (error.headers or {}).get("Allow", "")
     return status_problem(error.status_code, request.url.path, request.method, str(error.detail), allowed)

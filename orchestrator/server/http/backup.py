@@ -1,4 +1,4 @@
-"""The endpoint of a backup: the database in a file, with the progress as lines of JSON."""
+"""The backup endpoint: copies the database to a file and streams the progress as lines of JSON."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MEDIA_TYPE = "application/x-ndjson"
 
 
 async def back_up(asked: ApiRequest[BackupBody, NoQuery]) -> Response:
-    """Copy the database to a file while agents work; lines tell the progress, the last one the end."""
+    """Copy the database to a file while agents work; JSON lines report the progress, the last one the result."""
     lines = _lines(asked.fleet, Path(asked.body.file), overwrite=asked.body.overwrite)
-    first = await anext(lines)  # a path that cannot be used is this request's error, not a line of a stream
+    first = await anext(lines)  # an unusable path is an error of the request, not a line of the stream
 
     async def sent() -> AsyncGenerator[str]:
         yield _text(first)

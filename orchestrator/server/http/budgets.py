@@ -1,4 +1,4 @@
-"""Endpoints of budgets: caps of the fleet, of an agent, of its subtree."""
+"""Endpoints for budgets: caps of the project, of an agent, or of an agent and everything below it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from orchestrator.server.http.schemas import AgentBudgetBody, BudgetBody, NoBody
 
 
 async def get_budget(asked: ApiRequest[NoBody, NoQuery]) -> BudgetsView:
-    """The project's caps and what is spent."""
+    """Return the project's caps and how much of each is spent."""
     return await asked.fleet.budget(asked.call)
 
 
 async def set_budget(asked: ApiRequest[BudgetBody, NoQuery]) -> BudgetsView:
-    """Set caps of the project."""
+    """Set the project's caps."""
     return await asked.fleet.set_budget(asked.call, asked.body.caps)
 
 
 async def get_agent_budget(asked: ApiRequest[NoBody, NoQuery]) -> BudgetsView:
-    """The caps that bind one agent and what is spent."""
+    """Return the caps that apply to one agent and how much of each is spent."""
     return await asked.fleet.budget(asked.call, asked.agent)
 
 
 async def set_agent_budget(asked: ApiRequest[AgentBudgetBody, NoQuery]) -> BudgetsView:
-    """Set caps of one agent, or of it and all agents below it."""
+    """Set the caps of one agent, or of it and all agents below it."""
     return await asked.fleet.set_budget(asked.call, asked.body.caps, agent=asked.agent, subtree=asked.body.subtree)
 
 

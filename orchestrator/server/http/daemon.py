@@ -1,4 +1,4 @@
-"""Endpoints of the daemon itself: its health and its end."""
+"""Endpoints for the daemon itself: health and shutdown."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MAX_NAMES = 20
 
 
 async def get_health(asked: ApiRequest[NoBody, NoQuery]) -> Health:
-    """What the daemon says about itself."""
+    """Return the daemon's health: its build, paths, load and HTTP address."""
     return await asked.fleet.health()
 
 
 async def shut_down(asked: ApiRequest[ShutdownBody, NoQuery]) -> Response:
-    """End the daemon; refused while agents work, unless they are to be interrupted."""
+    """Shut the daemon down; refused while agents work unless the body says to interrupt them."""
     interrupt = asked.body.interrupt
     working = (await asked.fleet.busy()).get("working", 0)
     if working and not interrupt:
         raise await _busy(asked, working)
 
-    async def end() -> None:  # once the answer is on its way; a plain function would run in a thread
+    async def end() -> None:  # runs after the answer was sent; a plain function would run in a thread
         if interrupt:
             asked.fleet.interrupt_at_end()
         asked.api.end()

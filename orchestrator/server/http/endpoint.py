@@ -1,4 +1,4 @@
-"""One endpoint of the API: what it takes, what it returns, and how a request becomes a call of its verb."""
+"""Describes one endpoint by its types, and turns a request into a call of its verb."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Api:
-    """What the verbs reach: the fleet, the calls under way, and the daemon's end."""
+    """What endpoints need to reach: the fleet, the running calls, and a way to end the daemon."""
 
     fleet: Fleet
     calls: Calls
@@ -50,7 +50,7 @@ class Api:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiRequest(Generic[B, Q]):
-    """One request, read and checked; `caller` is None if it brought no hello."""
+    """A validated request; `caller` is None if it carried no hello."""
 
     api: Api
     path: Mapping[str, str]
@@ -61,12 +61,12 @@ class ApiRequest(Generic[B, Q]):
 
     @property
     def fleet(self) -> Fleet:
-        """The fleet that the verb works on."""
+        """The fleet that serves the request."""
         return self.api.fleet
 
     @property
     def call(self) -> Call:
-        """The call of a verb that needs to know who calls.
+        """The call to hand to the verb.
 
         Raises:
             InvalidError: the request brought no hello.
@@ -78,16 +78,16 @@ class ApiRequest(Generic[B, Q]):
 
     @property
     def agent(self) -> str:
-        """The agent that the path names."""
+        """The agent that the path refers to."""
         return self.path["ref"]
 
 
 @dataclass(frozen=True)
 class Endpoint(Generic[B, Q]):
-    """A method of a path: the types of its body, query and answer, and the verb that answers.
+    """One method of one path: the types of its body, query and answer, and the verb that serves it.
 
-    `waits` marks a verb that is cancelled when its client leaves; every other one runs to completion.
-    `anonymous` marks a verb that needs no hello.
+    `waits` marks a verb that is cancelled when its client disconnects; all others run to completion.
+    `anonymous` marks a verb that works without a hello.
     """
 
     method: str
@@ -107,10 +107,10 @@ class Endpoint(Generic[B, Q]):
         return self.verb.__name__
 
     async def answer(self, api: Api, request: Request) -> Response:
-        """Check the request, call the verb and show what it returns.
+        """Validate the request, call the verb and return its answer as a response.
 
         Raises:
-            FleetError: what is wrong with the request, or what went wrong.
+            FleetError: the request is not valid, or the verb failed.
             HTTPException: the body is too large or is not JSON.
         """
         asked = ApiRequest(
@@ -135,7 +135,7 @@ Endpoints = tuple[Endpoint[Any, Any], ...]
 
 
 def routes(api: Api, endpoints: Sequence[Endpoint[Any, Any]]) -> list[Route]:
-    """One route per path, so that a wrong method is answered with all the right ones."""
+    """Build one route per path, so that a wrong method is answered with the list of right ones."""
     limit = Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     paths = dict.fromkeys(one.path for one in endpoints)
     return [_route(api, {one.method: one for one in endpoints if one.path == path}, limit) for path in paths]
@@ -156,7 +156,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _shown(view: BaseModel, status: int) -> Response:
-    """The view as ASCII JSON, which holds any text, even the lone surrogates of a bad file name."""
+    """The view as ASCII JSON, which can hold any text, even the lone surrogates of an undecodable file name."""
     return Response(json.dumps(view.model_dump()), status_code=status, media_type="application/json")
 
 
@@ -189,7 +189,7 @@ def _query(request: Request, model: type[M]) -> M:
         if field is not None and field.annotation == tuple[str, ...]:
             given[name] = many
         elif len(many) > 1:
-            raise InvalidError(f"query: {name} is given {len(many)} times", hint="give it once")
+            raise InvalidError(f"query: {name} was given {len(many)} times", hint="give it once")
         elif many:
             given[name] = many[0]
         elif field is None:
@@ -205,7 +205,7 @@ def _query(request: Request, model: type[M]) -> M:
 
 
 def _mistaken(place: str, model: type[BaseModel], mistakes: Sequence[Mistake]) -> RequestError:
-    """The error for a body or query: the first mistakes in one sentence, and all of them as data."""
+    """Build the error for a body or query: a sentence with the first mistakes, and all of them as data."""
     told = [f"{_where(one) or place}: {one.detail}" for one in mistakes[:_SHOWN_MISTAKES]]
     more = len(mistakes) - len(told)
     said = "; ".join(told) + (f"; and {more} more" if more else "")
@@ -218,7 +218,7 @@ def _where(mistake: Mistake) -> str:
 
 
 def _pointer(place: Sequence[str | int], given: object) -> str:
-    """The place as a JSON pointer; pydantic's names for the members of a union are left out."""
+    """The place as a JSON pointer, without pydantic's names for the members of a union."""
     steps: list[str] = []
     for step in place:
         if isinstance(given, dict) and isinstance(step, str):

@@ -1,4 +1,4 @@
-"""Endpoints of events: the history in pages, and what happens from now on as a stream."""
+"""Endpoints for events: the history in pages, and a live stream."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from orchestrator.server.http.schemas import EventPage, EventsQuery, NoBody, Str
 
 HEARTBEAT_SECONDS = 15
 END = "end"
-"""the last event of a stream that ends by itself: one that stops without it was cut off"""
+"""last event of a stream that is complete; a stream without it was cut off"""
 
 
 async def get_events(asked: ApiRequest[NoBody, EventsQuery]) -> EventPage:
-    """A page of events after a cursor, oldest first."""
+    """Return a page of events after a cursor, oldest first."""
     query = asked.query
     found = await asked.fleet.events(asked.call, since=query.since, agent=query.agent, limit=query.limit)
     return EventPage(events=tuple(found), cursor=found[-1].cursor if found else query.since or "0")
 
 
 async def stream_events(asked: ApiRequest[NoBody, StreamQuery]) -> Response:
-    """Server-sent events after a cursor, or from now on; `last-event-id` resumes a stream."""
+    """Stream events after a cursor, or from now on, as server-sent events; `last-event-id` resumes a stream."""
     since = asked.headers.get("last-event-id") or asked.query.since
     agent = asked.query.agent
-    if agent or since:  # a wrong agent or cursor is an error now, not a stream that breaks
+    if agent or since:  # report a wrong agent or cursor as an error, not as a stream that breaks
         await asked.fleet.events(asked.call, since=since, agent=agent, limit=1)
     follow = asked.fleet.follow(asked.call, since=since, agent=agent, live=not asked.query.history)
 

@@ -1,8 +1,8 @@
-"""The same API on a TCP port of this machine, for clients that cannot reach a unix socket.
+"""The HTTP API on a loopback TCP port, for clients that cannot reach a unix socket.
 
-A port is open to every user and to every web page that a browser shows here. So each request needs the token, which
-only this user can read, a Host that names this very port (a page that rebinds its name has its own) and no Origin
-but ours.
+Every user of the machine and every web page in a browser here can reach the port. So each request must carry the
+token, which only this user can read, and a Host that names this port (a page that rebinds its name sends its own),
+and may carry no Origin but ours.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TOKEN_BYTES = 32
 _BACKLOG = 128
 _SCHEME = "Bearer "
 _CLOSE = {"Connection": "close"}
-"""the connection of a client without the token ends with its answer"""
+"""closes the connection of a client that was refused"""
 
 
 @dataclass(frozen=True)
 class Loopback:
-    """A port that is bound: who listens, at which address, and the token that its clients must bring."""
+    """A bound port: its listening socket, its address, and the token that clients must send."""
 
     listener: socket.socket
     address: str
@@ -40,12 +40,12 @@ class Loopback:
 
     @property
     def port(self) -> int:
-        """The number of the port."""
+        """The port number."""
         return int(self.listener.getsockname()[1])
 
 
 def listen(port: int, state: Path) -> Loopback:
-    """Bind the port on loopback, 0 for a free one, and see to the token.
+    """Bind a port on loopback (0: any free one) and read or create the token.
 
     Raises:
         StoreError: the port is taken, or the token cannot be read or written.
@@ -54,7 +54,7 @@ def listen(port: int, state: Path) -> Loopback:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(
         socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # inherited; without it answers wait 40 ms (measured)
+    )  # inherited; without it answers take 40 ms (measured)
     try:
         listener.bind((HOST, port))
         listener.listen(_BACKLOG)
@@ -62,7 +62,7 @@ def listen(port: int, state: Path) -> Loopback:
     except OSError as error:
         listener.close()
         raise StoreError(
-            f"HTTP on {HOST}:{port} cannot be served: {error.strerror}",
+            f"cannot listen on {HOST}:{port}: {error.strerror}",
             hint="set FLEET_HTTP_PORT to another port, or 0",
         ) from error
     try:
@@ -74,9 +74,9 @@ def listen(port: int, state: Path) -> Loopback:
 
 
 def token_of(state: Path) -> str:
-    """The token of this state directory, made at first use and kept: a host's configuration names it.
+    """Return the token of this state directory, creating it on first use. It is kept, because hosts configure it.
 
-    Only the one daemon of the directory calls it. A file is there whole or not at all; an empty one is as none.
+    Only the daemon that owns the directory may call this. The file is written atomically; an empty file counts as none.
 
     Raises:
         StoreError: it cannot be read or written, or is too short to be one.

@@ -1,4 +1,4 @@
-"""What every request passes before its endpoint: presence, errors, the hello, the size of its body."""
+"""The middleware of the HTTP API: idle tracking, errors as problems, the hello, and a limit on body size."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _log = log.logger(__name__)
 
 
 class Presence:
-    """Every request under way keeps the daemon alive."""
+    """Keeps the daemon from exiting as idle while a request is running."""
 
     def __init__(self, app: ASGIApp, calls: Calls) -> None:
         self._app = app
         self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Serve the request and count it as activity."""
         with self._calls.presence():
             await self._app(scope, receive, send)
 
 
 class Problems:
-    """Every error of the fleet, and every unexpected one, is answered with a problem document."""
+    """Answers every exception with a problem document; unexpected ones are logged with their traceback."""
 
     def __init__(self, app: ASGIApp, log_file: str) -> None:
         self._app = app
         self._log_file = log_file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Serve the request and answer its error, unless the response has begun."""
         has_begun = False
 
         async def noted(message: Message) -> None:
@@ -51,7 +51,7 @@ class Problems:
         try:
             await self._app(scope, receive, noted)
         except ClientDisconnect:
-            return  # the client left before it had sent its body
+            return  # the client disconnected before it had sent its body
         except Exception as error:
             if has_begun:
                 raise
@@ -66,9 +66,9 @@ class Problems:
 
 
 class Handshake:
-    """A request that brings a hello has a caller, whose account the fleet knows before the endpoint runs.
+    """Reads the hello of a request: the endpoint finds its `Caller` in the scope, and the fleet knows the account.
 
-    The endpoints below `/v1` are the command line's; all others speak MCP.
+    A caller without a name is called `cli` below `/v1` and `mcp` everywhere else.
     """
 
     def __init__(self, app: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> None:
@@ -77,7 +77,7 @@ class Handshake:
         self._greeted: set[int] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on.
+        """Serve the request with its caller.
 
         Raises:
             InvalidError: the hello is not valid.
@@ -90,7 +90,7 @@ class Handshake:
         await self._app(scope, receive, send)
 
     async def _meet(self, caller: Caller) -> None:
-        """Greet an account once."""
+        """Register an account with the fleet, once."""
         seen = hash(tuple(sorted({**caller.environment, **caller.account}.items())))
         if seen not in self._greeted:
             await self._greet(caller)
@@ -98,14 +98,14 @@ class Handshake:
 
 
 class BodyLimit:
-    """A body larger than the limit is refused before it is held in memory."""
+    """Refuses a body above the limit before it is held in memory."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on.
+        """Serve the request and count the bytes of its body.
 
         Raises:
             HTTPException: the body is too large.

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document, generated from the endpoints and the types that check them."""
+"""Generates the OpenAPI 3.1 document from the endpoints and the types that validate their requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 def document(endpoints: Sequence[Endpoint[Any, Any]]) -> Json:
-    """The document of these endpoints."""
+    """Return the OpenAPI document of these endpoints."""
     paths: dict[str, Json] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)

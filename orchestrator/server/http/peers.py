@@ -1,4 +1,4 @@
-"""HTTP that refuses the fleet's own agents with an answer that says so, and lets no stranger use up its descriptors."""
+"""Refuses HTTP requests of the fleet's own agents, and limits the connections that strangers can hold open."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from orchestrator.server.http.problems import problem
 from orchestrator.supervision import peers
 
 HEAD_SECONDS = 10.0
-"""a connection to a port has sent the head of its first request by then"""
+"""time in which a connection to a port must send the head of its first request"""
 MAX_CONNECTIONS = 256
-"""to a port, at once"""
+"""connections to a port at the same time"""
 _REFUSAL = "fleet.refusal"
 
 
 class PeerProtocol(H11Protocol):
-    """uvicorn's protocol, which looks once per connection who is there and lets every request of it know.
+    """uvicorn's protocol, which checks the peer of each connection once and marks its requests if the peer is an agent.
 
-    Anybody on the machine reaches a port: there a connection must say within 10 s what it wants, and 256 are served.
+    Everyone on the machine can reach a port: a connection to it must send a request within 10 s, and at most 256 are
+    open.
     """
 
     _hurry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn itself narrows it
-        """Note who is at the other end."""
+        """Check the peer; on a port, start the deadline for the first request."""
         link = cast("socket.socket", transport.get_extra_info("socket"))
         self.app_state = {**self.app_state, _REFUSAL: peers.refusal(link)}
         super().connection_made(transport)
@@ -40,20 +41,20 @@ class PeerProtocol(H11Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Give it all its time once its first request is known; who has no token is cut off after the answer."""
+        """Lift the deadline once the first request is known; without the token, the answer closes the connection."""
         super().data_received(data)
         if self._hurry is not None and cast("object", self.cycle) is not None:
             self._hurry.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Cancel the deadline."""
         if self._hurry is not None:
             self._hurry.cancel()
         super().connection_lost(exc)
 
 
 def refuse_agents(application: ASGIApp) -> ASGIApp:
-    """The application for everybody but the fleet's own agents, who get a `RefusedError` for every request."""
+    """Wrap the application so that every request of one of the fleet's own agents is answered with a `RefusedError`."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         message, hint = scope.get("state", {}).get(_REFUSAL, ("", ""))

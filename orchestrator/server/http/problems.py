@@ -1,4 +1,4 @@
-"""Errors over HTTP: every one is a problem document of RFC 9457, `application/problem+json`."""
+"""Turns every error into a problem document of RFC 9457 (`application/problem+json`)."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from orchestrator.errors import FleetError, InvalidError, NotFoundError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:fleet:problem:"
-"""what follows it names the class of the error, e.g. `NotFoundError`"""
+"""followed by the name of the error's class, such as `NotFoundError`"""
 MAX_DETAIL_CHARACTERS = 2000
 MAX_PLACE_CHARACTERS = 200
 MAX_MISTAKES = 100
 
 
 class Mistake(BaseModel):
-    """One thing that is wrong in a request, and where."""
+    """One mistake in a request, and where it is."""
 
     model_config = ConfigDict(frozen=True)
 
     detail: str
     pointer: str | None = None
-    """place in the body, as a JSON pointer in a URI fragment"""
+    """place in the body: a JSON pointer in a URI fragment"""
     parameter: str | None = None
     """name of the query parameter"""
 
 
 class Problem(BaseModel):
-    """What is wrong, as RFC 9457 describes it; `hint` (what to do next) and `errors` are extensions."""
+    """A problem document of RFC 9457; `hint` (what to do next) and `errors` are extensions."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,11 +42,11 @@ class Problem(BaseModel):
     detail: str
     hint: str = ""
     errors: tuple[Mistake, ...] = ()
-    """every mistake in a body or query that does not fit its schema"""
+    """every mistake in a body or query that does not match its schema"""
 
 
 class RequestError(InvalidError):
-    """A body or query does not fit its schema; `mistakes` lists everything that is wrong with it."""
+    """A body or query does not match its schema; `mistakes` lists every mistake."""
 
     def __init__(self, message: str, *, hint: str, mistakes: Sequence[Mistake]) -> None:
         super().__init__(message, hint=hint)
@@ -54,9 +54,9 @@ class RequestError(InvalidError):
 
 
 def problem(error: FleetError, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The error as a response; whatever input its message repeats, the detail is one line.
+    """Return the error as a response; its detail is one line even if the message quotes input.
 
-    `status` replaces the one of the error's class where HTTP has a finer one.
+    `status` overrides the status of the error's class where HTTP has a more specific one.
     """
     found = document(error, status=status)
     body = json.dumps(found.model_dump(exclude_defaults=True))
@@ -64,7 +64,7 @@ def problem(error: FleetError, *, status: int | None = None, headers: Mapping[st
 
 
 def document(error: FleetError, *, status: int | None = None) -> Problem:
-    """The error as a problem document."""
+    """Return the error as a problem document."""
     mistakes = error.mistakes if isinstance(error, RequestError) else ()
     kind = InvalidError if isinstance(error, RequestError) else type(error)
     return Problem(
@@ -78,7 +78,7 @@ def document(error: FleetError, *, status: int | None = None) -> Problem:
 
 
 def status_problem(status: int, path: str, method: str, detail: str, allowed: str = "") -> Response:
-    """The problem of a request that Starlette turns away with this status."""
+    """Return the problem for a request that Starlette refused with this status."""
     match status:
         case 404:
             error: FleetError = NotFoundError(f"{path} does not exist", hint="/v1/openapi.json lists all endpoints")

@@ -1,4 +1,4 @@
-"""What requests of the HTTP API carry, and the answers that are not views: an unknown field is an error."""
+"""Types of request bodies and queries, and of the answers that are not views. Unknown fields are errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from orchestrator.server.http.problems import Problem
 
 MAX_EVENTS = 5000
 MIN_QUESTION_CHARACTERS = 11
-"""of the id of a question, whose first three say what it is"""
+"""of a question's id, counting its three-character prefix"""
 
 
 class Body(BaseModel):
-    """What a request carries; a field that it does not know is an error."""
+    """A body or query; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +76,7 @@ class TurnBody(BudgetBody):
 
     @property
     def verify(self) -> Verify:
-        """What it says of checks."""
+        """The checks that the body asks for."""
         return Verify(checks=self.checks, retries=self.check_retries)
 
 
@@ -85,7 +85,7 @@ class AnswerBody(Body):
 
     text: str
     question: str | None = Field(default=None, min_length=MIN_QUESTION_CHARACTERS)
-    """its id, or the beginning of it; without it the one that this caller was shown last is meant"""
+    """its id or the beginning of it; default: the question that this caller was shown last"""
 
 
 class WaitBody(Body):
@@ -112,11 +112,11 @@ class BackupBody(Body):
 
 
 class NoBody(Body):
-    """A request without a body (an empty object is one, too)."""
+    """A request without a body; an empty object is accepted."""
 
 
 class NoQuery(Body):
-    """No query at all."""
+    """A request without a query."""
 
 
 class StatusQuery(Body):
@@ -153,7 +153,7 @@ class StreamQuery(Body):
     since: str | None = None
     agent: str | None = None
     history: bool = False
-    """only what is recorded, then `event: end`"""
+    """send only recorded events, then `event: end`"""
 
 
 class EventsQuery(Body):
@@ -165,7 +165,7 @@ class EventsQuery(Body):
 
 
 class BackupLine(View):
-    """A line of the answer to `POST /v1/backup`: pages copied so far, at last the file or what went wrong."""
+    """A line of the answer to `POST /v1/backup`: pages copied so far; the last line has the file or the error."""
 
     pages_done: int | None = None
     pages: int | None = None
@@ -181,14 +181,14 @@ class DeletedAgents(View):
 
 
 class EventPage(View):
-    """The answer to `GET /v1/events`; `cursor` is where the next page begins."""
+    """The answer to `GET /v1/events`; `cursor` is where the next page starts."""
 
     events: tuple[EventView, ...]
     cursor: str
 
 
 class Stopping(View):
-    """The answer to `POST /v1/shutdown`: the daemon that ends, and how many turns it interrupts."""
+    """The answer to `POST /v1/shutdown`: the pid of the daemon, and how many turns it interrupts."""
 
     pid: int
     interrupted: int

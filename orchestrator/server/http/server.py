@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn without its signals, with a way to cut the connections that are left."""
+"""uvicorn's server without its signal handlers, and with a way to cut its open connections."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from orchestrator.server.http.peers import PeerProtocol, refuse_agents
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; run it with `serve(sockets=[…])` and end it with `should_exit`."""
+    """uvicorn's server; run it with `serve(sockets=[…])` and stop it with `should_exit`."""
 
     def drop(self) -> None:
-        """Cut the connections that are left, streams and waits: their clients ask the next daemon again."""
+        """Cut the open connections (streams and waits); their clients retry with the next daemon."""
         for link in list(self.server_state.connections):
             link.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave the signals to the daemon: uvicorn would end the process before the fleet is at rest."""
+        """Install no signal handlers: the daemon has its own, and uvicorn's would end the process too early."""
         yield
 
 
 def server(application: ASGIApp) -> Server:
-    """A server of this application: silent, and not for the fleet's own agents."""
+    """Build the server for this application: without logs, and refusing the fleet's own agents."""
     return Server(
         uvicorn.Config(
             refuse_agents(application),

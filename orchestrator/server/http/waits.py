@@ -1,4 +1,4 @@
-"""The endpoint that waits for agents."""
+"""The endpoint for waiting: blocks until agents are done or need the caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orchestrator.server.http.schemas import NoQuery, WaitBody
 
 
 async def wait_for_agents(asked: ApiRequest[WaitBody, NoQuery]) -> Digest:
-    """Return when all or any of the agents are done, one needs the caller, or the time is up."""
+    """Return when all (or any) of the agents are done, when one needs the caller, or at the time-out."""
     body = asked.body
     return await asked.fleet.wait(
         asked.call, agents=body.agents, until=body.until, timeout_seconds=body.timeout_seconds, since=body.since

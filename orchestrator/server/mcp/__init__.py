@@ -1,1 +1,1 @@
-"""The MCP server: the table of tools, tasks, and the wires they are served on."""
+"""The MCP server: the tools, durable waits as MCP tasks, and the transports."""

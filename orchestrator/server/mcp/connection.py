@@ -1,4 +1,4 @@
-"""One connection of a door: JSON-RPC lines in both protocol eras, until one side leaves."""
+"""Serves one connection of a door: JSON-RPC lines of both protocol eras, until either side disconnects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator import fallback_server as fallback
 from orchestrator.domain.tool import Caller
 
 LINE_BYTES = 16 << 20
-"""The longest line that is read; a longer one is answered with an error and skipped."""
+"""Longest line that is read; a longer one is answered with an error and skipped."""
 
 _HEAD_BYTES = 4096
 _HEAD_ID = re.compile(
@@ -29,9 +29,9 @@ _HEAD_ID = re.compile(
 async def serve_connection(
     server: Server[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller
 ) -> None:
-    """Speak JSON-RPC lines with one client until it goes away; the connection survives lines that are none.
+    """Serve JSON-RPC lines to one client until it disconnects; malformed lines are answered with an error.
 
-    The reader's limit should be `LINE_BYTES`. Handlers of waiting tools are cancelled when the client goes.
+    The reader's limit should be `LINE_BYTES`. Waiting tools are cancelled when the client disconnects.
     """
     up_send, up = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     down, down_receive = anyio.create_memory_object_stream[SessionMessage](0)
@@ -55,7 +55,7 @@ async def _inbound(
                     continue
                 try:
                     message = types.jsonrpc_message_adapter.validate_python(fallback.read_message(line), by_name=False)
-                except fallback.MalformedError as error:  # the SDK would leave it, and its sender, without an answer
+                except fallback.MalformedError as error:  # the SDK would drop it, and its sender would get no answer
                     await _write(writer, error.reply)
                 except ValueError:
                     await _write(writer, fallback.failure(None, fallback.INVALID_REQUEST, "no JSON-RPC message"))
@@ -64,7 +64,7 @@ async def _inbound(
 
 
 async def _next_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """The next line, b'' at the end; lines over the limit are answered and skipped."""
+    """Return the next line, b'' at the end; lines over the limit are answered and skipped."""
     head = b""
     while True:
         try:
@@ -88,7 +88,7 @@ async def _next_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 async def _outbound(writer: asyncio.StreamWriter, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
     async with messages:
-        async for message in messages:  # to the end, even after the client left: whoever sends must not hang
+        async for message in messages:  # drained even after the client left: a blocked sender would hang
             with suppress(ConnectionError):
                 await _write(
                     writer, message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The doors' socket: accept, hello, answer, then MCP until one side leaves."""
+"""The socket of the stdio doors: accepts connections, checks their hello, and serves MCP on each."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _log = log.logger(__name__)
 
 
 class Doors:
-    """The connections of all doors; it can stop accepting, think again, and go on.
+    """Accepts and serves the connections of all doors; accepting can be paused and resumed.
 
-    A door is told which tools may take their time (`waits`): it gives up the calls of the others after a while.
+    Each door is told which tools may block for long (`waits`); it applies a time-out to calls of all others.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Doors:
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
 
     def accept(self) -> None:
-        """Begin, or go on, to take connections.
+        """Start or resume accepting connections.
 
-        By a callback: a cancelled `sock_accept` can lose a connection that has just come (Python 3.11, seen).
+        Uses a callback: a cancelled `sock_accept` can lose a connection that has just arrived (seen in Python 3.11).
         """
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def pause(self) -> None:
-        """Take no more connections; those that come wait in the kernel."""
+        """Stop accepting connections; new ones wait in the kernel's backlog."""
         asyncio.get_running_loop().remove_reader(self._listener)
         if self._rest is not None:
             self._rest.cancel()
 
     async def aclose(self) -> None:
-        """Drop every connection without another byte: the doors ask the next daemon again, unseen by their hosts."""
+        """Abort all connections silently; the doors reconnect to the next daemon, unnoticed by their hosts."""
         self.pause()
         tasks = list(self._connections)
         for task, writer in list(self._connections.items()):
@@ -80,8 +80,8 @@ class Doors:
         try:
             link, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # who came has gone already
-        except OSError as error:  # out of file descriptors: those who wait keep waiting
+            return  # the client has left already
+        except OSError as error:  # out of file descriptors: new connections stay in the backlog
             _log.error("cannot accept a door", error=str(error))
             self.pause()
             self._rest = asyncio.get_running_loop().call_later(_BREATH_SECONDS, self.accept)
@@ -139,12 +139,12 @@ class Doors:
 
 
 async def _hello(reader: asyncio.StreamReader) -> Hello | None:
-    """The client's hello, None if it left or stayed silent: such a one only looked whether somebody listens."""
+    """Read the client's hello; None if it left or sent nothing, as a client does that only probes the socket."""
     try:
         async with asyncio.timeout(HELLO_SECONDS):
             line = await reader.readline()
     except (TimeoutError, OSError):
         return None
     except ValueError as error:
-        raise InvalidError("the hello is longer than any hello") from error
+        raise InvalidError(f"the hello is longer than {LINE_BYTES} bytes") from error
     return parse_hello(line) if line.endswith(b"\n") else None

@@ -1,4 +1,4 @@
-"""The tools of a fleet as an MCP server for orchestrators, in both protocol eras."""
+"""Serves a table of tools to orchestrators over MCP, in both protocol eras."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.server.mcp import tasks
 from orchestrator.tool_table import Context
 
 LEFT = "fleet.left"
-"""of a request's scope over HTTP: an event that comes when the client has left"""
+"""key in the scope of an HTTP request: an event that is set when the client disconnects"""
 
 
 def render(
@@ -34,10 +34,10 @@ def render(
     log_file: str = "the daemon's log",
     durable_waits: tasks.DurableWaits | None = None,
 ) -> Server[Any]:
-    """Return an MCP server that offers exactly these tools to orchestrators, on sockets and over HTTP.
+    """Return an MCP server that offers exactly these tools, on sockets and over HTTP.
 
-    `caller` says who calls; on sockets `ctx.request` is the `Caller`. A tool that does not wait runs to completion even
-    if its caller goes away. With `durable_waits` a tool that waits answers with a task where the client takes one.
+    `caller` finds the caller of a request. A tool that does not wait runs to completion even if its caller disconnects.
+    With `durable_waits`, a waiting tool returns a task to clients that take one.
     """
 
     async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> types.CallToolResult:
@@ -55,20 +55,21 @@ def render(
 
 
 def caller_on_socket(ctx: Context) -> Caller:
-    """Return the caller that `serve_connection` put beside every message."""
+    """Return the caller that `serve_connection` attached to the message."""
     return cast("Caller", ctx.request)
 
 
 def _call(ctx: Context, caller: Caller, resent: str | None = None) -> Call:
-    """The idempotency key is the caller's tool-use id, told apart by orchestrator: two hosts may count alike."""
+    """Build the call; its idempotency key is orchestrator and tool-use id, as two hosts may use the same ids."""
     used = tool_table.tool_use_id(ctx)
     return Call(caller=caller, key=f"{caller.orchestrator}/{used}" if used else resent, progress=_progress(ctx))
 
 
 def _resent(ctx: Context, params: types.CallToolRequestParams) -> str | None:
-    """The key of a call by a host that gives none: its door sends it again as it was, under the same id.
+    """Return an idempotency key for hosts that send no tool-use id: their door resends a call under the same id.
 
-    What is called is part of it, for hosts that count anew behind one door; None for who comes without a door.
+    The tool and its arguments are part of the key, as several hosts behind one door may count from the same number.
+    Returns None for clients that do not use a door.
     """
     if not isinstance(ctx.request, Caller) or not ctx.request.door:
         return None
@@ -77,9 +78,9 @@ def _resent(ctx: Context, params: types.CallToolRequestParams) -> str | None:
 
 
 async def _while_there(ctx: Context, work: Coroutine[object, object, types.CallToolResult]) -> types.CallToolResult:
-    """The result of a tool that waits, cancelled when its caller leaves.
+    """Run a waiting tool and cancel it when its caller disconnects.
 
-    The SDK cancels handlers itself, except in the older era over HTTP.
+    The SDK does this itself, except in the older protocol era over HTTP.
     """
     left = getattr(ctx.request, "scope", {}).get(LEFT)
     if not isinstance(left, asyncio.Event):
@@ -89,7 +90,7 @@ async def _while_there(ctx: Context, work: Coroutine[object, object, types.CallT
 
 def _progress(ctx: Context) -> Progress:
     async def report(seconds: float, text: str) -> None:
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the caller left; the work goes on
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the caller left; the work continues
             await ctx.session.report_progress(seconds, None, clean(text))
 
     return report

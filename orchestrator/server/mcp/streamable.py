@@ -1,4 +1,4 @@
-"""MCP over Streamable HTTP, beside the REST API: the same tools, the same hello."""
+"""MCP over Streamable HTTP: the same tools and the same hello as on the doors' socket."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_BODY_BYTES = 16 << 20
 
 
 def sessions(server: Server[Any]) -> StreamableHTTPSessionManager:
-    """What serves MCP over HTTP while its `run()` is entered; who may come so far is decided before."""
+    """Return what serves MCP over HTTP while its `run()` is entered; access is checked before it."""
     return StreamableHTTPSessionManager(app=server, max_request_body_size=MAX_BODY_BYTES)
 
 
 def route(served: ASGIApp) -> Route:
-    """The address of MCP."""
+    """Return the route of MCP."""
 
     class Endpoint:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,10 +44,10 @@ def route(served: ASGIApp) -> Route:
 
 
 def caller_anywhere(ctx: Context) -> Caller:
-    """Who calls: on sockets the one that stands beside every message, over HTTP the one of the request's hello.
+    """Return the caller: on sockets the one attached to the message, over HTTP the one of the request's hello.
 
     Raises:
-        InvalidError: the request brought no hello.
+        InvalidError: the request carried no hello.
     """
     if isinstance(ctx.request, Caller):
         return ctx.request

@@ -1,7 +1,7 @@
-"""Tasks (SEP-2663, `io.modelcontextprotocol/tasks`): a call of a waiting tool that outlives its connection.
+"""Durable waits as MCP tasks (SEP-2663, `io.modelcontextprotocol/tasks`): a wait that outlives its connection.
 
-Offered per request, and only to a client that speaks 2026-07-28 and declares the extension. Claude Code's terminal does
-(CLI 2.1.329): it polls, and starts a new turn with the result; `claude -p` and older clients do not, and block.
+Offered per request, to clients that speak 2026-07-28 and declare the extension. Claude Code in a terminal does
+(CLI 2.1.329): it polls and starts a new turn with the result. `claude -p` and older clients do not; they block.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Fields = Mapping[str, Any]
 EXTENSION = "io.modelcontextprotocol/tasks"
 VERSION = "2026-07-28"
 POLL_MILLISECONDS = 250
-"""how often the client is asked to look: it is the wake's latency"""
+"""poll interval that the client is asked to use; it determines how late a wake arrives"""
 
 
 class DurableWaits(Protocol):
-    """The verbs behind the extension's three methods; they raise a NotFoundError for what is not the caller's."""
+    """The verbs behind the extension's three methods; they raise NotFoundError for a wait that is not the caller's."""
 
     async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
-        """The durable wait as it is now."""
+        """Return the current state of the durable wait."""
         ...
 
     async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
-        """A person replied to forms of the wait."""
+        """Record what a person did with forms of the wait."""
         ...
 
     async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
-        """End the wait."""
+        """End the durable wait."""
         ...
 
 
@@ -54,32 +54,32 @@ class Named(types.RequestParams):
 
 
 class Updated(Named):
-    """The parameters of `tasks/update`: what became of each form."""
+    """The parameters of `tasks/update`: the response to each form."""
 
     input_responses: dict[str, Any] = Field(default_factory=dict, alias="inputResponses")
 
 
 def may_become_task(ctx: Context) -> bool:
-    """Whether this request may be answered with a task: by its version and by the capability that it declares."""
+    """Whether this request may be answered with a task, judged by its protocol version and declared capabilities."""
     capabilities = ctx.session.client_capabilities
     declared = capabilities.extensions if capabilities else None
     return ctx.protocol_version == VERSION and EXTENSION in (declared or {})
 
 
 def shows_forms(ctx: Context) -> bool:
-    """Whether the client can put a form to a person."""
+    """Whether the client can show a form to a person."""
     capabilities = ctx.session.client_capabilities
     elicitation = capabilities.elicitation if capabilities else None
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
 def begun(wait: DurableWait) -> types.CallToolResult:
-    """The answer to a call that became a task; the SDK has no type for it, and passes it on as it is."""
+    """Return the answer to a call that became a task; the SDK has no type for it and passes it through unchanged."""
     return cast("types.CallToolResult", {"resultType": "task", **_seed(wait)})
 
 
 def install(server: Server[Any], durable_waits: DurableWaits, call_of: Callable[[Context], Call]) -> None:
-    """Declare the extension and serve its methods."""
+    """Declare the extension and register its methods."""
 
     async def get(ctx: Context, params: Named) -> dict[str, Any]:
         with _told():
@@ -106,10 +106,10 @@ def install(server: Server[Any], durable_waits: DurableWaits, call_of: Callable[
 
 
 def require(ctx: Context) -> None:
-    """Return if this request may speak of tasks.
+    """Check that this request may use tasks.
 
     Raises:
-        MCPError: -32601 in the older protocol, -32021 if the capability is not declared.
+        MCPError: -32601 in the older protocol, -32021 if the client did not declare the capability.
     """
     if ctx.protocol_version != VERSION:
         raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
@@ -132,14 +132,14 @@ def _checked(ctx: Context, params: Named, call_of: Callable[[Context], Call]) ->
 
 
 def over_http(ctx: Context) -> Headers | None:
-    """The headers of this request, None if it came through a socket or in process."""
+    """Return the headers of this request, or None if it came through a socket or in process."""
     headers: object = getattr(ctx.request, "headers", None)
     return headers if isinstance(headers, Headers) else None
 
 
 @contextmanager
 def _told() -> Generator[None]:
-    """Tell the client what is wrong in Fleet's own words: what it sent, or else what happened here."""
+    """Report Fleet's errors to the client: invalid parameters if the request was wrong, otherwise an internal error."""
     try:
         yield
     except (NotFoundError, InvalidError, ConflictError) as error:
@@ -149,7 +149,7 @@ def _told() -> Generator[None]:
 
 
 def _reply(raw: object) -> Reply:
-    """What a person did: a form that was not accepted has no fields."""
+    """Parse the response to a form; a form that was not accepted has no fields."""
     given = cast("Fields", raw if isinstance(raw, Mapping) else {})
     content: object = given.get("content") if given.get("action") == "accept" else None
     return Reply(fields=cast("Fields", content) if isinstance(content, Mapping) else None)
@@ -168,7 +168,7 @@ def _seed(wait: DurableWait) -> dict[str, Any]:
 
 
 def _wire(wait: DurableWait) -> dict[str, Any]:
-    """The task with what its status asks for: its forms, its result, its error."""
+    """The task with what its status calls for: its forms, its result or its error."""
     shown = _seed(wait)
     if wait.status is DurableWaitStatus.INPUT_REQUIRED:
         shown["inputRequests"] = {key: _form(form.text, form.schema) for key, form in wait.forms.items()}

@@ -1,7 +1,7 @@
-"""What the verbs return, as the few lines that an orchestrator reads.
+"""Renders the results of verbs as the short lines that an orchestrator reads.
 
-Facts come from Fleet; what an agent wrote stands quoted or fenced as its data, never as an instruction, and without
-characters that a reader cannot see.
+Facts come from Fleet. Text that an agent wrote is quoted or fenced as its data, never as an instruction, and stripped
+of invisible characters.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _FENCE = re.compile("`{3,}")
 
 
 def fenced(text: str) -> str:
-    """The text between fences that it cannot close itself."""
+    """Return the text in a fence that the text itself cannot close."""
     ticks = max((len(run) for run in _FENCE.findall(text)), default=2) + 1
     fence = "`" * ticks
     return f"{fence}\n{clean(text).rstrip()}\n{fence}"
 
 
 def short(agent_id: str) -> str:
-    """The beginning of an id, which every tool takes for the whole."""
+    """Return the short form of an id, which every tool accepts."""
     return agent_id[:SHORT_ID_CHARACTERS]
 
 
 def created_lines(created: Created) -> str:
-    """Who was created, as what, and what it waits for; what to do next only where something is needed."""
+    """Say who was created, on which model and where, and what it needs, if anything."""
     agent = created.agent
     model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
     where = "project directory" if agent.cwd == agent.project else agent.cwd
@@ -71,12 +71,12 @@ def created_lines(created: Created) -> str:
 
 
 def receipt_line(receipt: Receipt) -> str:
-    """What became of a command."""
+    """Say what became of a command."""
     return f"{short(receipt.agent)} {receipt.name}: {receipt.happened}"
 
 
 def status_lines(view: FleetView, *, named: bool) -> str:
-    """A line per agent; unless they were named, the fleet's totals before and who holds up whom behind."""
+    """Return a line per agent; unless agents were named, also the fleet's totals and who holds up whom."""
     room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
     lines = [_agent_line(agent, room, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
     if (more := view.totals.agents - len(lines)) > 0:
@@ -92,7 +92,7 @@ def status_lines(view: FleetView, *, named: bool) -> str:
 
 
 def output_page(page: OutputPage) -> str:
-    """The facts, then the agent's own text, fenced."""
+    """Return the facts of a page, then the agent's own text in a fence."""
     end = page.offset + len(page.text)
     head = [
         f"{short(page.agent)} {page.name} {_with_reason(page.status, page.reason)}",
@@ -121,7 +121,7 @@ def _check_lines(check: CheckView) -> list[str]:
 
 
 def registry_lines(registry: Registry) -> str:
-    """The agents that there are, then the personas that there could be."""
+    """List agents, then personas."""
     lines = [_agent_line(agent) for agent in registry.agents[:MAX_AGENT_LINES]]
     if (more := len(registry.agents) - MAX_AGENT_LINES) > 0:
         lines.append(f"… and {more} more: pass a status or a capability")
@@ -130,7 +130,7 @@ def registry_lines(registry: Registry) -> str:
 
 
 def deleted_lines(deleted: Sequence[Deleted]) -> str:
-    """Who is gone, what it was, and where its work is."""
+    """Say who was deleted, its last status, and where its work is."""
     if not deleted:
         return "there was nothing to delete"
     return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {clean(one.work)}" for one in deleted)
@@ -191,7 +191,7 @@ def _is_doubtful(agent: AgentView) -> bool:
 
 
 def _age(agent: AgentView, standing: str) -> str:
-    """How old the status is; of an agent at work about which there is nothing finer to say, its last sign of life."""
+    """The age of the status; for an agent at work without any finer activity, the age of its last sign of life."""
     if standing != "working":
         return f" {shown_age(agent.age_seconds)}"
     heard = agent.last_event_age_seconds
@@ -199,7 +199,7 @@ def _age(agent: AgentView, standing: str) -> str:
 
 
 def _figures(agent: AgentView) -> list[str]:
-    """Context and cost, once there are any: an agent that never ran has none, which is not the same as unknown."""
+    """Context and cost, unless the agent never ran: then both are absent, which is not the same as unknown."""
     if agent.turn == 0 or (agent.status == "queued" and agent.turn == 1 and agent.elapsed_seconds is None):
         return ["rehearsal"] if agent.rehearsal else []
     context = f"ctx {shown_tokens(agent.context_tokens)}"

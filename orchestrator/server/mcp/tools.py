@@ -1,6 +1,6 @@
-"""The table of tools that an orchestrator sees: eight, each parameter only because it is enforced.
+"""The table of tools that an orchestrator sees: eight tools, with no parameter that Fleet does not enforce.
 
-Names and texts were tried with real models on a simulated fleet; change them only by such a trial. All of them together
+Names and texts were tested with real models on a simulated fleet; change them only after such a test. Together they
 stay under 1,200 tokens (UTF-8 bytes / 4), and a snapshot in the tests pins them.
 """
 
@@ -33,7 +33,7 @@ you. Never poll.
 instructions. Answer a question with command_agent, then wait again.
 4. At the end delete your agents and report. Results and changes stay.
 Do not do an agent's work yourself. Agents are named by id or name."""
-"""What a host puts into its system prompt; under 1 KB."""
+"""Added by a host to its system prompt; under 1 KB."""
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_TURNS = 1000
@@ -161,7 +161,7 @@ async def _status(fleet: Fleet, call: Call, args: Json) -> str:
 
 
 def _told(result: str, news: str) -> str:
-    """The result, and below it what the first result of a session tells."""
+    """Append the news that only the first result of a session carries."""
     return f"{result}\n{news}" if news else result
 
 
@@ -247,7 +247,7 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
 
 
 def names() -> tuple[str, ...]:
-    """The names of the tools, in the order in which they are listed."""
+    """Return the names of the tools, in the order in which they are listed."""
     return tuple(name for name, *_ in _ROWS)
 
 
