@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command of `fleet` and return its exit code; `arguments` are those after the program's name."""
+    """Run one `fleet` command and return its exit code; `arguments` excludes the program's name."""
     from orchestrator.cli.commands import run
 
     return run(arguments)

@@ -1,4 +1,4 @@
-"""All commands in one table, and the one place where failures become exit codes."""
+"""The table of all commands, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PASSED_ON: dict[str, object] = {"allow_extra_args": True, "ignore_unknown_optio
 
 app = typer.Typer(
     name="fleet",
-    help="A durable fleet of background coding agents: create them, sleep, be woken, read the result.",
+    help="Run a durable fleet of background coding agents: create agents, wait for them, read their results.",
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=True,
@@ -72,13 +72,13 @@ def _mcp(context: typer.Context) -> None:
 
 
 def _as_program(name: str, arguments: list[str]) -> None:
-    """Become the program that `python -m orchestrator` starts itself, before it imports any of this."""
+    """Replace this process with a program that `python -m orchestrator` starts without importing the command line."""
     words = [sys.executable, "-P", "-m", "orchestrator", name, *arguments]
     os.execve(sys.executable, words, paths.importable(os.environ))  # noqa: S606 - our own program
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code, whatever goes wrong; talk goes to stderr."""
+    """Run one command and return its exit code; errors and messages go to stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     for stream in (sys.stdout, sys.stderr):
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code: object = app(args=given, prog_name="fleet", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return output.EXIT_FAILED
     except KeyboardInterrupt:
         return output.EXIT_INTERRUPTED
@@ -101,11 +101,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _end(number: int, frame: object) -> None:
     del frame
-    raise SystemExit(128 + number)  # so that what was begun is cleaned up
+    raise SystemExit(128 + number)  # so that open context managers clean up
 
 
 def _explained(error: Exception, *, as_json: bool) -> int:
-    """Say what failed and what to do; return the exit code."""
+    """Print what failed and what to do next; return the exit code."""
     if isinstance(error, FleetError):
         output.complain(type(error).__name__, error.message, error.hint, as_json=as_json)
         return error.exit_code
@@ -116,4 +116,4 @@ def _explained(error: Exception, *, as_json: bool) -> int:
         else:
             output.complain("UsageError", error.format_message(), f"{place} --help", as_json=as_json)
         return error.exit_code
-    return output.EXIT_INTERRUPTED  # Abort: the input ended
+    return output.EXIT_INTERRUPTED  # Abort: stdin ended

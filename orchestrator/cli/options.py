@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how a command gets at its daemon."""
+"""Options and arguments that several commands share, and how a command reaches its daemon."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from orchestrator.errors import InvalidError
 if TYPE_CHECKING:
     from orchestrator.cli.http.client import Client
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document (streams: one per line).")]
-Agent = Annotated[str, typer.Argument(help="Name, id, or unique prefix of the id.", show_default=False)]
-Task = Annotated[str, typer.Argument(help="What to do and what to report; - reads it from stdin.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one per line for streams.")]
+Agent = Annotated[str, typer.Argument(help="Agent's name, id, or unique prefix of its id.", show_default=False)]
+Task = Annotated[str, typer.Argument(help="What to do and what to report (-: read stdin).", show_default=False)]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="Agent whose result is handed over; may be repeated.", show_default=False),
+    typer.Option("--input", help="Agent whose result is handed to this one (repeatable).", show_default=False),
 ]
 
 
 @contextmanager
 def connected() -> Generator[Client]:
-    """A client of this directory's project at the daemon that runs, or that is started now.
+    """Yield a client for the current directory's project, starting the daemon if none runs.
 
     Raises:
-        FleetError: no daemon can be had, or one of another build runs.
+        FleetError: the daemon failed to start, or a daemon of another build runs.
     """
     from orchestrator.cli.http.client import Client, target
 
@@ -40,7 +40,7 @@ def connected() -> Generator[Client]:
 
 
 def here() -> Path:
-    """The current directory.
+    """Return the current directory.
 
     Raises:
         InvalidError: it no longer exists.
@@ -52,25 +52,27 @@ def here() -> Path:
 
 
 def given_text(text: str) -> str:
-    """The text itself, or all of stdin for `-`.
+    """Return the text, or all of stdin for `-`.
 
     Raises:
-        InvalidError: stdin holds no text.
+        InvalidError: stdin is not text.
     """
     try:
         return sys.stdin.read() if text == "-" else text
     except UnicodeDecodeError as error:
-        raise InvalidError(f"stdin is no {error.encoding} text", hint="convert it, for example with iconv") from error
+        raise InvalidError(
+            f"stdin is not {error.encoding} text", hint="convert it first, for example with iconv"
+        ) from error
 
 
 def in_path(agent: str) -> str:
-    """The agent's name or id as one segment of a path.
+    """Return the agent's name or id as one segment of a URL path.
 
     Raises:
-        InvalidError: it is empty, so it names nobody.
+        InvalidError: it is empty.
     """
     from urllib.parse import quote
 
     if not agent.strip():
-        raise InvalidError("the agent's name is empty", hint="fleet ps shows the names")
-    return quote(agent, safe="", errors="replace").replace(".", "%2E")  # a bare `..` would be taken for a step up
+        raise InvalidError("the agent's name is empty", hint="fleet ps lists the names")
+    return quote(agent, safe="", errors="replace").replace(".", "%2E")  # a bare `..` would be resolved as the parent

@@ -12,7 +12,7 @@ from orchestrator.errors import NotFoundError
 
 
 def claude_program(environment: Mapping[str, str]) -> Path:
-    """The `claude` program: CLAUDE_CODE_PATH, else the one that ships in claude-agent-sdk.
+    """Return the `claude` to run: CLAUDE_CODE_PATH, or else the one bundled with claude-agent-sdk.
 
     Raises:
         NotFoundError: neither exists.
@@ -31,18 +31,18 @@ def claude_program(environment: Mapping[str, str]) -> Path:
         if program.is_file():
             return program
     raise NotFoundError(
-        "claude-agent-sdk ships no claude program for this machine",
+        "claude-agent-sdk bundles no claude program for this platform",
         hint="install Claude Code and set CLAUDE_CODE_PATH to its claude",
     )
 
 
 def plugin_root() -> Path:
-    """The root directory of Fleet's Claude Code plugin.
+    """Return the directory of Fleet's Claude Code plugin.
 
     Raises:
-        NotFoundError: this installation has no plugin files.
+        NotFoundError: the plugin's files are not installed.
     """
     manifest = paths.asset(".claude-plugin") / "plugin.json"
     if not manifest.is_file():
-        raise NotFoundError(f"the plugin's {manifest} is missing", hint="install agent-fleet again")
+        raise NotFoundError(f"the plugin's {manifest} is missing", hint="reinstall agent-fleet")
     return manifest.parent.parent

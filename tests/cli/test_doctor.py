@@ -87,9 +87,9 @@ def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Co
     assert "tier A: pid namespace (bubblewrap)" in _text(best, "supervision")
     chosen = fleet("doctor", "--json", FLEET_SUPERVISION="C")
     assert _level(chosen, "supervision") == "ok"
-    assert "as FLEET_SUPERVISION says" in _text(chosen, "supervision")
-    assert "Fleet's state lies open to agents" in _text(chosen, "supervision")
-    assert "lies open" not in _text(best, "supervision")
+    assert "set by FLEET_SUPERVISION" in _text(chosen, "supervision")
+    assert "agents can read Fleet's state" in _text(chosen, "supervision")
+    assert "agents can read" not in _text(best, "supervision")
 
     bare = tmp_path / "bin"
     bare.mkdir()
@@ -129,7 +129,7 @@ def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Co
     assert warned(FLEET_SUPERVISION="C") == ""
     port = warned(FLEET_SUPERVISION="C", FLEET_HTTP_PORT="0")
     assert "agents of tier C can read" in port
-    assert "command their own fleet over the HTTP port" in port
+    assert "command the fleet that runs them over the HTTP port" in port
     assert "use tier A" in port
     (state / "http.token").touch()
     assert "once one is open" in warned(FLEET_SUPERVISION="C")

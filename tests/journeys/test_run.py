@@ -197,7 +197,7 @@ def test_one_that_fails_ends_with_1_and_says_why(tmp_path: Path) -> None:
     with small(tmp_path) as stage:
         ran = fleet(stage)("run", "be refused", "--name", "boss")
         assert (ran.code, ran.out) == (1, "")
-        assert "boss did not come to its end: failed" in ran.err
+        assert "boss did not finish: failed" in ran.err
         assert "no such thing" in ran.err
         slow = fleet(stage)("run", "take long", "--timeout", "0.5", "--json")
         assert slow.code == 4

@@ -1,1 +1,1 @@
-"""`fleet demo`: the whole job with a scripted model, in a place of its own, shown as it happens."""
+"""`fleet demo` and `fleet rehearse`: the real programs with a scripted model, in a sandbox of their own."""

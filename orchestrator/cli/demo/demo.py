@@ -1,4 +1,4 @@
-"""The demo: a whole scout-plan-build on a real repository, by the real `claude`, with a scripted or a real model."""
+"""The command `demo`: a whole scout-plan-build by the real `claude`, with a scripted or a real model."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _REAL_SECONDS = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class DemoTask:
-    """What is demonstrated: an example, what to do with it, and how one sees that it was done."""
+    """What the demo does: an example repository, the task, and how to tell that the task was done."""
 
     example: str
     script: str
     task: str
     tests: tuple[str, ...]
     look_alikes: tuple[str, ...]
-    """files that share the name and must stay as they are, byte for byte"""
+    """files that only share the name and must stay byte for byte"""
     proof: tuple[str, str]
-    """a file, and what stands in it once the job is done"""
+    """a file, and text that it contains once the task is done"""
 
 
 JOB = DemoTask(
@@ -56,35 +56,36 @@ JOB = DemoTask(
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How it is demonstrated."""
+    """Which orchestrator does the task, and how."""
 
     run: bool
-    """by an orchestrator that Fleet runs itself"""
+    """an orchestrator that Fleet runs itself does it"""
     phases: bool
 
 
 def demo(
     *,
-    real: Annotated[bool, typer.Option("--real", help="A real model, paid by your key or login.")] = False,
+    real: Annotated[bool, typer.Option("--real", help="Use a real model, paid by your key or login.")] = False,
     run: Annotated[
-        bool, typer.Option("--run", help="The orchestrator is an agent of Fleet's own (fleet run), not claude -p.")
+        bool, typer.Option("--run", help="Let Fleet run the orchestrator (fleet run) instead of claude -p.")
     ] = False,
     phases: Annotated[
-        bool, typer.Option("--phases", help="Phase by phase instead of the whole chain at once.")
+        bool, typer.Option("--phases", help="Work phase by phase instead of creating the whole chain at once.")
     ] = False,
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="Where to work: a new or empty directory.", show_default=False)
+        Path | None, typer.Option("--dir", help="Work in this new or empty directory.", show_default=False)
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the daemon running at the end.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the daemon running afterwards.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for the whole run (default: 600, real: 3600).", show_default=False)
+        float | None,
+        typer.Option(help="Stop after this many seconds (default: 600; with --real: 3600).", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Watch agents change a real repository.
 
-    Four scouts, a planner and a builder, commanded by the real claude (--run: by Fleet's own orchestrator); free and
-    offline, unless --real.
+    The real claude (with --run: Fleet's own orchestrator) directs four scouts, a planner and a builder. The model is
+    scripted, so the demo is free and works offline, unless you pass --real.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InvalidError(f"--timeout {timeout} is not a positive number of seconds", hint="fleet demo --timeout 900")
@@ -92,7 +93,7 @@ def demo(
     from orchestrator.cli.demo.sandbox import new_root
     from orchestrator.cli.programs import claude_program, plugin_root
 
-    claude_program(os.environ)  # what is missing is said before anything is made
+    claude_program(os.environ)  # report what is missing before creating anything
     plugin_root()
     if real:
         _check_account()
@@ -108,10 +109,10 @@ def demo(
 
 
 def _check_account() -> None:
-    """Return if somebody would pay: else the run would begin and its agents fail.
+    """Check that agents would have an account to use; without one, the run would start and its agents would fail.
 
     Raises:
-        RefusedError: nobody would.
+        RefusedError: they would not.
     """
     from orchestrator.cli.http.account import LOG_IN, payer_of
 
@@ -124,7 +125,7 @@ def _check_account() -> None:
 
 @contextlib.contextmanager
 def _staged(root: Path, *, real: bool) -> Generator[Stage]:
-    """The stage, with a rehearsal behind it for as long as the block lasts, or with the user's own account."""
+    """Yield the sandbox, with a rehearsal that plays while the block runs, or with the user's own account."""
     from orchestrator import paths, rehearsal
     from orchestrator.cli.demo import sandbox
 
@@ -150,7 +151,7 @@ def _rehearsal_errors() -> Generator[None]:
     try:
         yield
     except RehearsalError as error:
-        raise FleetError(f"the rehearsal did not start: {error}", hint="fleet rehearse --check SCRIPT") from error
+        raise FleetError(f"the rehearsal failed to start: {error}", hint="fleet rehearse --check SCRIPT") from error
 
 
 def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
@@ -166,7 +167,7 @@ def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
     output.say(f"working copy: {stage.repository} (its tests: {before.summary})")
     output.say(f"state: {stage.state}   model: {f'rehearsal {rehearsal}' if rehearsal else 'your account'}")
     if not before.passed:
-        raise FleetError(f"the example's own tests fail before anything was changed:\n{before.output[-2000:]}")
+        raise FleetError(f"the example's tests fail before any change:\n{before.output[-2000:]}")
     to = target(stage.environment, str(stage.repository))
     with Client(to) as client:
         try:
@@ -215,7 +216,7 @@ def _agents(client: Client) -> tuple[AgentDetail, ...]:
 def _run_problems(performed: Performed, agents: tuple[AgentDetail, ...]) -> Iterator[str]:
     said = performed.transcript
     if said.failure or performed.exit_code:
-        words = f"; it wrote: {performed.stderr}" if performed.stderr else ""
+        words = f"; stderr: {performed.stderr}" if performed.stderr else ""
         reason = f"{said.failure or 'no reason given'}{words}"
         yield f"the orchestrator's session failed (exit code {performed.exit_code}): {reason}"
     if not agents:
@@ -224,16 +225,16 @@ def _run_problems(performed: Performed, agents: tuple[AgentDetail, ...]) -> Iter
     for detail in agents:
         last = detail.turns[-1] if detail.turns else None
         if last is None or last.status != "complete":
-            why = f"{last.status}: {last.detail or last.reason}" if last else "it never had a turn"
+            why = f"{last.status}: {last.detail or last.reason}" if last else "it never ran"
             yield f"agent {detail.agent.name} did not complete ({why})"
 
 
 def _work_problems(repository: Path, after: TestRun, changed: tuple[str, ...]) -> Iterator[str]:
     path, text = JOB.proof
     if not changed:
-        yield "nothing in the repository was changed"
+        yield "no file in the repository was changed"
     elif text not in (repository / path).read_text(encoding="utf-8", errors="replace"):
-        yield f"{path} has no {text!r}: the job was not done"
+        yield f"{path} does not contain {text!r}: the task was not done"
     for path in JOB.look_alikes:
         if path in changed:
             yield f"{path} was changed, although it only shares the name"

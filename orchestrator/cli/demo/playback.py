@@ -1,4 +1,4 @@
-"""One run of the real `claude` with Fleet's plugin, watched live through Fleet's own event stream."""
+"""Runs the demo's orchestrator and shows live what it and its agents do, from Fleet's event stream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LAST_EVENTS_SECONDS = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Performed:
-    """What came of it; `stderr` is the end of what the program wrote there, `file` its session's own transcript."""
+    """How the orchestrator's program ended; `stderr` is the end of its output there, `file` its transcript."""
 
     transcript: SessionSummary
     exit_code: int
@@ -43,7 +43,7 @@ class Performed:
     stderr: str
     file: Path | None = None
     director: str = ""
-    """id of the orchestrator, if it is an agent that Fleet runs"""
+    """id of the orchestrator, if Fleet runs it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +53,11 @@ class _Line:
 
 
 def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Target, seconds: float) -> Performed:
-    """Run `claude -p prompt` in the stage's repository to its end, showing on stderr what happens.
+    """Run `claude -p prompt` in the sandbox's repository until it exits; show on stderr what happens.
 
     Raises:
-        TimeoutReachedError: it was not done in time and has been stopped.
-        FleetError: the program cannot be started.
+        TimeoutReachedError: it did not finish in time and was stopped.
+        FleetError: the program could not be started.
     """
     began = time.monotonic()
     transcript = SessionSummary()
@@ -82,10 +82,10 @@ def perform(stage: Stage, program: Path, plugin: Path, prompt: str, *, to: Targe
 
 
 def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
-    """Run `fleet run task` in the stage's repository to its end; it shows on stderr by itself what happens.
+    """Run `fleet run task` in the sandbox's repository until it exits; it shows on stderr what happens.
 
     Raises:
-        FleetError: it reported nothing, e.g. because it was not done in time.
+        FleetError: it did not report, e.g. because it did not finish in time.
     """
     began = time.monotonic()
     command = [
@@ -101,7 +101,9 @@ def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
         "--timeout",
         f"{seconds}",
     ]
-    itself = replace(stage, environment=paths.importable(stage.environment))  # whatever its repository holds
+    itself = replace(
+        stage, environment=paths.importable(stage.environment)
+    )  # must not import what the repository contains
     with _started(itself, command, None) as process:
         raw, _ = process.communicate()
     told = as_object(json.loads(raw)) if raw else {"error": {"message": f"exit code {process.returncode}"}}
@@ -135,10 +137,10 @@ def _started(stage: Stage, command: Sequence[str], stderr: IO[bytes] | None) -> 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C is ours to hand on, once
+            start_new_session=True,  # Ctrl-C is passed on by this process, once
         )
     except OSError as error:
-        raise FleetError(f"{command[0]} cannot be started: {error}", hint="check CLAUDE_CODE_PATH") from error
+        raise FleetError(f"{command[0]} could not be started: {error}", hint="check CLAUDE_CODE_PATH") from error
     try:
         yield process
     finally:
@@ -177,8 +179,8 @@ def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> Non
             if ended:
                 return
             raise TimeoutReachedError(
-                f"the orchestrator was not done after {seconds:.0f} s",
-                hint="give it more with --timeout, or look at its agents with --keep",
+                f"the orchestrator did not finish within {seconds:.0f} s",
+                hint="allow more time with --timeout, or inspect its agents with --keep",
             ) from None
         if line is None:
             ended = True

@@ -1,4 +1,4 @@
-"""The command `rehearse`: play a script as the model, with a state directory and a daemon of its own."""
+"""The command `rehearse`: plays a script as the model, with a state directory and a daemon of its own."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    script: Annotated[Path, typer.Argument(help="The script (YAML).", show_default=False)],
+    script: Annotated[Path, typer.Argument(help="Script to play (YAML).", show_default=False)],
     command: Annotated[
-        list[str] | None, typer.Argument(help="A program to run inside it, behind --.", show_default=False)
+        list[str] | None, typer.Argument(help="Program to run inside the rehearsal, after --.", show_default=False)
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only validate the script.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep its state directory at the end.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Validate the script and exit.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the state directory afterwards.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Play a script as the model, for nothing.
+    """Play a script as the model, at no cost.
 
-    Agents, tools and files are real. It has a state directory and a daemon of its own. Without a program behind --
-    it prints the variables that put another shell inside, and plays until Ctrl-C.
+    Agents, tools and files are real; the state directory and the daemon are temporary. Without a program after --,
+    prints the variables that put another shell into the rehearsal, and plays until Ctrl-C.
     """
     if not script.is_file():
         raise NotFoundError(
-            f"there is no script {script}", hint=f"one that ships: {paths.asset('examples') / 'scout-plan-build.yaml'}"
+            f"script {script} does not exist",
+            hint=f"try an example: {paths.asset('examples') / 'scout-plan-build.yaml'}",
         )
     parts = checked_script(script)
     if check:
@@ -54,10 +55,10 @@ def rehearse(
 
 
 def checked_script(script: Path) -> list[str]:
-    """The names of the script's parts, once it is known to be valid.
+    """Validate the script and return the names of its parts.
 
     Raises:
-        InvalidError: with file, line and what is wrong.
+        InvalidError: the script is not valid; the message has file, line and reason.
     """
     from orchestrator.rehearsal.script import ScriptError, load
 
@@ -84,7 +85,7 @@ def _play(script: Path, command: list[str], *, keep: bool, as_json: bool) -> int
             finally:
                 stop_daemon(whole)
     except rehearsal.RehearsalError as error:
-        raise FleetError(f"the rehearsal did not start: {error}", hint="fleet rehearse --check SCRIPT") from error
+        raise FleetError(f"the rehearsal failed to start: {error}", hint="fleet rehearse --check SCRIPT") from error
     finally:
         if keep:
             output.say(f"kept: {root}")
@@ -94,9 +95,9 @@ def _play(script: Path, command: list[str], *, keep: bool, as_json: bool) -> int
 
 
 def overlay(user: Mapping[str, str], *, root: Path, url: str, script: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The variables that put a program inside the rehearsal, and those of the user's account and fleet that must go.
+    """Return the variables to set so that a program runs in the rehearsal, and those (account, fleet) to unset.
 
-    The state directory and Claude's configuration directory lie below `root`; the home stays the user's.
+    The state directory and Claude's configuration directory are below `root`; HOME stays the user's.
     """
     from orchestrator.cli.demo.sandbox import rehearsal_environment
 
@@ -131,7 +132,9 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
     try:
         child = subprocess.Popen(command, env=dict(environment))
     except OSError as error:
-        raise NotFoundError(f"{command[0]} cannot be started: {error.strerror}", hint="check the name") from error
+        raise NotFoundError(
+            f"{command[0]} could not be started: {error.strerror}", hint="check the name and PATH"
+        ) from error
     with _interrupts_left_to(child):
         code = child.wait()
     return code if code >= 0 else 128 - code
@@ -139,7 +142,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
 
 @contextlib.contextmanager
 def _interrupts_left_to(child: subprocess.Popen[bytes]) -> Generator[None]:
-    """Ctrl-C reaches the child by itself; here it only must not end us before the child."""
+    """Ignore Ctrl-C while the child runs: the terminal sends it to the child as well, and the child ends first."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -151,7 +154,7 @@ def _interrupts_left_to(child: subprocess.Popen[bytes]) -> Generator[None]:
 
 
 def stop_daemon(environment: Mapping[str, str]) -> None:
-    """End the daemon of this environment, if one runs; its turns are interrupted."""
+    """Stop the daemon of this environment, if one runs; its turns are interrupted."""
     from orchestrator.cli.http.client import Client, target
 
     to = target(environment, "/")
@@ -160,10 +163,10 @@ def stop_daemon(environment: Mapping[str, str]) -> None:
 
 
 def stop(client: Client, to: Target) -> None:
-    """End the daemon that the client talks to and wait for it; harmless if none runs."""
+    """Stop the daemon that the client talks to and wait until it is gone; does nothing if none runs."""
     from orchestrator.cli.verbs.daemon import wait_until_gone
 
-    with contextlib.suppress(StoreError):  # it is gone, or will not answer: nothing to stop
+    with contextlib.suppress(StoreError):  # the daemon is gone or does not answer: nothing to stop
         health = client.health()
         if health is not None:
             client.send("POST", "/v1/shutdown", body=lambda: {"interrupt": True})

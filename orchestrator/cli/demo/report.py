@@ -1,4 +1,4 @@
-"""What a demo reports: one document, and the same for people. It judges by what lies in the repository."""
+"""The demo's report, as JSON and as text. Success is judged by the state of the repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STAT = re.compile(r"(\d+) files? changed(?:, (\d+) insertions?\(\+\))?(?:, (\d+
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
-    """What the run changed in the working copy, from git."""
+    """What the run changed in the working copy, according to git."""
 
     files: tuple[str, ...]
     insertions: int
@@ -39,7 +39,7 @@ class Changed:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """All that a report is made of."""
+    """Everything that the report is built from."""
 
     stage: Stage
     rehearsal: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 def changes_in(repository: Path) -> Changed:
-    """Everything that differs from the first commit, new files included; Fleet's own folder is not part of it."""
+    """Return the difference to the first commit, including new files but not Fleet's own folder."""
     git(repository, "add", "--all", "--intent-to-add", "--", ".", ":(exclude).fleet")
     first = git(repository, "rev-list", "--max-parents=0", "HEAD").split()[-1]
     against = (first, "--", ".", ":(exclude).fleet")
@@ -70,7 +70,7 @@ def changes_in(repository: Path) -> Changed:
 
 
 def document(finding: Finding) -> dict[str, object]:
-    """The report as one JSON document."""
+    """Return the report as a JSON document."""
     stage, said = finding.stage, finding.performed.transcript
     path = finding.performed.file
     return {
@@ -122,7 +122,7 @@ def _agent(detail: AgentDetail) -> dict[str, object]:
 
 
 def next_commands(finding: Finding) -> tuple[str, ...]:
-    """Commands that show more of this run; its deleted agents can still be read."""
+    """Return commands that show more of this run; deleted agents can still be read."""
     repository, state = shlex.quote(str(finding.stage.repository)), shlex.quote(str(finding.stage.state))
     prefix = f"cd {repository} && FLEET_STATE={state} {own_program()}"
     last = finding.agents[-1].agent.name if finding.agents else "AGENT"
@@ -131,7 +131,7 @@ def next_commands(finding: Finding) -> tuple[str, ...]:
 
 
 def own_program() -> str:
-    """How a shell of the user reaches this very command: `fleet` if it is on PATH, else by its place."""
+    """Return how the user's shell calls this program: `fleet` if PATH finds this one, else its path."""
     beside = Path(sysconfig.get_path("scripts")) / "fleet"
     found = shutil.which("fleet")
     if found is not None and (not beside.is_file() or Path(found).resolve() == beside.resolve()):
@@ -140,7 +140,7 @@ def own_program() -> str:
 
 
 def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
-    """Print the report for people."""
+    """Print the report as text."""
     report = document(finding)
     print("\n== changes")
     print(finding.changed.stat or "nothing was changed")
@@ -151,13 +151,13 @@ def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
     print("\n== tests")
     for when, run in (("before", finding.before), ("after", finding.after)):
         print(f"{when:<7} {'passed' if run.passed else 'FAILED'}  {run.command}: {one_line(run.summary)}")
-    print(f"\n== agents{' (rehearsal: a script played the model, nothing was paid)' if finding.rehearsal else ''}")
+    print(f"\n== agents{' (rehearsal: a script played the model, it cost nothing)' if finding.rehearsal else ''}")
     for text in _agent_lines(finding):
         print(text)
     print("\n== orchestrator")
     for text in _orchestrator_lines(finding, report):
         print(text)
-    print("\n== look further")
+    print("\n== next steps")
     for command in next_commands(finding):
         print(f"  {command}")
     for problem in finding.problems:

@@ -1,4 +1,4 @@
-"""A place of its own for a rehearsal or a demo: directories, a clean environment, a repository under git, the CLI."""
+"""A sandbox for a rehearsal or a demo: directories, a clean environment, and a git repository."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from orchestrator import paths
 from orchestrator.errors import FleetError, InvalidError, NotFoundError
 
 TEST_SECONDS = 300.0
-"""How long the repository's own tests may run."""
+"""time limit of the repository's own tests"""
 REHEARSAL_KEY = "rehearsal-no-real-key"
-"""What stands in for a key in a rehearsal: it opens nothing anywhere."""
+"""placeholder for an API key in a rehearsal; not valid anywhere"""
 
 _FROM_USER = frozenset({"LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "CLAUDE_CODE_PATH"})
 _MCP_START_MILLISECONDS = "120000"
@@ -26,7 +26,7 @@ _MCP_START_MILLISECONDS = "120000"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Where it all happens; `environment` is the whole environment of every program that is started there."""
+    """The sandbox's paths; `environment` is the complete environment of every program started in it."""
 
     root: Path
     repository: Path
@@ -35,22 +35,22 @@ class Stage:
 
 
 def new_root(wanted: Path | None) -> Path:
-    """An empty directory of the user's own (0700): `wanted`, or one below the temporary directory.
+    """Return an empty private directory (0700): `wanted`, or a new one in the temporary directory.
 
     Raises:
-        InvalidError: `wanted` is a file or holds something.
+        InvalidError: `wanted` is a file or is not empty.
     """
     if wanted is None:
         return Path(tempfile.mkdtemp(prefix="fleet-"))
     root = wanted.expanduser().absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InvalidError(f"{root} is not an empty directory", hint="name a new one, or leave --dir out")
+        raise InvalidError(f"{root} is not an empty directory", hint="name a new or empty one, or omit --dir")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     return root
 
 
 def rehearsal_environment(user: Mapping[str, str], *, home: Path, state: Path, url: str, script: str) -> dict[str, str]:
-    """The environment of a rehearsal: an allow-list of the user's, a home of its own, and nobody's account."""
+    """Return the environment of a rehearsal: allow-listed variables, a home of its own, and no account."""
     kept = {name: value for name, value in user.items() if name in _FROM_USER or name.startswith(("LC_", "AGENT_"))}
     return _with_fleet(kept, state) | {
         "HOME": str(home),
@@ -63,7 +63,7 @@ def rehearsal_environment(user: Mapping[str, str], *, home: Path, state: Path, u
 
 
 def real_environment(user: Mapping[str, str], *, state: Path) -> dict[str, str]:
-    """The environment of a paid run: the user's home, account and places, by allow-list, and a fleet of its own."""
+    """Return the environment of a paid run: the user's home and account, by allow-list, and its own state directory."""
     names = paths.ACCOUNT | paths.ENVIRONMENT | _FROM_USER
     kept = {name: value for name, value in user.items() if name in names or name.startswith(("LC_", "AGENT_"))}
     return _with_fleet(kept, state)
@@ -83,15 +83,15 @@ def _with_fleet(kept: dict[str, str], state: Path) -> dict[str, str]:
 
 
 def copy_repository(example: str, into: Path) -> None:
-    """Make a working copy of a shipped example, as a git repository with one commit.
+    """Copy a shipped example into a new git repository with one commit.
 
     Raises:
-        NotFoundError: there is no such example.
-        FleetError: git is missing or refuses.
+        NotFoundError: the example is not installed.
+        FleetError: git is not installed or failed.
     """
     source = paths.asset("examples") / example
     if not source.is_dir():
-        raise NotFoundError(f"the example {source} is missing", hint="install agent-fleet again")
+        raise NotFoundError(f"the example {source} is missing", hint="reinstall agent-fleet")
     shutil.copytree(source, into, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".git"))
     git(into, "init", "--quiet", "--initial-branch=main")
     git(into, "config", "user.name", "Fleet demo")
@@ -101,10 +101,10 @@ def copy_repository(example: str, into: Path) -> None:
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """What a git command prints, run without the user's and the system's configuration.
+    """Run git without the user's and the system's configuration and return its output.
 
     Raises:
-        FleetError: it failed; with its own words.
+        FleetError: git failed; the message has its stderr.
     """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -124,18 +124,18 @@ def git(repository: Path, *arguments: str) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise FleetError("git is not installed or not on PATH", hint="install git") from error
+        raise FleetError("git is not installed or not on PATH", hint="install git and try again") from error
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip()
-        raise FleetError(f"git {' '.join(arguments)} failed: {words}", hint=f"look into {repository}")
+        raise FleetError(f"git {' '.join(arguments)} failed: {words}", hint=f"inspect {repository}")
     return done.stdout.decode(errors="replace")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestRun:
-    """A run of a repository's own tests; `summary` is its last words."""
+    """The result of a repository's own tests; `summary` is the end of their output."""
 
-    __test__ = False  # pytest takes any Test… for its own
+    __test__ = False  # pytest would collect a class called Test…
 
     command: str
     passed: bool
@@ -144,7 +144,7 @@ class TestRun:
 
 
 def run_tests(repository: Path, command: tuple[str, ...], path: str) -> TestRun:
-    """Run the repository's tests for real, in its own directory and a bare environment."""
+    """Run the repository's tests in its directory, with a minimal environment."""
     environment = {"PATH": path, "HOME": str(repository), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
     shown = " ".join(command)
     try:

@@ -1,4 +1,4 @@
-"""What `claude --output-format stream-json` says, read into the few figures that the demo reports."""
+"""Reads the output of `claude --output-format stream-json` into the figures that the demo reports."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`fleet doctor`: what works here, what does not, and what to do about it."""
+"""`fleet doctor`: what works on this machine, what does not, and how to fix it."""

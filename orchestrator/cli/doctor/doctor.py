@@ -1,4 +1,4 @@
-"""The command `doctor`: what of this machine and installation is well, and what to do about the rest."""
+"""The command `doctor`: checks this machine and installation, and says how to fix what fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 def doctor(as_json: AsJson = False) -> None:
     """Check everything that Fleet needs.
 
-    Exit code 1 if something fails; warnings are not failures.
+    Exit code 1 if a check fails; warnings do not count as failures.
     """
     from orchestrator.cli.doctor.probes import FAIL, all_checks
 

@@ -1,6 +1,6 @@
-"""What `fleet doctor` looks at: each check reads one thing and says ok, warn or fail, and what to do.
+"""The checks of `fleet doctor`: each inspects one thing and reports ok, warn or fail, and what to do.
 
-A check starts nothing that stays and never shows a secret; it makes the state directory if there is none.
+A check leaves no process behind and never prints a secret. It creates the state directory if it does not exist.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COPY_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What one check found; `hint` says what to do about it."""
+    """The result of one check; `hint` says what to do about it."""
 
     name: str
     level: str
@@ -46,18 +46,21 @@ Environment = Mapping[str, str]
 
 
 def all_checks(environment: Environment) -> Iterator[ProbeResult]:
-    """Every check, in the order in which one would mend things; a check that breaks is a failed check."""
+    """Run all checks, in the order in which to fix them; a check that raises counts as failed."""
     for name, look in _CHECKS.items():
         try:
             yield from look(environment)
         except (FleetError, OSError, subprocess.SubprocessError, ValueError) as error:
-            yield ProbeResult(name, FAIL, str(error), "mend this first")
+            yield ProbeResult(name, FAIL, str(error), "fix this first")
 
 
 def _python(_: Environment) -> Iterator[ProbeResult]:
     level = OK if sys.version_info >= (3, 11) else FAIL
     yield ProbeResult(
-        "python", level, f"{platform.python_version()} at {sys.executable}", "" if level == OK else "use 3.11+"
+        "python",
+        level,
+        f"{platform.python_version()} at {sys.executable}",
+        "" if level == OK else "use Python 3.11 or newer",
     )
 
 
@@ -67,9 +70,12 @@ def _sqlite(_: Environment) -> Iterator[ProbeResult]:
         yield ProbeResult("sqlite", OK, found)
     else:
         wanted = ".".join(map(str, _SAFE_SQLITE))
-        text = f"{found} has the WAL-reset bug, which can rarely damage a database that several processes write"
+        text = f"{found} has the WAL-reset bug, which can, rarely, damage a database that several processes write to"
         yield ProbeResult(
-            "sqlite", WARN, text, f"use a Python with SQLite {wanted}+; Fleet itself writes from one process only"
+            "sqlite",
+            WARN,
+            text,
+            f"use a Python with SQLite {wanted} or newer; Fleet itself writes from one process only",
         )
 
 
@@ -79,7 +85,10 @@ def _git(environment: Environment) -> Iterator[ProbeResult]:
     program = programs.find("git", environment.get("PATH"))
     if program is None:
         yield ProbeResult(
-            "git", FAIL, "not on PATH, or in a project only", "install git: projects, changes and diffs come from it"
+            "git",
+            FAIL,
+            "not found on PATH outside of projects",
+            "install git: projects, changes and diffs come from it",
         )
     else:
         yield ProbeResult("git", OK, f"{_said(program, environment).removeprefix('git version ')} at {program}")
@@ -94,10 +103,10 @@ def _claude(environment: Environment) -> Iterator[ProbeResult]:
 
 
 def _said(program: str, environment: Environment) -> str:
-    """The first line of what `program --version` prints.
+    """Return the first line that `program --version` prints.
 
     Raises:
-        OSError, SubprocessError: it cannot be run or fails.
+        OSError, SubprocessError: the program could not be run or failed.
     """
     kept = {name: value for name, value in environment.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     done = subprocess.run(
@@ -116,7 +125,7 @@ def _account(environment: Environment) -> Iterator[ProbeResult]:
 
     payer = payer_of(environment)
     endpoint = environment.get("ANTHROPIC_BASE_URL", "")
-    host = urlsplit(endpoint).hostname or "an address that cannot be read"
+    host = urlsplit(endpoint).hostname or "an unreadable address"
     at = f", at {host} (ANTHROPIC_BASE_URL)" if endpoint else ""
     if not payer.trouble:
         yield ProbeResult("account", OK, f"{payer.text} would pay{at}")
@@ -137,10 +146,13 @@ def _state(environment: Environment) -> Iterator[ProbeResult]:
     free = shutil.disk_usage(state).free
     level, hint = OK, ""
     if free < _GIB:
-        level, hint = (FAIL if free < _GIB // 16 else WARN), "free some space, or set FLEET_STATE to a larger disk"
+        level, hint = (
+            (FAIL if free < _GIB // 16 else WARN),
+            "free some space, or set FLEET_STATE to a directory on a larger disk",
+        )
     text = f"{state} (mode {state.stat().st_mode & 0o7777:04o}, {free / _GIB:.1f} GiB free)"
     if sockets[0] != state:
-        text += f"; its path is too long for sockets, they are in {sockets[0]}"
+        text += f"; its path is too long for sockets, so they are in {sockets[0]}"
     yield ProbeResult("state", level, text, hint)
 
 
@@ -150,7 +162,9 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
     try:
         state = paths.state_dir(environment)
     except paths.StateError:
-        yield ProbeResult("daemon", WARN, "unknown: no usable state directory", "mend the state directory")
+        yield ProbeResult(
+            "daemon", WARN, "unknown, because the state directory is not usable", "fix the state directory"
+        )
         return
     with Client(target(environment, str(state)), start=False) as client:
         health = client.health()
@@ -163,7 +177,7 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
     if health.lost_events:
         lost = f"{health.lost_events} events were lost: the database was damaged or replaced while no daemon ran"
         yield ProbeResult(
-            "history", WARN, lost, "agents may stand where they stood earlier: look at them with fleet ps"
+            "history", WARN, lost, "agents may have an earlier status than they had: check them with fleet ps"
         )
     if health.build == paths.build():
         yield ProbeResult("daemon", OK, text)
@@ -178,14 +192,14 @@ def _supervision(environment: Environment) -> Iterator[ProbeResult]:
     name = "FLEET_SUPERVISION"
     wanted = read_settings({name: environment.get(name, "")}).supervision
     found = choose(wanted, environment.get("PATH"))
-    text = f"tier {found}" + ("" if found.hides else "; Fleet's state lies open to agents")
+    text = f"tier {found}" + ("" if found.hides else "; agents can read Fleet's state")
     if found.lack:
         text += f" ({found.lack})"
     if found.hides:
-        text += "; not in it is what Docker, ssh localhost, crontab or login files start for an agent"
+        text += "; it does not contain what an agent starts through Docker, ssh localhost, crontab or login files"
     restart = "fleet down && fleet up"
     if wanted:
-        yield ProbeResult("supervision", OK, f"{text}, as {name} says")
+        yield ProbeResult("supervision", OK, f"{text}, set by {name}")
     else:
         advice = f"for tier A: {found.advice}; then {restart}" if found.letter in "BC" else found.advice
         yield ProbeResult("supervision", WARN if found.lack else OK, text, advice if found.lack else "")
@@ -197,27 +211,27 @@ def _supervision(environment: Environment) -> Iterator[ProbeResult]:
 
 
 def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[ProbeResult]:
-    """A warning if agents can read the token of the HTTP port: over TCP nobody sees that an agent calls."""
+    """Warn if agents can read the token of the HTTP port: over TCP, Fleet cannot see that the caller is an agent."""
     try:
         token = paths.token_path(paths.state_dir(environment))
     except paths.StateError:
         return
     is_open = bool(environment.get("FLEET_HTTP_PORT") or (health is not None and health.http))
     if seeing and (is_open or token.exists()):
-        text = f"agents of tier {' or '.join(seeing)} can read {token} and command their own fleet over "
-        text += "the HTTP port" if is_open else "an HTTP port, once one is open"
+        text = f"agents of tier {' or '.join(seeing)} can read {token} and command the fleet that runs them over "
+        text += "the HTTP port" if is_open else "an HTTP port, as soon as one is open"
         yield ProbeResult(
-            "http", WARN, text, "use tier A, or do without FLEET_HTTP_PORT, remove the token, and fleet down"
+            "http", WARN, text, "use tier A; or unset FLEET_HTTP_PORT, remove the token, and run fleet down"
         )
     elif is_open and (copies := _copies(environment, token)):
-        text = f"{' and '.join(copies)} holds the token of the HTTP port: agents of tier A can read it there, too, and "
-        text += "command their own fleet"
-        advice = f"name a variable of the host's environment there (${{FLEET_TOKEN}}), remove {token}, and fleet down"
+        text = f"{' and '.join(copies)} contains the token of the HTTP port, so agents of tier A can read it, too, and "
+        text += "command the fleet that runs them"
+        advice = f"refer to a variable there instead (${{FLEET_TOKEN}}), remove {token}, and run fleet down"
         yield ProbeResult("http", WARN, text, advice)
 
 
 def _copies(environment: Environment, token: Path) -> list[str]:
-    """The files in which Claude Code as a host would keep the token, as far as they hold it."""
+    """Return the configuration files of Claude Code, as a host, that contain the token."""
     home = environment.get("CLAUDE_CONFIG_DIR") or environment.get("HOME") or ""
     places = [Path(home, ".claude.json"), Path(paths.project_of(Path.cwd()), ".mcp.json")]
     found: list[str] = []
@@ -230,7 +244,7 @@ def _copies(environment: Environment, token: Path) -> list[str]:
 
 
 def _health(environment: Environment) -> Health | None:
-    """What the running daemon says of itself; None if none runs."""
+    """Return what the running daemon reports, or None if none runs."""
     from orchestrator.cli.http.client import Client, target
 
     try:
@@ -251,9 +265,9 @@ def _plugin(_: Environment) -> Iterator[ProbeResult]:
     named += [value for key in ("mcpServers", "hooks") if isinstance(value := manifest.get(key), str)]
     missing = [name for name in [*named, "bin/fleet-mcp"] if not (root / name).is_file()]
     if missing:
-        yield ProbeResult("plugin", FAIL, f"{root} lacks {', '.join(missing)}", "install agent-fleet again")
+        yield ProbeResult("plugin", FAIL, f"{root} lacks {', '.join(missing)}", "reinstall agent-fleet")
     else:
-        yield ProbeResult("plugin", OK, f"{root} ({len(named)} files named); use it: claude --plugin-dir {root}")
+        yield ProbeResult("plugin", OK, f"{root} ({len(named)} files); use it with: claude --plugin-dir {root}")
 
 
 def _slots(environment: Environment) -> Iterator[ProbeResult]:

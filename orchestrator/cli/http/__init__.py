@@ -1,1 +1,1 @@
-"""How the command line talks with the daemon."""
+"""The command line's HTTP client: requests to the daemon, its answers and its errors."""

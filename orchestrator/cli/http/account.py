@@ -1,4 +1,4 @@
-"""Whose key or login would pay, as far as an environment and the user's files show; never the secret itself."""
+"""Finds which key or login would pay for agents, from environment and files, without reading the secret itself."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOG_IN = "run claude and log in, or set ANTHROPIC_API_KEY"
 
 @dataclass(frozen=True)
 class Payer:
-    """Who would pay, in words ('' if nobody was found), and why agents could not use it ('' if they can)."""
+    """Who would pay, in words ('' if unknown), and why agents could not use it ('' if they can)."""
 
     text: str
     trouble: str = ""
 
 
 def payer_of(environment: Mapping[str, str]) -> Payer:
-    """The account that Claude Code would use in this environment, and whether agents made from inside it could.
+    """Return the account that Claude Code would use in this environment, and whether agents created from it could, too.
 
-    Claude Code 2.1.329 keeps CLAUDE_CODE_OAUTH_TOKEN from its MCP servers (measured), so a door never learns it.
+    Claude Code 2.1.329 withholds CLAUDE_CODE_OAUTH_TOKEN from its MCP servers (measured), so a door never sees it.
     """
     for name, what in _CLOUDS.items():
         if environment.get(name, "0") not in {"", "0", "false"}:
@@ -39,8 +39,8 @@ def payer_of(environment: Mapping[str, str]) -> Payer:
     if environment.get(_WITHHELD):
         return Payer(
             f"the account of {_WITHHELD}",
-            "Claude Code keeps this variable from MCP servers, so agents that are created inside it cannot use it",
+            "Claude Code keeps this variable from MCP servers, so agents created from inside it cannot use it",
         )
     if sys.platform == "darwin":
-        return Payer("perhaps a login in the keychain (not looked into)")
+        return Payer("perhaps a login in the keychain (not checked)")
     return Payer("", "no key and no login found")

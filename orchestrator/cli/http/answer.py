@@ -1,4 +1,4 @@
-"""An answer of the daemon: its JSON object, or its problem document as Fleet's own error."""
+"""Turns the daemon's answers into JSON objects, and its problem documents into Fleet's errors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _COMMANDS = {
     "delete_all_agents": "fleet rm --all",
 }
 _TOOL = re.compile(rf"\b(?:{'|'.join(_COMMANDS)})\b")
-"""Hints name the tools of an orchestrator; a person at a terminal reads the commands that do the same."""
+"""hints name an orchestrator's tools; these are the commands that do the same for a person at a terminal"""
 
 
 def checked(response: httpx.Response) -> dict[str, object]:
-    """The object that the daemon answered with.
+    """Return the JSON object of a successful answer.
 
     Raises:
-        FleetError: what the daemon says is wrong, or that it does not answer as a daemon does.
+        FleetError: the daemon reported an error, or its answer is not one of a daemon.
     """
     try:
         body: object = response.json()
@@ -50,7 +50,10 @@ def checked(response: httpx.Response) -> dict[str, object]:
             hint="fleet doctor shows which daemon runs",
         ) from error
     if not isinstance(body, dict):
-        raise StoreError(f"the daemon answered with {type(body).__name__} instead of an object", hint="fleet doctor")
+        raise StoreError(
+            f"the daemon answered with {type(body).__name__} instead of an object",
+            hint="fleet doctor shows which daemon runs",
+        )
     answer = as_object(body)  # pyright: ignore[reportUnknownArgumentType] - just checked
     if response.is_success:
         return answer
@@ -58,7 +61,7 @@ def checked(response: httpx.Response) -> dict[str, object]:
 
 
 def as_error(status: int, problem: dict[str, object]) -> FleetError:
-    """The error that the problem's type names, else the one of its status."""
+    """Return the error that the problem's type names, or else the one for its status."""
     named: object = getattr(errors, str(problem.get("type")).rpartition(":")[2], None)
     made = named if isinstance(named, type) and issubclass(named, FleetError) else _BY_STATUS.get(status, FleetError)
     hint = _TOOL.sub(lambda found: _COMMANDS[found[0]], str(problem.get("hint") or ""))

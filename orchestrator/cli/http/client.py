@@ -1,7 +1,7 @@
-"""The first client of the HTTP API: JSON over the daemon's unix socket, errors as Fleet's own.
+"""The first client of the HTTP API: JSON over the daemon's unix socket, with problems raised as Fleet's errors.
 
-It holds no rule of the fleet. A verb may be sent twice (the same idempotency key), so a daemon's restart in mid-call is
-survived; what a daemon of another build would answer is not guessed at.
+It contains no rules of the fleet. A call that lost its connection is repeated under the same idempotency key, so it
+survives a restart of the daemon. A daemon of another build is refused: its answers could mean something else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REVIVE_PAUSE_SECONDS = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Which daemon, and as whom: the state directory, the hello, and the environment a daemon would be started with."""
+    """Which daemon to call, and as whom: state directory, hello, and the environment to start a missing daemon with."""
 
     state: Path
     hello: Mapping[str, object] = field(repr=False)
@@ -47,24 +47,26 @@ class Target:
 
 
 def start_daemon(to: Target) -> None:
-    """Return when a daemon of `to` listens; started if none did.
+    """Return once the daemon of `to` listens; start it if none does.
 
     Raises:
-        StoreError: none came up; with its own last words.
+        StoreError: the daemon failed to start; the message has the end of its log.
     """
     try:
         launch.start_daemon(to.state, to.environment)
     except launch.StartError as error:
         raise StoreError(str(error), hint="fleet doctor shows what is wrong") from error
     except OSError as error:
-        raise StoreError(f"no daemon can be started in {to.state}: {error}", hint="fleet doctor") from error
+        raise StoreError(
+            f"cannot start a daemon in {to.state}: {error}", hint="fleet doctor shows what is wrong"
+        ) from error
 
 
 def check_build(build: str, pid: int) -> None:
-    """Return if the daemon runs this very code.
+    """Check that the daemon runs the same build as this command.
 
     Raises:
-        ConflictError: it does not; with the command that replaces it.
+        ConflictError: it does not; the hint says how to replace it.
     """
     if build != paths.build():
         raise ConflictError(
@@ -74,10 +76,10 @@ def check_build(build: str, pid: int) -> None:
 
 
 def target(environment: Mapping[str, str], cwd: str) -> Target:
-    """The daemon that this environment names.
+    """Return the daemon that this environment selects.
 
     Raises:
-        StoreError: the state directory cannot be used.
+        StoreError: the state directory is not usable.
     """
     try:
         state = paths.state_dir(environment)
@@ -87,7 +89,7 @@ def target(environment: Mapping[str, str], cwd: str) -> Target:
 
 
 class Client:
-    """An open connection to one daemon; close it, or use it with `with`."""
+    """A connection to one daemon; call `close` through `with`."""
 
     def __init__(self, to: Target, *, start: bool = True) -> None:
         import httpx
@@ -105,7 +107,7 @@ class Client:
         )
 
     def __enter__(self) -> Self:
-        """The client itself."""
+        """Return this client."""
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -113,10 +115,10 @@ class Client:
         self._http.close()
 
     def health(self) -> Health | None:
-        """What the running daemon says of itself, or None if none runs; never starts one.
+        """Return the running daemon's health, or None if none runs; never starts one.
 
         Raises:
-            StoreError: something listens and does not answer as a daemon does.
+            StoreError: something listens but does not answer as a daemon.
         """
         import httpx
 
@@ -134,11 +136,11 @@ class Client:
         return Health.model_validate(checked(response))
 
     def require_daemon(self) -> None:
-        """Return once a daemon of this build runs, started if need be.
+        """Return once a daemon of this build runs; start one if necessary.
 
         Raises:
-            ConflictError: a daemon of another build runs; with the command that replaces it.
-            StoreError: none could be started; with what its log says.
+            ConflictError: a daemon of another build runs; the hint says how to replace it.
+            StoreError: the daemon failed to start; the message has the end of its log.
         """
         found = self.health()
         if found is None:
@@ -147,19 +149,19 @@ class Client:
         check_build(found.build, found.pid)
 
     def revive(self) -> None:
-        """Return once a daemon runs again, started if need be; one that is ending or being replaced is waited for.
+        """Return once a daemon runs again, starting one if necessary; retries while the old one stops or is replaced.
 
         Raises:
             ConflictError: a daemon of another build runs.
-            StoreError: none could be had, after several attempts.
+            StoreError: no daemon answered after several attempts.
         """
         for attempt in _attempts(StoreError, times=_REVIVE_TRIES, pause_seconds=_REVIVE_PAUSE_SECONDS):
             with attempt:
                 self.require_daemon()
 
     def _newborn(self) -> Health:
-        """The health of the daemon that was just started; listening alone does not mean that it lives on."""
-        reason = "it ended"
+        """Return the health of the daemon that was just started, which may exit right after it began to listen."""
+        reason = "it does not listen"
         try:
             found = self.health()
         except StoreError as error:
@@ -168,17 +170,17 @@ class Client:
             log = paths.log_path(self.target.state)
             last = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
             raise StoreError(
-                f"the daemon was started and does not live: {reason}; its log ends with: {last[-500:]}",
+                f"the daemon was started but exited immediately ({reason}); its log ends with: {last[-500:]}",
                 hint=f"read {log}; fleet doctor shows what is wrong",
             )
         return found
 
     def get(self, view: type[View], path: str, **query: object) -> View:
-        """The answer to a GET as that view; parameters that are None are left out."""
+        """GET a view; parameters that are None are omitted."""
         return view.model_validate(self.send("GET", path, query=query))
 
     def post(self, view: type[View], path: str, **body: object) -> View:
-        """The answer to a POST as that view; fields that are None are left out."""
+        """POST and return the answer as a view; fields that are None are omitted."""
         return view.model_validate(self.send("POST", path, body=lambda: body))
 
     def send(
@@ -189,12 +191,12 @@ class Client:
         query: Mapping[str, object] | None = None,
         body: Callable[[], Mapping[str, object]] | None = None,
     ) -> dict[str, object]:
-        """The answer as a JSON object; a lost connection is made again and the same call sent again, twice at most.
+        """Send a request and return its answer; after a lost connection, reconnect and send it again, at most twice.
 
-        `body` is asked anew for every attempt, because a time-out in it goes on meanwhile.
+        `body` is built anew for every attempt, because a time-out in it keeps running.
 
         Raises:
-            FleetError: what the daemon says is wrong, or that it is gone.
+            FleetError: the daemon reported an error, or the connection was lost three times.
         """
         import httpx
 
@@ -208,7 +210,7 @@ class Client:
                     return checked(self._http.send(request))
         except httpx.TransportError as error:
             raise StoreError(
-                f"the daemon went away {_TRIES} times during this call ({type(error).__name__})",
+                f"lost the connection to the daemon {_TRIES} times during this call ({type(error).__name__})",
                 hint=f"read {paths.log_path(self.target.state)}",
             ) from error
         raise AssertionError  # the loop returns or raises
@@ -221,22 +223,24 @@ class Client:
         body: Callable[[], Mapping[str, object]] | None,
         headers: Mapping[str, str],
     ) -> httpx.Request:
-        """The request.
+        """Build the request.
 
         Raises:
-            InvalidError: something in it cannot be sent as JSON.
+            InvalidError: its content cannot be sent as JSON.
         """
         content = None if body is None else _present(body())
         try:
             return self._http.build_request(method, path, params=query, json=content, headers=headers)
         except ValueError as error:
-            raise InvalidError(f"this cannot be sent: {error}", hint="give UTF-8 text and finite numbers") from error
+            raise InvalidError(
+                f"the request cannot be sent: {error}", hint="use UTF-8 text and finite numbers"
+            ) from error
 
     def events(self, *, since: str, agent: str | None) -> Iterator[EventView]:
-        """All recorded events after the cursor `since`, oldest first; a lost connection resumes behind the last one.
+        """Yield all recorded events after the cursor `since`, oldest first, each once even if the connection is lost.
 
         Raises:
-            StoreError: the daemon went away several times in a row.
+            StoreError: the connection was lost several times in a row.
         """
         import httpx
 
@@ -254,17 +258,17 @@ class Client:
             else:
                 return
         raise StoreError(
-            f"the daemon went away {_TRIES} times while it sent the events",
+            f"lost the connection to the daemon {_TRIES} times while reading events",
             hint=f"read {paths.log_path(self.target.state)}",
         )
 
     @contextmanager
     def stream(self, *, since: str | None, agent: str | None, history: bool = False) -> Generator[Iterator[EventView]]:
-        """One connection to the event stream, from the cursor on; with `history` it ends with what is recorded.
+        """Open one connection to the event stream after a cursor; with `history` it ends after the recorded events.
 
         Raises:
-            httpx.TransportError: the connection cannot be made or is lost.
-            FleetError: the daemon refuses, e.g. no such agent.
+            httpx.TransportError: the connection failed or was lost.
+            FleetError: the daemon reported an error, e.g. an unknown agent.
         """
         from httpx_sse import connect_sse
 
@@ -276,10 +280,10 @@ class Client:
             yield _views(source, is_endless=not history)
 
     def lines(self, method: str, path: str, body: Mapping[str, object]) -> Iterator[dict[str, object]]:
-        """The answer line by line, each a JSON object; sent once, never again.
+        """Send a request once, without retries, and yield its answer line by line as JSON objects.
 
         Raises:
-            FleetError: what the daemon says is wrong, at once or in a line.
+            FleetError: the daemon reported an error, at once or in a line.
             StoreError: the connection was lost before the answer was complete.
         """
         import httpx
@@ -296,16 +300,16 @@ class Client:
                     yield answer
         except httpx.TransportError as error:
             raise StoreError(
-                f"the daemon went away during this call ({type(error).__name__})",
+                f"lost the connection to the daemon during this call ({type(error).__name__})",
                 hint=f"read {paths.log_path(self.target.state)}, then try again",
             ) from error
 
 
 def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:
-    """The events of a stream.
+    """Yield the events of a stream.
 
     Raises:
-        httpx.TransportError: it was to end by itself and was cut off.
+        httpx.TransportError: a stream that should have ended was cut off.
     """
     import httpx
 
@@ -320,10 +324,10 @@ def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:
 
 
 def _attempts(on: type[Exception], *, times: int, pause_seconds: float) -> Iterable[stamina.Attempt]:
-    """Attempts that are repeated on this error, so often, with this pause between them."""
+    """Retry on this error, at most `times` attempts with a fixed pause between them."""
     import stamina
 
-    stamina.instrumentation.set_on_retry_hooks(())  # its default hook writes to stdout, which is for data
+    stamina.instrumentation.set_on_retry_hooks(())  # its default hook writes to stdout, which is reserved for data
     return stamina.retry_context(
         on=on,
         attempts=times,
@@ -343,5 +347,5 @@ def _parameters(query: Mapping[str, object]) -> dict[str, str]:
 
 
 def remaining(deadline: float | None) -> float | None:
-    """Seconds until the deadline, at least 0; None if there is none."""
+    """Return the seconds until the deadline, at least 0; None if there is no deadline."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""JSON from elsewhere, read without trusting its shape."""
+"""Reads JSON of unknown shape without trusting it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import cast
 
 
 def as_object(value: object) -> dict[str, object]:
-    """The JSON object, or an empty one for anything else."""
+    """Return the value if it is a JSON object, otherwise an empty one."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[object]:
-    """The JSON array, or an empty one for anything else."""
+    """Return the value if it is a JSON array, otherwise an empty one."""
     return cast("list[object]", value) if isinstance(value, list) else []

@@ -1,1 +1,1 @@
-"""Answers of the daemon as text, tables and JSON."""
+"""Turns the daemon's answers into text, tables and JSON."""

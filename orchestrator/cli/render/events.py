@@ -1,4 +1,4 @@
-"""What an event says, in one short line for people."""
+"""Renders an event as one short line for people."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _SHOWN = frozenset(
         "session.denied",
     }
 )
-"""Events that are shown as they come; tool calls are only counted, but for a shell's and an orchestrator's."""
+"""events that are shown live; tool calls are only counted, except a shell's and an orchestrator's"""
 _TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
 
 
 def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
-    """What of the event is shown live: action and text; `directs`: it is of the orchestrator, whose words count."""
+    """Yield the lines to show live for an event; `directs`: of an orchestrator, whose calls and words are shown."""
     tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
     if event.kind == "turn.waiting" and event.body.get("kind") == "agents":
         yield "sleeps  until its agents are done or need it: no process, no token"
@@ -56,7 +56,7 @@ def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
 
 
 def event_text(event: EventView) -> str:
-    """The event's text without its time, agent and kind: at most 160 characters, scrubbed."""
+    """Return the event's text without time, agent and kind: at most 160 characters, scrubbed."""
     fixed = _BY_KIND.get(event.kind)
     parts = [] if fixed is None else [fixed(event.body)]
     if event.kind not in _TOLD_WHOLLY:

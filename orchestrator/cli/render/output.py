@@ -1,4 +1,4 @@
-"""What a terminal gets: data on stdout, talk on stderr; nothing that an agent wrote can steer the terminal."""
+"""What reaches the terminal: data on stdout, messages on stderr, without control sequences written by an agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = 2
-"""Version of every JSON document and line that a command prints."""
+"""version of all JSON documents and lines that commands print"""
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
@@ -24,18 +24,18 @@ EXIT_NEEDS_ANSWER = 5
 EXIT_INTERRUPTED = 130
 
 QUESTION_CHARACTERS = 11
-"""of a question's id, in a command that a person types"""
+"""of a question's id, when shown inside a command to type"""
 _PIPE_WIDTH = 4000
 
 
 def answer_command(agent: str, kind: str, question_id: str) -> str:
-    """What a person types to answer this question or permission of the agent, and no later one."""
+    """Return the command that answers this question or permission of the agent, and no later one."""
     words = 'allow | always | "deny: why"' if kind == "permission" else '"…"'
     return f"fleet answer {one_line(agent)} {words} --question {one_line(question_id[:QUESTION_CHARACTERS])}"
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether colour is wanted: NO_COLOR says never, FORCE_COLOR always, else only on a terminal that can."""
+    """Whether to use colour: never with NO_COLOR, always with FORCE_COLOR, otherwise on a terminal that supports it."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR", "0") not in {"", "0"}:
@@ -44,7 +44,7 @@ def coloured(stream: TextIO) -> bool:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that takes text as it is: no markup, no highlighting; wide where nobody's terminal would wrap."""
+    """Return a rich console without markup or highlighting, and wide if its output does not go to a terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -63,22 +63,22 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def document(value: Mapping[str, object]) -> None:
-    """Print the one JSON document of a command."""
+    """Print the JSON document of a command."""
     print(json.dumps({"schema": SCHEMA, **value}, ensure_ascii=False, indent=2))
 
 
 def json_line(value: Mapping[str, object]) -> None:
-    """Print one line of an NDJSON stream, at once."""
+    """Print one line of an NDJSON stream and flush it."""
     print(json.dumps({"schema": SCHEMA, **value}, ensure_ascii=False), flush=True)
 
 
 def say(text: str) -> None:
-    """Talk: to stderr, so that stdout holds nothing but data."""
+    """Print a message to stderr; stdout is reserved for data."""
     print(text, file=sys.stderr, flush=True)
 
 
 def complain(kind: str, message: str, hint: str = "", *, as_json: bool = False) -> None:
-    """Say what failed and what to do next; with `as_json` as the one document on stdout."""
+    """Print what failed and what to do next; with `as_json`, as the JSON document on stdout."""
     if as_json:
         document({"error": {"kind": kind, "message": message, "hint": hint}})
         return
@@ -88,5 +88,5 @@ def complain(kind: str, message: str, hint: str = "", *, as_json: bool = False) 
 
 
 def shown_clock(at: str) -> str:
-    """The local wall-clock time of an ISO 8601 moment."""
+    """Return the local time of day of an ISO 8601 timestamp."""
     return datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")

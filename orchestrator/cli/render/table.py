@@ -1,4 +1,4 @@
-"""The fleet as a table for people: Needs you, Working, Queued, Done. Pure: views in, renderables out."""
+"""Renders the fleet as a table: Needs you, Working, Queued, Done. Pure: takes views, returns renderables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BAR_CELLS = 6
 
 
 def group_of(agent: AgentView) -> str:
-    """Which of the groups it belongs to; blocked agents need you although they are queued."""
+    """Return the agent's group; blocked agents need you although they are queued."""
     wait = agent.wait
     if wait is not None and wait.kind in ON_OTHERS:
         return "Working"  # other agents work for it
@@ -36,7 +36,7 @@ def group_of(agent: AgentView) -> str:
 
 
 def fleet_table(view: FleetView, *, projects: bool = False) -> Table:
-    """One table with a heading row per group that has agents; the order within a group is by creation, so it is stable.
+    """Build one table with a heading row per non-empty group; within a group, the oldest agent comes first.
 
     `projects` adds a column with the project.
     """
@@ -71,14 +71,14 @@ def _cells(agent: AgentView) -> Iterable[Text]:
 
 
 def status_words(agent: AgentView) -> str:
-    """Status, with its reason and age in brackets: `waiting (question, 12s)`."""
+    """The status with its reason and age in brackets: `waiting (question, 12s)`."""
     age = shown_age(agent.age_seconds)
     inside = f"{agent.reason}, {age}" if agent.reason else age
     return f"{agent.status} ({inside})"
 
 
 def context_bar(tokens: int | None, window: int | None) -> str:
-    """How full the context is, as a bar and per cent; ? if either figure is unknown."""
+    """Context use as a bar and per cent; ? if used or available tokens are unknown."""
     if tokens is None or not window:
         return "?"
     part = min(1.0, tokens / window)
@@ -87,7 +87,7 @@ def context_bar(tokens: int | None, window: int | None) -> str:
 
 
 def totals_line(totals: Totals) -> str:
-    """One line of totals: agents by status, slots, tier, tokens, context, cost and whether it is a rehearsal."""
+    """Return the totals in one line: agents by status, slots, tier, tokens, context, cost, rehearsal."""
     states = ", ".join(f"{count} {status}" for status, count in sorted(totals.by_status.items()) if count)
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd:

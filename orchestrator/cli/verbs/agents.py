@@ -1,4 +1,4 @@
-"""Commands that change the fleet: create, command, answer, interrupt, rm."""
+"""Commands that change agents: create, command, answer, interrupt, rm."""
 
 from __future__ import annotations
 
@@ -26,36 +26,38 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import Created, Deleted, Receipt
 
 
-PersonaName = Annotated[str | None, typer.Option(help="Who the agent is: scout, planner, builder… (default: builder).")]
+PersonaName = Annotated[str | None, typer.Option(help="Persona: scout, planner, builder… (default: builder).")]
 
 
 def create(
     *,
-    name: Annotated[str, typer.Argument(help="A name that no living agent has.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name, unique among living agents.", show_default=False)],
     task: Task,
     persona: PersonaName = None,
     model: Annotated[
-        str | None, typer.Option(help="A model or alias of the provider (default: the persona's).")
+        str | None, typer.Option(help="Model, or a provider's alias for one (default: the persona's).")
     ] = None,
     inputs: Inputs = None,
-    cwd: Annotated[str | None, typer.Option(help="Where it works, inside the project.", show_default=False)] = None,
-    max_turns: Annotated[int | None, typer.Option(help="Model calls that one turn may take.")] = None,
+    cwd: Annotated[
+        str | None, typer.Option(help="Directory inside the project to work in.", show_default=False)
+    ] = None,
+    max_turns: Annotated[int | None, typer.Option(help="Maximum model calls per turn.")] = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
     max_total_turns: MaxTotalTurns = None,
     max_seconds: MaxSeconds = None,
-    priority: Annotated[int | None, typer.Option(help="-100 to 100: the higher is admitted first.")] = None,
+    priority: Annotated[int | None, typer.Option(help="-100 to 100; the highest starts first.")] = None,
     check: Checks = None,
     check_timeout: CheckTimeout = None,
     must_exist: MustExist = None,
     result_schema: ResultSchema = None,
     check_retries: CheckRetries = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the digest.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done and print the digest.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create an agent.
 
-    It starts at once, or when its inputs are complete and a slot is free.
+    It starts once its inputs are complete and a slot and its checkout are free.
     """
     from orchestrator.fleet.views import Created
 
@@ -94,12 +96,14 @@ def command(
     *,
     agent: Agent,
     task: Annotated[
-        str, typer.Argument(help="What to do; - reads it from stdin; none: only the budget.", show_default=False)
+        str, typer.Argument(help="What to do (-: read stdin); omit it to change only the budget.", show_default=False)
     ] = "",
     interrupt_first: Annotated[
-        bool, typer.Option("--interrupt", help="Stop the running turn first (default: queue behind it).")
+        bool, typer.Option("--interrupt", help="Interrupt the running turn first (default: queue after it).")
     ] = False,
-    steer: Annotated[bool, typer.Option("--steer", help="Into the running turn, at its next tool call.")] = False,
+    steer: Annotated[
+        bool, typer.Option("--steer", help="Add the task to the running turn, at its next tool call.")
+    ] = False,
     inputs: Inputs = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
@@ -111,14 +115,18 @@ def command(
     no_checks: NoChecks = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give an agent its next task; it keeps its context and its checks."""
+    """Give an agent its next task; it keeps its context and checks."""
     from orchestrator.fleet.views import Receipt
 
     if interrupt_first and steer:
-        raise InvalidError("--interrupt and --steer exclude each other", hint="fleet command --help")
+        raise InvalidError(
+            "--interrupt and --steer cannot be combined", hint="use one of them; see fleet command --help"
+        )
     checks = asked_checks(check, check_timeout, must_exist, result_schema, check_retries)
     if no_checks and checks["checks"]:
-        raise InvalidError("--no-checks excludes checks", hint="the checks that are given replace those before")
+        raise InvalidError(
+            "--no-checks cannot be combined with checks", hint="omit it: new checks replace the old ones"
+        )
     with connected() as client:
         receipt = client.post(
             Receipt,
@@ -137,18 +145,16 @@ def answer(
     text: Annotated[
         str,
         typer.Argument(
-            help="The answer (to a permission: allow, always, deny: why); - reads stdin.", show_default=False
+            help="Answer; for a permission: allow, always, or deny: WHY (-: read stdin).", show_default=False
         ),
     ],
     question: Annotated[
         str | None,
-        typer.Option(
-            help="Only if it still waits with this one (default: with what you were shown).", show_default=False
-        ),
+        typer.Option(help="Answer only this question (default: the one you were shown last).", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer the question or permission that an agent waits with."""
+    """Answer the question or permission that an agent waits for."""
     from orchestrator.fleet.views import Receipt
 
     with connected() as client:
@@ -158,7 +164,7 @@ def answer(
 
 
 def interrupt(agent: Agent, as_json: AsJson = False) -> None:
-    """Stop an agent's running turn; queued turns stay."""
+    """Interrupt an agent's running turn; queued turns are kept."""
     from orchestrator.fleet.views import Receipt
 
     with connected() as client:
@@ -174,12 +180,14 @@ def _show_receipt(receipt: Receipt, *, as_json: bool) -> None:
 
 
 def rm(
-    agents: Annotated[list[str] | None, typer.Argument(help="Names, ids or unique prefixes.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All agents that you created.")] = False,
-    project: Annotated[bool, typer.Option("--project", help="With --all: everyone's agents of this project.")] = False,
+    agents: Annotated[list[str] | None, typer.Argument(help="Names, ids, or unique prefixes of ids.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete all agents that you created.")] = False,
+    project: Annotated[
+        bool, typer.Option("--project", help="With --all: delete the agents of all orchestrators in this project.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete agents; their results and work stay."""
+    """Delete agents; their results and work are kept."""
     if everything == bool(agents) or (project and not everything):
         raise InvalidError(
             "name the agents to delete, or use --all", hint="fleet rm NAME…  |  fleet rm --all [--project]"

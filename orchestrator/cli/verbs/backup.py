@@ -1,4 +1,4 @@
-"""Backs up the database, through the daemon if one of this build runs, otherwise directly."""
+"""The command `backup`: copies the database, through the daemon if one of this build runs, otherwise directly."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _QUIET_SECONDS = 1.0
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Where to put the copy.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    file: Annotated[Path, typer.Argument(help="File to write the copy to.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the database to FILE, complete and consistent, also while agents work."""
+    """Copy the database to FILE, consistently, even while agents work."""
     from orchestrator.cli.http.client import Client, target
     from orchestrator.paths import build
 
@@ -34,7 +34,7 @@ def backup(
         health = client.health()
         if health is not None and health.build == build():
             size = _by_daemon(client, copy, force, progress)
-        else:  # a backup needs no daemon, and none that speaks another version of the API
+        else:  # no daemon, or one of another build whose API may differ
             size = _directly(client.target.state, copy, force, progress)
     progress.end()
     if as_json:
@@ -64,19 +64,19 @@ def _directly(state: Path, copy: Path, force: bool, progress: _ProgressLine) -> 
 
 
 class _ProgressLine:
-    """One line on the terminal's stderr that counts pages, once a backup has lasted a second."""
+    """A progress line on stderr, shown once a backup has taken more than a second."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._is_shown = False
 
     def show(self, done: int, total: int) -> None:
-        """Show how far it has come."""
+        """Update the progress line."""
         if sys.stderr.isatty() and time.monotonic() - self._started > _QUIET_SECONDS:
             self._is_shown = True
             print(f"\rbacking up: {done:,} of {total:,} pages", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the progress line."""
         if self._is_shown:
             output.say("")

@@ -1,4 +1,4 @@
-"""Budgets at the command line: what an agent, its subtree or the fleet may use."""
+"""The command `budget`, and the cap options that other commands share."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from orchestrator.errors import InvalidError
 if TYPE_CHECKING:
     from orchestrator.fleet.views import BudgetsView
 
-MaxCost = Annotated[float | None, typer.Option(help="Dollars; at the cap it pauses, and goes on with more.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Tokens, cached ones included.")]
-MaxTotalTurns = Annotated[int | None, typer.Option(help="Turns that it may begin.")]
-MaxSeconds = Annotated[float | None, typer.Option(help="Seconds in which its sessions work.")]
+MaxCost = Annotated[
+    float | None, typer.Option(help="Cap in dollars; an agent that reaches it is suspended until the cap is raised.")
+]
+MaxTokens = Annotated[int | None, typer.Option(help="Cap in tokens, including cached ones.")]
+MaxTotalTurns = Annotated[int | None, typer.Option(help="Cap on the number of turns.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="Cap on the seconds that its sessions work.")]
 
 
 def budget(
     *,
     agent: Annotated[
-        str | None, typer.Argument(help="Whose budget: an agent; the fleet's if left out.", show_default=False)
+        str | None,
+        typer.Argument(help="Agent whose budget to show or set (default: the project's).", show_default=False),
     ] = None,
-    subtree: Annotated[bool, typer.Option("--subtree", help="Of the agent and all its descendants.")] = False,
+    subtree: Annotated[bool, typer.Option("--subtree", help="Include all descendants of the agent.")] = False,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
     max_total_turns: MaxTotalTurns = None,
     max_seconds: MaxSeconds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a budget, or set it: whoever paused at it and has room again goes on."""
+    """Show a budget, or set it; agents suspended at a cap resume when it is raised."""
     from orchestrator.fleet.views import BudgetsView
 
     if subtree and agent is None:
-        raise InvalidError("--subtree needs an agent", hint="fleet budget AGENT --subtree …")
+        raise InvalidError("--subtree needs an agent", hint="name one: fleet budget AGENT --subtree …")
     path = "/v1/budget" if agent is None else f"/v1/agents/{in_path(agent)}/budget"
     given: dict[str, object] = dict(caps(max_cost_usd, max_tokens, max_total_turns, max_seconds))
     with connected() as client:
@@ -52,10 +55,10 @@ def budget(
 def caps(
     max_cost_usd: float | None, max_tokens: int | None, max_total_turns: int | None, max_seconds: float | None
 ) -> dict[str, float]:
-    """Those caps that are given, by their names in the API.
+    """Return the given caps by their names in the API.
 
     Raises:
-        InvalidError: one is not a finite number.
+        InvalidError: a cap is not a finite number.
     """
     named = {
         "max_cost_usd": max_cost_usd,

@@ -1,4 +1,4 @@
-"""Acceptance checks at the command line: what an agent must show, and what was found."""
+"""Options for acceptance checks, and lines that show their results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 Checks = Annotated[
     list[str] | None,
-    typer.Option("--check", help="Shell command that must exit with 0 after each turn; may be repeated."),
+    typer.Option("--check", help="Shell command that must exit with 0 after each turn (repeatable)."),
 ]
-CheckTimeout = Annotated[float | None, typer.Option(help="Seconds that each --check may take (default: 600).")]
+CheckTimeout = Annotated[float | None, typer.Option(help="Time limit of each --check in seconds (default: 600).")]
 MustExist = Annotated[
-    list[str] | None, typer.Option("--must-exist", help="Path that must then exist; may be repeated.")
+    list[str] | None, typer.Option("--must-exist", help="Path that must exist after each turn (repeatable).")
 ]
-ResultSchema = Annotated[str | None, typer.Option(help="File with a JSON schema that its result must fit.")]
-CheckRetries = Annotated[int | None, typer.Option(help="How often a failed check goes back to it (default: 2).")]
-NoChecks = Annotated[bool, typer.Option("--no-checks", help="Drop the checks that it has had.")]
+ResultSchema = Annotated[str | None, typer.Option(help="File with a JSON schema that the result must match.")]
+CheckRetries = Annotated[
+    int | None, typer.Option(help="How often the agent may retry after a failed check (default: 2).")
+]
+NoChecks = Annotated[bool, typer.Option("--no-checks", help="Remove the agent's checks.")]
 MAX_TAIL_LINES = 20
 
 
@@ -36,10 +38,10 @@ def asked_checks(
     schema: str | None,
     retries: int | None,
 ) -> dict[str, object]:
-    """`checks` and `check_retries` as the API takes them; None where nothing is given.
+    """Return `checks` and `check_retries` for the API; None for options that were not given.
 
     Raises:
-        InvalidError: the file of the schema cannot be read.
+        InvalidError: the schema file cannot be read, or a time limit has no check.
     """
     if timeout is not None and not commands:
         raise InvalidError("--check-timeout needs a --check", hint="add --check COMMAND")
@@ -55,11 +57,13 @@ def _schema(file: str) -> Any:
     try:
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidError(f"--result-schema {file}: {error}", hint="name a file that holds a JSON schema") from error
+        raise InvalidError(
+            f"--result-schema {file}: {error}", hint="name a readable file with a JSON schema"
+        ) from error
 
 
 def checked_lines(attempts: Sequence[AttemptView]) -> list[str]:
-    """Every attempt with the receipt of each check; of failed ones the last lines of their output."""
+    """Return every attempt with the receipts of its checks, and the end of a failed check's output."""
     lines: list[str] = []
     for attempt in attempts:
         lines.append(f"  checks, attempt {attempt.attempt}: {'passed' if attempt.passed else 'failed'}")

@@ -1,4 +1,4 @@
-"""The daemon's life: up, down, version."""
+"""Commands that manage the daemon: up, down, version."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def up(
             min=0,
             max=65535,
             show_default=False,
-            help="Serve HTTP on loopback, too; 0: any port.",
+            help="Also serve HTTP on this loopback port (0: any free port).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start the daemon if none runs."""
+    """Start the daemon if it is not running."""
     if http is not None:
         os.environ[HTTP_PORT] = str(http)
     with connected() as client:
         health = client.health()
     if health is None:
-        raise StoreError("the daemon ended right after its start", hint="fleet doctor shows what is wrong")
+        raise StoreError("the daemon exited right after it started", hint="fleet doctor shows what is wrong")
     if http is not None and (not health.http or (http and not health.http.endswith(f":{http}"))):
         where = f"at {health.http}" if health.http else "on its unix socket only"
         raise ConflictError(
-            f"the daemon runs already, with HTTP {where}", hint="fleet down, then fleet up --http again"
+            f"the daemon is already running, with HTTP {where}", hint="fleet down, then fleet up --http PORT"
         )
     if as_json:
         output.document({"running": True, **health.model_dump(mode="json")})
@@ -57,14 +57,14 @@ def up(
 
 def down(
     interrupt_first: Annotated[
-        bool, typer.Option("--interrupt", help="Also while agents work: their turns end as interrupted.")
+        bool, typer.Option("--interrupt", help="Stop even while agents work; their turns end as interrupted.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stop the daemon; refuses while agents work.
 
-    Nothing is lost: agents, conversations and results stay, queued turns start with the next daemon, and an
-    interrupted agent goes on when it is commanded.
+    Nothing is lost: agents, conversations and results are kept, queued turns start with the next daemon, and an
+    interrupted agent continues when you command it.
     """
     from orchestrator.cli.http.client import Client, target
 
@@ -88,10 +88,10 @@ def down(
 
 
 def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) -> None:
-    """Return once nobody holds the lock that a daemon holds for life.
+    """Return once the daemon has released the lock that it holds for as long as it runs.
 
     Raises:
-        TimeoutReachedError: it still holds it.
+        TimeoutReachedError: the lock was not released in time.
     """
     from orchestrator import launch, paths
 
@@ -100,8 +100,8 @@ def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) ->
     while _is_locked(paths.lock_path(state)):
         if time.monotonic() > deadline:
             raise TimeoutReachedError(
-                f"the daemon (pid {pid}) still runs after {seconds:.0f} s",
-                hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it, and what runs goes on with the next daemon",
+                f"the daemon (pid {pid}) is still running after {seconds:.0f} s",
+                hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it; running turns resume with the next daemon",
             )
         pause.wait(_LOOK_SECONDS)
     launch.reap()

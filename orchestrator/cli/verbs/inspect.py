@@ -1,4 +1,4 @@
-"""Commands that look at agents: ps, show, output."""
+"""Commands that read agents: ps, show, output."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _REFRESH_SECONDS = 0.5
 MAX_QUESTION_CHARACTERS = 400
 
 SCREENFUL = 600
-"""characters of a result that `show` prints; `fleet output` has the rest"""
+"""characters of a result that `show` prints; `fleet output` prints the rest"""
 
 
 def ps(
-    everyone: Annotated[bool, typer.Option("--all", help="The agents of all projects.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and show it live, until Ctrl-C.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Show the agents of all projects.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the table updated until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show this project's agents and who needs you."""
+    """Show this project's agents, and which of them need you."""
     with connected() as client:
         if watch:
             _watch(client, everyone=everyone, as_json=as_json)
@@ -98,9 +98,9 @@ def _watch(client: Client, *, everyone: bool, as_json: bool) -> None:
 
 
 def show(agent: Agent, as_json: AsJson = False) -> None:
-    """Show all about one agent.
+    """Show everything about one agent.
 
-    Its task, turns, files, changes, its question and how to answer.
+    Its task, turns, files, changes, and its open question with the command that answers it.
     """
     from orchestrator.fleet.views import AgentDetail
 
@@ -168,7 +168,7 @@ def _question_lines(detail: AgentDetail) -> list[str]:
 
 
 def _asked_lines(detail: AgentDetail) -> list[str]:
-    """What it asked before, and who answered what."""
+    """Lines for its past questions: who answered them, and what."""
     lines = [
         one_line(
             f"{one.kind} in turn {one.turn}: {one.tool + ': ' if one.kind == 'permission' else ''}{one.text}"
@@ -213,22 +213,22 @@ def _indented(text: str) -> list[str]:
 
 def show_output(
     agent: Agent,
-    turn: Annotated[int | None, typer.Option(help="Which turn, from 1 (default: the last that ended).")] = None,
-    offset: Annotated[int, typer.Option(help="First character of the page.")] = 0,
+    turn: Annotated[int | None, typer.Option(help="Number of the turn, from 1 (default: the last that ended).")] = None,
+    offset: Annotated[int, typer.Option(help="Start at this character.")] = 0,
     limit: Annotated[
-        int | None, typer.Option(help="Characters of the page (default: all).", show_default=False)
+        int | None, typer.Option(help="Print at most this many characters (default: all).", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the result of an agent's turn.
 
-    The text goes to stdout as it is, facts about it to stderr.
+    The text goes to stdout unchanged, facts about it to stderr.
     """
     from orchestrator.fleet.views import OutputPage
 
     for name, value, least in (("--turn", turn, 1), ("--offset", offset, 0), ("--limit", limit, 1)):
         if value is not None and value < least:
-            raise InvalidError(f"{name} {value} is below {least}", hint="fleet output --help")
+            raise InvalidError(f"{name} {value} is below {least}", hint=f"use {least} or more")
     path = f"/v1/agents/{in_path(agent)}/output"
     with connected() as client:
         page = client.get(OutputPage, path, turn=turn, offset=offset, limit=limit)

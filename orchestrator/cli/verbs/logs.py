@@ -1,4 +1,4 @@
-"""The event stream as lines: logs, with -f live; it survives a daemon's restart by its cursor."""
+"""The command `logs`: events as lines, live with -f; follows its cursor across restarts of the daemon."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ _RECONNECT_SECONDS = 0.3
 
 def logs(
     agent: Annotated[
-        str | None, typer.Argument(help="Name, id or unique prefix (default: all of this project).", show_default=False)
+        str | None,
+        typer.Argument(help="Agent's name, id, or unique prefix (default: all in this project).", show_default=False),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print what happens, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new events until Ctrl-C.")] = False,
     tail: Annotated[
-        int | None, typer.Option("--tail", "-n", help="Only the last N events (default: all).", show_default=False)
+        int | None,
+        typer.Option("--tail", "-n", help="Print only the last N events (default: all).", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what happened to an agent, one line per event."""
+    """Print the events of an agent or of the project, one per line."""
     if tail is not None and tail < 0:
-        raise InvalidError(f"--tail {tail} is below 0", hint="fleet logs --tail 20")
+        raise InvalidError(f"--tail {tail} is below 0", hint="use 0 or more, e.g. fleet logs --tail 20")
     with connected() as client:
         cursor = "0"
         stored = client.events(since=cursor, agent=agent)
@@ -54,9 +56,9 @@ def _last(events: Iterator[EventView], count: int) -> list[EventView]:
 def live_events(
     client: Client, *, since: str, agent: str | None, stop: threading.Event | None = None, revive: bool = False
 ) -> Iterator[EventView]:
-    """What happens from the cursor on, for ever (or until `stop` is set): every event once, across daemons' lives.
+    """Yield every event after the cursor once, across restarts of the daemon, until `stop` is set.
 
-    A daemon that went away is waited for, not started: whoever took it down meant it; with `revive` it is started.
+    A daemon that went away is waited for, because somebody may have stopped it on purpose; with `revive` it is started.
     """
     import httpx
 
@@ -66,7 +68,7 @@ def live_events(
         try:
             with client.stream(since=since, agent=agent) as events:
                 if told:
-                    output.say("the daemon is back")
+                    output.say("the daemon is running again")
                     told = False
                 for event in events:
                     since = event.cursor
@@ -78,19 +80,19 @@ def live_events(
         if revive:
             client.revive()
         elif not told and not _answers(client):
-            output.say("the daemon went away; this goes on when one runs again (fleet up), Ctrl-C ends it")
+            output.say("the daemon went away; waiting for the next one (fleet up starts it, Ctrl-C ends this)")
             told = True
 
 
 def _answers(client: Client) -> bool:
     try:
         return client.health() is not None
-    except StoreError:  # it is dying, or it is being replaced
+    except StoreError:  # it is stopping or being replaced
         return False
 
 
 def print_event(event: EventView, *, as_json: bool, named: bool) -> None:
-    """Print it as one line: time, agent (if `named`), kind, short text; or as one line of JSON."""
+    """Print an event as one line: time, agent (if `named`), kind and text; or as one line of JSON."""
     if as_json:
         output.json_line(event.model_dump(mode="json"))
         return

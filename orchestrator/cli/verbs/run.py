@@ -1,4 +1,4 @@
-"""The command `run`: a whole job by an orchestrator that Fleet runs itself, watched until it has reported."""
+"""The command `run`: has Fleet run an orchestrator for a whole job, and watches it until it has reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN_NAMES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """A run that is over: its orchestrator, the turn that ended it, and the agents that it left."""
+    """The result of a run: its orchestrator with its turns, and the agents that it left behind."""
 
     detail: AgentDetail
     left: tuple[AgentView, ...]
@@ -39,30 +39,37 @@ class RunEnd:
 
     @property
     def ok(self) -> bool:
-        """Whether the orchestrator came to its end."""
+        """Whether the orchestrator's last turn is complete."""
         return self.turn is not None and self.turn.status == "complete"
 
 
 def run(
     *,
     task: Task,
-    persona: Annotated[str, typer.Option(help="Who the orchestrator is: a persona with the fleet's tools.")] = PERSONA,
-    model: Annotated[str | None, typer.Option(help="The orchestrator's model (default: the persona's).")] = None,
+    persona: Annotated[
+        str, typer.Option(help="Persona of the orchestrator; it must have the fleet's tools.")
+    ] = PERSONA,
+    model: Annotated[str | None, typer.Option(help="Model of the orchestrator (default: the persona's).")] = None,
     name: Annotated[
-        str | None, typer.Option(help="What it is called while it lives (default: run-…).", show_default=False)
+        str | None, typer.Option(help="Name of the orchestrator (default: run-…).", show_default=False)
     ] = None,
-    cwd: Annotated[str | None, typer.Option(help="Where it works, inside the project.", show_default=False)] = None,
+    cwd: Annotated[
+        str | None, typer.Option(help="Directory inside the project to work in.", show_default=False)
+    ] = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds to watch; then exit code 4, and it works on.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Stop watching after this many seconds, with exit code 4; the run continues.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a task done by an orchestrator that Fleet runs.
+    """Run a task with an orchestrator that Fleet runs.
 
-    It creates agents, sleeps without a process, and reports on stdout; what the fleet does is shown on stderr. A budget
-    is the whole run's. Its own questions are yours: answer them here, or with fleet answer. Exit code 1: it failed.
+    The orchestrator creates agents, waits for them without a process, and reports on stdout; events of the fleet go to
+    stderr. The budget covers the whole run. Answer its questions here, or with fleet answer. Exit code 1: it failed.
     """
     from orchestrator.cli.verbs.run_watch import RunWatch
     from orchestrator.fleet.views import Created, FleetView
@@ -91,10 +98,10 @@ def run(
 
 
 def _check_persona(name: str) -> None:
-    """Return if the persona directs agents.
+    """Check that the persona can direct agents.
 
     Raises:
-        FleetError: there is no such persona, or it has none of the fleet's tools.
+        FleetError: the persona does not exist or has none of the fleet's tools.
     """
     from orchestrator import paths
     from orchestrator.domain.persona import FLEET
@@ -104,13 +111,13 @@ def _check_persona(name: str) -> None:
     found = find_persona(name, Path(paths.project_of(here())), Path(home) if home else None)
     if not found.orchestrates:
         raise InvalidError(
-            f"persona {found.name} ({found.source}) has none of the fleet's tools, so it can direct nobody",
-            hint=f"name {FLEET} among its tools, or: fleet create NAME TASK --persona {found.name} --wait",
+            f"persona {found.name} ({found.source}) has none of the fleet's tools, so it cannot direct agents",
+            hint=f"add {FLEET} to its tools, or: fleet create NAME TASK --persona {found.name} --wait",
         )
 
 
 def _ended(client: Client, created: AgentView) -> RunEnd:
-    """What came of it; from now on its outcome counts as read."""
+    """Return the run's result; marks its outcome as read."""
     from orchestrator.cli.verbs.wait import wait_for
     from orchestrator.fleet.views import AgentDetail, FleetView
 
@@ -122,25 +129,25 @@ def _ended(client: Client, created: AgentView) -> RunEnd:
 
 
 def is_below(director: AgentView, agent: AgentView) -> bool:
-    """Whether the director, or an agent of its, created this one."""
+    """Whether the director, or one of its descendants, created this agent."""
     return agent.id.startswith(f"{director.id}_child_")
 
 
 def _say_what_runs(client: Client, created: AgentView) -> None:
-    """What goes on without whoever watched, and what ends it."""
+    """Print what keeps running after Ctrl-C, and the commands that follow or stop it."""
     from orchestrator.fleet.views import FleetView
 
     try:
         living = client.get(FleetView, "/v1/agents").agents
     except FleetError as error:
-        output.say(f"\nwhat runs is unknown: {error}")
+        output.say(f"\ncannot tell what is running: {error}")
         return
     open_now = [one for one in living if one.id == created.id or is_below(created, one)]
     names = [f"{one.name} ({one.status})" for one in open_now if one.status in {"working", "queued", "waiting"}]
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    output.say(one_line(f"it goes on without you: {', '.join(names[:_SHOWN_NAMES])}{more}", 600))
-    output.say(f"  -> fleet wait {created.name}   then   fleet output {created.name}: its report")
-    output.say(f"  -> fleet interrupt {created.name}: stop it and its agents   (fleet rm {created.name}: end them all)")
+    output.say(one_line(f"still running: {', '.join(names[:_SHOWN_NAMES])}{more}", 600))
+    output.say(f"  -> fleet wait {created.name}   then   fleet output {created.name}: read its report")
+    output.say(f"  -> fleet interrupt {created.name}: stop it and its agents   (fleet rm {created.name}: delete them)")
 
 
 def _show(ended: RunEnd, *, as_json: bool) -> None:
@@ -157,8 +164,8 @@ def _show(ended: RunEnd, *, as_json: bool) -> None:
         print(text.rstrip("\n"), flush=True)
     if not ended.ok:
         why = ": ".join(filter(None, [turn.status, turn.detail or turn.reason])) if turn is not None else agent.status
-        output.say(one_line(f"{agent.name} did not come to its end: {why}", 600))
-        output.say(f'  -> fleet show {agent.name}   or   fleet command {agent.name} "go on"')
+        output.say(one_line(f"{agent.name} did not finish: {why}", 600))
+        output.say(f'  -> fleet show {agent.name}   or   fleet command {agent.name} "continue"')
     if ended.left:
         names = ", ".join(f"{one.name} ({one.status})" for one in ended.left[:_SHOWN_NAMES])
-        output.say(one_line(f"its agents that still live: {names}  -> fleet ps, fleet rm NAME", 600))
+        output.say(one_line(f"agents that it left: {names}  -> fleet ps, fleet rm NAME", 600))

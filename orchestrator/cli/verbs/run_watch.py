@@ -1,4 +1,4 @@
-"""Watching a run: its fleet's events as lines, its orchestrator's questions for the person, until it has ended."""
+"""Watches a run: shows its events as lines and its orchestrator's questions, until the run has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPEN = frozenset({"creating", "queued", "working", "waiting"})
 
 @dataclass
 class RunWatch:
-    """One person's look at one run; `talks`: the person can type an answer."""
+    """One watcher of one run; `talks`: a person can type answers."""
 
     client: Client
     director: AgentView
@@ -35,13 +35,13 @@ class RunWatch:
     began: float = field(default_factory=time.monotonic)
     _asked: threading.Event = field(default_factory=threading.Event)
     _question: str | None = None
-    """the one that was shown last: what is typed answers no other"""
+    """id of the question shown last; a typed line answers only this one"""
 
     def until_it_ends(self, since: str, timeout: float | None) -> None:
-        """Show what happens from the cursor on, until the orchestrator has no open turn left.
+        """Show events after the cursor until the orchestrator has no open turn left.
 
         Raises:
-            TimeoutReachedError: it had one all the time; it works on.
+            TimeoutReachedError: it still has one; the run continues.
         """
         over = threading.Event()
         events: queue.Queue[EventView | FleetError] = queue.Queue()
@@ -56,7 +56,7 @@ class RunWatch:
             over.set()
 
     def _read(self, since: str, events: queue.Queue[EventView | FleetError], over: threading.Event) -> None:
-        """Put every event of the run into the queue; a daemon that died is started again, as every verb would do."""
+        """Put every event of the run into the queue; starts the daemon again if it died, as every verb does."""
         from orchestrator.cli.http.client import Client
 
         try:
@@ -73,7 +73,7 @@ class RunWatch:
         except queue.Empty:
             name = self.director.name
             raise TimeoutReachedError(
-                f"{name} was not done in time, and works on",
+                f"{name} did not finish in time and is still running",
                 hint=f"fleet wait {name}, or stop it and its agents: fleet interrupt {name}",
             ) from None
         if isinstance(found, FleetError):
@@ -81,7 +81,7 @@ class RunWatch:
         return found
 
     def _take(self, event: EventView) -> bool:
-        """Show the event; tell whether it was the run's end."""
+        """Show the event; return whether the run has ended."""
         directs = event.agent == self.director.id
         for text in shown_lines(event, directs=directs):
             who = one_line(event.name, 18)
@@ -100,12 +100,12 @@ class RunWatch:
         return self.client.get(AgentDetail, f"/v1/agents/{in_path(self.director.id)}").agent
 
     def _waits(self, event: EventView) -> None:
-        """Say what a person must do to end the orchestrator's wait; nothing if it ends by itself."""
+        """Say what a person must do to end the orchestrator's wait; print nothing if it ends by itself."""
         kind = str(event.body.get("kind", ""))
         if kind in ANSWERS:
             question = self._now().question
             if question is None:
-                return  # answered meanwhile
+                return  # it was answered meanwhile
             options = one_line(f" ({' | '.join(question.options)})", 400) if question.options else ""
             output.say(f"\n{self.director.name} asks you: {clean(question.text)} {options}".rstrip())
             if question.kind == "permission":
@@ -120,7 +120,7 @@ class RunWatch:
             output.say(one_line(f"{self.director.name} waits: {words}", 300) + (f"\n  -> {remedy}" if remedy else ""))
 
     def _listen(self) -> None:
-        """Every line that is typed while a question stands is its answer."""
+        """Send each typed line as the answer to the open question."""
         from orchestrator.cli.http.client import Client
         from orchestrator.fleet.views import Receipt
 
@@ -128,7 +128,7 @@ class RunWatch:
             if not line.strip():
                 continue
             if not self._asked.is_set():
-                output.say("  nobody asks you anything now")
+                output.say("  no question is open")
                 continue
             try:
                 with Client(self.client.target) as client:

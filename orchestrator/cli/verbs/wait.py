@@ -1,4 +1,4 @@
-"""The command that sleeps: wait."""
+"""The command `wait`: blocks until agents are done or need you."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ if TYPE_CHECKING:
 
 
 def wait(
-    agents: Annotated[list[str] | None, typer.Argument(help="Which (default: all that you created).")] = None,
-    any_one: Annotated[bool, typer.Option("--any", help="Wake at the first that ends (default: all).")] = False,
+    agents: Annotated[
+        list[str] | None, typer.Argument(help="Names, ids, or unique prefixes (default: all agents that you created).")
+    ] = None,
+    any_one: Annotated[
+        bool, typer.Option("--any", help="Return when the first one ends (default: when all have).")
+    ] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds; then exit code 4 (default: no limit).", show_default=False)
+        float | None,
+        typer.Option(help="Give up after this many seconds, with exit code 4 (default: never).", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sleep until agents are done or need you.
+    """Wait until agents are done or need you, then print the digest.
 
-    Prints the digest. Exit code 5: one needs an answer; 1: one failed; 4: time-out.
+    Exit code 5: an agent needs an answer; 1: an agent failed; 4: time-out.
     """
     if timeout is not None and not 0 <= timeout < float("inf"):
         raise InvalidError(
-            f"--timeout {timeout} is not a number of seconds (0 or more)", hint="fleet wait --timeout 600"
+            f"--timeout {timeout} is not a number of seconds from 0", hint="for example: fleet wait --timeout 600"
         )
     with connected() as client:
         digest = wait_for(client, agents or [], until="any" if any_one else "all", timeout=timeout)
@@ -39,7 +44,7 @@ def wait(
 
 
 def wait_for(client: Client, agents: list[str], *, until: str, timeout: float | None) -> Digest:
-    """The digest that ends the wait; the clock goes on while a restarted daemon is found again."""
+    """Return the digest that ends the wait; the time-out keeps running while a restarted daemon is reached again."""
     from orchestrator.cli.http.client import remaining
     from orchestrator.fleet.digest_views import Digest
 
@@ -53,7 +58,7 @@ def wait_for(client: Client, agents: list[str], *, until: str, timeout: float | 
 
 
 def print_digest(digest: Digest, *, as_json: bool) -> int:
-    """Print it; return the exit code that it means: 5 needs an answer, 1 one failed, 4 time-out, else 0."""
+    """Print the digest; return the exit code: 5 if one needs an answer, 1 if one failed, 4 for a time-out, else 0."""
     if as_json:
         output.document(digest.model_dump(mode="json"))
     else:
