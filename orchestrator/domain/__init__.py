@@ -1,1 +1,1 @@
-"""The fleet's values and rules, pure: no I/O, no clock, no framework."""
+"""The fleet's values and rules, as pure functions: no I/O, no clock, no framework."""

@@ -1,4 +1,4 @@
-"""What an agent at work is doing, and the signs that it gets on: evidence for a decision, never a verdict."""
+"""What a working agent is doing, and the signs of its progress: evidence for a decision, never a verdict."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ SLACK_SECONDS = 30.0
 
 
 class ActivityKind(StrEnum):
-    """What an agent at work is doing."""
+    """What a working agent is doing, as far as Fleet can tell."""
 
     NONE = ""
-    """Nothing finer than its work is known."""
+    """It works; nothing more specific is known."""
     STARTING = "starting"
     RECOVERING = "recovering"
     """Its session resumes a turn whose last run died."""
     CHECKING = "checking"
-    """One of its acceptance checks runs."""
+    """One of its acceptance checks is running."""
     STALLED = "stalled"
-    """Its session has been silent."""
+    """Its session has been silent for too long."""
     RETRYING = "retrying"
-    """Its program repeats a call of the model that failed."""
+    """Its program repeats a failed call of the model."""
     LOOPING = "looping"
-    """It repeats the same tool call."""
+    """It keeps repeating the same tool call."""
     UNKNOWN = "unknown"
-    """Its last sign of life is too old to tell."""
+    """Its last sign of life is too old to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What one agent at work is doing."""
+    """One working agent's activity."""
 
     kind: ActivityKind = ActivityKind.NONE
     detail: str = ""
-    """more for readers: the check, the repeated call, which attempt"""
+    """details for readers: the check, the repeated call, or the number of the attempt"""
     seconds: float | None = None
-    """how long a stalled or unknown agent has been silent; the announced pause of one that retries"""
+    """how long a stalled or unknown agent has been silent, or the announced pause of a retry"""
 
 
 WORKING = Activity()
 STARTING = Activity(kind=ActivityKind.STARTING)
 RECOVERING = Activity(kind=ActivityKind.RECOVERING)
 DOUBTFUL = frozenset({ActivityKind.LOOPING, ActivityKind.UNKNOWN, ActivityKind.STALLED, ActivityKind.RETRYING})
-"""the orchestrator may want to look at an agent that does one of these"""
+"""activities that the orchestrator may want to look into"""
 
 
 def activity_words(activity: Activity) -> str:
-    """The activity as readers see it; '' for plain work."""
+    """Return the activity in words; '' if the agent simply works."""
     match activity.kind:
         case ActivityKind.CHECKING | ActivityKind.LOOPING:
             return f"{activity.kind}: {activity.detail}"
@@ -67,46 +67,46 @@ def activity_words(activity: Activity) -> str:
 
 
 def fingerprint(tool: str, arguments: Json) -> str:
-    """The same for two calls exactly if they name the same tool with the same input, whatever order its keys have."""
+    """Return the same digest for two calls exactly if they have the same tool and input, whatever the order of keys."""
     text = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Streak:
-    """How often the last call of a tool was made in a row."""
+    """How often the most recent tool call was made in a row."""
 
     call: str = ""
     times: int = 0
 
     def then(self, call: str) -> Streak:
-        """The streak after this call."""
+        """Return the streak after this call."""
         return Streak(call=call, times=self.times + 1 if call == self.call else 1)
 
     def begins_to_loop(self, limit: int) -> bool:
-        """Whether the last call made it a loop: true once in a streak."""
+        """Whether the most recent call completed a loop; true once per streak."""
         return self.times == limit
 
     def loops(self, limit: int) -> bool:
-        """Whether it is a loop."""
+        """Whether the streak is a loop."""
         return self.times >= limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How old the last sign of an agent at work may be before its status is called unknown."""
+    """How old the last sign of life of a working agent may be before its activity is unknown."""
 
     quiet_seconds: float
-    """outside of tools; twice what makes it `stalled`"""
+    """outside of tools: twice the silence after which it is `stalled`"""
     tool_seconds: float
     """while a tool runs"""
 
     def staleness(
         self, activity: Activity, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0
     ) -> Activity:
-        """The activity to show: the agent's own, or UNKNOWN once its silence is longer than that can explain.
+        """Return the activity to show: the agent's own, or UNKNOWN if its silence is longer than that explains.
 
-        A pause that was announced, and the time that a check may take (`check_seconds`), do not count as silence.
+        An announced pause, and the time that a check may take (`check_seconds`), do not count as silence.
         """
         known = activity.seconds or 0.0
         quiet = quiet_seconds + (known if activity.kind is ActivityKind.STALLED else 0.0)
@@ -119,15 +119,15 @@ class Patience:
 
 
 def stalled(seconds: float) -> Activity:
-    """The activity of an agent that has been silent for so long."""
+    """Return the activity of an agent that has been silent for this long."""
     return Activity(kind=ActivityKind.STALLED, seconds=seconds)
 
 
 def retrying(attempt: int, attempts: int, pause_seconds: float | None) -> Activity:
-    """The activity of an agent whose model is called again, after a pause if one was announced."""
+    """Return the activity of an agent whose model call is retried, after a pause if one was announced."""
     return Activity(kind=ActivityKind.RETRYING, detail=f"{attempt}/{attempts}", seconds=pause_seconds)
 
 
 def patience(stall_seconds: float, tool_seconds: float) -> Patience:
-    """What follows from the settings: a silence is reported by then, or something is wrong with Fleet itself."""
+    """Return the patience that follows from the settings."""
     return Patience(quiet_seconds=2 * stall_seconds + SLACK_SECONDS, tool_seconds=tool_seconds + SLACK_SECONDS)

@@ -1,4 +1,4 @@
-"""What an agent is and how its status may move."""
+"""What an agent is, and how its status may change."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Status(StrEnum):
-    """Where an agent stands; the list is closed, everything finer is the status's `reason`."""
+    """An agent's status. The list is closed; waits and activities give the details."""
 
     CREATING = "creating"
     """Being written; invisible outside the transaction."""
     QUEUED = "queued"
-    """Admitted; it waits for its inputs, a slot or the checkout."""
+    """Accepted; it waits for its inputs, a slot or the checkout."""
     WORKING = "working"
     """A session runs its turn."""
     WAITING = "waiting"
-    """It needs an answer, an account or something else from outside; no process."""
+    """It waits for an answer, an account or something else from outside, and holds no process."""
     COMPLETE = "complete"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -34,9 +34,9 @@ class Status(StrEnum):
 
 
 ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.INTERRUPTED})
-"""the last turn is over; a command starts the next one"""
+"""its last turn has ended; a command starts the next one"""
 OPEN = frozenset({Status.QUEUED, Status.WORKING, Status.WAITING})
-"""a turn runs or will run"""
+"""a turn is running or will run"""
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.CREATING: frozenset({Status.QUEUED, Status.FAILED, Status.DELETED}),
@@ -55,10 +55,10 @@ MOVES: dict[Status, frozenset[Status]] = {
 
 
 def check_move(before: Status, after: Status) -> None:
-    """Return if the move is legal.
+    """Check that a status may follow another.
 
     Raises:
-        ConflictError: it is not.
+        ConflictError: it may not.
     """
     if after not in MOVES[before]:
         raise ConflictError(f"an agent that is {before} cannot become {after}", hint="read its status")
@@ -66,7 +66,7 @@ def check_move(before: Status, after: Status) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class NewAgent:
-    """A caller's request for an agent; the fleet checks and resolves it."""
+    """A caller's request for an agent, before the fleet has checked and resolved it."""
 
     name: str
     task: str
@@ -86,7 +86,7 @@ class NewAgent:
 
     @property
     def caps(self) -> dict[Unit, float | None]:
-        """Its caps, by unit."""
+        """The requested caps by unit."""
         return {
             Unit.USD: self.max_cost_usd,
             Unit.TOKENS: self.max_tokens,
@@ -96,10 +96,10 @@ class NewAgent:
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:
-    """The text itself, once it is known to be sendable: not blank, no NUL, valid Unicode, within the limit.
+    """Return the text if it can be sent: not blank, without NUL, valid Unicode, and within the limit.
 
     Raises:
-        InvalidError: it is not; the message says what is wrong and what is valid.
+        InvalidError: it cannot; the message says why, the hint what is valid.
     """
     if not text.strip():
         raise InvalidError(f"{what} is empty", hint="say what to do and what to report")
@@ -116,10 +116,10 @@ def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> 
 
 
 def checked_name(name: str) -> str:
-    """The name itself, once it is known to be usable in paths, lines and calls.
+    """Return the name if it is usable in paths, lines and calls.
 
     Raises:
-        InvalidError: it is not; the hint says what a name may be.
+        InvalidError: it is not; the hint says what is valid.
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS or _ID_LIKE.match(name):
         raise InvalidError(

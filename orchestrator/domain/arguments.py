@@ -1,4 +1,4 @@
-"""Checks a tool's arguments against its schema; every error says how to make the next call right."""
+"""Checks a tool's arguments against its schema; an error says how to correct the call."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Violation(Protocol):
 
     @property
     def absolute_path(self) -> Sequence[str | int]:
-        """The place in the arguments."""
+        """The path of the violation in the arguments."""
         ...
 
     @property
     def schema(self) -> Json:
-        """The part of the schema that the arguments violate."""
+        """The part of the schema that is violated."""
         ...
 
 
@@ -58,7 +58,7 @@ Errors = Callable[[Json], Iterator[Violation]]
 
 @lru_cache(maxsize=256)
 def _compiled(schema: str) -> Errors:
-    """The validator of a schema: 20 µs a call, where compiling the schema takes 1 ms."""
+    """Return a cached validator of the schema: a call takes 20 µs, compiling the schema 1 ms."""
     parsed = json.loads(schema)
     Draft202012Validator.check_schema(parsed)
     return cast("Errors", Draft202012Validator(parsed).iter_errors)
@@ -73,10 +73,10 @@ class ArgumentCheck:
         self._errors = _compiled(json.dumps(schema))
 
     def __call__(self, arguments: Json) -> None:
-        """Return if the arguments fit.
+        """Check the arguments.
 
         Raises:
-            InvalidError: they do not fit; names the argument, what is valid and the closest known argument.
+            InvalidError: they are not valid; names the argument, what is valid and the closest known argument.
         """
         found = list(self._problems(arguments))
         if not found:
@@ -96,7 +96,7 @@ class ArgumentCheck:
 
 
 def _said(error: Violation) -> str:
-    """One problem in words; '' for unknown arguments, which are reported separately."""
+    """Describe one problem; '' for unknown arguments, which are reported separately."""
     where = _place(error.absolute_path)
     limit: object = error.validator_value
     match error.validator:

@@ -1,4 +1,4 @@
-"""What may still be used: caps on an agent, its subtree and the fleet, and what is reserved for children."""
+"""Budgets: caps on an agent, its subtree and the fleet, with what is used and what is reserved for children."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from orchestrator.errors import InvalidError
 FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
-"""a proposed new cap is this many times the reached one"""
+"""a proposed cap is this many times the one that was reached"""
 UNPRICED = Wait(
     kind=WaitKind.BUDGET,
     detail="the price of its model is unknown, so no cost can be promised: use max_tokens",
     blocked=True,
 )
-"""the wait of an agent that has a cap in dollars and a model without a known price: no raise ends it"""
+"""detail of a wait for budget that no raise ends: a cap in dollars, but a model without a known price"""
 
 
 class Unit(StrEnum):
@@ -28,29 +28,29 @@ class Unit(StrEnum):
     USD = "usd"
     TOKENS = "tokens"
     TURNS = "turns"
-    """turns begun"""
+    """turns started"""
     SECONDS = "seconds"
-    """seconds in which a session worked"""
+    """seconds that a session worked"""
 
 
 class Scope(StrEnum):
     """Whose use a cap counts."""
 
     AGENT = "agent"
-    """the agent's own use, its children's, and what is reserved for children with a cap and an open turn"""
+    """the agent's own use, its children's, and what is reserved for children that have a cap and an open turn"""
     SUBTREE = "subtree"
     """the use of the agent and all its descendants, without reservations"""
     FLEET = "fleet"
-    """everyone's use, deleted agents included"""
+    """the use of all agents, including deleted ones"""
 
 
 Caps = Mapping[tuple[str, Scope, Unit], float]
-"""caps by subject, scope and unit; the fleet's subject is `fleet`"""
+"""caps by subject, scope and unit; the subject of the fleet's is `fleet`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One agent of a family: what it used, and whether a turn of it is open."""
+    """One agent of a family: what it has used, and whether it has an open turn."""
 
     id: str
     name: str
@@ -61,7 +61,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Headroom:
-    """One cap that applies to an agent, with what is used and what is left."""
+    """A cap that applies to an agent, with what is used and what is left."""
 
     subject: str
     """an agent's id, or `fleet`"""
@@ -73,7 +73,7 @@ class Headroom:
 
     @property
     def left(self) -> float:
-        """What may still be used; 0 or less: nothing."""
+        """What may still be used; 0 or less if the cap is reached."""
         return self.cap - self.used
 
     def wait(self, agent_id: str) -> Wait:
@@ -83,20 +83,20 @@ class Headroom:
         return Wait(kind=WaitKind.BUDGET, on="" if self.subject == agent_id else whose, detail=amounts)
 
     def shown(self, agent_id: str) -> str:
-        """The words for the status: `budget $0.50 of $0.50`, naming the budget's owner if that is not the agent."""
+        """The wait in words: `budget $0.50 of $0.50`, with the owner's name if the budget is not the agent's own."""
         return wait_words(self.wait(agent_id))
 
 
 @dataclass(frozen=True)
 class Family:
-    """The agents under one root, with their caps; asked for the room that one of them has."""
+    """The agents under one root with their caps; computes how much room each of them has."""
 
     nodes: Mapping[str, Node]
     caps: Caps
     fleet_used: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
 
     def rooms(self, agent_id: str) -> list[Headroom]:
-        """Every cap that applies to the agent: its own, its ancestors', the fleet's."""
+        """Return every cap that applies to the agent: its own, its ancestors' and the fleet's."""
         path = self._path(agent_id)
         own = [
             self._room(self.nodes[one], scope, unit, frozenset(path))
@@ -115,13 +115,13 @@ class Family:
         return own + fleet
 
     def claimed(self, agent_id: str) -> dict[Unit, float] | None:
-        """What the agent takes of its parent's caps, used or reserved; None if it has no open turn."""
+        """Return what the agent takes from its parent's caps, used or reserved; None if it has no open turn."""
         node = self.nodes[agent_id]
         above = frozenset(self._path(agent_id)) - {agent_id}
         return {unit: self._claimed(node, unit, above, reserving=True) for unit in Unit} if node.is_open else None
 
     def _path(self, agent_id: str) -> list[str]:
-        """The agent and its ancestors, upwards."""
+        """The agent, then its ancestors up to the root."""
         path: list[str] = []
         ahead: str | None = agent_id
         while ahead is not None and ahead in self.nodes:
@@ -136,7 +136,7 @@ class Family:
         return Headroom(subject=node.id, name=node.name, scope=scope, unit=unit, cap=cap, used=used)
 
     def _claimed(self, node: Node, unit: Unit, path: frozenset[str], reserving: bool) -> float:
-        """What the node and its descendants used, or have reserved if that is more."""
+        """Return the larger of what the node and its descendants used and what is reserved for them."""
         below = [self._claimed(child, unit, path, reserving) for child in self._children(node.id)]
         used = node.used[unit] + sum(below)
         cap = self.caps.get((node.id, Scope.AGENT, unit))
@@ -149,7 +149,7 @@ class Family:
 
 
 def shortage(rooms: Iterable[Headroom], *, starts_turn: bool) -> Headroom | None:
-    """The cap that is reached, if any; a turn that starts needs room for one whole turn."""
+    """Return a cap that is reached, or None; starting a turn requires room for one whole turn."""
     for room in rooms:
         needs_turn = room.unit is Unit.TURNS
         if (needs_turn and starts_turn and room.left < 1) or (not needs_turn and room.left <= 0):
@@ -158,7 +158,7 @@ def shortage(rooms: Iterable[Headroom], *, starts_turn: bool) -> Headroom | None
 
 
 def shown_amount(unit: Unit, amount: float) -> str:
-    """The amount for a reader, with its unit."""
+    """Return the amount with its unit, for a reader."""
     match unit:
         case Unit.USD:
             return shown_cost(amount)
@@ -171,15 +171,15 @@ def shown_amount(unit: Unit, amount: float) -> str:
 
 
 def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:
-    """The given caps, each positive and finite.
+    """Return the given caps, each positive and finite.
 
     Raises:
-        InvalidError: one is not; the message names it.
+        InvalidError: a cap is not; the message names it.
     """
     given = {unit: float(cap) for unit, cap in asked.items() if cap is not None}
     for unit, cap in given.items():
         if not 0 < cap <= MAX_CAP:
-            raise InvalidError(f"{CAP_NAMES[unit]} is {cap:g}", hint="give more than 0, or leave it out for no cap")
+            raise InvalidError(f"{CAP_NAMES[unit]} is {cap:g}", hint="give more than 0, or omit it for no cap")
     return given
 
 
@@ -193,7 +193,7 @@ CAP_NAMES: Mapping[Unit, str] = {
 
 
 def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom]) -> str:
-    """The call that ends this agent's wait for budget."""
+    """Return the call that ends this agent's wait for budget."""
     if wait.blocked:
         return f"delete_agent {name}, and create it with max_tokens or another model"
     room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)

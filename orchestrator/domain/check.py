@@ -1,4 +1,4 @@
-"""Acceptance checks: what must hold before a turn counts as complete, and the receipts of what was found."""
+"""Acceptance checks: what must hold before a turn counts as complete, and the receipts of their results."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists"
 PASS, CHANGES = "pass", "changes"
 FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
 GATES = frozenset({FAILED_CHECKS, FAILED_VERDICT})
-"""reasons of turns whose session ended well, and which failed all the same"""
+"""reasons of turns that failed although their session ended well"""
 VERDICT_LINE = "`VERDICT: pass` or `VERDICT: changes`"
 _VERDICT = re.compile(rf"[\W_]*verdict[\W_]+({PASS}|{CHANGES})[\W_]*", re.IGNORECASE)
 
 
 class CheckKind(StrEnum):
-    """What a check looks at."""
+    """What a check inspects."""
 
     RUN = "run"
     EXISTS = "exists"
     SCHEMA = "schema"
     VERDICT = "verdict"
-    """for personas that must end with one"""
+    """for personas whose result must end with a verdict"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that must hold; `what` is the command or the path, `schema` that of the result."""
+    """One acceptance check: `what` is its command or path, `schema` that of the result."""
 
     kind: CheckKind
     what: str = ""
@@ -50,7 +50,7 @@ class Check:
 
     @property
     def title(self) -> str:
-        """The check in one line."""
+        """The check as one line."""
         match self.kind:
             case CheckKind.RUN:
                 return one_line(self.what, MAX_TITLE_CHARACTERS)
@@ -63,7 +63,7 @@ class Check:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The check as it is stored."""
+        """The check in the form in which it is stored."""
         if self.kind is CheckKind.SCHEMA:
             return {"schema": self.schema}
         if self.kind is CheckKind.EXISTS:
@@ -76,9 +76,9 @@ VERDICT = Check(kind=CheckKind.VERDICT)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReceipt:
-    """The result of one check: `said` is Fleet's own sentence, `tail` the last output of its command or validator.
+    """The result of one check: `said` is a sentence by Fleet, `tail` the end of its command's or validator's output.
 
-    `exit_code` is None if no command ran or the command did not exit by itself.
+    `exit_code` is None if no command ran, or if it was killed.
     """
 
     check: str
@@ -92,7 +92,7 @@ class CheckReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRound:
-    """All checks, run once after an end of the turn; `prompt` is the id of the one that told the agent what failed."""
+    """One run of all checks; `prompt` is the id of the prompt that told the agent what failed."""
 
     number: int
     at: float
@@ -102,23 +102,23 @@ class CheckRound:
 
     @property
     def failed(self) -> tuple[CheckReceipt, ...]:
-        """Those that did not pass."""
+        """The receipts of failed checks."""
         return tuple(receipt for receipt in self.receipts if not receipt.passed)
 
     @property
     def said(self) -> str:
-        """What failed, in one line."""
+        """Return one line that says what failed."""
         return "; ".join(f"{receipt.check}: {receipt.said}" for receipt in self.failed)
 
 
 def attempt_of(row: Mapping[str, Any]) -> CheckRound:
-    """The attempt as its row holds it."""
+    """Rebuild a round from its row."""
     values = {name: value for name, value in row.items() if name != "receipts"}
     return CheckRound(**values, receipts=tuple(CheckReceipt(**one) for one in row["receipts"]))
 
 
 def check_of(value: object) -> Check:
-    """The check that was asked for: a shell command, or an object with `run`, `exists` or `schema`.
+    """Parse a requested check: a shell command, or an object with `run`, `exists` or `schema`.
 
     Raises:
         InvalidError: it is not a valid check; the hint says what is valid.
@@ -142,13 +142,15 @@ def _object(value: object) -> dict[str, object]:
 
 
 def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
-    """The requested checks, each once, in order.
+    """Parse the requested checks, in order and without duplicates.
 
     Raises:
-        InvalidError: one is not valid, or there are too many.
+        InvalidError: a check is not valid, or there are too many.
     """
     if len(values) > MAX_CHECKS:
-        raise InvalidError(f"{len(values)} checks; at most {MAX_CHECKS} are taken", hint="put several into one script")
+        raise InvalidError(
+            f"{len(values)} checks; at most {MAX_CHECKS} are allowed", hint="put several into one script"
+        )
     found: list[Check] = []
     for value in values:
         check = check_of(value)
@@ -160,13 +162,13 @@ def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
 
 
 def checked_retries(asked: int | None) -> int | None:
-    """The number itself, if it is a valid number of times that a failed check goes back to its agent.
+    """Return the number if it is a valid number of retries after failed checks.
 
     Raises:
         InvalidError: it is not.
     """
     if asked is not None and not 0 <= asked <= MAX_RETRIES:
-        raise InvalidError(f"check_retries is {asked}", hint=f"give 0 to {MAX_RETRIES}, or leave it out")
+        raise InvalidError(f"check_retries is {asked}", hint=f"give 0 to {MAX_RETRIES}, or omit it")
     return asked
 
 
@@ -203,7 +205,7 @@ def _timeout(seconds: object) -> float:
 
 
 def verdict_of(text: str) -> str | None:
-    """The verdict in the text's last line; None if there is none. A verdict further up may be a quotation."""
+    """Return the verdict in the last line of the text, or None; a verdict further up may be a quotation."""
     lines = [line for line in clean(text).splitlines() if line.strip()]
     found = _VERDICT.fullmatch(lines[-1].strip()) if lines else None
     return found.group(1).lower() if found else None

@@ -1,7 +1,8 @@
-"""What a tool call of an agent is answered, decided from plain facts: the one gate before every call.
+"""Decides whether a tool call of an agent is allowed, denied or deferred, from plain facts.
 
-Rules name whole tools: lists of banned *commands* were evaded in 6 of 16 ways (Claude Code 2.1.329, measured), so there
-are none. A tool is allowed, asked for each time, or denied; `always` allows a shell's very command line, or the tool.
+Rules name whole tools. Lists of banned *commands* were evaded in 6 of 16 ways (Claude Code 2.1.329, measured), so
+Fleet has none. A tool is allowed, asked for each time, or denied; `always` allows the exact input of a shell call,
+and the whole tool for any other.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ WAIT_FOR_CHILDREN = CREW + "wait_for_children"
 FLEET_TOOL = FLEET + "__"
 WAIT_FOR_AGENTS = FLEET_TOOL + "wait_for_agents"
 PLAN = "plan"
-"""no tool: the end of a turn that asks for children by its text"""
+"""tool name of a plan: the end of a turn that asks for children in its text"""
 DEFERRED = {
     ASK: QuestionKind.QUESTION,
     WAIT_FOR_CHILDREN: QuestionKind.CHILDREN,
     PLAN: QuestionKind.CHILDREN,
     WAIT_FOR_AGENTS: QuestionKind.AGENTS,
 }
-"""calls that wait by themselves: the turn ends in them, and goes on with their answer"""
+"""calls that end the turn, which resumes with their answer"""
 SHELLS = frozenset({"Bash"})
-"""Tools whose input is a program: `always` means this very input, but for what only describes it."""
+"""tools whose input is a program: `always` covers only the same input, ignoring fields that merely describe it"""
 _DESCRIBING = frozenset({"description", "timeout"})
 WITHDRAWN = "your question was withdrawn: a new task follows"
 
 
 def rule(call: ToolCall, persona: Persona) -> Verdict | None:
-    """The verdict that the persona's rules give; None: no rule decides, somebody is asked."""
+    """Return the verdict of the persona's rules; None if no rule applies, so that somebody must be asked."""
     if call.name == ASK:
         if not str(call.input.get("question", "")).strip():
             return Deny(
@@ -46,7 +47,7 @@ def rule(call: ToolCall, persona: Persona) -> Verdict | None:
     if call.name.startswith(CREW):
         return None if call.name == WAIT_FOR_CHILDREN else Allow()
     if call.name.startswith(FLEET_TOOL) and persona.directs_with(call.name.removeprefix(FLEET_TOOL)):
-        # a call with invalid arguments is let through: the tool says what is wrong with them
+        # a call with invalid arguments is allowed: the tool itself says what is wrong
         sleeps = call.name == WAIT_FOR_AGENTS and wait_request_of(call.input) is not None
         return None if sleeps or call.name in persona.ask else Allow()
     return _of_whole_tools(call, persona)
@@ -64,7 +65,7 @@ def _of_whole_tools(call: ToolCall, persona: Persona) -> Verdict | None:
 
 
 class Right(IntEnum):
-    """What becomes of a call of a tool, the less the lower."""
+    """What happens to a call of a tool, from least to most permissive."""
 
     DENIED = 0
     ASKED = 1
@@ -72,7 +73,7 @@ class Right(IntEnum):
 
 
 def right(persona: Persona, tool: str) -> Right:
-    """What the persona may do with a whole tool that is not one of the fleet's, what its policy answers included."""
+    """Return what the persona may do with a tool that is not one of the fleet's, including answers of its policy."""
     verdict = _of_whole_tools(ToolCall(id="", name=tool, input={}), persona)
     if verdict is not None:
         return Right.ALLOWED if isinstance(verdict, Allow) else Right.DENIED
@@ -83,7 +84,7 @@ def right(persona: Persona, tool: str) -> Right:
 
 
 def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
-    """The tools with which the child may do more than its parent, and what the parent may do with each.
+    """Return the tools with which the child could do more than its parent, and what the parent may do with each.
 
     If both have every tool, or the child names its own, the tools that are named anywhere are all that can differ.
     """
@@ -94,11 +95,11 @@ def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
 
 
 def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: Sequence[Grant] = ()) -> Verdict:
-    """The verdict on one call.
+    """Decide one call.
 
-    `record` is what became of this very call's question, None if it was never asked; `grants` are the calls of this
-    agent that were answered `always`. A call that nobody has answered is deferred, but never in a sub-agent: there a
-    deferred call is lost.
+    `record` is the state of this call's own question, None if it was never asked; `grants` are the calls of this
+    agent that were answered `always`. An unanswered call is deferred, except in a sub-agent, where a
+    deferred call would be lost.
     """
     ruled = rule(call, persona)
     if ruled is not None:
@@ -127,18 +128,18 @@ def _by_record(call: ToolCall, record: CallRecord) -> Verdict:
 
 
 def kind_of(call: ToolCall) -> QuestionKind:
-    """What this call asks for when no rule decides it."""
+    """Return the question for a call that no rule decides."""
     return DEFERRED.get(call.name, QuestionKind.PERMISSION)
 
 
 def policy_answer(call: ToolCall, persona: Persona) -> str | None:
-    """The answer that the persona's policy gives at once."""
+    """Return the answer of the persona's policy, if it has one."""
     kind = kind_of(call)
     return next((one.answer for one in persona.policy if one.fits(kind, call.name)), None)
 
 
 def granted(call: ToolCall, grant: Grant) -> bool:
-    """Whether `always`, said to that call, covers this one: the whole tool, of a shell only the same input."""
+    """Whether `always`, given to that call, covers this one: a shell's same input, otherwise the whole tool."""
     if call.name != grant.tool:
         return False
     return call.name not in SHELLS or _telling(call.input) == _telling(grant.input)

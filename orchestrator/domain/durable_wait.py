@@ -1,4 +1,4 @@
-"""A sleep: a wait of an orchestrator that outlives its connection. MCP calls it a task."""
+"""A durable wait: an orchestrator's wait that outlives its connection. MCP calls it a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHY = "why"
 
 
 class DurableWaitStatus(StrEnum):
-    """Where a sleep stands, in the words of SEP-2663; the last three end it."""
+    """The state of a durable wait, in the words of SEP-2663; the last three end it."""
 
     WORKING = "working"
     INPUT_REQUIRED = "input_required"
@@ -40,7 +40,7 @@ UNTIL = ("all", "any")
 
 @dataclass(frozen=True, kw_only=True)
 class WaitRequest:
-    """What somebody wants to wait for."""
+    """What a caller wants to wait for."""
 
     agents: Sequence[str] = ()
     until: str = "all"
@@ -49,7 +49,7 @@ class WaitRequest:
 
 
 def wait_request_of(arguments: Mapping[str, Any]) -> WaitRequest | None:
-    """The request that the arguments of `wait_for_agents` make; None if they are not valid."""
+    """Build the request from the arguments of `wait_for_agents`; None if they are not valid."""
     names: object = arguments.get("agents", [])
     until, seconds, since = arguments.get("until", "all"), arguments.get("timeout_seconds"), arguments.get("since")
     if set(arguments) - {"agents", "until", "timeout_seconds", "since"} or until not in UNTIL:
@@ -73,7 +73,7 @@ def _is_cursor(value: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A question for the person behind the client: what is asked, and the JSON schema of the answer's fields."""
+    """A form for the person behind the client: the question, and the JSON schema of the fields to fill in."""
 
     text: str
     schema: Mapping[str, Any]
@@ -81,10 +81,10 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True)
 class DurableWait:
-    """A sleep as its client may see it.
+    """A durable wait as its client sees it.
 
-    `created_at` and `updated_at` are seconds since the epoch; `result` is what the tool says once it is completed,
-    `error` why it failed. A key of `forms` never comes back with another question.
+    `created_at` and `updated_at` are seconds since the epoch; `result` is the tool's text once it is completed,
+    `error` why it failed. A key of `forms` is never reused for another question.
     """
 
     id: str
@@ -101,13 +101,13 @@ class DurableWait:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the person did with a form; `fields` is None if they declined it or closed it."""
+    """What the person did with a form; `fields` is None if they declined or closed it."""
 
     fields: Mapping[str, Any] | None
 
 
 def question_form(agent: str, text: str, options: tuple[str, ...]) -> Form:
-    """The form that puts an agent's question to a person: one field, with its options as choices."""
+    """Build the form for an agent's question: one field, with the question's options as choices."""
     field_schema: dict[str, Any] = {"type": "string", "title": "Answer"}
     if options:
         field_schema["enum"] = list(dict.fromkeys(one_line(option, MAX_OPTION_CHARACTERS) for option in options))
@@ -118,7 +118,7 @@ def question_form(agent: str, text: str, options: tuple[str, ...]) -> Form:
 
 
 def permission_form(agent: str, tool: str, text: str) -> Form:
-    """The form that asks a person for a permission: allowed, always, or denied with a reason that the agent reads."""
+    """Build the form for a permission: allow, always, or deny with a reason that the agent reads."""
     fields: dict[str, Any] = {
         ANSWER: {"type": "string", "title": "Decision", "enum": [ALLOW, ALWAYS, DENIED]},
         WHY: {"type": "string", "title": "Why not"},
@@ -130,10 +130,10 @@ def permission_form(agent: str, tool: str, text: str) -> Form:
 
 
 def answer_in(fields: Mapping[str, Any], *, permission: bool) -> str:
-    """The answer that the fields of a reply mean.
+    """Return the answer in the fields of a reply.
 
     Raises:
-        InvalidError: there is none in them.
+        InvalidError: the fields contain no answer.
     """
     answer = fields.get(ANSWER)
     if not isinstance(answer, str) or not answer.strip():

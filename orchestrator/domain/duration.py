@@ -1,4 +1,4 @@
-"""Lengths of time, read by `parse_duration`; shown as limits by `shown_duration` and as ages by `shown_age`."""
+"""Durations: parsed by `parse_duration`, shown as limits by `shown_duration` and as ages by `shown_age`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": float(MINUTE), "h": float(HOUR), "d": float(DA
 
 
 def parse_duration(value: object) -> float:
-    """The seconds of `90`, `30s`, `5m`, `2h` or `1d`.
+    """Return the seconds of `90`, `30s`, `5m`, `2h` or `1d`.
 
     Raises:
         ValueError: it is not a positive duration.
@@ -25,7 +25,7 @@ def parse_duration(value: object) -> float:
 
 
 def shown_duration(seconds: float) -> str:
-    """A limit or time-out, exactly, in its largest whole unit: 2h, 90m, 45s; `parse_duration` reads it back."""
+    """Return a limit or time-out in its largest whole unit, exactly: 2h, 90m, 45s. `parse_duration` reads it back."""
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
             return f"{seconds / _UNITS[unit]:.12g}{unit}"
@@ -33,7 +33,7 @@ def shown_duration(seconds: float) -> str:
 
 
 def shown_age(seconds: float | None) -> str:
-    """An age or an elapsed time, rounded down for a reader: 42s, 4m12s, 1h05m, 3d; ? if it is unknown."""
+    """Return an age or elapsed time, rounded down for a reader: 42s, 4m12s, 1h05m, 3d; ? if unknown."""
     if seconds is None:
         return "?"
     whole = max(0, int(seconds))

@@ -1,4 +1,4 @@
-"""Immutable facts: what a session reports, and the kinds under which the fleet records them."""
+"""Events: immutable facts that a session reports, and the kinds under which the fleet records them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.domain.usage import RunUsage, Usage
 
 
 class Kind(StrEnum):
-    """The kinds of rows in the event table."""
+    """The kinds of events in the store."""
 
     CREATED = "agent.created"
     QUEUED = "turn.queued"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 
 TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})
-"""Exactly one of these ends every turn."""
+"""kinds of which exactly one ends every turn"""
 
 
 class Outcome(StrEnum):
@@ -56,7 +56,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The provider's session answers; `model` is the model that it reports."""
+    """The provider's session responds; `model` is the model that it reports."""
 
     session_id: str
     model: str | None = None
@@ -64,14 +64,14 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """The agent wrote text (a whole block)."""
+    """The agent wrote text (a complete block)."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolStarted:
-    """A tool call begins; `summary` is one short line of its input."""
+    """A tool call started; `summary` is one short line about its input."""
 
     call_id: str
     tool: str
@@ -81,7 +81,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolEnded:
-    """A tool call ended; `consumed` and `produced` are the files it read and wrote, as absolute paths."""
+    """A tool call ended; `consumed` and `produced` are the absolute paths of files that it read and wrote."""
 
     call_id: str
     tool: str
@@ -93,7 +93,7 @@ class ToolEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """Running figures of this turn, after a model call."""
+    """Running token counts of this turn, after a model call."""
 
     usage: Usage
     model: str | None = None
@@ -101,7 +101,7 @@ class Used:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What the run has used so far, for its budget; an estimate until its end. The cost is None if unknown."""
+    """What the run has used so far, for its budget: an estimate until it ends. The cost is None if unknown."""
 
     tokens: int
     cost_usd: float | None
@@ -109,7 +109,7 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrying:
-    """The model's API failed and the provider retries."""
+    """A call of the model's API failed; the provider retries it."""
 
     attempt: int
     max_attempts: int
@@ -120,14 +120,14 @@ class Retrying:
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled:
-    """The session was silent for `seconds` while no tool was running: evidence, not a verdict."""
+    """The session was silent for `seconds` while no tool ran: evidence, not a verdict."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The run is over; it is the last event, and there is exactly one.
+    """The run has ended; every run reports exactly one of these, as its last event.
 
     `reason` is a short code for a failure or interruption (`auth`, `quota`, `overloaded`, `api`, `silence`,
     `process`, `max_turns`, `context`, …), `detail` the readable sentence, `hint` the next step. `cost_usd` is the

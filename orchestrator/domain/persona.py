@@ -1,4 +1,4 @@
-"""Who an agent is."""
+"""What a persona says about an agent: its prompt, tools, model and rules."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from orchestrator.domain.budget import Scope
 from orchestrator.domain.question import Policy
 
 FLEET = "mcp__plugin_fleet_fleet"
-"""The fleet's tools as a persona names them: all of them, or with `__` and a name behind it one of them."""
+"""the fleet's tools in a persona: this name means all of them; with `__` and a tool's name, that tool"""
 BY_TOOLS, BY_PLAN = "tools", "plan"
-"""the ways to fan out: a provider that takes no tools of ours leaves the second"""
+"""the ways to fan out; providers that accept no custom tools support only the second"""
 WRITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Persona:
-    """A persona as its file states it; `tools` None means: every tool that the provider offers.
+    """A persona as its file defines it; `tools` None means every tool that the provider offers.
 
-    `produces` is the name under which its result is handed on; `source` says which file it came from. `ask` are tools
-    for which it is given a permission each time, `deny` tools that it never gets. What it asks is answered at once by
+    `produces` is the name under which its result is handed on; `source` says which file it came from. `ask` lists tools
+    that need permission for each call, `deny` tools that it never gets. Its questions are answered at once by
     its `policy`, else within `answer_within_seconds` (None: the fleet's setting), else by `default_answer`.
     """
 
@@ -37,11 +37,11 @@ class Persona:
     answer_within_seconds: float | None = None
     default_answer: str = ""
     verdict: bool = False
-    """it must end with one, and without `pass` nothing behind it starts"""
+    """its result must end with a verdict; agents with it as input start only after `pass`"""
 
     @property
     def offered(self) -> tuple[str, ...] | None:
-        """The whole tools that its session has, those that are asked for included; None: all of the provider's."""
+        """The whole tools that its session has, including those that need permission; None: all of the provider's."""
         if self.tools is None:
             return None
         named = dict.fromkeys((*self.tools, *self.ask))
@@ -49,35 +49,35 @@ class Persona:
 
     @property
     def orchestrates(self) -> bool:
-        """Whether it directs agents with the fleet's own tools."""
+        """Whether it directs agents with the fleet's tools."""
         return any(tool.startswith(FLEET) for tool in self.tools or ())
 
     @property
     def cap_scope(self) -> Scope:
-        """Whose use a cap bounds that it is given: an orchestrator's is that of all that it directs."""
+        """Whose use its caps count: for an orchestrator, that of all its descendants as well."""
         return Scope.SUBTREE if self.orchestrates else Scope.AGENT
 
     def directs_with(self, name: str) -> bool:
-        """Whether it has the fleet's tool of this name."""
+        """Whether it has this tool of the fleet."""
         full = f"{FLEET}__{name}"
         return full not in self.deny and not {FLEET, full}.isdisjoint(self.tools or ())
 
     children: int = 0
     """how many agents it may create itself; 0: none"""
     fans_out: str = BY_TOOLS
-    """how it creates them: by the crew tools, or by a plan that its turn ends with"""
+    """how it creates them: with the crew tools, or with a plan at the end of its turn"""
 
     @property
     def plans(self) -> bool:
-        """Whether a turn of it may end with a plan."""
+        """Whether its turns may end with a plan."""
         return self.children > 0 and self.fans_out == BY_PLAN
 
     @property
     def writes(self) -> bool:
-        """Whether it changes the checkout: such agents work there one at a time."""
+        """Whether it changes the checkout; such agents take turns in it."""
         return self.offered is None or not WRITING_TOOLS.isdisjoint(self.offered)
 
     @property
     def may_change(self) -> bool:
-        """Whether its turn can leave changes behind at all (a shell can, too)."""
+        """Whether its turns can leave changes at all; a shell can, too."""
         return self.writes or self.offered is None or "Bash" in self.offered

@@ -1,4 +1,4 @@
-"""What an agent may have to be answered before a tool call goes on: a question, or a permission."""
+"""Questions and permissions: what an agent waits for in the middle of a tool call."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", 
 
 
 class QuestionKind(StrEnum):
-    """What is asked for; it is also the reason for which the agent waits."""
+    """What a question asks for; also the kind of the agent's wait."""
 
     QUESTION = "question"
     PERMISSION = "permission"
     CHILDREN = "children"
-    """The end of the last of its children, who answer by it, a call or a plan; it stands in nobody's inbox."""
+    """Answered by its last child's end: a call or a plan. Shown in no inbox."""
     AGENTS = "agents"
-    """What wakes an orchestrator that Fleet runs: its fleet is done or needs it. It stands in nobody's inbox."""
+    """Wakes an orchestrator that Fleet runs when its agents are done or need it. Shown in no inbox."""
 
 
 INBOX = frozenset({QuestionKind.QUESTION, QuestionKind.PERMISSION})
-"""what somebody must answer"""
+"""kinds that a person or an orchestrator must answer"""
 
 
 class AnsweredBy(StrEnum):
-    """Who answered."""
+    """Who answered a question."""
 
     ORCHESTRATOR = "orchestrator"
     PERSON = "person"
@@ -46,33 +46,33 @@ class AnsweredBy(StrEnum):
 
 
 class QuestionState(StrEnum):
-    """Where a question stands; an agent has at most one that is open."""
+    """The state of a question; an agent has at most one open question."""
 
     OPEN = "open"
     ANSWERED = "answered"
-    """The answer is there, its call has not gone on yet."""
+    """It is answered; its call has not run yet."""
     SETTLED = "settled"
-    """The very call that asked went on with it."""
+    """The call that asked has run with the answer."""
     DROPPED = "dropped"
-    """Nobody asks any more: its turn ended otherwise."""
+    """Its turn ended in another way, so nobody needs the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """An answer that the persona gives at once; what it does not name fits everything. The first that fits counts."""
+    """An answer that a persona gives at once. A field that is not set matches everything; the first match counts."""
 
     answer: str
     kind: str | None = None
     tool: str | None = None
 
     def fits(self, kind: QuestionKind, tool: str) -> bool:
-        """Whether it answers this."""
+        """Whether it answers this question."""
         return self.kind in {None, str(kind)} and self.tool in {None, tool}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallRecord:
-    """What became of the question of one tool call; `withdrawn`: the call belongs to a turn that is over."""
+    """The state of one tool call's question; `withdrawn`: the call belongs to a turn that has ended."""
 
     kind: QuestionKind
     answer: str | None = None
@@ -81,17 +81,17 @@ class CallRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """A call that was once answered `always`."""
+    """A call that was answered `always`."""
 
     tool: str
     input: Mapping[str, Any]
 
 
 def checked_answer(kind: QuestionKind, text: str) -> str:
-    """The answer as it is stored: for a permission `allow`, `always` or `deny: why`.
+    """Return the answer as it is stored; for a permission: `allow`, `always` or `deny: why`.
 
     Raises:
-        InvalidError: it is none of them.
+        InvalidError: it does not answer a permission.
     """
     if kind is QuestionKind.QUESTION:
         return text
@@ -107,9 +107,9 @@ def checked_answer(kind: QuestionKind, text: str) -> str:
 
 
 def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
-    """The telling part of a tool's input on one line; a long one is cut in its middle, so that its end is seen.
+    """Return the relevant part of a tool's input on one line; a long one is cut in the middle, so its end is visible.
 
-    What cannot be seen is named: a command must not look like another one to whoever permits it.
+    Invisible characters are named, so that a command cannot look like another one to the person who permits it.
     """
     text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
     rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
@@ -118,7 +118,7 @@ def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
 
 
 def shortened(text: str, limit_characters: int) -> str:
-    """The text on one line; a long one is cut in its middle, with a mark that says how much is missing."""
+    """Return the text on one line; a long one is cut in the middle, with a mark that says how much is missing."""
     flat = one_line(text, len(text) + 1)
     if len(flat) <= limit_characters:
         return flat
@@ -132,7 +132,7 @@ def _compact(value: object) -> str:
 
 
 def fallback(kind: QuestionKind, default_answer: str, within: str) -> str:
-    """What counts as the answer when the deadline has come."""
+    """Return what counts as the answer when the deadline passes."""
     if kind is QuestionKind.PERMISSION:
         return f"{DENY} nobody answered within {within}; go on without it, or report what you need"
     return default_answer or NOBODY

@@ -1,4 +1,4 @@
-"""One table of tools, rendered for every door; and the one gate before every tool call."""
+"""The types of tools and calls that every door uses, and of the gate before every tool call."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Progress = Callable[[float, str], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """The caller: the project it sees, the orchestrator it is, and the account and environment it sent.
+    """Who calls: the project that it sees, its orchestrator's name, and the account and environment that it sent.
 
     `orchestrator` is the host's session id (or a stable word such as `cli`); `door` is the name of the stdio door
     in between, '' without one; `wait_seconds` is how long its host lets a call wait, None if without limit;
-    `account` and `environment` are the names and values of the hello's allow-list, secrets included: they live in
+    `account` and `environment` are allow-listed variables of the hello, including secrets, which are kept in
     memory only.
     """
 
@@ -32,40 +32,40 @@ class Caller:
 
 
 async def no_progress(seconds: float, text: str) -> None:
-    """Report no progress: for callers that nobody watches."""
+    """Ignore progress, for callers that nobody watches."""
     del seconds, text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """The running turn of one of our agents from which it calls; valid until its epoch changes."""
+    """The running turn from which one of the fleet's own agents calls; valid until its epoch changes."""
 
     agent_id: str
     epoch: int
 
     def stands_under(self, agent_id: str) -> bool:
-        """Whether this is the agent itself or a descendant of it: a child's id begins with its parent's."""
+        """Whether this is the agent or one of its descendants; a child's id begins with its parent's."""
         return self.agent_id == agent_id or self.agent_id.startswith(f"{agent_id}_child_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of a tool: by whom, under which idempotency key, and how progress reaches the caller."""
+    """One call of a tool: the caller, the idempotency key, and how to report progress."""
 
     caller: Caller
     key: str | None = None
     progress: Progress = no_progress
     person: bool = False
-    """called through a person's door (command line, HTTP): its answers are recorded as a person's"""
+    """called through a person's door (command line, HTTP): its answers count as a person's"""
     run: Running | None = None
-    """set if an orchestrator that Fleet runs calls: the agents it creates are its children"""
+    """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """A tool as every door shows it; `call` returns the text or raises a FleetError.
+    """A tool, the same for every door; `call` returns its text or raises a FleetError.
 
-    `waits` marks a tool that may be cancelled with its caller: every other one runs to its end. `begin` is for clients
+    `waits` marks a tool that is cancelled with its caller; all others run to completion. `begin` is for clients
     that let a call outlive their connection: it returns the wait, or the text at once if there is nothing to wait for;
     its last argument says whether the client can show forms to a person.
     """
@@ -80,7 +80,7 @@ class Tool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What an agent is about to do: the provider's tool name, its input, and the id that identifies the call."""
+    """A tool call that an agent is about to make: the provider's tool name, the input, and the id of the call."""
 
     id: str
     name: str
@@ -90,19 +90,19 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Allow:
-    """The call runs."""
+    """Run the call."""
 
 
 @dataclass(frozen=True)
 class Deny:
-    """The call does not run; the agent reads the reason."""
+    """Refuse the call; the agent reads the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Defer:
-    """The turn ends here, waiting; the same call is asked again when the agent is resumed."""
+    """End the turn here and wait; the same call is asked again when the agent resumes."""
 
 
 Verdict = Allow | Deny | Defer

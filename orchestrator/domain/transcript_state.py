@@ -1,4 +1,4 @@
-"""Where a conversation stands in its transcript, for whoever takes a turn over."""
+"""How far a turn has come according to its transcript; read when a turn is taken over."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from orchestrator.domain.usage import Usage
 
 
 class TranscriptStatus(StrEnum):
-    """How far the transcript tells that a turn has come."""
+    """How far a turn has come, according to its transcript."""
 
     ABSENT = "absent"
-    """None of its prompts is there: nothing has begun."""
+    """None of its prompts is in the transcript: the turn has not started."""
     OPEN = "open"
-    """Its prompt is there, but no end of its answer."""
+    """Its prompt is in the transcript, but its answer is not complete."""
     ANSWERED = "answered"
-    """The model has ended its answer."""
+    """The model has completed its answer."""
     DEFERRED = "deferred"
     """It waits in a tool call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptState:
-    """What the transcript tells of one turn.
+    """What the transcript says about one turn.
 
-    `text` is the final answer, `deferred` the call that waits, `usage` what the turn's model calls used so far,
-    `steered` the ids of the texts that were handed in meanwhile and stand in the conversation.
+    `text` is the final answer, `deferred` the waiting call, `usage` what the turn's model calls have used,
+    `steered` the ids of steered texts that are part of the conversation.
     """
 
     stand: TranscriptStatus

@@ -1,4 +1,4 @@
-"""A turn: one prompt and its result."""
+"""Turns: one prompt and its result each."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ class TurnStatus(StrEnum):
     WAITING = "waiting"
     """Its session ended in the middle of a tool call (a question); the answer resumes that call."""
     RECOVERING = "recovering"
-    """Its session died; the next owner reads the transcript first and continues from there."""
+    """Its session died; the next owner reads the transcript and continues from there."""
     COMPLETE = "complete"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
-    """Never started: its agent was deleted or it was replaced."""
+    """It never started: its agent was deleted, or another turn replaced it."""
 
 
 TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
-"""started, but not running: it resumes before any other turn starts"""
+"""started but not running; such a turn resumes before any other turn starts"""
 
 
 class Urgency(IntEnum):
-    """Which of an agent's queued turns runs first."""
+    """Order in which an agent's queued turns run."""
 
     NONE = 0
     STEERED = 1
-    """It was meant for a running turn."""
+    """It was meant to be steered into a running turn."""
     REPLACES = 2
-    """It was commanded to replace a running turn."""
+    """It was sent to replace a running turn."""
 
 
 class Mode(StrEnum):
-    """How a command reaches an agent that works."""
+    """How a command is delivered to an agent that works."""
 
     QUEUE = "queue"
     STEER = "steer"

@@ -1,4 +1,4 @@
-"""Tokens and money; unknown stays unknown."""
+"""Tokens and cost; unknown values stay unknown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """All tokens that were read, written or cached."""
+        """All tokens read, written or cached."""
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
@@ -42,7 +42,7 @@ KILO, MEGA = 1_000, 1_000_000
 
 
 def shown_cost(cost_usd: float | None) -> str:
-    """The cost for a reader: dollars, or `unknown`."""
+    """Return the cost for a reader: dollars, or `unknown`."""
     if cost_usd is None:
         return "cost unknown"
     if 0 < cost_usd < LEAST_SHOWN_USD:
@@ -51,11 +51,11 @@ def shown_cost(cost_usd: float | None) -> str:
 
 
 def shown_tokens(tokens: int | None) -> str:
-    """The count for a reader: 950, 12.3k, 1.2M, or ?."""
+    """Return the count for a reader: 950, 12.3k, 1.2M, or ?."""
     if tokens is None:
         return "?"
     if tokens < KILO:
         return str(tokens)
-    if tokens < MEGA - KILO // 20:  # above it the rounding would read 1000.0k
+    if tokens < MEGA - KILO // 20:  # from here on, rounding would give 1000.0k
         return f"{tokens / KILO:.1f}k"
     return f"{tokens / MEGA:.1f}M"

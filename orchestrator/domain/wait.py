@@ -1,4 +1,4 @@
-"""Why an agent does not work: a value that the store keeps, and the words that readers see for it."""
+"""Why an agent is not working: a value that the store keeps, and the words that readers see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WaitKind(StrEnum):
     """What an agent waits for."""
 
     SLOT = "slot"
-    """One of the slots in which agents work."""
+    """One of the slots that limit how many agents work."""
     INPUTS = "inputs"
     """The results of other agents."""
     CHECKOUT = "checkout"
@@ -22,30 +22,30 @@ class WaitKind(StrEnum):
     QUESTION = "question"
     PERMISSION = "permission"
     CHILDREN = "children"
-    """The last of its children."""
+    """The end of its last child."""
     AGENTS = "agents"
-    """The agents that it directs."""
+    """The agents that it directs, if Fleet runs it as an orchestrator."""
     ACCOUNT = "account"
-    """The secrets of its account, which no client has brought."""
+    """Secrets of its account, until a client brings them."""
     BUDGET = "budget"
-    """A cap that is raised, or use that is given back."""
+    """A higher cap, or use that is released."""
     QUOTA = "quota"
     """An account that the provider refuses for a time."""
     OVERLOAD = "overload"
-    """The next attempt after the model's API was overloaded."""
-    # A playbook's step, a card of the board and a message get kinds together with the code that waits for them.
+    """The next attempt, after the model's API was overloaded."""
+    # Playbook steps, cards and messages get kinds together with the code that waits for them.
 
 
 ANSWERS = frozenset({WaitKind.QUESTION, WaitKind.PERMISSION})
-"""an answer ends these"""
+"""waits that end with an answer"""
 NEEDY = ANSWERS | {WaitKind.ACCOUNT, WaitKind.BUDGET}
-"""the orchestrator or a person must act before these end"""
+"""waits that need the orchestrator or a person"""
 TIMED = frozenset({WaitKind.QUOTA, WaitKind.OVERLOAD})
-"""the moment `until` ends these"""
+"""waits that end at `until`"""
 ON_OTHERS = frozenset({WaitKind.CHILDREN, WaitKind.AGENTS})
-"""other agents end these by their own ends"""
+"""waits that end when other agents end"""
 SUSPENDED = TIMED | ON_OTHERS | {WaitKind.BUDGET}
-"""the turn has begun and asks nobody for an answer"""
+"""waits in the middle of a turn that are no question to anybody"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,15 @@ class Wait:
 
     kind: WaitKind
     on: str = ""
-    """whom: names of the inputs, the holder of the checkout, the agent whose budget it is ('' for its own)"""
+    """names of the inputs, the holder of the checkout, or the agent that owns the budget ('': the agent itself)"""
     until: float | None = None
     """when the wait ends by itself, if it does"""
     detail: str = ""
-    """more for readers: how an input ended, the amounts of a budget, the clock time of a quota, which attempt"""
+    """details for readers: how an input ended, the amounts of a budget, the local time of a quota, the attempt"""
     blocked: bool = False
-    """what usually ends a wait of this kind does not: an input failed, the holder of the checkout waits for an answer,
-    the price of the model is unknown, an account is refused again and again"""
+    """nothing ends the wait in its usual way: an input failed, the holder of the checkout waits for an answer, the
+    price of the model is unknown, or the account is refused repeatedly
+    """
 
     @property
     def is_needy(self) -> bool:
@@ -73,7 +74,7 @@ SLOT = Wait(kind=WaitKind.SLOT)
 
 
 def wait_words(wait: Wait) -> str:
-    """The wait as readers see it."""
+    """Return the wait in words."""
     match wait.kind:
         case WaitKind.INPUTS:
             return f"its input {wait.on} {wait.detail}" if wait.blocked else f"inputs: {wait.on}"
@@ -92,6 +93,6 @@ def wait_words(wait: Wait) -> str:
 
 
 def clock_time(at: float, now: float) -> str:
-    """The moment in this machine's time: 14:00, with its date if it is not within a day."""
+    """Return the time of day in this machine's zone, 14:00, with the date unless it is within a day."""
     moment = datetime.fromtimestamp(math.ceil(at / 60) * 60, UTC).astimezone()
     return moment.strftime("%H:%M" if at - now < DAY_SECONDS else "%Y-%m-%d %H:%M")
