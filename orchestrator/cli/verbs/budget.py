@@ -28,7 +28,7 @@ def budget(
     *,
     agent: Annotated[
         str | None,
-        typer.Argument(help="Agent whose budget to show or set (default: the project's).", show_default=False),
+        typer.Argument(help="Agent whose budget to show or set (default: the whole fleet's).", show_default=False),
     ] = None,
     subtree: Annotated[bool, typer.Option("--subtree", help="Include all descendants of the agent.")] = False,
     max_cost_usd: MaxCost = None,

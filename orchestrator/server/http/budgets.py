@@ -1,4 +1,4 @@
-"""Endpoints for budgets: caps of the project, of an agent, or of an agent and everything below it."""
+"""Endpoints for budgets: caps of the fleet, of an agent, or of an agent and everything below it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from orchestrator.server.http.schemas import AgentBudgetBody, BudgetBody, NoBody
 
 
 async def get_budget(asked: ApiRequest[NoBody, NoQuery]) -> BudgetsView:
-    """Return the project's caps and how much of each is spent."""
+    """Return the fleet's caps and how much of each is spent."""
     return await asked.fleet.budget(asked.call)
 
 
 async def set_budget(asked: ApiRequest[BudgetBody, NoQuery]) -> BudgetsView:
-    """Set the project's caps."""
+    """Set the fleet's caps."""
     return await asked.fleet.set_budget(asked.call, asked.body.caps)
 
 
