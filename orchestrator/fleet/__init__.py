@@ -1,1 +1,1 @@
-"""The running agents: the verbs that every door calls, and the tasks that carry agents out."""
+"""The fleet itself: the verbs that every door calls, and the tasks that run its agents."""

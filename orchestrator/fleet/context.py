@@ -1,4 +1,4 @@
-"""What every verb needs: the unit of work, the workers, the providers, and what each caller was last handed."""
+"""What every verb needs: the unit of work, the slots, the providers, and what each caller was last handed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from orchestrator.store.turns import outcomes
 
 
 def stored_key(call: Call) -> str | None:
-    """The call's idempotency key as rows carry it: it means something in the caller's project only."""
+    """The call's idempotency key as rows store it, prefixed with the caller's project."""
     return f"{call.caller.project}\n{call.key}" if call.key else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """Outcomes that were handed to an orchestrator and count as delivered with its next call."""
+    """Outcomes handed to each orchestrator; they count as delivered with its next call."""
 
     key: str | None
     turn_ids: frozenset[str]
@@ -34,35 +34,35 @@ class Offer:
 
 @dataclass
 class FleetContext:
-    """The parts of one fleet, put together in app.py."""
+    """The parts that the verbs share, built in app.py."""
 
     work: UnitOfWork
     slots: AgentSlots
     providers: Mapping[str, Provider]
     fleet_tools: frozenset[str]
-    """the names under which a persona may ask for tools of the fleet itself"""
+    """the names under which a persona may ask for the fleet's tools"""
     settings: Settings
     state: Path
     build: str
     supervision: str
-    """how agents' processes are kept and ended on this machine"""
+    """how the processes of agents are contained and ended on this machine"""
     http: str
-    """where HTTP is served on loopback, '' if nowhere"""
+    """address of HTTP on loopback, '' if it is not served"""
     started_at: float = field(default_factory=time.time)
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """sessions (project, orchestrator) that know what others left behind"""
+    """sessions (project, orchestrator) that were told what others left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
     shown: ShownQuestions = field(default_factory=ShownQuestions)
 
     @property
     def patience(self) -> Patience:
-        """How old the last sign of an agent at work may be."""
+        """How old the last sign of life of a working agent may be."""
         return patience(self.settings.stall_seconds, self.settings.tool_seconds)
 
     async def enter(self, call: Call) -> None:
-        """Begin a verb: the caller is here again, so what it was handed before has reached it.
+        """Begin a verb. Its call shows that the caller received what it was handed before.
 
-        A call that is sent again after a daemon's death has the key of the first one and confirms nothing.
+        A call that is resent after a daemon died has the key of the first one and confirms nothing.
         """
         who = (call.caller.project, call.caller.orchestrator)
         offer = self.offers.get(who)
@@ -72,7 +72,7 @@ class FleetContext:
         await self.work.store.write(outcomes.deliver, offer.turn_ids, self.work.clock())
 
     def offer(self, call: Call, turn_ids: Iterable[str]) -> None:
-        """Remember the turns whose outcomes this call hands to its orchestrator, beside those since its last call."""
+        """Remember the turns whose outcomes this call hands out, in addition to earlier unconfirmed ones."""
         told = frozenset(turn_ids)
         if told:
             who = (call.caller.project, call.caller.orchestrator)
@@ -80,19 +80,19 @@ class FleetContext:
             self.offers[who] = Offer(key=call.key, turn_ids=before.turn_ids | told)
 
     async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> AgentTable:
-        """The caller's agent of this id, unique beginning of an id, or name.
+        """Find an agent of the caller's project by its id, a unique prefix of its id, or its name.
 
         Raises:
-            NotFoundError: there is none in the caller's project; with those that live there.
-            ConflictError: it is deleted and only a living one will do, or the beginning fits several.
+            NotFoundError: the project has no such agent; the hint lists the living ones.
+            ConflictError: it is deleted and `deleted` was not set, or the prefix matches several agents.
         """
         return (await self.find_all(caller, [reference], deleted=deleted))[0]
 
     async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[AgentTable]:
-        """The agents of these references, each once, in their order.
+        """Find the agents of these references, without duplicates, in order.
 
         Raises:
-            NotFoundError: one of them is unknown.
+            NotFoundError: one of them does not exist.
         """
         if not references:
             return []

@@ -1,4 +1,4 @@
-"""What a wait returns: ended turns with the digest that tells them."""
+"""What a wait returns: the ended turns, and the digest about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OutcomeView(View):
     """complete | failed | interrupted"""
     reason: str = ""
     code: str = ""
-    """the reason's short code, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
+    """short code of the reason, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
     turn: int
     text: str = ""
     cost_usd: float | None = None
@@ -27,13 +27,13 @@ class OutcomeView(View):
     elapsed_seconds: float | None = None
     """from its start to its end; None if it never started"""
     checks: tuple[CheckView, ...] = ()
-    """how the last attempt at its checks went"""
+    """result of the last attempt at its checks"""
     handed_on: bool = False
-    """another agent receives its result: the digest's text does not repeat it"""
+    """another agent receives its result, so the digest does not repeat it"""
 
 
 class Digest(View):
-    """What a waiting orchestrator wakes to; `text` is what it reads, ≤ 1,600 bytes."""
+    """What a wait returns to its orchestrator; `text` is what it reads, at most 1,600 bytes."""
 
     text: str
     cursor: str
@@ -41,6 +41,6 @@ class Digest(View):
     needs: tuple[str, ...] = ()
     """names of the agents that need the orchestrator"""
     outcomes: tuple[OutcomeView, ...] = ()
-    """every ended turn that was not told before, in the order of their ends"""
+    """every ended turn that had not been delivered, in the order of their ends"""
     working: tuple[str, ...] = ()
     slept_seconds: float

@@ -1,4 +1,4 @@
-"""The fleet's verbs, which every door calls: each checks its input, changes rows in one transaction, returns views."""
+"""The verbs of the fleet, which every door calls: they check input, change rows in transactions, return views."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ SCOPES = ("mine", "project")
 
 
 class Fleet:
-    """A running fleet; made by `app.open_fleet`."""
+    """A running fleet, built by `app.open_fleet`."""
 
     def __init__(self, context: FleetContext) -> None:
         self._context = context
 
     async def create(self, call: Call, new: NewAgent) -> Created:
-        """Start an agent; returns at once, with what it does or waits for.
+        """Create an agent and return at once, with what it does or waits for.
 
         Raises:
             FleetError: nothing was created.
@@ -77,7 +77,7 @@ class Fleet:
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
     ) -> Receipt:
-        """Give the agent its next task, or the answer that it waits for, or new caps, under which a paused one goes on.
+        """Give the agent its next task, the answer that it waits for, or new caps, with which a suspended one resumes.
 
         Raises:
             FleetError: nothing was changed.
@@ -97,7 +97,9 @@ class Fleet:
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
     ) -> Receipt:
-        seen = self._context.shown.by(call)  # before anything else is shown: calls of one message overtake each other
+        seen = self._context.shown.by(
+            call
+        )  # read before anything else is shown: the calls of one message overtake each other
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent)
         account = self._context.work.accounts.bring(call.caller)
@@ -122,18 +124,18 @@ class Fleet:
         return await command.send(self._context, call, found.name, asked)
 
     async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
-        """Answer the question that the agent waits with, or decide on its permission: allow, always, deny: why.
+        """Answer the agent's open question, or decide on its permission: allow, always, or deny: why.
 
-        `question` is its id or the beginning of it; None: the one that the caller was shown last.
+        `question` is its id or the beginning of it; None means the one that the caller was shown last.
 
         Raises:
-            ConflictError: it is not waiting for an answer, or asks another question.
-            InvalidError: it waits for a permission, and this answers none.
+            ConflictError: the agent does not wait for an answer, or has another question.
+            InvalidError: the agent waits for a permission, and the text does not answer one.
         """
         return await self._command(call, agent, text, only_answer=True, question=question)
 
     async def interrupt(self, call: Call, agent: str) -> Receipt:
-        """Stop the agent's turn; it keeps its context, and queued turns stay.
+        """Interrupt the agent's turn and all work below it; the agent keeps its context and its queued turns.
 
         Raises:
             ConflictError: it has no open turn.
@@ -149,22 +151,22 @@ class Fleet:
     async def status(
         self, call: Call, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
     ) -> FleetView:
-        """The agents asked for (deleted ones too), or all that live in the project (everyone: anywhere).
+        """Return the agents asked for (deleted ones too), or all living ones of the project (`everyone`: anywhere).
 
-        Of these the oldest `most` are shown; the totals are those of all.
+        The view shows the oldest `most` of them; its totals count all of them.
         """
         await self._context.enter(call)
         return await query.status(self._context, call, references, everyone=everyone, most=most)
 
     async def detail(self, call: Call, agent: str) -> AgentDetail:
-        """All about one agent, deleted or not."""
+        """Return everything about one agent, deleted or not."""
         found = await self._context.find(call.caller, agent, deleted=True)
         return await query.detail(self._context, call, found)
 
     async def output(
         self, call: Call, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
     ) -> OutputPage:
-        """A page of the agent's result: of its last ended turn, or of the turn asked for."""
+        """Return a page of the result of one turn, by default of the last that ended."""
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent, deleted=True)
         return await query.output(self._context, found, turn=turn, offset=offset, limit=limit)
@@ -172,7 +174,7 @@ class Fleet:
     async def registry(
         self, call: Call, *, status: str | None = None, capability: str | None = None, most: int | None = None
     ) -> Registry:
-        """Living agents and the personas that can be had, that match; of the agents the caller shows `most`."""
+        """Return the living agents (at most `most`) and the personas that match."""
         await self._context.enter(call)
         return await query.registry(self._context, call, status=status, capability=capability, most=most)
 
@@ -185,9 +187,9 @@ class Fleet:
         timeout_seconds: float | None = None,
         since: str | None = None,
     ) -> Digest:
-        """Sleep until the agents are done or one needs its orchestrator; never an error for a time-out.
+        """Wait until the agents are done or one needs its orchestrator; a time-out is not an error.
 
-        A caller whose host lets no call wait long is answered in slices: its digest says to wait again.
+        If the caller's host limits how long a call may wait, the digest comes by then and says to wait again.
         """
         await self._context.enter(call)
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
@@ -197,38 +199,38 @@ class Fleet:
         )
 
     async def catch_up(self, call: Call) -> str:
-        """What other sessions left behind in this project, one line, told to each session once; '' if nothing."""
+        """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
 
     async def begin_durable_wait(
         self, call: Call, request: durable_wait.WaitRequest, *, asks_person: bool
     ) -> DurableWait | Digest:
-        """Begin a wait that outlives its connection; the digest at once if there is nothing to wait for."""
+        """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
         return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
     async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
-        """The sleep as it stands.
+        """Return the current state of a durable wait.
 
         Raises:
-            NotFoundError: this orchestrator has no such sleep.
+            NotFoundError: this orchestrator has no such wait.
         """
         return await durable_wait.get(self._context, call, wait_id)
 
     async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
-        """A person has replied to forms of the sleep: the agents that asked go on."""
+        """Apply a person's replies to forms of the durable wait as answers to the agents that asked."""
         for reply in await durable_wait.replies(self._context, call, wait_id, given):
-            with suppress(ConflictError):  # somebody else was faster: the form is of no use any more
+            with suppress(ConflictError):  # somebody else answered first: the form is obsolete
                 await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
 
     async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
-        """End the sleep; the agents work on."""
+        """End the durable wait; the agents keep working."""
         await durable_wait.cancel(self._context, call, wait_id)
 
     async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
-        """Stop the agents and free their places; their record, results and changes stay. Twice does it once.
+        """Stop and delete the agents; their record, results and changes are kept. Deleting twice has no further effect.
 
         Raises:
-            NotFoundError: one is unknown; then none was deleted.
+            NotFoundError: one does not exist; then none was deleted.
         """
         await self._context.enter(call)
         if not references:
@@ -236,7 +238,7 @@ class Fleet:
         return await self._delete(await self._context.find_all(call.caller, references, deleted=True))
 
     async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
-        """The same for all agents that the caller created, or for the whole project's."""
+        """Delete all agents that the caller created, or all of the project."""
         await self._context.enter(call)
         if scope not in SCOPES:
             raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
@@ -264,18 +266,18 @@ class Fleet:
         )
 
     async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
-        """The caps of one agent (and of those above it), or of the fleet, and what counts against them."""
+        """Return the caps that apply to one agent, or those of the fleet, and what counts against them."""
         found = None if agent is None else await self._context.find(call.caller, agent, deleted=True)
         return await budget.show(self._context.work, found)
 
     async def set_budget(
         self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
     ) -> BudgetsView:
-        """Set caps of one agent, of its subtree, or of the fleet; whoever paused there and has room goes on.
+        """Set caps of one agent, its subtree, or the fleet; agents suspended at a cap resume if they have room.
 
         Raises:
-            InvalidError: no cap is given, or one that is none.
-            RefusedError: a child's cap does not fit into what its parent has left.
+            InvalidError: no cap is given, or one is not valid.
+            RefusedError: a child's cap is more than its parent has left.
         """
         found = None if agent is None else await self._context.find(call.caller, agent)
         await budget.set_caps(self._context.work, found, checked_caps(caps), subtree=subtree)
@@ -284,35 +286,35 @@ class Fleet:
     async def events(
         self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
     ) -> tuple[EventView, ...]:
-        """Recorded events behind the cursor, oldest first."""
+        """Return recorded events after the cursor, oldest first."""
         found = await self._context.find(call.caller, agent, deleted=True) if agent else None
         return await query.events(self._context, call, query.event_cursor(since), found, limit)
 
     def follow(
         self, call: Call, *, since: str | None, agent: str | None = None, live: bool = True
     ) -> AsyncGenerator[EventView]:
-        """Recorded events behind the cursor, then (if `live`) each as it is recorded; close it with its consumer."""
+        """Yield recorded events after the cursor, then (if `live`) new ones; close it when you stop reading."""
         return query.follow(self._context, call, since, agent, live=live)
 
     async def backup(self, target: Path, *, overwrite: bool, report: Callable[[PagesCopied], None]) -> int:
         """Copy the database to `target` while agents work, and return the copy's size in bytes.
 
         Raises:
-            FleetError: `target` cannot be used, exists (without `overwrite`), or cannot be written; nothing is left.
+            FleetError: `target` is not usable, exists (without `overwrite`), or cannot be written; no part is left.
         """
         return await back_up(self._context.state, target, overwrite=overwrite, report=report)
 
     async def greet(self, caller: Caller) -> None:
-        """A door brought its account: agents that wait for it go on."""
+        """Register the account of a door; agents that wait for it resume."""
         account = self._context.work.accounts.bring(caller)
         await self._context.work.commit(lifecycle.account_arrived, account.id, self._context.work.clock())
 
     async def busy(self) -> dict[str, int]:
-        """How many agents are queued, working, wait."""
+        """Return how many agents have each status."""
         return await self._context.work.store.read(lifecycle.count_by_status)
 
     async def health(self) -> Health:
-        """The daemon about itself."""
+        """Return the daemon's health."""
         context, counts = self._context, await self._context.work.store.read(lifecycle.count_by_status)
         return Health(
             build=context.build,
@@ -334,7 +336,7 @@ class Fleet:
         )
 
     def interrupt_at_end(self) -> None:
-        """Let the end of this daemon interrupt what runs instead of leaving it to the next one."""
+        """Make the end of this daemon interrupt running turns instead of leaving them to the next one."""
         self._context.slots.interrupt_at_end()
 
     async def _view(self, call: Call, agent_id: str) -> AgentView:

@@ -1,4 +1,4 @@
-"""How callers name agents and places in the stream of events: by id, unique prefix, name, and cursor."""
+"""How callers refer to agents and to positions in the event stream: by id, unique prefix, name, and cursor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_REFERENCE_CHARACTERS = 200
 
 
 def cursor_of(since: str) -> int:
-    """The cursor of an earlier answer as a number.
+    """Return the cursor of an earlier answer as a number.
 
     Raises:
         InvalidError: it is not a cursor.
@@ -33,10 +33,10 @@ def cursor_of(since: str) -> int:
 def find_all(
     connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False
 ) -> list[AgentTable]:
-    """The agents of these references in the caller's project, each once, in their order.
+    """Find the agents of these references in the caller's project, without duplicates, in order.
 
     Raises:
-        NotFoundError, ConflictError, InvalidError: as `FleetContext.find` tells.
+        NotFoundError, ConflictError, InvalidError: as for `FleetContext.find`.
     """
     found = [_find(connection, caller.project, reference, deleted=deleted) for reference in references]
     return list({agent.id: agent for agent in found}.values())

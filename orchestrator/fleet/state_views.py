@@ -1,6 +1,6 @@
-"""The parts of an agent's view: what it asks, waits for, does and may still use.
+"""The parts of an agent's view: its question, wait, activity and budget.
 
-Times are ISO 8601 in UTC; ages and durations are seconds at the moment of reading; None means unknown.
+Times are ISO 8601 in UTC; ages and durations are seconds at the time of reading; None means unknown.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class View(BaseModel):
-    """A frozen value that every door can show."""
+    """An immutable value that every door can show."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,7 +25,7 @@ class QuestionView(View):
     """question | permission (answers: allow, always, deny: why)"""
     tool: str = ""
     deadline_seconds: float | None = None
-    """until the default counts; None: it waits for ever"""
+    """until the default applies; None: it waits forever"""
     fallback: str = ""
     """the default"""
 
@@ -40,7 +40,7 @@ class PastQuestionView(View):
     input: dict[str, object]
     text: str
     state: str
-    """open | answered | settled (its call went on) | dropped"""
+    """open | answered | settled (its call ran) | dropped"""
     asked_at: str
     deadline_at: str | None = None
     answer: str | None = None
@@ -50,7 +50,7 @@ class PastQuestionView(View):
 
 
 class BudgetView(View):
-    """One cap and what counts against it, in the unit's own measure."""
+    """One cap and what counts against it, in the cap's unit."""
 
     of: str
     """name of the agent whose cap it is, or `fleet`"""
@@ -70,32 +70,32 @@ class WaitView(View):
     kind: str
     """slot | inputs | checkout | question | permission | children | agents | account | budget | quota | overload"""
     on: str = ""
-    """whom: names of the inputs, the holder of the checkout, whose budget it is ('' for its own)"""
+    """names of the inputs, the holder of the checkout, or the owner of the budget ('': the agent itself)"""
     until: str | None = None
     """when it ends by itself, if it does"""
     detail: str = ""
     blocked: bool = False
-    """what usually ends such a wait does not: somebody must act"""
+    """it does not end in the usual way: somebody must act"""
 
 
 class ActivityView(View):
-    """What an agent at work is doing, where more than its work is known."""
+    """What a working agent is doing, if more is known than that it works."""
 
     kind: str
     """starting | recovering | checking | stalled | retrying | looping | unknown"""
     detail: str = ""
-    """the check, the repeated call, or which attempt"""
+    """the check, the repeated call, or the number of the attempt"""
     seconds: float | None = None
     """of silence, or of the announced pause before a retry"""
 
 
 class ProgressView(View):
-    """What an agent at work has done since its last line of progress, or since its run began if that is later."""
+    """What a working agent has done since its last line of progress, or since its run began if that is later."""
 
     progress_age_seconds: float | None
-    """of its last line of progress, None: it never wrote one"""
+    """of its last line of progress; None: it has written none"""
     tool_age_seconds: float | None
-    """since a tool last began or ended"""
+    """since a tool last started or ended"""
     in_tool: bool
     tokens_since_progress: int
     tokens_since_tool: int

@@ -1,7 +1,4 @@
-"""What the verbs return: values for readers, never rows.
-
-Times are ISO 8601 in UTC; ages and durations are seconds at the moment of reading; None means unknown.
-"""
+"""What the verbs return: values for readers, never rows."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ class BudgetsView(View):
 
 
 class AgentView(View):
-    """One agent, now."""
+    """The current state of one agent."""
 
     id: str
     name: str
@@ -36,7 +33,7 @@ class AgentView(View):
     wait: WaitView | None = None
     """of a queued or waiting agent"""
     activity: ActivityView | None = None
-    """of an agent at work; None: nothing finer than its work is known"""
+    """of a working agent; None: nothing more specific is known"""
     reason: str = ""
     """the wait or the activity in words, or why its last turn did not complete"""
     age_seconds: float
@@ -49,12 +46,12 @@ class AgentView(View):
     turn: int
     """ordinal of the last turn, from 1; 0 if it has none"""
     elapsed_seconds: float | None
-    """of the last turn: so far, or in all"""
+    """of the last turn: so far, or in total"""
     progress: str = ""
     last_tool: str = ""
     last_event_age_seconds: float | None = None
     evidence: ProgressView | None = None
-    """of an agent at work"""
+    """of a working agent"""
     tool_calls: int = 0
     context_tokens: int | None = None
     context_window_tokens: int | None = None
@@ -66,15 +63,15 @@ class AgentView(View):
     waits_for: tuple[str, ...] = ()
     """names of the agents that it waits for"""
     blocked_by: tuple[str, ...] = ()
-    """those of them that ended without a result to hand on"""
+    """those that ended without a result to hand on"""
     inputs: tuple[str, ...] = ()
-    """names of the agents whose results its next turn takes, or its last one took"""
+    """names of the agents whose results its next turn takes, or its last turn took"""
     question: QuestionView | None = None
     parent: str | None = None
     """name of the agent that created it"""
     budgets: tuple[BudgetView, ...] = ()
     remedy: str = ""
-    """the call that lets an agent go on that waits at a cap"""
+    """the call that ends its wait at a cap"""
     unread: int = 0
     """how many of its ended turns have not been delivered to its orchestrator"""
     files_consumed: int = 0
@@ -84,7 +81,7 @@ class AgentView(View):
 
 
 class Totals(View):
-    """The fleet in figures, of the agents that were asked for."""
+    """Totals of the agents that were asked for."""
 
     agents: int
     by_status: dict[str, int]
@@ -93,12 +90,12 @@ class Totals(View):
     cost_usd: float | None
     """None as soon as one agent's cost is unknown"""
     known_cost_usd: float
-    """the part that is known"""
+    """the known part of it"""
     working: int
     slots: int
     rehearsal: bool = False
     tier: str = ""
-    """letter of the supervision tier that agents are started in; '' where it is not told"""
+    """letter of the supervision tier in which agents are started; '' if it is not reported"""
 
 
 class Bottleneck(View):
@@ -111,7 +108,7 @@ class Bottleneck(View):
 
 
 class FleetView(View):
-    """Agents with totals; `cursor` is the place in the event stream at which this was read."""
+    """Agents with totals; `cursor` is the position in the event stream at the time of reading."""
 
     agents: tuple[AgentView, ...]
     totals: Totals
@@ -122,7 +119,7 @@ class FleetView(View):
 
 
 class Created(View):
-    """The agent that a create gave; `existed` if the same idempotency key had created it before."""
+    """The created agent; `existed` if the same idempotency key had created it before."""
 
     agent: AgentView
     existed: bool = False
@@ -139,7 +136,7 @@ class Receipt(View):
 
 
 class Changes(View):
-    """What a turn changed in the checkout, from git; None where git could not tell."""
+    """What a turn changed in the checkout, according to git; None where git could not tell."""
 
     files: tuple[str, ...] = ()
     files_changed: int = 0
@@ -151,7 +148,7 @@ class Changes(View):
 
 
 class CheckView(View):
-    """What became of one acceptance check."""
+    """The result of one acceptance check."""
 
     check: str
     """the command, `<path> exists`, `result schema` or `verdict`"""
@@ -159,16 +156,16 @@ class CheckView(View):
     """run | exists | schema | verdict"""
     passed: bool
     said: str
-    """e.g. `exit 2`: Fleet's own words"""
+    """e.g. `exit 2`: a phrase by Fleet"""
     exit_code: int | None = None
-    """None: no command ran, or it did not end by itself"""
+    """None: no command ran, or it was killed"""
     seconds: float = 0.0
     tail: str = ""
-    """the last lines that it printed, or what the validator says of the result: data"""
+    """the end of its output, or what the validator says about the result: data"""
 
 
 class AttemptView(View):
-    """All checks of a turn, run once."""
+    """One run of all checks of a turn."""
 
     attempt: int
     at: str
@@ -197,15 +194,15 @@ class TurnView(View):
     cost_usd: float | None = None
     changes: Changes | None = None
     changes_unknown: str = ""
-    """why git could not tell, if it could not"""
+    """why git could not tell, if so"""
     checks: tuple[str, ...] = ()
     """what had to hold at its end"""
     checked: tuple[AttemptView, ...] = ()
-    """each time that this was tried"""
+    """every run of the checks"""
 
 
 class FileView(View):
-    """A file that an agent read or wrote, relative to its project where it lies inside."""
+    """A file that an agent read or wrote; the path is relative if it is inside the project."""
 
     path: str
     kind: str
@@ -214,7 +211,7 @@ class FileView(View):
 
 
 class AgentDetail(View):
-    """All about one agent."""
+    """Everything about one agent."""
 
     agent: AgentView
     task: str
@@ -227,7 +224,7 @@ class AgentDetail(View):
 
 
 class OutputPage(View):
-    """A page of a turn's result text, and the files that the turn read and wrote."""
+    """A page of a turn's result text, with the files that the turn read and wrote."""
 
     agent: str
     name: str
@@ -244,11 +241,11 @@ class OutputPage(View):
     path: str | None = None
     """file with the full text"""
     checks: tuple[CheckView, ...] = ()
-    """how the last attempt at its checks went"""
+    """result of the last attempt at its checks"""
 
 
 class Deleted(View):
-    """One deleted agent and where its work is."""
+    """A deleted agent, and where its work is."""
 
     agent: str
     name: str
@@ -270,14 +267,14 @@ class PersonaView(View):
 
 
 class Registry(View):
-    """Who is there and who could be."""
+    """The agents that exist, and the personas that agents can have."""
 
     agents: tuple[AgentView, ...]
     personas: tuple[PersonaView, ...]
 
 
 class EventView(View):
-    """One event of the fleet; `cursor` is where to go on."""
+    """One event of the fleet; `cursor` is where to continue."""
 
     cursor: str
     agent: str
@@ -290,7 +287,7 @@ class EventView(View):
 
 
 class Health(View):
-    """The daemon about itself."""
+    """The daemon's report about itself."""
 
     build: str
     pid: int
@@ -302,7 +299,7 @@ class Health(View):
     queued: int
     waiting: int
     sessions: int
-    """open provider sessions, idle ones included"""
+    """open provider sessions, including idle ones"""
     slots: int
     rehearsal: bool
     supervision: str
@@ -310,4 +307,4 @@ class Health(View):
     """address of REST and MCP (at /mcp) on loopback; '' if only the unix socket is served"""
     memory_bytes: int | None = None
     lost_events: int = 0
-    """events that a damaged or replaced database no longer held when this daemon began"""
+    """events that a damaged or replaced database had lost when this daemon started"""

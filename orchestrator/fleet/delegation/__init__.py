@@ -1,1 +1,1 @@
-"""Agents that create agents: plans that fan out, and orchestrators that Fleet runs itself."""
+"""Agents that create agents: plans that fan out, and orchestrators that Fleet runs."""

@@ -1,4 +1,4 @@
-"""The fleet's side of the delegation port: verbs and orchestrators, as running turns call them."""
+"""Implements the delegation port, through which running turns call verbs and orchestrators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Delegates:
     orchestrators: ManagedOrchestrators
 
     def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
-        """All fleet tools, called as the agent of this slot."""
+        """Return all fleet tools, called as the agent of this slot."""
         return self.orchestrators.tools(slot)
 
     async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
@@ -32,9 +32,9 @@ class Delegates:
         return await create_child(self.context, claim, call, arguments)
 
     async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
-        """Create the agents of the plan, or send the plan back."""
+        """Create the agents of the plan, or send the plan back to its agent."""
         return await fan_out(self.context, claim, call, asked, usage)
 
     async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
-        """Suspend the turn until the agents that this call names are done."""
+        """Suspend the turn until the agents named by this call are done."""
         await self.orchestrators.begin_wait(claim, call, asked, usage)

@@ -1,4 +1,4 @@
-"""Carries out the plan that a turn ended with: all of its children in one transaction, or none and a word of why."""
+"""Carries out the plan at the end of a turn: creates all of its children in one transaction, or none and says why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
 
 MAX_REFUSED = 2
-"""so often in a row a plan goes back to its agent; the next one ends the turn"""
+"""how often in a row a plan is sent back to its agent; the next one ends the turn"""
 MAX_PROBLEM_CHARACTERS = 4000
 WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 
@@ -30,7 +30,7 @@ WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 async def fan_out(
     context: FleetContext, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage
 ) -> str:
-    """Create what the plan asks for, or send it back; the turn is put aside. Returns '', or why its turn fails.
+    """Create what the plan asks for, or send it back, and suspend the turn. Returns '' or why the turn fails.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -49,7 +49,7 @@ async def fan_out(
 
 
 def _refused(before: Sequence[QuestionTable]) -> int:
-    """How many plans in a row were refused last."""
+    """How many of the last plans were refused in a row."""
     accepted = [index for index, row in enumerate(before, 1) if row.answered_by == AnsweredBy.CHILDREN]
     return len(before) - max(accepted, default=0)
 
@@ -57,7 +57,7 @@ def _refused(before: Sequence[QuestionTable]) -> int:
 async def _create(
     context: FleetContext, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: RunUsage
 ) -> str:
-    """Put the turn aside behind its children; '' or why not, entry by entry."""
+    """Suspend the turn until its children have ended; returns '' or what is wrong, entry by entry."""
     parent = await parent_of(context.work, claim)
     planned: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []

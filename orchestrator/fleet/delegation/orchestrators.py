@@ -1,7 +1,7 @@
-"""Orchestrators that Fleet runs: agents that have the fleet's tools, and sleep on their fleet without a process.
+"""Orchestrators that Fleet runs: agents that have the fleet's tools, and wait for their agents without a process.
 
-Their `wait_for_agents` is never a call that blocks: it ends the run, the sleep is a row, and its end is what the very
-same call returns in the next run, under whatever daemon that is.
+Their `wait_for_agents` never blocks. It ends the run and becomes a durable wait; the same call returns the result in
+the next run, whichever daemon runs it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LOG = log.logger("fleet.orchestrating")
 NAMES = ("agent", "agents", "inputs")
 """arguments that name agents"""
 READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})
-"""tools that one may use on oneself"""
+"""tools that an agent may use on itself"""
 
 
 def granted_names(tools: Iterable[str]) -> frozenset[str]:
-    """The names under which a persona may ask for these fleet tools: all of them, or one by one."""
+    """Return the names by which a persona may ask for these fleet tools: one for all, and one for each."""
     return frozenset({FLEET, *(f"{FLEET}__{tool}" for tool in tools)})
 
 
@@ -48,13 +48,13 @@ class ManagedOrchestrators:
     table: Sequence[Tool]
 
     def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
-        """The table, called by this agent; its wait only returns what a wait that is over has brought."""
+        """Return the tools, called as this agent; its wait only returns the result of a durable wait that is over."""
         return tuple(replace(tool, call=partial(self._called, tool, slot), begin=None) for tool in self.table)
 
     async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
-        """End the run: the sleep stands as a row before its process is forgotten.
+        """End the run with a durable wait, whose row is written before the process is released.
 
-        What cannot be waited for is told at once, by the very call, as any wait would tell it.
+        If there is nothing to wait for, the same call returns at once what any wait would return.
 
         Raises:
             StaleOwnerError: the claim is over; nothing is written.
@@ -84,11 +84,11 @@ class ManagedOrchestrators:
             return await self._woken(mine, tool, arguments)
         if tool.name not in READS:
             check_targets(mine, await self._named(mine, arguments))
-        # once begun it runs to its end, like every verb: the session may be closed under it
+        # a verb runs to completion even if the session is closed meanwhile
         return await asyncio.shield(tool.call(mine, arguments))
 
     async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
-        """A call of the agent in its run: in its project, with its environment and its account."""
+        """Build the agent's call: in its project, with its environment and its account."""
         [agent] = await self.context.work.store.read(partial(agent_queries.by_ids, ids={agent_id}))
         return Call(
             caller=_caller(agent, self.context.work.accounts.secrets(agent.account)),
@@ -97,13 +97,13 @@ class ManagedOrchestrators:
         )
 
     async def _woken(self, call: Call, tool: Tool, arguments: Json) -> str:
-        """What ended the sleep of this very call; the gate lets it run only then, or if its arguments mean nothing."""
+        """Return the result of this call's wait; the gate runs the call only then, or if its arguments are wrong."""
         key = stored_key(call)
         row = (
             await self.context.work.store.read(partial(durable_waits.by_key, call_key=key)) if key is not None else None
         )
         if row is None and wait_request_of(arguments) is None:
-            return await tool.call(call, arguments)  # it says what is wrong with them
+            return await tool.call(call, arguments)  # the error says what is wrong with them
         if row is None or row.status != DurableWaitStatus.COMPLETED:
             raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")
         if row.is_error:
@@ -112,7 +112,7 @@ class ManagedOrchestrators:
         return row.result
 
     async def _named(self, call: Call, arguments: Json) -> list[AgentTable]:
-        """The agents that the arguments name; whom they do not fit the verb itself complains about."""
+        """Return the agents that the arguments name; nothing for arguments that the verb itself will refuse."""
         found: list[AgentTable] = []
         for name in NAMES:
             given = arguments.get(name, ())
@@ -125,10 +125,10 @@ class ManagedOrchestrators:
 
 
 def check_targets(call: Call, found: Sequence[AgentTable]) -> None:
-    """Return if the caller may command these and wait for them.
+    """Check that the caller may command these agents and wait for them.
 
     Raises:
-        RefusedError: one is the caller itself, or directs it: they would wait for each other for ever.
+        RefusedError: one is the caller itself or directs it, so they would wait for each other forever.
     """
     run = call.run
     for agent in found:
@@ -138,7 +138,7 @@ def check_targets(call: Call, found: Sequence[AgentTable]) -> None:
 
 
 def _caller(agent: AgentTable, secrets: Mapping[str, str]) -> Caller:
-    """The caller that the agent's creator was, put together again so that it is the same account."""
+    """Rebuild the caller that created the agent, so that its account is the same."""
     accounts = {name: value for name, value in secrets.items() if name in paths.ACCOUNT}
     others = {name: value for name, value in secrets.items() if name not in paths.ACCOUNT}
     return Caller(

@@ -1,1 +1,1 @@
-"""The unit of work that commits every change, and the credentials that daemons hold in memory."""
+"""The unit of work that commits every change, and the credentials that the daemon keeps in memory."""

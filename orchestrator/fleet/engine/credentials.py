@@ -1,4 +1,4 @@
-"""Whose key or login pays for an agent. Secrets live here, in memory, and nowhere else."""
+"""Accounts: whose key or login pays for an agent. Secrets are kept in memory only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from orchestrator.domain.tool import Caller
 from orchestrator.paths import is_secret
 
 WITHOUT_KEY = "open-"
-"""ids of accounts without a secret of their own (a login in the user's files, a cloud profile)"""
+"""ids of accounts without a secret (a login in the user's files, a cloud profile)"""
 WITH_KEY = "key-"
-"""ids of those whose key or token a door has to bring"""
+"""ids of accounts whose key or token a door must bring"""
 ID_CHARACTERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """An account as an agent's row names it: its id, and the variables that may be stored."""
+    """An account as stored with an agent: its id, and the variables that may be stored."""
 
     id: str
     public: Mapping[str, str]
@@ -28,7 +28,7 @@ class Account:
 
 @dataclass
 class Accounts:
-    """The secrets that doors have brought since this daemon began."""
+    """The secrets that doors have brought since this daemon started."""
 
     _secrets: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]], repr=False)
 
@@ -46,12 +46,12 @@ class Accounts:
         return account
 
     def payable(self) -> Callable[[str], bool]:
-        """A rule that says whether an agent of this account can start: its secrets are at hand, or it needs none."""
+        """Return a rule that says whether an agent of an account can start: its secrets are known, or it needs none."""
         known = frozenset(self._secrets)
         return lambda account_id: account_id.startswith(WITHOUT_KEY) or account_id in known
 
     def secrets(self, account_id: str) -> Mapping[str, str]:
-        """The account's secrets; empty if it needs none."""
+        """Return the account's secrets; empty if it needs none."""
         return self._secrets.get(account_id, {})
 
 

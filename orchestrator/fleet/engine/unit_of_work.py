@@ -1,4 +1,4 @@
-"""One unit of work: a transaction, the claims that it admits, and the subscribers that hear of it."""
+"""The unit of work: one transaction, the claims that it admits, and the notifications about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Claims(Protocol):
-    """Where claims go that a commit has admitted."""
+    """Where admitted claims go after their commit."""
 
     def dispatch(self, claims: Sequence[Claim], /) -> None:
         """Take these claims; their turns count as running from now on."""
@@ -31,7 +31,7 @@ class Claims(Protocol):
 class UnitOfWork:
     """Commits operations for the fleet of one daemon.
 
-    `notifier` publishes every change of a status, under the names of the agents that changed; `feed` publishes every
+    `notifier` publishes changes of status under the topics of the agents that changed; `feed` publishes every
     commit, and every event of a session.
     """
 
@@ -42,20 +42,20 @@ class UnitOfWork:
     slots: int
     """how many turns may run at once"""
     clock: Callable[[], float] = time.time
-    """what every deadline is held against, in seconds since the epoch"""
+    """the clock that deadlines are compared with, in seconds since the epoch"""
     notifier: Notifier = field(default_factory=Notifier)
     feed: Notifier = field(default_factory=Notifier)
 
     async def commit(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the operation and, in the same transaction, admit what may start now.
+        """Run the operation and, in the same transaction, admit the turns that may start now.
 
-        Whatever it raises is raised here, and then nothing was written. A caller that is cancelled does not undo the
-        commit: what it admitted is dispatched all the same.
+        Whatever the operation raises is raised here, and nothing was written. Cancelling the caller does not undo the
+        commit: admitted claims are dispatched in any case.
         """
         return await asyncio.shield(self._commit(lambda connection: op(connection, *args, **kwargs)))
 
     def stop_admitting(self) -> None:
-        """Let the commits that begin from now on admit nothing."""
+        """Admit nothing in commits that begin from now on."""
         self.slots = 0
 
     async def _commit(self, op: Callable[[Connection], T]) -> T:

@@ -1,1 +1,1 @@
-"""Running a claimed turn: the worker, one attempt, its checks, its pauses, its recovery."""
+"""Running a claimed turn: the worker, one attempt, its checks, its suspensions, its recovery."""

@@ -1,4 +1,4 @@
-"""One run of one turn: what it needs before the session starts, and what is recorded when it has ended."""
+"""One attempt at a turn: prepares what its session needs, and records how it ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ENDINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One try at a turn, ready to start."""
+    """One attempt at a turn, ready to start."""
 
     provider: str
     spec: SessionSpec
@@ -68,19 +68,19 @@ class Attempt:
     persona: Persona
     desk: Path
     answer_seconds: float | None
-    """how long a question of this turn waits before its default counts; None: for ever"""
+    """how long a question of this turn waits before its default applies; None: forever"""
     ended: Ended | None = None
-    """the end of its session's run, where its transcript tells one already"""
+    """the end of its session's run, if its transcript already contains one"""
     acceptance: Acceptance = field(default_factory=Acceptance)
     told: Prompt | None = None
-    """what the turn was last told in its middle"""
+    """what the turn was last told in the middle"""
 
 
 async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
-    """Read the rows, write the hand-off files, look at the checkout.
+    """Read the rows, write the hand-off files and inspect the checkout.
 
     Raises:
-        FleetError: something is missing; the turn fails with it.
+        FleetError: something is missing; the turn fails with this error.
     """
     work = runtime.work
     agent, turn, results = await work.store.read(partial(_rows, claim=claim))
@@ -117,27 +117,27 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
 
 
 def planned(claim: Claim, attempt: Attempt, ended: Ended) -> Ended:
-    """The end of the run; one that waits, if it is a plan and not its turn's result."""
+    """Return how the run ends; with a wait if its text is a plan and not the turn's result."""
     return plan.planned(attempt.persona, resume_id(prompt_id(claim.turn_id), claim.resumes + 1), ended)
 
 
 def _check_place(cwd: Path) -> None:
-    """Return if the agent's directory is the one that it was given: an agent may have put a link there since.
+    """Check that the agent's directory is still the one it was given: an agent may have replaced it by a link.
 
     Raises:
-        NotFoundError: it is gone, or it is not.
+        NotFoundError: it is gone or has been replaced.
     """
     try:
         work_of(cwd)
     except OSError as error:
         hint = f"put the directory back in its place (rm {cwd}; mv … {cwd}), or delete the agent"
-        raise NotFoundError(f"the agent's directory {cwd} cannot be used: {error.strerror}", hint=hint) from error
+        raise NotFoundError(f"the agent's directory {cwd} is not usable: {error.strerror}", hint=hint) from error
     if not cwd.is_dir():
         raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
 
 
 def _seen_from(cwd: Path, path: Path) -> Path:
-    """The path as the agent can use it: relative where it lies below its directory."""
+    """Return the path as the agent can use it: relative if it is below the agent's directory."""
     return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
@@ -147,7 +147,7 @@ def _rows(connection: Connection, claim: Claim) -> tuple[AgentTable, TurnTable |
 
 
 def _results(connection: Connection, claim: Claim) -> list[SourceResult]:
-    """What the inputs of this turn hand over: the text of each one's last ended turn."""
+    """Return what the inputs of this turn hand over: the text of each one's last ended turn."""
     if claim.continues:
         return []
     inputs = [row for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
@@ -213,19 +213,19 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentTable, persona: Persona
 
 
 def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> tuple[Tool, ...]:
-    """Those of the fleet's tools that the persona has: none unless it orchestrates."""
+    """Return the fleet's tools that the persona has; none unless it orchestrates."""
     if not persona.orchestrates:
         return ()
     return tuple(tool for tool in delegation.tools(slot) if persona.directs_with(tool.name))
 
 
 def _environment(runtime: Runtime, agent: AgentTable) -> Mapping[str, str]:
-    """All variables of the agent's processes: its creator's, its account's, and in a rehearsal its own name."""
+    """Return all variables of the agent's processes: its creator's, its account's, and its own name in a rehearsal."""
     env = {**agent.environment, **agent.account_public, **runtime.work.accounts.secrets(agent.account)}
     if runtime.settings.rehearsal:
         own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
         if persona_of(agent).orchestrates:
-            own = own[1:]  # to a script it is like any orchestrator, not a background agent
+            own = own[1:]  # to a script, it is an orchestrator like any other, not a background agent
         env[REHEARSAL_HEADERS] = "\n".join([*filter(None, [env.get(REHEARSAL_HEADERS)]), *own])
     return env
 
@@ -257,13 +257,13 @@ def _agent_port(runtime: Runtime, slot: AgentSlot, *, may_create: bool) -> Agent
 
 
 def prompt_id(turn_id: str) -> str:
-    """The turn's id as the UUID under which its prompt stands in the transcript."""
+    """Return the turn's id as the UUID of its prompt in the transcript."""
     digits = turn_id.partition("_")[2]
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | None, ended: Ended) -> None:
-    """Write everything down: events, the question or the result, the files, what changed in the checkout."""
+    """Record the end of an attempt: events, the question or result, the files, and the changes in the checkout."""
     work, state, claim, recorder = runtime.work, runtime.state, live.claim, live.recorder
     usage = ended.run_usage
     try:
@@ -300,7 +300,7 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
 
 
 async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
-    """Keep Fleet's own git directory of the checkout bounded; it is not the turn's concern if that fails."""
+    """Keep Fleet's git directory of the checkout within its bounds; a failure does not affect the turn."""
     try:
         await tidy(checkout, state, lambda: work.store.read(agent_queries.trees_before))
     except (ChangesUnknownError, StoreError) as error:
@@ -308,9 +308,9 @@ async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
 
 
 async def _defer(runtime: Runtime, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: RunUsage) -> str:
-    """Let the turn wait in the middle of this call: for an answer, its children, or the agents that it directs.
+    """Suspend the turn in the middle of this call: for an answer, its children, or the agents that it directs.
 
-    Returns '', or why its plan makes it fail.
+    Returns '' or why its plan makes the turn fail.
     """
     work, now = runtime.work, runtime.work.clock()
     asked = _asked(attempt, call, now)
@@ -329,7 +329,7 @@ def _asked(attempt: Attempt | None, call: ToolCall, now: float) -> dict[str, Any
 
 
 async def _keep_result(attempt: Attempt, text: str) -> None:
-    """Put the result into the desk, too; it stands in the turn's row whatever became of the desk."""
+    """Write the result to the desk as well; the turn's row has it even if that fails."""
     try:
         _check_place(attempt.spec.cwd)
         await asyncio.to_thread(write_result, attempt.desk, attempt.persona.produces, text)

@@ -1,4 +1,4 @@
-"""The port through which a running turn acts on the fleet: it creates agents, splits into them, waits for them."""
+"""The port through which a running turn acts on the fleet: creates agents, fans out, and waits for agents."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from orchestrator.store.turns.turns import Claim
 
 
 class Delegation(Protocol):
-    """What execution needs of the verbs, which stand above it; app.py hands it to the workers."""
+    """What execution needs from the layers above it; app.py hands it to the workers."""
 
     def tools(self, slot: AgentSlot) -> tuple[Tool, ...]:
-        """All fleet tools, called as the agent of this slot, in the turn that is live at the time of the call."""
+        """Return all fleet tools, called as the agent of this slot, in the turn that is live when it calls."""
         ...
 
     async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
@@ -27,7 +27,7 @@ class Delegation(Protocol):
         ...
 
     async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
-        """Create the agents of the plan that the turn ended with, or send the plan back; '' or why the turn fails.
+        """Create the agents of the plan that the turn ended with, or send it back; returns '' or why the turn fails.
 
         Raises:
             StaleOwnerError: the claim is over; nothing is written.
@@ -35,7 +35,7 @@ class Delegation(Protocol):
         ...
 
     async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
-        """Suspend the turn until the agents that this call names are done; the same call then returns the digest.
+        """Suspend the turn until the agents named by this call are done; the same call then returns the digest.
 
         Raises:
             StaleOwnerError: the claim is over; nothing is written.

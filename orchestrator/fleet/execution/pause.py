@@ -1,6 +1,6 @@
-"""Which ends of a run suspend its turn instead of ending it: at a cap, a quota or an overload.
+"""Decides which ends of a run suspend its turn instead of ending it: at a cap, a quota or an overload.
 
-A turn that runs when its daemon is told to end is left to the next daemon.
+A turn that is running when its daemon is told to stop is left to the next daemon.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ MAX_RETRY_SECONDS = 120.0
 GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
 QUOTA, CREDIT, OVERLOADED = "quota", "credit", "overloaded"
 FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
-"""ends after which the session's process is of no more use"""
+"""ends after which the session's process is useless"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspension:
-    """A run that ended though its turn has not; `again_in_seconds` is set for an overload only."""
+    """A run that ended without ending its turn; `again_in_seconds` is set only for an overload."""
 
     wait: Wait
-    """of a quota its kind alone: the store knows until when"""
+    """for a quota only its kind: the store knows until when"""
     again_in_seconds: float | None = None
 
 
 def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Settings) -> Suspension | None:
-    """How the turn is suspended; None if it ends."""
+    """Return how the turn is suspended, or None if it ends."""
     if ended.outcome in {Outcome.COMPLETE, Outcome.DEFERRED}:
         return None
     if stop is not None and stop.reason != LEFT:
@@ -52,18 +52,18 @@ def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Setti
         return Suspension(wait=Wait(kind=WaitKind.QUOTA))
     if ended.reason == OVERLOADED and claim.overloads < settings.turn_retries:
         grown = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**claim.overloads)
-        seconds = random.uniform(grown / 2, grown)  # noqa: S311 - jitter, no secret
+        seconds = random.uniform(grown / 2, grown)  # noqa: S311 - jitter, not a secret
         wait = Wait(kind=WaitKind.OVERLOAD, detail=f"{claim.overloads + 1}/{settings.turn_retries}")
         return Suspension(wait=wait, again_in_seconds=seconds)
     return None
 
 
 def stopped(ended: Ended, stop: Stop | None) -> Ended:
-    """How a run ended that may have been told to stop: what it had completed stays."""
+    """Return how a run ended that may have been told to stop; what it completed is kept."""
     if stop is None or ended.outcome is Outcome.COMPLETE:
         return ended
     if ended.outcome is Outcome.DEFERRED and (stop.wait is not None or stop.reason == LEFT):
-        return ended  # at a cap it waits anyhow
+        return ended  # at a cap it waits in any case
     if stop.reason == LEFT:
         was_cut = ended.outcome is Outcome.INTERRUPTED or ended.reason in FATAL
         left = replace(ended, outcome=Outcome.FAILED, reason=DAEMON, detail=DAEMON_ENDED, hint="")
@@ -83,7 +83,7 @@ def stopped(ended: Ended, stop: Stop | None) -> Ended:
 
 
 async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspension: Suspension) -> None:
-    """Write the events down and suspend the turn."""
+    """Write the events and suspend the turn."""
     claim, usage, now = live.claim, ended.run_usage, work.clock()
     try:
         await live.recorder.flush()
@@ -107,9 +107,9 @@ async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspen
 
 
 def prompt_of(claim: Claim, turn_uuid: str, text: str) -> Prompt | None:
-    """What the run begins with: nothing in a deferred call, the task, or a word to go on under an id of its own.
+    """Return the run's first prompt: none for a deferred call, the task, or a text to continue under a new id.
 
-    An id that stands in the transcript, sent again, makes no call and yields no result (Claude Code 2.1.329, measured).
+    An id that is already in the transcript causes no model call and no result (Claude Code 2.1.329, measured).
     """
     if claim.continues:
         return None
@@ -119,5 +119,5 @@ def prompt_of(claim: Claim, turn_uuid: str, text: str) -> Prompt | None:
 
 
 def resume_id(turn_uuid: str, resumes: int) -> str:
-    """The id of the prompt that a turn goes on with after it was put aside so often."""
+    """Return the id of the prompt with which a turn continues after this many suspensions."""
     return str(uuid5(UUID(turn_uuid), str(resumes)))

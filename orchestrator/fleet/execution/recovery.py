@@ -1,7 +1,7 @@
-"""Taking over a turn whose run died: the transcript says how to go on, so that nothing is lost and nothing done twice.
+"""Takes over a turn whose run died; its transcript says how to continue, so nothing is lost or done twice.
 
-Answered: the result is recorded without a call of the model. Only begun: the conversation continues under a new prompt
-id. Not there: the prompt is sent. In the middle of a question: the agent waits again, or goes on with its answer.
+Answered: the result is recorded without a model call. Begun: the conversation continues under a new prompt id. Not
+in the transcript: the prompt is sent. In a question: the agent waits again, or continues with the answer.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from orchestrator.store.waits import questions
 
 LOG = log.logger("fleet.recovery")
 CONTINUE = "Continue from where you left off."
-"""Claude Code's own words for it (2.1.329)."""
+"""what Claude Code itself says to continue a conversation (2.1.329)"""
 RESUMABLE = frozenset({"process", "silence", DAEMON})
-"""failures of a session, not of the model or the task: its conversation goes on in a new one"""
+"""failures of a session, not of the model or the task: its conversation continues in a new session"""
 
 
 async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt: Attempt) -> Attempt:
-    """The run as its transcript says that it goes on; `ended` is set where the turn has ended already.
+    """Return the run as it continues according to its transcript; `ended` is set if the turn has already ended.
 
     Raises:
         ProviderError: a former program of the session is still alive.
@@ -74,7 +74,7 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
 
 
 async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) -> Prompt | None:
-    """What the turn is told in its middle, if a former run wrote that down and did not come to send it."""
+    """Return what the turn must still be told in the middle, if an earlier run recorded that but did not send it."""
     if attempt.told is None or attempt.told.id not in prompts:
         return None
     since = await provider.recall(attempt.spec, prompts[prompts.index(attempt.told.id) :])
@@ -87,7 +87,7 @@ async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
 
 
 def _recorded(attempt: Attempt, found: TranscriptState, lost: Usage) -> Ended:
-    """The end that the transcript tells; what it cost nobody told."""
+    """Return the end that the transcript records; its cost is unknown."""
     return Ended(
         outcome=Outcome.DEFERRED if found.deferred is not None else Outcome.COMPLETE,
         text=found.text,
@@ -104,7 +104,7 @@ async def _count(work: UnitOfWork, claim: Claim, attempt: Attempt, lost: Usage) 
 
 
 def _uncounted(told: Usage, turn: TurnTable) -> Usage:
-    """What the transcript tells beyond what the turn's row has counted."""
+    """Return the usage in the transcript that the turn's row does not include."""
     return replace(
         told,
         input_tokens=max(0, told.input_tokens - turn.input_tokens),
@@ -116,7 +116,7 @@ def _uncounted(told: Usage, turn: TurnTable) -> Usage:
 
 
 async def resumed(work: UnitOfWork, claim: Claim, ended: Ended, max_resumes: int) -> Ended | None:
-    """None if the turn goes on in a new session after this end of its run; else how the turn ends.
+    """Return None if the turn continues in a new session after this end of its run, otherwise how the turn ends.
 
     Raises:
         StaleOwnerError: the claim is over.

@@ -1,4 +1,4 @@
-"""What every attempt needs of the daemon that runs it."""
+"""What every attempt needs from the daemon that runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.supervision.command import Launch
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """The parts of one daemon that execution stands on, put together in app.py."""
+    """The parts of the daemon that execution uses, built in app.py."""
 
     work: UnitOfWork
     settings: Settings
@@ -25,4 +25,4 @@ class Runtime:
     launch: Launch
     """how checks are started"""
     tier: str
-    """letter of the supervision tier of sessions, '' if they have no processes"""
+    """letter of the sessions' supervision tier, '' if they have no processes"""

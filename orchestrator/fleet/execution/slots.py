@@ -1,4 +1,4 @@
-"""All agents that this daemon runs: claims arrive here, and verbs reach running turns through here."""
+"""All agents that run in this daemon: claims arrive here, and verbs reach running turns through here."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from orchestrator.store.turns.turns import Claim
 
 LOG = log.logger("fleet.slots")
 STOP_SECONDS = 10.0
-"""an interrupted session has this long to end by itself; then it is closed under it"""
+"""how long an interrupted session may take to end by itself before it is closed"""
 
 
 @dataclass
 class AgentSlots:
-    """The slots of this daemon, by agent; a claim has its slot at once, and a worker soon."""
+    """The slots of this daemon, by agent. A claim gets its slot at once; a worker follows."""
 
     _slots: dict[str, AgentSlot] = field(default_factory=dict[str, AgentSlot])
     _unserved: asyncio.Queue[AgentSlot] = field(default_factory=asyncio.Queue[AgentSlot])
     _interrupts: bool = False
 
     def dispatch(self, claims: Sequence[Claim]) -> None:
-        """Hand these claims to the slots of their agents; a resting session is used again."""
+        """Hand these claims to the slots of their agents; an idle session is reused."""
         for claim in claims:
             slot = self._slots.get(claim.agent_id)
             if slot is None:
@@ -36,11 +36,11 @@ class AgentSlots:
             slot.take(claim)
 
     async def next_unserved(self) -> AgentSlot:
-        """The next slot that needs a worker."""
+        """Wait for the next slot that needs a worker."""
         return await self._unserved.get()
 
     def release(self, slot: AgentSlot) -> None:
-        """Give up the slot; claims that came while its session closed get a new slot, which inherits a stop."""
+        """Remove the slot; claims that arrived while its session closed get a new slot, which inherits a stop."""
         del self._slots[slot.agent_id]
         late = [slot.inbox.get_nowait() for _ in range(slot.inbox.qsize())]
         self.dispatch(claims := [claim for claim in late if claim is not None])
@@ -49,29 +49,29 @@ class AgentSlots:
         slot.left.set()
 
     def owns(self, agent_id: str) -> bool:
-        """Whether a turn of the agent runs here, or is about to."""
+        """Whether a turn of the agent runs here or is about to."""
         slot = self._slots.get(agent_id)
         return slot is not None and (slot.busy or slot.claim is not None)
 
     def session_count(self) -> int:
-        """How many sessions are open, resting ones included."""
+        """How many sessions are open, including idle ones."""
         return sum(slot.opened is not None for slot in self._slots.values())
 
     def interrupt(self, agent_id: str, reason: str, turn_id: str | None = None) -> None:
-        """Tell the running turn to end as interrupted, if one runs here and it is the one that is meant."""
+        """Tell the running turn to end as interrupted, if it runs here and is the one meant."""
         slot = self._slots.get(agent_id)
         if slot is not None and slot.busy and turn_id in {None, slot.turn_id}:
             slot.stop(Stop(reason=reason))
 
     async def steer(self, agent_id: str, turn_id: str, text: str) -> str:
-        """Hand the text of this queued turn into the running one; return what happened, '' if that is still to come."""
+        """Hand the text of this queued turn to the running one; returns what happened, '' if that is still open."""
         slot = self._slots.get(agent_id)
         if slot is None or not slot.busy or slot.turn_id == turn_id:
             return ""
         return await steering.steer(slot, Prompt(id=steering.steer_id(turn_id), text=text))
 
     async def stop(self, agent_id: str, reason: str) -> None:
-        """Interrupt what runs and return once no session of the agent is open here."""
+        """Interrupt the running turn and return once the agent has no open session here."""
         while (slot := self._slots.get(agent_id)) is not None:
             self.interrupt(agent_id, reason)
             slot.inbox.put_nowait(None)
@@ -83,10 +83,10 @@ class AgentSlots:
                 return
 
     def interrupt_at_end(self) -> None:
-        """Let `stop_all` interrupt what runs instead of leaving it to the next daemon."""
+        """Make `stop_all` interrupt running turns instead of leaving them to the next daemon."""
         self._interrupts = True
 
     async def stop_all(self) -> None:
-        """Return once every session is closed; what runs is left to the next daemon, or interrupted if so asked."""
+        """Close every session; running turns are left to the next daemon, or interrupted if asked for."""
         reason = "stopped" if self._interrupts else LEFT
         await asyncio.gather(*[self.stop(agent_id, reason) for agent_id in list(self._slots)])

@@ -1,8 +1,8 @@
-"""Verified completion: a turn whose session ended well is complete only when its checks pass.
+"""Verified completion: a turn whose session ended well is complete only if its checks pass.
 
 Failed checks go back to the agent as the next prompt of the same turn, a bounded number of times. The receipts of a
-round are durable before the agent hears of them, so that a successor goes on where a killed daemon was: a turn that
-its transcript tells to be answered is checked again; receipts that it was not told yet it is told.
+round are durable before the agent is told, so a successor continues where a killed daemon was: it checks a turn again
+that is answered according to its transcript, and tells the agent the receipts that it was not told yet.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What a turn needs to be verified; `drive` gives its session the next prompt, after the end that it is told."""
+    """What is needed to verify a turn; `drive` sends its session the next prompt, after the given end."""
 
     runtime: Runtime
     slot: AgentSlot
@@ -46,12 +46,12 @@ class Verification:
 
     @property
     def work(self) -> UnitOfWork:
-        """What its rounds are written with."""
+        """What is needed to record its rounds."""
         return self.runtime.work
 
 
 async def verified(turn: Verification, attempt: Attempt, ended: Ended) -> Ended:
-    """How the turn ends, after a run of it ended like this: complete only if every check passes.
+    """Return how the turn ends after its run ended like this: complete only if every check passes.
 
     Raises:
         StaleOwnerError: the claim is over.
@@ -76,7 +76,7 @@ async def verified(turn: Verification, attempt: Attempt, ended: Ended) -> Ended:
 
 
 def _lifted(slot: AgentSlot) -> Wait | None:
-    """The wait at a cap that came with the run's last words, lifted: checks cost nothing; the next prompt would."""
+    """Lift a wait at a cap that came with the run's last message: checks cost nothing, only the next prompt would."""
     wait = slot.stopping.wait if slot.stopping else None
     if wait is not None:
         slot.resume()
@@ -84,7 +84,7 @@ def _lifted(slot: AgentSlot) -> Wait | None:
 
 
 async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRound | None:
-    """Run all checks; None if the turn was told to stop. With a `prompt` the agent is to mend what failed."""
+    """Run all checks; None if the turn was told to stop. With a `prompt`, failures go back to the agent."""
     acceptance, number = attempt.acceptance, len(attempt.acceptance.attempts) + 1
 
     def began(check: Check) -> None:
@@ -105,7 +105,7 @@ async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRoun
 
 
 async def _send_back(turn: Verification, done: CheckRound, ended: Ended) -> bool:
-    """Make durable that the turn goes back to its agent, and what it has used so far; then it is true."""
+    """Record that the turn goes back to its agent, and what it has used so far, before it happens."""
     await turn.live.recorder.flush()
     read = [steering.turn_of(prompt) for prompt in ended.steered]
     await turn.work.commit(send_back, turn.live.claim, done, ended.run_usage, read)
@@ -113,7 +113,7 @@ async def _send_back(turn: Verification, done: CheckRound, ended: Ended) -> bool
 
 
 def _next(attempt: Attempt, done: CheckRound, ended: Ended) -> Attempt:
-    """The run that goes on with what failed."""
+    """Return the run that continues with what failed."""
     acceptance = attempt.acceptance.after(done)
     text = feedback(done, acceptance.retries)
     spec = replace(attempt.spec, resume=True, session_cost_usd=ended.session_cost_usd)
@@ -123,12 +123,12 @@ def _next(attempt: Attempt, done: CheckRound, ended: Ended) -> Attempt:
 
 
 async def _short(turn: Verification) -> Wait | None:
-    """The wait at the cap that allows no further call of the model; None if there is none."""
+    """Return the wait at a cap that allows no further model call, or None."""
     return await _durable(turn, turn.live.meter.reached)
 
 
 def _unspent(ended: Ended, reason: str) -> Ended:
-    """The end of a turn that was stopped before its next prompt: what came before is counted already."""
+    """Return the end of a turn that was stopped before its next prompt; its earlier runs are already counted."""
     return Ended(
         outcome=Outcome.INTERRUPTED,
         reason=reason,
@@ -151,7 +151,7 @@ def _failed(ended: Ended, done: CheckRound) -> Ended:
 
 
 async def _durable(turn: Verification, act: Callable[[], Awaitable[T]]) -> T | None:
-    """What `act` gives, once the database can be written; None if the turn is told to stop meanwhile."""
+    """Return the result of `act`, retried until the database can be written; None once the turn is told to stop."""
     while True:
         try:
             return await act()

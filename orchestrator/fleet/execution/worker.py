@@ -1,6 +1,6 @@
-"""One worker per agent with a session: it opens, drives and closes it, turn by turn, and rests it when idle.
+"""One worker per agent with a session: opens it, runs its turns, keeps it while idle, and closes it.
 
-The worker knows no vendor and no door. What it does is committed before anyone is told.
+The worker knows no vendor and no door. What it does is committed before anyone is notified.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from orchestrator.store.turns.turns import Claim
 LOG = log.logger("fleet.worker")
 INTERRUPT_AGAIN_SECONDS = 0.5
 IDLE_SECONDS = 0.05
-"""an agent without a session keeps its slot this long, for a claim that is on its way"""
+"""how long an agent without a session keeps its slot, for a claim that is on its way"""
 STORE_AGAIN_SECONDS = 0.5
 NO_RESULT = Ended(outcome=Outcome.FAILED, reason="process", detail="the session ended without a result")
 
@@ -44,19 +44,19 @@ class Workers:
     runtime: Runtime
     slots: AgentSlots
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    """serving slots, and rescuing the turns of those that died"""
+    """tasks that serve slots, and tasks that rescue turns of dead workers"""
     _accepting: asyncio.Task[None] | None = None
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[AgentSlot] = field(default_factory=list[AgentSlot])
     _leaving: bool = False
-    """the daemon ends: what dies now is left to its successor"""
+    """the daemon is stopping: turns of workers that die now are left to its successor"""
 
     def start(self) -> None:
-        """Begin to run what is dispatched to the slots."""
+        """Start to run the claims that are dispatched to the slots."""
         self._accepting = asyncio.get_running_loop().create_task(self._accept(), name="workers")
 
     async def aclose(self) -> None:
-        """Admit nothing more, close every session, and return when no task is left."""
+        """Admit nothing more, close every session, and return when all tasks have ended."""
         self._leaving = True
         self.runtime.work.stop_admitting()
         await self.slots.stop_all()
@@ -67,7 +67,7 @@ class Workers:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 
     def kill(self) -> set[asyncio.Task[None]]:
-        """Cancel every task as the death of the daemon would: nothing more is written; returns the tasks."""
+        """Cancel every task as the death of the daemon would: nothing more is written. Returns the tasks."""
         self._leaving = True
         for task in self._tasks:
             task.cancel()
@@ -86,7 +86,7 @@ class Workers:
         return task
 
     async def _serve(self, slot: AgentSlot) -> None:
-        """The owner task: everything that touches the agent's session happens here."""
+        """The owner task: it alone opens, runs and closes the agent's session."""
         try:
             while (claim := await self._next(slot)) is not None:
                 with log.bound(agent=claim.agent_id, turn=claim.turn):
@@ -98,7 +98,7 @@ class Workers:
                 self.slots.release(slot)
 
     def _died(self, slot: AgentSlot, task: asyncio.Task[None]) -> None:
-        """Let another task end the turn of a worker that died unexpectedly, so that its agent stays usable."""
+        """End the turn of a worker that died unexpectedly from another task, so that its agent stays usable."""
         error = None if task.cancelled() else task.exception()
         claim, slot.claim = slot.claim, None
         if claim is None or self._leaving:
@@ -115,7 +115,7 @@ class Workers:
         await self._record(self._live(slot, claim), None, ended, None)
 
     async def _next(self, slot: AgentSlot) -> Claim | None:
-        """The next claim; None when the agent has rested long enough or must leave."""
+        """Wait for the next claim; None when the agent has been idle for long enough or must leave."""
         self._rest(slot)
         try:
             async with asyncio.timeout(self.runtime.settings.rest_seconds if slot.session else IDLE_SECONDS):
@@ -127,7 +127,7 @@ class Workers:
                 self._resting.remove(slot)
 
     def _rest(self, slot: AgentSlot) -> None:
-        """If more sessions rest than turns may run, close the one that has rested longest."""
+        """If more sessions are idle than turns may run, close the one that has been idle longest."""
         if slot.session is None:
             return
         self._resting.append(slot)
@@ -140,7 +140,7 @@ class Workers:
         return LiveTurn(claim=claim, recorder=recorder, meter=Meter(work, claim, recorder.flush, slot.suspend))
 
     async def _turn(self, slot: AgentSlot, claim: Claim) -> None:
-        """Run one claimed turn to its end, whatever happens: this is the firewall around one agent."""
+        """Run one claimed turn to its end, whatever happens; errors of one agent do not affect others."""
         runtime = self.runtime
         slot.claim = claim
         slot.live = live = self._live(slot, claim)
@@ -154,7 +154,7 @@ class Workers:
             LOG.warning("turn_failed_to_start", error=error.message)
             reason = "process" if isinstance(error, SessionDiedError) else "start"
             ended = _broken(attempt, live.recorder, reason, error.message, error.hint)
-        except Exception as error:  # one agent's crash must not take the others with it
+        except Exception as error:  # one agent's crash must not take down the others
             LOG.exception("turn_crashed")
             ended = _broken(attempt, live.recorder, "internal", f"{type(error).__name__}: {error}")
         finally:
@@ -168,7 +168,7 @@ class Workers:
         slot.claim = None
 
     async def _work(self, slot: AgentSlot, live: LiveTurn, attempt: Attempt) -> Ended:
-        """Drive the attempt to its end, and on, until its checks pass or have failed too often."""
+        """Run the attempt, and again until its checks pass or have failed too often."""
 
         async def again(attempt: Attempt, before: Ended) -> Ended:
             if slot.has_unread(before):
@@ -212,9 +212,9 @@ class Workers:
     async def _record(
         self, live: LiveTurn, attempt: Attempt | None, ended: Ended, suspension: Suspension | None
     ) -> None:
-        """Write the end down; a database that cannot be written is tried again until it can, or the daemon ends.
+        """Record the end, retrying until the database can be written or the daemon stops.
 
-        An end that cannot be recorded as it is becomes a failure: no turn stays open behind a session that has ended.
+        An end that cannot be recorded as it is becomes a failure, so that no turn stays open after its session ended.
         """
         unfit = False
         while True:
@@ -224,7 +224,7 @@ class Workers:
                 LOG.info("late_end_dropped", reason=ended.reason)
                 return
             except StoreError as error:
-                LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the sentence says it all
+                LOG.error("end_not_written", error=error.message)  # noqa: TRY400 - the message is complete without a traceback
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
             except Exception as error:
                 LOG.exception("end_unfit")
@@ -250,7 +250,7 @@ class Workers:
 
 
 async def _listen(slot: AgentSlot, session: Session, prompt: Prompt | None, live: LiveTurn) -> Ended:
-    """Record what the session tells until its run ends; at a tool's start, hand in what it is steered with."""
+    """Record what the session reports until its run ends; hand in steered texts when a tool starts."""
     ended = NO_RESULT
     async for event in session.run(prompt):
         if isinstance(event, Ended):
@@ -264,7 +264,7 @@ async def _listen(slot: AgentSlot, session: Session, prompt: Prompt | None, live
 
 @asynccontextmanager
 async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenerator[None]:
-    """Run these as long as the block runs."""
+    """Run these tasks while the block runs."""
     tasks = [asyncio.get_running_loop().create_task(watch) for watch in watches]
     try:
         yield
@@ -274,9 +274,9 @@ async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenera
 
 
 async def _watch_stop(slot: AgentSlot, session: Session, limit: asyncio.Timeout) -> None:
-    """Once the turn is told to stop: interrupt it, again if that came too early, and cut it off at the limit.
+    """Once the turn is told to stop, interrupt it (again if that came too early), and cut it off at the limit.
 
-    One that is left to the next daemon is cut off at once.
+    A turn that is left to the next daemon is cut off at once.
     """
     await slot.stopped.wait()
     limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
@@ -287,7 +287,7 @@ async def _watch_stop(slot: AgentSlot, session: Session, limit: asyncio.Timeout)
 
 
 def _broken(attempt: Attempt | None, recorder: Recorder, reason: str, detail: str, hint: str = "") -> Ended:
-    """The end of an attempt that broke in Fleet's hands: one that had not begun has cost nothing."""
+    """Return the end of an attempt that failed inside Fleet; an attempt that had not begun has cost nothing."""
     ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, hint=hint)
     if recorder.ran:
         return ended

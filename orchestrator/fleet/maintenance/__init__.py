@@ -1,1 +1,1 @@
-"""Loops that run beside the turns: timers, rescue, cleaning, durable waits; and what a daemon does first."""
+"""Background loops: scheduler, rescuer, cleaner, durable waits; and what a daemon does first."""

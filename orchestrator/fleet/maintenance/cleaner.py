@@ -9,15 +9,15 @@ from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store import retention
 
 BATCH_SECONDS = 1.0
-"""between two batches, so that the writer is free for the agents"""
+"""pause between two batches, so that agents can write"""
 CHECK_SECONDS = 60.0
-"""a sleep of a whole day would not count the time in which the machine is suspended"""
+"""shorter than a day, because a sleep does not count time in which the machine is suspended"""
 DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
 class Cleaner:
-    """Prunes in batches until nothing is left that has expired, then rests for a day."""
+    """Prunes expired rows in batches, then rests for a day."""
 
     work: UnitOfWork
     name: str = "cleaner"

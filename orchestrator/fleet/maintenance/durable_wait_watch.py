@@ -1,4 +1,4 @@
-"""Ends every durable wait as soon as it is over, whether or not its client asks."""
+"""Ends every durable wait as soon as it is over, even if its client does not ask."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.durable_waits")
 PAUSE_SECONDS = 0.05
-"""between two looks: commits come in crowds"""
+"""pause between two passes: commits come in bursts"""
 
 
 @dataclass(frozen=True)
 class DurableWaitWatch:
-    """Looks at a wait when it is new, when its time is over, and when one of its agents changed."""
+    """Examines a wait when it is new, when its time is up, and when one of its agents changed."""
 
     context: FleetContext
     name: str = "durable waits"
 
     async def run(self) -> None:
-        """Settle the waits that a change concerns; between changes, all of them after a while."""
+        """Settle the waits that a change concerns; without changes, all of them periodically."""
         work = self.context.work
         topics: dict[str, set[str]] = {}
         heard: set[str] | None = None
@@ -46,18 +46,18 @@ class DurableWaitWatch:
                 heard = subscription.take_topics() if await subscription.wait(nap) else None
 
     async def _settled(self, row: tables.DurableWaitTable) -> set[str]:
-        """Settle the wait; returns the topics whose changes are worth its next look."""
+        """Settle the wait; returns the topics whose changes should trigger its next examination."""
         try:
             return durable_wait.topics(row, await durable_wait.settle(self.context, row))
         except StoreError:
             raise
-        except Exception:  # one wait that cannot be looked at must not hold up the others
+        except Exception:  # one broken wait must not hold up the others
             LOG.exception("durable_wait_not_settled", wait=row.id)
             return {row.id}
 
 
 def _concerns(row: tables.DurableWaitTable, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
-    """Whether the wait is worth a look: it is new, its time is over, or one of its topics was published."""
+    """Whether to examine the wait: it is new, its time is up, or one of its topics was published."""
     if heard is None or topics is None or not topics.isdisjoint(heard):
         return True
     return row.deadline is not None and now >= row.deadline

@@ -1,4 +1,4 @@
-"""The loops that run beside the agents' turns, under one guard: a loop that fails is logged and begins again."""
+"""Runs the background loops under one guard: a loop that fails is logged and started again."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ AGAIN_SECONDS = 1.0
 
 
 class Loop(Protocol):
-    """One job that never ends."""
+    """One background job that never ends."""
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """The name in the log."""
         ...
 
     async def run(self) -> None:
-        """Do the job until cancelled; after an error it is called again, so it keeps no state that must survive."""
+        """Work until cancelled; called again after an error, so it keeps no state that must survive one."""
         ...
 
 
 @dataclass
 class Loops:
-    """Runs each loop in a task of its own, from `start` to `aclose`."""
+    """Runs each loop in its own task, from `start` to `aclose`."""
 
     loops: Sequence[Loop]
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     def start(self) -> None:
-        """Begin to run them."""
+        """Start the loops."""
         running = asyncio.get_running_loop()
         self._tasks += [running.create_task(_guarded(loop), name=loop.name) for loop in self.loops]
 
     async def aclose(self) -> None:
-        """Cancel them and return when all have ended; a commit that is under way is completed."""
+        """Cancel the loops and return when all have ended; a commit in progress is completed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def _guarded(loop: Loop) -> None:
-    """Run the loop for ever: one row that cannot be acted on must not end it."""
+    """Run the loop forever; one row that cannot be processed must not end it."""
     while True:
         try:
             await loop.run()

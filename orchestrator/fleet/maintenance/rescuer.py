@@ -1,6 +1,6 @@
 """Requeues turns that no worker owns.
 
-No way is known in which a turn loses its worker; this loop is for the ways that nobody knows.
+No way is known in which a turn loses its worker; this loop is a safeguard against unknown ones.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Rescuer:
 
     work: UnitOfWork
     owns: Callable[[str], bool]
-    """whether a worker of this daemon has the agent"""
+    """whether a worker of this daemon owns the agent"""
     max_resumes: int
     name: str = "rescuer"
 
     async def run(self) -> None:
-        """Rescue each turn that was without a worker at two looks in a row: one look may see a claim on its way."""
+        """Rescue each turn that had no worker in two passes in a row; one pass may see a claim on its way."""
         suspects: set[tuple[str, int]] = set()
         while True:
             held = await self.work.store.read(lambda connection: held_by(connection, self.work.owner))
@@ -51,5 +51,5 @@ class Rescuer:
             final = await resumed(self.work, claim, LOST, self.max_resumes)
             if final is not None:
                 await self.work.commit(fail, claim, final.reason, final.detail, final.run_usage, self.work.clock())
-        except ConflictError:  # it ended meanwhile
+        except ConflictError:  # it ended in the meantime
             return

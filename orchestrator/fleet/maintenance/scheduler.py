@@ -1,4 +1,4 @@
-"""Acts on the times that rows carry: deadlines of questions, and the end of waits. The rows are the timer."""
+"""Acts on times in rows: deadlines of questions and ends of waits. It keeps no timers of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from orchestrator.store.waits import pauses, questions
 
 LOG = log.logger("fleet.scheduler")
 LOOK_SECONDS = 2.0
-"""the clock may have jumped, and a notification is only a hint"""
+"""upper limit of a pause: the clock may jump, and notifications may be lost"""
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Sleeps until the next row is due; a restart of the daemon loses nothing."""
+    """Rests until the next row is due; a restart of the daemon loses nothing."""
 
     work: UnitOfWork
     name: str = "scheduler"
@@ -32,7 +32,7 @@ class Scheduler:
                 await subscription.wait(LOOK_SECONDS if due is None else max(0.01, min(LOOK_SECONDS, due)))
 
     async def _due(self) -> float | None:
-        """Act on what is due; seconds until the next row is, None: no row has a time."""
+        """Act on due rows; returns the seconds until the next one, or None if no row has a time."""
         at = await self.work.store.read(_next)
         if at is None:
             return None

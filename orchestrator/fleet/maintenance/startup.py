@@ -1,4 +1,4 @@
-"""What a daemon does before it serves: it ends leftover processes and takes over the turns of its predecessor."""
+"""What a daemon does before it serves: ends leftover processes and takes over its predecessor's turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.store.turns import recovery
 
 
 async def take_over(work: UnitOfWork, settings: Settings) -> list[str]:
-    """Take over what a former daemon left unfinished and admit what is queued; return the agents taken over."""
+    """Take over what an earlier daemon left unfinished and admit queued turns; returns the agents taken over."""
     await processes.clear(work.store)
     await work.store.write(budgets.take_settings, _caps(settings))
     lost = await work.commit(recovery.take_over, work.owner, work.clock(), settings.max_resumes)
@@ -20,7 +20,7 @@ async def take_over(work: UnitOfWork, settings: Settings) -> list[str]:
 
 
 def _caps(settings: Settings) -> dict[Unit, float | None]:
-    """The fleet's caps as the settings state them."""
+    """Return the fleet's caps from the settings."""
     return {
         Unit.USD: settings.max_cost_usd,
         Unit.TOKENS: settings.max_tokens,

@@ -1,1 +1,1 @@
-"""Rows turned into what doors show: views of agents, and the digest."""
+"""Turns rows into what doors show: views of agents, and the digest."""

@@ -1,4 +1,4 @@
-"""Builds the views of agents from their rows: pure but for the clock that is handed in."""
+"""Builds views of agents from rows; pure, with the time as a parameter."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.tables import AgentTable, InputTable, QuestionTable, TurnTable
 
 NEVER_BEGAN = "before it began"
-"""the reason of a turn that was cancelled while it was queued"""
+"""the reason of a turn that was cancelled while queued"""
 
 
 def iso(at: float) -> str:
-    """The time as ISO 8601 in UTC, to the millisecond."""
+    """Return the time as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What the views of some agents are made of."""
+    """The rows and figures that the views of some agents are built from."""
 
     agents: Sequence[AgentTable]
     spans: Mapping[str, Span]
@@ -53,16 +53,16 @@ class Rows:
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
-    """files that each agent at work wrote since its last sign of progress"""
+    """files that each working agent wrote since its last sign of progress"""
     check_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """how long one check of each agent that is being checked may take"""
     unread: Mapping[str, int] = field(default_factory=dict[str, int])
-    """how many ended turns of each agent were not delivered"""
+    """how many ended turns of each agent have not been delivered"""
     rooms: Mapping[str, Sequence[Headroom]] = field(default_factory=dict[str, "Sequence[Headroom]"])
 
 
 def rows_of(connection: Connection, agents: Sequence[AgentTable], *, files: bool = True) -> Rows:
-    """Read what belongs to these agents; without `files` nobody is told how many each one touched."""
+    """Read what the views of these agents need; without `files`, the files that they touched are not counted."""
     ids = [agent.id for agent in agents]
     inputs = agent_queries.inputs(connection, ids)
     known = {agent.id: agent.name for agent in agents}
@@ -88,12 +88,12 @@ def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, floa
 
 
 def counted(unread: Mapping[str, int]) -> list[str]:
-    """The names of these agents, each with its number of unread turns where that is more than one."""
+    """Return the names of these agents, with the number of unread turns if it is more than one."""
     return [f"{name} ({count})" if count > 1 else name for name, count in unread.items()]
 
 
 def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:
-    """The agents as their caller sees them; no agent is at work whose last sign is too old to say so."""
+    """Return the agents as their caller sees them; an activity is `unknown` if the last sign of life is too old."""
     return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
 
 
@@ -137,7 +137,7 @@ def _view(rows: Rows, agent: AgentTable, caller: Caller, now: float, patience: P
 
 
 def _figures(agent: AgentTable) -> dict[str, Any]:
-    """What it has used so far; None is unknown."""
+    """Return what it has used so far; None means unknown."""
     return {
         "context_tokens": agent.context_tokens,
         "context_window_tokens": agent.context_window_tokens,
@@ -148,7 +148,7 @@ def _figures(agent: AgentTable) -> dict[str, Any]:
 
 
 class _State(TypedDict):
-    """The fields of a view that tell why an agent waits, what it does, or why it ended."""
+    """Return the fields of a view that say why an agent waits, what it does, or why it ended."""
 
     wait: WaitView | None
     activity: ActivityView | None
@@ -169,7 +169,7 @@ def _state(agent: AgentTable, now: float, patience: Patience, check_seconds: flo
 
 
 def words_of(agent: AgentTable) -> str:
-    """What the agent's row tells of its wait, its activity or its end, in words; '' if there is nothing to tell."""
+    """Return the agent's wait, activity or end in words; '' if there is none."""
     wait = wait_of(agent)
     if wait is not None:
         return wait_words(wait)
@@ -177,7 +177,7 @@ def words_of(agent: AgentTable) -> str:
 
 
 def _since(agent: AgentTable) -> float:
-    """From when on its progress is measured."""
+    """The time from which its progress is measured."""
     return max(agent.progress_at or 0.0, agent.running_since or 0.0)
 
 
@@ -197,7 +197,7 @@ def _evidence(rows: Rows, agent: AgentTable, now: float) -> ProgressView | None:
 
 
 def cost_of(agent: AgentTable) -> float | None:
-    """The agent's cost, that of the run under way included; None while it is unknown (`sums` says the same in SQL)."""
+    """Return the agent's cost with its current run; None while unknown (the store's totals do the same in SQL)."""
     untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
     return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
 
@@ -213,7 +213,7 @@ def _elapsed(turn: Span | None, now: float) -> float | None:
 
 
 def question_of(agent: AgentTable, now: float) -> QuestionView | None:
-    """The question or permission that the agent waits with."""
+    """Return the agent's open question or permission."""
     pending = agent.pending
     if Status(agent.status) is not Status.WAITING or not pending:
         return None
@@ -231,7 +231,7 @@ def question_of(agent: AgentTable, now: float) -> QuestionView | None:
 
 
 def asked_view(question: QuestionTable) -> PastQuestionView:
-    """The entry of the inbox as readers see it."""
+    """Return an entry of the inbox as readers see it."""
     return PastQuestionView(
         id=question.id,
         turn=question.turn,
@@ -249,7 +249,7 @@ def asked_view(question: QuestionTable) -> PastQuestionView:
 
 
 def totals(agents: Iterable[AgentView], slots: int) -> Totals:
-    """The sum of these agents; a cost is unknown as soon as one is."""
+    """Return the sum over these agents; a cost is unknown as soon as one agent's is."""
     all_agents = list(agents)
     by_status: dict[str, int] = {}
     for agent in all_agents:
@@ -270,7 +270,7 @@ def totals(agents: Iterable[AgentView], slots: int) -> Totals:
 
 
 def summed(sums: Sequence[Sum], slots: int) -> Totals:
-    """The totals of agents that the store has added up."""
+    """Return the totals of agents that the store has added up."""
     cost = sum(one.known_cost_usd for one in sums)
     counts: dict[str, int] = {}
     for one in sums:
@@ -289,7 +289,7 @@ def summed(sums: Sequence[Sum], slots: int) -> Totals:
 
 
 def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
-    """The agents that others wait for, the one that blocks most first."""
+    """Return the agents that others wait for, the one that blocks most first."""
     blocked: dict[str, list[Block]] = {}
     for block in blocks:
         blocked.setdefault(block.name, []).append(block)
@@ -306,7 +306,7 @@ def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
 
 
 def turn_view(turn: TurnTable) -> TurnView:
-    """The turn as readers see it."""
+    """Return the turn as readers see it."""
     ended = turn.status not in TURN_OPEN
     known = not turn.cost_unknown and (ended or turn.model_calls > 0)
     return TurnView(
@@ -341,7 +341,7 @@ def _attempt_view(attempt: CheckRound) -> AttemptView:
 def outcome_view(
     agent: AgentTable, turn: TurnTable, now: float, *, changes: Changes | None, handed_on: bool
 ) -> OutcomeView:
-    """The end of the turn as its orchestrator is told of it; a turn that never began tells no changes and no result."""
+    """Return the outcome of the turn for its orchestrator; a turn that never began has neither changes nor result."""
     started, ended = turn.started_at, turn.ended_at or now
     return OutcomeView(
         name=agent.name,
@@ -369,13 +369,13 @@ def _why_ended(turn: TurnTable) -> str:
 
 
 def checks_of(turn: TurnTable | None) -> tuple[CheckView, ...]:
-    """How the last attempt at the turn's checks went."""
+    """Return how the last attempt at the turn's checks ended."""
     rows = (turn.checked or []) if turn is not None else []
     return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
 
 
 def changes_of(turn: TurnTable, where: str = "") -> Changes | None:
-    """What the turn changed; None if git could not tell or nothing was looked at."""
+    """Return what the turn changed; None if git could not tell."""
     if turn.changes is None:
         return None
     return Changes.model_validate({**turn.changes, "where": where})

@@ -1,4 +1,4 @@
-"""What a view says of budgets: the caps that apply, what is left of them, and the call that raises one."""
+"""What views say about budgets: the caps that apply, what is left of them, and the call that raises one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ UNPAID = "its account is out of credit, or refused again and again: a person loo
 
 
 class Columns(TypedDict):
-    """The fields of a view that tell of budgets."""
+    """The fields of a view that are about budgets."""
 
     budgets: tuple[BudgetView, ...]
     remedy: str
 
 
 def rooms_of(connection: Connection, agents: Iterable[AgentTable]) -> dict[str, list[Headroom]]:
-    """The caps that apply to these agents."""
+    """Return the caps that apply to these agents."""
     return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
 
 
 def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
-    """The caps as readers see them."""
+    """Return the caps as readers see them."""
     return tuple(
         BudgetView(
             of=room.name, scope=room.scope, unit=room.unit, cap=room.cap, used=room.used, left=max(0.0, room.left)
@@ -40,12 +40,12 @@ def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
 
 
 def columns_of(agent: AgentTable, rooms: Sequence[Headroom]) -> Columns:
-    """What an agent's view says of its budget."""
+    """Return the budget fields of an agent's view."""
     return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
 
 
 def remedy_of(agent: AgentTable, rooms: Sequence[Headroom]) -> str:
-    """What lets the agent go on, if it waits at a cap."""
+    """Return the call that lets the agent continue, if it waits at a cap."""
     wait = wait_of(agent)
     if wait is None:
         return ""

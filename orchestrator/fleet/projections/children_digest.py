@@ -1,4 +1,4 @@
-"""What a parent is told of its children: how each one ended, in the child's own words, fenced as data."""
+"""What a parent is told about its children: how each one ended, with the child's own words fenced as data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from orchestrator.store.queries import outcomes
 from orchestrator.store.schema.tables import AgentTable, TurnTable
 
 TOLD_CHARACTERS = 8000
-"""the digest of all children together has at most this many; the full texts are in their folders"""
+"""limit for the digest of all children; the full texts are in their desks"""
 MIN_SHARE_CHARACTERS = 200
 
 
 async def children_digest(work: UnitOfWork, parent_id: str) -> str:
-    """One entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` for all."""
+    """Return an entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` in all."""
 
     def ends(connection: Connection) -> tuple[Sequence[AgentTable], Mapping[str, TurnTable]]:
         found = agent_queries.children(connection, parent_id)

@@ -1,6 +1,6 @@
-"""The digest that a sleeping orchestrator wakes to: facts from Fleet first, then the agents' own words as their data.
+"""The digest that ends a wait: facts from Fleet first, then the agents' own words as their data.
 
-≤ 400 tokens (1,600 bytes); cuts are marked and fall between lines.
+At most 400 tokens (1,600 bytes); cuts are marked and made between lines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
 MAX_QUESTION_BYTES = 600
 MAX_LIST_BYTES = 400
-"""for one list of names, options or files"""
+"""limit of one list of names, options or files"""
 MAX_FILES = 6
 MAX_CHECK_CHARACTERS = 60
 MAX_SAID_CHARACTERS = 80
@@ -32,7 +32,7 @@ MAX_CHECKS_BYTES = 260
 FENCE = "| "
 MIN_TEXT_BYTES = 60
 MAX_MISSING_BYTES = 320
-"""for the line that names the ended turns that have no room"""
+"""reserved for the line about ended turns that do not fit"""
 COMPLETE, FAILED = str(TurnStatus.COMPLETE), str(TurnStatus.FAILED)
 MAX_QUIET = 4
 FRESH_SECONDS = 60.0
@@ -40,24 +40,24 @@ FRESH_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class DigestInput:
-    """What the digest tells."""
+    """What the digest is built from."""
 
     totals: Totals
     slept_seconds: float
     timed_out: bool
     needs: Sequence[AgentView]
     outcomes: Sequence[OutcomeView]
-    """ended turns, of each agent the oldest first"""
+    """ended turns, the oldest of each agent first"""
     quiet: Sequence[AgentView] = ()
-    """agents at work that are stalled, go round in circles, or are tried again"""
+    """working agents that are stalled, in a loop, or being resumed"""
     left_by_others: str = ""
     """what other sessions left behind"""
     seen_before: bool = False
-    """whether one of the agents asked for has ended without an outcome that was not delivered before"""
+    """whether an agent that was asked for has ended, with nothing left to deliver"""
 
 
 def digest_text(awake: DigestInput) -> str:
-    """The digest, within its budget: every need and fact line has its room before any agent's text."""
+    """Return the digest within its limit; needs and facts are placed before any agent's text."""
     lines = _bounded(_standing(awake), MAX_BYTES - (2 * MIN_TEXT_BYTES if awake.outcomes else 0))
     several = {name for name, count in Counter(outcome.name for outcome in awake.outcomes).items() if count > 1}
     facts = [_fact(outcome, numbered=outcome.name in several) for outcome in awake.outcomes]
@@ -81,14 +81,14 @@ def digest_text(awake: DigestInput) -> str:
 
 
 def _standing(awake: DigestInput) -> list[str]:
-    """What the digest says before any outcome."""
+    """Return the lines before any outcome."""
     quiet = [_quiet(agent) for agent in awake.quiet[:MAX_QUIET]]
     left = [awake.left_by_others] if awake.left_by_others else []
     return [_head(awake), *(_need(agent) for agent in awake.needs), *quiet, *left]
 
 
 def _kept(outcomes: Sequence[OutcomeView], facts: Sequence[str], room: int) -> list[int]:
-    """Which outcomes have room for their fact line: all, or the first ones, failures before the others."""
+    """Return the outcomes whose fact line fits: all, or the first ones, with failures before the others."""
     room -= MIN_TEXT_BYTES
     if _size(facts) <= room:
         return list(range(len(facts)))
@@ -103,7 +103,7 @@ def _kept(outcomes: Sequence[OutcomeView], facts: Sequence[str], room: int) -> l
 
 
 def _missing(outcomes: Sequence[OutcomeView], room: int) -> list[str]:
-    """The line that counts the ended turns that have no room, and names them if that fits."""
+    """Return the line that counts the ended turns that do not fit, and names them if possible."""
     if not outcomes:
         return []
     failed = sum(outcome.status == FAILED for outcome in outcomes)
@@ -117,7 +117,7 @@ def _missing(outcomes: Sequence[OutcomeView], room: int) -> list[str]:
 
 
 def _spans(numbers: Sequence[int]) -> str:
-    """The numbers of turns, e.g. `turns 2, 4-6`."""
+    """Return the numbers of turns, e.g. `turns 2, 4-6`."""
     spans: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:
@@ -129,7 +129,7 @@ def _spans(numbers: Sequence[int]) -> str:
 
 
 def shown_needs(text: str, needs: Sequence[AgentView]) -> list[AgentView]:
-    """Those whose line stands in this digest: there may be too many for its budget."""
+    """Return the agents whose line fits into the digest."""
     lines = set(text.splitlines())
     return [agent for agent in needs if _need(agent) in lines]
 
@@ -182,14 +182,14 @@ def _need(agent: AgentView) -> str:
 
 
 def _quiet(agent: AgentView) -> str:
-    """What speaks for and against leaving an agent at work alone."""
+    """Return the evidence for and against leaving a working agent alone."""
     return f"{agent.name} works ({one_line(agent.reason, MAX_REASON_CHARACTERS)}, {shown_age(agent.age_seconds)})" + (
         f": {evidence_words(agent.evidence)}" if agent.evidence else ""
     )
 
 
 def evidence_words(found: ProgressView) -> str:
-    """What an agent at work has done since its last line of progress."""
+    """Return in words what a working agent has done since its last line of progress."""
     if found.progress_age_seconds is None:
         since = "no progress line yet"
     else:
@@ -204,18 +204,18 @@ def evidence_words(found: ProgressView) -> str:
 
 
 def _age(seconds: float) -> str:
-    """How long it has been so; left out where that is less than a minute."""
+    """Return how long it has been so; '' if less than a minute."""
     return f" ({shown_age(seconds)})" if seconds >= FRESH_SECONDS else ""
 
 
 def _ends_of(text: str) -> str:
-    """The beginning and the end of a tool's input: what matters may stand in either."""
+    """Return the beginning and the end of a tool's input, because either may matter."""
     shown = shortened(text, MAX_QUESTION_BYTES // 2)
     return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else shortened(text, MAX_QUESTION_BYTES // 5)
 
 
 def _else(question: QuestionView) -> str:
-    """What happens if nobody answers."""
+    """Return what happens without an answer."""
     if question.deadline_seconds is None:
         return ""
     return f" (in {question.deadline_seconds:.0f} s: {quoted(one_line(question.fallback, 60))})"
@@ -227,7 +227,7 @@ def _json(names: Sequence[str]) -> str:
 
 
 def _within(text: str, limit_bytes: int) -> str:
-    """The text on one line of at most so many bytes, cut with a mark."""
+    """Return the text on one line of at most this many bytes; a cut is marked."""
     flat = one_line(text, limit_bytes)
     raw = flat.encode()
     return flat if len(raw) <= limit_bytes else raw[: limit_bytes - 3].decode(errors="ignore") + "…"
@@ -250,7 +250,7 @@ def _fact(outcome: OutcomeView, *, numbered: bool) -> str:
 
 
 def _checks(checks: Sequence[CheckView]) -> str:
-    """Each check with what Fleet found, those that failed first."""
+    """Return each check with its result, failed ones first."""
     failed, passed = [[_check(check) for check in checks if check.passed is ok] for ok in (False, True)]
     named = "; ".join([*failed, *passed])
     if len(named.encode()) <= MAX_CHECKS_BYTES:
@@ -267,7 +267,7 @@ def _check(check: CheckView) -> str:
 def _changes(changes: Changes) -> str:
     if not changes.files_changed:
         return "no files changed"
-    shown = _within(", ".join(changes.files[:MAX_FILES]), MAX_LIST_BYTES)  # a file's name is an agent's word, too
+    shown = _within(", ".join(changes.files[:MAX_FILES]), MAX_LIST_BYTES)  # an agent chooses its files' names
     more = changes.files_changed - min(len(changes.files), MAX_FILES)
     commits = f", {changes.commits} new commit{'s' if changes.commits > 1 else ''}" if changes.commits else ""
     where = one_line(changes.where, MAX_REASON_CHARACTERS)
@@ -284,7 +284,7 @@ def _words(outcome: OutcomeView) -> list[str]:
 
 
 def _fitting(words: Sequence[str], room: int) -> list[str]:
-    """The first lines that fit, and a line that says what is missing."""
+    """Return the first lines that fit, and a line that says what is missing."""
     if _size(words) <= room:
         return list(words)
     kept: list[str] = []
@@ -297,7 +297,7 @@ def _fitting(words: Sequence[str], room: int) -> list[str]:
 
 
 def _bounded(lines: Sequence[str], limit_bytes: int) -> list[str]:
-    """All lines within the limit; if there are too many, the last ones give way to a count."""
+    """Return all lines within the limit; if they do not fit, a count replaces the last ones."""
     if _size(lines) <= limit_bytes:
         return list(lines)
     kept = list(lines)

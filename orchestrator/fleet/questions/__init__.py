@@ -1,1 +1,1 @@
-"""What agents ask before a tool call goes on, and who may answer it."""
+"""What agents must have answered before a tool call runs, and who may answer."""

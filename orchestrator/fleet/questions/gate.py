@@ -1,6 +1,6 @@
-"""The one inbox: what no rule decides becomes a question, a policy may answer it at once, and the gate reads what came.
+"""The gate before tool calls: a call that no rule decides becomes a question in the inbox, or a policy answers it.
 
-A question is a row before anybody is told of it, so nothing hangs and nothing is lost with a process.
+A question is stored before anybody is told about it, so nothing hangs and no question dies with a process.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ STOPPED_SECONDS = 60.0
 
 
 def gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
-    """The one gate before every tool call of this agent; it fails closed with whatever the store raises.
+    """Return the gate that decides every tool call of this agent; it fails closed if the store raises.
 
-    At a cap no tool runs, so that the model is not called again.
+    At a cap it allows no tool, so that the model is not called again.
     """
     decide = _gate(work, slot, persona)
 
     async def metered(call: ToolCall) -> Verdict:
         if slot.live is not None and not await slot.live.meter.allows(call):
-            await asyncio.sleep(STOPPED_SECONDS)  # the turn is being interrupted; an answer would cost one more call
+            await asyncio.sleep(
+                STOPPED_SECONDS
+            )  # the turn is being interrupted; an answer would cost another model call
             return Deny("the budget is spent")
         return await decide(call)
 
@@ -45,7 +47,7 @@ def gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
 
 
 def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
-    """Decide by rules, grants, policies and answers, whatever the budget says."""
+    """Decide by rules, grants, policies and answers, without regard to the budget."""
 
     async def decide(call: ToolCall) -> Verdict:
         if (ruled := clearance.rule(call, persona)) is not None:
@@ -87,9 +89,11 @@ def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
 
 
 def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:
-    """The columns of the question that this call asks now; `answer_seconds` None: it waits for ever."""
+    """Return the columns of the question for this call; `answer_seconds` None means that it waits forever."""
     kind = clearance.kind_of(call)
-    answer_seconds = answer_seconds if kind in INBOX else None  # what agents answer by their end has no deadline
+    answer_seconds = (
+        answer_seconds if kind in INBOX else None
+    )  # questions that other agents answer by ending have no deadline
     options: object = call.input.get("options") if kind is QuestionKind.QUESTION else None
     given = cast("list[object]", options) if isinstance(options, list) else []
     text = (
@@ -112,7 +116,7 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
 
 
 async def answer_of(work: UnitOfWork, agent_id: str, call_id: str | None) -> str | None:
-    """The answer to the question of this tool call (None: to the agent's last one); None if there is none yet."""
+    """Return the answer to this tool call's question (None: the agent's last one), or None if it has no answer yet."""
     if call_id is not None:
         found = await work.store.read(partial(questions.of_call, agent_id=agent_id, call_id=call_id))
         return found.answer if found else None

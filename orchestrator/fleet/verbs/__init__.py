@@ -1,1 +1,1 @@
-"""One module per verb of the fleet."""
+"""The verbs of the fleet, one module per verb or group."""

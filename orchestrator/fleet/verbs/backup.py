@@ -1,4 +1,4 @@
-"""Copies the fleet's database to a file, whether a daemon works on it or not."""
+"""Copies the fleet's database to a file, whether or not a daemon uses it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def back_up(
 ) -> int:
     """Copy the database of the state directory to `target` as it is now, and return the copy's size in bytes.
 
-    Agents go on working meanwhile. `target` appears complete or not at all.
+    Agents keep working meanwhile. `target` appears complete or not at all.
 
     Raises:
         NotFoundError: the state directory has no database yet.

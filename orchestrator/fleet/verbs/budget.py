@@ -1,4 +1,4 @@
-"""Caps as the verbs set and show them."""
+"""Sets and shows caps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def set_caps(work: UnitOfWork, agent: AgentTable | None, caps: Mapping[Uni
     """Set caps of an agent, its subtree or the fleet.
 
     Raises:
-        InvalidError: none is given.
+        InvalidError: no cap is given.
     """
     if not caps:
         raise InvalidError("no cap is given", hint="give max_cost_usd, max_tokens, max_total_turns or max_seconds")
@@ -30,7 +30,7 @@ async def set_caps(work: UnitOfWork, agent: AgentTable | None, caps: Mapping[Uni
 
 
 async def show(work: UnitOfWork, agent: AgentTable | None) -> BudgetsView:
-    """The caps of an agent or of the fleet."""
+    """Return the caps of an agent or of the fleet."""
 
     def rooms(connection: Connection) -> list[Headroom]:
         if agent is None:

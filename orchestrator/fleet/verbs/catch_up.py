@@ -1,4 +1,4 @@
-"""What a new session of a project is told first: which agents of others wait for an answer or have unread outcomes."""
+"""What a new session is told first: other sessions' agents that wait for an answer or have unread outcomes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_NAMES = 4
 
 
 async def catch_up(context: FleetContext, call: Call) -> str:
-    """One line, once per session and daemon; '' if there is nothing, or a person asks."""
+    """Return one line, once per session and daemon; '' if there is nothing to tell, or if a person calls."""
     caller = call.caller
     session = (caller.project, caller.orchestrator)
     if call.person or session in context.told:
@@ -32,7 +32,7 @@ async def catch_up(context: FleetContext, call: Call) -> str:
 
 
 def catch_up_line(waiting: Sequence[str], unread: Mapping[str, int]) -> str:
-    """The line over the names of waiting agents, and of agents with the number of their unread turns."""
+    """Return the line that names waiting agents, and agents with the number of their unread turns."""
     parts: list[str] = []
     if waiting:
         parts.append(f"{_wait(waiting)} for an answer: {_some(waiting)}")

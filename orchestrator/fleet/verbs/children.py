@@ -1,4 +1,4 @@
-"""Agents that create agents: a child within its parent's clearance and budget, and what its parent is told of it."""
+"""Agents that create agents: a child stays within its parent's clearance and budget."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Parent:
 
     @property
     def persona(self) -> Persona:
-        """The parent's persona as it was at creation."""
+        """The parent's persona as it was when the parent was created."""
         return persona_of(self.agent)
 
     def call(self, key: str | None) -> Call:
-        """A call of the parent, under this key, as one of an orchestrator: in its project, with its environment."""
+        """Return a call by the parent under this key, as an orchestrator's: in its project, with its environment."""
         agent = self.agent
         caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
         return Call(caller=caller, key=f"{agent.id}/{key}" if key else None)
 
     def limits(self, limits: children.ChildLimits) -> children.ChildLimits:
-        """The limits, with the number of children that its persona may have.
+        """Return the limits with the number of children that its persona may have.
 
-        An orchestrator may have as many as anybody; whoever runs one wants agents, however deep families may be.
+        An orchestrator may have as many as the fleet allows, and a root one at least one level of them.
         """
         if not self.persona.orchestrates:
             allowed = min(limits.children, self.persona.children)
@@ -50,22 +50,22 @@ class Parent:
 
 
 async def parent_of(work: UnitOfWork, claim: Claim | Running) -> Parent:
-    """The agent whose run this is."""
+    """Return the agent whose run this is."""
     [agent] = await work.store.read(partial(agent_queries.by_ids, ids={claim.agent_id}))
     return Parent(agent=agent, epoch=claim.epoch)
 
 
 def new_child(parent: Parent, arguments: Json) -> NewAgent:
-    """What the parent asks for; its own directory, and its own model unless it names one."""
+    """Return what the parent asks for, with its own directory, and its own model unless it names another."""
     given = {name: arguments[name] for name in ("persona", "model", "max_cost_usd", "max_tokens") if name in arguments}
     return NewAgent(name=arguments["name"], task=arguments["task"], cwd=parent.agent.cwd, **given)
 
 
 def check_clearance(parent: Persona, child: Persona) -> None:
-    """Return if the child may do nothing that its parent may not; an orchestrator's agents do what it must not.
+    """Check that the child may do nothing that its parent may not; this does not apply to an orchestrator's agents.
 
     Raises:
-        RefusedError: it may; with what is too much.
+        RefusedError: it may do more; the message says what.
     """
     if parent.orchestrates:
         return
@@ -92,13 +92,13 @@ def check_clearance(parent: Persona, child: Persona) -> None:
 def askers(
     orchestrator: str, found: Sequence[AgentTable], asking: Sequence[AgentTable], below: Sequence[AgentTable]
 ) -> list[AgentTable]:
-    """Those of the asking agents below `found` that ask this orchestrator: an agent asks the next one above it."""
+    """Return the agents below `found` that ask this orchestrator; an agent asks the next one above it."""
     known = {agent.id: agent for agent in [*found, *below]}
     return [agent for agent in asking if _director(agent, known) in {None, orchestrator}]
 
 
 def _director(agent: AgentTable, known: Mapping[str, AgentTable]) -> str | None:
-    """The id of the next orchestrator above the agent that Fleet runs, and that has not ended; None: one outside."""
+    """Return the id of the next orchestrator above the agent that Fleet runs and that is not over, or None."""
     above = known.get(agent.parent or "")
     while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):
         above = known.get(above.parent or "")

@@ -1,4 +1,4 @@
-"""Commanding an agent: its next task, the answer to its question, or a stop."""
+"""Commands an agent: gives it its next task, answers its question, or stops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.store.waits.questions import OtherQuestionError
 
 
 async def send(context: FleetContext, call: Call, name: str, asked: Command) -> Receipt:
-    """Carry the command out in its transaction, then stop or steer the session that it is about.
+    """Apply the command in its transaction, then stop or steer the session concerned.
 
     Raises:
         FleetError: nothing was changed.

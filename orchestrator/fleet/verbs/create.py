@@ -1,4 +1,4 @@
-"""Creating an agent: everything that was asked for is checked before anything is written."""
+"""Creates an agent: the whole request is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_PATH_CHARACTERS = 4000
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id of 128 random bits; time-ordered ids are not needed, rows carry their time."""
+    """Return a fresh id of 128 random bits; ids need no order in time, because rows carry their time."""
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
@@ -48,7 +48,7 @@ async def create(context: FleetContext, call: Call, new: NewAgent, parent: Paren
 
 
 async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
-    """What `store.agents.create` takes, with everything checked that needs no transaction.
+    """Return what `store.agents.create` takes, after all checks that need no transaction.
 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message.
@@ -75,7 +75,7 @@ async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Pare
 
 
 async def create_child(context: FleetContext, claim: Claim, call: Call, arguments: Json) -> str:
-    """Create an agent for the agent whose run this is; returns the line that it reads.
+    """Create an agent for the agent whose run this is; returns the line for that agent.
 
     Raises:
         FleetError: nothing was created.
@@ -87,7 +87,7 @@ async def create_child(context: FleetContext, claim: Claim, call: Call, argument
 
 
 def limits_of(context: FleetContext) -> ChildLimits:
-    """The limits that the settings state."""
+    """Return the limits from the settings."""
     settings = context.settings
     return ChildLimits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 

@@ -1,7 +1,7 @@
-"""Sleeps: waits that are rows, so that neither a door's nor the daemon's end wakes or loses who sleeps.
+"""Durable waits: waits that are rows, so that they survive the end of their door and of the daemon.
 
-What a sleep waits for is looked at whenever its client asks, and by one watch that hears the bell; whoever finds first
-that it is over stores its result. A daemon that ended in the middle leaves nothing to repair: the next one looks again.
+A durable wait is examined when its client asks, and by one watch that is notified of changes; the first to find
+that it is over stores its result. If a daemon dies in between, nothing needs repair: the next one examines it again.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from orchestrator.store.waits import durable_waits
 LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
 DURABLE_WAITS = "durable waits"
-"""the name under which the bell rings for a new sleep"""
+"""topic that is published for a new durable wait"""
 PERSON = "person"
-"""who answers a form: not the orchestrator, to whom nothing counts as delivered by it"""
+"""who answers a form: not the orchestrator, so the answer does not count as a call that confirms delivery"""
 
 
 async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks_person: bool) -> DurableWait | Digest:
-    """The sleep, whose row stands; the digest at once if there is nothing to sleep for.
+    """Return the durable wait once its row is written; the digest at once if there is nothing to wait for.
 
-    The same idempotency key gives the same sleep. The creates of its own message have two seconds to arrive.
+    The same idempotency key returns the same wait. The creates of its own message have two seconds to arrive.
 
     Raises:
-        NotFoundError, InvalidError: before any sleep.
+        NotFoundError, InvalidError: no wait was begun.
     """
     wait.check(request.until, request.timeout_seconds)
     wait.known(request.since)
@@ -72,7 +72,7 @@ async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks
 
 
 def row_of(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> dict[str, Any]:
-    """The columns of a sleep that begins now; `request.agents` are ids."""
+    """Return the columns of a durable wait that begins now; `request.agents` are ids."""
     return {
         "id": new_id("sl"),
         "project": call.caller.project,
@@ -95,7 +95,7 @@ async def _known(context: FleetContext, key: str | None) -> str | None:
 
 
 async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> wait.WaitSnapshot:
-    """The first look that means something: the agents are there, or nobody will come any more."""
+    """Take the first snapshot that is meaningful: the agents exist, or no more are expected."""
     grace = time.monotonic() + wait.ARRIVAL_SECONDS
     with context.work.notifier.subscribe() as subscription:
         while True:
@@ -107,10 +107,10 @@ async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> w
 
 
 async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
-    """The sleep now; its result counts as delivered with the orchestrator's next call.
+    """Return the current durable wait; its result counts as delivered with the orchestrator's next call.
 
     Raises:
-        NotFoundError: it is unknown, over its time, or another project's or orchestrator's.
+        NotFoundError: it does not exist, has expired, or belongs to another project or orchestrator.
     """
     row = await _row(context, call, wait_id)
     seen: wait.WaitSnapshot | None = None
@@ -137,7 +137,7 @@ async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a person's reply to a form means."""
+    """The meaning of a person's reply to a form."""
 
     call: Call
     agent_id: str
@@ -146,13 +146,13 @@ class Answer:
 
 
 async def replies(context: FleetContext, call: Call, wait_id: str, given: Mapping[str, Reply]) -> list[Answer]:
-    """What a person's replies mean: the answer to each question that is still asked.
+    """Return the answers in a person's replies, for each question that is still open.
 
     If one of them was declined, the questions wake the orchestrator.
 
     Raises:
-        NotFoundError: there is no such sleep.
-        InvalidError: a reply has no answer in it.
+        NotFoundError: there is no such wait.
+        InvalidError: a reply contains no answer.
     """
     row = await _row(context, call, wait_id)
     if row.status != DurableWaitStatus.WORKING:
@@ -176,17 +176,17 @@ async def replies(context: FleetContext, call: Call, wait_id: str, given: Mappin
 
 
 async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:
-    """End the sleep; the agents work on. Nothing happens if it has ended.
+    """End the durable wait; the agents keep working. Does nothing if it has already ended.
 
     Raises:
-        NotFoundError: there is no such sleep.
+        NotFoundError: there is no such wait.
     """
     row = await _row(context, call, wait_id)
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.CANCELLED, context.work.clock())
 
 
 def topics(row: tables.DurableWaitTable, seen: wait.WaitSnapshot | None) -> set[str]:
-    """The topics whose changes can end this wait, after this look at it."""
+    """Return the topics whose changes can end this wait, after this snapshot of it."""
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
@@ -201,9 +201,9 @@ async def _row(context: FleetContext, call: Call, wait_id: str) -> tables.Durabl
 async def settle(
     context: FleetContext, row: tables.DurableWaitTable, *, by_client: bool = False
 ) -> wait.WaitSnapshot | None:
-    """Look, and end the sleep if it is over; the look, if one could be had.
+    """Take a snapshot and end the wait if it is over; returns the snapshot, or None.
 
-    Right after a start the accounts are still on their way: the watch wakes nobody for one, a client's own look does.
+    After a start, doors have yet to bring their accounts: only a client, not the watch, ends a wait for one.
     """
     now, call = context.work.clock(), _call(row)
     try:
@@ -216,7 +216,7 @@ async def settle(
         ended = {"result": digest.text, "outcomes": told.turn_ids()}
     except StoreError:
         raise
-    except FleetError as error:  # an agent was deleted meanwhile: the orchestrator has to know
+    except FleetError as error:  # an agent was deleted meanwhile: the orchestrator must be told
         seen, ended = None, {"result": str(error), "is_error": True}
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, **ended)
     return seen

@@ -1,4 +1,4 @@
-"""The verbs that only look."""
+"""The verbs that only read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_EVENTS = 1000
 async def status(
     context: FleetContext, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
 ) -> FleetView:
-    """The agents asked for, or all that live (the oldest `most` of them); with totals of all of these."""
+    """Return the agents asked for, or the oldest `most` living ones, with totals of all of them."""
     now, caller = context.work.clock(), call.caller
     project = None if everyone else caller.project
 
@@ -72,7 +72,7 @@ async def status(
 
 
 async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentDetail:
-    """All about one agent."""
+    """Return everything about one agent."""
 
     def all_of_it(
         connection: Connection,
@@ -103,11 +103,11 @@ async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentD
 
 
 async def output(context: FleetContext, agent: AgentTable, *, turn: int | None, offset: int, limit: int) -> OutputPage:
-    """A page of a turn's result text.
+    """Return a page of a turn's result text.
 
     Raises:
-        InvalidError: offset or limit cannot mean anything; with what is valid.
-        NotFoundError: there is no such turn, or none has ended.
+        InvalidError: offset or limit is out of range; the hint says what is valid.
+        NotFoundError: the turn does not exist, or none has ended.
     """
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
@@ -175,7 +175,7 @@ def _paths(agent: AgentTable, files: Sequence[ArtifactTable], kind: str) -> tupl
 async def registry(
     context: FleetContext, call: Call, *, status: str | None, capability: str | None, most: int | None = None
 ) -> Registry:
-    """Agents and personas that match; `most` is how many of the agents the caller shows.
+    """Return agents and personas that match; `most` is how many of the agents the caller shows.
 
     Raises:
         InvalidError: there is no such status.
@@ -215,13 +215,13 @@ async def registry(
 
 
 def _can(capability: str, *texts: str) -> bool:
-    """Whether every word of the capability occurs, whatever its case and hyphens."""
+    """Whether the text contains every word of the capability, ignoring case and hyphens."""
     haystack = " ".join(texts).lower().replace("-", " ")
     return all(word in haystack for word in capability.lower().replace("-", " ").split())
 
 
 async def work_left(context: FleetContext, agent: AgentTable) -> str:
-    """Where the work of a deleted agent is."""
+    """Say where the work of a deleted agent is."""
     turns = await context.work.store.read(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
     for turn in turns:
@@ -232,12 +232,12 @@ async def work_left(context: FleetContext, agent: AgentTable) -> str:
 
 
 async def now(context: FleetContext) -> int:
-    """The cursor of this moment."""
+    """Return the current cursor."""
     return await context.work.store.read(agent_queries.last_cursor)
 
 
 def event_cursor(since: str | None) -> int:
-    """The cursor as a number; without one, the beginning.
+    """Return the cursor as a number; without one, the beginning of the stream.
 
     Raises:
         InvalidError: it is not a cursor.
@@ -248,7 +248,7 @@ def event_cursor(since: str | None) -> int:
 async def events(
     context: FleetContext, call: Call, cursor: int, agent: AgentTable | None, limit: int
 ) -> tuple[EventView, ...]:
-    """At most `limit` events behind the cursor, of one agent or of the caller's project.
+    """Return at most `limit` events after the cursor, of one agent or of the caller's project.
 
     Raises:
         InvalidError: `limit` is out of range.
@@ -263,9 +263,9 @@ async def events(
 async def follow(
     context: FleetContext, call: Call, since: str | None, agent: str | None, *, live: bool
 ) -> AsyncGenerator[EventView]:
-    """Events of one agent or of the caller's project, oldest first; if `live` without an end.
+    """Yield events of one agent or of the caller's project, oldest first; if `live`, endlessly.
 
-    Without a cursor a live stream begins now, and another with the first event. What is recorded is streamed in
+    Without a cursor, a live stream begins now, any other with the first event. Recorded events are streamed in
     constant memory.
     """
     found = await context.find(call.caller, agent, deleted=True) if agent else None

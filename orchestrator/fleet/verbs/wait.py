@@ -1,4 +1,4 @@
-"""Sleeping: wait until agents are done or one needs the orchestrator. A wake is a bell, never a poll."""
+"""Waits until agents are done or one needs the orchestrator, woken by notifications."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from orchestrator.store.schema.transitions import owner_name
 PROGRESS_SECONDS = 20.0
 REREAD_SECONDS = 2.0
 ARRIVAL_SECONDS = 2.0
-"""a wait may overtake the creates of its own message by this much"""
+"""how much earlier a wait may arrive than the creates of its own message"""
 MAX_QUIET_CHARACTERS = 160
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaitSnapshot:
-    """The agents that somebody waits for and the ended turns to tell, read in one transaction."""
+    """The agents that somebody waits for and the turns to deliver, read in one transaction."""
 
     agents: Sequence[AgentTable]
     untold: Sequence[EndedTurn]
-    """the ended turns that the orchestrator does not know yet, in the order of their ends"""
+    """ended turns that the orchestrator does not know yet, in the order of their ends"""
     cursor: int
     asks_person: bool = False
-    """questions wait for a person, so they end no sleep"""
+    """a person answers the questions, so they do not end the wait"""
     by_client: bool = True
-    """a client looks, whose door has brought its account; else an agent that waits for one may yet be served"""
+    """a client asks, so its door has brought its account; otherwise a missing account may yet arrive"""
 
     def needs(self, agent: AgentTable) -> bool:
         """Whether the agent waits until its orchestrator acts."""
@@ -62,7 +62,7 @@ class WaitSnapshot:
 
     @property
     def _left_to_others(self) -> frozenset[WaitKind]:
-        """What the person answers, and what a door may yet bring."""
+        """Waits that a person answers, or that a door may yet end by bringing an account."""
         by_person = ANSWERS | {WaitKind.CHECKOUT} if self.asks_person else frozenset[WaitKind]()
         return by_person if self.by_client else by_person | {WaitKind.ACCOUNT}
 
@@ -71,7 +71,7 @@ class WaitSnapshot:
         return {one.name for one in self.agents if one.wait_kind in ANSWERS}
 
     def turn_ids(self) -> list[str]:
-        """The turns whose outcomes a digest of this snapshot tells."""
+        """The turns whose outcomes a digest of this snapshot contains."""
         return [turn.id for turn in self.untold]
 
     def tells(self) -> bool:
@@ -81,7 +81,7 @@ class WaitSnapshot:
     def wakes(self, until: str) -> bool:
         """Whether this snapshot ends the wait.
 
-        An untold turn does so whatever its agent does now: any failed one, and each one if `until` is any.
+        An undelivered turn does, whatever its agent does now, if it failed or if `until` is any.
         """
         if any(self.needs(agent) for agent in self.agents):
             return True
@@ -101,12 +101,12 @@ async def wait(
     timeout_seconds: float | None = None,
     since: str | None = None,
 ) -> Digest:
-    """Sleep until all (or any) of the agents are done, or one needs its orchestrator; then tell.
+    """Wait until all (or any) of the agents are done, or one needs its orchestrator; returns the digest.
 
-    A wait that finds nobody, or nothing new, gives the creates and commands of its own message two seconds to arrive.
+    A wait that finds no agents, or nothing new, gives creates and commands of its own message two seconds to arrive.
 
     Raises:
-        NotFoundError, InvalidError: before any sleep.
+        NotFoundError, InvalidError: raised before it waits.
     """
     check(until, timeout_seconds)
     begun = time.monotonic()
@@ -116,7 +116,7 @@ async def wait(
     with context.work.notifier.subscribe() as subscription:
         told = begun
         while True:
-            subscription.narrow(None)  # whom it concerns is known once it has looked
+            subscription.narrow(None)  # which topics matter is known only after a snapshot
             now = time.monotonic()
             arriving = now < grace
             late = deadline is not None and now >= deadline
@@ -138,7 +138,7 @@ async def wait(
 def _look(
     connection: Connection, *, call: Call, request: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
 ) -> tuple[WaitSnapshot | None, DigestRows | None]:
-    """One look, and what its digest tells if it ends the sleep: both of one moment, in one hop."""
+    """Take a snapshot and read what its digest needs if it ends the wait, in one transaction."""
     references, until, since = request
     seen = glance_at(connection, call, references, since, arriving)
     over = seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving)))
@@ -146,26 +146,24 @@ def _look(
 
 
 def _nap(now: float, *ends: float | None) -> float:
-    """Seconds until the next re-read, or until one of these moments that lies ahead."""
+    """Return the seconds until the next re-read, or until the first of these times in the future."""
     return min([REREAD_SECONDS, *[end - now for end in ends if end is not None and end > now]])
 
 
 def check(until: str, timeout_seconds: float | None) -> None:
-    """Return if one can wait like this.
+    """Check the arguments of a wait.
 
     Raises:
-        InvalidError: it says what is valid.
+        InvalidError: one is not valid; the hint says what is.
     """
     if until not in UNTIL:
         raise InvalidError(f"until is {until!r}", hint="give all or any")
     if timeout_seconds is not None and not 0 <= timeout_seconds <= MAX_WAIT_SECONDS:
-        raise InvalidError(
-            f"timeout_seconds is {timeout_seconds}", hint=f"give 0 to {MAX_WAIT_SECONDS}, or leave it out"
-        )
+        raise InvalidError(f"timeout_seconds is {timeout_seconds}", hint=f"give 0 to {MAX_WAIT_SECONDS}, or omit it")
 
 
 def known(since: str | None) -> int | None:
-    """The cursor up to which the orchestrator knows all.
+    """Return the cursor up to which the orchestrator knows everything.
 
     Raises:
         InvalidError: it is not a cursor.
@@ -176,14 +174,14 @@ def known(since: str | None) -> int | None:
 async def glance(
     context: FleetContext, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
 ) -> WaitSnapshot | None:
-    """The agents now; None while some named ones, or any at all, may still be on their way."""
+    """Return the agents; None while some of the named ones, or all, may still be on their way."""
     return await context.work.store.read(lambda connection: glance_at(connection, call, references, since, arriving))
 
 
 def glance_at(
     connection: Connection, call: Call, references: Sequence[str], since: int | None, arriving: bool
 ) -> WaitSnapshot | None:
-    """The same, where one reads already."""
+    """Return the same inside a transaction."""
     caller = call.caller
     try:
         found = find_all(connection, caller, references)
@@ -201,9 +199,9 @@ def glance_at(
 
 
 def listens_to(call: Call, references: Sequence[str], seen: WaitSnapshot | None) -> set[str] | None:
-    """Whom a ring must be about to be worth the next look: the families seen, and who of its own may come.
+    """Return the topics whose notifications matter: the families seen, and the caller's new agents.
 
-    None: anybody, while named agents are on their way.
+    None means all topics, while named agents are on their way.
     """
     if seen is None:
         return None
@@ -212,7 +210,7 @@ def listens_to(call: Call, references: Sequence[str], seen: WaitSnapshot | None)
 
 
 def progress(seen: WaitSnapshot | None) -> str:
-    """How far they are, in a few words."""
+    """Return how far the agents are, in a few words."""
     if seen is None:
         return "waiting for agents to appear"
     open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
@@ -223,17 +221,17 @@ def progress(seen: WaitSnapshot | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DigestRows:
-    """The rows that a digest is made of."""
+    """The rows that a digest is built from."""
 
     views: agent_views.Rows
     turns: Sequence[TurnTable]
-    """the untold ones, in the order of their ends"""
+    """undelivered turns, in the order of their ends"""
     handed_on: Collection[str]
     """ids of those turns whose result another agent receives"""
 
 
 def rows_at(connection: Connection, seen: WaitSnapshot) -> DigestRows:
-    """Read what a digest of this snapshot is made of."""
+    """Read the rows for a digest of this snapshot."""
     turns = outcomes.turns(connection, seen.turn_ids())
     at_rest = {agent.id for agent in seen.agents if Status(agent.status) in ENDED}
     return DigestRows(
@@ -252,7 +250,7 @@ async def tell(
     timed_out: bool,
     rows: DigestRows | None = None,
 ) -> Digest:
-    """The digest of this snapshot."""
+    """Build the digest of this snapshot."""
     rows = rows or await context.work.store.read(lambda connection: rows_at(connection, seen))
     shown = agent_views.views(rows.views, call.caller, context.work.clock(), context.patience)
     by_id = {view.id: view for view in shown}
@@ -297,7 +295,7 @@ async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows)
 
 
 async def changes_now(context: FleetContext, agent: AgentTable, turn: TurnTable | None) -> Changes | None:
-    """What the turn changed, and where that is at this very moment."""
+    """Return what the turn changed, and where the changes are now."""
     if turn is None or turn.changes is None:
         return None
     found = agent_views.changes_of(turn)
