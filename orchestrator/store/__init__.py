@@ -1,1 +1,1 @@
-"""The truth: tables, migrations, and one module of operations per noun. SQL lives here and nowhere else."""
+"""The database: tables, migrations, and operations by noun. SQL exists only here."""

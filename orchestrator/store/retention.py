@@ -1,4 +1,4 @@
-"""Rows that nobody will ask for again go after a while; agents, turns, results and events stay."""
+"""Deletes rows that nobody will need after a while; agents, turns, results and events are kept."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sqlalchemy import ColumnElement, Connection, Integer, Table, delete, litera
 from orchestrator.store.schema.tables import AGENT, COMMAND, LEASE, PROCESS, TRANSCRIPT
 
 KEPT_SECONDS = 30 * 86_400.0
-"""as long as a task of MCP: nobody sends a command again after that"""
+"""as long as an MCP task: no command is sent again after that"""
 BATCH = 2000
-"""so many rows of a table at once: nobody who writes waits longer than for that"""
+"""rows of a table per batch, so that writers are not delayed for longer than one batch takes"""
 _ROW: ColumnElement[int] = literal_column("rowid", Integer)
 
 
 def prune(connection: Connection, now: float) -> int:
-    """Delete what ended long ago, at most a batch of each sort; returns how many rows that were.
+    """Delete what ended long ago, at most one batch of each kind; returns the number of rows.
 
-    Processes that ended, checkouts that were given back, the idempotency keys of commands, and the conversations of
+    These are ended processes, released leases, the idempotency keys of commands, and the conversations of
     deleted agents.
     """
     before = now - KEPT_SECONDS

@@ -1,1 +1,1 @@
-"""Operations on agents: their life, the commands they are given, and which of them may start."""
+"""Operations on agents: create and delete them, command them, and decide which may start."""

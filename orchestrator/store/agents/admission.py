@@ -1,6 +1,6 @@
-"""Admission: which queued turns start now. Its rules are counted in the claiming transaction.
+"""Admission: decides which queued turns start now, in the transaction that claims them.
 
-It runs at every commit, so what it costs must not grow with what many queued agents share.
+It runs at every commit, so facts that many queued agents share are read once, not once per agent.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from orchestrator.store.waits.inputs import blocked_by
 from orchestrator.store.waits.suspension import suspend
 
 OUTSIDE = SUSPENDED | {WaitKind.ACCOUNT}
-"""a slot does not help an agent that waits for one of these: it leaves the queue"""
+"""waits that a slot would not end: an agent with one leaves the queue"""
 ACCOUNT = Wait(kind=WaitKind.ACCOUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """Who claims, how many agents may work at once, and whether an account's secrets are at hand."""
+    """Who claims, how many agents may work at once, and which accounts' secrets are known."""
 
     owner: str
     slots: int
@@ -41,7 +41,7 @@ class Admission:
 
 
 def admit(connection: Connection, admission: Admission, now: float) -> list[Claim]:
-    """Claim every queued turn that may start now, by priority, then oldest first; write what the others wait for."""
+    """Claim every queued turn that may start, by priority, then oldest first; record what the others wait for."""
     accounts = ready_queue.accounts(connection)
     if not accounts:
         return []
@@ -63,7 +63,7 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
 
 
 def _keep(connection: Connection, entry: ready_queue.Entry, wait: Wait, now: float) -> None:
-    """Write what the agent waits for: in the queue, or suspended where a slot would not help."""
+    """Record what the agent waits for; suspend it if a slot would not help."""
     if wait.kind in OUTSIDE:
         suspend(connection, agent_row(connection, entry.agent_id), entry.turn, wait, now)
     elif wait != entry.wait:
@@ -74,7 +74,7 @@ def _keep(connection: Connection, entry: ready_queue.Entry, wait: Wait, now: flo
 
 
 class _Gate:
-    """Tells what keeps each queued agent from starting; what many of them share is read once."""
+    """Finds what keeps each queued agent from starting; facts that agents share are read once."""
 
     def __init__(self, connection: Connection, admission: Admission, now: float) -> None:
         self.caps = budgets.BudgetReader(connection, now)
@@ -86,7 +86,7 @@ class _Gate:
         self._holders: dict[str, leases.Holder] = {}
 
     def wait(self, entry: ready_queue.Entry, free: int) -> Wait | None:
-        """What the turn waits for; None if it can start now (the checkout is then held)."""
+        """Return what the turn waits for, or None if it can start; its agent then holds the checkout."""
         if (sources := self._unsettled.get((entry.agent_id, entry.turn))) is not None:
             failed = [blocked_by(one.name, Status(one.status), one.reason) for one in sources if one.blocked]
             return failed[0] if failed else Wait(kind=WaitKind.INPUTS, on=", ".join(one.name for one in sources))
@@ -102,7 +102,7 @@ class _Gate:
         return self._held(entry) if entry.writes else None
 
     def _held(self, entry: ready_queue.Entry) -> Wait | None:
-        """The wait for the agent that holds the checkout; None if this one holds it now."""
+        """Return the wait for the agent that holds the checkout; None if this one holds it now."""
         holder = self._holders.get(entry.checkout)
         if holder is None or holder.agent_id == entry.agent_id:
             holder = leases.acquire(self._connection, leases.CHECKOUT, entry.checkout, entry.agent_id, self._now)

@@ -1,6 +1,6 @@
-"""Operations on commands: the next task of an agent, the answer to its question, more budget, or a stop.
+"""Operations for commands to an agent: its next task, the answer to its question, new caps, or a stop.
 
-Each reads the agent's state, decides on it (`domain.command`) and writes, in one transaction: the state that was
+Each reads the agent's state, decides (`domain.command`) and writes in one transaction, so the state that was
 decided on cannot change before the decision is carried out.
 """
 
@@ -55,7 +55,7 @@ MESSAGE = "a message for you, while your agents work on:\n{text}\nact on it, the
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A checked command, ready for its transaction."""
+    """A validated command, ready for its transaction."""
 
     agent_id: str
     text: str
@@ -66,30 +66,30 @@ class Command:
     account: tuple[str, dict[str, str], dict[str, str]]
     """id, public variables and environment of the caller's account"""
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
-    """what its caps are raised (or lowered) to first; with them the text may be empty"""
+    """caps to set first; with them the text may be empty"""
     verify: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """what its turns must show from this one on (`checks`, `check_retries`); None: what they had to before"""
+    """what its turns must show from this one on (`checks`, `check_retries`); None: unchanged"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR
     """who answers, if this is an answer"""
     question_id: str | None = None
-    """which question that answers; None: whoever commands has been shown none"""
+    """the question that it answers; None: the caller was shown none"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commanded:
-    """What became of it; `steer`: the running turn may take this turn's text in."""
+    """What became of a command; `steer`: the running turn may take in this turn's text."""
 
     turn_id: str | None
     happened: str
     steer: bool = False
     running: Mapping[str, str] = field(default_factory=dict[str, str])
-    """turns that must now be stopped, by agent: its own and its descendants'"""
+    """turns to stop now, by agent: its own and its descendants'"""
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
-    """Carry the command out, whatever the agent is doing; the same idempotency key does it once."""
+    """Carry out the command in whatever state the agent is; a repeated idempotency key has no further effect."""
     if (before := turns.commanded(connection, asked.call_key)) is not None:
         if before["agent_id"] != asked.agent_id:
             raise ConflictError(
@@ -122,7 +122,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 
 
 def _set_caps(connection: Connection, asked: Command, now: float) -> str:
-    """Set the caps first: an agent that they resume is no longer one that waits for budget."""
+    """Set the caps first: an agent that resumes by them no longer waits for budget."""
     scope = Persona(**agent_row(connection, asked.agent_id)["persona_body"]).cap_scope
     resumed = asked.agent_id in budgets.raise_caps(connection, asked.agent_id, scope, asked.caps, now)
     return caps_happened(_state(connection, asked.agent_id, now), asked.caps, resumed=resumed)
@@ -174,7 +174,7 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
     ordinal = turns.queue_turn(
         connection, agent_id, turn_id=asked.turn_id, prompt=asked.text, now=now, urgent=urgency_of(decision)
     )
-    if isinstance(decision, ReplaceTurn):  # after the new turn is queued: an agent without one would end, and be told
+    if isinstance(decision, ReplaceTurn):  # once the new turn is queued; otherwise the agent would end and be reported
         turns.drop_question(connection, agent_id, now)
         running = interrupt_below(connection, agent_id, now)
     set_inputs(connection, agent_id, ordinal, asked.inputs or ())
@@ -183,7 +183,7 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
 
 
 def interrupt(connection: Connection, agent_id: str, now: float) -> dict[str, str]:
-    """Interrupt the agent and all its descendants; the running turns whose sessions must be told, by agent.
+    """Interrupt the agent and all its descendants; returns the running turns whose sessions must be told, by agent.
 
     Raises:
         ConflictError: none of them has an open turn.
@@ -195,7 +195,7 @@ def interrupt(connection: Connection, agent_id: str, now: float) -> dict[str, st
 
 
 def interrupt_below(connection: Connection, agent_id: str, now: float) -> dict[str, str]:
-    """The same for the descendants alone, with all their queued turns; none may have an open turn."""
+    """Interrupt the descendants alone, with all their queued turns; returns their running turns, if any."""
     below = [one for one in children.subtree(connection, agent_id)[1:] if _is_open(connection, one)]
     running: dict[str, str] = {}
     for one in below:
@@ -210,9 +210,9 @@ def _is_open(connection: Connection, agent_id: str) -> bool:
 
 
 def _interrupt(connection: Connection, agent_id: str, what: Interruption, now: float, *, whole: bool = False) -> str:
-    """The running turn whose session must be told; '' if none runs: the next one is then ended here.
+    """Return the running turn whose session must be told; if none runs, end the next one and return ''.
 
-    Queued turns behind it stay; `whole`: of an agent that has not begun its next one they end, too.
+    Later queued turns are kept; with `whole` they end, too, if the agent has not begun its next turn.
     """
     match what:
         case Interruption.RUNNING:

@@ -1,4 +1,4 @@
-"""Operations on agents as a whole: create, delete, account."""
+"""Operations on whole agents: create and delete them, and give them an account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orchestrator.store.waits.suspension import resume
 
 
 def find_by_key(connection: Connection, call_key: str | None) -> str | None:
-    """The agent that this idempotency key created."""
+    """Return the agent that this idempotency key created."""
     if call_key is None:
         return None
     return connection.execute(select(AGENT.c.id).where(AGENT.c.call_key == call_key)).scalar_one_or_none()
@@ -42,10 +42,10 @@ def create(
     cap_scope: Scope = Scope.AGENT,
     parent: tuple[str, int] | None = None,
 ) -> tuple[str, bool]:
-    """Insert the agent with its first turn, queued; return its id and whether the idempotency key had made it before.
+    """Insert the agent with its first turn; returns its id, and whether the idempotency key had created it before.
 
     Raises:
-        ConflictError: a living agent of the project has the name, or the inputs form a circle.
+        ConflictError: a living agent of the project has the name, or the inputs form a cycle.
     """
     if existing := find_by_key(connection, values.get("call_key")):
         return existing, True
@@ -93,8 +93,8 @@ def _check_name_free(connection: Connection, project: str, name: str) -> None:
 def delete(connection: Connection, agent_id: str, now: float) -> str:
     """Mark the agent deleted, end its open turns, release its leases, and return the status that it had.
 
-    Its record, results and files stay. The epoch moves on, so that a running session can write nothing more; the
-    checkout that it works in is not free before that session has gone: the caller releases it then.
+    Its record, results and files are kept. Its epoch advances, so that a running session can write nothing more. The
+    caller releases its checkout once that session has ended.
     """
     agent = agent_row(connection, agent_id)
     before = Status(agent["status"])
@@ -112,16 +112,16 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
 
 
 def delete_families(connection: Connection, agent_ids: Sequence[str], now: float) -> dict[str, str]:
-    """Delete the agents and all their descendants at once; the status that each one had, by id, parents first."""
+    """Delete the agents and all their descendants; returns the status that each had, by id, parents first."""
     family = dict.fromkeys(one for agent_id in agent_ids for one in children.subtree(connection, agent_id))
     return {agent_id: delete(connection, agent_id, now) for agent_id in family}
 
 
 def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str, whole: bool = True) -> None:
-    """End every open turn, or only the next one unless `whole`, each with its terminal event.
+    """End the next open turn, or with `whole` all of them, each with its terminal event.
 
-    A turn that had begun ends as interrupted, any other as cancelled; what that waited for is forgotten. If none is
-    left, the last one's end is the agent's, and so it has an outcome.
+    A turn that had begun ends as interrupted, any other as cancelled, and its inputs are dropped. If no turn is
+    left, the last one's end is the agent's, so it has an outcome.
     """
     rows = connection.execute(
         select(TURN.c.id, TURN.c.ordinal, TURN.c.status)
@@ -148,12 +148,12 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
 def rebind(
     connection: Connection, agent_id: str, account: str, public: Mapping[str, str], environment: Mapping[str, str]
 ) -> None:
-    """From now on this account pays for the agent, with this environment."""
+    """Charge the agent to this account from now on, with this environment."""
     change(connection, agent_id, account=account, account_public=dict(public), environment=dict(environment))
 
 
 def account_arrived(connection: Connection, account: str, now: float) -> int:
-    """Resume the agents that wait for this account; return how many."""
+    """Resume the agents that wait for this account; returns how many."""
     waiting = (AGENT.c.account == account) & (AGENT.c.wait_kind == WaitKind.ACCOUNT)
     rows = connection.execute(select(AGENT).where(waiting)).mappings().all()
     for agent in rows:
@@ -162,7 +162,7 @@ def account_arrived(connection: Connection, account: str, now: float) -> int:
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:
-    """How many living agents are open, by status."""
+    """Return how many living agents have each status that is open."""
     rows = connection.execute(select(AGENT.c.status).where(AGENT.c.status.in_(OPEN), AGENT.c.deleted_at.is_(None)))
     counts: dict[str, int] = dict.fromkeys((str(status) for status in OPEN), 0)
     for (status,) in rows:

@@ -1,4 +1,4 @@
-"""Operations on orchestrators that Fleet runs: one that waits is a durable wait and its question, until that ends."""
+"""Operations for orchestrators that Fleet runs: their wait is a durable wait and a question that its end answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def suspend(
     *,
     refusal: str = "",
 ) -> None:
-    """End the run in the middle of its wait: the sleep stands as a row; with a refusal it is over at once.
+    """End the run with a durable wait in its row; a wait that is refused ends at once.
 
-    A sleep on agents that wait for the sleeper is refused, too.
+    A wait for agents that wait for the orchestrator is refused, too.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -49,7 +49,7 @@ def suspend(
 
 
 def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
-    """End the sleep with its one end and tell whether this call did; the agent that sleeps so goes on."""
+    """End the durable wait once, and resume its orchestrator; returns whether this call ended it."""
     if not durable_waits.end(connection, wait_id, status, now, **values):
         return False
     query = (
@@ -64,7 +64,7 @@ def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: fl
 
 
 def open_wait(connection: Connection, agent_id: str) -> str | None:
-    """The durable wait that this agent waits in; None if it is in none."""
+    """Return the durable wait that this agent waits in, or None."""
     query = (
         select(DURABLE_WAIT.c.id)
         .join(QUESTION, DURABLE_WAIT.c.question_id == QUESTION.c.id)

@@ -1,7 +1,7 @@
-"""Operations on plans: the end of a turn that asks for children is a question, which they answer by their ends.
+"""Operations on plans: a turn that ends with a plan asks a question, which its children answer by ending.
 
-Its `call_id` is the id of the prompt that tells the answer; it is noted with the question, so that a successor knows
-from the transcript whether the agent has been told.
+Its `call_id` is the id of the prompt that carries the answer. It is stored with the question, so that a successor can
+tell from the transcript whether the agent has been told.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHOWN_CHARACTERS = 300
 
 
 def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[QuestionTable]:
-    """The plans of this turn (its ordinal), in order."""
+    """Return the plans of this turn (an ordinal), in order."""
     its = (QUESTION.c.agent_id == agent_id) & (QUESTION.c.turn == turn) & (QUESTION.c.tool == PLAN)
     found = cast("Sequence[QuestionTable]", connection.execute(select(QUESTION).where(its)).all())
     return sorted(found, key=lambda row: row.input.get("number", 0))
@@ -47,11 +47,11 @@ def fan_out(
 ) -> None:
     """Create all of the plan's children, or none, and suspend the turn until the last of them has ended.
 
-    `planned` holds what `agents.create` takes. A turn that was told to end creates none.
+    `planned` holds the arguments of `lifecycle.create`. A turn that was told to stop creates none.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
-        ConflictError, RefusedError: one cannot be created; nothing is written.
+        ConflictError, RefusedError: a child cannot be created; nothing is written.
     """
     agent, turn = _running(connection, claim)
     run_ended(connection, agent, claim, usage, now)
@@ -64,7 +64,7 @@ def fan_out(
 def send_back(
     connection: Connection, claim: Claim, asked: Mapping[str, Any], why: str, usage: RunUsage, now: float
 ) -> None:
-    """Refuse the plan: its turn goes on, as soon as there is a slot, and its agent is told why.
+    """Refuse the plan: its turn resumes once a slot is free, and its agent is told why.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -78,7 +78,7 @@ def send_back(
 
 
 def add_children_results(connection: Connection, claim: Claim, prompt_id: str) -> None:
-    """Note the prompt that the turn goes on with; what became of its plan is told by it.
+    """Record the prompt with which the turn continues; it says what became of the plan.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -95,12 +95,12 @@ def _running(connection: Connection, claim: Claim) -> tuple[RowMapping, RowMappi
     query = select(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status == TurnStatus.WORKING)
     turn = connection.execute(query).mappings().one_or_none()
     if turn is None:
-        raise StaleOwnerError(f"turn {claim.turn_id} runs no more")
+        raise StaleOwnerError(f"turn {claim.turn_id} is no longer running")
     return agent, turn
 
 
 def _comes_back(connection: Connection, claim: Claim, prompt_id: str) -> None:
-    """The turn goes on with a prompt of its own in the conversation that it has."""
+    """Let the turn continue in its conversation, with a prompt of its own."""
     note_prompt(connection, claim, prompt_id)
     connection.execute(
         update(TURN)

@@ -1,1 +1,1 @@
-"""How the database is opened, written in groups, read, migrated and watched for lost history."""
+"""The database itself: opening, group commits, reads, streams, backups, migrations, and detection of lost history."""

@@ -1,4 +1,4 @@
-"""Copies a database while others write to it: SQLite's online backup, of one moment, whole or not at all."""
+"""Copies a database while others write to it, with SQLite's online backup: a consistent copy, complete or absent."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from orchestrator.errors import ConflictError, InvalidError, NotFoundError, Stor
 from orchestrator.store.engine.stream import connected
 
 PAGES = 1024
-"""copied at a time, 4 MB; progress is reported and a cancellation is noticed between two of these"""
+"""pages per step, 4 MB; progress is reported and cancellation noticed between steps"""
 BESIDE = ("", "-wal", "-shm", "-journal", ".last")
-"""what the names of the files that make up a database end with"""
+"""suffixes of the files that make up a database"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagesCopied:
-    """How far a backup has come."""
+    """The progress of a backup."""
 
     done: int
     total: int
-    """pages"""
+    """in pages"""
 
 
 Report = Callable[[PagesCopied], None]
 
 
 async def backup(path: Path, target: Path, *, overwrite: bool = False, report: Report = lambda _: None) -> int:
-    """Copy the database at `path` to `target` as it is at one moment, and return the size of the copy in bytes.
+    """Copy a consistent snapshot of the database at `path` to `target`; returns the size of the copy in bytes.
 
-    `target` appears complete and durable (mode 0600) or not at all; writers are not held up. `report` is called on
+    `target` appears complete and durable (mode 0600) or not at all; writers are not delayed. `report` is called on
     the event loop.
 
     Raises:
         NotFoundError: there is no database at `path`.
         InvalidError: `target` cannot be a backup: its directory is missing, or it is the database itself.
         ConflictError: `target` exists and `overwrite` was not given.
-        StoreError: it cannot be read or written, for instance because the disk is full.
+        StoreError: the database cannot be read or the copy not written, for instance because the disk is full.
     """
     _check(path, target, overwrite=overwrite)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -85,14 +85,14 @@ class _StoppedError(Exception):
 
 
 async def _copy(path: Path, part: Path, report: Report) -> None:
-    """Copy all pages; a caller that is cancelled leaves only when no thread writes to `part` any more."""
+    """Copy all pages; if the caller is cancelled, wait until no thread writes to `part` any more."""
     stop = threading.Event()
     copying = asyncio.create_task(_pages(path, part, report, stop))
     try:
         await asyncio.shield(copying)
     except asyncio.CancelledError:
         stop.set()
-        while not copying.done():  # each further cancellation, too, has to wait for the thread
+        while not copying.done():  # every further cancellation must wait for the thread, too
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([copying])
         copying.exception()
@@ -102,13 +102,13 @@ async def _copy(path: Path, part: Path, report: Report) -> None:
 async def _pages(path: Path, part: Path, report: Report, stop: threading.Event) -> None:
     loop = asyncio.get_running_loop()
 
-    def step(_status: int, remaining: int, total: int) -> None:  # on the copying thread
+    def step(_status: int, remaining: int, total: int) -> None:  # runs on the copying thread
         if stop.is_set():
             raise _StoppedError
         loop.call_soon_threadsafe(report, PagesCopied(done=total - remaining, total=total))
 
-    async with _empty(part) as copy, connected(path) as source:  # source's thread copies, so it ends first
-        await source.execute("BEGIN")  # one snapshot: otherwise each commit of another connection starts it over
+    async with _empty(part) as copy, connected(path) as source:  # source's thread copies, so it is closed first
+        await source.execute("BEGIN")  # one snapshot; otherwise each commit of another connection restarts the copy
         await source.execute("SELECT count(*) FROM sqlite_master")
         await source.backup(copy, pages=PAGES, progress=step, sleep=0)
 
@@ -116,8 +116,8 @@ async def _pages(path: Path, part: Path, report: Report, stop: threading.Event) 
 @asynccontextmanager
 async def _empty(part: Path) -> AsyncGenerator[aiosqlite.Connection]:
     async with aiosqlite.connect(part, isolation_level=None) as connection:
-        await connection.execute("PRAGMA journal_mode=OFF")  # half a copy is deleted, never rolled back
-        await connection.execute("PRAGMA synchronous=OFF")  # made durable at once when it is complete
+        await connection.execute("PRAGMA journal_mode=OFF")  # an incomplete copy is deleted, never rolled back
+        await connection.execute("PRAGMA synchronous=OFF")  # made durable once, when complete
         yield connection
 
 

@@ -1,9 +1,9 @@
-"""The one way to the database: a writer thread that commits in groups, and readers that never block it.
+"""Access to the database: one writer thread that commits in groups, and readers that never block it.
 
 Writes are plain functions `op(connection, …)` on SQLAlchemy Core. One thread takes up to 64 queued operations into one
 `BEGIN IMMEDIATE`, a SAVEPOINT each, so that `synchronous=FULL` costs one fsync for many (measured: 22,000 operations a
-second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads are plain functions, too, each
-one hop to a reader's thread; in WAL mode they never wait. The store does not know what the operations mean.
+second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads are plain functions, too,
+each one hop to a reader thread; in WAL mode they never wait. This module does not know what operations mean.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ __all__ = ["Connection", "RowMapping", "Store", "open_store"]
 BATCH = 64
 BUSY_MILLISECONDS = 10_000
 CACHE_KB = 16_384
-"""pages that reader and writer each keep at most: a thousand agents do not fit into SQLite's own 2 MB, and reading them
-again for every look takes three times as long (measured)"""
+"""cache of reader and writer, in pages: a thousand agents do not fit into SQLite's default of 2 MB, and reading them
+again each time takes three times as long (measured)
+"""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass
 class Store:
-    """An open database; made by `open_store`, closed by its context."""
+    """An open database; created by `open_store`, which closes it with its context."""
 
     path: Path
     _writer: Engine
@@ -48,14 +49,14 @@ class Store:
     _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
     _thread: threading.Thread | None = None
     lost_events: int = 0
-    """events that this file had held when a former process worked on it, and held no more when it was opened"""
+    """events that the database once held, according to its high-water mark, but not when it was opened"""
     _witness: HighWaterMark | None = None
 
     async def write(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation in a transaction and return its value once it is durable.
 
-        Whatever the operation raises undoes its own writes only and is raised here. A cancelled caller does not undo a
-        commit under way.
+        An exception undoes only the operation's own writes and is raised here. Cancelling the caller does not undo a
+        commit in progress.
 
         Raises:
             StoreError: the database could not be written (full disk, locked by another program).
@@ -67,7 +68,7 @@ class Store:
         return cast("T", await job.done)
 
     async def read(self, op: Callable[[Connection], T]) -> T:
-        """What a plain function reads on a consistent view of what is committed; it must write nothing.
+        """Run the function on a consistent view of what is committed and return its value; it must not write.
 
         Raises:
             StoreError: the database cannot be read.
@@ -75,15 +76,15 @@ class Store:
         return await self._reader.read(op)
 
     def stream(self, after: Callable[[T | None], Select[Any]], make: Callable[..., T]) -> AsyncGenerator[T]:
-        """The rows of a statement of any length, one after the other in constant memory, each as `make(*columns)`.
+        """Yield the rows of a statement in constant memory, each as `make(*columns)`.
 
-        It has a read-only connection of its own, so it holds up no other read; close it with its consumer
-        (`contextlib.aclosing`). `after` builds the statement for what comes behind a row, or for all of it.
+        It has its own read-only connection, so it delays no other read; close it when you stop reading
+        (`contextlib.aclosing`). `after` builds the statement for the rows after a given one, or for all.
         """
         return rows(self.path, after, make)
 
     def start(self) -> None:
-        """Look whether the history is all there, and start the threads."""
+        """Compare the history with its high-water mark, and start the threads."""
         self._witness = witness = HighWaterMark(self.path)
         with self._writer.connect() as connection:
             last = last_event(connection)
@@ -94,7 +95,7 @@ class Store:
         self._thread.start()
 
     async def aclose(self) -> None:
-        """Finish what is queued, then close."""
+        """Complete queued operations, then close."""
         if thread := self._thread:
             self._thread = None
             self._jobs.put(None)
@@ -125,14 +126,14 @@ class Store:
 
 def _commit(writer: Engine, witness: HighWaterMark | None, jobs: list[Job]) -> list[JobResult]:
     try:
-        with writer.connect() as connection:  # gone back to the pool it is rolled back, whatever state it was in
+        with writer.connect() as connection:  # rolled back when returned to the pool, whatever its state
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             fates = [_attempt(connection, job) for job in jobs]
             last = last_event(connection)
             connection.exec_driver_sql("COMMIT")
             if witness is not None:
                 witness.note(last)
-    except Exception as error:  # noqa: BLE001 - the writer thread must outlive any failure of a batch
+    except Exception as error:  # noqa: BLE001 - the writer thread must survive any failure of a batch
         failure = readable(error, "written")
         return [JobResult(job, error=failure) for job in jobs]
     return fates
@@ -144,7 +145,7 @@ def _attempt(connection: Connection, job: Job) -> JobResult:
         value = job.run(connection)
     except Exception as error:
         if is_broken(error):
-            raise  # the database itself failed (disk full, I/O): nothing of this batch may be called done
+            raise  # the database itself failed (disk full, I/O): nothing in this batch may be reported as done
         connection.exec_driver_sql("ROLLBACK TO op")
         connection.exec_driver_sql("RELEASE op")
         return JobResult(job, error=error)
@@ -167,7 +168,7 @@ def _plain_engine(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(URL.create("sqlite", database=str(path)))
 
     def connected(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # BEGIN is ours to say
+        connection.isolation_level = None  # this module issues BEGIN itself
         _pragmas(connection, record, read_only=read_only)
         connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
@@ -177,7 +178,7 @@ def _plain_engine(path: Path, *, read_only: bool) -> Engine:
 
 @asynccontextmanager
 async def open_store(path: Path) -> AsyncGenerator[Store]:
-    """The database at `path`, brought to the newest schema (after a backup); closed at the end of the context.
+    """Open the database at `path`, upgraded to the newest schema (after a backup); closed at the end of the context.
 
     Raises:
         SchemaError: a newer version of Fleet wrote it.

@@ -1,7 +1,7 @@
-"""A second memory of how far the history had come, so that a shortened one is noticed and said.
+"""The number of the newest event, kept in a second file, so that a shortened history is detected.
 
-A write-ahead log that was torn or altered opens without a word, merely shorter (SQLite 3.40 to 3.54, measured: one
-flipped bit lost 26 of 50 commits). The number of the last event is therefore kept in a file of its own, too, which is
+SQLite opens a torn or altered write-ahead log without an error, merely shorter (3.40 to 3.54, measured: one flipped
+bit lost 26 of 50 commits). The number of the last event is therefore also kept in a file of its own, which is
 written after each commit: it can lag behind the database, but never be ahead of it.
 """
 
@@ -23,23 +23,23 @@ def last_event(connection: Connection) -> int:
 
 
 class HighWaterMark:
-    """The file beside the database; it does not survive without it, nor matter."""
+    """The file beside the database; it is recreated if it is missing."""
 
     def __init__(self, database: Path) -> None:
         self._file = os.open(f"{database}{SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._noted = self._read()
 
     def lost(self, last: int) -> int:
-        """How many events were there and are not any more, if the database ends with this one."""
+        """Return how many events were lost, if the newest event in the database is this one."""
         return max(0, self._noted - last)
 
     def note(self, last: int) -> None:
-        """The database ends with this event, durably."""
+        """Record that the database durably ends with this event."""
         if last != self._noted:
             digits = b"%020d" % last
             try:
                 os.pwrite(self._file, digits + b" %010d\n" % zlib.crc32(digits), 0)
-            except OSError:  # a full disk: then it lags behind
+            except OSError:  # the disk is full: the mark lags behind
                 return
             self._noted = last
 

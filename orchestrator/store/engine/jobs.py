@@ -1,4 +1,4 @@
-"""What the store's threads are handed, and how they tell the event loop what became of it."""
+"""The jobs that the store's threads are handed, and how their results reach the event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.errors import StoreError
 
 @dataclass(frozen=True)
 class Job:
-    """An operation, and who waits for its value."""
+    """An operation, and the future that waits for its value."""
 
     run: Callable[[Connection], Any]
     done: asyncio.Future[Any]
@@ -23,7 +23,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job."""
+    """The result of a job."""
 
     job: Job
     value: Any = None
@@ -31,12 +31,12 @@ class JobResult:
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether the file failed, not the operation: no space, I/O, locked, malformed."""
+    """Whether the file failed, not the operation: no space, I/O error, locked, malformed."""
     return isinstance(error, OperationalError) or type(error) is DatabaseError
 
 
 def readable(error: Exception, verb: str) -> Exception:
-    """The error as a person should read it; `verb`: written, read."""
+    """Return the error in a person's words; `verb`: written, read."""
     if isinstance(error, DatabaseError) and is_broken(error):
         return StoreError(
             f"the database cannot be {verb}: {error.orig}",
@@ -46,14 +46,14 @@ def readable(error: Exception, verb: str) -> Exception:
 
 
 def hint_for(error: BaseException | None) -> str:
-    """What to do about this error of the driver."""
+    """Return what to do about this error of the driver."""
     if any(word in str(error) for word in ("malformed", "not a database")):
         return "the file is damaged: fleet down, then put a backup in its place (fleet.db.*.bak), or move it away"
     return "free disk space, or end the program that locks it; nothing was half-done"
 
 
 def deliver(fates: Sequence[JobResult]) -> None:
-    """Wake those who wait; call it on their event loop."""
+    """Complete the futures; call it on their event loop."""
     for fate in fates:
         if fate.job.done.done():
             continue

@@ -1,6 +1,6 @@
-"""Brings a database file to the schema of this version: with a backup before an upgrade, never backwards.
+"""Upgrades a database file to this version's schema, after a backup; never downgrades.
 
-Alembic upgrades; whether there is anything to upgrade is read without it, because it costs a start 0.12 s of CPU.
+Alembic is imported only if an upgrade is due, because it costs 0.12 s of CPU at start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
 async def migrate(path: Path) -> Path | None:
-    """Upgrade the file and return the backup that was made, if it held an older schema.
+    """Upgrade the file; returns the backup, if the file had an older schema.
 
     Raises:
         SchemaError: a newer version of Fleet wrote the file; it is left untouched.
@@ -48,14 +48,14 @@ async def migrate(path: Path) -> Path | None:
                 hint=f"end that program (fuser {path} names it), then start again; nothing was changed",
             ) from error
         raise StoreError(
-            f"the database {path} cannot be used: {error}",
+            f"the database {path} is not usable: {error}",
             hint="move the file away (a backup may lie beside it), or set FLEET_STATE to another directory",
         ) from error
     return copy
 
 
 def known_revisions() -> list[str]:
-    """The schemas that this version knows, oldest first: a migration's file is named `<revision>_<what>.py`."""
+    """Return the schemas that this version knows, oldest first; migrations are named `<revision>_<what>.py`."""
     return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
@@ -86,13 +86,13 @@ def _upgrade(path: Path) -> None:
     from alembic.config import Config
 
     path.touch(mode=0o600)
-    os.chmod(path, 0o600)  # noqa: PTH101 - an older file may have been made with another umask
+    os.chmod(path, 0o600)  # noqa: PTH101 - an existing file may have been created with another umask
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"isolation_level": None})
     try:
         with engine.connect() as connection:
-            # the driver begins nothing before CREATE or ALTER; so a failed upgrade is undone whole
+            # the driver begins no transaction for CREATE or ALTER; this way a failed upgrade is undone completely
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -1,7 +1,7 @@
-"""Reads in one hop: a thread with a read-only connection of its own runs plain functions, one after the other.
+"""The reader thread: runs plain functions on its own read-only connection, one after the other.
 
 A hop for every statement cost 0.5 ms each; six statements built once and run in one hop cost that together (measured,
-ADR 16). A look sees all that was committed before it was asked for, and nothing that comes while it reads.
+ADR 16). A read sees everything that was committed before it was requested, and nothing committed while it runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reader:
         self._thread.start()
 
     async def read(self, op: Callable[[Connection], T]) -> T:
-        """What the function reads on one consistent view; whatever it raises is raised here.
+        """Run the function on one consistent view and return its value; exceptions are raised here.
 
         Raises:
             StoreError: the database cannot be read.
@@ -48,7 +48,7 @@ class Reader:
         return cast("T", await job.done)
 
     async def aclose(self) -> None:
-        """Answer what was asked, then close."""
+        """Complete queued reads, then close."""
         if thread := self._thread:
             self._thread = None
             self._jobs.put(None)
@@ -62,8 +62,8 @@ class Reader:
 
     def _read(self, job: Job) -> JobResult:
         try:
-            with self._engine.connect() as connection:  # gone back to the pool it is rolled back
+            with self._engine.connect() as connection:  # rolled back when returned to the pool
                 connection.exec_driver_sql("BEGIN")
                 return JobResult(job, value=job.run(connection))
-        except Exception as error:  # noqa: BLE001 - the reader's thread must outlive any failure of a look
+        except Exception as error:  # noqa: BLE001 - the reader thread must survive any failure of a read
             return JobResult(job, error=readable(error, "read"))

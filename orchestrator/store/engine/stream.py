@@ -1,7 +1,7 @@
-"""Streams an unbounded result row by row in constant memory, on a read-only connection of its own.
+"""Streams unbounded results row by row in constant memory, each on its own read-only connection.
 
-A bounded read is one hop to the reader's thread (`Store.read`). A history is not bounded: it would hold up every other
-read for its length, and fill the memory. It comes from an aiosqlite cursor instead, `CHUNK` rows at a time.
+A bounded read is one hop to the reader thread (`Store.read`). A history is not bounded: it would delay every other
+read and fill the memory. It comes from an aiosqlite cursor instead, `CHUNK` rows at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from orchestrator.store.engine.prepared import decoders_of
 
 CHUNK = 256
 SNAPSHOT_SECONDS = 5.0
-"""A stream that is read more slowly than this lets go of its snapshot and starts another behind its last row:
-a snapshot that is kept stops the write-ahead log from being emptied."""
+"""seconds after which a slow reader's snapshot is released and a new one starts after its last row, because an open
+snapshot keeps the write-ahead log from being truncated
+"""
 BUSY_MILLISECONDS = 10_000
 _DIALECT = dialect()
 T = TypeVar("T")
@@ -33,14 +34,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Query:
-    """A statement as the driver takes it, and what turns a stored value of each column into a Python one."""
+    """A compiled statement, with a converter for each of its columns."""
 
     sql: str
     parameters: Sequence[object]
     decoders: Sequence[Callable[[Any], Any] | None]
 
     def values(self, row: Iterable[Any]) -> list[Any]:
-        """The row's values, JSON columns decoded."""
+        """The values of a row, with JSON columns decoded."""
         pairs = zip(self.decoders, row, strict=True)
         return [value if decode is None or value is None else decode(value) for decode, value in pairs]
 
@@ -53,7 +54,7 @@ def _compiled(statement: Select[Any]) -> _Query:
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
-    """A read-only connection to the database at `path`, on a thread of its own; closed with the context."""
+    """A read-only connection to the database at `path`, on its own thread; closed with the context."""
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         await connection.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
         await connection.execute("PRAGMA query_only=ON")
@@ -61,10 +62,10 @@ async def connected(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
 
 
 async def rows(path: Path, after: Callable[[T | None], Select[Any]], make: Callable[..., T]) -> AsyncGenerator[T]:
-    """All rows of the statement, in its order, each as `make(*columns)`; memory does not grow with their number.
+    """Yield all rows of the statement in order, each as `make(*columns)`, in constant memory.
 
-    `after` builds the statement for the rows behind the given one (None: from the first). Close the generator with
-    its consumer (`contextlib.aclosing`): it holds a connection and a thread.
+    `after` builds the statement for the rows after the given one (None: from the first). Close the generator when you
+    stop reading (`contextlib.aclosing`): it holds a connection and a thread.
 
     Raises:
         StoreError: the database cannot be read.
@@ -87,22 +88,22 @@ async def rows(path: Path, after: Callable[[T | None], Select[Any]], make: Calla
 
 @dataclass
 class _Snapshot:
-    """An open cursor that is closed after `SNAPSHOT_SECONDS`, even if nobody reads on."""
+    """An open cursor that is closed after `SNAPSHOT_SECONDS`, even if nobody reads from it."""
 
     cursor: aiosqlite.Cursor
     closing: asyncio.Task[None] | None = None
 
     @property
     def is_released(self) -> bool:
-        """Whether the time was up before the rows were."""
+        """Whether the time was up before all rows were read."""
         return self.closing is not None
 
     async def next(self) -> list[Any]:
-        """The next rows; none at the end, and none once it is released."""
+        """Return the next rows; none at the end, and none once it is released."""
         return [] if self.is_released else list(await self.cursor.fetchmany(CHUNK))
 
     def release(self) -> None:
-        """Close the cursor and with it the snapshot."""
+        """Close the cursor and its snapshot."""
         self.closing = asyncio.ensure_future(self.cursor.close())
 
 

@@ -1,1 +1,1 @@
-"""What a family shares: budgets, and children that their parent waits for."""
+"""What the agents of a family share: budgets, and parents that wait for their children."""

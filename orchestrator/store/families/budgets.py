@@ -1,4 +1,4 @@
-"""Operations on budgets: caps are set, use is counted while a session runs, and agents that have room again resume."""
+"""Operations on budgets: set caps, count use while a session runs, and resume agents that have room again."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _FLEET_CAPPED = _ANY.where(BUDGET.c.subject == FLEET)
 
 
 def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
-    """Make these the caps of the subject; units that are not named keep theirs."""
+    """Set these caps of the subject; units that are not named keep theirs."""
     for unit, cap in caps.items():
         row = insert(BUDGET).values(subject=subject, scope=scope, unit=unit, cap=cap)
         connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_={"cap": cap}))
 
 
 def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> None:
-    """The fleet's caps are the settings', unless they were changed by command since the setting last changed."""
+    """Apply the fleet's caps from the settings, unless a command changed them since the setting last changed."""
     known = {
         row["unit"]: row["setting"]
         for row in connection.execute(select(BUDGET).where(BUDGET.c.subject == FLEET)).mappings()
@@ -64,12 +64,12 @@ def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> 
 
 
 def family(connection: Connection, root: str, now: float) -> Family:
-    """The agents under this root, with every cap that applies to one of them."""
+    """Return the agents under this root, with every cap that applies to any of them."""
     return families(connection, [root], now)[root]
 
 
 def families(connection: Connection, roots: Collection[str], now: float) -> dict[str, Family]:
-    """The same for many roots, in one go."""
+    """Return the agents under each of many roots, with their caps, in one pass."""
     nodes: dict[str, dict[str, Node]] = {root: {} for root in roots}
     root_of: dict[str, str] = {}
     for row in fetch(connection, _NODES, {"roots": list(roots)}).mappings():
@@ -118,7 +118,7 @@ def _fleet_used(connection: Connection, now: float) -> dict[Unit, float]:
 
 
 class BudgetReader:
-    """What the caps leave to many agents, each read once; who lets a turn begin says so."""
+    """Reads the room that caps leave to many agents, each once; callers report each turn that begins."""
 
     def __init__(self, connection: Connection, now: float) -> None:
         self._connection = connection
@@ -127,18 +127,18 @@ class BudgetReader:
         self._fleet: list[Headroom] | None = None
 
     def expect(self, roots: Collection[str]) -> None:
-        """Read these families now, in one go: they will be asked for."""
+        """Read these families now, in one pass."""
         self._families |= families(self._connection, roots, self._now) if roots else {}
 
     def begun(self, root: str) -> None:
-        """An agent of this family has begun a turn: it is one less for all under the same caps."""
+        """Count a turn that an agent of this family has begun, under all caps that apply to it."""
         if self._fleets():
             self._families.clear()
         self._families.pop(root, None)
         self._fleet = None
 
     def rooms(self, agent_id: str, root: str, *, capped: bool | None = None) -> list[Headroom]:
-        """Every cap that applies to the agent; `capped`: an agent of its family has one (None: look)."""
+        """Return every cap that applies to the agent; `capped`: whether its family has any (None: look it up)."""
         if capped is None:
             capped = root in self._families or fetch(self._connection, _CAPPED, {"root": root}).first() is not None
         if not capped:
@@ -148,11 +148,11 @@ class BudgetReader:
         return self._families[root].rooms(agent_id)
 
     def shortage(self, agent_id: str, root: str, *, starts_turn: bool, capped: bool | None = None) -> Headroom | None:
-        """The cap that the agent has reached, if it has."""
+        """Return a cap that the agent has reached, or None."""
         return shortage(self.rooms(agent_id, root, capped=capped), starts_turn=starts_turn)
 
     def fleet_is_short(self) -> bool:
-        """Whether nobody may begin a turn."""
+        """Whether the fleet's caps allow no further turn."""
         return shortage(self._fleets(), starts_turn=True) is not None
 
     def _fleets(self) -> list[Headroom]:
@@ -163,7 +163,7 @@ class BudgetReader:
 
 
 def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
-    """Every cap that applies to the agent, with what counts against it."""
+    """Return every cap that applies to the agent, with what counts against it."""
     root = connection.execute(select(AGENT.c.root).where(AGENT.c.id == agent_id)).scalar_one()
     return BudgetReader(connection, now).rooms(agent_id, root)
 
@@ -171,10 +171,10 @@ def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
 def reserve(
     connection: Connection, parent: str, caps: Mapping[Unit, float], now: float, claimed: Mapping[Unit, float] = NOTHING
 ) -> None:
-    """Return if a child with these caps fits into what its ancestors have left beside what it has claimed already.
+    """Check that a child with these caps fits into what its ancestors have left, besides what it has already claimed.
 
     Raises:
-        RefusedError: it does not; with what is left.
+        RefusedError: it does not; the message says what is left.
     """
     for room in rooms(connection, parent, now):
         cap, before = caps.get(room.unit, 0.0), claimed.get(room.unit, 0.0)
@@ -186,7 +186,7 @@ def reserve(
 
 
 def at_least_live(agent: RowMapping, usage: RunUsage) -> RunUsage:
-    """What a run that was cut off used: what it told at its end, or what it had told before if that is more."""
+    """Return what a cut-off run used: its final report, or its earlier reports if they say more."""
     told, cost = usage.tokens, usage.cost_usd
     more = max(0, agent["live_tokens"] - told.total_tokens)
     return replace(
@@ -202,7 +202,7 @@ def run_ended(connection: Connection, agent: RowMapping, now: float) -> None:
 
 
 def fold(connection: Connection, agent: RowMapping, now: float) -> None:
-    """Keep what a run had used that will never tell its end: the agent was deleted, or its daemon died."""
+    """Count what a run had used that will never report its end: its agent was deleted, or its daemon died."""
     run_ended(connection, agent, now)
     change(
         connection,
@@ -215,7 +215,7 @@ def fold(connection: Connection, agent: RowMapping, now: float) -> None:
 
 
 def resume(connection: Connection, now: float, root: str | None = None) -> list[str]:
-    """Resume the agents that wait at a cap and have room now, in all families or one; return their ids."""
+    """Resume the agents that wait at a cap and now have room, in all families or one; returns their ids."""
     waiting = AGENT.c.wait_kind == WaitKind.BUDGET
     if root is not None:
         waiting &= AGENT.c.root == root
@@ -224,7 +224,7 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
     for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
         rooms = gauge.rooms(agent["id"], agent["root"])
         if agent["wait_blocked"] and any(room.unit is Unit.USD for room in rooms):
-            continue  # no cap in dollars can be kept for it, however high
+            continue  # no cap in dollars, however high, can be enforced for it
         turn = ready_queue.next_turn(connection, agent["id"])
         if shortage(rooms, starts_turn=not ready_queue.has_begun(turn)) is None:
             suspension.resume(connection, agent, now)
@@ -233,7 +233,7 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
 
 
 def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> dict[str, list[Headroom]]:
-    """The caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
+    """Return the caps of these agents and their ancestors, by agent id; `agents` gives each one's root."""
     if fetch(connection, _ANY).first() is None:
         return {}
     capped = select(AGENT.c.root).join(BUDGET, BUDGET.c.subject == AGENT.c.id).distinct()
@@ -247,14 +247,14 @@ def rooms_of(connection: Connection, agents: Mapping[str, str], now: float) -> d
 
 
 def fleet_rooms(connection: Connection, now: float) -> list[Headroom]:
-    """The fleet's own caps."""
+    """Return the fleet's own caps."""
     return family(connection, "", now).rooms("")
 
 
 def raise_caps(
     connection: Connection, agent_id: str, scope: Scope, caps: Mapping[Unit, float], now: float
 ) -> Sequence[str]:
-    """Set the caps of an agent or (with `fleet` as id) of the fleet; return the ids of those that go on by it."""
+    """Set caps of an agent, or of the fleet (id `fleet`); returns the ids of agents that resume by it."""
     if agent_id != FLEET:
         row = agent_row(connection, agent_id)
         if scope is Scope.AGENT and row["parent"] is not None:

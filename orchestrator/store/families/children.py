@@ -1,4 +1,4 @@
-"""Operations on families: a parent creates children and waits for them, suspended, until the last one has ended."""
+"""Operations on families: a parent creates children and waits, suspended, until the last one has ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.store.waits.deadlocks import circle
 
 
 class Suspended(Protocol):
-    """The claim of a run that ends to wait for children."""
+    """The claim of a run that ends in order to wait for children."""
 
     @property
     def agent_id(self) -> str:
@@ -42,7 +42,7 @@ class Suspended(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ChildLimits:
-    """How many agents may live, how deep families go, and how many children one agent has."""
+    """How many agents may live, how deep families may be, and how many children one agent may have."""
 
     agents: int
     depth: int
@@ -50,14 +50,14 @@ class ChildLimits:
 
 
 NONE = ChildLimits(agents=10**9, depth=0, children=0)
-"""as many agents as one likes, and none of them creates any"""
+"""as many agents as wanted, none of which may create any"""
 
 
 def check_living(connection: Connection, limits: ChildLimits) -> None:
-    """Return if one more agent may live.
+    """Check that one more agent may live.
 
     Raises:
-        ConflictError: too many do.
+        ConflictError: the limit is reached.
     """
     query = select(func.count()).select_from(AGENT).where(AGENT.c.deleted_at.is_(None))
     living = int(connection.execute(query).scalar_one())
@@ -69,11 +69,11 @@ def check_living(connection: Connection, limits: ChildLimits) -> None:
 
 
 def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimits) -> dict[str, Any]:
-    """Give the parent one more child; return the columns that tie the child to it, its id among them.
+    """Count one more child of the parent; returns the columns that tie the child to it, including its id.
 
     Raises:
-        RefusedError: the parent may have no more children, or none so deep.
-        ConflictError: the parent does not run any more.
+        RefusedError: the parent may have no more children, or none at this depth.
+        ConflictError: the parent is no longer running.
     """
     parent = agent_row(connection, parent_id)
     if parent["epoch"] != epoch or Status(parent["status"]) is not Status.WORKING:
@@ -101,13 +101,13 @@ def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimit
 
 
 def of(connection: Connection, parent_id: str) -> list[RowMapping]:
-    """The parent's children that live, in order."""
+    """Return the parent's living children, in order."""
     mine = (AGENT.c.parent == parent_id) & AGENT.c.deleted_at.is_(None)
     return list(connection.execute(select(AGENT).where(mine).order_by(AGENT.c.child_index)).mappings())
 
 
 def subtree(connection: Connection, agent_id: str) -> list[str]:
-    """Ids of the agent and all its living descendants, parents first."""
+    """Return the ids of the agent and all its living descendants, parents first."""
     found, ahead = [agent_id], [agent_id]
     while ahead:
         below = (AGENT.c.parent.in_(ahead)) & AGENT.c.deleted_at.is_(None)
@@ -130,7 +130,7 @@ def suspend(connection: Connection, claim: Suspended, asked: Mapping[str, Any], 
 def suspend_turn(
     connection: Connection, claim: Suspended, asked: Mapping[str, Any], wait: Wait, now: float, **told: Any
 ) -> dict[str, Any]:
-    """Let the agent wait for others: no slot, no process, and no right to write, which they may need.
+    """Suspend the agent until others have ended; it gives up its slot, process and checkout, which they may need.
 
     Returns the row of the question that its call asks.
     """
@@ -143,7 +143,7 @@ def suspend_turn(
 
 
 def ended(connection: Connection, child: RowMapping, now: float) -> None:
-    """A child has no open turn left: was it the last one, its parent goes on; what was reserved for it is free."""
+    """After a child's last open turn: free what was reserved for it; if it was the last child, resume the parent."""
     if child["parent"] is None:
         return
     parent = agent_row(connection, child["parent"])
@@ -154,7 +154,7 @@ def ended(connection: Connection, child: RowMapping, now: float) -> None:
 
 
 def resume(connection: Connection, agent_id: str, by: AnsweredBy, now: float, *, told: str | None = None) -> None:
-    """Let the agent go on with the very call in which it waits for others; `told`: why it does not wait."""
+    """Resume the agent in the call in which it waits for others; `told`: why it does not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
         questions.put_answer(connection, asked["id"], told or str(by), by, now)

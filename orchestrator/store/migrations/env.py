@@ -1,4 +1,4 @@
-"""Alembic's entry: it runs on the connection that orchestrator.store.engine.migrate hands over."""
+"""Alembic's entry point; runs on the connection that orchestrator.store.engine.migrate passes."""
 
 from alembic import context
 

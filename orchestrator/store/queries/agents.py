@@ -1,4 +1,4 @@
-"""What a look reads, in as few statements as the question needs, each built once.
+"""Reads agents and what belongs to them, in as few statements as possible, each built once.
 
 Building a statement and its cache key costs four times as much as running it, and making objects of rows twice (both
 measured): rows are handed on as they come. A row has the columns of its table's class as attributes and cannot be
@@ -28,7 +28,7 @@ from orchestrator.store.schema.tables import (
 )
 
 HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
-"""how a turn ends that has a result or a reason to tell"""
+"""statuses of ended turns that have a result or a reason"""
 
 
 _BEFORES = select(TURN.c.before).where(TURN.c.status.in_(TURN_OPEN), TURN.c.before.is_not(None))
@@ -52,7 +52,7 @@ _FIRST_IN_PROJECT = select(AGENT).where(_LIVES, _IN_PROJECT).order_by(AGENT.c.cr
 _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
-_CALLED = select(AGENT).where(  # both sides alone, so that each has its index
+_CALLED = select(AGENT).where(  # as two separate conditions, so that each uses its index
     or_(
         and_(_LIVES, _IN_PROJECT, AGENT.c.name == bindparam("reference")),
         and_(_LIVES, _IN_PROJECT, AGENT.c.id == bindparam("reference")),
@@ -121,7 +121,7 @@ def _agents(connection: Connection, query: Select[Any], **values: object) -> Seq
 
 
 def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[AgentTable]:
-    """The agents that are not deleted, of one project or of all, oldest first, at most so many."""
+    """Return living agents of one project or of all, oldest first, at most so many."""
     if most is None:
         return _agents(connection, _LIVING, project=project)
     if project is None:
@@ -130,24 +130,24 @@ def living(connection: Connection, project: str | None, most: int | None = None)
 
 
 def living_names(connection: Connection, project: str) -> Sequence[str]:
-    """The names of the project's agents that are not deleted, in no order."""
+    """Return the names of the project's living agents, in no order."""
     return fetch(connection, _LIVING_NAMES, {"project": project}).scalars().all()
 
 
 def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentTable]:
-    """Those that this orchestrator created."""
+    """Return those that this orchestrator created."""
     return _agents(connection, _MINE, project=project, orchestrator=orchestrator)
 
 
 def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentTable]:
-    """These agents, deleted ones included."""
+    """Return these agents, including deleted ones."""
     return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
 
 
 def by_reference(connection: Connection, reference: str, project: str) -> Sequence[AgentTable]:
-    """Agents whose id is or begins with the reference, or whose name it is: the living before the deleted.
+    """Return agents whose id starts with the reference or whose name it is, living ones before deleted ones.
 
-    Only the living one that is called so, if there is one: indexes find it.
+    If a living agent has the name, only that one, which indexes find.
     """
     if called := _agents(connection, _CALLED, reference=reference, project=project):
         return called
@@ -156,7 +156,7 @@ def by_reference(connection: Connection, reference: str, project: str) -> Sequen
 
 
 def families(connection: Connection, agents: Collection[AgentTable]) -> Sequence[AgentTable]:
-    """The living agents of these agents' families, without themselves."""
+    """Return the living agents of these agents' families, without themselves."""
     roots = {agent.root for agent in agents if agent.children or agent.parent is not None}
     if not roots:
         return []
@@ -164,67 +164,67 @@ def families(connection: Connection, agents: Collection[AgentTable]) -> Sequence
 
 
 def trees_before(connection: Connection) -> Sequence[str]:
-    """The trees of files before the turns that are open."""
+    """Return the file trees from before the open turns."""
     return [str(before["tree"]) for before in fetch(connection, _BEFORES).scalars() if before]
 
 
 def children(connection: Connection, parent_id: str) -> Sequence[AgentTable]:
-    """The agent's children that live, in the order of their creation."""
+    """Return the agent's living children, in the order of their creation."""
     return _agents(connection, _CHILDREN, parent=parent_id)
 
 
 def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
-    """The names of these agents, by id."""
+    """Return the names of these agents, by id."""
     rows = fetch(connection, _NAMES, {"ids": list(ids)}) if ids else ()
     return {str(agent_id): str(name) for agent_id, name in rows}
 
 
 def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
-    """When the newest turn of each agent began and ended, by agent id."""
+    """Return when the newest turn of each agent began and ended, by agent id."""
     rows = fetch(connection, _SPANS, {"ids": list(ids)}) if ids else ()
     return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
 
 
 def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[dict[str, Any]]]:
-    """The checks of the turn that each of these agents is in, by agent id."""
+    """Return the checks of the turn that each of these agents is in, by agent id."""
     rows = fetch(connection, _RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
     return {agent_id: checks or () for agent_id, checks in rows}
 
 
 def turn(connection: Connection, turn_id: str) -> TurnTable | None:
-    """One turn."""
+    """Return one turn."""
     return cast("TurnTable | None", fetch(connection, _TURN, {"turn": turn_id}).one_or_none())
 
 
 def turns(connection: Connection, agent_id: str) -> Sequence[TurnTable]:
-    """The agent's turns, in order."""
+    """Return the agent's turns, in order."""
     return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"agent": agent_id}).all())
 
 
 def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnTable]:
-    """The last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
+    """Return the last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
     found = {one: fetch(connection, _OUTCOME, {"agent": one}).one_or_none() for one in ids}
     return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
 def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputTable]:
-    """The inputs of these agents, in order."""
+    """Return the inputs of these agents, in order."""
     return cast("Sequence[InputTable]", fetch(connection, _INPUTS, {"ids": list(ids)}).all()) if ids else []
 
 
 def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactTable]:
-    """The files that an agent consumed and produced, in all or in one turn."""
+    """Return the files that an agent consumed and produced, in all turns or in one."""
     return cast("Sequence[ArtifactTable]", fetch(connection, _TOUCHED, {"agent": agent_id, "turn": turn}).all())
 
 
 def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:
-    """How many different files each agent consumed and produced, by (agent id, kind)."""
+    """Return how many different files each agent consumed and produced, by (agent id, kind)."""
     rows = fetch(connection, _FILES, {"ids": list(ids)}) if ids else ()
     return {(agent_id, kind): count for agent_id, kind, count in rows}
 
 
 def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[str, int]:
-    """How many different files each of these agents wrote since its moment."""
+    """Return how many different files each of these agents wrote since its given time."""
     if not moments:
         return {}
     rows = fetch(connection, _WRITTEN, {"ids": list(moments), "since": min(moments.values())})
@@ -233,5 +233,5 @@ def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[
 
 
 def last_cursor(connection: Connection) -> int:
-    """The cursor of the newest event; 0 if there is none."""
+    """Return the cursor of the newest event; 0 if there is none."""
     return int(fetch(connection, _CURSOR).scalar_one_or_none() or 0)

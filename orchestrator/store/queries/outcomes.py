@@ -1,6 +1,6 @@
-"""Reads over outcomes: the ended turns of many agents, and which of them their orchestrator has not been told.
+"""Reads outcomes: the ended turns of many agents, and which of them their orchestrator does not know.
 
-A turn has an outcome once the terminal event that tells it is recorded; `store/turns/outcomes.py` decides when.
+A turn has an outcome once its terminal event is recorded; `store/turns/outcomes.py` decides which turns get one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def _among(name: str) -> BindParameter[Any]:
 
 
 def _unindexed(column: Column[str]) -> ColumnElement[str]:
-    """The column as an expression that no index serves.
+    """Return the column as an expression that no index serves.
 
-    The few unread turns are read first, then their agents. Without statistics SQLite would rather walk through every
+    The few unread turns are read first, then their agents. Without statistics, SQLite would instead walk through every
     agent of the orchestrator: 24 ms with ten thousand (measured).
     """
     return func.coalesce(column, "")
@@ -32,7 +32,7 @@ def _unindexed(column: Column[str]) -> ColumnElement[str]:
 _RECEIVER = TURN.alias("receiver")
 _LIVES = AGENT.c.deleted_at.is_(None)
 _THEIRS = TURN.c.agent_id.in_(_among("ids"))
-_UNREAD = and_(TURN.c.outcome_cursor.is_not(None), TURN.c.delivered_at.is_(None))  # as the index ix_turn_unread has it
+_UNREAD = and_(TURN.c.outcome_cursor.is_not(None), TURN.c.delivered_at.is_(None))  # matches the index ix_turn_unread
 _ENDED = select(TURN.c.id, TURN.c.agent_id, TURN.c.ordinal, TURN.c.status).where(_THEIRS)
 _ENDED_UNREAD = _ENDED.where(_UNREAD).order_by(TURN.c.outcome_cursor)
 _ENDED_SINCE = _ENDED.where(TURN.c.outcome_cursor > bindparam("since")).order_by(TURN.c.outcome_cursor)
@@ -74,9 +74,9 @@ class EndedTurn(NamedTuple):
 
 
 def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
-    """The ended turns of these agents that their orchestrator does not know, in the order of their ends.
+    """Return the ended turns of these agents that their orchestrator does not know, in the order of their ends.
 
-    Without a cursor these are the turns that were never delivered, else all that ended behind it.
+    Without a cursor these are the undelivered turns, with one all that ended after it.
     """
     if not agent_ids:
         return []
@@ -86,15 +86,15 @@ def untold(connection: Connection, agent_ids: Collection[str], since: int | None
 
 
 def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnTable]:
-    """These turns, in the order of their ends."""
+    """Return these turns, in the order of their ends."""
     return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
 
 
 def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Collection[str]) -> set[str]:
-    """The ids of those of these turns whose result a living agent received or will receive.
+    """Return the ids of those turns whose result a living agent received or will receive.
 
-    A turn receives what its source ended last before it began; one that has not begun, what a source `at_rest` (an
-    agent's id) ended last.
+    A turn receives its source's last result from before it began; a turn that has not begun, the last result of a
+    source `at_rest` (an agent's id).
     """
     rows = fetch(connection, _RECEIVERS, {"ids": list({turn.agent_id for turn in ended})}).all() if ended else ()
     found: set[str] = set()
@@ -106,26 +106,26 @@ def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Colle
 
 
 def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnTable]:
-    """The turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
+    """Return the turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
     found = {one: fetch(connection, _LAST, {"agent": one}).one_or_none() for one in agent_ids}
     return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:
-    """How many ended turns of each agent were not delivered, by agent id; agents without any are left out."""
+    """Return how many ended turns of each agent were not delivered, by agent id; agents without any are left out."""
     rows = fetch(connection, _COUNTS, {"ids": list(agent_ids)}) if agent_ids else ()
     return {str(agent_id): int(count) for agent_id, count in rows}
 
 
 def unread_of(connection: Connection, project: str | None, orchestrator: str) -> dict[str, int]:
-    """The same for the orchestrator's living agents, by name."""
+    """Return the same for the orchestrator's living agents, by name."""
     if project is None:
         return _by_name(fetch(connection, _OF_ORCHESTRATOR, {"orchestrator": orchestrator}).all())
     return _by_name(fetch(connection, _OF_ORCHESTRATOR_HERE, {"project": project, "orchestrator": orchestrator}).all())
 
 
 def unread_of_others(connection: Connection, project: str, orchestrator: str) -> dict[str, int]:
-    """The same for the project's living agents that other orchestrators created."""
+    """Return the same for the project's living agents that other orchestrators created."""
     return _by_name(fetch(connection, _OF_OTHERS, {"project": project, "orchestrator": orchestrator}).all())
 
 

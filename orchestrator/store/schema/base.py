@@ -1,4 +1,4 @@
-"""What all tables share: how they, their indexes and their constraints are named, and how a word of a list is read."""
+"""What all tables share: naming rules for them, their indexes and constraints, and columns of enumerated words."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Table(SQLModel):
 
 
 class EnumText(String):
-    """Text that is a word of `words`, and is read as that."""
+    """A text column that holds members of the enumeration `words`, and returns them."""
 
     def __init__(self, words: type[StrEnum]) -> None:
         super().__init__()
         self.words = words
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """A look-up, which takes a tenth of the time of calling the class."""
+        """Return a look-up of members, which takes a tenth of the time of calling the class."""
         del dialect, coltype
         return {None: None, **{str(word): word for word in self.words}}.__getitem__

@@ -1,4 +1,4 @@
-"""How a wait and an activity are stored in an agent's row."""
+"""How waits and activities are stored in an agent's row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.store.schema.tables import AGENT, AgentTable
 
 WAIT_COLUMNS = (AGENT.c.wait_kind, AGENT.c.wait_on, AGENT.c.wait_until, AGENT.c.wait_detail, AGENT.c.wait_blocked)
-"""what `read_wait` takes, in its order"""
+"""the columns that `read_wait` takes, in order"""
 
 
 def wait_values(wait: Wait | None) -> dict[str, Any]:
-    """The columns of this wait."""
+    """Return the columns of this wait."""
     if wait is None:
         return {"wait_kind": None, "wait_on": "", "wait_until": None, "wait_detail": "", "wait_blocked": False}
     return {
@@ -29,39 +29,39 @@ def wait_values(wait: Wait | None) -> dict[str, Any]:
 
 
 def activity_values(activity: Activity | None) -> dict[str, Any]:
-    """The columns of this activity."""
+    """Return the columns of this activity."""
     found = activity or Activity()
     return {"activity": str(found.kind), "activity_detail": found.detail, "activity_seconds": found.seconds}
 
 
 def read_wait(kind: str | None, on: str, until: float | None, detail: str, blocked: bool) -> Wait | None:
-    """The wait of these columns; None if they hold none."""
+    """Return the wait in these columns, or None."""
     if kind is None:
         return None
     return Wait(kind=WaitKind(kind), on=on, until=until, detail=detail, blocked=blocked)
 
 
 def wait_in(row: RowMapping) -> Wait | None:
-    """The wait in an agent's row; None if the agent works or has ended."""
+    """Return the wait in an agent's row; None if the agent works or has ended."""
     return read_wait(
         row["wait_kind"], row["wait_on"], row["wait_until"], row["wait_detail"], blocked=row["wait_blocked"]
     )
 
 
 def wait_of(agent: AgentTable) -> Wait | None:
-    """The same for a row that is read by attributes."""
+    """Return the same from a row that is read by attributes."""
     return read_wait(
         agent.wait_kind, agent.wait_on, agent.wait_until, agent.wait_detail, blocked=bool(agent.wait_blocked)
     )
 
 
 def activity_of(agent: AgentTable) -> Activity:
-    """What the agent does, as its session told last."""
+    """Return what the agent does, as its session last reported."""
     return Activity(kind=ActivityKind(agent.activity), detail=agent.activity_detail, seconds=agent.activity_seconds)
 
 
 def wait_body(wait: Wait) -> dict[str, Any]:
-    """The wait as an event tells it: its words, then its parts."""
+    """Return the wait for an event: its words, then its parts."""
     body: dict[str, Any] = {"reason": wait_words(wait), "kind": str(wait.kind)}
     if wait.on:
         body["on"] = wait.on

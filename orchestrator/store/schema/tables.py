@@ -1,4 +1,4 @@
-"""The tables. Times are seconds since the epoch (UTC), amounts carry their unit; JSON columns hold plain values."""
+"""The tables. Times are seconds since the epoch (UTC), amounts name their unit; JSON columns hold plain values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TOTALLED = [
     *("project", "status", "created_at", "tokens", "live_tokens", "context_tokens", "cost_usd", "live_cost_usd"),
     *("cost_unknown", "running_since", "rehearsal", "deleted_at"),
 ]
-"""Every column that the fleet's totals read: an index on them saves reading ten thousand rows of 3 kB."""
+"""all columns that the fleet's totals read: an index on them avoids reading ten thousand rows of 3 kB"""
 
 
 class AgentTable(Table, table=True):
-    """An agent: its persona and task, its session, where it stands and what it cost."""
+    """An agent: its persona, task, session, status and cost."""
 
     __table_args__ = (
         Index("uq_agent_live_name", "project", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),
@@ -45,33 +45,33 @@ class AgentTable(Table, table=True):
 
     persona: str
     persona_body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    """the persona as it was at creation (fields of domain.persona.Persona)"""
+    """the persona at the time of creation (fields of domain.persona.Persona)"""
     provider: str
     model: str | None = None
     task: str
     cwd: str
     checkout: str
-    """the directory in which writers take turns (git top level, else cwd)"""
+    """the directory in which writers take turns (git top level, otherwise cwd)"""
     writes: bool
     max_turns: int | None = None
     rehearsal: bool = False
     root: str = Field(index=True)
-    """id of the agent at the top of its family; its own if nobody created it but an orchestrator"""
+    """id of the agent at the top of its family; its own if no agent created it"""
     parent: str | None = Field(default=None, foreign_key="agent.id", index=True)
     depth: int = 0
     child_index: int | None = None
     children: int = 0
-    """how many it has created; indexes are never used again"""
+    """how many it has created; indexes are never reused"""
     priority: int = 0
-    """the higher one is admitted first"""
+    """the highest starts first"""
     checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """what must hold at the end of its next turns (domain.check.Check)"""
     check_retries: int | None = None
-    """how often a failed check goes back to it; None: the usual number"""
+    """how often a failed check goes back to it; None: the default"""
 
     account: str
     account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
-    """the account's variables that are not secrets"""
+    """the account's variables that are not secret"""
     environment: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
 
     status: Status = Field(sa_column=Column(EnumText(Status), nullable=False))
@@ -86,17 +86,17 @@ class AgentTable(Table, table=True):
     activity: ActivityKind = Field(
         default=ActivityKind.NONE, sa_column=Column(EnumText(ActivityKind), nullable=False, server_default="")
     )
-    """what an agent at work is doing (domain.activity.Activity, like the next two)"""
+    """what a working agent is doing (domain.activity.Activity, like the next two)"""
     activity_detail: str = Field(default="", sa_column_kwargs={"server_default": ""})
     activity_seconds: float | None = None
     changed_at: float
-    """since when its status, wait or activity is this one"""
+    """when its status, wait or activity last changed"""
     owner: str | None = None
     epoch: int = 0
     last_seq: int = 0
     turns: int = 0
     pending: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    """a copy of its open question (all columns of `question` that are known when it asks), for who reads many agents"""
+    """a copy of its open question (all columns of `question` known when it asks), for reads of many agents"""
 
     session_id: str
     session_started: bool = False
@@ -109,12 +109,12 @@ class AgentTable(Table, table=True):
     progress_tokens: int = 0
     """what it had used at its last line of progress, or when its turn began"""
     tool_at: float | None = None
-    """when a tool last began or ended"""
+    """when a tool last started or ended"""
     tool_tokens: int = 0
     open_tools: int = 0
-    """calls that have begun and not ended"""
+    """calls that have started and not ended"""
     same_calls: int = 0
-    """how often the last call was made in a row"""
+    """how often its last call was made in a row"""
     tool_calls: int = 0
     context_tokens: int | None = None
     context_window_tokens: int | None = None
@@ -124,7 +124,7 @@ class AgentTable(Table, table=True):
     cost_unknown: bool = False
     """some turn's cost is unknown"""
     live_tokens: int = 0
-    """of the run under way, as far as it has told; counted anew from its end"""
+    """of the current run, as far as it has reported; replaced by the figures at its end"""
     live_cost_usd: float = 0.0
     begun_turns: int = 0
     worked_seconds: float = 0.0
@@ -146,13 +146,13 @@ class TurnTable(Table, table=True):
     """domain.turn.Urgency"""
     status: TurnStatus = Field(sa_column=Column(EnumText(TurnStatus), nullable=False))
     parked: str = ""
-    """why it was put aside in the middle (budget, quota, overloaded, plan), until it is taken up again"""
+    """the kind of suspension in the middle (budget, quota, overloaded, plan), until it resumes"""
     stop: str = ""
-    """why it was told to end, from the moment that somebody asked for it"""
+    """why it was told to stop, from the moment somebody asked for it"""
     heard: bool = False
-    """its session has shown that it has the prompt: taken up again it is told to go on, not told the task anew"""
+    """its session has shown that it received the prompt: a resumed turn is told to continue, not given its task"""
     resumes: int = 0
-    """how often it was put aside"""
+    """how often it was suspended"""
     overloads: int = 0
     """how often because the model's API was overloaded"""
     prompt: str
@@ -165,15 +165,15 @@ class TurnTable(Table, table=True):
     ended_at: float | None = None
     epoch: int = 0
     attempts: int = 0
-    """how often a run of it was claimed, but for those that went on with an answer"""
+    """how often a run of it was claimed, except runs that resumed with an answer"""
     prompts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    """ids of the prompts that were sent for it after the first, whose id follows from its own"""
+    """ids of prompts after the first, whose id is derived from its own"""
     losses: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """runs that died: attempt, reason, detail, at"""
     checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """what must hold at its end"""
     checked: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    """each time that this was tried (domain.check.Attempt)"""
+    """every run of its checks"""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
@@ -187,13 +187,13 @@ class TurnTable(Table, table=True):
     changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     changes_unknown: str = ""
     outcome_cursor: int | None = None
-    """event id of the terminal event that tells its outcome; None: it is open, or nobody is told of its end"""
+    """id of the terminal event with its outcome; None: it is open, or its end is not an outcome"""
     delivered_at: float | None = None
-    """when that outcome had reached its orchestrator"""
+    """when its orchestrator had received that outcome"""
 
 
 class QuestionTable(Table, table=True):
-    """What an agent asked before a tool call went on: a question or a permission, and who answered what."""
+    """What an agent asked in the middle of a tool call: a question or a permission, and who answered what."""
 
     __table_args__ = (
         Index("uq_question_open", "agent_id", unique=True, sqlite_where=text("state = 'open'")),
@@ -206,7 +206,7 @@ class QuestionTable(Table, table=True):
     """ordinal of the turn in which it was asked"""
     kind: QuestionKind = Field(sa_column=Column(EnumText(QuestionKind), nullable=False))
     call_id: str
-    """of the tool call; of a plan (`tool` is that) the id of the prompt that tells the answer"""
+    """of the tool call; for a plan (`tool` says so) the id of the prompt that carries the answer"""
     tool: str
     input: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     text: str
@@ -214,7 +214,7 @@ class QuestionTable(Table, table=True):
     asked_at: float
     deadline_at: float | None = None
     fallback: str
-    """the answer that counts once the deadline has come"""
+    """the answer that applies after the deadline"""
     state: QuestionState = Field(sa_column=Column(EnumText(QuestionState), nullable=False))
     answer: str | None = None
     answered_at: float | None = None
@@ -222,7 +222,7 @@ class QuestionTable(Table, table=True):
 
 
 class InputTable(Table, table=True):
-    """An agent whose result is handed to another: `settled`: it may be handed over, `blocked`: it failed."""
+    """An agent whose result is handed to another; `settled`: it may be handed over, `blocked`: it failed."""
 
     __table_args__ = (Index("ix_input_unsettled", "agent_id", sqlite_where=text("settled IS 0")),)
     agent_id: str = Field(primary_key=True, foreign_key="agent.id")
@@ -235,7 +235,7 @@ class InputTable(Table, table=True):
 
 
 class EventTable(Table, table=True):
-    """An immutable fact; `id` is the fleet-wide cursor, (agent, seq) is dense per agent."""
+    """An immutable fact; `id` is the fleet-wide cursor, and (agent, seq) has no gaps per agent."""
 
     __table_args__ = (UniqueConstraint("agent_id", "seq"), {"sqlite_autoincrement": True})
     id: int | None = Field(default=None, primary_key=True)
@@ -258,7 +258,7 @@ class ArtifactTable(Table, table=True):
 
 
 class LeaseTable(Table, table=True):
-    """Something provisioned, with an owner and an end: the right to write in a checkout, a desk."""
+    """Something provisioned, with an owner and an end: the right to write in a checkout, or a desk."""
 
     __table_args__ = (
         Index("uq_lease_held", "kind", "name", unique=True, sqlite_where=text("released_at IS NULL")),
@@ -273,7 +273,7 @@ class LeaseTable(Table, table=True):
 
 
 class BudgetTable(Table, table=True):
-    """A cap on what an agent with what it reserved for its children, a subtree, or the fleet may use."""
+    """A cap on what an agent (including reservations for its children), a subtree, or the fleet may use."""
 
     subject: str = Field(primary_key=True)
     """an agent's id, or `fleet`"""
@@ -281,11 +281,11 @@ class BudgetTable(Table, table=True):
     unit: Unit = Field(sa_column=Column(EnumText(Unit), primary_key=True))
     cap: float
     setting: float | None = None
-    """the value of the setting that it was last taken from"""
+    """the setting that the cap was last taken from"""
 
 
 class BreakerTable(Table, table=True):
-    """An account whose provider refuses it for a time: nobody of that account starts before `until`."""
+    """An account that its provider refuses for a time: none of its agents starts before `until`."""
 
     account: str = Field(primary_key=True)
     provider: str = Field(primary_key=True)
@@ -296,7 +296,7 @@ class BreakerTable(Table, table=True):
 
 
 class CommandTable(Table, table=True):
-    """A command that was carried out, by its idempotency key: sent again, it does nothing."""
+    """A command that was carried out, by its idempotency key; sent again, it has no effect."""
 
     key: str = Field(primary_key=True)
     agent_id: str = Field(foreign_key="agent.id")
@@ -306,19 +306,19 @@ class CommandTable(Table, table=True):
 
 
 class TranscriptTable(Table, table=True):
-    """One line of an agent's conversation in its provider's own words, from which another machine can go on."""
+    """One line of an agent's conversation in its provider's format, from which another machine can resume."""
 
     __table_args__ = (UniqueConstraint("agent_id", "subpath", "uuid"),)
     agent_id: str = Field(primary_key=True, foreign_key="agent.id")
     subpath: str = Field(primary_key=True)
-    """'' for the conversation itself, else a sub-agent's"""
+    """'' for the conversation itself, otherwise a sub-agent's"""
     seq: int = Field(primary_key=True)
     uuid: str | None = None
     body: str
 
 
 class DurableWaitTable(Table, table=True):
-    """A wait that outlives its connection; MCP calls it a task. Its row stands before its client hears of it."""
+    """A wait that outlives its connection; MCP calls it a task. Its row is written before its client is told."""
 
     __table_args__ = (Index("ix_durable_wait_status", "status"),)
     id: str = Field(primary_key=True)
@@ -326,11 +326,11 @@ class DurableWaitTable(Table, table=True):
     orchestrator: str
     call_key: str | None = Field(default=None, unique=True)
     agents: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    """ids of those it waits for; none: all of its orchestrator's, whoever comes meanwhile"""
+    """ids of the agents it waits for; empty: all of its orchestrator's, including later ones"""
     until: str
     since: str | None = None
     asks_person: bool
-    """questions go to the person behind the client; else they wake the orchestrator"""
+    """questions go to the person behind the client; otherwise they wake the orchestrator"""
     status: DurableWaitStatus = Field(sa_column=Column(EnumText(DurableWaitStatus), nullable=False))
     created_at: float
     updated_at: float
@@ -340,13 +340,13 @@ class DurableWaitTable(Table, table=True):
     result: str = ""
     is_error: bool = False
     outcomes: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    """ids of the turns whose outcomes the result tells"""
+    """ids of the turns whose outcomes the result contains"""
     question_id: str | None = Field(default=None, foreign_key="question.id", index=True)
-    """of the orchestrator that Fleet runs and that sleeps so: its end answers this question"""
+    """question of an orchestrator that Fleet runs and that waits like this; the end of the wait answers it"""
 
 
 class ProcessTable(Table, table=True):
-    """A provider's process: meant to be started under an epoch, then started, then ended with all that it started."""
+    """A provider's process: recorded under an epoch, then started, then ended with everything that it started."""
 
     __table_args__ = (Index("ix_process_open", "ended_at"),)
     marker: str = Field(primary_key=True)
@@ -355,11 +355,11 @@ class ProcessTable(Table, table=True):
     epoch: int
     tier: str
     boot: str
-    """boot id and pid namespace in which `pid` means something"""
+    """boot id and pid namespace in which `pid` is valid"""
     intended_at: float
     pid: int | None = None
     started: str = ""
-    """clock ticks after the boot: with `pid` it names a process for ever"""
+    """in clock ticks since boot; together with `pid` it identifies a process for good"""
     cgroup: str = ""
     started_at: float | None = None
     ended_at: float | None = None

@@ -1,4 +1,4 @@
-"""What every operation needs: one agent's row, its next event, a status change."""
+"""What every operation builds on: an agent's row, its next event, and changes of status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEXT = (
 _EVENT = insert(EVENT)
 _TOUCHED = "told"
 CLOCK = "clock"
-"""the name under which the bell rings when something has got a time at which it is due"""
+"""topic that is published when a time at which something is due was set"""
 
 
 @cache
@@ -40,7 +40,7 @@ class StaleOwnerError(ConflictError):
 
 
 def agent_row(connection: Connection, agent_id: str) -> RowMapping:
-    """The agent's row.
+    """Return the agent's row.
 
     Raises:
         NotFoundError: there is none.
@@ -52,10 +52,10 @@ def agent_row(connection: Connection, agent_id: str) -> RowMapping:
 
 
 def owned_row(connection: Connection, agent_id: str, epoch: int) -> RowMapping:
-    """The agent's row, if the caller's epoch is still the valid one.
+    """Return the agent's row, if the caller's epoch is still valid.
 
     Raises:
-        StaleOwnerError: another claim came since.
+        StaleOwnerError: there was another claim since.
     """
     row = agent_row(connection, agent_id)
     if row["epoch"] != epoch:
@@ -80,9 +80,9 @@ def move(
     reason: str = "",
     **values: Any,
 ) -> None:
-    """Change the status, if the move is legal, with its time and with what is true in it alone.
+    """Change the status, with its time and with what is true only in the new status.
 
-    That is the wait of a queued or waiting agent, the activity of one at work, the reason of one that has ended; what
+    That is the wait of a queued or waiting agent, the activity of a working one, the reason of one that has ended; what
     is not given is cleared.
 
     Raises:
@@ -106,14 +106,14 @@ def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: in
 
 
 def owner_name(project: str, orchestrator: str) -> str:
-    """The name under which the bell rings for an orchestrator's agents."""
+    """Return the topic of an orchestrator's agents."""
     return f"{project}\n{orchestrator}"
 
 
 def touched_topics(connection: Connection) -> set[str]:
-    """Whom the events of this transaction are about, as the bell names them; begins anew with each call.
+    """Return the topics of the events since the last call, and start anew.
 
-    An event stands for its agent, the family (id of its root), the project and the orchestrator.
+    An event has four topics: its agent, its family (id of its root), its project and its orchestrator.
     """
     told = _touched(connection)
     connection.info[_TOUCHED] = set[str]()
@@ -121,7 +121,7 @@ def touched_topics(connection: Connection) -> set[str]:
 
 
 def touch(connection: Connection, name: str) -> None:
-    """Let the bell ring for this name, too, once this transaction is committed."""
+    """Publish this topic, too, once this transaction is committed."""
     _touched(connection).add(name)
 
 
@@ -130,6 +130,6 @@ def _touched(connection: Connection) -> set[str]:
 
 
 def cost_is_unknown(connection: Connection, agent_id: str, turn_id: str) -> None:
-    """The turn was cut off: nobody told what it cost."""
+    """Mark the cost of a turn that was cut off as unknown."""
     connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
     change(connection, agent_id, cost_unknown=True)

@@ -1,1 +1,1 @@
-"""Rows of provider processes and of conversations."""
+"""Provider processes and mirrored transcripts."""

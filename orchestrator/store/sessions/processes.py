@@ -1,4 +1,4 @@
-"""Operations on processes: the intent to start one (durable before anything starts), its birth, its end."""
+"""Operations on processes: the intent to start one (durable before it starts), its start, its end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from orchestrator.store.schema.transitions import owned_row
 
 
 def intend(connection: Connection, agent_id: str, *, epoch: int, marker: str, tier: str, boot: str, now: float) -> None:
-    """Record that a session of the agent is about to start, whose processes will carry this marker.
+    """Record that a session of the agent is about to start; its processes will carry this marker.
 
     Raises:
-        StaleOwnerError: another claim of the agent came since, so nothing may be started.
+        StaleOwnerError: the agent was claimed again, so nothing may be started.
     """
     owned_row(connection, agent_id, epoch)
     connection.execute(
@@ -25,7 +25,7 @@ def intend(connection: Connection, agent_id: str, *, epoch: int, marker: str, ti
 
 
 def born(connection: Connection, marker: str, *, pid: int, started: str, cgroup: str, now: float) -> None:
-    """Record the session's first process: its id, when it started (clock ticks after the boot), its cgroup."""
+    """Record the session's first process: its id, its start (clock ticks since boot), its cgroup."""
     connection.execute(
         update(PROCESS)
         .where(PROCESS.c.marker == marker)
@@ -34,12 +34,12 @@ def born(connection: Connection, marker: str, *, pid: int, started: str, cgroup:
 
 
 def ended(connection: Connection, markers: Sequence[str], now: float) -> None:
-    """Record that nothing is left of these sessions."""
+    """Record that no process of these sessions is left."""
     connection.execute(
         update(PROCESS).where(PROCESS.c.marker.in_(markers), PROCESS.c.ended_at.is_(None)).values(ended_at=now)
     )
 
 
 def not_ended(connection: Connection) -> Sequence[RowMapping]:
-    """Every session of which something may be left."""
+    """Return every session that may have left processes."""
     return connection.execute(select(PROCESS).where(PROCESS.c.ended_at.is_(None))).mappings().all()

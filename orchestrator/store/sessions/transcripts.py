@@ -1,4 +1,4 @@
-"""Mirrored transcripts: lines of an agent's conversation, in order, each once."""
+"""Mirrored transcripts: the lines of agents' conversations, in order, without duplicates."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchestrator.store.schema.tables import TRANSCRIPT
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a transcript; `uuid` is the provider's id of it, if it has one."""
+    """One line of a transcript; `uuid` is the provider's id for it, if it has one."""
 
     uuid: str | None
     body: str
 
 
 def append(connection: Connection, agent_id: str, subpath: str, lines: Sequence[Line]) -> None:
-    """Add these lines at the end; a line whose uuid is known is not added again."""
+    """Append these lines; a line whose uuid is known is not added again."""
     where = (TRANSCRIPT.c.agent_id == agent_id) & (TRANSCRIPT.c.subpath == subpath)
     last = connection.execute(select(func.max(TRANSCRIPT.c.seq)).where(where)).scalar_one() or 0
     values = [
@@ -33,7 +33,7 @@ def append(connection: Connection, agent_id: str, subpath: str, lines: Sequence[
 
 
 def lines_of(connection: Connection, agent_id: str) -> Sequence[tuple[str, str]]:
-    """The agent's lines with their subpath, in order."""
+    """Return the agent's lines with their subpath, in order."""
     query = (
         select(TRANSCRIPT.c.subpath, TRANSCRIPT.c.body)
         .where(TRANSCRIPT.c.agent_id == agent_id)

@@ -1,4 +1,4 @@
-"""A stop that was asked for is a row, so that no crash and no race forgets it."""
+"""Requests to stop a turn, kept as rows so that no crash and no race loses them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ INTERRUPTED = "interrupted"
 
 
 def ask(connection: Connection, agent_id: str) -> str:
-    """Note that the running turn is to end: whoever takes it over ends it instead of going on. Returns its id."""
+    """Record that the running turn must stop; an owner that takes it over ends it instead. Returns its id."""
     running = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.WORKING)
     connection.execute(update(TURN).where(running).values(stop=INTERRUPTED))
     return str(connection.execute(select(TURN.c.id).where(running)).scalar_one())
 
 
 def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: RunUsage, now: float) -> None:
-    """End the claimed turn as failed, or as interrupted if that is the reason; of what it changed nobody knows.
+    """End the claimed turn as failed, or as interrupted if that is the reason; its changes are unknown.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -43,7 +43,7 @@ def unless_cancelled(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:
-    """Put the claimed turn aside; but one that was told to end meanwhile ends here, as interrupted.
+    """Suspend the claimed turn; if it was told to stop meanwhile, end it as interrupted instead.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.

@@ -1,4 +1,4 @@
-"""Operations on acceptance checks: what a turn must show at its end, and the record of each time that it was tried."""
+"""Operations on acceptance checks: what a turn must show at its end, and the record of each run of its checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.store.turns.turns import Claim, count
 
 
 def set_checks(connection: Connection, agent_id: str, turn_id: str | None, columns: Mapping[str, Any]) -> None:
-    """Replace the agent's `checks` and `check_retries`, for this turn and those after it; None leaves what is there."""
+    """Replace the agent's `checks` and `check_retries` for this turn and later ones; None leaves them unchanged."""
     given = {name: value for name, value in columns.items() if value is not None}
     if given:
         change(connection, agent_id, **given)
@@ -54,10 +54,10 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
 
 
 def send_back(connection: Connection, claim: Claim, attempt: CheckRound, usage: RunUsage, read: Sequence[str]) -> None:
-    """Record that the turn goes back to its agent: the receipts, the prompt that will tell them, and what it has used.
+    """Record that the turn goes back to its agent: the receipts, the prompt that contains them, and what it has used.
 
-    `read` are turns whose text it has taken in. All in one transaction: a successor finds the prompt in the transcript,
-    or knows that it must send it.
+    `read` are turns whose text it has taken in. One transaction writes all of it: a successor finds the prompt in the
+    transcript, or knows that it must send it.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.

@@ -1,4 +1,4 @@
-"""Operations of a session's owner on its events, and readers of the event table."""
+"""Operations that record the events of a session, and reads of the event table."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from orchestrator.store.turns.turns import Claim
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that a session reported: its event, what it changes in the agent's row, and the files it touched."""
+    """One report of a session: its event, what it changes in the agent's row, and the files it touched."""
 
     kind: Kind | None
-    """None: it only changes figures of the row"""
+    """None: it changes only figures in the row"""
     at: float
     body: Mapping[str, Any]
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     activity: Activity | None = None
-    """what the agent does from now on; None: what it did before"""
+    """the agent's new activity; None: unchanged"""
     files: Sequence[tuple[str, str]] = ()
     """pairs of (consumed|produced, path)"""
 
 
 class EventRow(NamedTuple):
-    """An event as it stands in its table, with its agent's name."""
+    """An event as stored, with its agent's name."""
 
     id: int
     agent_id: str
@@ -86,7 +86,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
 
 
 def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:
-    """Record how the checkout looked before the turn, once."""
+    """Record once how the checkout looked before the turn."""
     connection.execute(
         update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=dict(before))
     )
@@ -95,13 +95,13 @@ def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any])
 def events_after(
     connection: Connection, cursor: int, *, project: str | None, agent_id: str | None, limit: int
 ) -> Sequence[EventRow]:
-    """At most `limit` events behind the cursor, oldest first: of one agent, of a project, or of all."""
+    """Return at most `limit` events after the cursor, oldest first: of one agent, of a project, or of all."""
     query = _behind(cursor, project=project, agent_id=agent_id).limit(limit)
     return [EventRow._make(row) for row in connection.execute(query)]
 
 
 def history(store: Store, cursor: int, *, project: str | None, agent_id: str | None) -> AsyncGenerator[EventRow]:
-    """All events behind the cursor, however many, oldest first, in constant memory; close it with its consumer."""
+    """Yield all events after the cursor, oldest first, in constant memory; close it when you stop reading."""
 
     def after(last: EventRow | None) -> Select[Any]:
         return _behind(cursor if last is None else last.id, project=project, agent_id=agent_id)

@@ -1,4 +1,4 @@
-"""Operations on outcomes: which ended turn has one, and when it has reached its orchestrator."""
+"""Operations on outcomes: which ended turns have one, and when it has reached its orchestrator."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from orchestrator.store.schema.tables import TURN
 
 
 def record(connection: Connection, agent_id: str, turn_id: str, status: TurnStatus, cursor: int) -> None:
-    """Give the ended turn its outcome: `cursor` is that of its terminal event.
+    """Give the ended turn its outcome; `cursor` is that of its terminal event.
 
-    A turn that was interrupted for another one has none: its orchestrator asked for just that.
+    A turn that was interrupted to make way for another one has none: its orchestrator asked for that.
     """
     if status is not TurnStatus.INTERRUPTED or not is_replaced(connection, agent_id):
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(outcome_cursor=cursor))
 
 
 def is_replaced(connection: Connection, agent_id: str) -> bool:
-    """Whether a queued turn was commanded to replace the one under way."""
+    """Whether a queued turn was commanded to replace the running one."""
     query = select(TURN.c.id).where(
         TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == Urgency.REPLACES
     )

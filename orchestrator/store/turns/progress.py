@@ -1,4 +1,4 @@
-"""Marks on an agent's row from which its progress is measured."""
+"""Marks in an agent's row from which its progress is measured."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from orchestrator.domain.event import Kind
 
 
 def begun(agent: RowMapping) -> dict[str, Any]:
-    """What is set when a run begins, which is measured from here."""
+    """Return the marks to set when a run begins."""
     used = agent["tokens"]
     return {"open_tools": 0, "same_calls": 0, "progress_tokens": used, "tool_tokens": used}
 
 
 def marks(agent: RowMapping, values: Mapping[str, Any], kind: Kind | None, at: float) -> dict[str, Any]:
-    """What an event of this kind sets, after these values were set."""
+    """Return the marks that an event of this kind sets, once these values are set."""
     used = int(agent["tokens"]) + int(values.get("live_tokens", agent["live_tokens"]))
     running = int(values.get("open_tools", agent["open_tools"]))
     match kind:

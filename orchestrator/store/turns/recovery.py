@@ -1,4 +1,4 @@
-"""Operations on turns whose session or daemon died: taken over and gone on with, a bounded number of times."""
+"""Operations on turns whose session or daemon died: they are taken over and resumed, a bounded number of times."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Loss:
     reason: str
     detail: str
     counts: bool = True
-    """whether something died; a daemon that was told to end handed its runs on"""
+    """whether something died; a daemon that was told to stop hands its runs on"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Final:
-    """A lost run that is not taken up again: how its turn ends."""
+    """A lost run that is not resumed: how its turn ends."""
 
     status: TurnStatus
     reason: str
@@ -48,9 +48,9 @@ class Final:
 
 
 def take_over(connection: Connection, owner: str, now: float, max_resumes: int) -> list[str]:
-    """Take over every turn that a former daemon ran; return the ids of their agents.
+    """Take over every turn that a former daemon ran; returns the ids of their agents.
 
-    Waiting agents hold no process and stay as they are; queued ones are admitted as usual.
+    Waiting agents hold no process and are left as they are; queued ones are admitted as usual.
     """
     leases.release_of_deleted(connection, now)
     rows = connection.execute(
@@ -71,7 +71,7 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
 
 
 def held_by(connection: Connection, owner: str) -> list[Claim]:
-    """The running turns of this daemon, as it claimed them."""
+    """Return the running turns of this daemon, as it claimed them."""
     query = (
         select(AGENT.c.id, AGENT.c.epoch, TURN.c.id, TURN.c.ordinal)
         .join(TURN, TURN.c.agent_id == AGENT.c.id)
@@ -86,7 +86,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: RunUsage, now: float, max_resumes: int
 ) -> Final | None:
-    """Queue the turn of a run that is over to be taken up again; if it died too often, how it must end instead.
+    """Queue the turn of a run that is over to be resumed; if it died too often, return how it must end instead.
 
     Raises:
         StaleOwnerError: the claim is over or the turn has ended; nothing is written.
@@ -94,7 +94,7 @@ def give_up_run(
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = _running(connection, claim.agent_id)
     if turn is None or turn["id"] != claim.turn_id:
-        raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
+        raise StaleOwnerError(f"turn {claim.turn_id} has already ended")
     final = _lose(connection, agent, turn, loss, now, max_resumes)
     if final is None:
         run_ended(connection, agent, claim, usage, now)
@@ -116,7 +116,7 @@ def note_prompt(connection: Connection, claim: Claim, prompt_id: str) -> None:
 
 
 def count_lost(connection: Connection, claim: Claim, usage: RunUsage) -> None:
-    """Add to the turn what a dead run had used, as its transcript tells.
+    """Add what a dead run used, according to its transcript, to its turn.
 
     Raises:
         StaleOwnerError: the claim is over.
@@ -168,7 +168,7 @@ def _clock(at: float) -> str:
 
 
 def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Final, now: float) -> None:
-    """End the turn of a dead daemon with its one terminal event; what it cost nobody told."""
+    """End the turn of a dead daemon with its one terminal event; its cost is unknown."""
     values = {"status": final.status, "reason": final.reason, "detail": final.detail, "hint": final.hint}
     connection.execute(
         update(TURN)
@@ -184,7 +184,7 @@ def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Fin
 
 
 def _last_seen(agent: RowMapping, now: float) -> float:
-    """When the dead run was last heard of: nobody worked while no daemon ran."""
+    """When the dead run was last heard of; no time counts while no daemon ran."""
     return min(now, max(agent["running_since"] or now, agent["last_event_at"] or 0.0))
 
 

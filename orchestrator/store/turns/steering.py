@@ -1,4 +1,4 @@
-"""Turns whose text the running turn has taken in."""
+"""Queued turns whose text the running turn has taken in."""
 
 from __future__ import annotations
 

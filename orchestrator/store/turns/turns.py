@@ -36,21 +36,21 @@ from orchestrator.store.waits.suspension import suspend
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to run one turn of one agent until the epoch moves on."""
+    """The right to run one turn of one agent until the epoch advances."""
 
     agent_id: str
     turn_id: str
     turn: int
     epoch: int
     continues: bool
-    """the turn waits in the middle of a tool call that has its answer now"""
+    """the turn waits in the middle of a tool call that now has its answer"""
     goes_on: bool = False
-    """the turn was put aside: it is taken up again with a new prompt"""
+    """the turn was suspended; it resumes with a new prompt"""
     heard: bool = False
     resumes: int = 0
     overloads: int = 0
     recovers: bool = False
-    """a former run of the turn died: its transcript says how to go on"""
+    """an earlier run of the turn died; its transcript says how to continue"""
 
 
 def queue_turn(
@@ -62,7 +62,7 @@ def queue_turn(
     now: float,
     urgent: Urgency = Urgency.NONE,
 ) -> int:
-    """Append a turn and return its ordinal; an agent that rests becomes queued."""
+    """Append a turn and return its ordinal; an agent without an open turn becomes queued."""
     agent = agent_row(connection, agent_id)
     ordinal = int(agent["turns"]) + 1
     connection.execute(
@@ -86,7 +86,7 @@ def queue_turn(
 
 
 def commanded(connection: Connection, key: str | None) -> RowMapping | None:
-    """What became of the command with this idempotency key."""
+    """Return what became of the command with this idempotency key."""
     if key is None:
         return None
     return connection.execute(select(COMMAND).where(COMMAND.c.key == key)).mappings().one_or_none()
@@ -110,22 +110,24 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
 def suspend_turn(
     connection: Connection, claim: Claim, wait: Wait, usage: RunUsage, now: float, *, heard: bool = True
 ) -> None:
-    """Suspend the turn: its use is counted and its slot is free; resumed, it continues where it stopped.
+    """Suspend the turn, count its use and free its slot; when resumed, it continues where it stopped.
 
-    `heard`: its session has shown that it has the prompt.
+    `heard`: its session has shown that it received the prompt.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
     run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
     pauses.suspend_turn(connection, claim.agent_id, turn, wait, now, heard=heard)
     if any(Status(child["status"]) in OPEN for child in children.of(connection, claim.agent_id)):
-        leases.release(connection, claim.agent_id, now, leases.CHECKOUT)  # they may have to write before it can go on
+        leases.release(
+            connection, claim.agent_id, now, leases.CHECKOUT
+        )  # they may have to write before it can continue
 
 
 def suspend_for_quota(
     connection: Connection, claim: Claim, told: Mapping[str, Any], usage: RunUsage, now: float
 ) -> None:
-    """Suspend the turn until its account's quota is back, and with it those of the account's other agents."""
+    """Suspend the turn, and the account's other agents, until the account's quota is back."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     refusal = pauses.open_breaker(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
     wait = pauses.quota_wait(connection, agent["account"], agent["provider"], refusal, now)
@@ -135,7 +137,7 @@ def suspend_for_quota(
 def suspend_for_answer(
     connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: RunUsage, now: float
 ) -> None:
-    """End the run in the middle of a tool call: the agent waits, its slot is free, no process is needed."""
+    """End the run in the middle of a tool call: the agent waits without slot or process."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     run_ended(connection, agent, claim, usage, now)
@@ -163,11 +165,11 @@ def answer(
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR,
     question_id: str | None = None,
 ) -> RowMapping:
-    """Put the answer beside the question that is meant; the agent is queued, its turn goes on. Returns the turn.
+    """Record the answer to the question that is meant and queue the agent to resume its turn. Returns the turn.
 
     Raises:
-        ConflictError: it is not waiting for an answer, or asks another question.
-        InvalidError: it waits for a permission, and this answers none.
+        ConflictError: the agent does not wait for an answer, or has another question.
+        InvalidError: the agent waits for a permission, and the text does not answer one.
     """
     agent = agent_row(connection, agent_id)
     question = questions.open_question(connection, agent_id)
@@ -181,7 +183,7 @@ def answer(
     move(connection, agent, Status.QUEUED, now, wait=SLOT, pending=None)
     turn = next_turn(connection, agent_id)
     if turn is None:
-        raise ConflictError(f"{agent['name']} has no turn in which it asked", hint="give it its next task")
+        raise ConflictError(f"{agent['name']} has no turn with that question", hint="give it its next task")
     told = {
         "question_id": question["id"],
         "call_id": question["call_id"],
@@ -193,7 +195,7 @@ def answer(
 
 
 def drop_question(connection: Connection, agent_id: str, now: float) -> None:
-    """End the turn that waits for an answer, as interrupted: its question is no longer asked."""
+    """End the turn that waits for an answer as interrupted, and drop its question."""
     agent = agent_row(connection, agent_id)
     turn = next_turn(connection, agent_id)
     if turn is not None and turn["status"] in TURN_ASIDE:
@@ -213,12 +215,12 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
 
 
 def withdraw(connection: Connection, agent: RowMapping) -> None:
-    """Mark the agent's last question as dropped: the conversation still holds its call, which is now denied."""
+    """Drop the agent's last question: the conversation still contains its call, which is now denied."""
     questions.drop(connection, agent["id"])
 
 
 def expire(connection: Connection, now: float) -> int:
-    """Give the default answer to every question whose deadline has come; return how many."""
+    """Give the default answer to every question whose deadline has passed; returns how many."""
     late = questions.overdue(connection, now)
     for question in late:
         agent = agent_row(connection, question["agent_id"])
@@ -232,7 +234,7 @@ def expire(connection: Connection, now: float) -> int:
 
 
 def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
-    """Give the agent the status of its ended turn, or queue it again if more turns wait."""
+    """Give the agent the status of its ended turn, or queue it again if it has more turns."""
     more = next_turn(connection, agent["id"])
     fresh = agent_row(connection, agent["id"])
     if more is not None:
@@ -252,13 +254,13 @@ def finish(
     *,
     asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """End the turn with its one terminal event, count its cost, free its slot and checkout, tell those behind it.
+    """End the turn with its one terminal event, count its cost, free its slot and checkout, update its waiters.
 
     `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown; `asked` is a
     question in the middle of which it ended.
 
     Raises:
-        StaleOwnerError: the agent was deleted or claimed anew, or the turn has ended; nothing is written.
+        StaleOwnerError: the agent was deleted or claimed again, or the turn has ended; nothing is written.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     status = TurnStatus(ended["status"])
@@ -266,11 +268,11 @@ def finish(
         update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**ended, ended_at=now)
     )
     if not done.rowcount:
-        raise StaleOwnerError(f"turn {claim.turn_id} has ended before")
+        raise StaleOwnerError(f"turn {claim.turn_id} has already ended")
     run_ended(connection, agent, claim, usage if usage.tokens.model_calls else budgets.at_least_live(agent, usage), now)
     kind = Kind(f"turn.{status}")
     if kind not in TERMINAL:
-        raise ConflictError(f"{status} ends no turn")
+        raise ConflictError(f"{status} does not end a turn")
     cursor = emit(
         connection,
         claim.agent_id,
@@ -297,7 +299,7 @@ def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: Ru
     """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
     count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
-    if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the truth may leave room for others
+    if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the real figure may leave room for others
         budgets.resume(connection, now)
 
 
@@ -322,7 +324,7 @@ def count(connection: Connection, agent: RowMapping, turn_id: str, usage: RunUsa
         "live_cost_usd": 0.0,
     }
     if cost == 0 and usage.session_cost_usd is None:
-        del values["session_cost_usd"]  # it broke before anything could tell the session's total
+        del values["session_cost_usd"]  # it broke before anything could report the session's total
     if cost is None:
         values["cost_unknown"] = True
         values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]

@@ -1,1 +1,1 @@
-"""What a turn waits for: the queue, inputs, leases, questions, pauses, durable waits."""
+"""What turns wait for: the queue, inputs, leases, questions, suspensions, durable waits."""

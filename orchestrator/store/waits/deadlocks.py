@@ -1,4 +1,4 @@
-"""Circles: agents that would wait for each other for ever, whatever they wait by: inputs, children, or a sleep."""
+"""Finds cycles of agents that would wait for each other forever, through inputs, children or durable waits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, INPUT, QUESTIO
 from orchestrator.store.schema.transitions import agent_row
 
 Waits = dict[str, list[list[str]]]
-"""by agent: what must end before it goes on, one of each group"""
+"""by agent: groups of agents, one of each of which must end before it continues"""
 
 _IDS: BindParameter[list[str]] = bindparam("ids", expanding=True)
 _OPEN = AGENT.c.status.in_(sorted(OPEN))
@@ -39,7 +39,7 @@ _CREATED = select(AGENT.c.id).where(
 
 
 def circle(connection: Connection, agent_id: str) -> str | None:
-    """The name of an agent that this one waits for and that could end only after it; None if there is none."""
+    """Return the name of an agent that this one waits for and that could only end after it, or None."""
     waits = _reached(connection, agent_id)
     if not any(agent_id in group for groups in waits.values() for group in groups):
         return None
@@ -51,12 +51,12 @@ def circle(connection: Connection, agent_id: str) -> str | None:
 
 
 def _stuck(groups: Iterable[list[str]], free: set[str]) -> list[str] | None:
-    """The first group of which none can end."""
+    """Return the first group of which no agent can end."""
     return next((group for group in groups if free.isdisjoint(group)), None)
 
 
 def _reached(connection: Connection, agent_id: str) -> Waits:
-    """What everybody waits for whom the agent waits for, itself included."""
+    """Return the waits of everybody that the agent waits for, directly or not, including itself."""
     found: Waits = {}
     ahead = {agent_id}
     while ahead:
@@ -66,7 +66,7 @@ def _reached(connection: Connection, agent_id: str) -> Waits:
 
 
 def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
-    """What each of these agents waits for; a question, a budget or time is not an agent and does not count."""
+    """Return what each of these agents waits for; questions, budgets and times do not count."""
     found: Waits = {agent_id: [] for agent_id in agent_ids}
     for agent_id, source in connection.execute(_INPUTS, {"ids": list(agent_ids)}):
         found[agent_id].append([source])
@@ -79,7 +79,7 @@ def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
 
 
 def _awaited_by(connection: Connection, wait: RowMapping) -> list[list[str]]:
-    """The same of a sleep without a time-out: one that has one ends by itself."""
+    """Return the same for durable waits without a time-out; one with a time-out ends by itself."""
     if wait["agents"]:
         ids = list(connection.execute(_NAMED, {"ids": wait["agents"]}).scalars())
     else:

@@ -1,4 +1,4 @@
-"""Operations on sleeps, the waits that outlive their connection, and their readers."""
+"""Operations on durable waits, which outlive their connection, and reads of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _UNDER_WAY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.status == DurableWaitStat
 
 
 def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
-    """Insert the sleep and return its id: that of the one which the same idempotency key began, if there is one.
+    """Insert the wait and return its id, or the id of the one that the same idempotency key began.
 
-    Sleeps whose time is over are cleaned up with it.
+    Expired waits are deleted in the same transaction.
     """
     over = or_(DURABLE_WAIT.c.question_id.is_(None), DURABLE_WAIT.c.status != DurableWaitStatus.WORKING)
     connection.execute(delete(DURABLE_WAIT).where(DURABLE_WAIT.c.expires_at <= now, over))
@@ -42,7 +42,7 @@ def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
 
 
 def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
-    """End the sleep with its one end and tell whether this call did: result, is_error, outcomes."""
+    """End the wait once, with its result, is_error and outcomes; returns whether this call ended it."""
     done = connection.execute(
         update(DURABLE_WAIT)
         .where(DURABLE_WAIT.c.id == wait_id, DURABLE_WAIT.c.status == DurableWaitStatus.WORKING)
@@ -52,7 +52,7 @@ def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: fl
 
 
 def ask_nobody(connection: Connection, wait_id: str, now: float) -> None:
-    """The person will not answer: from now on a question wakes the orchestrator."""
+    """Record that the person will not answer: from now on a question wakes the orchestrator."""
     connection.execute(
         update(DURABLE_WAIT).where(DURABLE_WAIT.c.id == wait_id).values(asks_person=False, updated_at=now)
     )
@@ -60,16 +60,16 @@ def ask_nobody(connection: Connection, wait_id: str, now: float) -> None:
 
 
 def by_id(connection: Connection, wait_id: str, now: float) -> DurableWaitTable | None:
-    """The sleep, unless its time is over."""
+    """Return the wait, unless it has expired."""
     found = cast("DurableWaitTable | None", connection.execute(_BY_ID, {"wait": wait_id}).one_or_none())
     return found if found is not None and found.expires_at > now else None
 
 
 def by_key(connection: Connection, call_key: str) -> DurableWaitTable | None:
-    """The sleep that this idempotency key began."""
+    """Return the wait that this idempotency key began."""
     return cast("DurableWaitTable | None", connection.execute(_BY_KEY, {"key": call_key}).one_or_none())
 
 
 def under_way(connection: Connection) -> Sequence[DurableWaitTable]:
-    """Those that have not ended."""
+    """Return the waits that have not ended."""
     return cast("Sequence[DurableWaitTable]", connection.execute(_UNDER_WAY).all())

@@ -1,4 +1,4 @@
-"""Hand-offs between agents: who waits for whose result, and what an ended agent changes for those behind it."""
+"""Hand-offs between agents: who waits for whose result, and what the end of an agent changes for those that wait."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from orchestrator.store.waits.deadlocks import circle
 
 
 def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
-    """Make these the inputs of the turn: those that have ended are handed over as they are, the others are waited for.
+    """Make these the inputs of the turn; it waits for those that have not ended.
 
     Raises:
-        ConflictError: a circle of agents that wait for each other would come of it.
+        ConflictError: agents would wait for each other in a cycle.
     """
     connection.execute(delete(INPUT).where(INPUT.c.agent_id == agent_id, INPUT.c.turn == turn))
     waits = False
@@ -49,32 +49,32 @@ def _check_circle(connection: Connection, agent_id: str) -> None:
         name = agent_row(connection, agent_id)["name"]
         raise ConflictError(
             f"{name} and {other} would wait for each other",
-            hint="wait for one of them first, or leave that input out",
+            hint="wait for one of them first, or omit that input",
         )
 
 
 def forget_unsettled(connection: Connection, agent_id: str, turn: int) -> None:
-    """The turn ends without having begun: it waits for nobody any more."""
+    """Drop the inputs of a turn that ended without having begun."""
     mine = (INPUT.c.agent_id == agent_id) & (INPUT.c.turn == turn)
     connection.execute(delete(INPUT).where(mine, INPUT.c.settled.is_(False)))
 
 
 def source_opened(connection: Connection, source: str) -> None:
-    """A failed input works again: those behind it wait for it, no longer blocked."""
+    """Unblock the turns that wait for an input that failed and now works again."""
     connection.execute(
         update(INPUT).where(INPUT.c.source_id == source, INPUT.c.settled.is_(False)).values(blocked=False)
     )
 
 
 def source_ended(connection: Connection, source: str, status: Status) -> None:
-    """Settle the inputs that waited for this agent, or block them; admission tells those behind it why they wait."""
+    """Settle the inputs that waited for this agent, or block them; admission updates the waiting agents."""
     waiting = (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
     complete = status is Status.COMPLETE
     connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
 
 
 def blocked_by(name: str, status: Status, reason: str = "") -> Wait:
-    """The wait of an agent whose input ended like this, without a result."""
+    """Return the wait of an agent whose input ended like this, without a result."""
     failed = f"failed ({reason})" if reason in GATES else "failed"
     verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
     return Wait(kind=WaitKind.INPUTS, on=name, detail=verb, blocked=True)

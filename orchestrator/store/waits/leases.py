@@ -1,4 +1,4 @@
-"""Leases: something that one agent holds at a time."""
+"""Leases: things that only one agent holds at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from orchestrator.store.schema.tables import AGENT, LEASE
 
 CHECKOUT = "checkout"
-"""the right to write in a checkout; held from a writer's claim to its turn's end"""
+"""the right to write in a checkout; held from a writer's claim to the end of its turn"""
 DESK = "desk"
 """an agent's own folder in the project; held while the agent lives"""
 _HOLDER = (
@@ -20,7 +20,7 @@ _HOLDER = (
 
 
 class Holder(NamedTuple):
-    """The agent that holds something."""
+    """The agent that holds a lease."""
 
     agent_id: str
     name: str
@@ -29,7 +29,7 @@ class Holder(NamedTuple):
 
 
 def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
-    """The agent that keeps this one from it; None if the agent holds it now: it did before, or it was free."""
+    """Take the lease; returns the agent that holds it instead, or None if this one now has it."""
     row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
     if row is None:
         connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
@@ -38,7 +38,7 @@ def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: fl
 
 
 def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:
-    """Give back what the agent holds: all of it, or what is of that kind."""
+    """Release what the agent holds: everything, or leases of one kind."""
     condition = (LEASE.c.agent_id == agent_id) & LEASE.c.released_at.is_(None)
     if kind is not None:
         condition &= LEASE.c.kind == kind
@@ -46,7 +46,7 @@ def release(connection: Connection, agent_id: str, now: float, kind: str | None 
 
 
 def release_of_deleted(connection: Connection, now: float) -> None:
-    """Give back what deleted agents still hold: their daemon ended before their sessions had."""
+    """Release what deleted agents still hold because their daemon ended before their sessions did."""
     deleted = select(AGENT.c.id).where(AGENT.c.deleted_at.is_not(None))
     connection.execute(
         update(LEASE).where(LEASE.c.released_at.is_(None), LEASE.c.agent_id.in_(deleted)).values(released_at=now)

@@ -1,4 +1,4 @@
-"""Turns that are suspended in the middle and resumed: at a cap, at a quota, at an overloaded model's API."""
+"""Turns that are suspended in the middle and resumed: at a cap, at a quota, at an overloaded model API."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from orchestrator.store.waits.suspension import resume, suspend
 FIRST_BACK_OFF_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 3600.0
 STAGGER_SECONDS = 2.0
-"""between two agents of one account that go on after its quota came back"""
+"""between resuming two agents of one account after its quota came back"""
 ENDLESS_TRIES = 4
-"""refusals in a row, none of which told when it ends, after which nobody can say that it will"""
+"""refusals in a row without an announced end, after which the wait counts as blocked"""
 _STANDING = select(BREAKER).where(BREAKER.c.until > bindparam("now"))
 _TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED)) & AGENT.c.wait_until.is_not(None)
 
@@ -28,9 +28,9 @@ _TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED
 def suspend_turn(
     connection: Connection, agent_id: str, turn: RowMapping, wait: Wait, now: float, *, heard: bool = True
 ) -> None:
-    """Let the turn wait in the middle: no slot, no process; it keeps its checkout.
+    """Suspend the turn in the middle, without slot or process; it keeps its checkout.
 
-    `heard`: its session has shown that it has the prompt.
+    `heard`: its session has shown that it received the prompt.
     """
     connection.execute(
         update(TURN)
@@ -47,25 +47,25 @@ def suspend_turn(
 
 
 class Refusal(NamedTuple):
-    """A refusal of an account that stands."""
+    """A current refusal of an account."""
 
     until: float
     tries: int
 
     def wait(self, until: float, now: float) -> Wait:
-        """The wait of an agent of this account that is tried again at `until`."""
+        """Return the wait of an agent of this account that is tried again at `until`."""
         clock = clock_time(self.until, now)
         return Wait(kind=WaitKind.QUOTA, until=until, detail=clock, blocked=self.tries >= ENDLESS_TRIES)
 
 
 def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusal]:
-    """Which accounts are refused now, by account and provider."""
+    """Return which accounts are refused now, by account and provider."""
     rows = connection.execute(_STANDING, {"now": now}).mappings()
     return {(row["account"], row["provider"]): Refusal(row["until"], row["tries"]) for row in rows}
 
 
 def quota_wait(connection: Connection, account: str, provider: str, refusal: Refusal, now: float) -> Wait:
-    """The wait of one more agent of a refused account: it is resumed a little after those that wait already."""
+    """Return the wait of one more agent of a refused account: it resumes a little after those that already wait."""
     mine = (AGENT.c.account == account) & (AGENT.c.provider == provider)
     before = int(connection.execute(select(func.count()).select_from(AGENT).where(mine, _TIMED)).scalar_one())
     return refusal.wait(refusal.until + STAGGER_SECONDS * before, now)
@@ -74,15 +74,15 @@ def quota_wait(connection: Connection, account: str, provider: str, refusal: Ref
 def open_breaker(
     connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float, *, ends: bool = True
 ) -> Refusal:
-    """Record that the agent's account is refused: until when it was told, else for a growing time.
+    """Record that the agent's account is refused: until when it was told, otherwise for a growing time.
 
-    `ends`: time alone may end it, as far as the refusal tells.
+    `ends`: whether time alone may end the refusal.
     """
     account, provider = agent["account"], agent["provider"]
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
     if before is not None and before[0] > now and (resets_at is None or resets_at <= before[0]):
-        return Refusal(float(before[0]), int(before[1]))  # several agents heard the same refusal: that is one
+        return Refusal(float(before[0]), int(before[1]))  # several agents got the same refusal: it counts once
     told = resets_at if resets_at is not None and resets_at > now else None
     tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
@@ -94,13 +94,13 @@ def open_breaker(
 
 
 def close(connection: Connection, agent: RowMapping) -> None:
-    """The account is served again."""
+    """Record that the account is served again."""
     same = (BREAKER.c.account == agent["account"]) & (BREAKER.c.provider == agent["provider"])
     connection.execute(delete(BREAKER).where(same))
 
 
 def wake(connection: Connection, now: float) -> list[str]:
-    """Resume the agents whose time has come; return their ids."""
+    """Resume the agents whose time has come; returns their ids."""
     due = _TIMED & (AGENT.c.wait_until <= now)
     woken = connection.execute(select(AGENT).where(due).order_by(AGENT.c.wait_until)).mappings().all()
     for agent in woken:
@@ -109,16 +109,16 @@ def wake(connection: Connection, now: float) -> list[str]:
 
 
 def next_wake(connection: Connection) -> float | None:
-    """When the next suspended agent is due; None if none is."""
+    """Return when the next suspended agent is due; None if none is."""
     return connection.execute(select(func.min(AGENT.c.wait_until)).where(_TIMED)).scalar_one()
 
 
 def taken_up(connection: Connection, turn: RowMapping) -> None:
-    """The turn runs again: it is suspended no longer."""
+    """Record that the turn runs again and is no longer suspended."""
     connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(parked=""))
 
 
 def values_of(turn: RowMapping) -> Mapping[str, Any]:
-    """What a claim of this turn needs to know of its pauses."""
+    """Return what a claim of this turn must know about its suspensions."""
     parked = turn["status"] == TurnStatus.WAITING and bool(turn["parked"])
     return {"goes_on": parked, "heard": turn["heard"], "resumes": turn["resumes"], "overloads": turn["overloads"]}

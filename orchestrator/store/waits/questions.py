@@ -1,4 +1,4 @@
-"""Operations on questions: asked, answered, settled, dropped, each once. The rows are the inbox, and its timer."""
+"""Operations on questions: asked, answered, settled, dropped, each once. The rows are the inbox and its timer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ _OTHERS = (
         AGENT.c.deleted_at.is_(None),
         AGENT.c.pending.is_not(None),
     )
-    .order_by(func.coalesce(AGENT.c.created_at, 0.0))  # by an expression: else SQLite walks through all in order
+    .order_by(
+        func.coalesce(AGENT.c.created_at, 0.0)
+    )  # as an expression; otherwise SQLite walks through all rows in order
 )
 
 
 class OtherQuestionError(ConflictError):
-    """The agent asks something else than whoever answers has seen; the message tells what (`question_id`)."""
+    """The agent has another question than the one the answer is for; the message shows it (`question_id`)."""
 
     def __init__(self, name: str, question: RowMapping) -> None:
         text = quoted(shortened(question["text"], MAX_TOLD_CHARACTERS))
@@ -46,7 +48,7 @@ class OtherQuestionError(ConflictError):
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Write an open question; return its row as a plain value. `asked` holds what `fleet.inbox.asked` makes."""
+    """Write an open question; returns its row as a plain value. `asked` holds its columns."""
     row = _insert(connection, agent_id, turn, asked, QuestionState.OPEN)
     if row["deadline_at"] is not None:
         touch(connection, CLOCK)
@@ -56,14 +58,14 @@ def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, An
 
 
 def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> None:
-    """Write a question that nobody can answer any more: its turn ended as it was asked."""
+    """Write a question that nobody can answer any more, because its turn ended as it was asked."""
     _insert(connection, agent_id, turn, asked, QuestionState.DROPPED)
 
 
 def ask_policy(
     connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], *, answer: str, now: float
 ) -> None:
-    """Write a question that the persona's policy answered at once; the same call asked again finds it."""
+    """Write a question that the persona's policy answered at once; the same call, asked again, finds it."""
     known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked["call_id"])
     if connection.execute(known).first() is None:
         values = {"answer": answer, "answered_at": now, "answered_by": AnsweredBy.POLICY}
@@ -79,18 +81,18 @@ def _insert(
 
 
 def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
-    """The question that the agent waits with."""
+    """Return the question that the agent waits for."""
     query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == QuestionState.OPEN)
     return connection.execute(query).mappings().one_or_none()
 
 
 def check_meant(name: str, question: RowMapping, meant: str | None, by: AnsweredBy) -> None:
-    """Return if this question is the one that is answered; `meant` is its id, or the beginning of it.
+    """Check that this question is the one that is answered; `meant` is its id or the beginning of it.
 
-    Without an id a question takes the answer, and a person's word counts; no orchestrator permits what it has not seen.
+    Without an id, a question accepts any answer, a permission only a person's: an orchestrator must have seen it.
 
     Raises:
-        OtherQuestionError: it is another one.
+        OtherQuestionError: it is not.
     """
     if meant is None:
         fits = by is not AnsweredBy.ORCHESTRATOR or question["kind"] != QuestionKind.PERMISSION
@@ -101,7 +103,7 @@ def check_meant(name: str, question: RowMapping, meant: str | None, by: Answered
 
 
 def put_answer(connection: Connection, question_id: str, text: str, by: AnsweredBy, now: float) -> None:
-    """Put the answer beside the open question."""
+    """Record the answer to the open question."""
     connection.execute(
         update(QUESTION)
         .where(QUESTION.c.id == question_id)
@@ -110,7 +112,7 @@ def put_answer(connection: Connection, question_id: str, text: str, by: Answered
 
 
 def settle(connection: Connection, question_id: str) -> None:
-    """The very call that asked goes on now."""
+    """Record that the call that asked runs now."""
     connection.execute(
         update(QUESTION)
         .where(QUESTION.c.id == question_id, QUESTION.c.state == QuestionState.ANSWERED)
@@ -119,7 +121,7 @@ def settle(connection: Connection, question_id: str) -> None:
 
 
 def drop(connection: Connection, agent_id: str) -> None:
-    """Nobody asks any more what had not gone on: the conversation still holds the call, which is now denied."""
+    """Drop questions whose call has not run: the conversation still contains the call, which is now denied."""
     asked = (QUESTION.c.agent_id == agent_id) & QUESTION.c.state.in_({QuestionState.OPEN, QuestionState.ANSWERED})
     theirs = DURABLE_WAIT.c.question_id.in_(select(QUESTION.c.id).where(asked)) & (
         DURABLE_WAIT.c.status == DurableWaitStatus.WORKING
@@ -130,35 +132,35 @@ def drop(connection: Connection, agent_id: str) -> None:
 
 
 def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
-    """The open questions whose deadline has come."""
+    """Return the open questions whose deadline has passed."""
     query = select(QUESTION).where(QUESTION.c.state == QuestionState.OPEN, QUESTION.c.deadline_at <= now)
     return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
 
 
 def next_deadline(connection: Connection) -> float | None:
-    """When the next open question must be answered; None if none has a deadline."""
+    """Return when the next open question must be answered; None if none has a deadline."""
     return connection.execute(
         select(func.min(QUESTION.c.deadline_at)).where(QUESTION.c.state == QuestionState.OPEN)
     ).scalar()
 
 
 def of_call(connection: Connection, agent_id: str, call_id: str) -> QuestionTable | None:
-    """The question of this tool call."""
+    """Return the question of this tool call."""
     return cast(
         "QuestionTable | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none()
     )
 
 
 def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
-    """All that the agent ever asked somebody, in order."""
+    """Return everything that the agent ever asked somebody, in order."""
     return cast("Sequence[QuestionTable]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
 
 
 def always(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
-    """The permissions of this agent that were answered `always`."""
+    """Return the permissions of this agent that were answered `always`."""
     return cast("Sequence[QuestionTable]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
 
 
 def left_by_others(connection: Connection, project: str, orchestrator: str) -> Sequence[str]:
-    """Names of the project's agents of other orchestrators that wait for an answer."""
+    """Return the names of the project's agents of other orchestrators that wait for an answer."""
     return connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).scalars().all()

@@ -1,4 +1,4 @@
-"""The queue of agents whose turns may start: read at every commit, so in few statements that are built once."""
+"""The queue of agents whose turns may start; read at every commit, so with few statements that are built once."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _UNSETTLED = (
 
 
 class Entry(NamedTuple):
-    """An agent in the queue: what decides whether the turn that it runs next may start."""
+    """An agent in the queue, with what decides whether its next turn may start."""
 
     wait: Wait | None
     agent_id: str
@@ -100,12 +100,12 @@ class Source(NamedTuple):
 
 
 def queued(connection: Connection) -> Sequence[Entry]:
-    """The queued agents, each with the turn that it runs next: by priority, then the longest wait first."""
+    """Return the queued agents, each with its next turn: by priority, then the longest wait first."""
     return [_entry(row) for row in connection.execute(_QUEUED)]
 
 
 def blocked(connection: Connection, now: float) -> Sequence[Entry]:
-    """The same without those that waited for a slot alone and wait for nothing else now, as far as the store knows."""
+    """Return the queue without agents that waited only for a slot and still do, as far as the store knows."""
     return [_entry(row) for row in connection.execute(_BLOCKED, {"now": now})]
 
 
@@ -115,17 +115,17 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 def accounts(connection: Connection) -> Sequence[str]:
-    """The accounts of the queued agents; none if nobody is queued."""
+    """Return the accounts of the queued agents."""
     return connection.execute(_ACCOUNTS).scalars().all()
 
 
 def working(connection: Connection) -> int:
-    """How many agents hold a slot."""
+    """Return how many agents hold a slot."""
     return int(connection.execute(_WORKING).scalar_one())
 
 
 def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
-    """The turn to run next: the one in the middle of a question or of a recovery, then urgent ones, then in order."""
+    """Return the turn to run next: one in the middle of a question or a recovery, then urgent ones, then the oldest."""
     return connection.execute(_NEXT_TURN, {"agent": agent_id}).mappings().one_or_none()
 
 
@@ -135,7 +135,7 @@ def has_begun(turn: RowMapping | None) -> bool:
 
 
 def unsettled(connection: Connection) -> Mapping[tuple[str, int], Sequence[Source]]:
-    """The inputs that turns of queued agents still wait for, by agent and ordinal of the turn."""
+    """Return the inputs that turns of queued agents still wait for, by agent and ordinal of the turn."""
     found: dict[tuple[str, int], list[Source]] = {}
     for agent_id, turn, *source in connection.execute(_UNSETTLED):
         found.setdefault((agent_id, turn), []).append(Source(*source))

@@ -1,4 +1,4 @@
-"""Suspending an agent with a wait, and resuming it: the two moves between `waiting` and `queued`."""
+"""Suspends an agent with a wait, and resumes it: the two moves between `waiting` and `queued`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.store.waits.ready_queue import next_turn
 
 
 def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, now: float, **told: Any) -> None:
-    """Let the agent wait, without slot and process; `told` joins the event of its turn (an ordinal)."""
+    """Suspend the agent, without slot and process; `told` joins the event of its turn (an ordinal)."""
     move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
     emit(connection, agent["id"], Kind.WAITING, now, turn, **wait_body(wait), **told)
     if wait.until is not None:
@@ -23,7 +23,7 @@ def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, no
 
 
 def resume(connection: Connection, agent: RowMapping, now: float) -> None:
-    """Queue the agent for a slot again: what it waited for is there; its event says what that was."""
+    """Queue the agent for a slot again, because what it waited for has come; its event says what that was."""
     turn, wait = next_turn(connection, agent["id"]), wait_in(agent)
     move(connection, agent, Status.QUEUED, now, wait=SLOT)
     told = {} if wait is None else {name: value for name, value in wait_body(wait).items() if name != "until"}

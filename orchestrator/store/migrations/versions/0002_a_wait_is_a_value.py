@@ -67,7 +67,7 @@ def upgrade() -> None:
 
 
 def carried(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The new columns of a row that had status, reason, wake_at and pending (JSON)."""
+    """Return the new columns of a row that had status, reason, wake_at and pending (JSON)."""
     at_work = row["status"] == "working"
     wait = {} if at_work else wait_of(row["status"], row["reason"])
     activity = activity_of(row["reason"]) if at_work else {}
@@ -87,7 +87,7 @@ def carried(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wait_of(status: str, reason: str) -> dict[str, Any]:
-    """The parts of the wait that the sentence tells.
+    """Return the parts of the wait in the sentence.
 
     A queued agent of any other sentence waits for a slot; admission finds out what else. A waiting one is taken to wait
     for its account: its next command resumes it, or admission suspends it with what it really waits for.
@@ -99,7 +99,7 @@ def wait_of(status: str, reason: str) -> dict[str, Any]:
 
 
 def activity_of(reason: str) -> dict[str, Any]:
-    """The parts of the activity that the sentence tells; none for plain work."""
+    """Return the parts of the activity in the sentence; none for plain work."""
     found = next((match for pattern in ACTIVITIES if (match := pattern.match(reason))), None)
     return {} if found is None else found.groupdict()
 
