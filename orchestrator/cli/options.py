@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one per line for streams.")]
 Agent = Annotated[str, typer.Argument(help="Agent's name, id, or unique prefix of its id.", show_default=False)]
 Task = Annotated[str, typer.Argument(help="What to do and what to report (-: read stdin).", show_default=False)]
+Cwd = Annotated[str | None, typer.Option(help="Directory inside the project to work in.", show_default=False)]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="Agent whose result is handed to this one (repeatable).", show_default=False),

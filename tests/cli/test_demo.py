@@ -215,7 +215,7 @@ def test_a_demo_that_comes_to_nothing_ends_with_1_and_says_why(tmp_path: Path) -
     assert (demo.ran.code, demo.report["ok"]) == (1, False)
     assert any("exit code 1" in problem for problem in demo.report["problems"])
     assert any("created no agents" in problem for problem in demo.report["problems"])
-    assert "nothing in the repository was changed" in demo.report["problems"]
+    assert "no file in the repository was changed" in demo.report["problems"]
 
 
 def test_a_demo_without_claude_or_room_says_so_and_starts_nothing(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Co
     assert "command the fleet that runs them over the HTTP port" in port
     assert "use tier A" in port
     (state / "http.token").touch()
-    assert "once one is open" in warned(FLEET_SUPERVISION="C")
+    assert "as soon as one is open" in warned(FLEET_SUPERVISION="C")
     tier_or_skip("A")
     (state / "http.token").write_text("a-token\n")
     assert warned(FLEET_HTTP_PORT="0") == ""
@@ -141,7 +141,7 @@ def test_doctor_warns_where_agents_can_read_the_token_of_the_http_port(fleet: Co
     assert warned(FLEET_HTTP_PORT="0") == ""
     stored.write_text('{"headers": {"Authorization": "Bearer a-token"}}')
     copied = warned(FLEET_HTTP_PORT="0")
-    assert f"{stored} holds the token" in copied
+    assert f"{stored} contains the token" in copied
     assert "a-token" not in copied
     stored.unlink()
     (state / "http.token").unlink()

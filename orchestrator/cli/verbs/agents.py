@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.http.json_shape import as_list
-from orchestrator.cli.options import Agent, AsJson, Inputs, Task, connected, given_text, in_path
+from orchestrator.cli.options import Agent, AsJson, Cwd, Inputs, Task, connected, given_text, in_path
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxSeconds, MaxTokens, MaxTotalTurns, caps
 from orchestrator.cli.verbs.check_options import (
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 
 PersonaName = Annotated[str | None, typer.Option(help="Persona: scout, planner, builder… (default: builder).")]
+NextTask = Annotated[
+    str, typer.Argument(help="What to do (-: read stdin); omit it to change only the budget.", show_default=False)
+]
+Steer = Annotated[bool, typer.Option("--steer", help="Add the task to the running turn, at its next tool call.")]
 
 
 def create(
@@ -38,9 +42,7 @@ def create(
         str | None, typer.Option(help="Model, or a provider's alias for one (default: the persona's).")
     ] = None,
     inputs: Inputs = None,
-    cwd: Annotated[
-        str | None, typer.Option(help="Directory inside the project to work in.", show_default=False)
-    ] = None,
+    cwd: Cwd = None,
     max_turns: Annotated[int | None, typer.Option(help="Maximum model calls per turn.")] = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
@@ -95,15 +97,11 @@ def _created_line(created: Created) -> str:
 def command(
     *,
     agent: Agent,
-    task: Annotated[
-        str, typer.Argument(help="What to do (-: read stdin); omit it to change only the budget.", show_default=False)
-    ] = "",
+    task: NextTask = "",
     interrupt_first: Annotated[
         bool, typer.Option("--interrupt", help="Interrupt the running turn first (default: queue after it).")
     ] = False,
-    steer: Annotated[
-        bool, typer.Option("--steer", help="Add the task to the running turn, at its next tool call.")
-    ] = False,
+    steer: Steer = False,
     inputs: Inputs = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
@@ -119,14 +117,10 @@ def command(
     from orchestrator.fleet.views import Receipt
 
     if interrupt_first and steer:
-        raise InvalidError(
-            "--interrupt and --steer cannot be combined", hint="use one of them; see fleet command --help"
-        )
+        raise InvalidError("--interrupt and --steer cannot be combined", hint="use one of them")
     checks = asked_checks(check, check_timeout, must_exist, result_schema, check_retries)
     if no_checks and checks["checks"]:
-        raise InvalidError(
-            "--no-checks cannot be combined with checks", hint="omit it: new checks replace the old ones"
-        )
+        raise InvalidError("--no-checks cannot be combined with checks", hint="omit it: new checks replace old ones")
     with connected() as client:
         receipt = client.post(
             Receipt,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import AsJson, Task, connected, given_text, here, in_path
+from orchestrator.cli.options import AsJson, Cwd, Task, connected, given_text, here, in_path
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
 from orchestrator.domain.text import clean, one_line
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from orchestrator.fleet.views import AgentDetail, AgentView, TurnView
 
 PERSONA = "orchestrator"
+PersonaName = Annotated[str, typer.Option(help="Persona of the orchestrator; it must have the fleet's tools.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop watching after this many seconds, with exit code 4; the run continues.", show_default=False
+    ),
+]
 _SHOWN_NAMES = 12
 
 
@@ -46,24 +53,15 @@ class RunEnd:
 def run(
     *,
     task: Task,
-    persona: Annotated[
-        str, typer.Option(help="Persona of the orchestrator; it must have the fleet's tools.")
-    ] = PERSONA,
+    persona: PersonaName = PERSONA,
     model: Annotated[str | None, typer.Option(help="Model of the orchestrator (default: the persona's).")] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the orchestrator (default: run-…).", show_default=False)
     ] = None,
-    cwd: Annotated[
-        str | None, typer.Option(help="Directory inside the project to work in.", show_default=False)
-    ] = None,
+    cwd: Cwd = None,
     max_cost_usd: MaxCost = None,
     max_tokens: MaxTokens = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop watching after this many seconds, with exit code 4; the run continues.", show_default=False
-        ),
-    ] = None,
+    timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a task with an orchestrator that Fleet runs.
