@@ -172,6 +172,11 @@ class World:
         await self.write(turns.queue_turn, agent_id, turn_id=turn_id, prompt=prompt, now=self.now)
         return turn_id
 
+    async def admit_more(self, agent_id: str) -> dict[str, Claim]:
+        """Queue one more turn of the agent and claim all that may start."""
+        await self.queue(agent_id)
+        return await self.admit()
+
     async def command(self, agent_id: str, text: str = "more", mode: Mode = Mode.QUEUE, **more: Any) -> Commanded:
         """Send a command."""
         values: dict[str, Any] = {
