@@ -141,12 +141,13 @@ class World:
         **values: Any,
     ) -> str:
         """Create an agent with its first turn and return its id: `ag_<name>`, or that of a child."""
+        row = agent_values(name, self.now, **values)
         made, _ = await self.write(
             lifecycle.create,
-            agent_values(name, self.now, **values),
-            turn_id=f"tn_{name}",
+            row,
+            turn_id=row["id"].replace("ag_", "tn_"),
             inputs=inputs,
-            desk=f"/desks/ag_{name}",
+            desk=f"/desks/{row['id']}",
             limits=limits,
             caps=caps,
             cap_scope=scope,
