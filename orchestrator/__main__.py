@@ -1,10 +1,10 @@
-"""The command `fleet`: looks at its first argument before it imports anything, so that a door stays light."""
+"""The command `fleet`: dispatches on its first argument before importing anything, so that a door stays light."""
 
 import sys
 
 
 def main() -> int:
-    """Run `fleet mcp` as the door, `fleet daemon` as the daemon and everything else as the command line."""
+    """Run the door for `fleet mcp`, the daemon for `fleet daemon`, and the command line for everything else."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first == "mcp":
         from orchestrator import door

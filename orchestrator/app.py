@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows all parts and puts one fleet together."""
+"""The composition root: the only module that knows every part and assembles one fleet from them."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ LOG = log.logger("fleet.app")
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """What one fleet is given by its machine and its daemon."""
+    """What the machine and the daemon provide to one fleet."""
 
     state: Path
     settings: Settings
     launch: Launch
     """how checks are started"""
     tier: str
-    """letter of the supervision tier of sessions, '' if they have no processes"""
+    """letter of the supervision tier of sessions; '' if sessions have no processes"""
     supervision: str
-    """how agents' processes are kept and ended, for a reader"""
+    """the supervision tier, described for a reader"""
     http: str = ""
-    """where HTTP is served on loopback"""
+    """address of the HTTP port on loopback; '' without one"""
     clock: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """One fleet, put together and not started."""
+    """One assembled fleet that has not started."""
 
     fleet: Fleet
     context: FleetContext
@@ -70,20 +70,20 @@ class Parts:
 
 @asynccontextmanager
 async def open_fleet(state: Path, env: Mapping[str, str], *, http: str = "") -> AsyncGenerator[Fleet]:
-    """The fleet of this state directory, at work; everything is closed at the end of the context.
+    """The running fleet of this state directory; leaving the context closes everything.
 
     Raises:
-        InvalidError: a setting cannot be used.
-        StoreError, SchemaError: the database cannot be used.
+        InvalidError: a setting is not valid.
+        StoreError, SchemaError: the database cannot be opened.
     """
     settings = read_settings(env)
     tier = tiers.choose(settings.supervision, env.get("PATH"))
-    git = programs.find("git", env.get("PATH"))  # for good: no agent has run yet
+    git = programs.find("git", env.get("PATH"))  # cached from now on: no agent has run yet
     LOG.info("supervision", tier=tier.letter, lack=tier.lack, git=git)
     launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
     host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)
     async with open_store(paths.database_path(state)) as store:
-        _tell_of_lost(store)
+        _log_lost_history(store)
         claude = ClaudeProvider(
             shim_dir=state / RUN,
             cli=settings.claude,
@@ -98,10 +98,10 @@ async def open_fleet(state: Path, env: Mapping[str, str], *, http: str = "") -> 
 
 
 def assemble(store: Store, host: Host, providers: Mapping[str, Provider]) -> Parts:
-    """Put one fleet together.
+    """Assemble one fleet, layer by layer.
 
-    The order is that of the layers, and one circle is in the matter: agents act on the fleet that runs them. It is
-    opened at the slots, which take claims and stops before there are workers.
+    Agents act on the fleet that runs them, which makes a cycle. It is broken at the slots: they accept claims and
+    stops before any worker exists.
     """
     settings, slots = host.settings, AgentSlots()
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
@@ -136,12 +136,12 @@ def assemble(store: Store, host: Host, providers: Mapping[str, Provider]) -> Par
 
 @asynccontextmanager
 async def started(parts: Parts) -> AsyncGenerator[Fleet]:
-    """The fleet at work, once it has taken over from a former daemon.
+    """The running fleet, which first takes over the turns of a previous daemon.
 
-    At the end every session is closed; what runs is left to the next daemon, unless it is interrupted at the end.
+    Leaving the context closes every session. Running turns are left to the next daemon.
     """
-    if taken := await take_over(parts.context.work, parts.context.settings):
-        LOG.warning("turns_taken_over_from_former_daemon", agents=taken)
+    if resumed := await take_over(parts.context.work, parts.context.settings):
+        LOG.warning("turns_taken_over_from_former_daemon", agents=resumed)
     parts.workers.start()
     parts.loops.start()
     try:
@@ -159,7 +159,7 @@ def _limits(settings: Settings) -> SilenceLimits:
     )
 
 
-def _tell_of_lost(store: Store) -> None:
-    """Log that the history was longer once, if it was."""
+def _log_lost_history(store: Store) -> None:
+    """Log an error if the event history has lost rows."""
     if store.lost_events:
         LOG.error("history_lost", events=store.lost_events, why="the write-ahead log or the database was altered")

@@ -1,6 +1,7 @@
-"""`fleet daemon`: the one process that serves a fleet, from its start to an orderly or idle exit.
+"""`fleet daemon`: the one process that serves a fleet, until it is told to exit or has been idle long enough.
 
-It binds its sockets before its heavy imports: a door that started it connects at once; its lines wait in the kernel.
+It binds its sockets before its heavy imports, so the door that started it can connect at once; what the door sends
+waits in the kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import paths
-from orchestrator.ownership import Ownership, RunningError, take
+from orchestrator.ownership import Ownership, RunningError, acquire
 
 if TYPE_CHECKING:
     from mcp.server import Server
@@ -33,12 +34,12 @@ IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 
 EXIT_USAGE, EXIT_RUNNING = 2, 3
 
-_LOOK_SECONDS = 2.0
+_CHECK_SECONDS = 2.0
 _SETTLE_SECONDS = 2.0
 _KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
 _KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 _PYDANTIC_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
-"""without it pydantic searches every installed distribution for plugins, which takes 60 ms of a start"""
+"""disables a search of every installed distribution for pydantic plugins, which costs 60 ms at start-up"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,41 +49,41 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--idle-exit",
         metavar="SECONDS",
-        help=f"exit after so long without work, questions or connections; 0: never (default: {IDLE_EXIT})",
+        help=f"exit after this long without work, questions or connections; 0: never (default: {IDLE_EXIT})",
     )
     options = parser.parse_args(argv)
-    users_own = os.umask(0o077)
+    user_umask = os.umask(0o077)
     try:
-        own = take(paths.state_dir(env))
+        ownership = acquire(paths.state_dir(env))
     except RunningError as error:
-        return _complain(str(error), EXIT_RUNNING)
+        return _fail(str(error), EXIT_RUNNING)
     except (paths.StateError, OSError) as error:
-        return _complain(f"fleet daemon: {error}", 1)
+        return _fail(f"fleet daemon: {error}", 1)
     finally:
-        os.umask(users_own)  # agents write the user's files: theirs are readable as the user's own would be
-    _scrub(env)
+        os.umask(user_umask)  # agents write the user's files, so the user's own mask applies to them
+    _scrub_environment(env)
     try:
-        return _run(own, env if options.idle_exit is None else {**env, IDLE_EXIT: options.idle_exit})
+        return _run(ownership, env if options.idle_exit is None else {**env, IDLE_EXIT: options.idle_exit})
     finally:
-        own.release()
+        ownership.release()
 
 
-def _complain(text: str, code: int) -> int:
+def _fail(text: str, code: int) -> int:
     sys.stderr.write(text + "\n")
     return code
 
 
-def _scrub(env: Mapping[str, str]) -> None:
-    """Leave only places and settings in this process's environment: nothing of it may reach an agent by accident."""
+def _scrub_environment(env: Mapping[str, str]) -> None:
+    """Keep only paths and settings in this process's environment, so that no secret in it can reach an agent."""
     for name in env:
         if name not in _KEPT and not name.startswith(_KEPT_PREFIXES):
             del os.environ[name]
 
 
-def _run(own: Ownership, env: Mapping[str, str]) -> int:
-    gc.disable()  # until all is imported: collecting meanwhile frees nothing and takes a sixth of the start (measured)
+def _run(ownership: Ownership, env: Mapping[str, str]) -> int:
+    gc.disable()  # during the imports: collecting frees nothing then and takes a sixth of the start-up time (measured)
     os.environ[_PYDANTIC_PLUGINS] = "__all__"
-    import asyncio  # from here on only what comes after the sockets
+    import asyncio  # heavy imports come after the sockets
 
     from orchestrator import log
     from orchestrator.errors import FleetError, InvalidError
@@ -91,16 +92,18 @@ def _run(own: Ownership, env: Mapping[str, str]) -> int:
     try:
         settings = read_settings(env)
     except InvalidError as error:
-        return _complain(f"fleet daemon: {error}", EXIT_USAGE)
+        return _fail(f"fleet daemon: {error}", EXIT_USAGE)
     idle_seconds = settings.idle_seconds
-    log.open_log(paths.log_path(own.state), level=settings.log_level)
+    log.open_log(paths.log_path(ownership.state), level=settings.log_level)
     logger = log.logger(__name__)
-    logger.info("daemon started", pid=os.getpid(), build=own.build, state=str(own.state), idle_exit=idle_seconds)
+    logger.info(
+        "daemon started", pid=os.getpid(), build=ownership.build, state=str(ownership.state), idle_exit=idle_seconds
+    )
     try:
-        asyncio.run(_live(own, env, idle_seconds))
-    except FleetError as error:  # the database or a setting cannot be used: one line says so, and the door shows it
+        asyncio.run(_run_async(ownership, env, idle_seconds))
+    except FleetError as error:  # a bad setting or an unusable database: one line says so, and the door shows it
         logger.error("daemon cannot serve", error=str(error))  # noqa: TRY400 - a mistake of the user needs no traceback
-        return _complain(f"fleet daemon: {error}", 1)
+        return _fail(f"fleet daemon: {error}", 1)
     except Exception:
         logger.exception("daemon broke")
         raise
@@ -109,7 +112,7 @@ def _run(own: Ownership, env: Mapping[str, str]) -> int:
 
 
 class Shutdown:
-    """Whether the daemon is to exit, and why."""
+    """The request to exit, and its reason."""
 
     def __init__(self) -> None:
         import asyncio
@@ -117,14 +120,14 @@ class Shutdown:
         self._event = asyncio.Event()
         self.why = ""
 
-    def come(self, why: str) -> None:
-        """Ask for it; the first reason stays."""
+    def request(self, why: str) -> None:
+        """Request the exit; the first reason is kept."""
         if not self._event.is_set():
             self.why = why
             self._event.set()
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it was asked for, at most so long; return whether it was."""
+        """Wait for the request, at most this long; return whether it was made."""
         import asyncio
 
         with suppress(TimeoutError):
@@ -134,11 +137,11 @@ class Shutdown:
 
 
 @dataclass(frozen=True)
-class _Served:
-    """What `_until_the_end` watches: connections, calls and work under way."""
+class _Serving:
+    """What `_wait_for_shutdown` watches: sockets, connections, calls and running work."""
 
-    own: Ownership
-    end: Shutdown
+    ownership: Ownership
+    shutdown: Shutdown
     calls: Calls
     doors: Doors
     busy: Callable[[], Awaitable[Mapping[str, int]]]
@@ -146,7 +149,7 @@ class _Served:
     idle_seconds: float
 
 
-async def _live(own: Ownership, env: Mapping[str, str], idle_seconds: float) -> None:
+async def _run_async(ownership: Ownership, env: Mapping[str, str], idle_seconds: float) -> None:
     import asyncio
 
     from orchestrator.app import open_fleet
@@ -154,20 +157,22 @@ async def _live(own: Ownership, env: Mapping[str, str], idle_seconds: float) -> 
     from orchestrator.server.http import api
     from orchestrator.server.mcp import streamable
 
-    del api, streamable  # the rest of what `_serve` imports
+    del api, streamable  # imported here only so that `_serve` finds them loaded
     gc.freeze()
     gc.enable()
-    end = Shutdown()
+    shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end.come, signal.Signals(number).name)
-    with serving.port(own.state, env) as port:
+        asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
+    with serving.port(ownership.state, env) as port:
         address = "" if port is None else port.address
-        async with open_fleet(own.state, env, http=address) as fleet:
-            await _serve(own, fleet, port, end, idle_seconds)
+        async with open_fleet(ownership.state, env, http=address) as fleet:
+            await _serve(ownership, fleet, port, shutdown, idle_seconds)
 
 
-async def _serve(own: Ownership, fleet: Fleet, port: Loopback | None, end: Shutdown, idle_seconds: float) -> None:
-    """Serve the fleet on every door until the daemon is to exit, then answer and close what is open."""
+async def _serve(
+    ownership: Ownership, fleet: Fleet, port: Loopback | None, shutdown: Shutdown, idle_seconds: float
+) -> None:
+    """Serve the fleet on every door until shutdown, then answer open calls and close the connections."""
     import asyncio
 
     from orchestrator import log
@@ -176,21 +181,21 @@ async def _serve(own: Ownership, fleet: Fleet, port: Loopback | None, end: Shutd
     from orchestrator.server.http import api as http_api
     from orchestrator.server.mcp import streamable
 
-    logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(own.state))
+    logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
     table = serving.table(fleet, calls, log_file)
-    doors = _doors(own, table, calls, fleet)
+    doors = _doors(ownership, table, calls, fleet)
     sessions = streamable.sessions(table)
-    api = http_api.Api(fleet, calls, partial(end.come, "asked to over HTTP"), log_file)
+    api = http_api.Api(fleet, calls, partial(shutdown.request, "asked to over HTTP"), log_file)
     async with sessions.run():
         application = http_api.app(api, streamable.route(sessions.handle_request))
-        webs = serving.webs(own.listeners["http.sock"], port, application)
+        webs = serving.webs(ownership.listeners["http.sock"], port, application)
         tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
         doors.accept()
         logger.info("daemon serves", pid=os.getpid())
-        listeners = [own.listeners["mcp.sock"], *(listener for _, listener in webs)]
-        await _until_the_end(_Served(own, end, calls, doors, fleet.busy, listeners, idle_seconds))
-        logger.info("daemon ends", why=end.why)
-        own.step_aside()
+        listeners = [ownership.listeners["mcp.sock"], *(listener for _, listener in webs)]
+        await _wait_for_shutdown(_Serving(ownership, shutdown, calls, doors, fleet.busy, listeners, idle_seconds))
+        logger.info("daemon ends", why=shutdown.why)
+        ownership.step_aside()
         for web, _ in webs:
             web.should_exit = True
         await doors.aclose()
@@ -198,15 +203,15 @@ async def _serve(own: Ownership, fleet: Fleet, port: Loopback | None, end: Shutd
         await serving.farewell(webs, tasks)
 
 
-def _doors(own: Ownership, table: Server[Any], calls: Calls, fleet: Fleet) -> Doors:
+def _doors(ownership: Ownership, table: Server[Any], calls: Calls, fleet: Fleet) -> Doors:
     from orchestrator.server import serving
     from orchestrator.server.mcp.doors import Doors
     from orchestrator.supervision import peers
 
     return Doors(
-        own.listeners["mcp.sock"],
+        ownership.listeners["mcp.sock"],
         table,
-        build=own.build,
+        build=ownership.build,
         calls=calls,
         greet=fleet.greet,
         waits=serving.waits(fleet),
@@ -214,25 +219,25 @@ def _doors(own: Ownership, table: Server[Any], calls: Calls, fleet: Fleet) -> Do
     )
 
 
-async def _until_the_end(served: _Served) -> None:
-    """Return when the daemon is to exit: asked to, its lock or a socket lost, or idle long enough."""
+async def _wait_for_shutdown(served: _Serving) -> None:
+    """Return when the daemon should exit: on request, after losing its lock or a socket, or when idle long enough."""
     idle, calls = served.idle_seconds, served.calls
-    step = min(_LOOK_SECONDS, idle / 4) if idle else _LOOK_SECONDS
-    while not await served.end.wait(step):
-        if lost := served.own.lost():
-            served.end.come(lost)
+    step = min(_CHECK_SECONDS, idle / 4) if idle else _CHECK_SECONDS
+    while not await served.shutdown.wait(step):
+        if lost := served.ownership.lost():
+            served.shutdown.request(lost)
         elif idle and calls.quiet_seconds() >= idle and not any((await served.busy()).values()):
-            await _retire(served)
+            await _exit_if_still_idle(served)
 
 
-async def _retire(served: _Served) -> None:
-    """Exit when idle, without a race: close the way in first, then look once more whether somebody came."""
+async def _exit_if_still_idle(served: _Serving) -> None:
+    """Exit when idle, without a race: first stop accepting connections, then check once more for new ones."""
     served.doors.pause()
-    served.own.step_aside()
+    served.ownership.step_aside()
     is_busy = any((await served.busy()).values())
     waiting, _, _ = select.select(list(served.listeners), [], [], 0)
     if is_busy or waiting or served.calls.quiet_seconds() < served.idle_seconds:
-        served.own.step_aside(back=True)
+        served.ownership.step_aside(back=True)
         served.doors.accept()
     else:
-        served.end.come(f"idle for {served.idle_seconds:g} s")
+        served.shutdown.request(f"idle for {served.idle_seconds:g} s")

@@ -1,4 +1,4 @@
-"""A door's connection to its daemon: the daemon is started if need be, greeted, and checked for its build.
+"""Connects a door to its daemon: starts the daemon if none runs, sends the hello, and checks that the builds match.
 
 Standard library only, because every `fleet mcp` loads it.
 """
@@ -19,7 +19,7 @@ _FAILED_STARTS = 2
 
 
 class NoDaemonError(Exception):
-    """There is no daemon to talk to: the name of the one tool that says so, and what it says."""
+    """No usable daemon: `text` explains why, and `tool` names the one tool that shows it to the client."""
 
     def __init__(self, tool: str, text: str) -> None:
         super().__init__(text)
@@ -28,54 +28,54 @@ class NoDaemonError(Exception):
 
 
 def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> tuple[socket, Collection[object]]:
-    """Return a connection whose daemon answered the hello and runs this build, and its tools that wait for agents.
+    """Return a connection to a daemon of this build that answered the hello, and the names of its waiting tools.
 
-    A daemon is started if there is none. `name` is the door's own, the same on each of its connections.
+    Starts a daemon if none runs. `name` identifies the door and is the same on each of its connections.
 
     Raises:
-        NoDaemonError: It does not start, does not answer within 30 s, or is of another build.
+        NoDaemonError: The daemon does not start, does not answer within 30 s, or runs another build.
     """
-    end = time.monotonic() + _GREETING_SECONDS
+    deadline = time.monotonic() + _GREETING_SECONDS
     hello = paths.hello(env, cwd) | {"door": name}
     failed = 0
     while True:
-        words = ""
+        error_text = ""
         try:
-            link = launch.connect(state)
-            if link is None:
+            connection = launch.connect(state)
+            if connection is None:
                 launch.start_daemon(state, env)
-                link = launch.connect(state)
+                connection = launch.connect(state)
         except (launch.StartError, paths.StateError, OSError) as error:
-            link, words = None, str(error)
-        answer = link and _exchange_hello(link, hello, end)
-        if link is not None and answer is not None:
-            return link, _check_build(answer, state, str(hello["build"]))
-        words = words or launch.failure(state)
-        failed += bool(words)
+            connection, error_text = None, str(error)
+        answer = connection and _exchange_hello(connection, hello, deadline)
+        if connection is not None and answer is not None:
+            return connection, _check_build(answer, state, str(hello["build"]))
+        error_text = error_text or launch.start_failure(state)
+        failed += bool(error_text)
         if failed == _FAILED_STARTS:
-            raise NoDaemonError("fleet_not_running", f"Fleet's daemon does not start. {words}")
-        if time.monotonic() > end:
+            raise NoDaemonError("fleet_not_running", f"Fleet's daemon does not start. {error_text}")
+        if time.monotonic() > deadline:
             log = paths.log_path(state)
             raise NoDaemonError("fleet_not_running", f"Fleet's daemon takes calls but does not answer. Its log: {log}")
         select.select([], [], [], 0.05)  # a dying daemon still accepts for a moment
 
 
-def _exchange_hello(link: socket, hello: dict[str, object], end: float) -> bytes | None:
-    link.settimeout(max(0.1, end - time.monotonic()))
+def _exchange_hello(connection: socket, hello: dict[str, object], deadline: float) -> bytes | None:
+    connection.settimeout(max(0.1, deadline - time.monotonic()))
     answer = b""
     try:
-        link.sendall(json.dumps(hello).encode() + b"\n")
+        connection.sendall(json.dumps(hello).encode() + b"\n")
         while not answer.endswith(b"\n"):
-            byte = link.recv(1)
+            byte = connection.recv(1)
             if not byte:
                 break
             answer += byte
     except OSError:
         answer = b""
     if not answer.endswith(b"\n"):
-        link.close()
+        connection.close()
         return None
-    link.settimeout(None)
+    connection.settimeout(None)
     return answer
 
 

@@ -113,7 +113,7 @@ class Door:
             else:
                 self._adopt(link)
                 self._relay(link, waits)
-                launch.reap()
+                launch.reap_daemons()
             self._wait_until_needed()  # a daemon that rests or was put down is not started for nobody
 
     def _read_client(self) -> None:

@@ -1,7 +1,7 @@
-"""Who owns a state directory: the lock that one daemon holds for life, and the sockets it binds under it.
+"""Exclusive ownership of a state directory: the lock that one daemon holds for its lifetime, and the sockets it binds.
 
-Standard library only, so that a daemon listens before its heavy imports. The lock is not `filelock`'s: its file says
-who holds it and whether that daemon is stopping, and its inode shows that it was replaced (ADR 19).
+Standard library only, so that a daemon listens before its heavy imports. The lock is not `filelock`'s: the file
+records who holds it and whether that daemon is stopping, and its inode reveals a replacement (ADR 19).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PREDECESSOR_SECONDS = 10.0
 
 
 class RunningError(Exception):
-    """Another daemon holds this state directory."""
+    """Another daemon owns this state directory."""
 
 
 @dataclass(frozen=True)
 class Ownership:
-    """The lock and the bound sockets that make this process the daemon of a state directory."""
+    """The lock and the bound sockets that make this process the only daemon of a state directory."""
 
     state: Path
     lock: int
@@ -43,7 +43,7 @@ class Ownership:
         return paths.socket_path(self.state, name)
 
     def lost(self) -> str:
-        """What is not ours any more, in words; '' if all is well."""
+        """Which file of ours was replaced or removed, in words; '' if none was."""
         if _inode(paths.lock_path(self.state)) != os.fstat(self.lock).st_ino:
             return f"the lock file {paths.lock_path(self.state)} was replaced or removed"
         for name, inode in self.inodes.items():
@@ -52,41 +52,43 @@ class Ownership:
         return ""
 
     def mark(self, *, stopping: bool) -> None:
-        """Write into the lock file who holds it, and whether a successor should wait for it to exit."""
+        """Record in the lock file who holds it and whether a successor should wait for the exit."""
         line = json.dumps({"pid": os.getpid(), "build": self.build, "stopping": stopping}).encode()
-        os.pwrite(self.lock, line.ljust(_LOCK_BYTES) + b"\n", 0)  # one write of one length: no reader sees half of it
+        os.pwrite(
+            self.lock, line.ljust(_LOCK_BYTES) + b"\n", 0
+        )  # one write of a fixed length: no reader sees half a line
 
     def step_aside(self, *, back: bool = False) -> None:
-        """Rename the sockets so that nobody can connect, or rename them back; open connections stay."""
+        """Rename the sockets so that nobody can connect, or rename them back; open connections stay open."""
         self.mark(stopping=not back)
         for name, inode in self.inodes.items():
-            source, target = self.path(name), self._aside(name)
+            source, target = self.path(name), self._hidden_path(name)
             if back:
                 source, target = target, source
             if _inode(source) == inode:
                 source.rename(target)
 
     def release(self) -> None:
-        """Remove what is still ours, the lock last; leave a successor's files alone."""
+        """Remove the sockets and release the lock, the lock last; a successor's files stay untouched."""
         if _inode(paths.lock_path(self.state)) == os.fstat(self.lock).st_ino:
             self.step_aside()
         for name, listener in self.listeners.items():
-            self._aside(name).unlink(missing_ok=True)
+            self._hidden_path(name).unlink(missing_ok=True)
             listener.close()
         os.close(self.lock)
 
-    def _aside(self, name: str) -> Path:
+    def _hidden_path(self, name: str) -> Path:
         return self.path(name).with_name(f".{name}.{os.getpid()}")
 
 
-def take(state: Path) -> Ownership:
-    """Return the ownership of this state directory, its sockets bound (mode 0600) and listening.
+def acquire(state: Path) -> Ownership:
+    """Take exclusive ownership of this state directory; its sockets are bound (mode 0600) and listening.
 
     Waits up to 10 s for a daemon that is stopping.
 
     Raises:
-        RunningError: another daemon holds it; the text names its pid.
-        OSError: the lock or a socket cannot be made.
+        RunningError: another daemon owns the directory; the text names its pid.
+        OSError: the lock or a socket cannot be created.
     """
     lock = _lock(state)
     try:
@@ -95,9 +97,9 @@ def take(state: Path) -> Ownership:
         os.close(lock)
         raise
     inodes = {name: _inode(paths.socket_path(state, name)) for name in _SOCKETS}
-    own = Ownership(state, lock, paths.build(), listeners, inodes)
-    own.mark(stopping=False)
-    return own
+    ownership = Ownership(state, lock, paths.build(), listeners, inodes)
+    ownership.mark(stopping=False)
+    return ownership
 
 
 def _lock(state: Path) -> int:
@@ -105,21 +107,21 @@ def _lock(state: Path) -> int:
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _flock(lock, state)
+            _wait_for_lock(lock, state)
         except BaseException:
             os.close(lock)
             raise
-        if _inode(path) == os.fstat(lock).st_ino:  # else the file was replaced in between
+        if _inode(path) == os.fstat(lock).st_ino:  # otherwise the file was replaced in the meantime
             return lock
         os.close(lock)
 
 
-def _flock(lock: int, state: Path) -> None:
+def _wait_for_lock(lock: int, state: Path) -> None:
     with suppress(BlockingIOError):
         return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     holder = _holder(lock)
     if holder.get("stopping"):
-        with suppress(TimeoutError), _alarm(_PREDECESSOR_SECONDS):
+        with suppress(TimeoutError), _time_limit(_PREDECESSOR_SECONDS):
             return fcntl.flock(lock, fcntl.LOCK_EX)
     pid = holder.get("pid", "unknown")
     raise RunningError(f"fleet daemon: pid {pid} already serves {state}; end it with: fleet down")
@@ -134,13 +136,13 @@ def _holder(lock: int) -> dict[str, object]:
 
 
 @contextmanager
-def _alarm(seconds: float) -> Generator[None]:
-    """Raise TimeoutError in the block after so long: `flock` itself waits without a limit."""
+def _time_limit(seconds: float) -> Generator[None]:
+    """Raise TimeoutError in the block after this long, because `flock` itself has no time-out."""
 
-    def ring(_signal: int, _frame: object) -> None:
+    def time_out(_signal: int, _frame: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, time_out)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -150,7 +152,7 @@ def _alarm(seconds: float) -> Generator[None]:
 
 
 def _bind(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # we hold the lock, so the daemon that left it is dead
+    path.unlink(missing_ok=True)  # we hold the lock, so the daemon that left this socket is dead
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     path.chmod(0o600)

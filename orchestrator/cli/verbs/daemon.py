@@ -104,7 +104,7 @@ def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) ->
                 hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it; running turns resume with the next daemon",
             )
         pause.wait(_LOOK_SECONDS)
-    launch.reap()
+    launch.reap_daemons()
 
 
 def _is_locked(lock: Path) -> bool:
