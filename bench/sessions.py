@@ -100,7 +100,7 @@ async def _starts(stage: Stage, sizes: Sizes) -> Pair | None:
     """New sessions by turns in both tiers, each started and closed."""
     path = stage.environment["PATH"]
     try:
-        both = tiers.choose("A", path), tiers.choose("C", path)
+        both = tiers.choose_tier("A", path), tiers.choose_tier("C", path)
     except InvalidError:
         return None
     pair = Taken(), Taken()
@@ -121,7 +121,7 @@ async def _open(provider: ClaudeProvider, spec: SessionSpec, opened: list[Sessio
 async def _mirrored(stage: Stage, sizes: Sizes) -> Pair:
     """The same turns in two sessions by turns, one of them mirrored into a store."""
     pair = Taken(), Taken()
-    tier = tiers.choose("", stage.environment["PATH"])
+    tier = tiers.choose_tier("", stage.environment["PATH"])
     async with open_store(Path(stage.root) / "mirror.db") as store:
         (claim,) = await workers(store, stage.project, 1)
         async with (

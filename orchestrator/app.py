@@ -34,7 +34,7 @@ from orchestrator.server.mcp import tools
 from orchestrator.settings import Settings, read_settings
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.supervision import programs, tiers
-from orchestrator.supervision.command import Launch
+from orchestrator.supervision.command import LaunchConfig
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
@@ -47,7 +47,7 @@ class Host:
 
     state: Path
     settings: Settings
-    launch: Launch
+    launch: LaunchConfig
     """how checks are started"""
     tier: str
     """letter of the supervision tier of sessions; '' if sessions have no processes"""
@@ -77,10 +77,10 @@ async def open_fleet(state: Path, env: Mapping[str, str], *, http: str = "") -> 
         StoreError, SchemaError: the database cannot be opened.
     """
     settings = read_settings(env)
-    tier = tiers.choose(settings.supervision, env.get("PATH"))
+    tier = tiers.choose_tier(settings.supervision, env.get("PATH"))
     git = programs.find("git", env.get("PATH"))  # cached from now on: no agent has run yet
-    LOG.info("supervision", tier=tier.letter, lack=tier.lack, git=git)
-    launch = Launch(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
+    LOG.info("supervision", tier=tier.letter, limitation=tier.limitation, git=git)
+    launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
     host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)
     async with open_store(paths.database_path(state)) as store:
         _log_lost_history(store)

@@ -1,1 +1,1 @@
-"""Notifications: a hint that something was committed, never the truth."""
+"""Notifications that something was committed; a hint to read the store, never the data itself."""

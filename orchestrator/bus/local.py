@@ -1,7 +1,7 @@
-"""Notifications inside one process: something was committed, and for which topics; never what.
+"""Publish and subscribe inside one process: waiters learn that something was committed and for which topics, not what.
 
 Subscribe before you read, and read once more after a time-out: then no notification is lost. A waiter narrows its
-subscription to the topics it cares about, so a crowd of waiters does not wake for everything.
+subscription to the topics it cares about, so that not every waiter wakes for every commit.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Subscription:
-    """One waiter's subscription."""
+    """One waiter's subscription: remembers the topics published since the waiter last looked."""
 
     _published: asyncio.Event = field(default_factory=asyncio.Event)
 
-    _names: frozenset[str] | None = None
-    """the topics it wakes for; None: all"""
-    _about: set[str] = field(default_factory=set[str])
-    _about_all: bool = False
+    _topics: frozenset[str] | None = None
+    """the topics that wake the waiter; None: all"""
+    _pending: set[str] = field(default_factory=set[str])
+    _pending_all: bool = False
 
-    def narrow(self, names: Collection[str] | None) -> None:
-        """Wake only for these topics from now on; None: for all."""
-        self._names = None if names is None else frozenset(names)
+    def narrow(self, topics: Collection[str] | None) -> None:
+        """Wake only for these topics from now on; None: for every topic."""
+        self._topics = None if topics is None else frozenset(topics)
 
-    def note(self, names: Collection[str] | None) -> None:
-        """Wake the waiter, now or at its next wait, if it subscribed to one of these topics."""
-        if names is None:
-            self._about_all = True
-        elif self._names is None or not self._names.isdisjoint(names):
-            self._about.update(names)
+    def notify(self, topics: Collection[str] | None) -> None:
+        """Wake the waiter, now or at its next wait, if it is subscribed to one of these topics."""
+        if topics is None:
+            self._pending_all = True
+        elif self._topics is None or not self._topics.isdisjoint(topics):
+            self._pending.update(topics)
         else:
             return
         self._published.set()
 
     def take_topics(self) -> set[str] | None:
         """The topics of the notifications since the last call; None: possibly any."""
-        about = None if self._about_all else self._about
-        self._about, self._about_all = set(), False
-        return about
+        pending = None if self._pending_all else self._pending
+        self._pending, self._pending_all = set(), False
+        return pending
 
     async def wait(self, seconds: float | None) -> bool:
         """Return True at once if notified since the last wait, else at the next notification; False after `seconds`."""
@@ -56,7 +56,7 @@ class Subscription:
 
 @dataclass(eq=False)
 class Notifier:
-    """Publishes to every subscription."""
+    """Wakes subscribed waiters when something was committed."""
 
     _subscriptions: set[Subscription] = field(default_factory=set[Subscription])
 
@@ -70,7 +70,7 @@ class Notifier:
         finally:
             self._subscriptions.discard(subscription)
 
-    def publish(self, names: Collection[str] | None = None) -> None:
-        """Wake every subscription to one of these topics; without topics, wake all."""
+    def publish(self, topics: Collection[str] | None = None) -> None:
+        """Wake every waiter that is subscribed to one of these topics; None: wake all."""
         for subscription in self._subscriptions:
-            subscription.note(names)
+            subscription.notify(topics)

@@ -1,1 +1,1 @@
-"""How a child process lives and surely dies."""
+"""Child processes that end with their session: the shim, the tiers around it, and the reaper of leftovers."""

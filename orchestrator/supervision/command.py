@@ -1,4 +1,4 @@
-"""One command in an agent's directory and environment: supervised like its session, bounded in time and output."""
+"""Runs one command in an agent's directory and environment, supervised like its session, bounded in time and output."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
-from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed, work_of
+from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, working_tree_of, write_launcher
 
 TAIL_BYTES = 16 * 1024
-"""how many bytes at the end of a command's output are kept"""
-END_SECONDS = GRACE_SECONDS + KILL_SECONDS + 2.0
-"""by then a shim has ended all its processes"""
-SILENT_SECONDS = 1.0
-"""how long its output is read after it ended: only a process that could not be killed still holds it open"""
+"""how many bytes are kept of the end of a command's output"""
+SHIM_END_SECONDS = GRACE_SECONDS + KILL_SECONDS + 2.0
+"""by then the shim has ended all of the command's processes"""
+DRAIN_SECONDS = 1.0
+"""how long to read output after the exit: only a process that could not be killed still holds the pipe open"""
 _CHUNK_BYTES = 64 * 1024
 SHELL = Path("/bin/sh")
-_DEAF = 'exec /bin/sh -c "$0" </dev/null'
-"""standard input is the shim's lifeline: a command must not read it or wait on it"""
+_WITHOUT_STDIN = 'exec /bin/sh -c "$0" </dev/null'
+"""standard input is the shim's lifeline, so a command must neither read it nor wait on it"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
-    """How agents' programs start on this machine: a folder for launchers, the tier, the directories to hide."""
+class LaunchConfig:
+    """How agents' programs start on this machine: the folder for launchers, the tier, and the directories to hide."""
 
     folder: Path
-    tier: Tier = SHIM
+    tier: Tier = SHIM_TIER
     hidden: tuple[Path, ...] = ()
 
 
@@ -38,7 +38,7 @@ class Launch:
 class CommandSpec:
     """What to run, where, and with which environment; `folder` is the agent's own in the state directory.
 
-    `line` is what the program reads first.
+    `line` is written to the program's standard input at the start.
     """
 
     program: Path
@@ -51,7 +51,7 @@ class CommandSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandEnd:
-    """How it ended: its exit code (128 + n if signal n killed it), None if Fleet ended it; the end of its output."""
+    """How a command ended: the exit code (128 + n for signal n; None if Fleet ended it) and the end of its output."""
 
     exit_code: int | None
     output: str
@@ -59,94 +59,96 @@ class CommandEnd:
 
 
 def shell(command: str, *, cwd: Path, folder: Path, environment: Mapping[str, str]) -> CommandSpec:
-    """The order that runs this shell command without standard input."""
-    return CommandSpec(program=SHELL, arguments=("-c", _DEAF, command), cwd=cwd, folder=folder, environment=environment)
+    """The spec that runs this shell command without standard input."""
+    return CommandSpec(
+        program=SHELL, arguments=("-c", _WITHOUT_STDIN, command), cwd=cwd, folder=folder, environment=environment
+    )
 
 
 class RunningCommand:
-    """A running command, made by `start`. Call `wait` once."""
+    """A running command, created by `start`. Call `wait` exactly once."""
 
     def __init__(self, process: Process) -> None:
         self.pid = process.pid
-        self.killed = False
-        """its supervisor did not end and was killed itself: its processes may be left"""
+        self.was_killed = False
+        """the shim did not exit in time and was killed itself: processes of the command may be left"""
         self._process = process
-        self._began = time.monotonic()
-        self._kept = bytearray()
-        self._reading = asyncio.get_running_loop().create_task(self._read())
+        self._started_at = time.monotonic()
+        self._output = bytearray()
+        self._reader = asyncio.get_running_loop().create_task(self._read())
 
     async def wait(self, seconds: float, stop: asyncio.Event) -> CommandEnd:
-        """Return when it ended by itself, at its time-out or through `stop`; no process of it is left then.
+        """Return when the command exits, reaches its time-out or is stopped by `stop`; no process of it is left then.
 
-        When cancelled, it releases the command's lifeline and returns at once.
+        When cancelled, it closes the command's lifeline and returns at once.
         """
         loop = asyncio.get_running_loop()
-        ending, stopping = loop.create_task(self._process.wait()), loop.create_task(stop.wait())
+        exiting, stopping = loop.create_task(self._process.wait()), loop.create_task(stop.wait())
         try:
-            await asyncio.wait({ending, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({exiting, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             code = _exit_code(self._process.returncode)
-            took = time.monotonic() - self._began
+            elapsed_seconds = time.monotonic() - self._started_at
             if code is None:
-                await self._end()
-            await asyncio.wait({self._reading}, timeout=SILENT_SECONDS)
-            return CommandEnd(exit_code=code, output=self._kept.decode(errors="replace"), seconds=took)
+                await self._terminate()
+            await asyncio.wait({self._reader}, timeout=DRAIN_SECONDS)
+            return CommandEnd(exit_code=code, output=self._output.decode(errors="replace"), seconds=elapsed_seconds)
         finally:
-            self._cut()
-            for task in (ending, stopping, self._reading):
+            self._close_lifeline()
+            for task in (exiting, stopping, self._reader):
                 task.cancel()
 
-    async def _end(self) -> None:
-        """Cut the lifeline: the shim ends the command and everything it started, even if detached."""
-        self._cut()
+    async def _terminate(self) -> None:
+        """Close the lifeline: the shim then ends the command and everything it started, even if detached."""
+        self._close_lifeline()
         with suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(SHIM_END_SECONDS):
                 await self._process.wait()
                 return
-        self.killed = True
+        self.was_killed = True
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    def _cut(self) -> None:
+    def _close_lifeline(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
     async def _read(self) -> None:
         stream = self._process.stdout
         while stream is not None and (chunk := await stream.read(_CHUNK_BYTES)):
-            self._kept += chunk
-            del self._kept[:-TAIL_BYTES]
+            self._output += chunk
+            del self._output[:-TAIL_BYTES]
 
 
 def _exit_code(code: int | None) -> int | None:
-    """The exit code as a shell reports it: 128 + the signal's number, even if its supervisor was killed."""
+    """The exit code as a shell reports it: 128 + the signal's number, even if the shim itself was killed."""
     return 128 - code if code is not None and code < 0 else code
 
 
-async def start(launch: Launch, order: CommandSpec, marker: str) -> RunningCommand:
-    """Start it under the launcher, with exactly its own environment and the marker.
+async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> RunningCommand:
+    """Start the command under the launcher, with exactly its own environment and the marker.
 
-    Call it on the event loop's own thread: a process's death signal belongs to the thread that started it.
+    Call it on the event loop's own thread: a child's death signal fires when the thread that started it ends.
 
     Raises:
-        OSError: it did not start.
+        OSError: the command did not start.
     """
-    program = launcher(launch.folder, order.program, launch.tier, launch.hidden)
-    environment = sealed(
-        {**order.environment, "PWD": str(order.cwd)},
+    program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden)
+    environment = launcher_environment(
+        {**spec.environment, "PWD": str(spec.cwd)},
         marker=marker,
         hidden=launch.hidden,
-        folder=order.folder,
-        work=work_of(order.cwd),
+        folder=spec.folder,
+        working_tree=working_tree_of(spec.cwd),
     )
     process = await asyncio.create_subprocess_exec(
         program,
-        *order.arguments,
+        *spec.arguments,
         stdin=PIPE,
         stdout=PIPE,
         stderr=STDOUT,
-        cwd=order.cwd,
+        cwd=spec.cwd,
         env=environment,
     )
-    if order.line and process.stdin is not None:
-        process.stdin.write(order.line)
+    if spec.line and process.stdin is not None:
+        process.stdin.write(spec.line)
     return RunningCommand(process)

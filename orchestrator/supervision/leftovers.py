@@ -1,4 +1,4 @@
-"""Waits for processes that a former daemon's session left running, so that no conversation has two programs."""
+"""Waits for processes left by a previous daemon's session, so that a conversation never has two programs at once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc")
-LOOK_SECONDS = 0.05
+CHECK_SECONDS = 0.05
 
 
-def alive(word: str) -> list[int]:
-    """Ids of the living processes with an argument that ends with this word; none without /proc.
+def find_processes(argument: str) -> list[int]:
+    """Process ids of the living processes with a command-line argument that ends in this text; none without /proc.
 
-    The word is a random id of ours, so no other process has it by accident; an unreaped process has no arguments.
+    The text is a random id of ours, so no other process matches by accident; a zombie has no arguments.
     """
-    wanted = word.encode()
+    suffix = argument.encode()
     found: list[int] = []
     if not PROC.is_dir():
         return found
@@ -23,19 +23,19 @@ def alive(word: str) -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(one.endswith(wanted) for one in words):
+        if any(each.endswith(suffix) for each in arguments):
             found.append(int(entry.name))
     return found
 
 
-async def wait_gone(word: str, seconds: float) -> list[int]:
-    """Wait until no process carries the word, or until the time-out; return the ids of those left."""
+async def wait_gone(argument: str, seconds: float) -> list[int]:
+    """Wait until no process has the argument, or until the time-out; return the ids of the remaining ones."""
     deadline = time.monotonic() + seconds
     while True:
-        left = await asyncio.to_thread(alive, word)
-        if not left or time.monotonic() >= deadline:
-            return left
-        await asyncio.sleep(LOOK_SECONDS)
+        pids = await asyncio.to_thread(find_processes, argument)
+        if not pids or time.monotonic() >= deadline:
+            return pids
+        await asyncio.sleep(CHECK_SECONDS)

@@ -1,4 +1,4 @@
-"""Finds the programs that Fleet itself runs, never in a directory where an agent works."""
+"""Finds the programs that Fleet itself runs, never in a directory that an agent can write."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from orchestrator import paths
 
 
 def find(name: str, path: str | None) -> str | None:
-    """The absolute path of a program on `path`, the same one while this process lives; None if there is none.
+    """The absolute path of a program on `path`, cached for the life of this process; None if it is not found.
 
-    It skips relative directories, which depend on the current directory, and those of a project or a virtual
-    environment, which an agent may write: its next `git` would run outside of every tier of supervision.
+    It skips relative directories, which depend on the current directory, and directories in a project or virtual
+    environment, where an agent could plant a `git` that would then run outside of every supervision tier.
     """
     try:
         return _find(name, os.defpath if path is None else path)
@@ -23,7 +23,7 @@ def find(name: str, path: str | None) -> str | None:
 
 @cache
 def _find(name: str, path: str) -> str:
-    """Like `find`, but a missing program is not cached, because it may be installed later."""
+    """Like `find`, but raises if the program is missing, which is not cached: it may be installed later."""
     for folder in path.split(os.pathsep):
         found = Path(folder, name)
         if found.is_absolute() and os.access(found, os.X_OK) and found.is_file() and not _is_a_projects(found):

@@ -1,13 +1,14 @@
-"""Run one program so that none of its descendants outlives it, or outlives the process that started this shim.
+"""Runs one program so that no descendant of it outlives the program or the process that started this shim.
 
 Called as `python -IS shim.py PROGRAM ARGUMENT…`; standard library only, because it starts with every session.
 
-- It is the subreaper of everything the program starts, even if detached, and ends only when none is left (Linux).
+- It is the subreaper of everything that the program starts, even if detached, and exits only when nothing is left
+  (Linux).
 - Its lifeline is its standard input, which the program reads and the shim only watches: when the other end closes
-  (the starter closed it, or died) the program has `GRACE_SECONDS` to end by itself.
-- The program gets the environment that travels in `FLEET_SHIM_ENVIRONMENT` and nothing else, so that a starter whose
-  library merges its own environment into the child's leaks nothing.
-- Standard error passes through; if a signal killed the program, the shim says so there, for the starter to show.
+  (the starter closed it, or died), the program has `GRACE_SECONDS` to exit by itself.
+- The program gets exactly the environment in `FLEET_SHIM_ENVIRONMENT`, so a starter whose library merges its own
+  environment into the child's leaks nothing.
+- Standard error passes through; if a signal killed the program, the shim reports that there.
 
 Without Linux's prctl (macOS) the shim kills the program's process group, and detached descendants escape.
 """
@@ -24,9 +25,9 @@ from collections.abc import Mapping
 
 ENVIRONMENT = "FLEET_SHIM_ENVIRONMENT"
 GRACE_SECONDS = 3.0
-"""Below the 5 s that the Claude Agent SDK 0.2.186 waits before it kills its child, which here is the shim."""
+"""Less than the 5 s after which the Claude Agent SDK 0.2.186 kills its child, which here is the shim."""
 POLITE_SECONDS = 1.0
-"""After this time the program gets SIGTERM: inside a tool it would otherwise continue and call the model (measured)."""
+"""After this time the program gets SIGTERM: in the middle of a tool it would otherwise call the model (measured)."""
 KILL_SECONDS = 10.0
 POLL_MILLISECONDS = 50
 CANNOT_RUN = 127
@@ -36,20 +37,20 @@ _SUBREAPER, _PDEATHSIG = 36, 1
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def packed(environment: Mapping[str, str]) -> str:
+def encode_environment(environment: Mapping[str, str]) -> str:
     """The environment encoded as one value of a variable."""
     pairs = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
     return b2a_base64(b"\0".join(pairs), newline=False).decode("ascii")
 
 
-def unpacked(text: str) -> dict[bytes, bytes]:
+def decode_environment(text: str) -> dict[bytes, bytes]:
     """The environment that `packed` encoded."""
     pairs = [pair.partition(b"=") for pair in a2b_base64(text).split(b"\0") if pair]
     return {name: value for name, _, value in pairs}
 
 
 def _prctl(option: int, value: int) -> bool:
-    """Call prctl; false where it does not exist."""
+    """Call prctl; return whether it succeeded (never without Linux)."""
     if sys.platform != "linux":
         return False
     import ctypes
@@ -76,7 +77,7 @@ def _start(command: list[str], environment: dict[bytes, bytes]) -> int:
         os._exit(CANNOT_RUN)
 
 
-class _Family:
+class _ProcessTree:
     """The program and all its descendants."""
 
     def __init__(self, pid: int) -> None:
@@ -96,9 +97,9 @@ class _Family:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def kill(self) -> None:
-        """Kill every living descendant visible now; new ones need another round."""
+        """Kill every descendant that is visible now; those forked meanwhile need another round."""
         for pid in _descendants(os.getpid()):
-            _signal(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
         if sys.platform != "linux":
             try:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -106,7 +107,7 @@ class _Family:
                 return
 
 
-def _signal(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -116,11 +117,11 @@ def _signal(pid: int, number: int) -> None:
 def _descendants(root: int) -> list[int]:
     """Process ids below `root`; empty without /proc."""
     found: list[int] = []
-    unseen = [root]
-    while unseen:
-        children = _children(unseen.pop())
+    pending = [root]
+    while pending:
+        children = _children(pending.pop())
         found += children
-        unseen += children
+        pending += children
     return found
 
 
@@ -135,15 +136,15 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-class _Lifeline:
-    """Watches standard input for its end, and for signals and ended children."""
+class _EventWatch:
+    """Waits for the end of standard input (the lifeline), for signals, and for exited children."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        self.asked_to_end = False
-        self.is_cut = False
+        self.sigterm_received = False
+        self.stdin_closed = False
         self._wake = reader
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -155,55 +156,55 @@ class _Lifeline:
         self._poll.register(reader, select.POLLIN)
 
     def _on_term(self, _number: int, _frame: object) -> None:
-        self.asked_to_end = True
+        self.sigterm_received = True
 
     def wait(self, milliseconds: int | None) -> None:
-        """Return when something happened, or after the time-out."""
-        for descriptor, happened in self._poll.poll(milliseconds):
+        """Return at the next event, or after the time-out."""
+        for descriptor, event in self._poll.poll(milliseconds):
             if descriptor == self._wake:
                 os.read(self._wake, 4096)
-            elif happened:
-                self.is_cut = True
+            elif event:
+                self.stdin_closed = True
                 self._poll.unregister(0)
 
 
-def _watch(family: _Family, lifeline: _Lifeline) -> None:
-    """Return when the program ended, or its grace time is over."""
-    while family.code is None and not lifeline.is_cut and not lifeline.asked_to_end:
-        lifeline.wait(None)
-        family.reap()
-    if lifeline.asked_to_end:
-        _signal(family.pid, signal.SIGTERM)
-    began, was_told = time.monotonic(), lifeline.asked_to_end
-    while family.code is None and time.monotonic() - began < GRACE_SECONDS:
-        lifeline.wait(POLL_MILLISECONDS)
-        family.reap()
-        if not was_told and family.code is None and time.monotonic() - began > POLITE_SECONDS:
-            was_told = True
-            _signal(family.pid, signal.SIGTERM)
+def _wait_for_program(tree: _ProcessTree, events: _EventWatch) -> None:
+    """Return when the program has exited or its grace time is over."""
+    while tree.code is None and not events.stdin_closed and not events.sigterm_received:
+        events.wait(None)
+        tree.reap()
+    if events.sigterm_received:
+        _send_signal(tree.pid, signal.SIGTERM)
+    started_at, was_signalled = time.monotonic(), events.sigterm_received
+    while tree.code is None and time.monotonic() - started_at < GRACE_SECONDS:
+        events.wait(POLL_MILLISECONDS)
+        tree.reap()
+        if not was_signalled and tree.code is None and time.monotonic() - started_at > POLITE_SECONDS:
+            was_signalled = True
+            _send_signal(tree.pid, signal.SIGTERM)
 
 
-def _clear(family: _Family) -> None:
-    """Kill until nothing is left; give up after a while on what may not be killed (another user's process)."""
-    began, rounds = time.monotonic(), 0
-    while family.reap() and time.monotonic() - began < KILL_SECONDS:
-        family.kill()
+def _kill_remaining(tree: _ProcessTree) -> None:
+    """Kill until nothing is left; give up after 10 s on processes that cannot be killed (another user's)."""
+    started_at, rounds = time.monotonic(), 0
+    while tree.reap() and time.monotonic() - started_at < KILL_SECONDS:
+        tree.kill()
         rounds += 1
         time.sleep(min(0.0005 * rounds, 0.02))
 
 
 def main(command: list[str]) -> int:
-    """Run the command to its end and return its exit code, 128 + the signal's number if it died of one."""
-    environment = unpacked(os.environ.get(ENVIRONMENT, ""))
+    """Run the command until it exits and return its exit code; 128 + the signal's number if a signal killed it."""
+    environment = decode_environment(os.environ.get(ENVIRONMENT, ""))
     if os.getpgrp() != os.getpid():
         os.setsid()
     _prctl(_SUBREAPER, 1)
-    lifeline = _Lifeline()
-    family = _Family(_start(command, environment))
-    _watch(family, lifeline)
-    was_running = family.code is None
-    _clear(family)
-    code = BY_SIGNAL + signal.SIGKILL if family.code is None else family.code
+    events = _EventWatch()
+    tree = _ProcessTree(_start(command, environment))
+    _wait_for_program(tree, events)
+    was_running = tree.code is None
+    _kill_remaining(tree)
+    code = BY_SIGNAL + signal.SIGKILL if tree.code is None else tree.code
     if code < 0:
         if not was_running:
             os.write(2, f"fleet-shim: the program was killed by {signal.Signals(-code).name}\n".encode())

@@ -1,4 +1,4 @@
-"""The supervision tier that this machine offers, found by trying, and the executable that starts a program in it."""
+"""Finds the best supervision tier that works on this machine, and writes the launcher that starts a program in it."""
 
 from __future__ import annotations
 
@@ -21,178 +21,193 @@ from orchestrator.supervision import cgroups, programs, shim
 LETTERS = ("A", "B", "C")
 """the valid values of FLEET_SUPERVISION"""
 MARKER = "FLEET_PROCESS"
-"""variable of an agent's processes with a random word per session, by which the reaper finds them"""
+"""variable in the environment of an agent's processes: a random word per session, by which the reaper finds them"""
 FOLDER, WORK, UNIT = "FLEET_SHIM_FOLDER", "FLEET_SHIM_WORK", "FLEET_SHIM_UNIT"
-"""variables of the launcher: what stays visible below a hidden directory, and the name of the session's cgroup"""
+"""variables that the launcher reads: what stays visible below a hidden directory, and the session's cgroup"""
 PROBE_SECONDS = 10.0
 GET_BUBBLEWRAP = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)"
 GET_NAMESPACES = "allow user namespaces to bwrap (sysctl user.max_user_namespaces; on Ubuntu an AppArmor profile)"
-_DROPPED = ("SYS_ADMIN", "SYS_PTRACE", "SYS_RAWIO", "SYS_MODULE", "DAC_READ_SEARCH", "MKNOD", "BPF", "PERFMON")
-"""capabilities with which an agent of root could see what is hidden; ordinary users have none"""
+_DROPPED_CAPABILITIES = (
+    "SYS_ADMIN",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_MODULE",
+    "DAC_READ_SEARCH",
+    "MKNOD",
+    "BPF",
+    "PERFMON",
+)
+"""capabilities with which a root user's agent could see what is hidden; ordinary users have none of them"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One supervision tier: its letter, its promise in words, and why the machine offers no better one.
+    """One supervision tier: its letter, its guarantee in words, and why no better tier works on this machine.
 
-    `lack` and `advice` are empty in tier A. `words` start a program in it.
+    `limitation` and `advice` are empty in tier A. `prefix` is the command prefix that starts a program in the tier.
     """
 
     letter: str
-    promise: str
-    lack: str = ""
+    guarantee: str
+    limitation: str = ""
     advice: str = ""
-    words: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Letter and promise in one line."""
-        return f"{self.letter}: {self.promise}"
+        """Letter and guarantee in one line."""
+        return f"{self.letter}: {self.guarantee}"
 
     @property
     def hides(self) -> bool:
-        """Whether files can be hidden from an agent; a sandbox inside it is then nested."""
+        """Whether files can be hidden from an agent; a sandbox that the agent starts is nested then."""
         return self.letter == "A"
 
 
-SHIM = Tier(
+SHIM_TIER = Tier(
     letter="C",
-    promise="shim (subreaper, lifeline on stdin): every descendant ends with its session or its daemon; "
-    "if the shim itself is killed, what has cleared its environment can stay, and can command the fleet",
+    guarantee="shim (subreaper, lifeline on stdin): every descendant ends with its session or its daemon; "
+    "if the shim itself is killed, a process that cleared its environment can survive and command the fleet",
 )
-_NAMESPACE = Tier(
+_NAMESPACE_TIER = Tier(
     letter="A",
-    promise="pid namespace (bubblewrap) + shim: the kernel ends every process with its session or its daemon, "
+    guarantee="pid namespace (bubblewrap) + shim: the kernel ends every process with its session or its daemon, "
     "and Fleet's state is hidden from agents",
 )
-_CGROUP = Tier(
+_CGROUP_TIER = Tier(
     letter="B",
-    promise="cgroup + shim: every process ends with its session or its daemon; after the daemon's own death and the "
-    "shim's, with the next daemon",
+    guarantee="cgroup + shim: every process ends with its session or its daemon; if both the daemon and the shim are "
+    "killed, when the next daemon starts",
 )
-_BARE = Tier(
+_BARE_TIER = Tier(
     letter="D",
-    promise="shim without a subreaper: a process that detaches itself can outlive its session",
-    lack="this system has neither pid namespaces nor cgroups",
+    guarantee="shim without a subreaper: a process that detaches itself can outlive its session",
+    limitation="this system has neither pid namespaces nor cgroups",
     advice="look for left-over processes after a crash",
 )
 
 
-def choose(wanted: str, path: str | None, *, system: str = sys.platform) -> Tier:
-    """The best tier that works here, or the requested one; programs are searched on `path` and tried.
+def choose_tier(wanted: str, path: str | None, *, system: str = sys.platform) -> Tier:
+    """The best tier that works on this machine, or the requested one; programs are looked up on `path` and tried out.
 
-    Takes about 30 ms. Call it on the main thread only: it starts programs.
+    Takes about 30 ms. Call it on the main thread only, because it starts programs.
 
     Raises:
         InvalidError: the requested tier does not work here; the message says why.
     """
     if not system.startswith("linux"):
         if wanted:
-            raise InvalidError(f"FLEET_SUPERVISION={wanted}: {_BARE.lack}", hint="leave it out: this system has tier D")
-        return _BARE
-    lack, advice = "", ""
-    for letter, attempt in _ATTEMPTS.items():
+            raise InvalidError(
+                f"FLEET_SUPERVISION={wanted}: {_BARE_TIER.limitation}", hint="leave it out: this system has tier D"
+            )
+        return _BARE_TIER
+    limitation, advice = "", ""
+    for letter, attempt in _PROBES.items():
         if wanted and letter != wanted:
             continue
         found = attempt(path)
-        if found.words or letter == "C":
-            return replace(found, lack=lack, advice=advice)
+        if found.prefix or letter == "C":
+            return replace(found, limitation=limitation, advice=advice)
         if wanted:
-            raise InvalidError(f"FLEET_SUPERVISION={wanted}: {found.lack}", hint=found.advice)
-        lack, advice = lack or found.lack, advice or found.advice
+            raise InvalidError(f"FLEET_SUPERVISION={wanted}: {found.limitation}", hint=found.advice)
+        limitation, advice = limitation or found.limitation, advice or found.advice
     raise AssertionError("tier C always works")
 
 
-def _namespace(path: str | None) -> Tier:
+def _probe_namespace(path: str | None) -> Tier:
     program = programs.find("bwrap", path)
     if program is None:
-        return replace(_NAMESPACE, lack="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
-    # The shim itself is the first process of the namespace: no process in there can kill it, and bwrap ends when all
-    # have ended. With bwrap's own reaper it would end a moment before them.
+        return replace(_NAMESPACE_TIER, limitation="bubblewrap is not installed", advice=GET_BUBBLEWRAP)
+    # The shim itself is the first process of the namespace: no process inside can kill it, and bwrap exits after the
+    # last of them. With bwrap's own reaper it would exit a moment before them.
     view = (program, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--proc", "/proc", "--die-with-parent")
-    own = (*view, *(word for name in _DROPPED for word in ("--cap-drop", f"CAP_{name}")))
-    said = ""
-    for words in (own, (*own, "--unshare-user")) if os.geteuid() == 0 else (view,):
-        failure = _failure([*words, "--tmpfs", "/tmp", "--remount-ro", "/tmp", "--", "/bin/sh", "-c", "exit 0"])  # noqa: S108 - the probe's own /tmp, gone with it
+    restricted = (*view, *(word for name in _DROPPED_CAPABILITIES for word in ("--cap-drop", f"CAP_{name}")))
+    first_error = ""
+    for prefix in (restricted, (*restricted, "--unshare-user")) if os.geteuid() == 0 else (view,):
+        failure = _probe_error([*prefix, "--tmpfs", "/tmp", "--remount-ro", "/tmp", "--", "/bin/sh", "-c", "exit 0"])  # noqa: S108 - the probe's own /tmp, gone with it
         if failure is None:
-            return replace(_NAMESPACE, words=words)
-        said = said or failure
-    return replace(_NAMESPACE, lack=f"bubblewrap does not work here: {said}", advice=GET_NAMESPACES)
+            return replace(_NAMESPACE_TIER, prefix=prefix)
+        first_error = first_error or failure
+    return replace(_NAMESPACE_TIER, limitation=f"bubblewrap does not work here: {first_error}", advice=GET_NAMESPACES)
 
 
-def _cgroup(path: str | None) -> Tier:
-    place = cgroups.delegated()
+def _probe_cgroup(path: str | None) -> Tier:
+    place = cgroups.delegated_cgroup()
     if place is not None:
-        return replace(_CGROUP, words=("/bin/sh", "-c", cgroups.JOIN, str(place)))
+        return replace(_CGROUP_TIER, prefix=("/bin/sh", "-c", cgroups.JOIN_SCRIPT, str(place)))
     program = programs.find("systemd-run", path)
     scope = (program or "", "--user", "--scope", "--quiet", "--collect")
     runtime = f"XDG_RUNTIME_DIR=/run/user/{os.geteuid()}"
-    if program and _failure(["/usr/bin/env", runtime, *scope, "--", "/bin/sh", "-c", "exit 0"]) is None:
-        return replace(_CGROUP, words=("/usr/bin/env", runtime, *scope))
-    return replace(_CGROUP, lack="no cgroup is delegated to this user", advice="run under a systemd user session")
+    if program and _probe_error(["/usr/bin/env", runtime, *scope, "--", "/bin/sh", "-c", "exit 0"]) is None:
+        return replace(_CGROUP_TIER, prefix=("/usr/bin/env", runtime, *scope))
+    return replace(
+        _CGROUP_TIER, limitation="no cgroup is delegated to this user", advice="run under a systemd user session"
+    )
 
 
-def _shim(path: str | None) -> Tier:
+def _probe_shim(path: str | None) -> Tier:
     del path
-    return SHIM
+    return SHIM_TIER
 
 
-_ATTEMPTS: dict[str, Callable[[str | None], Tier]] = {"A": _namespace, "B": _cgroup, "C": _shim}
+_PROBES: dict[str, Callable[[str | None], Tier]] = {"A": _probe_namespace, "B": _probe_cgroup, "C": _probe_shim}
 
 
-def _failure(command: list[str]) -> str | None:
-    """The last line of the command's error; None if it works."""
+def _probe_error(command: list[str]) -> str | None:
+    """The last line of the command's standard error; None if the command succeeds."""
     try:
-        done = subprocess.run(
+        probe = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    if done.returncode == 0:
+    if probe.returncode == 0:
         return None
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else f"it ends with {done.returncode}"
+    lines = probe.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else f"exit code {probe.returncode}"
 
 
-def launcher(folder: Path, program: Path, tier: Tier = SHIM, hidden: Iterable[Path] = ()) -> Path:
+def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: Iterable[Path] = ()) -> Path:
     """Write the executable that runs `program` under the shim in this tier, and return its path.
 
-    `hidden` are directories that the program must not see, if the tier can hide; `sealed` names the parts it may see.
-    The same program always yields the same file, which is reused only if it is unchanged. Raises OSError if `folder`
-    cannot be written.
+    `hidden` are directories that the program must not see, if the tier can hide them; `launcher_environment` names the
+    parts that stay visible. The same program always yields the same file, which is reused only if it is unchanged.
+
+    Raises:
+        OSError: `folder` is not writable.
     """
     start = shlex.join([sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)])
-    deaf = "trap '' INT HUP"  # a terminal's Ctrl-C is the daemon's; ignored signals stay ignored through exec
-    text = f'#!/bin/sh\n{deaf}\nexec {_prefix(tier, hidden)}{start} "$@"\n'
-    path = folder / f"{program.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    ignore_signals = "trap '' INT HUP"  # a terminal's Ctrl-C is for the daemon; ignored signals stay ignored after exec
+    script = f'#!/bin/sh\n{ignore_signals}\nexec {_command_prefix(tier, hidden)}{start} "$@"\n'
+    path = folder / f"{program.name}-{hashlib.sha256(script.encode()).hexdigest()[:8]}"
     with suppress(OSError):
-        if untrusted.read(folder, path.name, len(text.encode())) == text.encode():
+        if untrusted.read(folder, path.name, len(script.encode())) == script.encode():
             return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    untrusted.write(folder, path.name, text.encode(), mode=0o700)
+    untrusted.write(folder, path.name, script.encode(), mode=0o700)
     return path
 
 
-def _prefix(tier: Tier, hidden: Iterable[Path]) -> str:
-    """The words before the program's, as the shell reads them."""
-    if not tier.words:
+def _command_prefix(tier: Tier, hidden: Iterable[Path]) -> str:
+    """The part of the command line before the shim's, quoted for the shell."""
+    if not tier.prefix:
         return ""
-    words = shlex.join(tier.words)
+    prefix = shlex.join(tier.prefix)
     if tier.letter == "B":
-        unit = f'"${UNIT}"' if cgroups.JOIN in tier.words else f'--unit="${UNIT}"'
-        return f"{words} {unit} {'' if cgroups.JOIN in tier.words else '-- '}"
+        unit = f'"${UNIT}"' if cgroups.JOIN_SCRIPT in tier.prefix else f'--unit="${UNIT}"'
+        return f"{prefix} {unit} {'' if cgroups.JOIN_SCRIPT in tier.prefix else '-- '}"
     places = [shlex.quote(os.path.realpath(place)) for place in hidden]
-    covers = "".join(f" --tmpfs {place}" for place in places)
-    for place in _starters(os.environ):
-        cover = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
-        covers += f" {cover} {shlex.quote(str(place))}"
+    masks = "".join(f" --tmpfs {place}" for place in places)
+    for place in _activation_sockets(os.environ):
+        mask = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
+        masks += f" {mask} {shlex.quote(str(place))}"
     shown = "".join(f' ${{{name}:+--bind "${name}" "${name}"}}' for name in (FOLDER, WORK))
-    return f"{words}{covers}{shown}{''.join(f' --remount-ro {place}' for place in places)} -- "
+    return f"{prefix}{masks}{shown}{''.join(f' --remount-ro {place}' for place in places)} -- "
 
 
-def _starters(environment: Mapping[str, str]) -> list[Path]:
+def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
     """The existing sockets of services that would start a program for this user outside of every session.
 
-    Systemd and the bus that activates services, the user's and for root also the system's; tmux and screen.
+    These are systemd and D-Bus (the user's and, for root, also the system's), tmux and screen.
     """
     uid = os.geteuid()
     places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
@@ -205,7 +220,7 @@ def _starters(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _is_owned(place: Path, uid: int) -> bool:
-    """Whether it exists and is this user's: another user's link in a shared directory could make us cover anything."""
+    """Whether it exists, belongs to this user and is not a link: another user's link could make us mask any path."""
     try:
         found = place.lstat()
     except OSError:
@@ -213,38 +228,42 @@ def _is_owned(place: Path, uid: int) -> bool:
     return found.st_uid == uid and not stat.S_ISLNK(found.st_mode)
 
 
-def sealed(
+def launcher_environment(
     environment: Mapping[str, str],
     *,
     marker: str = "",
     hidden: Iterable[Path] = (),
     folder: Path | None = None,
-    work: Path | None = None,
+    working_tree: Path | None = None,
 ) -> dict[str, str]:
-    """Variables for a child under the launcher: it sees exactly `environment`, although its starter adds its own.
+    """The variables to start a launcher with: its program sees exactly `environment`, even if the starter adds more.
 
-    Every variable of this process is blanked in the shim itself, whose environment other processes could read. Inside
-    the `hidden` directories the child sees its own `folder` and its working directory, if they are there, and nothing
-    else. `marker` is the session's random word, which identifies its processes.
+    Every variable of this process is blanked in the shim, whose environment other processes could read. Inside the
+    `hidden` directories the program sees only its own `folder` and its working tree, if they are there. `marker` is
+    the session's random word, which identifies its processes.
 
     Raises:
-        NotADirectoryError: a link leads to one of the two, or Fleet's own files are in the working directory.
+        NotADirectoryError: the path of one of the two contains a link, or the working tree contains Fleet's own files.
     """
     own = {**environment, MARKER: marker} if marker else environment
-    variables = {**dict.fromkeys(os.environ, ""), shim.ENVIRONMENT: shim.packed(own), UNIT: cgroups.unit(marker)}
-    covers = [(place, Path(os.path.realpath(place))) for place in hidden]
-    variables[FOLDER], variables[WORK] = _shown(folder, covers), _shown(work, covers)
-    if any(Path(variables[WORK]).is_relative_to(cover / name) for _, cover in covers for name in paths.OWN):
-        raise NotADirectoryError(ENOTDIR, "Fleet's own files lie there: no agent works among them", str(work))
+    variables = {
+        **dict.fromkeys(os.environ, ""),
+        shim.ENVIRONMENT: shim.encode_environment(own),
+        UNIT: cgroups.unit_name(marker),
+    }
+    masks = [(place, Path(os.path.realpath(place))) for place in hidden]
+    variables[FOLDER], variables[WORK] = _visible_path(folder, masks), _visible_path(working_tree, masks)
+    if any(Path(variables[WORK]).is_relative_to(mask / name) for _, mask in masks for name in paths.OWN):
+        raise NotADirectoryError(ENOTDIR, "it contains Fleet's own files, where no agent may work", str(working_tree))
     return variables
 
 
-def _shown(place: Path | None, covers: Iterable[tuple[Path, Path]]) -> str:
-    """The real path of a place inside a hidden directory; '' if it is in none.
+def _visible_path(place: Path | None, masks: Iterable[tuple[Path, Path]]) -> str:
+    """The real path of a place inside a hidden directory; '' if it is in none of them.
 
-    The path as it was when the agent was created counts: a link that an agent put there since leads nowhere.
+    It must still be the path that the agent was created with: a link that an agent put there since is refused.
     """
-    for named, real in covers:
+    for named, real in masks:
         for base in (named, real):
             if place is not None and place != base and place.is_relative_to(base):
                 shown = real / place.relative_to(base)
@@ -254,13 +273,13 @@ def _shown(place: Path | None, covers: Iterable[tuple[Path, Path]]) -> str:
     return ""
 
 
-def work_of(cwd: Path) -> Path:
-    """The working tree around the directory that an agent was given, as a real path.
+def working_tree_of(cwd: Path) -> Path:
+    """The git working tree that contains an agent's directory, as a real path.
 
     Raises:
-        NotADirectoryError: a link is in its place now, which the agent may have put there.
+        NotADirectoryError: a link has replaced the directory; an agent may have put it there.
     """
-    work = Path(paths.project_of(cwd))
-    if os.path.realpath(cwd) != str(cwd) or not cwd.is_relative_to(work):
+    working_tree = Path(paths.project_of(cwd))
+    if os.path.realpath(cwd) != str(cwd) or not cwd.is_relative_to(working_tree):
         raise NotADirectoryError(ENOTDIR, "a link is in its place", str(cwd))
-    return work
+    return working_tree

@@ -130,13 +130,15 @@ def test_a_stop_of_a_real_parent_reaches_the_programs_of_all_below_it_and_what_t
         wait_until((scene.project / "grandkid.began").exists, "the grandchild's shell", seconds=60)
         family = ("boss", "kid-1", "kid-2", "grandkid")
         sessions = {name: session(scene, name) for name in family}
-        assert leftovers.alive(sessions["grandkid"])
+        assert leftovers.find_processes(sessions["grandkid"])
         scene.place.ask("POST", "/v1/agents/boss/interrupt")
         for name in family:
             wait_until(lambda name=name: status(scene, name) == "interrupted", f"{name} interrupted")
             scene.ended_once(name)
         wait_until(
-            lambda: not any(leftovers.alive(one) for one in sessions.values()), "the end of all programs", seconds=10
+            lambda: not any(leftovers.find_processes(one) for one in sessions.values()),
+            "the end of all programs",
+            seconds=10,
         )
 
 

@@ -82,7 +82,7 @@ def test_a_killed_program_fails_its_turn_at_once_with_what_is_known(place: Place
     began = place.project / "began"
     wait_until(began.exists, "the agent's shell")
     session = place.ask("GET", "/v1/agents/killed")["session_id"]
-    (claude,) = [one for one in map(psutil.Process, leftovers.alive(session)) if one.name() == "claude"]
+    (claude,) = [one for one in map(psutil.Process, leftovers.find_processes(session)) if one.name() == "claude"]
     claude.kill()  # by the id that it has here: within a pid namespace it knows itself by another
 
     turn = place.outcome("killed")

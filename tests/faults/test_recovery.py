@@ -88,7 +88,7 @@ class Scene:
 
     def programs(self, agent: str) -> list[int]:
         """The processes of the agent's session, its supervisor first."""
-        return sorted(leftovers.alive(self.place.ask("GET", f"/v1/agents/{agent}")["session_id"]))
+        return sorted(leftovers.find_processes(self.place.ask("GET", f"/v1/agents/{agent}")["session_id"]))
 
     def program(self, agent: str) -> int:
         """The agent's `claude`, once it has begun to work in its shell."""
@@ -138,7 +138,7 @@ def test_a_turn_goes_on_in_a_new_daemon_after_the_end_of_the_old_in_the_middle_o
         (scene.project / "tool-one.go").touch()
         session = scene.place.ask("GET", "/v1/agents/tool-one")["session_id"]
         scene.daemon.stop(number)
-        assert number == signal.SIGKILL or not leftovers.alive(session), "who is told to end leaves nothing"
+        assert number == signal.SIGKILL or not leftovers.find_processes(session), "who is told to end leaves nothing"
         scene.start()
         scene.place.ask("GET", "/v1/agents")
         turn = scene.place.outcome("tool-one")

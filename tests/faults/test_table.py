@@ -52,7 +52,7 @@ class Scene:
     def programs(self, name: str) -> list[psutil.Process]:
         """The agent's `claude` and whatever it has started."""
         session = self.place.ask("GET", f"/v1/agents/{name}")["session_id"]
-        found = [psutil.Process(pid) for pid in sorted(leftovers.alive(session))]
+        found = [psutil.Process(pid) for pid in sorted(leftovers.find_processes(session))]
         return [one for one in found if one.name() == "claude"]
 
     def events(self, name: str) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import EVENT, EventTable, TurnTable
-from orchestrator.supervision.command import Launch
+from orchestrator.supervision.command import LaunchConfig
 
 DEADLINE_SECONDS = 30.0
 USED = Usage(input_tokens=10, output_tokens=5, context_tokens=15, context_window_tokens=200_000, model_calls=1)
@@ -482,7 +482,7 @@ async def open_lab(
     settings = Settings.model_validate(given)
     scripted = provider or ScriptedProvider()
     async with open_store(database) as store:
-        launch = Launch(folder=state / "run")
+        launch = LaunchConfig(folder=state / "run")
         host = Host(state=state, settings=settings, launch=launch, tier="", supervision="none", clock=clock)
         parts = assemble(store, host, {scripted.name: scripted})
         caller = Caller(

@@ -23,7 +23,7 @@ from orchestrator.providers.base import Session
 from orchestrator.providers.claude.catalog import OFFERED
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
-from orchestrator.supervision.tiers import choose
+from orchestrator.supervision.tiers import choose_tier
 
 from .contract import Contract
 from .lab import Crew, Lab, Vendor, ended, of, plain, run, wait_for
@@ -44,7 +44,7 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 
 def make(place: Path) -> ClaudeProvider:
-    tier = choose("", "/usr/local/bin:/usr/bin:/bin")  # as the daemon does it: the contract holds in the best tier
+    tier = choose_tier("", "/usr/local/bin:/usr/bin:/bin")  # as the daemon does it: the contract holds in the best tier
     return ClaudeProvider(shim_dir=place / "shim dir's", max_retries=1, tier=tier, hidden=(place / "shim dir's",))
 
 

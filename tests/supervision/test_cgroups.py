@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.supervision import cgroups
-from orchestrator.supervision.command import Launch, shell, start
+from orchestrator.supervision.command import LaunchConfig, shell, start
 from orchestrator.supervision.tiers import Tier
 from tests.fixtures.leavers import PATH
 
@@ -35,16 +35,18 @@ async def test_a_process_that_has_not_joined_gives_no_cgroup_rather_than_the_dae
 
 
 async def test_a_command_is_known_by_the_cgroup_that_it_joins_and_not_by_the_one_it_starts_in(tmp_path: Path) -> None:
-    mount = next((one for one in (cgroups.MOUNT, HYBRID) if cgroups.delegated(one)), None)
+    mount = next((one for one in (cgroups.MOUNT, HYBRID) if cgroups.delegated_cgroup(one)), None)
     if mount is None:
         pytest.skip("no cgroup is delegated to this user")
-    tier = Tier(letter="B", promise="", words=("/bin/sh", "-c", cgroups.JOIN, str(cgroups.delegated(mount))))
+    tier = Tier(
+        letter="B", guarantee="", prefix=("/bin/sh", "-c", cgroups.JOIN_SCRIPT, str(cgroups.delegated_cgroup(mount)))
+    )
     order = shell("cat; sleep 300", cwd=tmp_path, folder=tmp_path, environment={"PATH": PATH})
     marker = f"test{os.getpid()}"
-    running = await start(Launch(folder=tmp_path / "launchers", tier=tier), order, marker)
+    running = await start(LaunchConfig(folder=tmp_path / "launchers", tier=tier), order, marker)
     place = Path(await cgroups.wait_joined(running.pid, marker, mount))
     assert place.name == f"fleet-{marker}"
-    cgroups.end(place, mount)
+    cgroups.kill(place, mount)
     assert not place.exists()
 
 
@@ -56,9 +58,9 @@ def test_the_end_of_a_cgroup_is_never_that_of_the_caller(tmp_path: Path) -> None
     own.mkdir(parents=True, exist_ok=True)
     other.mkdir()
     for place in (own, mount, above):
-        cgroups.end(place, mount)
+        cgroups.kill(place, mount)
         assert not (place / "cgroup.kill").exists()
-    cgroups.end(other, mount)
+    cgroups.kill(other, mount)
     assert (other / "cgroup.kill").read_text() == "1"
 
 

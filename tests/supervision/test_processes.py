@@ -60,8 +60,8 @@ def test_sessions_start_on_the_daemons_own_thread(tmp_path: Path, state: Path) -
         wait_until(lambda: own.rows(row, agent), "the session's process")
         ((pid, started, boot),) = own.rows(row, agent)
         daemon = own.daemon.pid
-        assert started == reaper.started(pid, parent=daemon)
-        assert boot == reaper.boot()
+        assert started == reaper.start_time(pid, parent=daemon)
+        assert boot == reaper.pid_scope()
         assert str(pid) in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
 
 
@@ -107,8 +107,8 @@ def test_an_orphan_whose_process_was_never_written_is_found_by_its_marker(
 def test_rows_of_another_boot_and_of_reused_ids_kill_nobody(tmp_path: Path, state: Path) -> None:
     with outpost(tmp_path, state) as own, subprocess.Popen(["sleep", "300"], env={MARKER: "mine"}) as stranger:
         own.daemon.stop(signal.SIGKILL)
-        started = reaper.started(stranger.pid, parent=os.getpid())
-        old = [("mine", stranger.pid, started, "another boot"), ("reused", stranger.pid, "1", reaper.boot())]
+        started = reaper.start_time(stranger.pid, parent=os.getpid())
+        old = [("mine", stranger.pid, started, "another boot"), ("reused", stranger.pid, "1", reaper.pid_scope())]
         connection = sqlite3.connect(paths.database_path(state))
         with connection:
             connection.executemany(

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from orchestrator.supervision import shim
-from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed
+from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, write_launcher
 from tests.fixtures.leavers import tier_or_skip
 
 DEADLINE_SECONDS = 20.0
@@ -76,14 +76,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def tier(request: pytest.FixtureRequest) -> Tier:
     """Each test holds in a pid namespace and without one."""
     letter: str = request.param
-    chosen.tier = SHIM if letter == "C" else tier_or_skip(letter)
+    chosen.tier = SHIM_TIER if letter == "C" else tier_or_skip(letter)
     return chosen.tier
 
 
 class Chosen:
     """The tier that the programs of the running test start in."""
 
-    tier: Tier = SHIM
+    tier: Tier = SHIM_TIER
 
 
 chosen = Chosen()
@@ -93,14 +93,14 @@ def program(place: Path, body: str) -> Path:
     path = place / "a 'program' of $HOME"
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o700)
-    return launcher(place / "launchers", path, chosen.tier)
+    return write_launcher(place / "launchers", path, chosen.tier)
 
 
 def start(place: Path, body: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [program(place, body), *arguments],
         cwd=place,
-        env={**os.environ, **sealed({**ENVIRONMENT, **more})},
+        env={**os.environ, **launcher_environment({**ENVIRONMENT, **more})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -157,9 +157,14 @@ def test_a_program_that_is_killed_is_named_at_once(place: Path) -> None:
 
 
 def test_a_program_that_cannot_be_run_is_named(place: Path) -> None:
-    runner = launcher(place / "launchers", place / "absent", chosen.tier)
+    runner = write_launcher(place / "launchers", place / "absent", chosen.tier)
     done = subprocess.run(
-        [runner], env=sealed(ENVIRONMENT), stdin=subprocess.PIPE, capture_output=True, text=True, check=False
+        [runner],
+        env=launcher_environment(ENVIRONMENT),
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 127
     assert done.stderr == f"fleet-shim: cannot run {place}/absent: No such file or directory\n"
@@ -194,7 +199,9 @@ def test_nothing_survives_whatever_ends_the_session(place: Path, how: str) -> No
 def test_nothing_survives_a_starter_that_is_killed(place: Path) -> None:
     runner = program(place, "\n".join([*ESCAPES.values(), "echo ready >> began", "cat", "sleep 300"]))
     code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE).wait()"
-    starter = subprocess.Popen([sys.executable, "-c", code, str(runner)], cwd=place, env=sealed(ENVIRONMENT))
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code, str(runner)], cwd=place, env=launcher_environment(ENVIRONMENT)
+    )
     wait_until((place / "began").exists, "the program has begun")
     assert len(alive(place)) > len(ESCAPES)
     starter.kill()
@@ -224,12 +231,14 @@ def test_a_keyboard_interrupt_of_the_daemon_does_not_reach_the_program(place: Pa
 def test_the_same_program_has_one_launcher(place: Path) -> None:
     assert program(place, "true") == program(place, "true")
     assert program(place, "true").stat().st_mode & 0o777 == 0o700
-    assert launcher(place / "launchers", Path("/bin/true")) != launcher(place / "launchers", Path("/bin/false"))
+    assert write_launcher(place / "launchers", Path("/bin/true")) != write_launcher(
+        place / "launchers", Path("/bin/false")
+    )
 
 
 def test_an_environment_survives_its_packing() -> None:
     environment = {"A": "", "B": "x=y\n", "C": os.fsdecode(b"\xff"), "D": "\N{TANGERINE}"}
-    assert shim.unpacked(shim.packed(environment)) == {
+    assert shim.decode_environment(shim.encode_environment(environment)) == {
         os.fsencode(name): os.fsencode(value) for name, value in environment.items()
     }
-    assert shim.unpacked(shim.packed({})) == {}
+    assert shim.decode_environment(shim.encode_environment({})) == {}

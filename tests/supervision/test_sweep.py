@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.supervision import reaper
-from orchestrator.supervision.reaper import Trace
-from orchestrator.supervision.tiers import MARKER, launcher, sealed
+from orchestrator.supervision.reaper import ProcessIdentity
+from orchestrator.supervision.tiers import MARKER, launcher_environment, write_launcher
 from tests.fixtures.daemon import wait_until
 from tests.fixtures.leavers import Leavers
 from tests.supervision.leaver import KINDS, ROOTLESS
@@ -34,23 +34,32 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_is_known_by_its_id_and_its_start(sleeper: subprocess.Popen[bytes]) -> None:
-    started = reaper.started(sleeper.pid, parent=os.getpid())
+    started = reaper.start_time(sleeper.pid, parent=os.getpid())
     assert int(started) > 0
-    assert reaper.started(sleeper.pid, parent=1) == ""
-    assert reaper.sweep([Trace(pid=sleeper.pid, started=started)]) == 1
+    assert reaper.start_time(sleeper.pid, parent=1) == ""
+    assert reaper.reap([ProcessIdentity(pid=sleeper.pid, start_time=started)]) == 1
     assert sleeper.wait(10) < 0
-    assert reaper.started(sleeper.pid, parent=os.getpid()) == ""
+    assert reaper.start_time(sleeper.pid, parent=os.getpid()) == ""
 
 
 def test_a_stranger_who_has_the_id_now_is_not_touched(sleeper: subprocess.Popen[bytes]) -> None:
-    started = reaper.started(sleeper.pid, parent=os.getpid())
+    started = reaper.start_time(sleeper.pid, parent=os.getpid())
     before = str(int(started) - 1)
-    assert reaper.sweep([Trace(pid=sleeper.pid, started=before), Trace(pid=sleeper.pid), Trace(marker="wor")]) == 0
+    assert (
+        reaper.reap(
+            [
+                ProcessIdentity(pid=sleeper.pid, start_time=before),
+                ProcessIdentity(pid=sleeper.pid),
+                ProcessIdentity(marker="wor"),
+            ]
+        )
+        == 0
+    )
     assert sleeper.poll() is None
 
 
 def test_what_lost_its_ancestors_is_found_by_its_marker(sleeper: subprocess.Popen[bytes]) -> None:
-    assert reaper.sweep([Trace(pid=4_000_000, started="1", marker="word")]) == 1
+    assert reaper.reap([ProcessIdentity(pid=4_000_000, start_time="1", marker="word")]) == 1
     assert sleeper.wait(10) < 0
 
 
@@ -58,24 +67,24 @@ def test_all_that_descends_from_an_orphan_ends_with_it(leavers: Leavers) -> None
     command = ["sh", "-c", f"{leavers.command}; sleep 300"]
     with subprocess.Popen(command, env={MARKER: "word", "PATH": os.environ["PATH"]}) as process:
         leavers.wait_all()
-        started = reaper.started(process.pid, parent=os.getpid())
-        killed = reaper.sweep([Trace(pid=process.pid, started=started, marker="word")])
+        started = reaper.start_time(process.pid, parent=os.getpid())
+        killed = reaper.reap([ProcessIdentity(pid=process.pid, start_time=started, marker="word")])
         leavers.wait_gone(but=ROOTLESS)  # without a shim nobody can find these
         assert killed >= len(KINDS) - len(ROOTLESS)
 
 
 def test_nothing_to_sweep_takes_no_time_and_kills_nobody() -> None:
-    assert reaper.sweep([]) == 0
-    assert reaper.boot() == reaper.boot() != ""
+    assert reaper.reap([]) == 0
+    assert reaper.pid_scope() == reaper.pid_scope() != ""
 
 
 def test_descent_is_told_by_the_kernel(sleeper: subprocess.Popen[bytes]) -> None:
-    assert reaper.is_below(sleeper.pid, os.getpid()) is True
-    assert reaper.is_below(sleeper.pid, sleeper.pid) is False
-    assert reaper.is_below(os.getpid(), sleeper.pid) is False
+    assert reaper.is_descendant(sleeper.pid, os.getpid()) is True
+    assert reaper.is_descendant(sleeper.pid, sleeper.pid) is False
+    assert reaper.is_descendant(os.getpid(), sleeper.pid) is False
     sleeper.kill()
     sleeper.wait()
-    assert reaper.is_below(sleeper.pid, os.getpid()) is None
+    assert reaper.is_descendant(sleeper.pid, os.getpid()) is None
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")
@@ -87,11 +96,11 @@ def test_who_loses_a_parent_while_its_descent_is_told_is_looked_at_again(
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\nsh -c 'sleep 300 & echo $$ $! > {told}; wait'\nsleep 300\n")
     program.chmod(0o700)
-    env = {**os.environ, **sealed({"PATH": os.environ["PATH"]}, marker="word")}
-    with subprocess.Popen([launcher(tmp_path / "launchers", program)], env=env, stdin=subprocess.PIPE) as shim:
+    env = {**os.environ, **launcher_environment({"PATH": os.environ["PATH"]}, marker="word")}
+    with subprocess.Popen([write_launcher(tmp_path / "launchers", program)], env=env, stdin=subprocess.PIPE) as shim:
         wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the chain")
         between, peer = map(int, told.read_text().split())
-        seen = reaper._seen  # pyright: ignore[reportPrivateUsage] - the moment between two looks
+        seen = reaper._process  # pyright: ignore[reportPrivateUsage] - the moment between two looks
 
         def seen_too_late(pid: int) -> object:
             if pid == between and Path(f"/proc/{peer}/stat").read_text().split()[3] == str(between):
@@ -99,8 +108,8 @@ def test_who_loses_a_parent_while_its_descent_is_told_is_looked_at_again(
                 wait_until(lambda: seen(between) is None, "the parent's end")
             return seen(pid)
 
-        monkeypatch.setattr(reaper, "_seen", seen_too_late)
-        found = reaper.is_below(peer, os.getpid())
+        monkeypatch.setattr(reaper, "_process", seen_too_late)
+        found = reaper.is_descendant(peer, os.getpid())
         assert shim.stdin is not None
         shim.stdin.close()
     assert found is True
@@ -120,6 +129,6 @@ ctypes.CDLL(None).syscall({{"x86_64": 60}}.get(os.uname().machine, 93), 0)
         wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the child")
         wait_until(lambda: ") Z " in Path(f"/proc/{parent.pid}/stat").read_text(), "the end of the first thread")
         child = int(told.read_text())
-        found = reaper.is_below(child, os.getpid())
+        found = reaper.is_descendant(child, os.getpid())
         os.kill(child, signal.SIGKILL)
     assert found is None

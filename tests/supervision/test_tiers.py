@@ -14,8 +14,16 @@ import pytest
 from orchestrator.errors import InvalidError
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
-from orchestrator.supervision.reaper import Trace, sweep
-from orchestrator.supervision.tiers import UNIT, WORK, Tier, choose, launcher, sealed, work_of
+from orchestrator.supervision.reaper import ProcessIdentity, reap
+from orchestrator.supervision.tiers import (
+    UNIT,
+    WORK,
+    Tier,
+    choose_tier,
+    launcher_environment,
+    working_tree_of,
+    write_launcher,
+)
 from tests.fixtures.leavers import PATH, Leavers, tier_or_skip
 
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8"}
@@ -35,9 +43,9 @@ def run(tier: Tier, body: str, place: Path, *arguments: str, **view: Path) -> su
     program.chmod(0o700)
     hidden = (view.pop("hidden"),) if "hidden" in view else ()
     return subprocess.run(
-        [launcher(place / "launchers", program, tier, hidden), *arguments],
-        env={**os.environ, **sealed(ENVIRONMENT, marker="word", hidden=hidden, **view)},
-        cwd=view.get("work", place),
+        [write_launcher(place / "launchers", program, tier, hidden), *arguments],
+        env={**os.environ, **launcher_environment(ENVIRONMENT, marker="word", hidden=hidden, **view)},
+        cwd=view.get("working_tree", place),
         stdin=subprocess.PIPE,
         capture_output=True,
         text=True,
@@ -48,24 +56,24 @@ def run(tier: Tier, body: str, place: Path, *arguments: str, **view: Path) -> su
 @pytest.mark.requirement("process:tier:shown")
 def test_bubblewrap_that_works_gives_tier_a() -> None:
     tier = tier_or_skip("A")
-    assert (choose("", PATH), tier.lack, tier.hides) == (tier, "", True)
+    assert (choose_tier("", PATH), tier.limitation, tier.hides) == (tier, "", True)
     assert "bubblewrap" in str(tier)
 
 
 @pytest.mark.requirement("process:tier:shown")
 def test_without_bubblewrap_the_next_best_tier_says_what_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
-    tier = choose("", str(tmp_path))
+    tier = choose_tier("", str(tmp_path))
     assert tier.letter in "BC"
-    assert tier.lack == "bubblewrap is not installed"
+    assert tier.limitation == "bubblewrap is not installed"
     assert "apt install bubblewrap" in tier.advice
 
 
 @pytest.mark.requirement("process:tier:shown")
 def test_bubblewrap_that_is_not_allowed_to_work_is_no_tier_a_and_its_own_words_say_why(tmp_path: Path) -> None:
     install(tmp_path / "bin", "bwrap", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
-    tier = choose("", str(tmp_path / "bin"))
+    tier = choose_tier("", str(tmp_path / "bin"))
     assert tier.letter in "BC"
-    assert "setting up uid map: Permission denied" in tier.lack
+    assert "setting up uid map: Permission denied" in tier.limitation
     assert "user namespaces" in tier.advice
 
 
@@ -74,12 +82,12 @@ def test_a_bubblewrap_that_lies_in_a_project_is_none(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "HEAD").touch()
     install(tmp_path / "bin", "bwrap", f"touch {tmp_path}/owned")
-    assert choose("", str(tmp_path / "bin")).lack == "bubblewrap is not installed"
+    assert choose_tier("", str(tmp_path / "bin")).limitation == "bubblewrap is not installed"
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.requirement("process:tier:shown")
-@pytest.mark.skipif(cgroups.delegated() is not None, reason="a cgroup is delegated here: systemd is not asked")
+@pytest.mark.skipif(cgroups.delegated_cgroup() is not None, reason="a cgroup is delegated here: systemd is not asked")
 def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(tmp_path: Path) -> None:
     said = tmp_path / "said"
     install(
@@ -87,7 +95,7 @@ def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(
         "systemd-run",
         f'echo "$XDG_RUNTIME_DIR $*" >> {said}\nuntil [ "$1" = -- ]; do shift; done\nshift\nexec "$@"',
     )
-    tier = choose("B", str(tmp_path / "bin"))
+    tier = choose_tier("B", str(tmp_path / "bin"))
     done = run(tier, 'echo "ran $1"', tmp_path, "well")
     assert (tier.letter, done.stdout) == ("B", "ran well\n")
     last = said.read_text().splitlines()[-1]
@@ -97,21 +105,21 @@ def test_a_systemd_user_session_gives_tier_b_each_session_in_a_scope_of_its_own(
 @pytest.mark.requirement("process:tier:shown")
 def test_a_wish_that_cannot_be_met_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match="FLEET_SUPERVISION=A: bubblewrap is not installed") as caught:
-        choose("A", str(tmp_path))
+        choose_tier("A", str(tmp_path))
     assert "install bubblewrap" in caught.value.hint
     with pytest.raises(InvalidError, match="FLEET_SUPERVISION"):
         read_settings({"FLEET_SUPERVISION": "Z"})
-    assert choose("C", PATH).letter == "C"
+    assert choose_tier("C", PATH).letter == "C"
 
 
 @pytest.mark.requirement("process:tier:shown")
 def test_another_system_promises_less_and_says_so() -> None:
-    tier = choose("", PATH, system="darwin")
+    tier = choose_tier("", PATH, system="darwin")
     assert tier.letter == "D"
-    assert "can outlive" in tier.promise
+    assert "can outlive" in tier.guarantee
     assert "left-over" in tier.advice
     with pytest.raises(InvalidError, match="neither pid namespaces nor cgroups"):
-        choose("A", PATH, system="darwin")
+        choose_tier("A", PATH, system="darwin")
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")
@@ -197,7 +205,7 @@ def test_a_project_below_the_hidden_directory_stays_visible(tmp_path: Path) -> N
     project = tmp_path / "state" / "work" / "project"
     project.mkdir(parents=True)
     (tmp_path / "state" / "other").touch()
-    done = run(tier, f"pwd; ls {tmp_path}/state", tmp_path, hidden=tmp_path / "state", work=project)
+    done = run(tier, f"pwd; ls {tmp_path}/state", tmp_path, hidden=tmp_path / "state", working_tree=project)
     assert done.stdout.splitlines() == [str(project), "work"]
 
 
@@ -209,48 +217,48 @@ def test_a_link_in_place_of_a_directory_opens_nothing_that_is_hidden(tmp_path: P
     for target in (state / "agents", state / "run", state / "work", state):
         project.symlink_to(target)
         with pytest.raises(NotADirectoryError):
-            work_of(project)
-        view = sealed(ENVIRONMENT, hidden=[state], folder=None, work=project)
+            working_tree_of(project)
+        view = launcher_environment(ENVIRONMENT, hidden=[state], folder=None, working_tree=project)
         assert view[WORK] == "", "that it lay outside when it was given is what counts"
         project.unlink()
     inner = state / "work" / "project"
     inner.symlink_to(state / "agents")
     for work in (inner, state / "agents", state / "run" / "x", state / "git"):
         with pytest.raises(NotADirectoryError):
-            sealed(ENVIRONMENT, hidden=[state], work=work)
+            launcher_environment(ENVIRONMENT, hidden=[state], working_tree=work)
     with pytest.raises(NotADirectoryError):
-        sealed(ENVIRONMENT, hidden=[state], folder=inner)
+        launcher_environment(ENVIRONMENT, hidden=[state], folder=inner)
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")
 def test_a_launcher_that_somebody_has_changed_is_written_anew(tmp_path: Path) -> None:
     program = tmp_path / "program"
-    path = launcher(tmp_path / "run", program)
+    path = write_launcher(tmp_path / "run", program)
     text = path.read_text()
     path.write_text(f"{text}touch {tmp_path}/owned\n")
-    assert launcher(tmp_path / "run", program).read_text() == text
+    assert write_launcher(tmp_path / "run", program).read_text() == text
     path.unlink()
     path.symlink_to(program)
-    assert launcher(tmp_path / "run", program).read_text() == text
+    assert write_launcher(tmp_path / "run", program).read_text() == text
     assert not program.exists()
 
 
 def test_a_session_in_a_delegated_cgroup_ends_with_it(tmp_path: Path, leavers: Leavers) -> None:
-    place = cgroups.delegated(HYBRID)
+    place = cgroups.delegated_cgroup(HYBRID)
     if place is None:
         pytest.skip("no cgroup is delegated to this user")
-    tier = Tier(letter="B", promise="", words=("/bin/sh", "-c", cgroups.JOIN, str(place)))
+    tier = Tier(letter="B", guarantee="", prefix=("/bin/sh", "-c", cgroups.JOIN_SCRIPT, str(place)))
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\n{leavers.command}\nsleep 300\n")
     program.chmod(0o700)
-    variables = {**os.environ, **sealed(ENVIRONMENT, marker=f"test{os.getpid()}")}
+    variables = {**os.environ, **launcher_environment(ENVIRONMENT, marker=f"test{os.getpid()}")}
     with subprocess.Popen(
-        [launcher(tmp_path / "launchers", program, tier)], env=variables, stdin=subprocess.PIPE
+        [write_launcher(tmp_path / "launchers", program, tier)], env=variables, stdin=subprocess.PIPE
     ) as process:
         leavers.wait_all()
         cgroup = cgroups.cgroup_of(process.pid, HYBRID)
         assert Path(cgroup).name == variables[UNIT]
         process.kill()  # the shim: what it would have ended is the cgroup's now
-        sweep([Trace(cgroup=cgroup)])
+        reap([ProcessIdentity(cgroup=cgroup)])
         leavers.wait_gone()
         assert not Path(cgroup).exists()

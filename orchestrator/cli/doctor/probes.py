@@ -187,14 +187,14 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
 
 def _supervision(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.settings import read_settings
-    from orchestrator.supervision.tiers import choose
+    from orchestrator.supervision.tiers import choose_tier
 
     name = "FLEET_SUPERVISION"
     wanted = read_settings({name: environment.get(name, "")}).supervision
-    found = choose(wanted, environment.get("PATH"))
+    found = choose_tier(wanted, environment.get("PATH"))
     text = f"tier {found}" + ("" if found.hides else "; agents can read Fleet's state")
-    if found.lack:
-        text += f" ({found.lack})"
+    if found.limitation:
+        text += f" ({found.limitation})"
     if found.hides:
         text += "; it does not contain what an agent starts through Docker, ssh localhost, crontab or login files"
     restart = "fleet down && fleet up"
@@ -202,7 +202,7 @@ def _supervision(environment: Environment) -> Iterator[ProbeResult]:
         yield ProbeResult("supervision", OK, f"{text}, set by {name}")
     else:
         advice = f"for tier A: {found.advice}; then {restart}" if found.letter in "BC" else found.advice
-        yield ProbeResult("supervision", WARN if found.lack else OK, text, advice if found.lack else "")
+        yield ProbeResult("supervision", WARN if found.limitation else OK, text, advice if found.limitation else "")
     health = _health(environment)
     if health is not None and not health.supervision.startswith(found.letter):
         yield ProbeResult("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)

@@ -20,7 +20,7 @@ from orchestrator.fleet.sessions import processes
 from orchestrator.providers.base import SessionSpec
 from orchestrator.store.engine.database import Store
 from orchestrator.store.turns.turns import Claim
-from orchestrator.supervision.command import CommandEnd, CommandSpec, Launch, shell
+from orchestrator.supervision.command import CommandEnd, CommandSpec, LaunchConfig, shell
 
 LOG = log.logger("fleet.checking")
 TAIL_LINES = 20
@@ -36,7 +36,7 @@ class CheckSite:
     """Where a turn's checks run: the agent's directory, environment and tier; `stop` ends them."""
 
     store: Store
-    launch: Launch
+    launch: LaunchConfig
     claim: Claim
     spec: SessionSpec
     stop: asyncio.Event
@@ -149,7 +149,7 @@ async def _done(site: CheckSite, order: CommandSpec, seconds: float) -> CommandE
         return await running.wait(seconds, site.stop)
     finally:
         tier = site.launch.tier.letter
-        await asyncio.shield(processes.over(site.store, trace, tier=tier, failed=running.killed))
+        await asyncio.shield(processes.over(site.store, trace, tier=tier, failed=running.was_killed))
 
 
 def _ended(done: CommandEnd, seconds: float) -> str:

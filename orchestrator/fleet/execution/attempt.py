@@ -43,7 +43,7 @@ from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.events import Fact, note_before
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, finish, suspend_for_answer, suspend_for_children
-from orchestrator.supervision.tiers import work_of
+from orchestrator.supervision.tiers import working_tree_of
 
 LOG = log.logger("fleet.attempt")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
@@ -128,7 +128,7 @@ def _check_place(cwd: Path) -> None:
         NotFoundError: it is gone or has been replaced.
     """
     try:
-        work_of(cwd)
+        working_tree_of(cwd)
     except OSError as error:
         hint = f"put the directory back in its place (rm {cwd}; mv … {cwd}), or delete the agent"
         raise NotFoundError(f"the agent's directory {cwd} is not usable: {error.strerror}", hint=hint) from error

@@ -10,7 +10,7 @@ from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.delegation import Delegation
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.supervision.command import Launch
+from orchestrator.supervision.command import LaunchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Runtime:
     state: Path
     providers: Mapping[str, Provider]
     delegation: Delegation
-    launch: Launch
+    launch: LaunchConfig
     """how checks are started"""
     tier: str
     """letter of the sessions' supervision tier, '' if they have no processes"""

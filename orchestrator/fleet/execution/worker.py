@@ -207,7 +207,7 @@ class Workers:
         if (opened := slot.opened) is not None:
             await opened.session.close()
             slot.opened = None
-            await processes.over(self.runtime.work.store, opened.trace, tier=self.runtime.tier)
+            await processes.over(self.runtime.work.store, opened.identity, tier=self.runtime.tier)
 
     async def _record(
         self, live: LiveTurn, attempt: Attempt | None, ended: Ended, suspension: Suspension | None

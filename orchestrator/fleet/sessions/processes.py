@@ -16,18 +16,18 @@ from orchestrator.store.engine.database import Store
 from orchestrator.store.sessions import processes
 from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision import cgroups, reaper
-from orchestrator.supervision.command import CommandSpec, Launch, RunningCommand, start
-from orchestrator.supervision.reaper import Trace
+from orchestrator.supervision.command import CommandSpec, LaunchConfig, RunningCommand, start
+from orchestrator.supervision.reaper import ProcessIdentity
 
 LOG = log.logger("fleet.processes")
 
 
 @dataclass(frozen=True)
 class OpenedSession:
-    """A session and the trace that identifies its processes."""
+    """A session and the identity of its processes."""
 
     session: Session
-    trace: Trace
+    identity: ProcessIdentity
 
 
 async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> OpenedSession:
@@ -41,18 +41,20 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
         StaleOwnerError: the claim is over; nothing was started.
     """
     if not tier:
-        return OpenedSession(await provider.open(spec), Trace())
-    trace = await _intended(store, claim, tier)
+        return OpenedSession(await provider.open(spec), ProcessIdentity())
+    identity = await _intended(store, claim, tier)
     told: list[int] = []
     try:
-        session = await provider.open(replace(spec, marker=trace.marker, on_process=told.append))
+        session = await provider.open(replace(spec, marker=identity.marker, on_process=told.append))
     except BaseException:
-        await asyncio.shield(over(store, trace, tier=tier, failed=True))
+        await asyncio.shield(over(store, identity, tier=tier, failed=True))
         raise
-    return OpenedSession(session, await _born(store, trace, told[0], tier) if told else trace)
+    return OpenedSession(session, await _born(store, identity, told[0], tier) if told else identity)
 
 
-async def open_command(store: Store, launch: Launch, order: CommandSpec, claim: Claim) -> tuple[RunningCommand, Trace]:
+async def open_command(
+    store: Store, launch: LaunchConfig, order: CommandSpec, claim: Claim
+) -> tuple[RunningCommand, ProcessIdentity]:
     """The same for a command that Fleet runs for the agent, in its session's tier.
 
     Raises:
@@ -60,57 +62,62 @@ async def open_command(store: Store, launch: Launch, order: CommandSpec, claim: 
         StaleOwnerError: the claim is over; nothing was started.
     """
     tier = launch.tier.letter
-    trace = await _intended(store, claim, tier)
+    identity = await _intended(store, claim, tier)
     try:
-        running = await start(launch, order, trace.marker)
-        return running, await _born(store, trace, running.pid, tier)
+        running = await start(launch, order, identity.marker)
+        return running, await _born(store, identity, running.pid, tier)
     except BaseException:
-        await asyncio.shield(over(store, trace, tier=tier, failed=True))
+        await asyncio.shield(over(store, identity, tier=tier, failed=True))
         raise
 
 
-async def _intended(store: Store, claim: Claim, tier: str) -> Trace:
-    """The trace of a process about to start, once its intent is durable."""
-    trace = Trace(marker=secrets.token_hex(16))
+async def _intended(store: Store, claim: Claim, tier: str) -> ProcessIdentity:
+    """The identity of a process about to start, once its intent is durable."""
+    identity = ProcessIdentity(marker=secrets.token_hex(16))
     await store.write(
         processes.intend,
         claim.agent_id,
         epoch=claim.epoch,
-        marker=trace.marker,
+        marker=identity.marker,
         tier=tier,
-        boot=reaper.boot(),
+        boot=reaper.pid_scope(),
         now=time.time(),
     )
-    return trace
+    return identity
 
 
-async def _born(store: Store, trace: Trace, pid: int, tier: str) -> Trace:
-    """The trace with its first process, which is recorded too."""
-    trace = replace(trace, pid=pid, started=reaper.started(pid, parent=os.getpid()))
+async def _born(store: Store, identity: ProcessIdentity, pid: int, tier: str) -> ProcessIdentity:
+    """The identity with its first process, which is recorded too."""
+    identity = replace(identity, pid=pid, start_time=reaper.start_time(pid, parent=os.getpid()))
     if tier == "B":
-        trace = replace(trace, cgroup=await cgroups.wait_joined(pid, trace.marker))
+        identity = replace(identity, cgroup=await cgroups.wait_joined(pid, identity.marker))
     try:
         await store.write(
-            processes.born, trace.marker, pid=pid, started=trace.started, cgroup=trace.cgroup, now=time.time()
+            processes.born,
+            identity.marker,
+            pid=pid,
+            started=identity.start_time,
+            cgroup=identity.cgroup,
+            now=time.time(),
         )
     except StoreError as error:  # the marker is enough to find it
         LOG.warning("process_not_written", error=error.message)
-    return trace
+    return identity
 
 
-async def over(store: Store, trace: Trace, *, tier: str, failed: bool = False) -> None:
+async def over(store: Store, identity: ProcessIdentity, *, tier: str, failed: bool = False) -> None:
     """End what a closed session left behind and record that nothing is left; never raises.
 
     In tier A the kernel has done it: its namespace ended with its first process.
     """
-    if not trace.marker:
+    if not identity.marker:
         return
-    if failed or (tier != "A" and trace.pid is not None):
-        killed = await asyncio.to_thread(reaper.sweep, [trace])
+    if failed or (tier != "A" and identity.pid is not None):
+        killed = await asyncio.to_thread(reaper.reap, [identity])
         if killed:
             LOG.warning("left_processes_killed", processes=killed)
     try:
-        await store.write(processes.ended, [trace.marker], time.time())
+        await store.write(processes.ended, [identity.marker], time.time())
     except StoreError as error:  # the next daemon looks again
         LOG.warning("end_of_process_not_written", error=error.message)
 
@@ -121,13 +128,13 @@ async def clear(store: Store) -> int:
     No process from before the last boot is alive, whatever its id is used for now.
     """
     rows = await store.write(processes.not_ended)
-    boot = reaper.boot()
-    traces = [
-        Trace(pid=row["pid"], started=row["started"], marker=row["marker"], cgroup=row["cgroup"])
+    scope = reaper.pid_scope()
+    identities = [
+        ProcessIdentity(pid=row["pid"], start_time=row["started"], marker=row["marker"], cgroup=row["cgroup"])
         for row in rows
-        if boot and row["boot"] == boot
+        if scope and row["boot"] == scope
     ]
-    killed = await asyncio.to_thread(reaper.sweep, traces) if traces else 0
+    killed = await asyncio.to_thread(reaper.reap, identities) if identities else 0
     if rows:
         await store.write(processes.ended, [row["marker"] for row in rows], time.time())
     if killed:

@@ -17,7 +17,7 @@ from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.transcript.files import CONFIG
 from orchestrator.providers.claude.transcript.mirror import mirror
 from orchestrator.providers.tool_server import CREW, FLEET_SERVER, tool_server
-from orchestrator.supervision.tiers import SHIM, Tier, launcher, sealed, work_of
+from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, working_tree_of, write_launcher
 
 BUFFER_BYTES = 64 * 2**20
 """One message of the program; above the SDK's default of 1 MiB a tool's input ends the session (measured)."""
@@ -35,7 +35,7 @@ class Program:
     cli: Path | None = None
     max_retries: int | None = None
     transcripts: TranscriptStore | None = None
-    tier: Tier = SHIM
+    tier: Tier = SHIM_TIER
     hidden: tuple[Path, ...] = ()
 
     def path(self) -> Path:
@@ -73,13 +73,13 @@ def session_options(
     text = spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}")
     untrusted.write(spec.folder, PROMPT, text.encode("utf-8", "replace"))
     return ClaudeAgentOptions(
-        cli_path=launcher(program.shim_dir, program.path(), program.tier, program.hidden),
-        env=sealed(
+        cli_path=write_launcher(program.shim_dir, program.path(), program.tier, program.hidden),
+        env=launcher_environment(
             _environment(spec, program, config),
             marker=spec.marker,
             hidden=program.hidden,
             folder=spec.folder,
-            work=work_of(spec.cwd),
+            working_tree=working_tree_of(spec.cwd),
         )
         | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks for it here
         session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),

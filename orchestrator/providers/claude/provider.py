@@ -11,7 +11,7 @@ from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude.catalog import MODELS, TOOLS, is_model
 from orchestrator.providers.watchdog import SilenceLimits
-from orchestrator.supervision.tiers import SHIM, Tier
+from orchestrator.supervision.tiers import SHIM_TIER, Tier
 
 
 class ClaudeProvider:
@@ -32,7 +32,7 @@ class ClaudeProvider:
         max_retries: int | None = None,
         limits: SilenceLimits | None = None,
         transcripts: TranscriptStore | None = None,
-        tier: Tier = SHIM,
+        tier: Tier = SHIM_TIER,
         hidden: tuple[Path, ...] = (),
     ) -> None:
         self._shim_dir = shim_dir
