@@ -30,7 +30,7 @@ class TranscriptState:
     `steered` the ids of steered texts that are part of the conversation.
     """
 
-    stand: TranscriptStatus
+    status: TranscriptStatus
     text: str = ""
     deferred: ToolCall | None = None
     usage: Usage = field(default_factory=Usage)

@@ -1,1 +1,1 @@
-"""One module per vendor of agents; vendor SDKs are imported here and nowhere else."""
+"""One package per vendor of agents, behind one contract; vendor SDKs are imported only here."""

@@ -1,4 +1,4 @@
-"""The contract between the fleet and a vendor of agents. It knows no vendor."""
+"""The contract between the fleet and every vendor of agents; it names no vendor."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from orchestrator.domain.transcript_state import TranscriptState
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSpec:
-    """All that a provider needs to open one session.
+    """Everything that a provider needs to open one session.
 
-    `session_id` is chosen by the fleet before any process exists; `resume` says that a conversation under it exists.
-    `environment` is the complete environment of the agent's processes (the provider adds only its own technical
-    variables). `tools` are whole tools in the provider's names, None for all that it offers. `folder` is the agent's
-    own folder in the state directory (configuration, transcripts). `crew` are the tools that every agent has towards
-    its fleet, `fleet` those of an orchestrator. `session_cost_usd` is the session's running total.
-    `marker` is the random word that the session's processes carry in their environment; `on_process` is told the id of
-    the first of them, before `open` returns.
+    `session_id` is chosen by the fleet before any process exists; `resume` says that it already has a conversation.
+    `environment` is the complete environment of the agent's processes (the provider adds only technical variables).
+    `decide` is asked before every tool call. `tools` are the provider's own tools by name, None for its default set.
+    `folder` is the agent's own folder in the state directory (configuration, transcripts). `crew` are the Fleet tools
+    that every agent has, `fleet` those that only orchestrators have. `session_cost_usd` is the session's running
+    total. `marker` is the random word in the environment of the session's processes; `on_process` is called with the
+    id of the first of them before `open` returns.
     """
 
     agent_id: str
@@ -48,7 +48,7 @@ class SessionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt, sent verbatim; `id` is a UUID that the provider keeps with it in the transcript."""
+    """One prompt, sent verbatim; `id` is a UUID that the provider stores with it in the transcript."""
 
     id: str
     text: str
@@ -56,39 +56,39 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptLine:
-    """One line of a conversation in its provider's own words; `uuid` is the provider's id of it, if it has one."""
+    """One line of a conversation in its provider's format; `uuid` is the provider's id of the line, if it has one."""
 
     uuid: str | None
     body: str
 
 
 class TranscriptStore(Protocol):
-    """Where conversations are mirrored, by agent, so that another process or machine can go on with them."""
+    """Durable copies of conversations, by agent, from which another process or machine can resume them."""
 
     async def append(self, agent_id: str, subpath: str, lines: Sequence[TranscriptLine]) -> None:
-        """Add lines to the conversation (`subpath` is '') or to a sub-agent's; a known uuid is not added again."""
+        """Append lines to the agent's conversation (`subpath` '') or to a sub-agent's; skip lines with a known uuid."""
         ...
 
     async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
-        """All lines of the agent with their subpath, in order."""
+        """All lines of the agent as (subpath, line), in order."""
         ...
 
 
 class Session(Protocol):
-    """One live conversation, driven by exactly one task.
+    """One open conversation, driven by exactly one task.
 
-    Only `interrupt` may be called from another task than the one that opened the session.
+    Other tasks may only call `interrupt` and, if the session has it, `steer`.
     """
 
     def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
-        """Yield what happens, ending with exactly one `Ended`, whatever goes wrong.
+        """Run the prompt and yield its events; the last is the only `Ended`, whatever goes wrong.
 
-        None instead of a prompt continues the tool call that was deferred.
+        Without a prompt, continue the tool call that was deferred.
         """
         ...
 
     async def interrupt(self) -> None:
-        """Ask the run to end soon; it then ends as interrupted. Harmless when nothing runs."""
+        """Ask the run to end soon, as interrupted; does nothing if no run is active."""
         ...
 
     async def close(self) -> None:
@@ -98,18 +98,18 @@ class Session(Protocol):
 
 @runtime_checkable
 class Steerable(Protocol):
-    """What a session offers besides, if its vendor can take a prompt into a running turn."""
+    """A session whose vendor accepts a prompt in the middle of a run."""
 
     async def steer(self, prompt: Prompt) -> bool:
-        """Hand the prompt into the run; False: not now (nothing runs, or no tool is running), try at the next tool.
+        """Add the prompt to the active run; False: not possible now (no run or no running tool), try at the next tool.
 
-        The run's `Ended.steered` names it once its model has read it. May be called from another task.
+        The run's `Ended.steered` names the prompt once its model has read it. May be called from another task.
         """
         ...
 
 
 class Provider(Protocol):
-    """A vendor of agents."""
+    """One vendor of agents: opens sessions, reads their transcripts, and knows the vendor's models and tools."""
 
     name: str
 
@@ -117,36 +117,36 @@ class Provider(Protocol):
         """Return a session that is ready for `run`.
 
         Raises:
-            ProviderError: it cannot start; the message carries the program's own words.
+            ProviderError: it cannot start; the message holds the program's own error output.
         """
         ...
 
     async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
-        """Where the turn with these prompts (ids, oldest first) stands in the conversation, without calling the model.
+        """Read from the transcript how far the turn with these prompts (ids, oldest first) has come; calls no model.
 
-        It waits for the end of a former program of the session, so that what it tells is final.
+        Waits until a previous program of the session has exited, so the answer is final.
 
         Raises:
-            ProviderError: that program does not end.
+            ProviderError: that program does not exit.
         """
         ...
 
     def models(self) -> Mapping[str, str]:
-        """The aliases that it takes, each with what it means."""
+        """The model aliases that it accepts, each with its meaning."""
         ...
 
     def check_model(self, model: str) -> None:
-        """Return if the model may be asked for.
+        """Return if the model's name is valid.
 
         Raises:
-            InvalidError: it is neither an alias nor of the vendor's form; with the valid ones.
+            InvalidError: it is neither an alias nor a name in the vendor's form; the hint lists the valid ones.
         """
         ...
 
     def has_price(self, model: str | None) -> bool:
-        """Whether what the model (None: the default one) uses can be told in dollars while it runs."""
+        """Whether the price of the model (None: the default one) is known, so that its cost can be tracked in a run."""
         ...
 
     def tool_names(self) -> frozenset[str]:
-        """The whole tools that a persona may name."""
+        """The names of the tools that a persona may list."""
         ...

@@ -1,6 +1,6 @@
-"""What the vendors' models cost where the vendor's own program tells no cost; a model that is not listed has no price.
+"""Prices of the vendors' models, for when the vendor's program reports no cost; an unlisted model has no price.
 
-Dollars per million tokens, standard rates, from the vendor's published list; `SOURCE` and `READ_ON` say which and when.
+Standard rates in dollars per million tokens from the vendor's published list (`SOURCE`, read on `READ_ON`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Price:
     above: Price | None = None
 
     def cost_usd(self, used: Usage) -> float:
-        """What one call of the model costs."""
+        """The cost of one model call."""
         prompt = used.input_tokens + used.cache_read_tokens + used.cache_write_tokens
         rate = self.above if self.above is not None and prompt > LONG_PROMPT_TOKENS else self
         return (
@@ -66,16 +66,16 @@ PRICES = MappingProxyType(
     }
 )
 ALIASES = frozenset({"default", "haiku", "sonnet", "opus"})
-"""names that the program resolves to one of the listed models"""
+"""names that the vendor's program resolves to one of the listed models"""
 _VERSION = re.compile(r"(-0)?(-\d{8})?(-v\d+(:\d+)?)?(@\d{8})?$")
 
 
 def price_of(model: str) -> Price | None:
-    """The price of a model's full id, also in the forms of Bedrock and Vertex; None if it is not known."""
+    """The price for a model's full id, also in the forms of Bedrock and Vertex; None if unknown."""
     name = model.removesuffix("[1m]").rpartition("anthropic.")[2]
     return PRICES.get(_VERSION.sub("", name))
 
 
 def has_price(model: str | None) -> bool:
-    """Whether what this model uses can be told in dollars; the aliases mean models that can."""
+    """Whether the price of this model is known; every alias resolves to a model with a known price."""
     return model is None or model.removesuffix("[1m]") in ALIASES or price_of(model) is not None

@@ -1,4 +1,4 @@
-"""Fleet's tools for one agent's session, as MCP servers inside this process."""
+"""Serves Fleet's own tools to one agent's session, as an MCP server inside this process."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from orchestrator.tool_table import Context
 
 CREW = "crew"
 FLEET_SERVER = "plugin_fleet_fleet"
-"""The name that the plugin gives the server: tools are called alike in both, so personas and scripts fit both."""
+"""The server's name in the plugin, used here too so that tools have the same names for personas and scripts."""
 
 
 def tool_server(name: str, tools: Sequence[Tool], spec: SessionSpec) -> Server[Any]:
-    """Return a server that offers the tools to the agent of this session."""
+    """The MCP server that offers these tools to the agent of this session."""
     caller = Caller(project=str(spec.cwd), orchestrator=spec.agent_id, cwd=str(spec.cwd))
 
     async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> types.CallToolResult:

@@ -282,7 +282,7 @@ class ScriptedProvider:
     async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
         """What the test says of the transcript; nothing of the turn is in it by default."""
         self.recalled[spec.agent_name].append(list(prompts))
-        return self.standings.get(spec.agent_name, TranscriptState(stand=TranscriptStatus.ABSENT))
+        return self.standings.get(spec.agent_name, TranscriptState(status=TranscriptStatus.ABSENT))
 
     def models(self) -> Mapping[str, str]:
         """The one model."""

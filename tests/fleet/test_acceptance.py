@@ -75,8 +75,8 @@ class Forgetful(ScriptedProvider):
         self.recalled[spec.agent_name].append(list(prompts))
         first = self.recalled[spec.agent_name][0]
         if not set(prompts) & set(first[: self.known]):
-            return TranscriptState(stand=TranscriptStatus.ABSENT)
-        return TranscriptState(stand=TranscriptStatus.ANSWERED, text="the first end")
+            return TranscriptState(status=TranscriptStatus.ABSENT)
+        return TranscriptState(status=TranscriptStatus.ANSWERED, text="the first end")
 
 
 @pytest.mark.requirement("check:recovery:daemon-killed")
@@ -109,7 +109,7 @@ async def test_a_turn_that_its_transcript_tells_to_be_answered_is_still_checked(
         await create(lab, "a", "exit 9", retries=0)
         await lab.becomes("a", "working")
         await lab.die()
-    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.ANSWERED, text="I am done")
+    provider.standings["a"] = TranscriptState(status=TranscriptStatus.ANSWERED, text="I am done")
     async with open_lab(tmp_path, provider=provider) as lab:
         view = await lab.becomes("a", "failed")
         assert view.reason == "checks"

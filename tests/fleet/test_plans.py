@@ -59,9 +59,9 @@ class Remembering(ScriptedProvider):
         """Answered, if one of the prompts is known."""
         known = set(prompts) & set(self.given[spec.agent_name])
         return (
-            TranscriptState(stand=TranscriptStatus.ANSWERED, text=self.said)
+            TranscriptState(status=TranscriptStatus.ANSWERED, text=self.said)
             if known
-            else TranscriptState(stand=TranscriptStatus.ABSENT)
+            else TranscriptState(status=TranscriptStatus.ABSENT)
         )
 
 

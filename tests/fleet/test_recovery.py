@@ -64,7 +64,7 @@ async def test_a_turn_that_never_reached_its_transcript_is_sent_again(tmp_path: 
 async def test_a_turn_that_its_transcript_has_begun_continues_under_a_new_prompt_id(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     await working(tmp_path, provider)
-    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.OPEN, usage=TOLD)
+    provider.standings["a"] = TranscriptState(status=TranscriptStatus.OPEN, usage=TOLD)
     async with killed_after(tmp_path, provider) as lab:
         await eventually(lambda: said(provider, "Continue from where you left off."))
     async with open_lab(tmp_path, provider=provider) as lab:
@@ -86,7 +86,7 @@ async def test_an_answer_in_the_transcript_is_recorded_without_a_session(tmp_pat
     provider = ScriptedProvider()
     await working(tmp_path, provider)
     sessions = len(provider.opening)
-    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.ANSWERED, text="it was there", usage=TOLD)
+    provider.standings["a"] = TranscriptState(status=TranscriptStatus.ANSWERED, text="it was there", usage=TOLD)
     async with open_lab(tmp_path, provider=provider) as lab:
         await lab.becomes("a", "complete")
         turn = (await lab.turns("a"))[0]
@@ -100,7 +100,7 @@ async def test_a_question_in_the_transcript_waits_again(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     await working(tmp_path, provider)
     call = ToolCall(id="toolu_7", name=ASK, input={"question": "which one?"})
-    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.DEFERRED, deferred=call)
+    provider.standings["a"] = TranscriptState(status=TranscriptStatus.DEFERRED, deferred=call)
     async with open_lab(tmp_path, provider=provider) as lab:
         view = await lab.becomes("a", "waiting", "question")
         assert view.question is not None
@@ -122,7 +122,7 @@ async def test_an_answer_that_was_on_its_way_goes_on_its_way(tmp_path: Path) -> 
         call = provider.deferred[view.id]
         await lab.fleet.answer(lab.call(), "a", "that one")
         await lab.becomes("a", "working")
-    provider.standings["a"] = TranscriptState(stand=TranscriptStatus.DEFERRED, deferred=call)
+    provider.standings["a"] = TranscriptState(status=TranscriptStatus.DEFERRED, deferred=call)
     provider.deferred[view.id] = call
     async with open_lab(tmp_path, provider=provider) as lab:
         lab.finish("a")

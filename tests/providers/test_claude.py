@@ -20,7 +20,7 @@ from orchestrator import rehearsal
 from orchestrator.domain.event import Outcome, ToolEnded, Used
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Session
-from orchestrator.providers.claude.catalog import OFFERED
+from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.tiers import choose_tier
@@ -149,7 +149,7 @@ async def test_a_program_that_cannot_start_says_why(lab: Lab) -> None:
     broken.chmod(0o600)
     with pytest.raises(ProviderError, match=r"cannot run .*broken claude"):
         await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", cli=broken))
-    with pytest.raises(ProviderError, match=r"not there: .*nowhere"):
+    with pytest.raises(ProviderError, match=r"does not exist: .*nowhere"):
         await lab.open(lab.spec(), ClaudeProvider(shim_dir=lab.place / "shim", cli=lab.place / "nowhere"))
 
 
@@ -329,7 +329,7 @@ async def test_a_system_prompt_may_be_longer_than_an_argument(lab: Lab) -> None:
 
 async def test_every_tool_that_is_offered_by_default_exists(lab: Lab) -> None:
     await run(await lab.open(replace(lab.spec(), tools=None, crew=())), "say hello")
-    assert set(cast("list[str]", lab.endpoint.log()[-1]["tools"])) == set(OFFERED)
+    assert set(cast("list[str]", lab.endpoint.log()[-1]["tools"])) == set(DEFAULT_TOOLS)
 
 
 def test_models_are_aliases_or_ids_of_every_cloud() -> None:

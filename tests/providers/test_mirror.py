@@ -13,7 +13,7 @@ from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.sessions.transcripts import Transcripts
-from orchestrator.providers.claude.transcript.mirror import mirror, write_back
+from orchestrator.providers.claude.transcript.mirror import mirror, restore
 from orchestrator.store.engine.database import Store, open_store
 from tests.store.test_store import create
 
@@ -41,7 +41,7 @@ class Household(SessionStore):
             return None
         lines = await Transcripts(self.store).lines(agent)
         self.place.mkdir(exist_ok=True)
-        written = self.place / write_back(self.place, self.place, key["session_id"], lines)
+        written = self.place / restore(self.place, self.place, key["session_id"], lines)
         if subpath := key.get("subpath"):
             written = written.with_suffix("") / f"{subpath}.jsonl"
         if not written.exists():

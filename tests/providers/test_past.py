@@ -17,7 +17,7 @@ from orchestrator.domain.transcript_state import TranscriptState, TranscriptStat
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptLine
 from orchestrator.providers.claude.provider import ClaudeProvider
-from orchestrator.providers.claude.transcript.files import place_of
+from orchestrator.providers.claude.transcript.files import transcript_place
 
 from .lab import Crew, Lab, ended, prompt, run
 from .test_claude import VENDOR
@@ -112,21 +112,21 @@ async def test_a_conversation_follows_its_agent_into_another_directory(lab: Lab,
 async def test_the_transcript_tells_where_a_turn_stands(lab: Lab, provider: ClaudeProvider) -> None:
     crew = Crew()
     spec, sent = lab.spec(crew), prompt("say one")
-    assert (await provider.recall(spec, [sent.id])).stand is TranscriptStatus.ABSENT
+    assert (await provider.recall(spec, [sent.id])).status is TranscriptStatus.ABSENT
     session = await lab.open(spec, provider)
     async for _ in session.run(sent):
         pass
     answered = await told_after(provider, spec, session, sent)
-    assert (answered.stand, answered.text) == (TranscriptStatus.ANSWERED, "one")
+    assert (answered.status, answered.text) == (TranscriptStatus.ANSWERED, "one")
     assert answered.usage.model_calls == 1
     assert answered.usage.input_tokens > 0
-    assert (await provider.recall(spec, ["00000000-0000-4000-8000-000000000000"])).stand is TranscriptStatus.ABSENT
+    assert (await provider.recall(spec, ["00000000-0000-4000-8000-000000000000"])).status is TranscriptStatus.ABSENT
 
     asking, asked = await lab.open(spec, provider), prompt("ask")
     async for _ in asking.run(asked):
         pass
     deferred = await told_after(provider, spec, asking, asked)
-    assert deferred.stand is TranscriptStatus.DEFERRED
+    assert deferred.status is TranscriptStatus.DEFERRED
     assert deferred.deferred is not None
     assert deferred.deferred.name == VENDOR.ask
     assert deferred.deferred.input == {"question": "Which colour?"}
@@ -155,7 +155,7 @@ def said(kept: Kept, spec: SessionSpec) -> Path:
     """Have the mirror know a conversation; where the program would look for it."""
     body = {"type": "user", "uuid": SENT, "message": {"role": "user", "content": "say one"}}
     kept.rows[spec.agent_id] = [("", json.dumps(body, separators=(",", ":")))]
-    return spec.folder / place_of(spec.cwd, spec.session_id)
+    return spec.folder / transcript_place(spec.cwd, spec.session_id)
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")
@@ -168,7 +168,7 @@ async def test_a_transcript_is_never_written_back_through_a_link(
     path.parent.mkdir(parents=True)
     victim.write_text("untouched")
     (path.with_name(f".{path.name}.new") if what == "the draft" else path).symlink_to(victim)
-    assert (await provider.recall(spec, [SENT])).stand is TranscriptStatus.OPEN
+    assert (await provider.recall(spec, [SENT])).status is TranscriptStatus.OPEN
     assert victim.read_text() == "untouched"
     assert path.is_file()
     assert not path.is_symlink()
@@ -205,7 +205,7 @@ async def test_what_stands_in_place_of_a_transcript_is_not_read_and_the_mirror_r
     else:
         (lab.place / "theirs").write_text("")
         path.symlink_to(lab.place / "theirs")
-    assert (await provider.recall(spec, [SENT])).stand is TranscriptStatus.OPEN
+    assert (await provider.recall(spec, [SENT])).status is TranscriptStatus.OPEN
     assert path.read_text().count(SENT) == 1
 
 

@@ -47,11 +47,11 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
         raise NotFoundError(f"turn {claim.turn_id} is gone")
     prompts = [prompt_id(turn.id), *(turn.prompts or [])]
     found = await provider.recall(attempt.spec, prompts)
-    LOG.info("taken_over", stand=str(found.stand), attempt=turn.attempts)
+    LOG.info("taken_over", status=str(found.status), attempt=turn.attempts)
     if found.steered:
         await work.commit(fold, claim, [turn_of(prompt) for prompt in found.steered], work.clock())
     lost = _uncounted(found.usage, turn)
-    match found.stand:
+    match found.status:
         case TranscriptStatus.ANSWERED:
             told = await _untold(provider, attempt, prompts)
             if told is None:
@@ -78,7 +78,7 @@ async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) 
     if attempt.told is None or attempt.told.id not in prompts:
         return None
     since = await provider.recall(attempt.spec, prompts[prompts.index(attempt.told.id) :])
-    return attempt.told if since.stand is TranscriptStatus.ABSENT else None
+    return attempt.told if since.status is TranscriptStatus.ABSENT else None
 
 
 async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:

@@ -1,1 +1,1 @@
-"""Claude agents: the claude program, driven through claude-agent-sdk."""
+"""Claude agents: the `claude` program, driven through claude-agent-sdk."""

@@ -1,11 +1,11 @@
-"""The names that Claude Code knows: its models and its whole tools."""
+"""The models and tools that Claude Code knows, by name."""
 
 from __future__ import annotations
 
 import re
 from types import MappingProxyType
 
-MODELS = MappingProxyType(
+MODEL_ALIASES = MappingProxyType(
     {
         "default": "what the account's Claude Code uses by default",
         "haiku": "the newest small model: fast and cheap",
@@ -13,7 +13,7 @@ MODELS = MappingProxyType(
         "opus": "the newest large model",
     }
 )
-OFFERED = (
+DEFAULT_TOOLS = (
     "Agent",
     "Bash",
     "Edit",
@@ -29,18 +29,18 @@ OFFERED = (
     "WebSearch",
     "Write",
 )
-"""What an agent without a list of its own gets: all that works unattended (Claude Code 2.1.329's init message).
+"""The tools of an agent whose persona lists none: all that work unattended (Claude Code 2.1.329's init message).
 
-Left out are tools that need a person (questions, plan mode), that act after the session's end (cron, wake-ups,
-monitors), that leave the directory (worktrees), or that duplicate Fleet (SendMessage, Workflow).
+Left out are tools that need a person (questions, plan mode), act after the session has ended (cron, wake-ups,
+monitors), leave the directory (worktrees), or duplicate Fleet (SendMessage, Workflow).
 """
-_ON_REQUEST = ("Skill", "Task", "TaskStop", "ToolSearch")
-RETIRED = frozenset(
+_OPTIONAL_TOOLS = ("Skill", "Task", "TaskStop", "ToolSearch")
+RETIRED_TOOLS = frozenset(
     {"AskUserQuestion", "BashOutput", "ExitPlanMode", "KillShell", "LS", "MultiEdit", "NotebookRead", "TodoWrite"}
 )
-"""Names that agent files still carry though this CLI offers an unattended session no such tool: they mean nothing."""
+"""Names that agent files may still list although this CLI has no such tool in unattended sessions; they are ignored."""
 
-_MODEL = re.compile(
+_MODEL_ID = re.compile(
     r"""claude-[a-z0-9][a-z0-9.-]*(@[0-9]{8})?(\[1m\])?          # Anthropic and Vertex
       | ([a-z]+(-[a-z]+)?\.)?anthropic\.claude-[a-z0-9.:-]+(\[1m\])?   # Bedrock, with or without a region group
       | arn:aws[a-z-]*:bedrock:[a-z0-9-]*:[0-9]*:[a-z-]+/[A-Za-z0-9.:/-]+
@@ -49,10 +49,10 @@ _MODEL = re.compile(
 )
 
 
-TOOLS = frozenset(OFFERED) | frozenset(_ON_REQUEST) | RETIRED
-"""Every name that may stand in a list of tools."""
+TOOL_NAMES = frozenset(DEFAULT_TOOLS) | frozenset(_OPTIONAL_TOOLS) | RETIRED_TOOLS
+"""Every name that a persona's list of tools may contain."""
 
 
 def is_model(model: str) -> bool:
-    """Whether it is an alias, or has the form of a Claude model's id, also Bedrock's and Vertex's."""
-    return model in MODELS or _MODEL.fullmatch(model) is not None
+    """Whether this is an alias, or has the form of a Claude model's id (Anthropic, Bedrock or Vertex)."""
+    return model in MODEL_ALIASES or _MODEL_ID.fullmatch(model) is not None

@@ -1,7 +1,7 @@
-"""The one gate before every tool call, and the record of the files that tools touched.
+"""The gate that every tool call of a session passes before it runs; it also records the files that tools touched.
 
-Facts about the program are of Claude Code 2.1.329, measured: a hook that raises lets the tool run unless it blocks on
-failure; of two calls deferred in one message only the last survives; in a sub-agent a deferred call is lost.
+Measured with Claude Code 2.1.329: when a hook raises, the tool runs unless the hook is set to block on failure; of two
+calls deferred in one message only the last survives; a deferred call in a sub-agent is lost.
 """
 
 from __future__ import annotations
@@ -34,58 +34,58 @@ NOT_IN_A_SUBAGENT = "a sub-agent cannot wait for an answer: end, and report the 
 
 
 @dataclass(frozen=True)
-class Touched:
-    """The files that one tool call read and wrote, as absolute paths."""
+class TouchedFiles:
+    """The files that one tool call read (`consumed`) and wrote (`produced`), as absolute paths."""
 
     consumed: tuple[str, ...] = ()
     produced: tuple[str, ...] = ()
 
 
 class Gate:
-    """Asks `decide` once per tool call of a session, and remembers what each call was and touched."""
+    """Asks `decide` exactly once per tool call of a session, and records each call's tool and touched files."""
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
         self._verdicts: dict[str, Verdict] = {}
-        self._touched: dict[str, Touched] = {}
+        self._touched: dict[str, TouchedFiles] = {}
         self._names: dict[str, str] = {}
         self._deferred: str | None = None
         self._message: str | None = None
-        self._unread_since: str | None = None
+        self._steer_unread_since: str | None = None
         self.denied: set[str] = set()
 
-    def begin(self) -> None:
-        """A new run starts: one call may be deferred again."""
-        self._deferred = self._unread_since = None
+    def begin_run(self) -> None:
+        """Start a new run, in which one call may be deferred again."""
+        self._deferred = self._steer_unread_since = None
         self.denied = set()
 
-    def heard(self, message_id: str | None) -> None:
-        """The model has spoken: with a new message it has read what was handed in before."""
+    def on_model_message(self, message_id: str | None) -> None:
+        """Note a message of the model; the first new one after a steer means that the model has read it."""
         self._message = message_id
-        if self._unread_since != message_id:
-            self._unread_since = None
+        if self._steer_unread_since != message_id:
+            self._steer_unread_since = None
 
-    def handed_in(self) -> None:
-        """A prompt was handed into the run: nothing is deferred before the model has read it."""
-        self._unread_since = self._message or ""
+    def on_steer(self) -> None:
+        """Note that a prompt was added to the run: no call is deferred until the model has read it."""
+        self._steer_unread_since = self._message or ""
 
     @property
-    def defers(self) -> bool:
-        """Whether a call of this run waits for its answer."""
+    def has_deferred(self) -> bool:
+        """Whether a call of this run is deferred and waits for its answer."""
         return self._deferred is not None
 
     def name_of(self, call_id: str) -> str:
-        """The tool of a call that was asked for; '' if it never was."""
+        """The tool of a call that passed the gate; '' for an unknown call."""
         return self._names.get(call_id, "")
 
-    def end(self, call_id: str) -> Touched:
-        """Forget a call that is over, and return what it touched."""
+    def finish_call(self, call_id: str) -> TouchedFiles:
+        """Forget a finished call and return the files it touched."""
         self._verdicts.pop(call_id, None)
         self._names.pop(call_id, None)
-        return self._touched.pop(call_id, Touched())
+        return self._touched.pop(call_id, TouchedFiles())
 
     def hooks(self) -> dict[HookEvent, list[HookMatcher]]:
-        """The hooks that the session is started with."""
+        """The hooks to start the session with."""
         before = cast("HookCallback", self._before)
         after = cast("HookCallback", self._after)
         return {
@@ -96,7 +96,7 @@ class Gate:
     async def can_use_tool(
         self, name: str, tool_input: Mapping[str, object], context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
-        """The same verdict for what the program asks besides the hook (writes to `.claude/` and `.git/`)."""
+        """The same verdict for what the program asks for besides the hook (writes to `.claude/` and `.git/`)."""
         call = ToolCall(
             id=context.tool_use_id or "", name=name, input=tool_input, in_subagent=context.agent_id is not None
         )
@@ -128,28 +128,28 @@ class Gate:
         self._names[call.id] = call.name
         if call.id and call.id in self._verdicts:
             return self._verdicts[call.id]
-        verdict = self._possible(call, await self._decide(call))
+        verdict = self._supported(call, await self._decide(call))
         self._verdicts[call.id] = verdict
         if not isinstance(verdict, Allow):
             self.denied.add(call.id)
         return verdict
 
-    def _possible(self, call: ToolCall, verdict: Verdict) -> Verdict:
-        """What of the verdict the program can keep."""
+    def _supported(self, call: ToolCall, verdict: Verdict) -> Verdict:
+        """The verdict, or a denial if the program cannot carry it out."""
         if not isinstance(verdict, Defer):
             return verdict
         if call.in_subagent:
             return Deny(NOT_IN_A_SUBAGENT)
         if self._deferred not in (None, call.id):
             return Deny(ONE_AT_A_TIME)
-        if self._unread_since is not None:
+        if self._steer_unread_since is not None:
             return Deny(READ_FIRST)
         self._deferred = call.id
         return verdict
 
     async def _after(self, hook: HookInput, _call_id: str | None, _context: HookContext) -> HookJSONOutput:
         given = cast("Mapping[str, object]", hook)
-        self._touched[str(given["tool_use_id"])] = touched(
+        self._touched[str(given["tool_use_id"])] = touched_files(
             str(given["tool_name"]),
             cast("Json", given["tool_input"]),
             given.get("tool_response"),
@@ -171,33 +171,35 @@ def _decision(decision: str, reason: str) -> HookJSONOutput:
     )
 
 
-def touched(tool: str, tool_input: Json, response: object, cwd: Path) -> Touched:
-    """The files of one finished call; a search consumed the files that its result names, at most 50."""
+def touched_files(tool: str, tool_input: Json, response: object, cwd: Path) -> TouchedFiles:
+    """The files of one finished call; a search consumes the files that its result names, at most 50."""
     match tool:
         case "Read":
-            return Touched(consumed=_absolute([tool_input.get("file_path")], cwd))
+            return TouchedFiles(consumed=_absolute([tool_input.get("file_path")], cwd))
         case "Write" | "Edit" | "NotebookEdit":
-            return Touched(produced=_absolute([tool_input.get("file_path") or tool_input.get("notebook_path")], cwd))
+            return TouchedFiles(
+                produced=_absolute([tool_input.get("file_path") or tool_input.get("notebook_path")], cwd)
+            )
         case "Grep" | "Glob":
-            return Touched(consumed=_absolute(_found(response, tool_input, cwd), cwd))
+            return TouchedFiles(consumed=_absolute(_files_in_result(response, tool_input, cwd), cwd))
         case _:
-            return Touched()
+            return TouchedFiles()
 
 
-def _found(response: object, tool_input: Json, cwd: Path) -> Sequence[object]:
-    """The files that a search names: as a list, else before the first colon of its lines."""
-    told = cast("dict[str, object]", response if isinstance(response, dict) else {})
-    names = told.get("filenames")
-    if isinstance(names, list) and names:
-        return cast("list[object]", names)[:MAX_FOUND_FILES]
-    content = told.get("content")
+def _files_in_result(response: object, tool_input: Json, cwd: Path) -> Sequence[object]:
+    """The files in a search result: its list of names, else what precedes the first colon of each line."""
+    fields = cast("dict[str, object]", response if isinstance(response, dict) else {})
+    filenames = fields.get("filenames")
+    if isinstance(filenames, list) and filenames:
+        return cast("list[object]", filenames)[:MAX_FOUND_FILES]
+    content = fields.get("content")
     if not isinstance(content, str) or not content:
         return []
     place = tool_input.get("path")
     if isinstance(place, str) and (cwd / place).is_file():
         return [place]
-    heads = dict.fromkeys(line.partition(":")[0] for line in content.splitlines())
-    return [head for head in list(heads)[:MAX_FOUND_FILES] if head and (cwd / head).is_file()]
+    candidates = dict.fromkeys(line.partition(":")[0] for line in content.splitlines())
+    return [head for head in list(candidates)[:MAX_FOUND_FILES] if head and (cwd / head).is_file()]
 
 
 def _absolute(paths: Sequence[object], cwd: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The program's messages as session events, and what a run adds up to."""
+"""Translates the program's messages into session events, and adds up what a run has said and used."""
 
 from __future__ import annotations
 
@@ -20,40 +20,50 @@ from orchestrator.domain.event import Opened, Retrying, Said, SessionEvent, Tool
 from orchestrator.domain.tool import Json
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.claude.gate import Gate
-from orchestrator.providers.claude.running_cost import Spend
+from orchestrator.providers.claude.running_cost import RunningCost
 from orchestrator.providers.claude.usage import call_usage, plus_call
 
 MAX_SUMMARY_CHARACTERS = 120
 SUBAGENT_TOOLS = frozenset({"Agent", "Task"})
-_TELLING = ("file_path", "notebook_path", "command", "pattern", "url", "query", "description", "skill", "subject")
+_SUMMARY_FIELDS = (
+    "file_path",
+    "notebook_path",
+    "command",
+    "pattern",
+    "url",
+    "query",
+    "description",
+    "skill",
+    "subject",
+)
 
 
 class RunProgress:
-    """What one run has said, used and left running so far."""
+    """What one run has said and used so far, and which tools are running."""
 
     def __init__(self, gate: Gate, context_window_tokens: int | None) -> None:
         self._gate = gate
         self._calls_seen: set[str] = set()
         self._running: dict[str, str] = {}
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.usage = Usage(context_window_tokens=context_window_tokens)
         self.error: str | None = None
-        self.told = ""
+        self.error_text = ""
         self.retry: Retrying | None = None
-        self.limit = ""
+        self.limit_text = ""
         self.resets_at: float | None = None
-        self.spend = Spend()
+        self.running_cost = RunningCost()
 
     @property
     def in_tool(self) -> bool:
-        """Whether a tool runs; a sub-agent is none, since its own calls are seen too."""
+        """Whether a tool is running; a sub-agent does not count, because its own calls are seen too."""
         return any(name not in SUBAGENT_TOOLS for name in self._running.values())
 
     def events(self, message: Message) -> Iterator[SessionEvent]:
-        """What the message means."""
+        """The session events that the message stands for."""
         match message:
             case SystemMessage(subtype="init", data=data):
-                yield Opened(session_id=str(data.get("session_id", "")), model=_text(data.get("model")))
+                yield Opened(session_id=str(data.get("session_id", "")), model=_text_or_none(data.get("model")))
             case SystemMessage(subtype="api_retry", data=data):
                 self.retry = _retrying(data)
                 yield self.retry
@@ -63,23 +73,24 @@ class RunProgress:
                 yield from (self._ended(block) for block in blocks if isinstance(block, ToolResultBlock))
             case RateLimitEvent(rate_limit_info=limit) if limit.status == "rejected":
                 self.resets_at = None if limit.resets_at is None else float(limit.resets_at)
-                self.limit = f"limit {limit.rate_limit_type or ''} resets at {limit.resets_at or 'an unknown time'}"
+                resets_at = limit.resets_at or "an unknown time"
+                self.limit_text = f"limit {limit.rate_limit_type or ''} resets at {resets_at}"
             case _:
                 return
 
     def _assistant(self, message: AssistantMessage) -> Iterator[SessionEvent]:
         self.error = message.error
         if message.error is not None:
-            self.told = "\n".join(block.text for block in message.content if isinstance(block, TextBlock))
+            self.error_text = "\n".join(block.text for block in message.content if isinstance(block, TextBlock))
             return
         yield from self._used(message)
-        if message.usage and (spent := self.spend.add(message, call_usage(message.usage))) is not None:
-            yield spent
+        if message.usage and (estimate := self.running_cost.add(message, call_usage(message.usage))) is not None:
+            yield estimate
         for block in message.content:
             match block:
                 case TextBlock(text=text) if text.strip():
                     if message.parent_tool_use_id is None:
-                        self.said.append(text)
+                        self.texts.append(text)
                         yield Said(text=text)
                 case ToolUseBlock(id=call_id, name=name, input=tool_input):
                     self._running[call_id] = name
@@ -88,7 +99,7 @@ class RunProgress:
                     continue
 
     def _used(self, message: AssistantMessage) -> Iterator[Used]:
-        """Count a call of the model once: it comes as one message per block, all with the same id."""
+        """Count each model call once, although it arrives as one message per block, all with the same id."""
         usage, key = message.usage, message.message_id
         if not usage or not key or key in self._calls_seen:
             return
@@ -99,28 +110,28 @@ class RunProgress:
 
     def _ended(self, block: ToolResultBlock) -> ToolEnded:
         name = self._running.pop(block.tool_use_id, "") or self._gate.name_of(block.tool_use_id)
-        touched = self._gate.end(block.tool_use_id)
+        files = self._gate.finish_call(block.tool_use_id)
         return ToolEnded(
             call_id=block.tool_use_id,
             tool=name,
             ok=not block.is_error,
-            summary=_line(_result_text(block)) if block.is_error else "",
-            consumed=touched.consumed,
-            produced=touched.produced,
+            summary=_one_line(_result_text(block)) if block.is_error else "",
+            consumed=files.consumed,
+            produced=files.produced,
         )
 
 
 def summary(tool_input: Json) -> str:
-    """One short line that tells a tool call from others: its file, command, pattern or address, else its input."""
-    for name in _TELLING:
+    """One short line that identifies a tool call: its file, command, pattern or address, else all of its input."""
+    for name in _SUMMARY_FIELDS:
         value = tool_input.get(name)
         if isinstance(value, str) and value.strip():
-            return _line(value)
-    return _line(" ".join(f"{name}={value}" for name, value in tool_input.items()))
+            return _one_line(value)
+    return _one_line(" ".join(f"{name}={value}" for name, value in tool_input.items()))
 
 
-def _line(text: str) -> str:
-    """The first words of a text as one line."""
+def _one_line(text: str) -> str:
+    """The text as one line, cut to the length of a summary."""
     line = " ".join(text[: 4 * MAX_SUMMARY_CHARACTERS].split())
     return line if len(line) <= MAX_SUMMARY_CHARACTERS else f"{line[: MAX_SUMMARY_CHARACTERS - 1]}…"
 
@@ -132,7 +143,7 @@ def _result_text(block: ToolResultBlock) -> str:
     return text.removeprefix("<tool_use_error>").removesuffix("</tool_use_error>")
 
 
-def _text(value: object) -> str | None:
+def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 

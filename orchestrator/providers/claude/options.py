@@ -1,4 +1,4 @@
-"""What the `claude` program is started with: its options, files and complete environment."""
+"""Builds what the `claude` program is started with: its options, files and complete environment."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from claude_agent_sdk import ClaudeAgentOptions, McpServerConfig
 from orchestrator import untrusted
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
-from orchestrator.providers.claude.catalog import OFFERED, RETIRED
+from orchestrator.providers.claude.catalog import DEFAULT_TOOLS, RETIRED_TOOLS
 from orchestrator.providers.claude.gate import Gate
-from orchestrator.providers.claude.transcript.files import CONFIG
+from orchestrator.providers.claude.transcript.files import CONFIG_FOLDER
 from orchestrator.providers.claude.transcript.mirror import mirror
 from orchestrator.providers.tool_server import CREW, FLEET_SERVER, tool_server
 from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, working_tree_of, write_launcher
 
 BUFFER_BYTES = 64 * 2**20
-"""One message of the program; above the SDK's default of 1 MiB a tool's input ends the session (measured)."""
+"""The longest message of the program; at the SDK's default of 1 MiB a large tool input ends the session (measured)."""
 
-PROMPT = "system-prompt.md"
-KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+SYSTEM_PROMPT_FILE = "system-prompt.md"
+CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """Which `claude` runs, its supervision, what it must not see, its repeats of failed calls, its mirror."""
+class ProgramConfig:
+    """How `claude` runs on this machine: which program, supervision tier, hidden directories, retries and mirror."""
 
     shim_dir: Path
     cli: Path | None = None
@@ -39,39 +39,39 @@ class Program:
     hidden: tuple[Path, ...] = ()
 
     def path(self) -> Path:
-        """The program itself.
+        """The path of the program.
 
         Raises:
-            ProviderError: there is no such file.
+            ProviderError: the file does not exist.
         """
         path = self.cli or Path(claude_agent_sdk.__file__).with_name("_bundled") / "claude"
         if not path.is_file():
             raise ProviderError(
-                f"the claude program is not there: {path}",
-                hint="install Claude Code and name it in CLAUDE_CODE_PATH, or install claude-agent-sdk again",
+                f"the claude program does not exist: {path}",
+                hint="install Claude Code and set CLAUDE_CODE_PATH to it, or reinstall claude-agent-sdk",
             )
         return path
 
 
-def brings_key(environment: Mapping[str, str]) -> bool:
-    """Whether the environment itself pays, rather than a login stored in a file."""
-    return any(environment.get(name) for name in (*KEYS, *_CLOUDS))
+def has_credentials(environment: Mapping[str, str]) -> bool:
+    """Whether the environment holds the account's credentials; otherwise the stored login is used."""
+    return any(environment.get(name) for name in (*CREDENTIALS, *_CLOUDS))
 
 
 def session_options(
-    spec: SessionSpec, program: Program, gate: Gate, on_stderr: Callable[[str], None]
+    spec: SessionSpec, program: ProgramConfig, gate: Gate, on_stderr: Callable[[str], None]
 ) -> ClaudeAgentOptions:
-    """Everything that one session is started with; writes its configuration directory and the launcher.
+    """The SDK's options for one session; creates the session's configuration directory and launcher.
 
     Raises:
-        ProviderError: there is no program.
-        OSError: the agent's folder cannot be written.
+        ProviderError: the program does not exist.
+        OSError: the agent's folder is not writable.
     """
-    config = spec.folder / CONFIG
+    config = spec.folder / CONFIG_FOLDER
     spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    untrusted.make_folder(spec.folder, CONFIG)
-    text = spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    untrusted.write(spec.folder, PROMPT, text.encode("utf-8", "replace"))
+    untrusted.make_folder(spec.folder, CONFIG_FOLDER)
+    prompt = spec.system_prompt.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    untrusted.write(spec.folder, SYSTEM_PROMPT_FILE, prompt.encode("utf-8", "replace"))
     return ClaudeAgentOptions(
         cli_path=write_launcher(program.shim_dir, program.path(), program.tier, program.hidden),
         env=launcher_environment(
@@ -81,13 +81,13 @@ def session_options(
             folder=spec.folder,
             working_tree=working_tree_of(spec.cwd),
         )
-        | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror looks for it here
+        | {"CLAUDE_CONFIG_DIR": str(config)},  # the SDK's mirror reads it from here
         session_store=None if program.transcripts is None else mirror(program.transcripts, spec.agent_id),
         session_store_flush="eager",
         cwd=spec.cwd,
         tools=_tools(spec),
         model=None if spec.model == "default" else spec.model,
-        system_prompt={"type": "file", "path": str(spec.folder / PROMPT)},
+        system_prompt={"type": "file", "path": str(spec.folder / SYSTEM_PROMPT_FILE)},
         session_id=None if spec.resume else spec.session_id,
         resume=spec.session_id if spec.resume else None,
         max_turns=spec.max_turns,
@@ -113,38 +113,38 @@ def _servers(spec: SessionSpec) -> dict[str, McpServerConfig]:
 
 
 def _tools(spec: SessionSpec) -> list[str]:
-    return list(OFFERED) if spec.tools is None else [name for name in spec.tools if name not in RETIRED]
+    return list(DEFAULT_TOOLS) if spec.tools is None else [name for name in spec.tools if name not in RETIRED_TOOLS]
 
 
-def _environment(spec: SessionSpec, program: Program, config: Path) -> dict[str, str]:
-    """The agent's own environment and the technical variables; nothing of this process."""
-    given = spec.environment
-    ours = {
+def _environment(spec: SessionSpec, program: ProgramConfig, config: Path) -> dict[str, str]:
+    """The agent's own environment plus technical variables; nothing from this process's environment."""
+    agent_environment = spec.environment
+    technical = {
         "PWD": str(spec.cwd),
         "CLAUDE_CONFIG_DIR": str(config),
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
         "CLAUDE_AGENT_SDK_VERSION": claude_agent_sdk.__version__,
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "DISABLE_AUTOUPDATER": "1",
-        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # else a broken stream is asked for, and paid, twice unseen
+        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # else a broken stream is requested and paid for twice
     }
     if program.max_retries is not None:
-        ours["CLAUDE_CODE_MAX_RETRIES"] = str(program.max_retries)
-    if not brings_key(given):
-        ours["CLAUDE_SECURESTORAGE_CONFIG_DIR"] = _login_folder(given)
+        technical["CLAUDE_CODE_MAX_RETRIES"] = str(program.max_retries)
+    if not has_credentials(agent_environment):
+        technical["CLAUDE_SECURESTORAGE_CONFIG_DIR"] = _login_folder(agent_environment)
     if spec.rehearsal:
-        ours["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-        ours["ANTHROPIC_CUSTOM_HEADERS"] = _headers(spec)
-    return {**given, **ours}
+        technical["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+        technical["ANTHROPIC_CUSTOM_HEADERS"] = _headers(spec)
+    return {**agent_environment, **technical}
 
 
 def _headers(spec: SessionSpec) -> str:
-    """The account's own headers, and those by which a rehearsal tells agents apart."""
-    given = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
+    """The account's own headers, plus those by which a rehearsal tells agents apart."""
+    agent_environment = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
     own = [f"x-fleet-agent: {spec.agent_name}", f"x-fleet-persona: {spec.persona}"][bool(spec.fleet) :]
-    return "\n".join([*(line for line in given if line and not line.lower().startswith("x-fleet-")), *own])
+    return "\n".join([*(line for line in agent_environment if line and not line.lower().startswith("x-fleet-")), *own])
 
 
 def _login_folder(environment: Mapping[str, str]) -> str:
-    """Where the user's own login lies: an agent's configuration directory of its own would hide it (undocumented)."""
+    """Where the user's login is stored, which the agent's own configuration directory would hide (undocumented)."""
     return environment.get("CLAUDE_CONFIG_DIR") or str(Path(environment.get("HOME") or Path.home()) / ".claude")

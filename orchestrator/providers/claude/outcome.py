@@ -1,7 +1,7 @@
-"""How a run ended, judged from everything at once: this program reports a refused key as a success.
+"""Judges how a run ended, from all the evidence together, because the program reports even a refused key as success.
 
-Facts are of Claude Agent SDK 0.2.186 with Claude Code 2.1.329, measured: HTTP errors, refused connections, empty and
-HTML replies and cut streams come as `subtype="success"` with `is_error`; a 401 is retried for minutes.
+Measured with Claude Agent SDK 0.2.186 and Claude Code 2.1.329: HTTP errors, refused connections, empty and HTML
+replies and cut streams arrive as `subtype="success"` with `is_error`; a 401 is retried for minutes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ HINTS = {
     "quota": "wait until the limit resets, or use another account or model, then command the agent again",
     "credit": "pay for the account, or use another one, then command the agent again",
     "overloaded": "the model's API is overloaded: command the agent again later, or choose another model",
-    "api": "look at the base URL, proxy and network, then command the agent again",
-    "max_turns": "command the agent to go on, or give its persona more turns",
-    "budget": "raise the budget, then command the agent to go on",
+    "api": "check the base URL, proxy and network, then command the agent again",
+    "max_turns": "command the agent to continue, or give its persona more turns",
+    "budget": "raise the budget, then command the agent to continue",
     "context": "the conversation no longer fits the model: create a new agent with a shorter task",
-    "refusal": "the model refused: put the task differently",
+    "refusal": "the model refused: rephrase the task",
     "process": "command the agent again: its conversation is kept and is resumed",
-    "not_found": "choose a model that this account has",
+    "not_found": "choose a model that this account may use",
     "silence": "command the agent again: its conversation is kept and is resumed",
-    "interrupted": "command the agent to go on",
+    "interrupted": "command the agent to continue",
 }
 _BY_STATUS = {
     401: "auth",
@@ -57,52 +57,52 @@ _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNOR
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The outcome of a run, and for a failure its code, the readable sentence and what to do."""
+class RunOutcome:
+    """How a run ended; for a failure also its code (`reason`), a readable sentence (`detail`) and what to do."""
 
-    outcome: Outcome
+    kind: Outcome
     reason: str = ""
     detail: str = ""
 
     @property
     def hint(self) -> str:
-        """What to do about it; '' where there is nothing."""
+        """What to do about the failure; '' if there is nothing to do."""
         return HINTS.get(self.reason, "")
 
 
-def failed(reason: str, detail: str) -> Verdict:
-    """A failure, its detail cut to a readable length."""
-    return Verdict(Outcome.FAILED, reason, detail.strip()[:MAX_DETAIL_CHARACTERS])
+def failed(reason: str, detail: str) -> RunOutcome:
+    """A failure, with its detail cut to a readable length."""
+    return RunOutcome(Outcome.FAILED, reason, detail.strip()[:MAX_DETAIL_CHARACTERS])
 
 
-def interrupted() -> Verdict:
-    """An end that was asked for."""
-    return Verdict(Outcome.INTERRUPTED, "interrupted", "interrupted on request")
+def interrupted() -> RunOutcome:
+    """An end on request."""
+    return RunOutcome(Outcome.INTERRUPTED, "interrupted", "interrupted on request")
 
 
-def judge_result(result: ResultMessage, error: str | None, told: str) -> Verdict:
+def judge_result(result: ResultMessage, error: str | None, error_text: str) -> RunOutcome:
     """Judge a run that the program itself ended.
 
     Args:
         result: Its last message.
-        error: The kind of API error that the last answer carries, if any.
-        told: What that answer says.
+        error: The kind of API error in the last answer, if any.
+        error_text: The text of that answer.
     """
     if result.deferred_tool_use is not None:
-        return Verdict(Outcome.DEFERRED)
+        return RunOutcome(Outcome.DEFERRED)
     if result.terminal_reason in ("aborted_tools", "aborted_streaming"):
         return interrupted()
     if result.subtype in _BY_SUBTYPE:
-        return failed(_BY_SUBTYPE[result.subtype], _said(result, told))
-    detail = _said(result, told)
+        return failed(_BY_SUBTYPE[result.subtype], _error_text(result, error_text))
+    detail = _error_text(result, error_text)
     if result.stop_reason == "refusal":
         return failed("refusal", detail)
     if not result.is_error and error is None and result.subtype == "success":
-        return Verdict(Outcome.COMPLETE)
-    return failed(_code(result.api_error_status, error, detail), detail)
+        return RunOutcome(Outcome.COMPLETE)
+    return failed(_reason_of(result.api_error_status, error, detail), detail)
 
 
-def _code(status: int | None, error: str | None, detail: str) -> str:
+def _reason_of(status: int | None, error: str | None, detail: str) -> str:
     if _CONTEXT.search(detail):
         return "context"
     if _CREDIT.search(detail):
@@ -116,55 +116,55 @@ def _code(status: int | None, error: str | None, detail: str) -> str:
     return _BY_ERROR.get(error or "", "api")
 
 
-def _said(result: ResultMessage, told: str) -> str:
-    words = "; ".join(result.errors or []) or result.result or told or result.subtype
-    return f"HTTP {result.api_error_status}: {words}" if result.api_error_status else words
+def _error_text(result: ResultMessage, error_text: str) -> str:
+    text = "; ".join(result.errors or []) or result.result or error_text or result.subtype
+    return f"HTTP {result.api_error_status}: {text}" if result.api_error_status else text
 
 
-def judge_death(error: Exception | None, stderr: Sequence[str]) -> Verdict:
-    """Judge a run whose program is gone, in its own last words."""
-    words = "\n".join(stderr[-STDERR_LINES:])
-    how = "claude ended in the middle of the run"
+def judge_exit(error: Exception | None, stderr: Sequence[str]) -> RunOutcome:
+    """Judge a run whose program has exited; the detail quotes the program's last error output."""
+    text = "\n".join(stderr[-STDERR_LINES:])
+    message = "claude ended in the middle of the run"
     if isinstance(error, ResultError):
-        how, words = "claude ended", "; ".join(error.errors) or error.result or words
+        message, text = "claude ended", "; ".join(error.errors) or error.result or text
     elif isinstance(error, ProcessError):
-        how = f"claude ended with exit code {error.exit_code}"
+        message = f"claude ended with exit code {error.exit_code}"
     elif error is not None:
-        how = f"claude cannot be talked to any more ({type(error).__name__}: {str(error)[:300]})"
-    return failed("process", f"{how}: {words}" if words else how)
+        message = f"the connection to claude broke ({type(error).__name__}: {str(error)[:300]})"
+    return failed("process", f"{message}: {text}" if text else message)
 
 
 def was_killed(error: Exception, stderr: str) -> bool:
-    """Whether a program that did not start was killed by a signal, or was too slow to say a word."""
+    """Whether a program that did not start was killed by a signal or did not answer in time."""
     return _KILLED.search(stderr) is not None or _KILLED.search(str(error)) is not None
 
 
-def detail_of(verdict: Verdict, turn: RunProgress) -> str:
-    """The verdict's sentence, and for a quota when it ends as far as that is known."""
-    if verdict.reason != "quota":
-        return verdict.detail
-    parts = [verdict.detail, turn.limit]
-    if turn.retry is not None and turn.retry.delay_seconds is not None:
-        parts.append(f"last told to retry after {turn.retry.delay_seconds:.0f} s")
+def detail_of(outcome: RunOutcome, progress: RunProgress) -> str:
+    """The readable sentence about the end; for an exhausted quota also when it resets, as far as known."""
+    if outcome.reason != "quota":
+        return outcome.detail
+    parts = [outcome.detail, progress.limit_text]
+    if progress.retry is not None and progress.retry.delay_seconds is not None:
+        parts.append(f"last retry-after was {progress.retry.delay_seconds:.0f} s")
     return "; ".join(part for part in parts if part)
 
 
-def reset_of(verdict: Verdict, turn: RunProgress) -> float | None:
-    """When an exhausted quota comes back, in seconds since the epoch; None if nothing told.
+def reset_of(outcome: RunOutcome, progress: RunProgress) -> float | None:
+    """When an exhausted quota resets, in seconds since the epoch; None if unknown.
 
-    The program tells it of a subscription's limit. A key's `retry-after` it keeps to itself: it waits for a short one,
-    and gives up at once, without a word, at a long one (Claude Code 2.1.329, measured).
+    The program reports it for a subscription's limit, but not the `retry-after` of an API key: it waits for a short one
+    and gives up on a long one at once, without saying so (Claude Code 2.1.329, measured).
     """
-    return turn.resets_at if verdict.reason == "quota" else None
+    return progress.resets_at if outcome.reason == "quota" else None
 
 
 def deferred_of(result: ResultMessage | None) -> ToolCall | None:
-    """The tool call that waits, if one does."""
+    """The deferred tool call of a result, if it has one."""
     deferred = None if result is None else result.deferred_tool_use
     return None if deferred is None else ToolCall(id=deferred.id, name=deferred.name, input=deferred.input)
 
 
 def denied_of(result: ResultMessage | None, by_gate: AbstractSet[str]) -> tuple[str, ...]:
-    """Calls that the program refused though the gate had not, by tool name."""
+    """The tool names of calls that the program itself refused, although the gate had not."""
     denials = cast("list[Mapping[str, object]]", (result.permission_denials if result else None) or [])
     return tuple(str(denial.get("tool_name", "?")) for denial in denials if denial.get("tool_use_id") not in by_gate)

@@ -1,4 +1,4 @@
-"""Claude through claude-agent-sdk and the real `claude` program; importing this loads neither."""
+"""The Claude provider: opens sessions of the `claude` program through claude-agent-sdk, which it imports lazily."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from orchestrator.domain.transcript_state import TranscriptState
 from orchestrator.errors import InvalidError
 from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
-from orchestrator.providers.claude.catalog import MODELS, TOOLS, is_model
+from orchestrator.providers.claude.catalog import MODEL_ALIASES, TOOL_NAMES, is_model
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.tiers import SHIM_TIER, Tier
 
 
 class ClaudeProvider:
-    """Opens Claude sessions; `cli` is the program, None for the one that the SDK brings.
+    """Opens Claude sessions; `cli` is the program, None for the one that ships with the SDK.
 
-    `shim_dir` is a private directory for the generated launcher. `tier` is how sessions are supervised, `hidden` what
-    they must not see where it can hide. `max_retries` bounds how often the program repeats a failed call to the model
-    (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the conversations.
+    `shim_dir` is a private directory for generated launchers. `tier` is how sessions are supervised, and `hidden` the
+    directories that they must not see, if the tier can hide them. `max_retries` bounds how often the program retries a
+    failed model call (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the conversations.
     """
 
     name = "claude"
@@ -46,15 +46,15 @@ class ClaudeProvider:
     async def open(self, spec: SessionSpec) -> Session:
         """Return a session that is ready for `run`, within 60 s.
 
-        A resumed conversation that waits in a deferred call asks `decide` again at once, before `run`.
+        A resumed conversation with a deferred call asks `decide` again immediately, before `run`.
 
         Raises:
-            ProviderError: the program cannot start, with its own words on stderr.
+            ProviderError: the program cannot start; the message holds its error output.
         """
-        from orchestrator.providers.claude.options import Program
+        from orchestrator.providers.claude.options import ProgramConfig
         from orchestrator.providers.claude.start import open_session
 
-        program = Program(
+        program = ProgramConfig(
             cli=self._cli,
             shim_dir=self._shim_dir,
             max_retries=self._max_retries,
@@ -65,29 +65,29 @@ class ClaudeProvider:
         return await open_session(spec, program, self._limits)
 
     async def recall(self, spec: SessionSpec, prompts: Sequence[str]) -> TranscriptState:
-        """Where the turn with these prompts stands, read from the agent's own transcript, else from its mirror.
+        """Read how far the turn with these prompts has come from the agent's own transcript, else from its mirror.
 
         Raises:
-            ProviderError: a former program of the session does not end within 20 s.
+            ProviderError: a previous program of the session does not exit within 20 s.
         """
         from orchestrator.providers.claude.transcript.resume import recall
 
         return await recall(spec, prompts, self._transcripts)
 
     def models(self) -> Mapping[str, str]:
-        """The aliases, each with what it means."""
-        return MODELS
+        """The model aliases, each with its meaning."""
+        return MODEL_ALIASES
 
     def check_model(self, model: str) -> None:
-        """Return if `model` is an alias or has the form of a Claude model's id, also Bedrock's and Vertex's.
+        """Return if `model` is an alias or has the form of a Claude model's id (Anthropic, Bedrock or Vertex).
 
         Raises:
-            InvalidError: it has not.
+            InvalidError: it is neither.
         """
         if not is_model(model):
             raise InvalidError(
                 f"no Claude model is called {model[:80]!r}",
-                hint=f"valid: {', '.join(MODELS)}, or a full id such as claude-haiku-4-5",
+                hint=f"valid: {', '.join(MODEL_ALIASES)}, or a full id such as claude-haiku-4-5",
             )
 
     def has_price(self, model: str | None) -> bool:
@@ -95,8 +95,8 @@ class ClaudeProvider:
         return pricing.has_price(model)
 
     def tool_names(self) -> frozenset[str]:
-        """The whole tools that a persona may name; those of older versions are accepted and give nothing."""
-        return TOOLS
+        """The names of the tools that a persona may list; those of older versions are accepted and ignored."""
+        return TOOL_NAMES
 
     def supervision(self) -> Tier:
         """How surely a session's processes end on this machine."""

@@ -1,7 +1,7 @@
-"""What a run has used so far, while it runs: the program itself tells its cost only at the end.
+"""Estimates the tokens and cost of a run while it is running: the program itself reports its cost only at the end.
 
-Facts are of Claude Code 2.1.329, measured: each block of an answer comes as a message of its own whose usage is that of
-the answer's beginning (one output token), so that output is estimated from what was said: UTF-8 bytes / 4.
+Measured with Claude Code 2.1.329: each block of an answer arrives as a message of its own, with the usage from the
+beginning of the answer (one output token). Output tokens are therefore estimated from its size: UTF-8 bytes / 4.
 """
 
 from __future__ import annotations
@@ -20,38 +20,40 @@ BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
-class _Call:
+class _ModelCall:
     model: str
-    told: Usage
-    said_bytes: int = 0
+    reported: Usage
+    output_bytes: int = 0
 
     @property
-    def used(self) -> Usage:
-        return replace(self.told, output_tokens=max(self.told.output_tokens, self.said_bytes // BYTES_PER_TOKEN))
+    def usage(self) -> Usage:
+        return replace(
+            self.reported, output_tokens=max(self.reported.output_tokens, self.output_bytes // BYTES_PER_TOKEN)
+        )
 
     @property
     def cost_usd(self) -> float | None:
         price = price_of(self.model)
-        return None if price is None else price.cost_usd(self.used)
+        return None if price is None else price.cost_usd(self.usage)
 
 
 @dataclass
-class Spend:
-    """The calls of the model in one run, by the id of their answer."""
+class RunningCost:
+    """The model calls of one run and what they cost so far."""
 
-    _calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
+    _calls: dict[str, _ModelCall] = field(default_factory=dict[str, _ModelCall])
 
-    def add(self, message: AssistantMessage, told: Usage) -> Spent | None:
-        """All that was used with this message; None for one that does not belong to a call."""
+    def add(self, message: AssistantMessage, reported: Usage) -> Spent | None:
+        """Count the message; return the use of the whole run so far, None if the message belongs to no model call."""
         if message.message_id is None:
             return None
-        before = self._calls.get(message.message_id) or _Call(message.model, told)
-        self._calls[message.message_id] = replace(before, said_bytes=before.said_bytes + _bytes(message.content))
-        return Spent(tokens=sum(call.used.total_tokens for call in self._calls.values()), cost_usd=self.cost_usd)
+        before = self._calls.get(message.message_id) or _ModelCall(message.model, reported)
+        self._calls[message.message_id] = replace(before, output_bytes=before.output_bytes + _bytes(message.content))
+        return Spent(tokens=sum(call.usage.total_tokens for call in self._calls.values()), cost_usd=self.cost_usd)
 
     @property
     def cost_usd(self) -> float | None:
-        """By the price table; None if a model of the run is not in it."""
+        """The cost by the price table; None if a model of the run is not listed."""
         costs = [call.cost_usd for call in self._calls.values()]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None

@@ -1,4 +1,4 @@
-"""One conversation with the real `claude` program, from its start to the end of its processes."""
+"""One open conversation with the `claude` program: its runs, interrupts, steers and end."""
 
 from __future__ import annotations
 
@@ -15,72 +15,74 @@ from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionE
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.messages import RunProgress
-from orchestrator.providers.claude.options import brings_key
+from orchestrator.providers.claude.options import has_credentials
 from orchestrator.providers.claude.outcome import (
     UNAUTHORIZED,
-    Verdict,
+    RunOutcome,
     deferred_of,
     denied_of,
     detail_of,
     failed,
     interrupted,
-    judge_death,
+    judge_exit,
     judge_result,
     reset_of,
 )
-from orchestrator.providers.claude.totals import SessionTotals, Share, share, totals_of, window_of
+from orchestrator.providers.claude.totals import RunTotals, SessionTotals, context_window_of, run_totals, totals_of
 from orchestrator.providers.watchdog import SilenceLimits, Watchdog
 
-INBOX_MESSAGES = 100
+QUEUED_MESSAGES = 100
 STOP_SECONDS = 5.0
-"""How long an interrupted run may take to end by itself; then its processes are ended."""
-REPEAT_SECONDS = 0.5
-"""An interrupt that came before its prompt was read has no effect (measured), so it is repeated."""
+"""How long an interrupted run may take to end by itself, before its processes are ended."""
+INTERRUPT_AGAIN_SECONDS = 0.5
+"""An interrupt that arrives before the prompt was read has no effect (measured), so it is repeated this often."""
 CONTROL_SECONDS = 1.0
 SEND_SECONDS = 60.0
 CONTINUE_SECONDS = 30.0
-LAST_WORDS_SECONDS = 0.1
+STDERR_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class _Gone:
-    """The program says no more; `error` is what the SDK saw of its end."""
+class _StreamEnd:
+    """The program's message stream has ended; `error` is what the SDK raised, if anything."""
 
     error: Exception | None
 
 
-class _Nudge:
-    """Something changed for the run: look again."""
+class _WakeUp:
+    """Makes the run check its state although no message arrived."""
 
 
 @dataclass
-class _Run:
-    """The run under way."""
+class _ActiveRun:
+    """The state of the run that is in progress."""
 
-    turn: RunProgress
-    watch: Watchdog
+    progress: RunProgress
+    watchdog: Watchdog
     prompt_id: str | None
     follows_resume: bool
-    stop: Verdict | None = None
-    stop_by: float = 0.0
-    heard: bool = False
+    stop_outcome: RunOutcome | None = None
+    stop_deadline: float = 0.0
+    has_messages: bool = False
     result: ResultMessage | None = None
-    used: Share | None = None
-    before: SessionTotals | None = None
-    handed: set[str] = field(default_factory=set[str])
-    """ids of prompts that were given to the program while it ran"""
+    usage: RunTotals | None = None
+    totals_before: SessionTotals | None = None
+    steers_sent: set[str] = field(default_factory=set[str])
+    """ids of the prompts that were added while the run was in progress"""
     steered: tuple[str, ...] = ()
-    """those of them that its model has read"""
-    began: float = field(default_factory=time.monotonic)
+    """those of them that the model has read"""
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
-    def waits_in_vain(self) -> bool:
-        """Whether a continued run shows no sign that anything was deferred."""
-        return self.prompt_id is None and not self.heard and time.monotonic() - self.began > CONTINUE_SECONDS
+    def cannot_continue(self) -> bool:
+        """Whether a run without a prompt has shown no sign of a deferred call to continue."""
+        return (
+            self.prompt_id is None and not self.has_messages and time.monotonic() - self.started_at > CONTINUE_SECONDS
+        )
 
 
 class ClaudeSession:
-    """A live program and the one task that drives it."""
+    """A session on a running `claude` program; one task drives it, others may `interrupt` and `steer`."""
 
     def __init__(
         self,
@@ -97,11 +99,11 @@ class ClaudeSession:
         self._gate = gate
         self._stderr = stderr
         self._limits = limits
-        self._inbox: asyncio.Queue[Message | _Gone | _Nudge] = asyncio.Queue(INBOX_MESSAGES)
-        self._pump = asyncio.create_task(self._read())
-        self._run: _Run | None = None
+        self._messages: asyncio.Queue[Message | _StreamEnd | _WakeUp] = asyncio.Queue(QUEUED_MESSAGES)
+        self._reader = asyncio.create_task(self._read_messages())
+        self._run: _ActiveRun | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._gone: _Gone | None = None
+        self._stream_end: _StreamEnd | None = None
         self._is_opened = False
         self._is_busy = False
         self._may_continue = spec.resume
@@ -109,97 +111,97 @@ class ClaudeSession:
         self._context_window_tokens: int | None = None
 
     async def run(self, prompt: Prompt | None) -> AsyncIterator[SessionEvent]:
-        """Yield what happens, ending with exactly one `Ended`."""
-        run = _Run(
-            turn=RunProgress(self._gate, self._context_window_tokens),
-            watch=Watchdog(self._limits),
+        """Run the prompt and yield its events; the last is the only `Ended`."""
+        run = _ActiveRun(
+            progress=RunProgress(self._gate, self._context_window_tokens),
+            watchdog=Watchdog(self._limits),
             prompt_id=prompt and prompt.id,
             follows_resume=self._may_continue,
         )
         if prompt is not None:
-            self._gate.begin()
+            self._gate.begin_run()
         self._run = run
         try:
-            verdict = await self._begin(prompt)
-            while verdict is None:
-                item = await self._next(run)
+            outcome = await self._start_run(prompt)
+            while outcome is None:
+                item = await self._next_message(run)
                 for event in self._events(run, item):
                     yield event
-                verdict = await self._verdict(run, item)
-            yield self._end(run, verdict)
+                outcome = await self._outcome(run, item)
+            yield self._ended_event(run, outcome)
         finally:
             self._run = None
 
     async def interrupt(self) -> None:
-        """Ask the run to end soon; harmless when nothing runs."""
-        if self._run is not None and self._run.stop is None:
+        """Ask the run to end soon; does nothing if no run is active."""
+        if self._run is not None and self._run.stop_outcome is None:
             await self._stop(self._run, interrupted())
-            if not self._inbox.full():
-                self._inbox.put_nowait(_Nudge())
+            if not self._messages.full():
+                self._messages.put_nowait(_WakeUp())
 
     async def steer(self, prompt: Prompt) -> bool:
-        """Hand the prompt into the run: while a tool runs, the program shows it to the model after that tool.
+        """Add the prompt to the active run; False if that is not possible now.
 
-        Between tools it would become a turn of its own (both measured), and while a call is deferred it would destroy
-        the sleep: then False.
+        While a tool runs, the program shows the prompt to the model after that tool. Between tools it would become a
+        turn of its own (both measured), and with a deferred call it would end the wait.
         """
         run = self._run
         if (
             run is None
-            or run.stop is not None
-            or not run.turn.in_tool
-            or self._gate.defers
+            or run.stop_outcome is not None
+            or not run.progress.in_tool
+            or self._gate.has_deferred
             or self._closing is not None
         ):
             return False
-        run.handed.add(prompt.id)
-        self._gate.handed_in()
+        run.steers_sent.add(prompt.id)
+        self._gate.on_steer()
         try:
             await self._send(prompt)
         except (ClaudeSDKError, TimeoutError):
-            run.handed.discard(prompt.id)
+            run.steers_sent.discard(prompt.id)
             return False
         return True
 
     async def close(self) -> None:
-        """End the session's processes, whatever state they are in; never raises."""
+        """End the session's processes, whatever their state; never raises."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._is_busy and self._gone is None:
-            await self._signal()
-        self._pump.cancel()
-        await asyncio.wait({self._pump})
-        with contextlib.suppress(Exception):  # an end must not fail; what remains is the shim's to end
+        if self._is_busy and self._stream_end is None:
+            await self._interrupt_program()
+        self._reader.cancel()
+        await asyncio.wait({self._reader})
+        with contextlib.suppress(Exception):  # closing must not fail; the shim ends what remains
             await self._client.disconnect()
 
-    async def _read(self) -> None:
-        """Move the program's messages into the inbox: waiting on them directly could not be given up safely."""
+    async def _read_messages(self) -> None:
+        """Move the program's messages into the queue, because a wait on the SDK itself cannot be cancelled safely."""
         error: Exception | None = None
         try:
             async for message in self._client.receive_messages():
                 if isinstance(message, AssistantMessage):
-                    self._gate.heard(message.message_id)
-                await self._inbox.put(message)
-        except Exception as caught:  # noqa: BLE001  # the SDK's reader re-raises whatever ended the program
+                    self._gate.on_model_message(message.message_id)
+                await self._messages.put(message)
+        except Exception as caught:  # noqa: BLE001  # the SDK re-raises whatever ended the program
             error = caught
-        await self._inbox.put(_Gone(error))
+        await self._messages.put(_StreamEnd(error))
 
-    async def _begin(self, prompt: Prompt | None) -> Verdict | None:
-        """Send the prompt; a verdict if the run is over before it began."""
+    async def _start_run(self, prompt: Prompt | None) -> RunOutcome | None:
+        """Send the prompt; return an outcome only if the run cannot start."""
         if self._closing is not None:
             return failed("process", "the session is closed")
-        if self._gone is not None:
-            return judge_death(self._gone.error, list(self._stderr))
+        if self._stream_end is not None:
+            return judge_exit(self._stream_end.error, list(self._stderr))
         self._is_busy = True
         may_continue, self._may_continue = self._may_continue, False
         if prompt is None:
             if may_continue:
                 return None
-            return failed("process", "nothing can be continued here: a deferred call is continued by a new session")
-        with contextlib.suppress(ClaudeSDKError, TimeoutError):  # why it does not listen arrives in the inbox
+            return failed("process", "nothing to continue: only a new session can continue a deferred call")
+        with contextlib.suppress(ClaudeSDKError, TimeoutError):  # the queue delivers the reason for the failure
             await self._send(prompt)
         return None
 
@@ -217,143 +219,143 @@ class ClaudeSession:
         async with asyncio.timeout(SEND_SECONDS):
             await self._client.query(messages())
 
-    async def _next(self, run: _Run) -> Message | _Gone | _Nudge | None:
-        """The next message; None if nothing came until it is time to look."""
-        seconds = run.watch.wait_seconds(in_tool=run.turn.in_tool)
-        if run.prompt_id is None and not run.heard:
+    async def _next_message(self, run: _ActiveRun) -> Message | _StreamEnd | _WakeUp | None:
+        """The next message; None when it is time to check the limits."""
+        seconds = run.watchdog.wait_seconds(in_tool=run.progress.in_tool)
+        if run.prompt_id is None and not run.has_messages:
             seconds = min(seconds, CONTINUE_SECONDS)
-        if run.stop is not None:
-            seconds = min(REPEAT_SECONDS, max(0.0, run.stop_by - time.monotonic()))
+        if run.stop_outcome is not None:
+            seconds = min(INTERRUPT_AGAIN_SECONDS, max(0.0, run.stop_deadline - time.monotonic()))
         try:
             async with asyncio.timeout(seconds):
-                return await self._inbox.get()
+                return await self._messages.get()
         except TimeoutError:
             return None
 
-    def _events(self, run: _Run, item: Message | _Gone | _Nudge | None) -> list[SessionEvent]:
-        """What is to be told about it."""
-        if item is None or isinstance(item, _Nudge):
-            is_stalled = run.stop is None and run.watch.is_stalled(in_tool=run.turn.in_tool)
-            return [Stalled(seconds=run.watch.quiet_seconds())] if is_stalled else []
-        if isinstance(item, _Gone):
+    def _events(self, run: _ActiveRun, item: Message | _StreamEnd | _WakeUp | None) -> list[SessionEvent]:
+        """The session events that the message or the silence stands for."""
+        if item is None or isinstance(item, _WakeUp):
+            is_newly_stalled = run.stop_outcome is None and run.watchdog.is_newly_stalled(in_tool=run.progress.in_tool)
+            return [Stalled(seconds=run.watchdog.silent_seconds())] if is_newly_stalled else []
+        if isinstance(item, _StreamEnd):
             return []
-        run.heard = True
-        found = list(run.turn.events(item))
+        run.has_messages = True
+        found = list(run.progress.events(item))
         pauses = [event.delay_seconds or 0.0 for event in found if isinstance(event, Retrying)]
-        run.watch.hear(max(pauses, default=0.0))
+        run.watchdog.reset(max(pauses, default=0.0))
         if self._is_opened:
             return [event for event in found if not isinstance(event, Opened)]
         self._is_opened = any(isinstance(event, Opened) for event in found)
         return found
 
-    async def _verdict(self, run: _Run, item: Message | _Gone | _Nudge | None) -> Verdict | None:
-        """How the run ended, None as long as it goes on."""
+    async def _outcome(self, run: _ActiveRun, item: Message | _StreamEnd | _WakeUp | None) -> RunOutcome | None:
+        """How the run ended; None while it continues."""
         match item:
             case ResultMessage():
-                return None if self._is_stale(run, item) else self._judge_unless_more(run, item)
-            case _Gone():
-                return await self._death(run, item)
-            case _Nudge() | None:
-                return await self._look(run)
+                return None if self._is_stale(run, item) else self._judge_unless_pending(run, item)
+            case _StreamEnd():
+                return await self._judge_stream_end(run, item)
+            case _WakeUp() | None:
+                return await self._check_limits(run)
             case _:
                 await self._fail_fast(run)
                 return None
 
-    async def _fail_fast(self, run: _Run) -> None:
-        """End a run whose key is refused: the program would try ten times for three minutes.
+    async def _fail_fast(self, run: _ActiveRun) -> None:
+        """Stop a run whose key is refused: the program would retry ten times within three minutes.
 
-        A login gets a second attempt, for which the program may have renewed it.
+        A login gets a second attempt, because the program may have renewed it.
         """
-        retry = run.turn.retry
-        if run.stop is not None or retry is None or retry.status not in UNAUTHORIZED:
+        retry = run.progress.retry
+        if run.stop_outcome is not None or retry is None or retry.status not in UNAUTHORIZED:
             return
-        if retry.attempt > 1 or brings_key(self._spec.environment):
+        if retry.attempt > 1 or has_credentials(self._spec.environment):
             await self._stop(run, failed("auth", f"HTTP {retry.status}: the model's API refuses the key or login"))
 
-    async def _look(self, run: _Run) -> Verdict | None:
-        """What time has brought: the end of a run that does not stop, that is silent, or that never begins."""
-        if run.stop is not None:
-            if time.monotonic() >= run.stop_by:
+    async def _check_limits(self, run: _ActiveRun) -> RunOutcome | None:
+        """End a run that does not stop, stays silent, or has nothing to continue; None if it may continue."""
+        if run.stop_outcome is not None:
+            if time.monotonic() >= run.stop_deadline:
                 self._is_busy = False
                 await self.close()
-                return run.stop
-            await self._signal()
-        elif run.waits_in_vain:
-            return failed("process", "the conversation waits in no deferred call: there is nothing to continue")
-        elif run.watch.is_over(in_tool=run.turn.in_tool):
-            seconds = run.watch.quiet_seconds()
+                return run.stop_outcome
+            await self._interrupt_program()
+        elif run.cannot_continue:
+            return failed("process", "nothing to continue: the conversation has no deferred call")
+        elif run.watchdog.has_expired(in_tool=run.progress.in_tool):
+            seconds = run.watchdog.silent_seconds()
             await self._stop(run, failed("silence", f"nothing came from claude for {seconds:.0f} s"))
         return None
 
-    async def _stop(self, run: _Run, verdict: Verdict) -> None:
-        run.stop = verdict
-        run.stop_by = time.monotonic() + STOP_SECONDS
-        await self._signal()
+    async def _stop(self, run: _ActiveRun, outcome: RunOutcome) -> None:
+        run.stop_outcome = outcome
+        run.stop_deadline = time.monotonic() + STOP_SECONDS
+        await self._interrupt_program()
 
-    async def _signal(self) -> None:
-        """Ask the program to stop; that it does not answer is its run's to notice."""
+    async def _interrupt_program(self) -> None:
+        """Ask the program to stop; if it does not answer, the run's deadline ends it."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONTROL_SECONDS):
                 await self._client.interrupt()
 
-    def _is_stale(self, run: _Run, result: ResultMessage) -> bool:
-        """Whether a result ends not this prompt but the deferred call that a resumed program began with."""
+    def _is_stale(self, run: _ActiveRun, result: ResultMessage) -> bool:
+        """Whether the result belongs not to this prompt but to the deferred call that a resumed program began with."""
         own = (result.user_message_uuid, *(result.user_message_uuids or []))
-        return run.follows_resume and run.stop is None and run.prompt_id not in (None, *own)
+        return run.follows_resume and run.stop_outcome is None and run.prompt_id not in (None, *own)
 
-    def _judge_unless_more(self, run: _Run, result: ResultMessage) -> Verdict | None:
-        """How the run ended; None while the program still has a prompt that came too late for its last tool.
+    def _judge_unless_pending(self, run: _ActiveRun, result: ResultMessage) -> RunOutcome | None:
+        """How the run ended; None if a steered prompt came too late for the last tool.
 
-        It then begins a turn of its own with it, which belongs to this run.
+        The program then starts another turn of its own with that prompt, which belongs to this run.
         """
-        read = {result.user_message_uuid, *(result.user_message_uuids or [])} & run.handed
+        read = {result.user_message_uuid, *(result.user_message_uuids or [])} & run.steers_sent
         run.steered += tuple(sorted(one for one in read if one is not None))
-        verdict = self._judge(run, result)
-        more = run.handed - set(run.steered)
-        if more and verdict.outcome is Outcome.COMPLETE and run.stop is None:
+        outcome = self._judge(run, result)
+        pending = run.steers_sent - set(run.steered)
+        if pending and outcome.kind is Outcome.COMPLETE and run.stop_outcome is None:
             self._is_busy = True
             return None
-        return verdict
+        return outcome
 
-    def _judge(self, run: _Run, result: ResultMessage) -> Verdict:
+    def _judge(self, run: _ActiveRun, result: ResultMessage) -> RunOutcome:
         self._is_busy = False
         run.result = result
-        run.before = run.before or self._totals
+        run.totals_before = run.totals_before or self._totals
         self._totals = totals_of(result, self._totals)
-        run.used = share(run.before, self._totals, result, run.turn.usage)
-        self._context_window_tokens = window_of(result) or self._context_window_tokens
-        verdict = judge_result(result, run.turn.error, run.turn.told)
-        if run.stop is not None and verdict.outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
-            return run.stop
-        return verdict
+        run.usage = run_totals(run.totals_before, self._totals, result, run.progress.usage)
+        self._context_window_tokens = context_window_of(result) or self._context_window_tokens
+        outcome = judge_result(result, run.progress.error, run.progress.error_text)
+        if run.stop_outcome is not None and outcome.kind in (Outcome.INTERRUPTED, Outcome.FAILED):
+            return run.stop_outcome
+        return outcome
 
-    async def _death(self, run: _Run, gone: _Gone) -> Verdict:
-        self._gone = gone
-        await asyncio.sleep(LAST_WORDS_SECONDS)
-        return run.stop or judge_death(gone.error, list(self._stderr))
+    async def _judge_stream_end(self, run: _ActiveRun, stream_end: _StreamEnd) -> RunOutcome:
+        self._stream_end = stream_end
+        await asyncio.sleep(STDERR_SECONDS)
+        return run.stop_outcome or judge_exit(stream_end.error, list(self._stderr))
 
-    def _end(self, run: _Run, verdict: Verdict) -> Ended:
-        text = "\n\n".join(run.turn.said)
-        used, result = run.used or Share(None, run.turn.usage), run.result
-        if result is not None and verdict.outcome is Outcome.COMPLETE:
+    def _ended_event(self, run: _ActiveRun, outcome: RunOutcome) -> Ended:
+        text = "\n\n".join(run.progress.texts)
+        usage, result = run.usage or RunTotals(None, run.progress.usage), run.result
+        if result is not None and outcome.kind is Outcome.COMPLETE:
             text = result.result or text
         return Ended(
-            outcome=verdict.outcome,
+            outcome=outcome.kind,
             text=text,
-            reason=verdict.reason,
-            detail=detail_of(verdict, run.turn),
-            hint=verdict.hint,
-            usage=used.usage,
-            cost_usd=self._cost_usd(run, used),
+            reason=outcome.reason,
+            detail=detail_of(outcome, run.progress),
+            hint=outcome.hint,
+            usage=usage.usage,
+            cost_usd=self._cost_usd(run, usage),
             session_cost_usd=self._totals.cost_usd,
             deferred=deferred_of(result),
             denied=denied_of(result, self._gate.denied),
             steered=run.steered,
-            resets_at=reset_of(verdict, run.turn),
+            resets_at=reset_of(outcome, run.progress),
         )
 
-    def _cost_usd(self, run: _Run, used: Share) -> float | None:
-        """The program's figure, else the price table's for a run that it summed up, else unknown."""
-        if used.cost_usd is not None or run.result is None:
-            return used.cost_usd
-        return run.turn.spend.cost_usd
+    def _cost_usd(self, run: _ActiveRun, usage: RunTotals) -> float | None:
+        """The program's figure; without one, the price table's, if the program ended the run itself; else None."""
+        if usage.cost_usd is not None or run.result is None:
+            return usage.cost_usd
+        return run.progress.running_cost.cost_usd

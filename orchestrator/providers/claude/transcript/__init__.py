@@ -1,1 +1,1 @@
-"""A Claude conversation on disk and in the store: found, read, mirrored, written back."""
+"""Transcripts of Claude conversations, on disk and in the store: found, read, mirrored and restored."""

@@ -1,7 +1,7 @@
-"""Claude's transcripts in the fleet's store: mirrored as they are written, written back where they are missing.
+"""Mirrors transcripts into the fleet's store as they are written, and restores them where they are missing.
 
-Measured with Claude Agent SDK 0.2.186 and Claude Code 2.1.329: a `SessionStore` whose `load` gives anything moves the
-program into a temporary directory with half a login, which a kill leaves behind.
+Measured with Claude Agent SDK 0.2.186 and Claude Code 2.1.329: if `SessionStore.load` returns anything, the program
+runs in a temporary directory with half of the login, which remains after a kill.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 
 from orchestrator import untrusted
 from orchestrator.providers.base import TranscriptLine, TranscriptStore
-from orchestrator.providers.claude.transcript.files import place_of
+from orchestrator.providers.claude.transcript.files import transcript_place
 
 
-class Mirror(SessionStore):
-    """Appends what the program writes to the agent's transcript; its key is the agent, whatever the directory."""
+class TranscriptMirror(SessionStore):
+    """Appends what the program writes to the agent's transcript in the store, whatever the working directory."""
 
     def __init__(self, store: TranscriptStore, agent_id: str) -> None:
         self._store = store
@@ -28,41 +28,39 @@ class Mirror(SessionStore):
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Return once the lines are durable."""
-        lines = [line_of(cast("Mapping[str, object]", entry)) for entry in entries]
+        lines = [transcript_line(cast("Mapping[str, object]", entry)) for entry in entries]
         await self._store.append(self._agent_id, key.get("subpath") or "", lines)
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
-        """Nothing, always: where it is missing the transcript is written into the agent's own folder instead."""
+        """Always None: a missing transcript is restored into the agent's own folder instead."""
         del key
         return None
 
 
 def mirror(store: TranscriptStore, agent_id: str) -> SessionStore:
-    """The SDK's view of one agent's transcript."""
-    return Mirror(store, agent_id)  # pyright: ignore[reportAbstractUsage] - the SDK's own defaults say "not supported"
+    """The mirror of one agent, as the SDK expects it."""
+    return TranscriptMirror(store, agent_id)  # pyright: ignore[reportAbstractUsage] - the SDK's own defaults say "not supported"
 
 
-def line_of(entry: Mapping[str, object]) -> TranscriptLine:
-    """One entry as a line of the transcript."""
+def transcript_line(entry: Mapping[str, object]) -> TranscriptLine:
+    """One entry of the SDK as a line of the transcript."""
     uuid = entry.get("uuid")
     text = json.dumps(entry, ensure_ascii=True, separators=(",", ":"))
     return TranscriptLine(uuid=uuid if isinstance(uuid, str) else None, body=text)
 
 
-def write_back(folder: Path, cwd: Path, session_id: str, lines: Sequence[tuple[str, str]]) -> str:
-    """Write the mirrored transcript (subpath, line) where the program looks for it below the agent's folder.
-
-    Returns the place of the conversation itself.
+def restore(folder: Path, cwd: Path, session_id: str, lines: Sequence[tuple[str, str]]) -> str:
+    """Write the mirrored lines (subpath, line) to where the program looks for them; return the main transcript's place.
 
     Raises:
-        OSError: it cannot be written, or a link stands in its way.
+        OSError: a file cannot be written, or a link is in the way.
     """
-    target = place_of(cwd, session_id)
+    target = transcript_place(cwd, session_id)
     files: dict[str, list[str]] = {}
     for subpath, body in lines:
         files.setdefault(subpath, []).append(body)
     for subpath, bodies in files.items():
         place = f"{target.removesuffix('.jsonl')}/{subpath}.jsonl" if subpath else target
-        with suppress(ValueError):  # no name that an agent's program gave may lead out of the folder
+        with suppress(ValueError):  # a subpath that leads out of the folder is skipped
             untrusted.write(folder, place, "".join(f"{body}\n" for body in bodies).encode())
     return target

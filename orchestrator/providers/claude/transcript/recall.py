@@ -1,9 +1,9 @@
-"""Reads from a transcript how far a turn has come. Facts are of Claude Code 2.1.329, measured.
+"""Reads from a transcript how far a turn has come.
 
-A prompt stands there as a `user` line with the uuid that it was sent under; an answer ends with `stop_reason`
-`end_turn`; a failed call of the model is an `assistant` line with `isApiErrorMessage`; a deferred call is an
-attachment `hook_deferred_tool`, open until a `tool_result` of the same id follows; a text that was handed in is an
-attachment `queued_command` with its `source_uuid`. A line that a killed program was writing is cut.
+Measured with Claude Code 2.1.329: a prompt is a `user` line with the uuid that it was sent with; an answer ends with
+`stop_reason` `end_turn`; a failed model call is an `assistant` line with `isApiErrorMessage`; a deferred call is an
+attachment `hook_deferred_tool`, open until a `tool_result` with the same id follows; a steered prompt is an attachment
+`queued_command` with its `source_uuid`. The line that a killed program was writing is cut off.
 """
 
 from __future__ import annotations
@@ -24,40 +24,42 @@ Entry = Mapping[str, object]
 END = "end_turn"
 
 
-def standing(lines: Iterable[str], prompts: Sequence[str]) -> TranscriptState:
-    """Where the turn with these prompts stands in these lines of a transcript."""
-    read = (entry for line in lines if (entry := _entry(line)) is not None)
-    entries = list(dropwhile(lambda entry: entry.get("uuid") not in prompts, read))  # what was before can be long
-    sent = [place for place, entry in enumerate(entries) if entry.get("uuid") in prompts]
-    if not sent:
-        return TranscriptState(stand=TranscriptStatus.ABSENT)
-    own = entries[sent[0] :]
-    told = TranscriptState(stand=TranscriptStatus.OPEN, usage=_usage(own), steered=_steered(own))
-    latest = entries[sent[-1] :]
-    if (deferred := _deferred(own)) is not None:
-        return replace(told, stand=TranscriptStatus.DEFERRED, deferred=deferred)
-    if (text := _answer(latest)) is not None:
-        return replace(told, stand=TranscriptStatus.ANSWERED, text=text)
-    return told
+def transcript_state(lines: Iterable[str], prompts: Sequence[str]) -> TranscriptState:
+    """How far the turn with these prompts has come, according to these lines of a transcript."""
+    parsed = (entry for line in lines if (entry := _entry(line)) is not None)
+    entries = list(
+        dropwhile(lambda entry: entry.get("uuid") not in prompts, parsed)
+    )  # what precedes the turn can be long
+    prompt_places = [place for place, entry in enumerate(entries) if entry.get("uuid") in prompts]
+    if not prompt_places:
+        return TranscriptState(status=TranscriptStatus.ABSENT)
+    turn_entries = entries[prompt_places[0] :]
+    found = TranscriptState(status=TranscriptStatus.OPEN, usage=_usage(turn_entries), steered=_steered(turn_entries))
+    last_entries = entries[prompt_places[-1] :]
+    if (deferred := _deferred(turn_entries)) is not None:
+        return replace(found, status=TranscriptStatus.DEFERRED, deferred=deferred)
+    if (text := _answer(last_entries)) is not None:
+        return replace(found, status=TranscriptStatus.ANSWERED, text=text)
+    return found
 
 
 def _entry(line: str) -> Entry | None:
     try:
         found: object = json.loads(line)
-    except (ValueError, RecursionError):  # cut, or nested to do harm
+    except (ValueError, RecursionError):  # cut off, or nested maliciously
         return None
     return cast("Entry", found) if isinstance(found, dict) else None
 
 
 def _message(entry: Entry) -> Mapping[str, object]:
-    """The message of an entry of the main conversation; empty if it is none."""
+    """The message of an entry of the main conversation; empty for any other entry."""
     if entry.get("isSidechain") or entry.get("isApiErrorMessage"):
         return {}
     return _mapping(entry.get("message"))
 
 
 def _mapping(value: object) -> Mapping[str, object]:
-    """The value, if it is an object of JSON; else an empty one."""
+    """The value if it is a JSON object, else an empty one."""
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
@@ -68,7 +70,7 @@ def _blocks(message: Mapping[str, object], kind: str) -> list[Mapping[str, objec
 
 
 def _answer(entries: Sequence[Entry]) -> str | None:
-    """The final text, if the model has ended its answer and nobody has spoken since."""
+    """The final text, if the model has finished its answer and nothing was said since."""
     last: Mapping[str, object] = {}
     for entry in entries:
         if entry.get("type") in ("assistant", "user"):
@@ -84,10 +86,10 @@ def _answer(entries: Sequence[Entry]) -> str | None:
 def _deferred(entries: Sequence[Entry]) -> ToolCall | None:
     waiting: ToolCall | None = None
     for entry in entries:
-        told = _mapping(entry.get("attachment"))
-        if told.get("type") == "hook_deferred_tool":
-            name, given = str(told.get("toolName")), cast("Json", _mapping(told.get("toolInput")))
-            waiting = ToolCall(id=str(told.get("toolUseID")), name=name, input=given)
+        found = _mapping(entry.get("attachment"))
+        if found.get("type") == "hook_deferred_tool":
+            name, tool_input = str(found.get("toolName")), cast("Json", _mapping(found.get("toolInput")))
+            waiting = ToolCall(id=str(found.get("toolUseID")), name=name, input=tool_input)
         results = _blocks(_message(entry), "tool_result")
         if waiting is not None and any(result.get("tool_use_id") == waiting.id for result in results):
             waiting = None
@@ -95,12 +97,12 @@ def _deferred(entries: Sequence[Entry]) -> ToolCall | None:
 
 
 def _steered(entries: Sequence[Entry]) -> tuple[str, ...]:
-    told = [_mapping(entry.get("attachment")) for entry in entries]
-    return tuple(str(one.get("source_uuid")) for one in told if one.get("type") == "queued_command")
+    found = [_mapping(entry.get("attachment")) for entry in entries]
+    return tuple(str(one.get("source_uuid")) for one in found if one.get("type") == "queued_command")
 
 
 def _usage(entries: Sequence[Entry]) -> Usage:
-    """What the main conversation's calls used, each counted once though it has a line per block."""
+    """What the main conversation's model calls used; each is counted once, although it has one line per block."""
     calls: dict[str, Usage] = {}
     for entry in entries:
         message = _message(entry)

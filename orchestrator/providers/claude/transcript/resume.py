@@ -1,4 +1,4 @@
-"""An agent's conversation before a session opens: its former program gone, its transcript where the program looks."""
+"""Prepares a conversation for resumption: its previous program has exited, and its transcript is where claude looks."""
 
 from __future__ import annotations
 
@@ -12,76 +12,76 @@ from orchestrator.domain.transcript_state import TranscriptState
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude.transcript import files
-from orchestrator.providers.claude.transcript.mirror import write_back
-from orchestrator.providers.claude.transcript.recall import standing
+from orchestrator.providers.claude.transcript.mirror import restore
+from orchestrator.providers.claude.transcript.recall import transcript_state
 from orchestrator.supervision import leftovers
 
-_PROMPT = b'"type":"user"'
-GONE_SECONDS = 20.0
-"""above what the shim takes at most to end its program and all that it started"""
+_PROMPT_MARK = b'"type":"user"'
+PROGRAM_EXIT_SECONDS = 20.0
+"""more than the shim needs to end its program and everything that it started"""
 
 
-async def ready_past(spec: SessionSpec, transcripts: TranscriptStore | None) -> bool:
-    """Whether the session has a conversation to resume; it then lies where the program looks for it.
+async def prepare_resume(spec: SessionSpec, transcripts: TranscriptStore | None) -> bool:
+    """Put the session's transcript where the program looks for it; return whether there is one to resume.
 
-    One that is missing here (another machine, a lost folder) is written back from the mirror.
+    A transcript that is missing on disk (another machine, a lost folder) is restored from the mirror.
 
     Raises:
-        ProviderError: a former program of the session does not end within 20 s, or the agent's folder cannot be used.
+        ProviderError: a previous program of the session does not exit within 20 s, or the agent's folder is not usable.
     """
-    return await _past(spec, transcripts) is not None
+    return await _find_or_restore(spec, transcripts) is not None
 
 
 async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: TranscriptStore | None) -> TranscriptState:
-    """Where the turn with these prompts stands in the conversation.
+    """Read from the transcript how far the turn with these prompts has come.
 
     Raises:
-        ProviderError: a former program of the session does not end within 20 s, or the agent's folder cannot be used.
+        ProviderError: a previous program of the session does not exit within 20 s, or the agent's folder is not usable.
     """
-    place = await _past(spec, transcripts)
-    with files.agents_own(spec.folder):
-        return await asyncio.to_thread(_standing, spec.folder, place, prompts)
+    transcript = await _find_or_restore(spec, transcripts)
+    with files.folder_errors(spec.folder):
+        return await asyncio.to_thread(_read_state, spec.folder, transcript, prompts)
 
 
-async def _past(spec: SessionSpec, transcripts: TranscriptStore | None) -> str | None:
-    """Where the conversation lies below the agent's folder; None if there is none."""
-    await _former_gone(spec)
-    with files.agents_own(spec.folder):
-        found = await asyncio.to_thread(_begun, spec)
-    if found is not None or transcripts is None:
-        return found
+async def _find_or_restore(spec: SessionSpec, transcripts: TranscriptStore | None) -> str | None:
+    """Where the transcript is in the agent's folder, restored from the mirror if it is missing; None without one."""
+    await _wait_former_program(spec)
+    with files.folder_errors(spec.folder):
+        local = await asyncio.to_thread(_find_local, spec)
+    if local is not None or transcripts is None:
+        return local
     mirrored = await transcripts.lines(spec.agent_id)
     if not any(not subpath for subpath, _ in mirrored):
         return None
-    with files.agents_own(spec.folder):
+    with files.folder_errors(spec.folder):
         spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return await asyncio.to_thread(write_back, spec.folder, spec.cwd, spec.session_id, mirrored)
+        return await asyncio.to_thread(restore, spec.folder, spec.cwd, spec.session_id, mirrored)
 
 
-def _begun(spec: SessionSpec) -> str | None:
-    """Where a conversation lies here; a file without a prompt (its program was killed early) is taken away.
+def _find_local(spec: SessionSpec) -> str | None:
+    """Where the transcript is on disk; a file without a prompt (its program was killed early) is removed.
 
-    Such a file the program can neither resume nor begin anew (Claude Code 2.1.329, measured).
+    The program can neither resume nor restart such a file (Claude Code 2.1.329, measured).
     """
-    place = files.found_place(spec.folder, spec.cwd, spec.session_id)
-    if place is None:
+    transcript = files.find_transcript(spec.folder, spec.cwd, spec.session_id)
+    if transcript is None:
         return None
-    with closing(files.lines(spec.folder, place)) as lines:
-        if any(_PROMPT in line for line in lines):
-            return place
-    untrusted.remove(spec.folder, place)
+    with closing(files.lines(spec.folder, transcript)) as lines:
+        if any(_PROMPT_MARK in line for line in lines):
+            return transcript
+    untrusted.remove(spec.folder, transcript)
     return None
 
 
-def _standing(folder: Path, place: str | None, prompts: Sequence[str]) -> TranscriptState:
-    lines = files.lines(folder, place) if place is not None else iter(())
-    return standing((line.decode("utf-8", "replace") for line in lines), prompts)
+def _read_state(folder: Path, transcript: str | None, prompts: Sequence[str]) -> TranscriptState:
+    lines = files.lines(folder, transcript) if transcript is not None else iter(())
+    return transcript_state((line.decode("utf-8", "replace") for line in lines), prompts)
 
 
-async def _former_gone(spec: SessionSpec) -> None:
-    if left := await leftovers.wait_gone(spec.session_id, GONE_SECONDS):
-        pids = ", ".join(map(str, left))
+async def _wait_former_program(spec: SessionSpec) -> None:
+    if pids := await leftovers.wait_gone(spec.session_id, PROGRAM_EXIT_SECONDS):
+        listed = ", ".join(map(str, pids))
         raise ProviderError(
-            f"a former program of this session is still alive (pid {pids}); two at once would lose turns",
-            hint=f"end it (kill {left[0]}) and command the agent again",
+            f"a previous program of this session is still running (pid {listed}); two at once would lose turns",
+            hint=f"end it (kill {pids[0]}) and command the agent again",
         )
