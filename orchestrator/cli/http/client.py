@@ -318,7 +318,8 @@ def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:
     for event in source.iter_sse():
         if event.event == "end":
             return
-        yield EventView.model_validate_json(event.data)
+        if event.data:  # httpx-sse makes an empty event of a heartbeat; the standard does not
+            yield EventView.model_validate_json(event.data)
     if not is_endless:
         raise httpx.RemoteProtocolError("the stream was cut off")
 
