@@ -13,11 +13,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator import paths
 from orchestrator.ownership import Ownership, RunningError, acquire
@@ -80,12 +81,29 @@ def _scrub_environment(env: Mapping[str, str]) -> None:
             del os.environ[name]
 
 
+@contextmanager
+def _hidden(name: str) -> Generator[None]:
+    """Whoever tries to import this module inside the block does without it.
+
+    So structlog leaves out rich, with which it would show tracebacks on a terminal: 30 ms of a start.
+    """
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = cast("ModuleType", None)  # as Python documents it
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
+
+
 def _run(ownership: Ownership, env: Mapping[str, str]) -> int:
     gc.disable()  # during the imports: collecting frees nothing then and takes a sixth of the start-up time (measured)
     os.environ[_PYDANTIC_PLUGINS] = "__all__"
     import asyncio  # heavy imports come after the sockets
 
-    from orchestrator import log
+    with _hidden("rich"):
+        from orchestrator import log
     from orchestrator.errors import FleetError, InvalidError
     from orchestrator.settings import read_settings
 

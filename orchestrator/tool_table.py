@@ -5,9 +5,11 @@ The low-level `Server` of mcp 2.3 passes raw schemas unchanged and leaves argume
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import mcp_types as types
@@ -28,6 +30,8 @@ Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[types.
 TOOL_USE = "claudecode/toolUseId"
 """Under this name Claude Code tells a server which tool call it makes (measured with 2.1.329)."""
 MAX_NAME_CHARACTERS = 80
+LOG_SECONDS = 0.01
+"""so long after a call its line is written: writing takes longer than sending the answer, and nobody waits for it"""
 
 _log = log.logger(__name__)
 
@@ -70,7 +74,7 @@ async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daem
     The log says which tool was called, how it failed and how long it took.
     """
     started = time.monotonic()
-    told = {"tool": tool.name}
+    told: dict[str, object] = {"tool": tool.name}
     try:
         found = await work
     except FleetError as error:
@@ -80,7 +84,8 @@ async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daem
         _log.exception("a tool broke", tool=tool.name)
         text = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}"
         found = result(text, is_error=True)
-    _log.info("called", **told, ms=round((time.monotonic() - started) * 1000, 1))
+    told["ms"] = round((time.monotonic() - started) * 1000, 1)
+    asyncio.get_running_loop().call_later(LOG_SECONDS, partial(_log.info, "called", **told))
     return result(found) if isinstance(found, str) else found
 
 
