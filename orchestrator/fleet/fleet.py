@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from orchestrator import paths
-from orchestrator.domain.agent import NewAgent, Status, checked_text
+from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit, checked_caps
-from orchestrator.domain.command import interrupt_happened
-from orchestrator.domain.durable_wait import DurableWait, Reply
-from orchestrator.domain.question import AnsweredBy
+from orchestrator.domain.durable_wait import DurableWait, Reply, WaitRequest
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.turn import Mode
-from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
-from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest
-from orchestrator.fleet.projections import agent_views
-from orchestrator.fleet.questions import shown
-from orchestrator.fleet.sessions import processes
-from orchestrator.fleet.sessions.slot import DELETED
-from orchestrator.fleet.verbs import budget, catch_up, children, command, create, durable_wait, query, wait
+from orchestrator.fleet.verbs import (
+    budget,
+    catch_up,
+    children,
+    command,
+    create,
+    delete,
+    durable_wait,
+    health,
+    interrupt,
+    query,
+    wait,
+)
 from orchestrator.fleet.verbs.backup import PagesCopied, back_up
 from orchestrator.fleet.views import (
     AgentDetail,
-    AgentView,
     BudgetsView,
     Created,
     Deleted,
@@ -41,12 +40,6 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.store.agents import lifecycle
-from orchestrator.store.agents.commands import Command, interrupt
-from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable
-from orchestrator.store.waits import leases
-
-SCOPES = ("mine", "project")
 
 
 class Fleet:
@@ -64,7 +57,7 @@ class Fleet:
         await self._context.enter(call)
         parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
         agent_id, existed = await create.create(self._context, call, new, parent)
-        return Created(agent=await self._view(call, agent_id), existed=existed)
+        return Created(agent=await query.view(self._context, call, agent_id), existed=existed)
 
     async def command(
         self,
@@ -82,46 +75,9 @@ class Fleet:
         Raises:
             FleetError: nothing was changed.
         """
-        return await self._command(call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify)
-
-    async def _command(
-        self,
-        call: Call,
-        agent: str,
-        task: str,
-        *,
-        mode: Mode = Mode.QUEUE,
-        inputs: Sequence[str] | None = None,
-        only_answer: bool = False,
-        question: str | None = None,
-        caps: Mapping[Unit, float | None] | None = None,
-        verify: Verify = NOTHING_NEW,
-    ) -> Receipt:
-        seen = self._context.shown.by(
-            call
-        )  # read before anything else is shown: the calls of one message overtake each other
-        await self._context.enter(call)
-        found = await self._context.find(call.caller, agent)
-        account = self._context.work.accounts.bring(call.caller)
-        given = checked_caps(caps or {})
-        sources = None
-        if inputs is not None:
-            sources = [source.id for source in await self._context.find_all(call.caller, inputs, deleted=True)]
-        asked = Command(
-            agent_id=found.id,
-            text=checked_text("task", task) if task or not given else "",
-            caps=given,
-            mode=mode,
-            inputs=sources,
-            turn_id=create.new_id("tn"),
-            call_key=stored_key(call),
-            account=(account.id, dict(account.public), dict(account.environment)),
-            verify=verify.columns(),
-            only_answer=only_answer,
-            by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
-            question_id=question or shown.meant_by(call, seen.get(found.id)),
+        return await command.command(
+            self._context, call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify
         )
-        return await command.send(self._context, call, found.name, asked)
 
     async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the agent's open question, or decide on its permission: allow, always, or deny: why.
@@ -132,7 +88,7 @@ class Fleet:
             ConflictError: the agent does not wait for an answer, or has another question.
             InvalidError: the agent waits for a permission, and the text does not answer one.
         """
-        return await self._command(call, agent, text, only_answer=True, question=question)
+        return await command.command(self._context, call, agent, text, only_answer=True, question=question)
 
     async def interrupt(self, call: Call, agent: str) -> Receipt:
         """Interrupt the agent's turn and all work below it; the agent keeps its context and its queued turns.
@@ -142,11 +98,7 @@ class Fleet:
         """
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent)
-        running = await self._context.work.commit(interrupt, found.id, self._context.work.clock())
-        for agent_id, turn_id in running.items():
-            self._context.slots.interrupt(agent_id, "interrupted", turn_id)
-        happened = interrupt_happened(ends_running=bool(running))
-        return Receipt(agent=found.id, name=found.name, turn_id=None, happened=happened)
+        return await interrupt.interrupt(self._context, found)
 
     async def status(
         self, call: Call, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
@@ -202,9 +154,7 @@ class Fleet:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
 
-    async def begin_durable_wait(
-        self, call: Call, request: durable_wait.WaitRequest, *, asks_person: bool
-    ) -> DurableWait | Digest:
+    async def begin_durable_wait(self, call: Call, request: WaitRequest, *, asks_person: bool) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
         return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
@@ -218,9 +168,7 @@ class Fleet:
 
     async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
         """Apply a person's replies to forms of the durable wait as answers to the agents that asked."""
-        for reply in await durable_wait.replies(self._context, call, wait_id, given):
-            with suppress(ConflictError):  # somebody else answered first: the form is obsolete
-                await self.answer(reply.call, reply.agent_id, reply.text, question=reply.question_id)
+        await durable_wait.reply(self._context, call, wait_id, given)
 
     async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
         """End the durable wait; the agents keep working."""
@@ -233,37 +181,14 @@ class Fleet:
             NotFoundError: one does not exist; then none was deleted.
         """
         await self._context.enter(call)
-        if not references:
-            raise InvalidError("no agents are named", hint="name them, or use delete_all_agents")
-        return await self._delete(await self._context.find_all(call.caller, references, deleted=True))
+        found = await delete.named(self._context, call, references)
+        return await delete.delete(self._context, found)
 
     async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
         """Delete all agents that the caller created, or all of the project."""
         await self._context.enter(call)
-        if scope not in SCOPES:
-            raise InvalidError(f"scope is {scope!r}", hint="give mine or project")
-        living = await self._context.work.store.read(lambda at: agent_queries.living(at, call.caller.project))
-        mine = [agent for agent in living if scope == "project" or agent.orchestrator == call.caller.orchestrator]
-        if call.run is not None:
-            mine = [agent for agent in mine if not call.run.stands_under(agent.id)]
-        return await self._delete(mine)
-
-    async def _delete(self, found: Sequence[AgentTable]) -> tuple[Deleted, ...]:
-        before = await self._context.work.commit(
-            lifecycle.delete_families, [agent.id for agent in found], self._context.work.clock()
-        )
-        self._context.shown.forget(before)
-        found = await self._context.work.store.read(lambda at: agent_queries.by_ids(at, before))
-        rows = {agent.id: agent for agent in found}
-        await asyncio.gather(*[self._context.slots.stop(agent_id, DELETED) for agent_id in before])
-        for agent_id in before:
-            await self._context.work.commit(leases.release, agent_id, self._context.work.clock())
-        return tuple(
-            [
-                Deleted(agent=agent.id, name=agent.name, was=was, work=await query.work_left(self._context, agent))
-                for agent, was in [(rows[agent_id], was) for agent_id, was in before.items()]
-            ]
-        )
+        found = await delete.in_scope(self._context, call, scope)
+        return await delete.delete(self._context, found)
 
     async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
         """Return the caps that apply to one agent, or those of the fleet, and what counts against them."""
@@ -315,33 +240,8 @@ class Fleet:
 
     async def health(self) -> Health:
         """Return the daemon's health."""
-        context, counts = self._context, await self._context.work.store.read(lifecycle.count_by_status)
-        return Health(
-            build=context.build,
-            pid=os.getpid(),
-            state=str(context.state),
-            database=str(paths.database_path(context.state)),
-            log=str(paths.log_path(context.state)),
-            uptime_seconds=time.time() - context.started_at,
-            working=counts[Status.WORKING],
-            queued=counts[Status.QUEUED],
-            waiting=counts[Status.WAITING],
-            sessions=context.slots.session_count(),
-            slots=context.settings.slots,
-            rehearsal=bool(context.settings.rehearsal),
-            supervision=context.supervision,
-            http=context.http,
-            memory_bytes=processes.memory_bytes(),
-            lost_events=context.work.store.lost_events,
-        )
+        return await health.health(self._context)
 
     def interrupt_at_end(self) -> None:
         """Make the end of this daemon interrupt running turns instead of leaving them to the next one."""
         self._context.slots.interrupt_at_end()
-
-    async def _view(self, call: Call, agent_id: str) -> AgentView:
-        store = self._context.work.store
-        rows = await store.read(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
-        [view] = agent_views.views(rows, call.caller, self._context.work.clock(), self._context.patience)
-        self._context.shown.note(call, [view])
-        return view

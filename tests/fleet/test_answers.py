@@ -6,10 +6,12 @@ import dataclasses
 
 import pytest
 
-from orchestrator.domain.durable_wait import DurableWait, Reply
+from orchestrator.domain.durable_wait import DurableWait, Reply, WaitRequest
 from orchestrator.domain.tool import Allow, Call, Deny
 from orchestrator.errors import ConflictError
-from orchestrator.fleet.verbs.durable_wait import WaitRequest
+from orchestrator.fleet.context import FleetContext
+from orchestrator.fleet.verbs import durable_wait
+from orchestrator.fleet.views import Receipt
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Direct, Lab, eventually
 
@@ -159,17 +161,18 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
     assert isinstance(sleep, DurableWait)
     await wants(lab, LOOK)
     (key,) = (await lab.fleet.durable_wait(lab.call(), sleep.id)).forms
-    answer, raced = lab.fleet.answer, False
+    command, raced = durable_wait.command, False
 
-    async def late(call: Call, agent: str, text: str, *, question: str | None = None) -> object:
-        nonlocal raced
-        if not raced:  # between the look at the form and the answer somebody denies it, and the agent asks anew
-            raced = True
-            await answer(person(lab), "a", "deny: no")
-            await wants(lab, ERASE)
-        return await answer(call, agent, text, question=question)
+    async def late(
+        context: FleetContext, call: Call, agent: str, text: str, *, only_answer: bool, question: str
+    ) -> Receipt:
+        nonlocal raced  # between the look at the form and the answer somebody denies it, and the agent asks anew
+        raced = True
+        await lab.fleet.answer(person(lab), "a", "deny: no")
+        await wants(lab, ERASE)
+        return await command(context, call, agent, text, only_answer=only_answer, question=question)
 
-    monkeypatch.setattr(lab.fleet, "answer", late)
+    monkeypatch.setattr(durable_wait, "command", late)
     await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "allow"})})
     assert raced
     view = await lab.view("a")

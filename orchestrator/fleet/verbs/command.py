@@ -1,22 +1,70 @@
-"""Commands an agent: gives it its next task, answers its question, or stops it."""
+"""Commands an agent: gives it its next task, answers its question, or sets its caps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from orchestrator.domain.agent import checked_text
+from orchestrator.domain.budget import Unit, checked_caps
+from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Call
-from orchestrator.fleet.context import FleetContext
+from orchestrator.domain.turn import Mode
+from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
+from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.questions import shown
+from orchestrator.fleet.verbs.create import new_id
 from orchestrator.fleet.views import Receipt
-from orchestrator.store.agents.commands import Command, command
+from orchestrator.store.agents import commands
 from orchestrator.store.waits.questions import OtherQuestionError
 
 
-async def send(context: FleetContext, call: Call, name: str, asked: Command) -> Receipt:
-    """Apply the command in its transaction, then stop or steer the session concerned.
+async def command(
+    context: FleetContext,
+    call: Call,
+    agent: str,
+    task: str,
+    *,
+    mode: Mode = Mode.QUEUE,
+    inputs: Sequence[str] | None = None,
+    only_answer: bool = False,
+    question: str | None = None,
+    caps: Mapping[Unit, float | None] | None = None,
+    verify: Verify = NOTHING_NEW,
+) -> Receipt:
+    """Check and apply the command; `question` is the id of the question that the task answers, or its beginning.
 
     Raises:
         FleetError: nothing was changed.
     """
+    seen = context.shown.by(call)  # read before anything else is shown: the calls of one message overtake each other
+    await context.enter(call)
+    found = await context.find(call.caller, agent)
+    account = context.work.accounts.bring(call.caller)
+    given = checked_caps(caps or {})
+    sources = None
+    if inputs is not None:
+        sources = [source.id for source in await context.find_all(call.caller, inputs, deleted=True)]
+    asked = commands.Command(
+        agent_id=found.id,
+        text=checked_text("task", task) if task or not given else "",
+        caps=given,
+        mode=mode,
+        inputs=sources,
+        turn_id=new_id("tn"),
+        call_key=stored_key(call),
+        account=(account.id, dict(account.public), dict(account.environment)),
+        verify=verify.columns(),
+        only_answer=only_answer,
+        by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
+        question_id=question or shown.meant_by(call, seen.get(found.id)),
+    )
+    return await _send(context, call, found.name, asked)
+
+
+async def _send(context: FleetContext, call: Call, name: str, asked: commands.Command) -> Receipt:
+    """Apply the command in its transaction, then stop or steer the session concerned."""
     try:
-        done = await context.work.commit(command, asked, context.work.clock())
+        done = await context.work.commit(commands.command, asked, context.work.clock())
     except OtherQuestionError as error:
         context.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
         raise

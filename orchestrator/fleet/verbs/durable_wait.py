@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,11 +27,12 @@ from orchestrator.domain.durable_wait import (
 from orchestrator.domain.question import QuestionKind
 from orchestrator.domain.tool import Call, Caller
 from orchestrator.domain.wait import WaitKind
-from orchestrator.errors import FleetError, NotFoundError, StoreError
+from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
+from orchestrator.fleet.verbs.command import command
 from orchestrator.fleet.verbs.create import new_id
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.schema import tables
@@ -135,18 +137,8 @@ async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The meaning of a person's reply to a form."""
-
-    call: Call
-    agent_id: str
-    question_id: str
-    text: str
-
-
-async def replies(context: FleetContext, call: Call, wait_id: str, given: Mapping[str, Reply]) -> list[Answer]:
-    """Return the answers in a person's replies, for each question that is still open.
+async def reply(context: FleetContext, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+    """Apply a person's replies as answers to the questions that are still open.
 
     If one of them was declined, the questions wake the orchestrator.
 
@@ -156,23 +148,23 @@ async def replies(context: FleetContext, call: Call, wait_id: str, given: Mappin
     """
     row = await _row(context, call, wait_id)
     if row.status != DurableWaitStatus.WORKING:
-        return []
+        return
     seen = await _look(context, row, by_client=True)
     asked = {_form_key(agent): agent for agent in _askers(row, seen, context.work.clock())}
-    current = {key: reply for key, reply in given.items() if key in asked}
-    if any(reply.fields is None for reply in current.values()):
+    current = {key: one for key, one in given.items() if key in asked}
+    if any(one.fields is None for one in current.values()):
         await context.work.commit(durable_waits.ask_nobody, wait_id, context.work.clock())
     person = replace(call.caller, orchestrator=PERSON)
-    return [
-        Answer(
-            call=replace(call, caller=person, key=f"{wait_id}/{key}", person=True),
-            agent_id=asked[key].id,
-            question_id=str((asked[key].pending or {}).get("id")),
-            text=answer_in(reply.fields, permission=asked[key].wait_kind == WaitKind.PERMISSION),
-        )
-        for key, reply in current.items()
-        if reply.fields is not None
-    ]
+    answers = {
+        key: answer_in(one.fields, permission=asked[key].wait_kind == WaitKind.PERMISSION)
+        for key, one in current.items()
+        if one.fields is not None
+    }
+    for key, text in answers.items():
+        by_person = replace(call, caller=person, key=f"{wait_id}/{key}", person=True)
+        question_id = str((asked[key].pending or {}).get("id"))
+        with suppress(ConflictError):  # somebody else answered first: the form is obsolete
+            await command(context, by_person, asked[key].id, text, only_answer=True, question=question_id)
 
 
 async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:

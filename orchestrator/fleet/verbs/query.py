@@ -19,6 +19,7 @@ from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
+    AgentView,
     EventView,
     FileView,
     FleetView,
@@ -69,6 +70,14 @@ async def status(
     view = await context.work.store.read(fleet)
     context.shown.note(call, view.agents[:most])
     return view
+
+
+async def view(context: FleetContext, call: Call, agent_id: str) -> AgentView:
+    """Return the agent as it is now, and note that the caller was shown its question."""
+    rows = await context.work.store.read(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
+    [shown] = agent_views.views(rows, call.caller, context.work.clock(), context.patience)
+    context.shown.note(call, [shown])
+    return shown
 
 
 async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentDetail:
