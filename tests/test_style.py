@@ -251,6 +251,30 @@ def _is_a_reason(value: ast.expr) -> bool:
     return bool(re.search(r"""(^|[._])reason$|\[['"]reason['"]\]$""", ast.unparse(value)))
 
 
+OWN_DURATIONS = ("orchestrator/domain/duration.py", "orchestrator/launch.py", "orchestrator/rehearsal/")
+"""the formatter itself; what the door loads, which is below the domain; a program of its own"""
+
+
+@pytest.mark.requirement("project:style:one-formatter-of-durations")
+def test_durations_are_shown_by_their_one_formatter() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)[:80]}"
+        for path in _python("orchestrator")
+        if not path.relative_to(ROOT).as_posix().startswith(OWN_DURATIONS)
+        for node in ast.walk(_parsed(path))
+        if isinstance(node, ast.JoinedStr) and any(map(_is_duration, node.values, node.values[1:]))
+    ]
+    assert not found
+
+
+def _is_duration(value: ast.expr, after: ast.expr) -> bool:
+    """Whether this part of an f-string is a quantity of time and the next one begins with its unit."""
+    if not (isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant)):
+        return False
+    is_quantity = value.format_spec is not None or "seconds" in ast.unparse(value.value).lower()
+    return is_quantity and re.match(r" ?(ms|s|m|min|h)\b", str(after.value)) is not None
+
+
 def test_every_skip_has_a_reason_and_nothing_is_expected_to_fail() -> None:
     wrong: list[str] = []
     for path in _python("tests"):

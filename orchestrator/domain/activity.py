@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.tool import Json
 
 SLACK_SECONDS = 30.0
@@ -56,11 +57,13 @@ def activity_words(activity: Activity) -> str:
         case ActivityKind.CHECKING | ActivityKind.LOOPING:
             return f"{activity.kind}: {activity.detail}"
         case ActivityKind.STALLED:
-            return f"stalled {activity.seconds or 0:.0f} s"
+            return f"stalled {shown_age(activity.seconds)}"
         case ActivityKind.UNKNOWN:
-            return f"unknown: nothing heard for {activity.seconds or 0:.0f} s"
+            return f"unknown: nothing heard for {shown_age(activity.seconds)}"
         case ActivityKind.RETRYING:
-            pause = f" in {activity.seconds:.0f} s" if activity.seconds is not None and activity.seconds >= 1 else ""
+            pause = (
+                f" in {shown_age(activity.seconds)}" if activity.seconds is not None and activity.seconds >= 1 else ""
+            )
             return f"retrying {activity.detail}{pause}"
         case _:
             return str(activity.kind)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.errors import InvalidError
@@ -167,7 +168,7 @@ def shown_amount(unit: Unit, amount: float) -> str:
         case Unit.TURNS:
             return f"{amount:.0f} turns"
         case Unit.SECONDS:
-            return f"{amount:.0f} s"
+            return shown_age(amount)
 
 
 def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:

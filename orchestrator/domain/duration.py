@@ -1,4 +1,4 @@
-"""Durations: parsed by `parse_duration`, shown as limits by `shown_duration` and as ages by `shown_age`."""
+"""Durations: parsed by `parse_duration`; limits, ages and measurements are shown by the `shown_` functions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def shown_duration(seconds: float) -> str:
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
             return f"{seconds / _UNITS[unit]:.12g}{unit}"
     return f"{seconds:.12g}s"
+
+
+def shown_elapsed(seconds: float) -> str:
+    """Return a measured time with tenths of a second: 0.3s, 75.0s."""
+    return f"{seconds:.1f}s"
 
 
 def shown_age(seconds: float | None) -> str:

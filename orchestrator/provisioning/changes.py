@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untrusted
+from orchestrator.domain.duration import shown_duration
 from orchestrator.supervision import programs
 
 GIT_SECONDS = 60.0
@@ -309,7 +310,7 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, g
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            raise _TooMuchError(f"git {words[0]} took longer than {GIT_SECONDS:.0f} s") from error
+            raise _TooMuchError(f"git {words[0]} took longer than {shown_duration(GIT_SECONDS)}") from error
         raise
     if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: files that it cannot read are left out
         raise ChangesUnknownError(f"git {words[0]}: {err.decode(errors='replace').strip()[:200]}")

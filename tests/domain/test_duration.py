@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.duration import parse_duration, shown_age, shown_duration
+from orchestrator.domain.duration import parse_duration, shown_age, shown_duration, shown_elapsed
 
 
 @given(st.integers(min_value=1, max_value=10**6))
@@ -39,3 +39,8 @@ def test_an_age_is_short_and_rounded_down(seconds: float | None, shown: str) -> 
 @given(seconds=st.floats(-1e6, 1e9))
 def test_an_age_is_never_negative(seconds: float) -> None:
     assert "-" not in shown_age(seconds)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0, "0.0s"), (0.26, "0.3s"), (75.04, "75.0s")])
+def test_a_measured_time_has_tenths_of_a_second(seconds: float, shown: str) -> None:
+    assert shown_elapsed(seconds) == shown

@@ -53,7 +53,7 @@ def test_a_real_agent_at_its_cap_of_turns_begins_no_more_until_it_has_another(pl
 @pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:pause:continues-after-top-up")
 def test_a_real_agent_is_stopped_when_its_seconds_are_up_and_goes_on_with_more(place: Place) -> None:
     place.create("slow", max_seconds=6)
-    assert re.fullmatch(r"budget \d+ s of 6 s", paused(place, "slow"))
+    assert re.fullmatch(r"budget \d+s of 6s", paused(place, "slow"))
     (place.project / "enough").touch()
     place.ask("PUT", "/v1/agents/slow/budget", {"max_seconds": 600})
     turn = place.outcome("slow")

@@ -105,7 +105,7 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
     lines = text.split("\n")
     assert len(text.encode()) <= MAX_BYTES
     assert clean(text) == text
-    assert lines[0].startswith("2 complete, 1 waiting · slept 3 s")
+    assert lines[0].startswith("2 complete, 1 waiting · slept 3s")
     own = {f"[{outcome.name} {outcome.status}" for outcome in outcomes}
     kinds = ""
     for line in lines[1:]:

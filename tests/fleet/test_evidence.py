@@ -140,10 +140,10 @@ async def test_retries_and_stalls_show_with_their_age_and_go_when_something_come
     await told(lab, "a")
     assert (await lab.view("a")).reason == ""
     lab.play("a", Stalled(seconds=95.0))
-    view = await lab.becomes("a", "working", "stalled 95 s")
+    view = await lab.becomes("a", "working", "stalled 1m35s")
     assert view.evidence is not None
     digest = await lab.fleet.wait(lab.call(), agents=["a"], timeout_seconds=0)
-    assert "a works (stalled 95 s, 0s): no progress line yet, 0 tokens and 0 files since" in digest.text
+    assert "a works (stalled 1m35s, 0s): no progress line yet, 0 tokens and 0 files since" in digest.text
 
 
 @pytest.mark.requirement("guarantee:status:never-older-than-stated")
@@ -156,14 +156,14 @@ async def test_work_that_nobody_has_heard_of_for_too_long_is_unknown_and_says_wh
     assert (await lab.view("a")).reason == ""
     clock.now += 11
     view = await lab.view("a")
-    assert (view.status, view.reason) == ("working", "unknown: nothing heard for 211 s")
-    assert "working (unknown: nothing heard for 211 s)" in await timed.line("a")
+    assert (view.status, view.reason) == ("working", "unknown: nothing heard for 3m31s")
+    assert "working (unknown: nothing heard for 3m31s)" in await timed.line("a")
     lab.play("a", bash("make all"))
     await told(lab, "a")
     clock.now += 3000
     assert (await lab.view("a")).reason == "", "a tool may take its time"
     clock.now += 700
-    assert "unknown: nothing heard for 3700 s" in (await lab.view("a")).reason
+    assert "unknown: nothing heard for 1h01m" in (await lab.view("a")).reason
 
 
 @pytest.mark.requirement("guarantee:status:never-older-than-stated")
@@ -177,13 +177,13 @@ async def test_a_stall_a_pause_and_a_check_are_believed_as_long_as_they_may_take
     checks = ({"run": "sleep 60", "timeout_seconds": 700},)
     await lab.fleet.create(lab.call(), NewAgent(name="a", task="look", persona="scout", checks=checks))
     lab.play("a", Stalled(seconds=95.0))
-    await lab.becomes("a", "working", "stalled 95 s")
-    assert await reason(115) == "stalled 95 s"
-    assert await reason(1) == "unknown: nothing heard for 211 s"
+    await lab.becomes("a", "working", "stalled 1m35s")
+    assert await reason(115) == "stalled 1m35s"
+    assert await reason(1) == "unknown: nothing heard for 3m31s"
     lab.play("a", Retrying(attempt=3, max_attempts=10, status=529, error="overloaded", delay_seconds=60))
-    await lab.becomes("a", "working", "retrying 3/10 in 60 s")
-    assert await reason(270) == "retrying 3/10 in 60 s"
-    assert await reason(1) == "unknown: nothing heard for 271 s"
+    await lab.becomes("a", "working", "retrying 3/10 in 1m00s")
+    assert await reason(270) == "retrying 3/10 in 1m00s"
+    assert await reason(1) == "unknown: nothing heard for 4m31s"
     lab.finish("a")
 
     async def is_checking() -> bool:
@@ -191,7 +191,7 @@ async def test_a_stall_a_pause_and_a_check_are_believed_as_long_as_they_may_take
 
     await eventually(is_checking)
     assert await reason(730) == "checking: sleep 60"
-    assert await reason(1) == "unknown: nothing heard for 731 s"
+    assert await reason(1) == "unknown: nothing heard for 12m11s"
 
 
 def ages(value: object, path: str = "") -> dict[str, float]:

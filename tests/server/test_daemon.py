@@ -238,7 +238,7 @@ def test_idle_long_enough_it_ends_by_itself(env: dict[str, str], state: Path) ->
         assert daemon.process is not None
         assert daemon.process.wait(20) == 0
     assert not any((state / name).exists() for name in SOCKETS)
-    assert [record["why"] for record in daemon.records() if record["event"] == "daemon ends"] == ["idle for 1 s"]
+    assert [record["why"] for record in daemon.records() if record["event"] == "daemon ends"] == ["idle for 1s"]
 
 
 def test_a_connection_keeps_it_alive(env: dict[str, str], state: Path, project: Path) -> None:

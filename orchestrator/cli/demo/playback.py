@@ -21,6 +21,7 @@ from orchestrator.cli.http.json_shape import as_object
 from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
 from orchestrator.cli.verbs.logs import live_events
+from orchestrator.domain.duration import shown_duration, shown_elapsed
 from orchestrator.domain.text import one_line
 from orchestrator.errors import FleetError, TimeoutReachedError
 
@@ -179,10 +180,12 @@ def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> Non
             if ended:
                 return
             raise TimeoutReachedError(
-                f"the orchestrator did not finish within {seconds:.0f} s",
+                f"the orchestrator did not finish within {shown_duration(seconds)}",
                 hint="allow more time with --timeout, or inspect its agents with --keep",
             ) from None
         if line is None:
             ended = True
             continue
-        output.say(f"{time.monotonic() - began:7.1f}s  {one_line(line.who, 18):<18} {one_line(line.text, 120)}")
+        output.say(
+            f"{shown_elapsed(time.monotonic() - began):>8}  {one_line(line.who, 18):<18} {one_line(line.text, 120)}"
+        )

@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected, here
 from orchestrator.cli.render import output
+from orchestrator.domain.duration import shown_duration
 from orchestrator.errors import ConflictError, StoreError, TimeoutReachedError
 
 HTTP_PORT = "FLEET_HTTP_PORT"
@@ -100,7 +101,7 @@ def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) ->
     while _is_locked(paths.lock_path(state)):
         if time.monotonic() > deadline:
             raise TimeoutReachedError(
-                f"the daemon (pid {pid}) is still running after {seconds:.0f} s",
+                f"the daemon (pid {pid}) is still running after {shown_duration(seconds)}",
                 hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it; running turns resume with the next daemon",
             )
         pause.wait(_LOOK_SECONDS)

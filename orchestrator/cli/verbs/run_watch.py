@@ -13,6 +13,7 @@ from orchestrator.cli.options import in_path
 from orchestrator.cli.render import output
 from orchestrator.cli.render.events import shown_lines
 from orchestrator.cli.verbs.logs import live_events
+from orchestrator.domain.duration import shown_elapsed
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.wait import ANSWERS, NEEDY
 from orchestrator.errors import FleetError, TimeoutReachedError
@@ -85,7 +86,7 @@ class RunWatch:
         directs = event.agent == self.director.id
         for text in shown_lines(event, directs=directs):
             who = one_line(event.name, 18)
-            output.say(f"{time.monotonic() - self.began:7.1f}s  {who:<18} {one_line(text, 120)}")
+            output.say(f"{shown_elapsed(time.monotonic() - self.began):>8}  {who:<18} {one_line(text, 120)}")
         if not directs:
             return False
         if event.kind == "turn.waiting":

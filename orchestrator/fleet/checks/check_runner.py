@@ -133,7 +133,7 @@ async def _conforms(site: CheckSite, check: Check, text: str) -> CheckReceipt:
 def _judged(done: CommandEnd) -> tuple[str, str]:
     """The validator's finding, and its own sentence, which quotes the result."""
     if done.exit_code is None:
-        return f"it could not be judged within {SCHEMA_SECONDS:.0f} s", ""
+        return f"it could not be judged within {shown_duration(SCHEMA_SECONDS)}", ""
     if done.exit_code == 0:
         return FITS, ""
     with suppress(ValueError, IndexError):

@@ -139,7 +139,7 @@ def _head(awake: DigestInput) -> str:
     cost = shown_cost(awake.totals.cost_usd)
     if awake.totals.cost_usd is None and awake.totals.known_cost_usd:
         cost = f"at least {shown_cost(awake.totals.known_cost_usd)}"
-    parts = [by_status, f"slept {awake.slept_seconds:.0f} s", f"your agents {cost}"]
+    parts = [by_status, f"slept {shown_age(awake.slept_seconds)}", f"your agents {cost}"]
     if awake.totals.rehearsal:
         parts.append("rehearsal")
     if awake.timed_out:
@@ -218,7 +218,7 @@ def _else(question: QuestionView) -> str:
     """Return what happens without an answer."""
     if question.deadline_seconds is None:
         return ""
-    return f" (in {question.deadline_seconds:.0f} s: {quoted(one_line(question.fallback, 60))})"
+    return f" (in {shown_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
 
 
 def _json(names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import cast
 
 from claude_agent_sdk import ProcessError, ResultError, ResultMessage
 
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.event import Outcome
 from orchestrator.domain.tool import ToolCall
 from orchestrator.providers.claude.messages import RunProgress
@@ -145,7 +146,7 @@ def detail_of(outcome: RunOutcome, progress: RunProgress) -> str:
         return outcome.detail
     parts = [outcome.detail, progress.limit_text]
     if progress.retry is not None and progress.retry.delay_seconds is not None:
-        parts.append(f"last retry-after was {progress.retry.delay_seconds:.0f} s")
+        parts.append(f"last retry-after was {shown_age(progress.retry.delay_seconds)}")
     return "; ".join(part for part in parts if part)
 
 

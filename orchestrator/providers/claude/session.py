@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
+from orchestrator.domain.duration import shown_age
 from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude.gate import Gate
@@ -284,7 +285,7 @@ class ClaudeSession:
             return failed("process", "nothing to continue: the conversation has no deferred call")
         elif run.watchdog.has_expired(in_tool=run.progress.in_tool):
             seconds = run.watchdog.silent_seconds()
-            await self._stop(run, failed("silence", f"nothing came from claude for {seconds:.0f} s"))
+            await self._stop(run, failed("silence", f"nothing came from claude for {shown_age(seconds)}"))
         return None
 
     async def _stop(self, run: _ActiveRun, outcome: RunOutcome) -> None:
