@@ -26,7 +26,8 @@ from orchestrator.fleet.sessions.recorder import fact_of
 from orchestrator.fleet.verbs.create import _START, new_id
 from orchestrator.personas import find_persona
 from orchestrator.store.agents import admission, lifecycle
-from orchestrator.store.engine.database import Connection, Store, open_store
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.turns import events, outcomes, turns
 from orchestrator.store.turns.events import Fact

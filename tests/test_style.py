@@ -244,6 +244,37 @@ def test_no_code_reads_a_state_out_of_the_words_for_it() -> None:
     assert not found
 
 
+@pytest.mark.requirement("store:engine:owns-dialect")
+def test_only_the_engine_speaks_the_dialect_of_its_database() -> None:
+    allowed = ("orchestrator/store/engine/", "orchestrator/store/migrations/", "orchestrator/cli/doctor/probes.py")
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in _python("orchestrator")
+        if not str(path.relative_to(ROOT)).startswith(allowed)
+        for node in ast.walk(_parsed(path))
+        for word in _words_of_a_dialect(node)
+    ]
+    assert not found
+
+
+def _words_of_a_dialect(node: ast.AST) -> Iterator[str]:
+    """Imports of a driver or a dialect, its options, and SQL that is sent past SQLAlchemy."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [each.name for each in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [node.module or "", *(f"{node.module}.{each.name}" for each in node.names)]
+    yield from (
+        name for name in names if re.match(r"sqlite3|aiosqlite|sqlalchemy\.(dialects|text|literal_column)", name)
+    )
+    if isinstance(node, ast.keyword) and (node.arg or "").startswith("sqlite_"):
+        yield str(node.arg)
+    if isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql":
+        yield node.attr
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"PRAGMA |sqlite_", node.value):
+        yield node.value
+
+
 def _is_a_reason(value: ast.expr) -> bool:
     """Whether it is a reason: a name, a field, a column or an entry of that name, or text made of one."""
     if isinstance(value, ast.Call):

@@ -10,7 +10,7 @@ from orchestrator.domain.durable_wait import MAX_CURSOR_DIGITS
 from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import AgentTable
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Integer, Table, delete, literal_column, select
+from sqlalchemy import ColumnElement, Table, delete, select
 
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import ROW_ID
 from orchestrator.store.schema.tables import AGENT, COMMAND, LEASE, PROCESS, TRANSCRIPT
 
 KEPT_SECONDS = 30 * 86_400.0
 """as long as an MCP task: no command is sent again after that"""
 BATCH = 2000
 """rows of a table per batch, so that writers are not delayed for longer than one batch takes"""
-_ROW: ColumnElement[int] = literal_column("rowid", Integer)
 
 
 def prune(connection: Connection, now: float) -> int:
@@ -33,5 +34,5 @@ def prune(connection: Connection, now: float) -> int:
 
 
 def _prune(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
-    rows = select(_ROW).select_from(table).where(condition).limit(BATCH)
-    return connection.execute(delete(table).where(_ROW.in_(rows))).rowcount
+    rows = select(ROW_ID).select_from(table).where(condition).limit(BATCH)
+    return connection.execute(delete(table).where(ROW_ID.in_(rows))).rowcount

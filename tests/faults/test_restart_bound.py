@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import Connection
 
 from orchestrator import paths
 from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.turns import Claim

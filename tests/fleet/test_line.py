@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
+from orchestrator.store.engine.connection import Connection
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, Spawn, eventually
 

@@ -18,7 +18,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.errors import StoreError
-from orchestrator.fleet.briefing.plan import Reading, read
+from orchestrator.fleet.briefing.plan import ParsedPlan, read
 from orchestrator.fleet.execution import worker
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.store.agents import lifecycle
@@ -487,7 +487,7 @@ def test_a_text_without_a_plan_is_a_result(text: str) -> None:
     ],
 )
 def test_a_plan_stands_alone_or_in_the_only_block_of_json(text: str) -> None:
-    assert read(text, 1) == Reading(entries=[{"name": "a", "task": "do a", "persona": "scout"}])
+    assert read(text, 1) == ParsedPlan(entries=[{"name": "a", "task": "do a", "persona": "scout"}])
 
 
 @pytest.mark.parametrize(

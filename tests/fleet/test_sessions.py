@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from orchestrator.domain.event import TERMINAL, Ended, Outcome, Said, ToolEnded, ToolStarted
 from orchestrator.errors import ProviderError, StoreError
@@ -207,8 +208,8 @@ async def _limit_pages(lab: Lab, pages: int) -> int:
     """Let the writer's connection take no more than this many pages (at least those there are); the former limit."""
 
     def limit(connection: event_rows.Connection) -> int:
-        before = int(connection.exec_driver_sql("PRAGMA max_page_count").scalar_one())
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        before = int(connection.execute(text("PRAGMA max_page_count")).scalar_one())
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
         return before
 
     while True:
@@ -218,7 +219,7 @@ async def _limit_pages(lab: Lab, pages: int) -> int:
 
 async def test_a_locked_database_is_an_error_that_passes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def impatient(connection: event_rows.Connection) -> None:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 20")
+        connection.execute(text("PRAGMA busy_timeout = 20"))
 
     await lab.create("a")
     await lab.context.work.store.write(impatient)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import update
 
 from orchestrator.domain.budget import FLEET, Scope, Unit
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import Mode, TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.store.agents import lifecycle
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.turns.events import Fact, append

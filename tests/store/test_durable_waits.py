@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.agents import orchestrator_waits
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.transitions import StaleOwnerError, touched_topics
 from orchestrator.store.turns import turns
 from orchestrator.store.waits import durable_waits

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import delete, select
 
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, stalled
 from orchestrator.domain.event import Kind
 from orchestrator.domain.question import QuestionKind
 from orchestrator.errors import ConflictError
-from orchestrator.store.schema.tables import ARTIFACT
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.tables import ARTIFACT, EVENT
 from orchestrator.store.schema.transitions import CLOCK, StaleOwnerError, emit, touched_topics
 from orchestrator.store.turns import events, turns
 from orchestrator.store.turns.events import EventRow, Fact, append
@@ -106,7 +107,7 @@ def emit_progress(connection: Connection) -> int:
 async def test_the_cursor_of_an_event_is_given_back_and_never_used_again(world: World) -> None:
     await world.create("a")
     first = await world.write(emit_progress)
-    await world.write(lambda connection: connection.exec_driver_sql("DELETE FROM event WHERE id = ?", (first,)))
+    await world.write(lambda connection: connection.execute(delete(EVENT).where(EVENT.c.id == first)))
     assert await world.write(emit_progress) > first
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import bindparam, select
 
 from orchestrator.errors import StoreError
 from orchestrator.store.engine import prepared
-from orchestrator.store.engine.database import Connection, Store, open_store
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, EVENT
 from tests.store.test_survival import create

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from orchestrator.domain.agent import Status
 from orchestrator.errors import ConflictError, StoreError
 from orchestrator.store.agents import lifecycle
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.schema.transitions import agent_row

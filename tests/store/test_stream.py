@@ -11,7 +11,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import literal, select
 
 from orchestrator.errors import StoreError
 from orchestrator.store.engine import stream
@@ -74,7 +74,7 @@ async def test_a_history_holds_up_neither_reads_nor_writes(store: Store) -> None
     async with aclosing(all_of(store)) as events:
         await anext(events)
         assert await store.write(note, "ag_2", "meanwhile") == 3
-        assert await store.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar_one()) == 1
+        assert await store.read(lambda connection: connection.execute(select(literal(1))).scalar_one()) == 1
         told = [event async for event in events]
     assert told[-1].body != {"text": "meanwhile"}, "one view, of the moment when it began"
 

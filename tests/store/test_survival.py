@@ -14,14 +14,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import select, text
 
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
+from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.schema.transitions import StaleOwnerError, change, emit
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.events import Fact, append
@@ -115,8 +117,7 @@ def create(connection: Connection, number: int) -> str:
 def note(connection: Connection, agent_id: str, text: str) -> int:
     """The agent's next event; its number."""
     emit(connection, agent_id, Kind.PROGRESS, time.time(), text=text)
-    row = connection.exec_driver_sql("SELECT last_seq FROM agent WHERE id = ?", (agent_id,)).scalar_one()
-    return int(row)
+    return connection.execute(select(AGENT.c.last_seq).where(AGENT.c.id == agent_id)).scalar_one()
 
 
 def claim(connection: Connection) -> list[Claim]:
@@ -181,7 +182,7 @@ async def test_every_connection_has_a_write_ahead_log_and_waits_for_the_disk(pat
 
 def _pragmas(connection: Connection) -> tuple[object, ...]:
     names = ("journal_mode", "synchronous", "foreign_keys")
-    return tuple(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names)
+    return tuple(connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names)
 
 
 @pytest.mark.requirement("store:transaction:change-and-event")

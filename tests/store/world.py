@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Executable, func, select
+from sqlalchemy import Executable, func, select
 
 from orchestrator.domain.budget import Headroom, Scope, Unit
 from orchestrator.domain.question import AnsweredBy, QuestionKind
@@ -25,6 +25,7 @@ from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.agents import commands, lifecycle, orchestrator_waits
 from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.agents.commands import Command, Commanded
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.families import budgets

@@ -61,7 +61,7 @@ _BEGUN = re.compile(r'\s*\{\s*"plan"\s*:')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ParsedPlan:
     """A text that asks for children: the entries of its plan, or why the plan is invalid."""
 
     entries: Sequence[Json] = ()
@@ -73,7 +73,7 @@ def briefed(persona: Persona) -> str:
     return BRIEFING.replace("{children}", str(persona.children)) if persona.plans else ""
 
 
-def read(text: str, children: int) -> Reading | None:
+def read(text: str, children: int) -> ParsedPlan | None:
     """The plan in the text of an agent that may have that many children; None: the text is a result."""
     if _means_plan(text):
         return _checked(text, children)
@@ -82,7 +82,7 @@ def read(text: str, children: int) -> Reading | None:
     if not meant:
         return None
     if len(blocks) > 1:
-        return Reading(problem=f"there are {len(blocks)} ```json blocks, and a plan must be the only one")
+        return ParsedPlan(problem=f"there are {len(blocks)} ```json blocks, and a plan must be the only one")
     return _checked(meant[0], children)
 
 
@@ -96,17 +96,17 @@ def _means_plan(text: str) -> bool:
     return isinstance(value, dict) and "plan" in value
 
 
-def _checked(text: str, children: int) -> Reading:
+def _checked(text: str, children: int) -> ParsedPlan:
     try:
         value = cast("dict[str, object]", json.loads(text))
     except (ValueError, RecursionError) as error:
-        return Reading(problem=f"it is not JSON: {error}")
+        return ParsedPlan(problem=f"it is not JSON: {error}")
     plan = value.get("plan")
     if isinstance(plan, list) and len(entries := cast("list[Json]", plan)) > children:
-        return Reading(problem=f"it has {len(entries)} agents, and you may create {children} in all")
+        return ParsedPlan(problem=f"it has {len(entries)} agents, and you may create {children} in all")
     if problem := mismatch(dict(PLANNED), value):
-        return Reading(problem=problem)
-    return Reading(entries=cast("list[Json]", plan))
+        return ParsedPlan(problem=problem)
+    return ParsedPlan(entries=cast("list[Json]", plan))
 
 
 def _blocks(text: str) -> Iterator[str]:

@@ -35,7 +35,7 @@ from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
 from orchestrator.store.agents import plans
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.tables import AgentTable, TurnTable
 from orchestrator.store.schema.transitions import StaleOwnerError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator import log
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.transitions import CLOCK
 from orchestrator.store.turns.turns import expire
 from orchestrator.store.waits import pauses, questions

@@ -26,7 +26,7 @@ from orchestrator.fleet.views import (
     Totals,
     TurnView,
 )
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.agents import Span

@@ -9,7 +9,7 @@ from typing import TypedDict
 from orchestrator.domain.budget import Headroom, remedy_for
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.state_views import BudgetView
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.states import wait_of
 from orchestrator.store.schema.tables import AgentTable

@@ -19,7 +19,7 @@ from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import AgentSlot
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import QuestionTable
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions

@@ -12,7 +12,7 @@ from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.turns.turns import Claim
 

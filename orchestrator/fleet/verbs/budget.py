@@ -9,7 +9,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections.budget_views import budget_views
 from orchestrator.fleet.views import BudgetsView
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AgentTable
 

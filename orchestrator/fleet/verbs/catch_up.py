@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.domain.tool import Call
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.projections.agent_views import counted
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import outcomes
 from orchestrator.store.waits import questions
 

@@ -28,7 +28,7 @@ from orchestrator.fleet.views import (
     Registry,
 )
 from orchestrator.personas import list_personas
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums

@@ -25,7 +25,7 @@ from orchestrator.fleet.projections.digest import DigestInput, digest_text, show
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import Changes
 from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
-from orchestrator.store.engine.database import Connection
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.outcomes import EndedTurn

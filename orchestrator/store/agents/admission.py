@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.activity import RECOVERING, STARTING
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, SLOT, SUSPENDED, Wait, WaitKind
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.states import wait_body, wait_values
 from orchestrator.store.schema.tables import TURN

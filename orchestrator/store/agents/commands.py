@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
-
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.command import (
@@ -42,6 +40,7 @@ from orchestrator.domain.turn import Mode
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import lifecycle, orchestrator_waits
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.states import wait_in
 from orchestrator.store.schema.transitions import agent_row

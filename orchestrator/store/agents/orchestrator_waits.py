@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import AnsweredBy, QuestionState
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import children
 from orchestrator.store.schema.tables import DURABLE_WAIT, QUESTION
 from orchestrator.store.schema.transitions import owned_row

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import RowMapping, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.clearance import PLAN
@@ -20,6 +20,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import children
 from orchestrator.store.schema.tables import QUESTION, TURN, QuestionTable
 from orchestrator.store.schema.transitions import StaleOwnerError, agent_row, emit, move, owned_row

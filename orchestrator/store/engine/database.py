@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, RowMapping, Select, create_engine, event
+import sqlalchemy
+from sqlalchemy import URL, Engine, Select, create_engine, event
 
 from orchestrator.errors import StoreError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.high_water_mark import HighWaterMark, last_event
 from orchestrator.store.engine.jobs import Job, JobResult, deliver, is_broken, readable
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.engine.reader import Reader
 from orchestrator.store.engine.stream import rows
-
-__all__ = ["Connection", "RowMapping", "Store", "open_store"]
 
 BATCH = 64
 BUSY_MILLISECONDS = 10_000
@@ -139,7 +139,7 @@ def _commit(writer: Engine, witness: HighWaterMark | None, jobs: list[Job]) -> l
     return fates
 
 
-def _attempt(connection: Connection, job: Job) -> JobResult:
+def _attempt(connection: sqlalchemy.Connection, job: Job) -> JobResult:
     connection.exec_driver_sql("SAVEPOINT op")
     try:
         value = job.run(connection)

@@ -11,7 +11,9 @@ import os
 import zlib
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
+
+from orchestrator.store.engine.connection import Connection
 
 SUFFIX = ".last"
 _LAST = text("SELECT seq FROM sqlite_sequence WHERE name = 'event'")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from orchestrator.errors import StoreError
+from orchestrator.store.engine.connection import Connection
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVarTuple, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Result, Select
+import sqlalchemy
+from sqlalchemy import Result, Select
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+
+from orchestrator.store.engine.connection import Connection
 
 MAX_LIST = 1024
 """a longer list of values is left to SQLAlchemy: each length has a text of its own"""
@@ -68,7 +71,8 @@ class _Prepared:
     def run(self, connection: Connection, given: Mapping[str, Any]) -> Result[Any]:
         """Read all rows."""
         parameters = [_value(one, given) if type(one) is _Place else one for one in self.parameters]
-        driver: Any = connection.connection.driver_connection
+        own = cast("sqlalchemy.Connection", connection)  # the engine hands out no other
+        driver: Any = own.connection.driver_connection
         return IteratorResult(self.shape, iter(driver.execute(self.sql, parameters).fetchall()))
 
 

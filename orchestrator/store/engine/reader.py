@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from orchestrator.errors import StoreError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.jobs import Job, JobResult, deliver, readable
 
 T = TypeVar("T")

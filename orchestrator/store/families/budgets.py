@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import RowMapping, bindparam, func, select
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import FLEET, Family, Headroom, Node, Scope, Unit, shortage
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import RefusedError
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import upsert
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, BUDGET
 from orchestrator.store.schema.transitions import agent_row, change
@@ -34,6 +35,8 @@ _NODE = (
     AGENT.c.running_since,
 )
 
+_SET_CAP = upsert(BUDGET, "cap")
+_TAKE_SETTING = upsert(BUDGET, "cap", "setting")
 _NODES = select(*_NODE).where(AGENT.c.root.in_(bindparam("roots", expanding=True)))
 _CAPS = select(BUDGET).where(BUDGET.c.subject.in_(bindparam("subjects", expanding=True)))
 _ANY = select(BUDGET.c.unit).limit(1)
@@ -45,8 +48,7 @@ _FLEET_CAPPED = _ANY.where(BUDGET.c.subject == FLEET)
 def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[Unit, float]) -> None:
     """Set these caps of the subject; units that are not named keep theirs."""
     for unit, cap in caps.items():
-        row = insert(BUDGET).values(subject=subject, scope=scope, unit=unit, cap=cap)
-        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_={"cap": cap}))
+        connection.execute(_SET_CAP, {"subject": subject, "scope": scope, "unit": unit, "cap": cap})
 
 
 def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> None:
@@ -58,9 +60,8 @@ def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> 
     for unit, cap in caps.items():
         if cap is None or known.get(unit) == cap:
             continue
-        row = insert(BUDGET).values(subject=FLEET, scope=Scope.FLEET, unit=unit, cap=cap, setting=cap)
-        new = {"cap": cap, "setting": cap}
-        connection.execute(row.on_conflict_do_update(index_elements=["subject", "scope", "unit"], set_=new))
+        row = {"subject": FLEET, "scope": Scope.FLEET, "unit": unit, "cap": cap, "setting": cap}
+        connection.execute(_TAKE_SETTING, row)
 
 
 def family(connection: Connection, root: str, now: float) -> Family:

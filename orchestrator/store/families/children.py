@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import RowMapping, func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
@@ -14,6 +14,7 @@ from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, emit, move

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import (
     AGENT,

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Connection, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Column, ColumnElement, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
 

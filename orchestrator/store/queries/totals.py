@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
+from sqlalchemy import and_, bindparam, case, func, or_, select
 
 from orchestrator.domain.agent import OPEN
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Boolean, Column, Index, UniqueConstraint, column
 from sqlmodel import Field
 
 from orchestrator.domain.activity import ActivityKind
@@ -14,6 +14,7 @@ from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import AnsweredBy, QuestionKind, QuestionState
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import WaitKind
+from orchestrator.store.engine.dialect import IDS_ARE_NEVER_REUSED, partial_index
 from orchestrator.store.schema.base import EnumText, Table, metadata
 
 TOTALLED = [
@@ -21,19 +22,21 @@ TOTALLED = [
     *("cost_unknown", "running_since", "rehearsal", "deleted_at"),
 ]
 """all columns that the fleet's totals read: an index on them avoids reading ten thousand rows of 3 kB"""
+_IS_LIVING = column("deleted_at").is_(None)
+_IS_UNREAD = column("outcome_cursor").is_not(None) & column("delivered_at").is_(None)
 
 
 class AgentTable(Table, table=True):
     """An agent: its persona, task, session, status and cost."""
 
     __table_args__ = (
-        Index("uq_agent_live_name", "project", "name", unique=True, sqlite_where=text("deleted_at IS NULL")),
+        partial_index("uq_agent_live_name", "project", "name", where=_IS_LIVING, unique=True),
         Index("ix_agent_status", "status", "created_at"),
         Index("ix_agent_orchestrator", "project", "orchestrator", "created_at"),
         Index("ix_agent_wait", "wait_kind", "wait_until"),
-        Index("ix_agent_living", "project", "created_at", sqlite_where=text("deleted_at IS NULL")),
-        Index("ix_agent_totals", *TOTALLED, sqlite_where=text("deleted_at IS NULL")),
-        Index("ix_agent_asking", "project", sqlite_where=text("pending IS NOT NULL")),
+        partial_index("ix_agent_living", "project", "created_at", where=_IS_LIVING),
+        partial_index("ix_agent_totals", *TOTALLED, where=_IS_LIVING),
+        partial_index("ix_agent_asking", "project", where=column("pending").is_not(None)),
     )
     id: str = Field(primary_key=True)
     name: str
@@ -137,7 +140,7 @@ class TurnTable(Table, table=True):
     __table_args__ = (
         UniqueConstraint("agent_id", "ordinal"),
         Index("ix_turn_open", "agent_id", "status"),
-        Index("ix_turn_unread", "agent_id", sqlite_where=text("outcome_cursor IS NOT NULL AND delivered_at IS NULL")),
+        partial_index("ix_turn_unread", "agent_id", where=_IS_UNREAD),
     )
     id: str = Field(primary_key=True)
     agent_id: str = Field(foreign_key="agent.id")
@@ -196,7 +199,7 @@ class QuestionTable(Table, table=True):
     """What an agent asked in the middle of a tool call: a question or a permission, and who answered what."""
 
     __table_args__ = (
-        Index("uq_question_open", "agent_id", unique=True, sqlite_where=text("state = 'open'")),
+        partial_index("uq_question_open", "agent_id", where=column("state") == "open", unique=True),
         Index("ix_question_call", "agent_id", "call_id"),
         Index("ix_question_deadline", "state", "deadline_at"),
     )
@@ -224,7 +227,7 @@ class QuestionTable(Table, table=True):
 class InputTable(Table, table=True):
     """An agent whose result is handed to another; `settled`: it may be handed over, `blocked`: it failed."""
 
-    __table_args__ = (Index("ix_input_unsettled", "agent_id", sqlite_where=text("settled IS 0")),)
+    __table_args__ = (partial_index("ix_input_unsettled", "agent_id", where=column("settled", Boolean).is_(False)),)
     agent_id: str = Field(primary_key=True, foreign_key="agent.id")
     turn: int = Field(primary_key=True)
     """ordinal of the turn that takes it"""
@@ -237,7 +240,7 @@ class InputTable(Table, table=True):
 class EventTable(Table, table=True):
     """An immutable fact; `id` is the fleet-wide cursor, and (agent, seq) has no gaps per agent."""
 
-    __table_args__ = (UniqueConstraint("agent_id", "seq"), {"sqlite_autoincrement": True})
+    __table_args__ = (UniqueConstraint("agent_id", "seq"), IDS_ARE_NEVER_REUSED)
     id: int | None = Field(default=None, primary_key=True)
     agent_id: str = Field(foreign_key="agent.id")
     seq: int
@@ -261,7 +264,7 @@ class LeaseTable(Table, table=True):
     """Something provisioned, with an owner and an end: the right to write in a checkout, or a desk."""
 
     __table_args__ = (
-        Index("uq_lease_held", "kind", "name", unique=True, sqlite_where=text("released_at IS NULL")),
+        partial_index("uq_lease_held", "kind", "name", where=column("released_at").is_(None), unique=True),
         Index("ix_lease_agent", "agent_id"),
     )
     id: int | None = Field(default=None, primary_key=True)

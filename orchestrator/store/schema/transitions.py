@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, RowMapping, Update, bindparam, insert, select, update
+from sqlalchemy import BindParameter, RowMapping, Update, bindparam, insert, select, update
 
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.agent import Status, check_move
 from orchestrator.domain.event import Kind
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.states import activity_values, wait_values
 from orchestrator.store.schema.tables import AGENT, EVENT, TURN
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import PROCESS
 from orchestrator.store.schema.transitions import owned_row
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import func, select
 
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import insert_or_ignore
 from orchestrator.store.schema.tables import TRANSCRIPT
+
+_APPEND = insert_or_ignore(TRANSCRIPT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ def append(connection: Connection, agent_id: str, subpath: str, lines: Sequence[
         for number, line in enumerate(lines, 1)
     ]
     if values:
-        connection.execute(insert(TRANSCRIPT).on_conflict_do_nothing(), values)
+        connection.execute(_APPEND, values)
 
 
 def lines_of(connection: Connection, agent_id: str) -> Sequence[tuple[str, str]]:

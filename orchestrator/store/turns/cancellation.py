@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.turns import Claim

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.activity import WORKING
 from orchestrator.domain.check import CheckRound
 from orchestrator.domain.event import Kind
 from orchestrator.domain.usage import RunUsage
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row

@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Select, insert, select, update
 
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.event import Kind
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
+from orchestrator.store.engine.dialect import upsert
 from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.schema.transitions import change, owned_row
@@ -48,8 +49,7 @@ class EventRow(NamedTuple):
 
 
 _EVENTS = insert(EVENT)
-_FILE = insert(ARTIFACT)
-_FILES = _FILE.on_conflict_do_update(index_elements=ARTIFACT.primary_key.columns, set_={"at": _FILE.excluded.at})
+_FILES = upsert(ARTIFACT, "at")
 
 
 def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:

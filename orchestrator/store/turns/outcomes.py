@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.turn import TurnStatus, Urgency
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.event import Kind
 from orchestrator.domain.turn import TurnStatus
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import emit, owned_row
 from orchestrator.store.turns.turns import Claim

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import TERMINAL, Kind
@@ -16,6 +16,7 @@ from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.tables import COMMAND, TURN
 from orchestrator.store.schema.transitions import (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, select
+from sqlalchemy import BindParameter, RowMapping, bindparam, select
 
 from orchestrator.domain.agent import OPEN
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import QuestionState
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ON_OTHERS, WaitKind
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, INPUT, QUESTION, TURN
 from orchestrator.store.schema.transitions import agent_row
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import DURABLE_WAIT, DurableWaitTable
 from orchestrator.store.schema.transitions import touch
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import delete, insert, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.check import GATES
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import INPUT
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.waits.deadlocks import circle

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import AGENT, LEASE
 
 CHECKOUT = "checkout"

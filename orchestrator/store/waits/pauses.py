@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import RowMapping, bindparam, delete, func, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import TIMED, Wait, WaitKind, clock_time
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import upsert
 from orchestrator.store.schema.tables import AGENT, BREAKER, TURN
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.waits.suspension import resume, suspend
@@ -22,6 +23,7 @@ STAGGER_SECONDS = 2.0
 ENDLESS_TRIES = 4
 """refusals in a row without an announced end, after which the wait counts as blocked"""
 _STANDING = select(BREAKER).where(BREAKER.c.until > bindparam("now"))
+_OPEN = upsert(BREAKER, "until", "tries", "detail")
 _TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED)) & AGENT.c.wait_until.is_not(None)
 
 
@@ -87,9 +89,8 @@ def open_breaker(
     tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
     refusal = Refusal(told or now + grown, tries if ends else max(tries, ENDLESS_TRIES))
-    new = {**refusal._asdict(), "detail": detail}
-    row = insert(BREAKER).values(account=account, provider=provider, **new)
-    connection.execute(row.on_conflict_do_update(index_elements=["account", "provider"], set_=new))
+    row = {"account": account, "provider": provider, **refusal._asdict(), "detail": detail}
+    connection.execute(_OPEN, row)
     return refusal
 
 

@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, QuestionKind, QuestionState, shortened
 from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION, QuestionTable
 from orchestrator.store.schema.transitions import CLOCK, change, touch
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, bindparam, exists, func, or_, select
+from sqlalchemy import RowMapping, bindparam, exists, func, or_, select
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.states import WAIT_COLUMNS, read_wait
 from orchestrator.store.schema.tables import AGENT, BREAKER, BUDGET, INPUT, TURN
 

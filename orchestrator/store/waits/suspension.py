@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import RowMapping
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.wait import SLOT, Wait
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.states import wait_body, wait_in
 from orchestrator.store.schema.transitions import CLOCK, emit, move, touch
 from orchestrator.store.waits.ready_queue import next_turn

@@ -1,0 +1,30 @@
+"""The SQL that differs between engines, each construct in one place: upserts, partial indexes, numbers of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import ColumnElement, Index, Insert, Integer, Table, literal_column
+from sqlalchemy.dialects.sqlite import insert
+
+IDS_ARE_NEVER_REUSED: Mapping[str, bool] = {"sqlite_autoincrement": True}
+"""option of a table whose numbered primary key never gives the number of a deleted row to another"""
+ROW_ID: ColumnElement[int] = literal_column("rowid", Integer)
+"""names a row for the length of a statement, whatever its primary key is"""
+
+
+def upsert(table: Table, *names: str) -> Insert:
+    """Inserts a row; if its primary key exists, sets these columns of the row that has it instead."""
+    row = insert(table)
+    new = {name: row.excluded[name] for name in names}
+    return row.on_conflict_do_update(index_elements=table.primary_key.columns, set_=new)
+
+
+def insert_or_ignore(table: Table) -> Insert:
+    """Inserts a row unless it would break a unique constraint of the table."""
+    return insert(table).on_conflict_do_nothing()
+
+
+def partial_index(name: str, *columns: str, where: ColumnElement[bool], unique: bool = False) -> Index:
+    """An index of the rows for which `where` holds; it serves queries that state the same condition."""
+    return Index(name, *columns, unique=unique, sqlite_where=where)
