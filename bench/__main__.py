@@ -1,4 +1,4 @@
-"""Measure, print every figure, keep it in results.json and, if asked to, write the README's table from there.
+"""Runs the measures, prints every figure, saves them in results.json and, on request, writes the README's table.
 
 `python -m bench [--smoke] [--readme] [MEASURE …]`
 """

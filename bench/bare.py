@@ -1,4 +1,4 @@
-"""The bare claude-agent-sdk, doing what Fleet's agents do in the overhead measure: no Fleet, no hooks, no shim.
+"""The baseline of the overhead measure: the bare claude-agent-sdk does what Fleet's agents do, without Fleet.
 
 Run as `python -m bench.bare CONFIG.json`, a process of its own so that its CPU can be told apart. It reads the tasks,
 one line each, plays every one in all its sessions at once, and answers with the seconds that it took. The first line

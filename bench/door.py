@@ -1,4 +1,4 @@
-"""How soon an orchestrator has Fleet's tools, with a running daemon and without one; and how light the commands are."""
+"""Measures how soon an orchestrator has Fleet's tools, with and without a running daemon, and the cost of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measure gives: figures with their unit, samples, statistics and goal."""
+"""Types of results: figures with their unit, samples, statistics and goal."""
 
 from __future__ import annotations
 

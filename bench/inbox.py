@@ -1,4 +1,4 @@
-"""How soon an agent goes on once its permission is given, and that it holds nothing while it waits."""
+"""Measures how soon an agent continues after its permission is given, and that it holds nothing while it waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine and what processes take of it: memory as PSS, CPU of whole trees (Linux)."""
+"""Reads what processes use on this machine: memory as PSS, CPU of whole process trees (Linux)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory and idle CPU: an empty daemon, agents at work, and agents that rest."""
+"""Measures memory and idle CPU: an empty daemon, working agents, and idle agents."""
 
 from __future__ import annotations
 

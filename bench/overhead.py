@@ -1,4 +1,4 @@
-"""What Fleet adds to a turn: the same turns through Fleet and through the bare SDK, by turns in one run."""
+"""Measures what Fleet adds to a turn: the same turns through Fleet and through the bare SDK, alternating in one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with a past: agents that were created, worked a turn and rest.
+"""Builds a store with a history: agents that were created, worked a turn and ended it.
 
 The store's own operations write one group of ten agents; its rows are then multiplied by plain inserts, with ids, names
 and cursors of their own. A million events take half a minute instead of half an hour, and no column is known here.

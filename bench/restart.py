@@ -1,4 +1,4 @@
-"""How soon the fleet is at work again when its daemon was killed in the middle of a turn, and whoever slept is told."""
+"""Measures how soon work and waits continue after the daemon was killed in the middle of a turn."""
 
 from __future__ import annotations
 

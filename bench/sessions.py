@@ -1,4 +1,4 @@
-"""What a session's surroundings cost: its supervision at the start, and the mirror of its transcript while it works."""
+"""Measures what surrounds a session: starting it under supervision, and mirroring its transcript."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every measure stands on: a clean place, a rehearsed model, a real daemon and real doors."""
+"""The environment of every measure: a clean directory, a rehearsed model, a real daemon and real doors."""
 
 from __future__ import annotations
 

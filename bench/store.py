@@ -1,4 +1,4 @@
-"""The store behind the verbs: how fast it is read when much is in it, and how fast sessions write into it."""
+"""Measures the store below the verbs: reads of a large database, and writes by many sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures as the README's table."""
+"""Renders the figures as the README's table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a whole scout-plan-build costs its orchestrator: the demo, with the real claude, counted from its transcript."""
+"""Counts what a whole scout-plan-build costs its orchestrator, from the transcript of the demo with the real claude."""
 
 from __future__ import annotations
 

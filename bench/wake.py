@@ -1,4 +1,4 @@
-"""How soon a sleeping orchestrator wakes, and how soon an agent goes on once it is answered."""
+"""Measures how soon a waiting orchestrator wakes, and how soon an agent continues after an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test starts from: an environment that knows nothing of the machine it runs on.
+"""What every test starts with: an environment without anything from the machine it runs on.
 
 Fixtures of one topic live in `tests/fixtures/<topic>.py`; every module there is loaded.
 """

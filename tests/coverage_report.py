@@ -1,4 +1,4 @@
-"""Runs the tests and prints the lines and branches of each package that they ran: `python -m tests.coverage_report`.
+"""Runs the tests and prints line and branch coverage per package: `python -m tests.coverage_report`.
 
 Arguments go to pytest. Every Python process that uses this virtual environment is measured, the daemons, doors and
 commands that tests start included; agents' programs and their shims, which start without site packages, are not.

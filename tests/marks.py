@@ -1,4 +1,4 @@
-"""The marks `@pytest.mark.requirement("<id>", …)` of the tests, read from their source."""
+"""Reads the marks `@pytest.mark.requirement("<id>", …)` from the source of the tests."""
 
 from __future__ import annotations
 

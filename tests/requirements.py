@@ -1,4 +1,4 @@
-"""The ledger of tests/requirements.toml as values: every promise that Fleet makes."""
+"""The ledger, tests/requirements.toml, as values: every promise that Fleet makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notifications reach every subscriber that they concern, however late it waits; nobody else is woken."""
+"""Notifications reach every subscriber that they concern, however late it waits, and wake nobody else."""
 
 from __future__ import annotations
 

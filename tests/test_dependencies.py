@@ -1,4 +1,4 @@
-"""What is imported is declared, and what is declared is used."""
+"""Everything imported is declared, and everything declared is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation tells the truth: what exists is documented, and what is linked exists."""
+"""The documentation is true: what exists is documented, and what is linked exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of guarantees is what the ledger says today, and names what could not be verified."""
+"""The page of guarantees matches the ledger, and names what could not be verified."""
 
 from __future__ import annotations
 

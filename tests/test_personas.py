@@ -1,4 +1,4 @@
-"""Personas are found in their order, a broken file harms only itself, every mistake has its place and its cure."""
+"""Personas are found in order, a broken file affects only itself, and every mistake has its place and its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment that is handed over, and every wrong one is named."""
+"""Settings come from the environment that is passed in, and every invalid one is named."""
 
 from __future__ import annotations
 

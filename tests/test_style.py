@@ -1,4 +1,4 @@
-"""The shape of the tree: small parts, names that say what they mean, and nothing of the machine it was written on.
+"""The shape of the tree: small parts, meaningful names, and nothing from the machine it was written on.
 
 What does not fit is split or renamed.
 """

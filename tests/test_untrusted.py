@@ -1,4 +1,4 @@
-"""What an agent puts into its own folder neither leads Fleet elsewhere, nor holds it up, nor floods it."""
+"""What an agent puts into its folder neither leads Fleet elsewhere, nor blocks it, nor floods it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill daemons, doors, supervisors and programs at random under load, then count what became of every promise.
+"""Kills daemons, doors, supervisors and programs at random under load, then checks every promise.
 
 `python -m tests.chaos --kills 500 --seed 7`: prints progress and ends with one line of counts; exit code 1 if a turn
 was lost or done twice, a process or lease was left, or a status was untrue. Real programs, a rehearsed model.

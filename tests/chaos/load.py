@@ -1,4 +1,4 @@
-"""Orchestrators under fire: each keeps agents at work through a door of its own, and notes what it was promised."""
+"""Orchestrators under fire: each keeps agents busy through its own door, and records what it was promised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the chaos happens: a repository, a rehearsed model, a state directory, and what /proc knows of its programs."""
+"""The environment of a chaos run: a repository, a rehearsed model, a state directory, and its programs in /proc."""
 
 from __future__ import annotations
 

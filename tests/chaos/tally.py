@@ -1,4 +1,4 @@
-"""The count at the end, from the model's own log, the store, git and /proc; not from what the fleet says of itself."""
+"""Counts the results from the model's own log, the store, git and /proc, not from what the fleet reports."""
 
 from __future__ import annotations
 

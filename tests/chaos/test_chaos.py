@@ -1,4 +1,4 @@
-"""A little chaos in every run of the tests; `make chaos` makes more of it."""
+"""A short chaos run in every test run; `make chaos` runs longer."""
 
 from __future__ import annotations
 

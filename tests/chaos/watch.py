@@ -1,4 +1,4 @@
-"""Two watchers that trust nobody: how many programs a conversation has, and whether a status tells the truth."""
+"""Two independent watchers: how many programs a conversation has, and whether each status is true."""
 
 from __future__ import annotations
 

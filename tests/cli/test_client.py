@@ -1,4 +1,4 @@
-"""The command line's client reads an event stream as the standard says, whatever the daemon sends between events."""
+"""The command line's client reads event streams as the standard defines them."""
 
 from __future__ import annotations
 

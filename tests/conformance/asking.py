@@ -1,4 +1,4 @@
-"""Fixtures that ask their client in the middle of a call: live in the older protocol, in rounds in the newer one."""
+"""Fixtures that ask their client during a call: live in the older protocol, in rounds in the newer one."""
 
 from __future__ import annotations
 

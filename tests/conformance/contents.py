@@ -1,4 +1,4 @@
-"""Fixtures that show something: every kind of content, resources, prompts, completions, log messages, changes."""
+"""Fixtures with content: every kind of content, resources, prompts, completions, log messages, changes."""
 
 from __future__ import annotations
 

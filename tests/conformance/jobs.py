@@ -1,4 +1,4 @@
-"""Fixtures of tasks: calls that outlive their connection, in memory behind the product's wire."""
+"""Fixtures of tasks: calls that outlive their connection, in memory behind the product's own wire."""
 
 from __future__ import annotations
 

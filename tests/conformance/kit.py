@@ -1,4 +1,4 @@
-"""Fixtures that no tool of Fleet resembles, served beside a table of tools that Fleet's own code renders."""
+"""Fixtures that resemble no tool of Fleet, served next to a table of tools that Fleet's own code renders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the official conformance suite talks to: Fleet itself, or Fleet's own wire with the suite's fixtures behind it.
+"""The server for the official conformance suite: Fleet itself, or Fleet's wire with the suite's fixtures.
 
 `python -m tests.conformance.server fleet|fixtures PORT` serves on loopback until its standard input ends. Everything
 between the port and the tools is the product's: guard, Streamable HTTP, rendering, tasks. The suite knows no token and

@@ -1,4 +1,4 @@
-"""The official suite finds what the baseline says; `make conformance` installs it and tells the same in figures."""
+"""The official suite passes as the baseline says; `make conformance` installs it and prints the same figures."""
 
 from __future__ import annotations
 

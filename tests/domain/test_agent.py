@@ -1,4 +1,4 @@
-"""Where an agent may go from where it stands, and what a name and a task may be."""
+"""Transitions between an agent's statuses, and valid names and tasks."""
 
 from __future__ import annotations
 

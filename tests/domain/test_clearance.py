@@ -1,4 +1,4 @@
-"""The one gate before every tool call, from plain facts."""
+"""Decisions of the gate before a tool call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command and an interrupt do to an agent, in every state that it can be in."""
+"""What a command and an interrupt do to an agent in every state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lengths of time are read and written in one way."""
+"""Parsing and formatting of durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops and doubts, from plain facts, for any history."""
+"""Loops and doubtful activities, for any history."""
 
 from __future__ import annotations
 

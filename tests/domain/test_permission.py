@@ -1,4 +1,4 @@
-"""The decision on one tool call, for whatever rules, records and grants there are."""
+"""The decision on one tool call, for any rules, records and grants."""
 
 from __future__ import annotations
 

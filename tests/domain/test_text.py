@@ -1,4 +1,4 @@
-"""Text of agents, made safe to show."""
+"""Scrubbing of text that agents wrote."""
 
 from __future__ import annotations
 

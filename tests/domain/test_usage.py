@@ -1,4 +1,4 @@
-"""Tokens and money for readers: what is unknown is never a zero."""
+"""Tokens and cost for readers: unknown is never shown as zero."""
 
 from __future__ import annotations
 

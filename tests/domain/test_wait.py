@@ -1,4 +1,4 @@
-"""The words of a wait, and who must act to end it."""
+"""The words of a wait, and which waits need somebody to act."""
 
 from __future__ import annotations
 

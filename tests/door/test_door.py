@@ -1,4 +1,4 @@
-"""The door, as its client sees it: a real `fleet mcp` and the real daemon behind it."""
+"""The door as its client sees it: a real `fleet mcp` and the real daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The smallest server, run as the launcher runs it: alone, isolated, by a plain Python."""
+"""The fallback server, run as the launcher runs it: alone, isolated, by a plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a fleet's files lie, whose project a directory is, what a hello says and what a daemon inherits."""
+"""Paths of a fleet, the project of a directory, the content of a hello, and the environment of a daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project, a daemon and a rehearsed model in a place of their own, asked over HTTP."""
+"""A project, a daemon and a rehearsed model in a directory of their own, accessed over HTTP."""
 
 from __future__ import annotations
 

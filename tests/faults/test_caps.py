@@ -1,4 +1,4 @@
-"""Caps and limits with the real `claude`: turns, seconds, the whole fleet; children, depth, agents alive."""
+"""Caps and limits with the real `claude`: turns, seconds, the whole fleet; children, depth, living agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Families of real `claude` programs: a tree whose daemon dies, a stop that reaches all, and who goes first."""
+"""Families of real `claude` programs: a tree whose daemon dies, a stop that reaches everyone, and priorities."""
 
 from __future__ import annotations
 

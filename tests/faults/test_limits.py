@@ -1,4 +1,4 @@
-"""Budgets and quotas with the real `claude`: a turn that is put aside goes on, and nothing of it is lost."""
+"""Budgets and quotas with the real `claude`: a suspended turn resumes, and loses nothing."""
 
 from __future__ import annotations
 

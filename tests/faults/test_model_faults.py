@@ -1,4 +1,4 @@
-"""Whatever the model's API or the agent's program does, a turn ends in a typed state with a reason, in bounded time."""
+"""Whatever the model's API or the agent's program does, a turn ends typed, with a reason, in bounded time."""
 
 from __future__ import annotations
 

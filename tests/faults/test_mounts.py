@@ -1,4 +1,4 @@
-"""A disk that is full and a home that is read-only as the kernel makes them, in a mount namespace of the daemon's own.
+"""A full disk and a read-only home, as the kernel presents them, in a mount namespace of the daemon's own.
 
 Where namespaces are forbidden these tests are skipped; `test_store_faults.py` shows the same with what needs none.
 """

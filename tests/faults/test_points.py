@@ -1,4 +1,4 @@
-"""The faults of the model's API at every later point of a turn; what they do to its first call is in `test_table.py`.
+"""Faults of the model's API at every later point of a turn; `test_table.py` has those at its first call.
 
 One daemon and one rehearsal carry all of them, a few at a time: each pair of a point and a fault is an agent.
 """

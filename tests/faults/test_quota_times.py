@@ -1,4 +1,4 @@
-"""When a refused account goes on: what the real `claude` tells of its limit, and what Fleet makes of it."""
+"""When a refused account is tried again: what the real `claude` reports about its limit, and what Fleet does."""
 
 from __future__ import annotations
 

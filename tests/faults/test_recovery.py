@@ -1,4 +1,4 @@
-"""Whatever dies in the middle of a turn, it goes on from its transcript and ends once; with the real programs."""
+"""Whatever dies in the middle of a turn, the turn resumes from its transcript and ends once; with real programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon that comes back to a large fleet: ready, and everyone's status true, within its stated bound."""
+"""A daemon with a large fleet restarts within its bound, and every status is then true."""
 
 from __future__ import annotations
 

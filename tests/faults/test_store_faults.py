@@ -1,4 +1,4 @@
-"""A running daemon that is stopped, whose database cannot be written or was damaged, whose home is read-only."""
+"""A running daemon is stopped, its database cannot be written or is damaged, or its home is read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of faults: whatever the model's API or the agent's program does, the turn ends typed, once, and in time.
+"""The table of faults: whatever the API or the agent's program does, the turn ends typed, once, and in time.
 
 Each row is played by the real `claude` through a real daemon. A row's bound is what the settings promise, in seconds of
 the turn itself; it is a ceiling with room for a slow machine, not a measurement.

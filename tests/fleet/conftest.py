@@ -1,4 +1,4 @@
-"""One scripted fleet per test."""
+"""A scripted fleet for each test."""
 
 from __future__ import annotations
 

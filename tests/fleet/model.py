@@ -1,4 +1,4 @@
-"""A small pure model of a fleet: which turns are open, who waits for whom, what a command means."""
+"""A small pure model of a fleet: open turns, who waits for whom, and the effect of commands."""
 
 from __future__ import annotations
 

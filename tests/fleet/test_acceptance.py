@@ -1,4 +1,4 @@
-"""Acceptance checks as a state machine: what a pause, a stop, a lost daemon or a hostile schema does to them."""
+"""Acceptance checks as a state machine, under pauses, stops, a lost daemon and hostile schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer means one question: what came after it is answered by nobody who has not seen it."""
+"""An answer applies to one question; a caller can only answer questions that it was shown."""
 
 from __future__ import annotations
 

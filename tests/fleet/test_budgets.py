@@ -1,4 +1,4 @@
-"""Budgets: an agent pauses at its cap, says so, and goes on with the same turn once it has more; nothing is lost."""
+"""Budgets: an agent is suspended at its cap, says so, and resumes the same turn once it has more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains: who waits for whose result, what is handed on, and what a failed input means."""
+"""Chains: who waits for whose result, what is handed on, and what a failed input does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that would wait for each other: refused by whoever closes the circle, whatever each of them waits by."""
+"""Agents that would wait for each other are refused when the cycle would close, whatever they wait by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commanding agents: their next task, the answer to their question, a stop; each exactly once."""
+"""Commands to agents: their next task, the answer to their question, a stop; each exactly once."""
 
 from __future__ import annotations
 

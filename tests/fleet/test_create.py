@@ -1,4 +1,4 @@
-"""Creating agents: what is refused, what is done once, and what a name means."""
+"""Creation of agents: what is refused, what is idempotent, and what a name refers to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The digest: bounded, facts before words, and nothing that an agent wrote can pass for Fleet's own line."""
+"""The digest: bounded, facts before words, and no agent's text can pass for a line of Fleet's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of an agent at work: how long nothing came, what it did since, and whether it goes round in circles."""
+"""What is reported about a working agent: how long it was silent, what it did since, and whether it loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Fleet itself says of an agent's work: from git, at the moment of asking."""
+"""Facts that Fleet itself reports about an agent's work: from git, at the moment of asking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that create agents: fan-out frees the slot, the last child wakes the parent, a stop reaches all below."""
+"""Agents that create agents: fan-out frees the slot, the last child wakes the parent, a stop reaches everyone below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent has used as readers see it: nothing spent is no unknown, and what a run under way has used counts."""
+"""Usage of agents as readers see it: nothing spent is not unknown, and the current run counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inbox: one open question per agent, answered once, by somebody who is named; deadlines by an injected clock."""
+"""The inbox: one open question per agent, answered once, by a named party; deadlines with an injected clock."""
 
 from __future__ import annotations
 

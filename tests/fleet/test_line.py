@@ -1,4 +1,4 @@
-"""The line of queued agents: it costs a commit the same however long it is, and lets nobody start too many."""
+"""The queue: a commit costs the same however long it is, and no more agents start than may."""
 
 from __future__ import annotations
 

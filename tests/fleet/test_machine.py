@@ -1,4 +1,4 @@
-"""Any order of verbs, ends, questions and restarts against a small pure model of what must come of it."""
+"""Verbs, ends, questions and restarts in any order, against a small pure model."""
 
 from __future__ import annotations
 

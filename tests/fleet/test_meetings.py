@@ -1,4 +1,4 @@
-"""Two things at the same instant, one of them a stop: it ends what was meant, and what waits behind that stays."""
+"""Two things at the same instant, one of them a stop: it ends what was meant, and queued turns stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orchestrators that Fleet runs, as a state machine: they direct agents, sleep as rows, and wake by their fleet."""
+"""Orchestrators that Fleet runs, as a state machine: they direct agents, wait as rows, and wake for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An outcome belongs to a turn: each ended turn is told once, in order, whatever its agent does next."""
+"""An outcome belongs to a turn: each ended turn is delivered once, in order, whatever its agent does next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotas and overloads: the agents of a refused account are parked, then go on one after the other; no turn is lost."""
+"""Quotas and overloads: agents of a refused account are suspended, then resume one after the other; no turn is lost."""
 
 from __future__ import annotations
 

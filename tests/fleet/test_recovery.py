@@ -1,4 +1,4 @@
-"""Turns whose run died, taken over by the rule: the transcript first, once, a bounded number of times."""
+"""Turns whose run died are taken over: from the transcript, once, and a bounded number of times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restart leaves: cut-off turns, waiting questions, accounts whose secrets lived in memory only."""
+"""What a restart finds: cut-off turns, waiting questions, accounts whose secrets were only in memory."""
 
 from __future__ import annotations
 

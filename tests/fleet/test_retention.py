@@ -1,4 +1,4 @@
-"""What nobody will ask for again goes after thirty days; what an agent did and said stays."""
+"""Rows that nobody needs are deleted after thirty days; what an agent did and said is kept."""
 
 from __future__ import annotations
 

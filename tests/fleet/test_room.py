@@ -1,4 +1,4 @@
-"""Room and use in the corners: whoever has room again goes on, nothing used is forgotten, nothing unused is counted."""
+"""Corner cases of caps: agents with room again resume, nothing used is forgotten, nothing unused is counted."""
 
 from __future__ import annotations
 

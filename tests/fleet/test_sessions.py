@@ -1,4 +1,4 @@
-"""Sessions at the worst moments: stops before they open, deletes while they start, full disks at the end."""
+"""Sessions at the worst moments: stops before they open, deletes while they start, full disks at their end."""
 
 from __future__ import annotations
 

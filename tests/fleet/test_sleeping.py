@@ -1,4 +1,4 @@
-"""Sleeps: waits that are rows, seen from the fleet's verbs."""
+"""Durable waits, as the fleet's verbs show them."""
 
 from __future__ import annotations
 

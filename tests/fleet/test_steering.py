@@ -1,4 +1,4 @@
-"""Steering from two sides at once: what waits to be handed in goes in once."""
+"""Steering from two sides at once: each waiting text is handed in once."""
 
 from __future__ import annotations
 

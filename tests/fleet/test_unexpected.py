@@ -1,4 +1,4 @@
-"""What nobody planned: a task of the daemon that dies, and a stop that was asked for just before everything ended."""
+"""Unplanned events: a task of the daemon dies, and a stop is requested just before everything ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sleeping and waking: what wakes, what does not, and what the digest then tells."""
+"""Waiting and waking: what ends a wait, what does not, and what the digest then says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host table's row of a client that is not Claude's: the MCP Inspector, on the real door."""
+"""The host table's row for a client that is not Claude Code: the MCP Inspector, on the real door."""
 
 from __future__ import annotations
 

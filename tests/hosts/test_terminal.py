@@ -1,4 +1,4 @@
-"""The host table: what each kind of real Claude Code does when an orchestrator sleeps."""
+"""The host table: what each kind of real Claude Code does while an orchestrator waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon that may be replaced, on the real `claude` with a scripted model, and the personas that ask."""
+"""A daemon that may be replaced, the real `claude` with a scripted model, and personas that ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions and permissions of agents on the real `claude`, answered through the doors, over restarts, by nobody."""
+"""Questions and permissions of agents on the real `claude`: answered through doors, across restarts, by defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inbox as orchestrators see it: through the real door, over a change of sessions, on the real `claude`."""
+"""The inbox as orchestrators see it: through the real door, across sessions, on the real `claude`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text for the running turn: read within it where a tool runs or comes, else the next turn; never lost."""
+"""A text for the running turn: read within it if a tool runs or follows, otherwise as the next turn; never lost."""
 
 from __future__ import annotations
 

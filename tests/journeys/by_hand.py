@@ -1,4 +1,4 @@
-"""The roles of scout-plan-build, each in a real `claude` of its own and without Fleet: the script alone is seen."""
+"""Runs each role of scout-plan-build in a real `claude` without Fleet, to test the script alone."""
 
 from __future__ import annotations
 

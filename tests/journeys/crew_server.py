@@ -1,4 +1,4 @@
-"""The crew's side of one agent that is run by hand: an MCP server on stdio that answers every question alike.
+"""The crew tools for one agent that is run by hand: an MCP server on stdio that gives every question the same answer.
 
 Standard library only. Usage: crew_server.py ANSWER FILE; what was asked is appended to FILE, a JSON line each.
 """

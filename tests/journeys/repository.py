@@ -1,4 +1,4 @@
-"""Repositories that nobody has seen: random names, layouts and call sites around one function that is to be migrated.
+"""Generated repositories: random names, layouts and call sites around one function to migrate.
 
 Every file is written twice from the same template, as it is and as it must be afterwards, so that whole trees can be
 compared.

@@ -1,4 +1,4 @@
-"""What the files of a generated repository say, before and after the function is migrated."""
+"""The contents of a generated repository's files, before and after the migration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agents are told, given and take, seen from outside: the command line, a real daemon, real `claude` programs."""
+"""What agents are told, given and use, seen from outside: the command line, a real daemon, real `claude` programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for whom and who is told what: an MCP client, the real door, a real daemon, real `claude` programs."""
+"""Chains through an MCP client, the real door, a real daemon and real `claude` programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fleet run`: the orchestrator is an agent of Fleet's own, with the real `claude`, real agents, a real repository."""
+"""`fleet run`: an orchestrator that Fleet runs, with the real `claude`, real agents and a real repository."""
 
 from __future__ import annotations
 

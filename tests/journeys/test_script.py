@@ -1,4 +1,4 @@
-"""The script of scout-plan-build works on repositories that it cannot know, with the real `claude` in every role."""
+"""The script of scout-plan-build works on unknown repositories, with the real `claude` in every role."""
 
 from __future__ import annotations
 

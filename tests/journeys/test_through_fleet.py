@@ -1,4 +1,4 @@
-"""The main job through every layer: the real `claude`, plugin, door, daemon, agents; repositories unknown to all."""
+"""The main job through every layer: the real `claude`, plugin, door, daemon and agents, on unknown repositories."""
 
 from __future__ import annotations
 

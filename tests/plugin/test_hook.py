@@ -1,4 +1,4 @@
-"""The plugin in the real Claude Code: what it is allowed to do without anybody being asked, and what not."""
+"""The plugin in the real Claude Code: which tools run without anybody being asked, and which do not."""
 
 from __future__ import annotations
 

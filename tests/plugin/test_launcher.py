@@ -1,4 +1,4 @@
-"""The plugin's launcher on machines where things are missing: it must answer MCP whatever happens."""
+"""The plugin's launcher on machines where things are missing: it must always answer MCP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin's files: what Claude Code's own validator and our own reader of personas make of them."""
+"""The plugin's files, checked by Claude Code's own validator and Fleet's own reader of personas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every provider does with its real program; a vendor's test module inherits it and provides `lab`."""
+"""What every provider must do with its real program; a vendor's test module inherits it and provides `lab`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One provider on the rehearsal endpoint: specs, sessions that are closed again, and what a run yielded."""
+"""One provider on the rehearsal endpoint: specs, sessions that are closed again, and the events of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract with the real `claude` program, and what is peculiar to it."""
+"""The contract with the real `claude` program, and what is specific to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vendor's own conformance test of session stores, on the mirror as Fleet uses it: one agent per conversation."""
+"""The vendor's own conformance test of session stores, on Fleet's mirror: one agent per conversation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent's conversation outside of its session: mirrored, written back elsewhere, and read for a take-over."""
+"""Conversations outside their session: mirrored, written back elsewhere, and read for a take-over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts from git about a checkout, seen without running a line of what the checkout configures."""
+"""Facts from git about a checkout, without running anything that the checkout configures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short ways to write a script and a conversation, and to play the client of a rehearsal without HTTP."""
+"""Helpers to write scripts and conversations, and to act as a rehearsal's client without HTTP."""
 
 from __future__ import annotations
 

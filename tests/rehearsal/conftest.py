@@ -1,4 +1,4 @@
-"""A rehearsal to talk to, and the real Claude CLI to talk to it with."""
+"""A running rehearsal, and the real Claude CLI to talk to it."""
 
 from __future__ import annotations
 

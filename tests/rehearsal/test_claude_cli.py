@@ -1,4 +1,4 @@
-"""The real Claude CLI takes the rehearsal for a model: tools, sessions, commands and failures."""
+"""The real Claude CLI accepts the rehearsal as a model: tools, sessions, commands and failures."""
 
 from __future__ import annotations
 

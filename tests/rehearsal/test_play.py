@@ -1,4 +1,4 @@
-"""The choice of a reply: from script and conversation alone."""
+"""The choice of a reply depends only on the script and the conversation."""
 
 from __future__ import annotations
 

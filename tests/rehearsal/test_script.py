@@ -1,4 +1,4 @@
-"""Reading scripts: what is wrong is said with its line, whatever the text is."""
+"""Reading scripts: every mistake is reported with its line, whatever the text is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates: what they can say, and what they cannot do."""
+"""Templates: what they can express, and what they cannot do."""
 
 from __future__ import annotations
 

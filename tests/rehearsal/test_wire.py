@@ -1,4 +1,4 @@
-"""The endpoint over HTTP, asked by the official client and by plain requests."""
+"""The endpoint over HTTP, called by the official client and by plain requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nonsense of every kind at every door: answered shortly in one sentence, and nothing of it stays in the daemon."""
+"""Invalid input of every kind at every door: answered quickly in one sentence, and leaving nothing in the daemon."""
 
 from __future__ import annotations
 

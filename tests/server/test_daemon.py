@@ -1,4 +1,4 @@
-"""The daemon as a process: one per state directory, private sockets, an orderly end, no secrets in its log."""
+"""The daemon as a process: one per state directory, private sockets, an orderly exit, no secrets in its log."""
 
 from __future__ import annotations
 

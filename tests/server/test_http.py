@@ -1,4 +1,4 @@
-"""The HTTP API on its unix socket: the verbs as JSON, and one shape for everything that is wrong."""
+"""The HTTP API on its unix socket: the verbs as JSON, and one format for all errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few lines that an orchestrator reads: facts first, the unknown named, an agent's words never more than data."""
+"""The lines that an orchestrator reads: facts first, unknowns named, an agent's words only as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, with who called, and never a secret."""
+"""The log: one JSON object per line, with the caller, and never a secret."""
 
 from __future__ import annotations
 

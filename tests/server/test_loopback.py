@@ -1,4 +1,4 @@
-"""MCP and REST over HTTP: on the socket, and on a port of loopback that only its own user can use."""
+"""MCP and REST over HTTP: on the socket, and on a loopback port that only its own user can use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table of tools over a real socket, spoken to by the SDK's own client in both protocol eras."""
+"""One table of tools over a real socket, called by the SDK's client in both protocol eras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The description of the API: an OpenAPI 3.1 document with every endpoint in it."""
+"""The OpenAPI 3.1 document of the API, with every endpoint in it."""
 
 from __future__ import annotations
 

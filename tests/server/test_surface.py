@@ -1,4 +1,4 @@
-"""What an orchestrator is shown: pinned, because models were tried with exactly this, and small."""
+"""What an orchestrator is shown: small, and pinned, because models were tested with exactly this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable tasks over the wire: the SDK's client behind a real door, a real daemon that dies, real agents."""
+"""Durable waits over the wire: the SDK's client behind a real door, a real daemon that dies, real agents."""
 
 from __future__ import annotations
 

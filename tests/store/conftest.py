@@ -1,4 +1,4 @@
-"""One world per test."""
+"""A world for each test."""
 
 from __future__ import annotations
 

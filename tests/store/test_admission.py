@@ -1,4 +1,4 @@
-"""Admission: who starts, in which order, and what is written for those who do not."""
+"""Admission: which turns start, in which order, and what is recorded for the others."""
 
 from __future__ import annotations
 

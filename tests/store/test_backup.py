@@ -1,4 +1,4 @@
-"""A copy of the database while others work on it: of one moment, whole or not there."""
+"""A copy of the database while others write to it: consistent, complete or absent."""
 
 from __future__ import annotations
 

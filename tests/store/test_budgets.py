@@ -1,4 +1,4 @@
-"""Budgets: what is used is the sum of what was told, a cap stops those under it, and a raise lets them go on."""
+"""Budgets: use is the sum of all reports, a cap stops agents under it, and a raise resumes them."""
 
 from __future__ import annotations
 

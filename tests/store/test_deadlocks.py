@@ -1,4 +1,4 @@
-"""Agents that would wait for each other for ever are refused, by whatever way they would wait."""
+"""Agents that would wait for each other forever are refused, whatever they would wait by."""
 
 from __future__ import annotations
 

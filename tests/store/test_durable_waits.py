@@ -1,4 +1,4 @@
-"""Durable waits: begun once per key, ended once, kept for a while, and bound to the question of who waits by them."""
+"""Durable waits: begun once per key, ended once, kept for a while, and tied to their orchestrator's question."""
 
 from __future__ import annotations
 

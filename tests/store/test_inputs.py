@@ -1,4 +1,4 @@
-"""Inputs: settled by a result, blocked by a failure, and waited for again when the source works again."""
+"""Inputs: settled by a result, blocked by a failure, and awaited again when the source works again."""
 
 from __future__ import annotations
 

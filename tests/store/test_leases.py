@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, and nothing that a dead one keeps for ever."""
+"""Leases: one holder at a time, and none that is kept forever by the dead."""
 
 from __future__ import annotations
 

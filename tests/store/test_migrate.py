@@ -1,4 +1,4 @@
-"""A database of another age: upgraded with a backup, never downgraded, never half."""
+"""An old or newer database: upgraded with a backup, never downgraded, never half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sentences of an old database: each becomes the wait or the activity that it told."""
+"""The sentences in an old database: each becomes the wait or the activity that it described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pauses: a refused account holds up all its agents, tries again after growing times, and opens with one success."""
+"""Suspensions: a refused account holds back its agents, retries at growing intervals, reopens with one success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions: one at a time, answered once, by who may, before its deadline, and dropped with its turn."""
+"""Questions: one at a time, answered once, by an authorized party, before the deadline, and dropped with their turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row types: each has exactly the columns of its table, so that a row can be made by position."""
+"""Row types: each has exactly the columns of its table, so that a row can be built by position."""
 
 from __future__ import annotations
 

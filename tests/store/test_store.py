@@ -1,4 +1,4 @@
-"""The one way to the database, on a real file: what is told is durable and whole, and nobody waits to read."""
+"""Database access on a real file: what is reported is durable and complete, and reads never wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histories of any length: row by row, in constant memory, beside all other work."""
+"""Histories of any length: streamed row by row, in constant memory, next to all other work."""
 
 from __future__ import annotations
 

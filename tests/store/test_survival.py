@@ -1,4 +1,4 @@
-"""The store against what happens to programs: kill -9, a full disk, crowds of writers, odd directories."""
+"""The store under kill -9, full disks, crowds of writers and odd directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with a clock that the test moves, and makers of all that operations take, with defaults for everything.
+"""A store with a clock that the test moves, and builders for the arguments of operations, with defaults.
 
 The one place in tests/store that knows the signatures of operations and the shape of what they take.
 """

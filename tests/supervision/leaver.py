@@ -1,4 +1,4 @@
-"""What an agent's shell may leave behind, in seven kinds. Called as `leaver.py DIRECTORY`; standard library only.
+"""Leaves seven kinds of processes behind, as an agent's shell may: `leaver.py DIRECTORY`; standard library only.
 
 Each kind writes to `DIRECTORY/KIND.beat` for as long as it lives, until there is a file `stop`: looking for processes
 misses one that moves (the hopper), looking at its heart does not.

@@ -1,4 +1,4 @@
-"""A session's cgroup is its own, never the one that the daemon itself is in; plain directories stand in for some."""
+"""A session's cgroup is its own, never the daemon's; plain directories stand in for some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session's process is written down before it starts, starts on the right thread, and not too many start at once."""
+"""A session's process is recorded before it starts, starts on the right thread, and not too many start at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent cannot be its own orchestrator: it does not see the sockets, and they refuse it wherever it finds them."""
+"""An agent cannot be its own orchestrator: it does not see the sockets, and they refuse it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shim with real processes: nothing of a session survives it, and nothing of its starter reaches it."""
+"""The shim with real processes: nothing of a session survives it, and nothing reaches it from its starter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep kills, and above all what it does not: a stranger who has the process id now."""
+"""What the reaper kills, and above all what it does not: a stranger that has reused the process id."""
 
 from __future__ import annotations
 

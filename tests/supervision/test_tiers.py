@@ -1,4 +1,4 @@
-"""The tier is chosen by trying what this machine has; tier A hides from a program what it must not see."""
+"""The tier is chosen by testing what this machine supports; tier A hides what a program must not see."""
 
 from __future__ import annotations
 

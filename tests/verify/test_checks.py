@@ -1,4 +1,4 @@
-"""A turn is complete when its checks pass, not when its session says so: with the real `claude` and real commands."""
+"""A turn is complete when its checks pass, not when its session says so; with the real `claude` and real commands."""
 
 from __future__ import annotations
 
