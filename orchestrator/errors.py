@@ -1,24 +1,24 @@
 """Every error that Fleet raises on purpose, grouped by what the caller can do about it.
 
 FleetError(message, *, hint)
-├── NotFoundError    the id or name is wrong           -> fix the argument
-├── InvalidError     the input is malformed            -> fix the input
+├── NotFoundError    the id or name is wrong           -> correct the argument
+├── InvalidError     the input is malformed            -> correct the input
 ├── ConflictError    the state does not allow it       -> read the status, wait
 ├── RefusedError     a rule forbids it                 -> ask a person
-├── TimeoutReachedError  the caller's own time ran out -> ask again, or look
-├── ProviderError    the vendor's side                 -> as the hint says
-│   └── SessionDiedError  its program was killed while it started
-└── StoreError       the database file
-    └── SchemaError  it was written by another version
+├── TimeoutReachedError  the caller's time limit passed -> ask again, or read the status
+├── ProviderError    the vendor's program or service failed -> follow the hint
+│   └── SessionDiedError  a session's program died while it started
+└── StoreError       the database cannot be used
+    └── SchemaError  another version of Fleet wrote it
 
-Doors translate them once: MCP to an error result, HTTP to a status, the command line to an exit code.
+Each door translates them in one place: MCP to an error result, HTTP to a status, the command line to an exit code.
 """
 
 from __future__ import annotations
 
 
 class FleetError(Exception):
-    """What failed, in one sentence, and in `hint` what to do next."""
+    """A failure: `message` says in one sentence what failed, `hint` what to do next."""
 
     title = "Fleet itself failed"
     status = 500
@@ -35,7 +35,7 @@ class FleetError(Exception):
 
 
 class NotFoundError(FleetError):
-    """No such agent, persona, turn or file."""
+    """The agent, persona, turn or file does not exist."""
 
     title = "Not found"
     status = 404
@@ -51,21 +51,21 @@ class InvalidError(FleetError):
 
 
 class ConflictError(FleetError):
-    """Valid, but not in the current state."""
+    """The request is valid, but the current state does not allow it."""
 
     title = "Not possible in the current state"
     status = 409
 
 
 class RefusedError(FleetError):
-    """A rule forbids it."""
+    """A rule forbids the request."""
 
     title = "Refused by a rule"
     status = 403
 
 
 class TimeoutReachedError(FleetError):
-    """The caller's own time-out passed; nothing was harmed."""
+    """The caller's own time limit passed; the fleet is not affected."""
 
     title = "The caller's time limit was reached"
     status = 408
@@ -80,7 +80,7 @@ class ProviderError(FleetError):
 
 
 class SessionDiedError(ProviderError):
-    """A session's program was killed, or did not answer, while it started: another try may succeed."""
+    """A session's program was killed or did not answer while it started; another attempt may succeed."""
 
     title = "A session's program died while it started"
 
@@ -93,6 +93,6 @@ class StoreError(FleetError):
 
 
 class SchemaError(StoreError):
-    """The database belongs to another version of Fleet."""
+    """The database was written by another version of Fleet."""
 
     title = "The database belongs to another version"

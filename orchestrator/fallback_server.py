@@ -1,8 +1,8 @@
-"""The smallest MCP server: it offers one tool, and every call of that tool says why Fleet is not there.
+"""A minimal MCP server with one tool, whose calls only explain why Fleet is not available.
 
-Both protocol eras, standard library only, one file that any Python 3.8 runs by itself:
-`python3 -I fallback_server.py TOOL TEXT`. The launcher runs it when the package is not installed, the door for a daemon
-that it must not talk to. It does not know what went wrong: the text is its caller's.
+It speaks both protocol eras and is a single file of standard-library code that any Python from 3.8 on runs by itself:
+`python3 -I fallback_server.py TOOL TEXT`. The launcher runs it when the package is not installed; the door uses it when
+there is no daemon that it may talk to. The caller provides the text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
-TYPE_CHECKING = False  # as a checker reads it; the module `typing` costs every door 3 ms
+TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs every door 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeGuard
@@ -26,7 +26,7 @@ _META = "io.modelcontextprotocol/"
 
 
 class MalformedError(Exception):
-    """The line is no JSON-RPC message; `reply` is the line that says so to the one who sent it."""
+    """The line is not a JSON-RPC message; `reply` is the error line to send back."""
 
     def __init__(self, reply: bytes) -> None:
         super().__init__(reply)
@@ -41,7 +41,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def lines(read: Callable[[], bytes], *, with_rest: bool = True) -> Iterator[bytes]:
-    """Yield lines without their ends until `read` returns nothing; a last one without an end only `with_rest`."""
+    """Yield lines without line ends until `read` returns nothing; an unterminated last line only `with_rest`."""
     buffer = bytearray()
     while chunk := read():
         buffer += chunk
@@ -54,10 +54,10 @@ def lines(read: Callable[[], bytes], *, with_rest: bool = True) -> Iterator[byte
 
 
 def read_message(line: bytes) -> dict[str, object]:
-    """Return the JSON-RPC request, notification or response that a client's line holds.
+    """Return the JSON-RPC request, notification or response in a client's line.
 
     Raises:
-        MalformedError: It is none; the MCP SDK would leave it without an answer.
+        MalformedError: It is not valid; the MCP SDK would not answer it at all.
     """
     try:
         value = _DECODER.decode(line.decode("utf-8"))
@@ -65,27 +65,27 @@ def read_message(line: bytes) -> dict[str, object]:
         raise MalformedError(failure(None, PARSE_ERROR, f"not a JSON message: {error}")) from error
     if not is_object(value):
         raise MalformedError(failure(None, INVALID_REQUEST, "a message must be a JSON object (no batches)"))
-    if fault := _fault(value) or _half_character(line, value):
-        raise MalformedError(failure(id_of(value), INVALID_REQUEST, fault))
+    if problem := _problem(value) or _lone_surrogate(line, value):
+        raise MalformedError(failure(id_of(value), INVALID_REQUEST, problem))
     return value
 
 
-def _half_character(line: bytes, message: dict[str, object]) -> str:
+def _lone_surrogate(line: bytes, message: dict[str, object]) -> str:
     if b"\\ud" in line.lower():
         try:
             json.dumps(message, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            return f"the text has half of a character (\\u{ord(half):04x} without its pair); leave it out"
+            code_unit = error.object[error.start]
+            return f"the text has half of a character (\\u{ord(code_unit):04x} without its pair); leave it out"
     return ""
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
-    """Tell whether this is a JSON object."""
+    """Return whether this is a JSON object."""
     return isinstance(value, dict)
 
 
-def _fault(message: dict[str, object]) -> str:
+def _problem(message: dict[str, object]) -> str:
     if message.get("jsonrpc") != "2.0":
         return 'a message needs "jsonrpc": "2.0"'
     if "id" in message and id_of(message) is None:
@@ -98,7 +98,7 @@ def _fault(message: dict[str, object]) -> str:
 
 
 def id_of(message: dict[str, object], key: str = "id") -> int | str | None:
-    """Return the id under this key, None if it is none that JSON-RPC knows."""
+    """Return the id under this key, None if it is not a valid JSON-RPC id."""
     found = message.get(key)
     return found if isinstance(found, (int, str)) and not isinstance(found, bool) else None
 
@@ -109,7 +109,7 @@ def failure(request_id: int | str | None, code: int, text: str) -> bytes:
 
 
 def answer(message: dict[str, object], tool: str, text: str) -> bytes | None:
-    """Return the line that answers this message, None for what takes no answer.
+    """Return the line that answers this message, None if it needs no answer.
 
     Args:
         message: What `read_message` returned.
@@ -151,7 +151,7 @@ def _line(message: dict[str, object]) -> bytes:
 
 
 def serve(tool: str, text: str) -> None:
-    """Answer on standard output whatever comes on standard input, until it ends."""
+    """Answer every line from standard input on standard output, until the input ends."""
     for line in sys.stdin.buffer:
         if not line.strip():
             continue

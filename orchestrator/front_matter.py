@@ -1,4 +1,4 @@
-"""The front matter of a persona's file as one validated model: which keys there are, and what each may hold."""
+"""The front matter of a persona's file as one validated model: its keys and their valid values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _is_plain_file_name(name: str) -> str:
 
 
 def _tool_names(value: object) -> object:
-    """Tools as a list or as text with commas; None, nothing or `*` mean every tool."""
+    """Tools as a list or as comma-separated text; no value or `*` means every tool."""
     if isinstance(value, str):
         return None if value in {"", EVERYTHING} else tuple(name.strip() for name in value.split(",") if name.strip())
     if isinstance(value, list):
@@ -51,7 +51,7 @@ def _tool_names(value: object) -> object:
 
 
 def _whole_tools(value: object) -> object:
-    """Whole tools only: a pattern over commands would promise what nobody can keep."""
+    """Whole tools only: a pattern over commands would promise protection that it cannot give."""
     names = cast("tuple[str, ...]", (EVERYTHING,) if value == EVERYTHING else _tool_names(value) or ())
     if wrong := [name for name in names if "(" in name or EVERYTHING in name]:
         raise ValueError(
@@ -62,7 +62,7 @@ def _whole_tools(value: object) -> object:
 
 
 def _from_digits(value: object) -> object:
-    """The number that digits in text mean: front matter that is not YAML holds nothing but text."""
+    """The number in a text of digits, because front matter that is not YAML holds only text."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS:
         return int(value)
     return value
@@ -81,7 +81,7 @@ WholeTools = Annotated[tuple[str, ...], BeforeValidator(_whole_tools)]
 
 
 class PolicyEntry(BaseModel):
-    """One answer that is given at once: to a kind of question, to a tool's permission, or to both."""
+    """One automatic answer: to a kind of question, to permission requests for a tool, or to both."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -103,9 +103,9 @@ class PolicyEntry(BaseModel):
 
 
 class FrontMatter(BaseModel):
-    """What a persona's file states above its prompt; keys that are not listed belong to Claude Code and are ignored.
+    """The keys above a persona's prompt; other keys belong to Claude Code and are ignored.
 
-    Each key's example is a line as it stands in a file, shown to a person whose line is not valid.
+    Each key's example is a line of a file, shown to a person whose own line is not valid.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -124,7 +124,7 @@ def daemon_environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Return the part of `env` that the daemon gets: settings and paths, but no account: that belongs to each agent."""
     kept = {name: value for name, value in env.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     kept["FLEET_STATE"] = str(state)
-    return paths.importable(kept)
+    return paths.with_package_path(kept)
 
 
 def reap_daemons() -> None:

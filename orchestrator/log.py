@@ -1,4 +1,4 @@
-"""The daemon's log: one JSON object a line, appended to a file of mode 0600, without secrets.
+"""The daemon's log: one JSON object per line, without secrets, appended to a file of mode 0600.
 
 Records of the standard library's `logging` (uvicorn, mcp, SQLAlchemy) go to the same file. Values that the current task
 set with `bound` (the caller, the agent) appear in every line that it writes.
@@ -31,7 +31,7 @@ _JSON = structlog.processors.JSONRenderer(default=str)
 
 
 def hide(values: Iterable[str]) -> None:
-    """Keep these values out of every line written from now on, wherever it comes from."""
+    """Mask these values in every line written from now on, wherever it comes from."""
     for value in values:
         if len(value) >= _SHORTEST_SECRET:
             _hidden.update({value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]})
@@ -45,19 +45,19 @@ def masked(text: str) -> str:
 
 
 def logger(name: str) -> BoundLogger:
-    """Return the log of one module: `logger(__name__).info("what happened", agent=…)`."""
+    """The logger of one module: `logger(__name__).info("what happened", agent=…)`."""
     return structlog.stdlib.get_logger(name)
 
 
 def bound(**values: object) -> AbstractContextManager[None]:
-    """Put these values into every line that the current task writes inside the block."""
+    """Add these values to every line that the current task writes inside the block."""
     return structlog.contextvars.bound_contextvars(**values)
 
 
 def open_log(path: Path, *, level: str = "INFO") -> None:
-    """Send everything that this process logs to `path`: our own from `level` up, libraries' warnings and errors.
+    """Send everything that this process logs to `path`: our own records from `level` up, libraries' from WARNING up.
 
-    The file is rotated at 10 MiB; two old ones are kept.
+    The file is rotated at 10 MiB; two old files are kept.
 
     Raises:
         OSError: the file cannot be opened for writing.
@@ -85,14 +85,14 @@ def open_log(path: Path, *, level: str = "INFO") -> None:
     )
 
 
-class _Lines(RotatingFileHandler):
-    """Writes each record on its own line, even after one that a full disk cut off."""
+class _LineLog(RotatingFileHandler):
+    """Writes each record on its own line, even after a line that a full disk cut off."""
 
     is_cut = False
-    """whether the file's last line has no end"""
+    """whether the file's last line is unterminated"""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append the record; if the disk is full, it is lost."""
+        """Append the record; it is lost if the disk is full."""
         try:
             if self.shouldRollover(record):
                 self.doRollover()
@@ -107,20 +107,20 @@ class _Lines(RotatingFileHandler):
     def _append(self, text: str) -> None:
         data = text.encode("utf-8", "replace")
         self.stream = self.stream or self._open()
-        file = self.stream.fileno()  # past its buffer, which would keep the rest of a cut line
+        file = self.stream.fileno()  # bypasses the buffer, which would keep the rest of a cut line
         while data:
             count = os.write(file, data)
             self.is_cut = count < len(data)
             data = data[count:]
 
 
-def _open(path: Path) -> _Lines:
+def _open(path: Path) -> _LineLog:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(file, 0o600)
     size = os.fstat(file).st_size
     is_cut = size > 0 and os.pread(file, 1, size - 1) != b"\n"
     os.close(file)
-    handler = _Lines(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace")
+    handler = _LineLog(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace")
     handler.is_cut = is_cut
     return handler
 

@@ -1,6 +1,6 @@
-"""Where everything of one fleet lies, and what a client says of itself: the one rule for doors, CLI and daemon.
+"""Where a fleet's files are, and what a client says about itself (the hello); doors, CLI and daemon share these rules.
 
-Standard library only and cheap to import, because every `fleet mcp` pays for it. It does not know what the files hold.
+Standard library only and cheap to import, because every `fleet mcp` imports it.
 """
 
 import os
@@ -14,10 +14,10 @@ from orchestrator import VERSION
 
 PACKAGE = Path(__file__).resolve().parent
 
-# sun_path holds 108 bytes on Linux and 104 on macOS, with the final NUL.
+# sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 _LONGEST_SOCKET_BYTES = 100
-# Not TMPDIR: two processes of one user may have two of them, and both must find the same socket.
-_SHORT_ROOT = Path("/tmp")  # noqa: S108 - the directory made below it is checked for owner and mode
+# Not TMPDIR: it may differ between two processes of one user, and both must find the same socket.
+_SOCKET_ROOT = Path("/tmp")  # noqa: S108 - the directory made below it is checked for owner and mode
 
 _UPPER = frozenset({"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"})
 PROXIES = _UPPER | {name.lower() for name in _UPPER}
@@ -35,7 +35,7 @@ SECRETS = frozenset(
         "CLAUDE_CODE_OAUTH_TOKEN",
     }
 )
-"""Variables whose values are never stored; `is_secret` also knows passwords inside addresses."""
+"""Variables whose values are never stored; `is_secret` also recognizes passwords inside addresses."""
 
 ACCOUNT = SECRETS | {
     "ANTHROPIC_BASE_URL",
@@ -60,7 +60,7 @@ ACCOUNT = SECRETS | {
     "CLOUD_ML_REGION",
     "GOOGLE_APPLICATION_CREDENTIALS",
 }
-"""Variables that say whose key or login pays for an agent."""
+"""Variables that decide whose key or login pays for an agent."""
 
 ENVIRONMENT = PROXIES | {
     "CONDA_PREFIX",
@@ -82,29 +82,29 @@ ENVIRONMENT = PROXIES | {
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 }
-"""Variables an agent gets from its creator; `LC_*` belong to them too."""
+"""Variables that an agent gets from its creator, together with `LC_*`."""
 
 
 class StateError(Exception):
-    """The state directory cannot be used; the text says why and what to do."""
+    """The state directory is not usable; the text says why and what to do."""
 
 
 def state_dir(env: Mapping[str, str]) -> Path:
-    """Return the absolute state directory, which exists, is ours and which nobody else can write.
+    """Return the absolute path of the state directory, which exists, belongs to us, and is writable by nobody else.
 
-    `FLEET_STATE`, else `AGENT_STATE_ROOT`, else `XDG_STATE_HOME/fleet`, else the platform's place below the home.
-    An empty variable counts as not set.
+    `FLEET_STATE`, else `AGENT_STATE_ROOT`, else `XDG_STATE_HOME/fleet`, else the platform's default below the home
+    directory. An empty variable counts as not set.
 
     Raises:
-        StateError: It cannot be made, is not a directory, belongs to somebody else, or others can write to it.
+        StateError: It cannot be created, is not a directory, belongs to somebody else, or others can write to it.
     """
-    path = Path(os.path.abspath(_state_place(env)))  # noqa: PTH100 - links stay: the user's own name for it is shown
+    path = Path(os.path.abspath(_state_place(env)))  # noqa: PTH100 - links are kept: the user sees the path that they gave
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(
-            f"Fleet's state directory {path} cannot be made: {error.strerror}. "
-            "Make it yourself, or set FLEET_STATE to a directory of your own."
+            f"Fleet's state directory {path} cannot be created: {error.strerror}. "
+            "Create it yourself, or set FLEET_STATE to a directory of your own."
         ) from error
     _check_private(path, forbidden=0o022)
     return path
@@ -136,12 +136,13 @@ def _check_private(path: Path, *, forbidden: int, follow: bool = True) -> None:
 
 
 def socket_path(state: Path, name: str) -> Path:
-    """Return where the daemon of `state` listens, at most 100 bytes long; `name` is `mcp.sock` or `http.sock`.
+    """Return where the daemon of `state` listens, in at most 100 bytes; `name` is `mcp.sock` or `http.sock`.
 
-    A state directory with a longer path gets a private directory below /tmp, the same for every process of the user.
+    If the path below the state directory is longer, the socket is in a private directory below /tmp, the same for every
+    process of the user.
 
     Raises:
-        StateError: Somebody else holds the name of that short directory.
+        StateError: That directory belongs to somebody else.
     """
     path = state / name
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_BYTES:
@@ -149,64 +150,64 @@ def socket_path(state: Path, name: str) -> Path:
     import hashlib  # here, as it loads OpenSSL and few users need it
 
     key = hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:16]
-    short = _SHORT_ROOT / f"fleet-{os.geteuid()}-{key}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    _check_private(short, forbidden=0o077, follow=False)
-    return short / name
+    socket_dir = _SOCKET_ROOT / f"fleet-{os.geteuid()}-{key}"
+    socket_dir.mkdir(mode=0o700, exist_ok=True)
+    _check_private(socket_dir, forbidden=0o077, follow=False)
+    return socket_dir / name
 
 
-OWN = ("agents", "git", "run")
-"""Folders of the state directory that are Fleet's own: no project lies in there."""
+OWN_FOLDERS = ("agents", "git", "run")
+"""Folders of the state directory that are Fleet's own; no project may be inside them."""
 
 
 def hidden(state: Path) -> tuple[Path, ...]:
-    """Return the directories that agents must not see: the state directory, and where its sockets are if not there."""
+    """Return the directories that agents must not see: the state directory, and its sockets' if that is another."""
     return tuple(dict.fromkeys([state, socket_path(state, "mcp.sock").parent]))
 
 
 def lock_path(state: Path) -> Path:
-    """Return the file that the one daemon of `state` holds locked for life."""
+    """Return the file that the daemon of `state` keeps locked while it lives."""
     return state / "daemon.lock"
 
 
 def start_lock_path(state: Path) -> Path:
-    """Return the file that whoever starts a daemon holds locked until it listens."""
+    """Return the file that is locked from the start of a daemon until it listens."""
     return state / "start.lock"
 
 
 def log_path(state: Path) -> Path:
-    """Return the file that the daemon's log and its standard error are appended to."""
+    """Return the file to which the daemon's log and standard error are appended."""
     return state / "daemon.log"
 
 
 def token_path(state: Path) -> Path:
-    """Return the file with the token that a client on the HTTP port must send."""
+    """Return the file with the token that clients of the HTTP port must send."""
     return state / "http.token"
 
 
 def database_path(state: Path) -> Path:
-    """Return the SQLite file of the fleet."""
+    """Return the fleet's SQLite file."""
     return state / "fleet.db"
 
 
 def project_of(directory: str | os.PathLike[str]) -> str:
-    """Return the real path of the git working tree that holds `directory`, else of the directory itself."""
+    """Return the real path of the git working tree that contains `directory`, else of the directory itself."""
     start = Path(os.path.realpath(directory))
     for place in (start, *start.parents):
         mark = place / ".git"
-        if mark.is_file() or (mark / "HEAD").exists():  # a file in linked worktrees and submodules
+        if mark.is_file() or (mark / "HEAD").exists():  # it is a file in linked worktrees and submodules
             return str(place)
     return str(start)
 
 
 def asset(name: str) -> Path:
-    """Return a shipped file or folder by its name in the repository, such as `agents`; it may be missing."""
+    """Return the path of a shipped file or folder by its name in the repository, such as `agents`; it may not exist."""
     packed = PACKAGE / "_assets" / name
     return packed if packed.exists() else PACKAGE.parent / name
 
 
-def importable(env: Mapping[str, str]) -> dict[str, str]:
-    """Return `env` so that another interpreter under it, started with -P, runs this very package and no other."""
+def with_package_path(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` changed so that another interpreter, started with -P, imports this very package and no other."""
     home = PACKAGE.parent
     return dict(env) if home.name in {"site-packages", "dist-packages"} else {**env, "PYTHONPATH": str(home)}
 
@@ -214,7 +215,7 @@ def importable(env: Mapping[str, str]) -> dict[str, str]:
 def build() -> str:
     """Return the version with a digest of the package's files as they are on disk now, such as `0.1.0+1f0c22ab`.
 
-    Two processes with the same build run the same code; any edit changes it. About 1 ms.
+    Two processes with the same build run the same code; any edit changes the build. Takes about 1 ms.
     """
     digest = 0
     for entry, found in sorted(_sources(str(PACKAGE), "")):
@@ -234,7 +235,7 @@ def _sources(directory: str, below: str) -> Iterator[tuple[str, os.stat_result]]
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Tell whether this variable must never reach the store: a key or token, or an address with a password in it."""
+    """Return whether this variable must never reach the store: a key or token, or an address with a password."""
     head, scheme, tail = value.partition("://")
     if not scheme and name not in PROXIES:
         return name in SECRETS
@@ -242,10 +243,10 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
-    """Return what a client tells the daemon of itself: build, project and whose account and environment its agents get.
+    """Return the hello, which tells the daemon the client's build and project, and its agents' account and environment.
 
     Keys: `build`, `project`, `cwd`, `host_session` and `wait_seconds` (text or None), `account` and `environment` (name
-    to value, only the variables of `ACCOUNT` and `ENVIRONMENT`). It holds secrets: keep it in memory.
+    to value, only the variables of `ACCOUNT` and `ENVIRONMENT`). It contains secrets: keep it in memory only.
     """
     return {
         "build": build(),

@@ -1,7 +1,6 @@
-"""The one reader of personas: `.claude/agents` and `.fleet/agents` of the project, `~/.claude/agents`, the package.
+"""Reads personas from the project's `.claude/agents` and `.fleet/agents`, from `~/.claude/agents` and from the package.
 
-One file has two readers: it is a Claude Code sub-agent and our persona. Only its front matter and its text are read;
-nothing in it is run.
+Each file is both a Claude Code sub-agent and a persona of ours. Its front matter and text are read; nothing is run.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ from orchestrator.paths import asset
 
 MAX_BYTES = 128 * 1024
 MAX_SHOWN_CHARACTERS = 80
-"""of a value that is not valid, in the error that names it"""
+"""of an invalid value, in the error that quotes it"""
 MAX_BRACKETS = 200
 """5,000 open brackets keep the YAML reader busy for 17 s (ruamel.yaml 0.19, measured)"""
 
 
 def folders(project: Path, home: Path | None) -> list[Path]:
-    """Where personas are looked for, the first file of a name wins."""
+    """The folders that are searched for personas; the first file with a name wins."""
     own = [home / ".claude" / "agents"] if home is not None else []
     return [project / ".claude" / "agents", project / ".fleet" / "agents", *own, asset("agents")]
 
 
 def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Persona:
-    """The persona of this name; `hidden` are folders into which no link of a project leads.
+    """The persona with this name; `hidden` are folders that a link of the project must not lead into.
 
     Raises:
-        NotFoundError: no file has it; with those that exist.
-        InvalidError: its file cannot be a persona; with the place.
+        NotFoundError: no file has this name; the hint lists the names that exist.
+        InvalidError: its file is not a valid persona; the message names the file and the key.
     """
     for path in _files(project, home):
         try:
@@ -60,9 +59,9 @@ def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[P
 
 
 def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> list[Persona]:
-    """Every persona that an agent can have, each name once; broken files and orchestrators are left out.
+    """Every persona that an agent can have, each name once; invalid files and orchestrators are skipped.
 
-    `hidden` are folders into which no link of a project leads.
+    `hidden` are folders that a link of the project must not lead into.
     """
     found: dict[str, Persona] = {}
     for path in _files(project, home):
@@ -101,7 +100,7 @@ def _front_matter(path: Path, head: str) -> Mapping[str, Any]:
     try:
         loaded: object = YAML(typ="safe").load(io.StringIO(head))  # pyright: ignore[reportUnknownMemberType] - untyped library
     except (YAMLError, ValueError, RecursionError):
-        # Claude Code takes `description: Use this: always`, which is no YAML; line by line it means the same
+        # Claude Code accepts `description: Use this: always`, which is not valid YAML; read it line by line
         pairs = (line.partition(":") for line in head.splitlines() if ":" in line and not line.startswith(" "))
         return {key.strip(): value.strip() for key, _, value in pairs}
     return cast("Mapping[str, Any]", loaded) if isinstance(loaded, dict) else {}
@@ -110,24 +109,24 @@ def _front_matter(path: Path, head: str) -> Mapping[str, Any]:
 def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
     if not body:
         raise InvalidError(f"{path}: the persona has no prompt", hint="write it below the front matter")
-    stated = _stated(path, front)
+    front_matter = _validated(path, front)
     return Persona(
-        name=stated.name,
-        description=stated.description,
+        name=front_matter.name,
+        description=front_matter.description,
         prompt=body,
         source=str(path),
-        tools=stated.tools,
-        model=stated.model,
-        produces=stated.produces,
-        max_turns=stated.max_turns,
-        ask=stated.ask,
-        deny=stated.deny,
-        policy=tuple(Policy(answer=one.answer, kind=one.kind, tool=one.tool) for one in stated.policy),
-        answer_within_seconds=stated.answer_within,
-        default_answer=stated.default_answer,
-        children=stated.children,
-        fans_out=stated.fans_out,
-        verdict=stated.verdict,
+        tools=front_matter.tools,
+        model=front_matter.model,
+        produces=front_matter.produces,
+        max_turns=front_matter.max_turns,
+        ask=front_matter.ask,
+        deny=front_matter.deny,
+        policy=tuple(Policy(answer=entry.answer, kind=entry.kind, tool=entry.tool) for entry in front_matter.policy),
+        answer_within_seconds=front_matter.answer_within,
+        default_answer=front_matter.default_answer,
+        children=front_matter.children,
+        fans_out=front_matter.fans_out,
+        verdict=front_matter.verdict,
     )
 
 
@@ -135,33 +134,33 @@ def _name(path: Path, front: Mapping[str, Any]) -> str:
     return str(front.get("name", path.stem))
 
 
-def _stated(path: Path, front: Mapping[str, Any]) -> FrontMatter:
-    """The front matter, validated; a key without a value counts as not given.
+def _validated(path: Path, front: Mapping[str, Any]) -> FrontMatter:
+    """The validated front matter; a key without a value counts as missing.
 
     Raises:
-        InvalidError: with the file, each key that is wrong, why, and an example of what is valid.
+        InvalidError: names the file, each invalid key and the reason, with an example of a valid line.
     """
-    given = {key: value for key, value in front.items() if key in FrontMatter.model_fields and value is not None}
+    present = {key: value for key, value in front.items() if key in FrontMatter.model_fields and value is not None}
     try:
-        return FrontMatter.model_validate({**given, "name": _name(path, front)})
+        return FrontMatter.model_validate({**present, "name": _name(path, front)})
     except ValidationError as error:
         problems = error.errors(include_url=False)
         keys = dict.fromkeys(str(problem["loc"][0]) for problem in problems)
-        examples = [str(one) for key in keys for one in FrontMatter.model_fields[key].examples or ()]
+        examples = [str(entry) for key in keys for entry in FrontMatter.model_fields[key].examples or ()]
         raise InvalidError(
             f"{path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
         ) from error
 
 
 def _problem(problem: ErrorDetails) -> str:
-    """One mistake: the key, what it holds, and what is valid instead."""
+    """One mistake in words: the key, its value, and why that is not valid."""
     key, *inside = problem["loc"]
     place = f"{key}{''.join(f'[{step}]' if isinstance(step, int) else f'.{step}' for step in inside)}"
-    given = repr(problem["input"])
-    shown = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}…"
-    return f"{place}: {shown}: {_said(problem)}"
+    present = repr(problem["input"])
+    value = present if len(present) <= MAX_SHOWN_CHARACTERS else f"{present[:MAX_SHOWN_CHARACTERS]}…"
+    return f"{place}: {value}: {_explanation(problem)}"
 
 
-def _said(problem: ErrorDetails) -> str:
+def _explanation(problem: ErrorDetails) -> str:
     raised = problem.get("ctx", {}).get("error")
     return str(raised) if raised is not None else problem["msg"][:1].lower() + problem["msg"][1:]

@@ -1,6 +1,6 @@
-"""Every setting of the daemon as a field of `Settings`, with its limits and the text of docs/reference.md.
+"""Every setting of the daemon as a field of `Settings`, with its limits and its text in docs/reference.md.
 
-What the door and the launcher read with the standard library alone is in `paths` (the state directory, the hello).
+The few variables that the door and the launcher read without pydantic are in `paths` (the state directory, the hello).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from orchestrator.errors import InvalidError
 
 BYTES_PER_AGENT = 300 * 1024 * 1024
-"""a working Claude session takes 130-225 MB (CLI 2.1.329, measured); its tools need some, too"""
+"""a working Claude session takes 130-225 MB (CLI 2.1.329, measured), and its tools need memory too"""
 AGENTS_PER_CORE = 4
-"""an agent mostly waits for its model: 8 sessions keep 2 cores about half busy (measured)"""
+"""agents mostly wait for their model: 8 sessions keep 2 cores about half busy (measured)"""
 IDLE_EXIT_SECONDS = 900.0
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)]
 
 
 def default_slots() -> int:
-    """How many agents may work at once on this machine, from its cores and memory: at least 2."""
+    """How many agents may work at once on this machine, by its cores and memory; at least 2."""
     cores = os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(2, min(AGENTS_PER_CORE * cores, memory // 2 // BYTES_PER_AGENT))
@@ -33,7 +33,7 @@ def default_slots() -> int:
 class Settings(BaseSettings):
     """The daemon's settings, each read from the environment variable that is its alias.
 
-    `description` is its text in the reference; `unset`, where there is one, says what applies without the variable.
+    `description` is its text in the reference; `unset`, if given, says what applies without the variable.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def idle_seconds(self) -> float:
-        """After how long an idle daemon exits; 0: never, the default with a port, as TCP clients cannot start one."""
+        """How long an idle daemon lives; 0: forever, the default with an HTTP port, whose clients cannot start one."""
         if self.idle_exit_seconds is not None:
             return self.idle_exit_seconds
         return IDLE_EXIT_SECONDS if self.http_port is None else 0.0
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `read_settings` hands over counts: the environment is a parameter, not a global."""
+        """Use only what `read_settings` passes in: the environment is a parameter, not a global."""
         return (init_settings,)
 
 
@@ -235,7 +235,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     """The settings of this environment; an empty variable counts as not set.
 
     Raises:
-        InvalidError: with each variable that cannot be used, and why.
+        InvalidError: names each invalid variable and the reason.
     """
     known = {str(field.alias) for field in Settings.model_fields.values()}
     try:

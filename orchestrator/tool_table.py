@@ -1,6 +1,7 @@
 """Serves a table of tools over MCP: listing, lookup, argument checks and results are the same for every caller.
 
-The low-level `Server` of mcp 2.3 passes raw schemas unchanged and leaves argument checks and error texts to us.
+It uses the low-level `Server` of mcp 2.3, which passes schemas on unchanged and leaves argument checks and error texts
+to us.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[types.
 """Runs a tool whose arguments fit its schema; a FleetError that it raises becomes an error result."""
 
 TOOL_USE = "claudecode/toolUseId"
-"""Under this name Claude Code tells a server which tool call it makes (measured with 2.1.329)."""
+"""The key under which Claude Code sends the id of its tool call (measured with 2.1.329)."""
 MAX_NAME_CHARACTERS = 80
 LOG_SECONDS = 0.01
-"""so long after a call its line is written: writing takes longer than sending the answer, and nobody waits for it"""
+"""how long after a call its line is logged: writing it takes longer than sending the answer, and nobody waits for it"""
 
 _log = log.logger(__name__)
 
 
 def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instructions: str | None = None) -> Server[Any]:
-    """Return an MCP server that offers exactly this table and checks all arguments before `invoke` runs.
+    """An MCP server that offers exactly this table and checks all arguments before `invoke` runs.
 
-    Every mistake of the caller comes back as a result with `isError` that says what to do next.
+    Every mistake of the caller is answered by a result with `isError` that says what to do next.
     """
     checks = {tool.name: (tool, ArgumentCheck(tool.name, tool.schema)) for tool in table}
     listed = types.ListToolsResult(
@@ -63,34 +64,34 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
 
 
 def tool_use_id(ctx: Context) -> str | None:
-    """The caller's own id of this tool call; None if the host sends none."""
+    """The caller's own id of this tool call; None if its host sends no id."""
     used = cast("Mapping[str, object]", ctx.meta or {}).get(TOOL_USE)
     return None if used is None else str(used)
 
 
 async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daemon's log") -> types.CallToolResult | T:
-    """Return what `work` returns, a text as a result, or one sentence about what went wrong.
+    """Return what `work` returns (a text as a result); an exception becomes a result that says what failed.
 
-    The log says which tool was called, how it failed and how long it took.
+    The log records which tool was called, how it failed and how long it took.
     """
     started = time.monotonic()
-    told: dict[str, object] = {"tool": tool.name}
+    log_fields: dict[str, object] = {"tool": tool.name}
     try:
-        found = await work
+        outcome = await work
     except FleetError as error:
-        told["error"] = str(error)
-        found = result(str(error), is_error=True)
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever broke, the caller gets one sentence
+        log_fields["error"] = str(error)
+        outcome = result(str(error), is_error=True)
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever fails, the caller gets one sentence
         _log.exception("a tool broke", tool=tool.name)
         text = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}"
-        found = result(text, is_error=True)
-    told["ms"] = round((time.monotonic() - started) * 1000, 1)
-    asyncio.get_running_loop().call_later(LOG_SECONDS, partial(_log.info, "called", **told))
-    return result(found) if isinstance(found, str) else found
+        outcome = result(text, is_error=True)
+    log_fields["ms"] = round((time.monotonic() - started) * 1000, 1)
+    asyncio.get_running_loop().call_later(LOG_SECONDS, partial(_log.info, "called", **log_fields))
+    return result(outcome) if isinstance(outcome, str) else outcome
 
 
 def result(text: str, *, is_error: bool = False) -> types.CallToolResult:
-    """The text as the result of a tool, without characters that a reader cannot see."""
+    """The text as a tool result, without invisible characters."""
     return types.CallToolResult(content=[types.TextContent(text=clean(text))], is_error=is_error)
 
 

@@ -1,8 +1,8 @@
-"""Access to files in a folder that an agent owns: follows no links, blocks on no pipes, reads a bounded amount.
+"""Safe access to files in a folder that an agent owns: follows no links, blocks on no pipes, reads a bounded amount.
 
-The root of each call is trusted; `place` is the path below it, with `/` between its steps. Each step is opened through
-the descriptor of the previous one and never through a link, so an agent that swaps a directory for a link in between
-gains nothing. Only regular files are read, and never more than requested: a pipe would block its reader.
+The root of each call is trusted; `place` is the path below it, with `/` between its parts. Each part is opened through
+the descriptor of the previous one and never through a link, so an agent gains nothing by swapping a directory for a
+link in the meantime. Only regular files are read, because a pipe would block, and never more than requested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_NAMES = 10_000
-"""how many entries of a folder are searched for a name"""
+"""how many entries of a folder are listed at most"""
 _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,14 +25,14 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def opened(root: Path, place: str) -> Generator[BinaryIO]:
-    """The regular file, open for reading.
+    """Open a regular file for reading; it is closed at the end of the context.
 
     Raises:
         OSError: it is missing or not a regular file, or a link leads to it.
         ValueError: `place` leads out of the root.
     """
     with _inside(root, place) as (folder, name):
-        _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), root / place)  # a device is not even opened
+        _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), root / place)  # a device is never opened
         file = os.fdopen(os.open(name, _READ, dir_fd=folder), "rb")
     with file:
         _check_regular(os.fstat(file.fileno()), root / place)
@@ -40,7 +40,7 @@ def opened(root: Path, place: str) -> Generator[BinaryIO]:
 
 
 def read(root: Path, place: str, limit: int) -> bytes:
-    """The whole content, of at most `limit` bytes.
+    """The whole content of a file of at most `limit` bytes.
 
     Raises:
         OSError: as in `opened`, or it is larger.
@@ -70,12 +70,12 @@ def lines(root: Path, place: str, limit: int, longest: int) -> Generator[bytes]:
 
 
 def head(path: Path, size: int, *, within: Path | None = None, never: Sequence[Path] = ()) -> bytes:
-    """The first bytes of a regular file; links may lead to it, but not into these folders.
+    """The first `size` bytes of a regular file; links may lead to it, but not into the folders in `never`.
 
-    Files in `within` may be read although that folder itself is inside one of them.
+    Files in `within` may be read even if that folder itself is inside one of them.
 
     Raises:
-        OSError: it is missing, not a regular file, or in a folder that must not be shown.
+        OSError: the file is missing, not regular, or in a folder that must not be shown.
     """
     real = Path(os.path.realpath(path))
     own = real if within is None else Path(os.path.realpath(within))
@@ -87,7 +87,7 @@ def head(path: Path, size: int, *, within: Path | None = None, never: Sequence[P
 
 
 def is_file(root: Path, place: str) -> bool:
-    """Whether a regular file exists there, without a link on the way."""
+    """Whether a regular file exists at this place, without a link in its path."""
     try:
         with _inside(root, place) as (folder, name):
             return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
@@ -96,7 +96,7 @@ def is_file(root: Path, place: str) -> bool:
 
 
 def names(root: Path, place: str) -> list[str]:
-    """The names in the folder, at most 10,000; none if it is not a folder or a link leads to it."""
+    """The names in the folder, at most 10,000; empty if it is not a folder or a link leads to it."""
     with suppress(OSError), _inside(root, f"{place}/.") as (folder, _):
         listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -108,7 +108,7 @@ def names(root: Path, place: str) -> list[str]:
 
 
 def make_folder(root: Path, place: str, mode: int = 0o700) -> None:
-    """Create the folder and its parents if they are missing.
+    """Create the folder and its parents unless they exist.
 
     Raises:
         OSError: it cannot be created, or a link is in the way.
@@ -119,9 +119,9 @@ def make_folder(root: Path, place: str, mode: int = 0o700) -> None:
 
 
 def write(root: Path, place: str, content: bytes, *, mode: int = 0o600, folder_mode: int = 0o700) -> None:
-    """Write the file atomically: all of the new content, or what was there before. Missing folders are created.
+    """Write the file atomically: it holds all of the new content or stays as it was. Missing folders are created.
 
-    Anything with its name is replaced, even a link.
+    Anything else with its name is replaced, even a link.
 
     Raises:
         OSError: it cannot be written, or a link is in the way.
@@ -148,7 +148,7 @@ def remove(root: Path, place: str) -> None:
 
 
 def move(root: Path, source: str, target: str) -> None:
-    """Rename a file or folder; missing folders of the new path are created.
+    """Rename a file or folder; missing parent folders of the new path are created.
 
     Raises:
         OSError: it is missing or cannot be moved, or a link is in the way.
@@ -160,19 +160,19 @@ def move(root: Path, source: str, target: str) -> None:
 
 @contextmanager
 def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[int, str]]:
-    """A descriptor of the folder that contains `place`, and the last name."""
+    """A descriptor of the folder that contains `place`, and the last part of the path."""
     *steps, last = place.split("/")
     if not all(steps) or not last or {".", ".."} & set(steps) or last == ".." or "\0" in place:
         raise ValueError(f"{place!a} is not a path in {root}")
     folder = os.open(root, _PATH)
     try:
-        way = root
+        path = root
         for step in steps:
-            way /= step
+            path /= step
             if make is not None:
                 with suppress(FileExistsError):
                     os.mkdir(step, make, dir_fd=folder)
-            deeper = _step(folder, step, way)
+            deeper = _step(folder, step, path)
             os.close(folder)
             folder = deeper
         yield folder, last
@@ -180,13 +180,13 @@ def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[
         os.close(folder)
 
 
-def _step(folder: int, name: str, way: Path) -> int:
+def _step(folder: int, name: str, path: Path) -> int:
     try:
         return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError as error:
-        raise NotADirectoryError(ENOTDIR, f"{way} is a link or not a directory", str(way)) from error
+        raise NotADirectoryError(ENOTDIR, f"{path} is a link or not a directory", str(path)) from error
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(way)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _check_regular(found: os.stat_result, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What agents are given and leave behind: git facts are computed here; rows are written by fleet."""
+"""What agents work in and what they changed there; facts come from git, and fleet records them."""

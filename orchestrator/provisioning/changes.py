@@ -1,9 +1,9 @@
-"""What changed in a checkout, from git, without running a line of the checkout's configuration.
+"""Finds out from git what changed in a checkout, without running anything that the checkout configures.
 
-Fleet looks through a git directory of its own (`<state>/git/<hash>`), with the user's objects as an alternate: hooks,
-filters and fsmonitor programs of the repository are never run, nothing is written to it, and an agent that edits
-`.git/config` reaches nothing (0 of 161 attacks on this form; the plain one fell to 53). Repositories inside the
-checkout are looked at by their HEAD only: what lies uncommitted in them is not seen.
+Fleet uses a git directory of its own (`<state>/git/<hash>`), with the user's objects as an alternate. Hooks, filters
+and fsmonitor programs of the repository never run, nothing is written to the repository, and an agent gains nothing by
+editing `.git/config` (of 161 attacks none succeeded; with plain git 53 did). Of repositories inside the checkout only
+HEAD is read: uncommitted changes in them are not seen.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from orchestrator.supervision import programs
 GIT_SECONDS = 60.0
 SHOWN_FILES = 100
 GITLINK = "160000 "
-MAX_MARK_BYTES = 2**20
+MAX_READ_BYTES = 2**20
 """of each file of the repository that Fleet itself reads"""
-MAX_FILE_BYTES = 512 * 2**20
-"""of a file that is hashed: what git does in its time"""
-MAX_NEW_BYTES = 2 * 2**30
-"""of all files that are neither tracked nor ignored: they are hashed at each look"""
-ROOM_BYTES = 2 * 2**30
+MAX_HASHED_FILE_BYTES = 512 * 2**20
+"""of a file that git hashes: a larger one takes too long"""
+MAX_UNTRACKED_BYTES = 2 * 2**30
+"""of all files that are neither tracked nor ignored: every snapshot hashes them"""
+MAX_KEPT_BYTES = 2 * 2**30
 EXPIRY = "1.hour.ago"
 _LOCKS: dict[str, asyncio.Lock] = {}
 
 
 class ChangesUnknownError(Exception):
-    """Git could not tell; the message says why."""
+    """Git could not find out what changed; the message says why."""
 
 
-class _TooMuchError(ChangesUnknownError):
-    """It would be too much; so it would be the next time."""
+class _TooLargeError(ChangesUnknownError):
+    """Too much for git to hash; trying again would not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A checkout at one moment: the tree of all files that are not ignored, and the commit that HEAD named."""
+    """A checkout at one moment: the tree of all files that are not ignored, and the commit at HEAD."""
 
     tree: str
     head: str | None
@@ -53,7 +53,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What lies between two snapshots."""
+    """What changed between two snapshots."""
 
     files: tuple[str, ...]
     """the first 100 changed paths, relative to the checkout"""
@@ -64,7 +64,7 @@ class Difference:
 
 
 def checkout_of(directory: Path) -> Path | None:
-    """The top of the git checkout that contains the directory, if there is one."""
+    """The root of the git checkout that contains the directory; None outside of one."""
     for path in (directory, *directory.parents):
         if (path / ".git").exists():
             return path
@@ -80,15 +80,15 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
     async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
         own = await _own_git_dir(checkout, state)
         head = await _head(checkout)
-        if (own / "index.lock").exists():  # of a git that was killed: within this daemon there is our lock
-            await asyncio.to_thread(_clear, own)
+        if (own / "index.lock").exists():  # of a git that was killed: our own lock excludes others
+            await asyncio.to_thread(_remove_stale_files, own)
         try:
             tree = await _tree(own, checkout, head)
-        except _TooMuchError:
-            await asyncio.to_thread(_clear, own)
+        except _TooLargeError:
+            await asyncio.to_thread(_remove_stale_files, own)
             raise
         except ChangesUnknownError:
-            (own / "index").unlink(missing_ok=True)  # it only saves time; a kill may have cut it short
+            (own / "index").unlink(missing_ok=True)  # the index only saves time; a kill may have damaged it
             tree = await _tree(own, checkout, head)
     return Snapshot(tree=tree, head=head)
 
@@ -96,7 +96,7 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
 async def _tree(own: Path, checkout: Path, head: str | None) -> str:
     """The tree of all files that are tracked or not ignored."""
     if head is not None:
-        with contextlib.suppress(ChangesUnknownError):  # a damaged HEAD: then there is nothing tracked to begin with
+        with contextlib.suppress(ChangesUnknownError):  # a damaged HEAD counts as nothing tracked
             await _git(own, checkout, "read-tree", "-m", head)
     await _forget_nested(own, checkout)
     await _check_sizes(own, checkout)
@@ -105,76 +105,78 @@ async def _tree(own: Path, checkout: Path, head: str | None) -> str:
 
 
 async def _check_sizes(own: Path, checkout: Path) -> None:
-    """Return if what git is about to hash and keep is bounded: it would fill the disk that the fleet's store is on.
+    """Return if what git is about to hash and keep is bounded; more would fill the disk of the fleet's store.
 
     Raises:
-        ChangesUnknownError: it is not; the message names what is too large.
+        ChangesUnknownError: it is too large; the message names the file or the sum.
     """
-    here = ("-z", "--", ".", ":(exclude).fleet")
-    new = (await _git(own, checkout, "ls-files", "--others", "--exclude-standard", *here)).split("\0")
-    edited = (await _git(own, checkout, "diff-files", "--name-only", "--ignore-submodules=all", *here)).split("\0")
+    pathspec = ("-z", "--", ".", ":(exclude).fleet")
+    new = (await _git(own, checkout, "ls-files", "--others", "--exclude-standard", *pathspec)).split("\0")
+    edited = (await _git(own, checkout, "diff-files", "--name-only", "--ignore-submodules=all", *pathspec)).split("\0")
     await asyncio.to_thread(_check_each, checkout, new, edited)
 
 
 def _check_each(checkout: Path, new: Sequence[str], edited: Sequence[str]) -> None:
-    in_all = 0
-    for place, name in enumerate([*new, *edited]):
+    total_bytes = 0
+    for index, name in enumerate([*new, *edited]):
         try:
             found = os.lstat(f"{checkout}/{name}")
         except OSError:
             continue
         size = found.st_size if stat.S_ISREG(found.st_mode) else 0
-        in_all += size if place < len(new) else 0
-        if size > MAX_FILE_BYTES:
-            raise _TooMuchError(f"{name} has {size >> 20} MiB, above {MAX_FILE_BYTES >> 20}: have git ignore it")
-    if in_all > MAX_NEW_BYTES:
-        said = f"{in_all >> 20} MiB, above {MAX_NEW_BYTES >> 20}"
-        raise _TooMuchError(f"the files that are neither tracked nor ignored have {said}: have git ignore them")
+        total_bytes += size if index < len(new) else 0
+        if size > MAX_HASHED_FILE_BYTES:
+            raise _TooLargeError(
+                f"{name} has {size >> 20} MiB, above {MAX_HASHED_FILE_BYTES >> 20}: have git ignore it"
+            )
+    if total_bytes > MAX_UNTRACKED_BYTES:
+        total = f"{total_bytes >> 20} MiB, above {MAX_UNTRACKED_BYTES >> 20}"
+        raise _TooLargeError(f"the files that are neither tracked nor ignored have {total}: have git ignore them")
 
 
-def _clear(own: Path) -> None:
-    """Take away what a git that was killed has left: its lock, and files as large as what it was reading."""
-    for left in (own / "index.lock", *own.glob("objects/*/tmp_*")):
-        left.unlink(missing_ok=True)
+def _remove_stale_files(own: Path) -> None:
+    """Remove what a killed git left behind: its lock, and temporary files as large as what it was reading."""
+    for stale in (own / "index.lock", *own.glob("objects/*/tmp_*")):
+        stale.unlink(missing_ok=True)
 
 
-async def tidy(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
-    """Bound what Fleet keeps of the checkout: above 2 GiB all is dropped but the trees that are `needed`.
+async def prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    """Bound what Fleet keeps of the checkout: above 2 GiB everything is deleted except the `needed` trees.
 
-    What was written in the last hour stays as well: a look may be on its way.
+    What was written in the last hour is kept too, because a snapshot may be in progress.
 
     Raises:
-        ChangesUnknownError: git could not do it.
+        ChangesUnknownError: git failed.
     """
     async with _LOCKS.setdefault(f"{state}\0{checkout}", asyncio.Lock()):
         own = await _own_git_dir(checkout, state)
         counted = await _git(own, checkout, "count-objects", "-v")
         sizes = [int(line.partition(": ")[2]) for line in counted.splitlines() if line.startswith("size")]
-        if sum(sizes) * 1024 <= ROOM_BYTES:
+        if sum(sizes) * 1024 <= MAX_KEPT_BYTES:
             return
-        given = "".join(f"{tree}\n" for tree in await needed())
-        told = await _git(own, checkout, "cat-file", "--batch-check", given=given)
-        kept = {line.split()[0] for line in told.splitlines() if not line.endswith(" missing")}
+        input_text = "".join(f"{tree}\n" for tree in await needed())
+        listing = await _git(own, checkout, "cat-file", "--batch-check", input_text=input_text)
+        kept = {line.split()[0] for line in listing.splitlines() if not line.endswith(" missing")}
         await _git(own, checkout, "prune", f"--expire={EXPIRY}", *kept)
 
 
 async def _forget_nested(own: Path, checkout: Path) -> None:
-    """Take repositories inside the checkout out of our index: of those in it `git add` runs `git status` inside them.
+    """Remove repositories inside the checkout from our index, so that git never runs the filters that they configure.
 
-    That would run the filters that they configure. One that is not in the index is added by its HEAD alone.
+    For those in the index `git add` runs `git status` inside them; others it adds by their HEAD alone.
     """
     listed = await _git(own, checkout, "ls-files", "--stage", "-z")
     nested = [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith(GITLINK)]
     if nested:
-        given = "".join(f"{path}\0" for path in nested)
-        await _git(own, checkout, "update-index", "--force-remove", "-z", "--stdin", given=given)
+        input_text = "".join(f"{path}\0" for path in nested)
+        await _git(own, checkout, "update-index", "--force-remove", "-z", "--stdin", input_text=input_text)
 
 
 async def difference(checkout: Path, state: Path, before: Snapshot, after: Snapshot) -> Difference:
     """What changed between two snapshots of the same checkout.
 
     Raises:
-        ChangesUnknownError: git could not tell.
+        ChangesUnknownError: git failed.
     """
     own = await _own_git_dir(checkout, state)
     lines = (await _git(own, checkout, "diff-tree", "-r", "-z", "--numstat", before.tree, after.tree)).split("\0")
@@ -192,11 +194,11 @@ async def difference(checkout: Path, state: Path, before: Snapshot, after: Snaps
     )
 
 
-async def place(checkout: Path, state: Path, files: tuple[str, ...]) -> str:
-    """Where these changes are at this moment: `committed`, `uncommitted`, or partly; one sentence.
+async def location(checkout: Path, state: Path, files: tuple[str, ...]) -> str:
+    """Where these changes are now, in words: committed, uncommitted, or partly committed.
 
     Raises:
-        ChangesUnknownError: git could not tell.
+        ChangesUnknownError: git failed.
     """
     now = await snapshot(checkout, state)
     if now.head is None:
@@ -219,33 +221,33 @@ async def _own_git_dir(checkout: Path, state: Path) -> Path:
         if not all((own / name).exists() for name in ("HEAD", "config", "objects")):
             own.mkdir(parents=True, exist_ok=True, mode=0o700)
             await _git(own, checkout, "init", "--quiet", "--bare", str(own), bare=True)
-        await asyncio.to_thread(_follow, own, common)
+        await asyncio.to_thread(_link_objects, own, common)
     except OSError as error:
         raise ChangesUnknownError(f"{error.filename or own}: {error.strerror}") from error
     return own
 
 
-def _follow(own: Path, common: Path) -> None:
-    """Have our git directory use the repository's objects and its rules of what is ignored."""
-    rules = _bounded(common / "info" / "exclude") or b""
+def _link_objects(own: Path, common: Path) -> None:
+    """Make our git directory use the repository's objects and its rules for ignored files."""
+    ignore_rules = _read_bounded(common / "info" / "exclude") or b""
     for name, content in (
         ("objects/info/alternates", os.fsencode(common / "objects") + b"\n"),
-        ("info/exclude", rules),
+        ("info/exclude", ignore_rules),
     ):
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_bytes(content)
 
 
-def _bounded(path: Path) -> bytes | None:
-    """The content of a file of the repository, None if it is missing; an agent may have made it endless, or a pipe."""
+def _read_bounded(path: Path) -> bytes | None:
+    """The content of a file of the repository, None if it is missing; bounded, as an agent may have written it."""
     try:
-        content = untrusted.head(path, MAX_MARK_BYTES + 1)
+        content = untrusted.head(path, MAX_READ_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ChangesUnknownError(f"{error.filename}: {error.strerror}") from error
-    if len(content) > MAX_MARK_BYTES:
-        raise ChangesUnknownError(f"{path} has more than {MAX_MARK_BYTES // 2**20} MiB")
+    if len(content) > MAX_READ_BYTES:
+        raise ChangesUnknownError(f"{path} has more than {MAX_READ_BYTES // 2**20} MiB")
     return content
 
 
@@ -253,8 +255,8 @@ def _git_dir(checkout: Path) -> Path:
     entry = checkout / ".git"
     if not entry.is_file():
         return entry
-    mark, _, path = os.fsdecode(_bounded(entry) or b"").partition(":")  # a linked worktree or a submodule
-    if mark != "gitdir" or "\0" in path:
+    prefix, _, path = os.fsdecode(_read_bounded(entry) or b"").partition(":")  # a linked worktree or a submodule
+    if prefix != "gitdir" or "\0" in path:
         raise ChangesUnknownError(f"{entry} names no git directory")
     return (checkout / path.strip()).resolve()
 
@@ -264,7 +266,7 @@ def _common_dir(checkout: Path) -> Path:
     if not git_dir.is_dir():
         raise ChangesUnknownError(f"{checkout} is not a git checkout")
     common = git_dir / "commondir"
-    if (content := _bounded(common)) is None:
+    if (content := _read_bounded(common)) is None:
         return git_dir
     if b"\0" in content:
         raise ChangesUnknownError(f"{common} names no git directory")
@@ -280,12 +282,12 @@ async def _head(checkout: Path) -> str | None:
     return out.strip() or None
 
 
-async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, given: str = "") -> str:
+async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, input_text: str = "") -> str:
     tree = [] if bare else [f"--work-tree={checkout}"]
     safe = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.autocrlf=false"]
     safe += ["-c", "protocol.allow=never"]
     if (program := programs.find("git", os.environ.get("PATH"))) is None:
-        raise ChangesUnknownError("git cannot be run: PATH has none outside of projects")
+        raise ChangesUnknownError("git cannot run: PATH has no git outside of projects")
     argv = [program, f"--git-dir={git_dir}", *tree, *safe, *words]
     env = {
         "PATH": os.defpath,
@@ -302,16 +304,16 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, g
             *argv, cwd=checkout, env=env, stdin=pipe, stdout=pipe, stderr=pipe
         )
     except OSError as error:
-        raise ChangesUnknownError(f"git cannot be run: {error}") from error
+        raise ChangesUnknownError(f"git cannot run: {error}") from error
     try:
         async with asyncio.timeout(GIT_SECONDS):
-            out, err = await process.communicate(os.fsencode(given))
+            out, err = await process.communicate(os.fsencode(input_text))
     except BaseException as error:
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            raise _TooMuchError(f"git {words[0]} took longer than {shown_duration(GIT_SECONDS)}") from error
+            raise _TooLargeError(f"git {words[0]} took longer than {shown_duration(GIT_SECONDS)}") from error
         raise
-    if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: files that it cannot read are left out
+    if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: unreadable files were skipped
         raise ChangesUnknownError(f"git {words[0]}: {err.decode(errors='replace').strip()[:200]}")
     return out.decode(errors="surrogateescape")

@@ -57,7 +57,9 @@ def start(script: Path, *, log: Path | None = None, key: str | None = None) -> G
     command += [] if log is None else ["--log", str(log)]
     command += [] if key is None else ["--key", key]
     pipe = subprocess.PIPE
-    environment = paths.importable(os.environ)  # -P: import this package, whatever the current directory contains
+    environment = paths.with_package_path(
+        os.environ
+    )  # -P: import this package, whatever the current directory contains
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             port, pid = _announced(process)

@@ -167,7 +167,7 @@ def _descendants(processes: dict[int, _Process], roots: set[int]) -> set[int]:
 def _process_table() -> dict[int, _Process]:
     """Every living process."""
     try:
-        names = os.listdir("/proc")  # noqa: PTH208 - names only, of which there are hundreds
+        names = os.listdir("/proc")  # noqa: PTH208 - names only, and there are hundreds
     except OSError:
         return {}
     found = [_process(int(name)) for name in names if name.isdigit()]

@@ -253,7 +253,7 @@ def launcher_environment(
     }
     masks = [(place, Path(os.path.realpath(place))) for place in hidden]
     variables[FOLDER], variables[WORK] = _visible_path(folder, masks), _visible_path(working_tree, masks)
-    if any(Path(variables[WORK]).is_relative_to(mask / name) for _, mask in masks for name in paths.OWN):
+    if any(Path(variables[WORK]).is_relative_to(mask / name) for _, mask in masks for name in paths.OWN_FOLDERS):
         raise NotADirectoryError(ENOTDIR, "it contains Fleet's own files, where no agent may work", str(working_tree))
     return variables
 

@@ -53,7 +53,7 @@ def test_a_state_directory_that_others_can_write_is_refused(tmp_path: Path, mode
 def test_a_file_in_the_place_of_the_state_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("file", "file/below"):
-        with pytest.raises(paths.StateError, match=r"cannot be made.*FLEET_STATE"):
+        with pytest.raises(paths.StateError, match=r"cannot be created.*FLEET_STATE"):
             paths.state_dir({"FLEET_STATE": str(tmp_path / name)})
 
 

@@ -102,12 +102,12 @@ def tidied(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Path]:
     """Every checkout after whose turn was tidied up; all that no open turn needs goes at once."""
     done: asyncio.Queue[Path] = asyncio.Queue()
 
-    async def tidy(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
-        await changes.tidy(checkout, state, needed)
+    async def prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
+        await changes.prune(checkout, state, needed)
         done.put_nowait(checkout)
 
-    monkeypatch.setattr(attempt, "tidy", tidy)
-    monkeypatch.setattr(changes, "ROOM_BYTES", 0)
+    monkeypatch.setattr(attempt, "prune", prune)
+    monkeypatch.setattr(changes, "MAX_KEPT_BYTES", 0)
     monkeypatch.setattr(changes, "EXPIRY", "now")
     return done
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.provisioning import changes
-from orchestrator.provisioning.changes import ChangesUnknownError, Difference, checkout_of, difference, place, snapshot
+from orchestrator.provisioning.changes import (
+    ChangesUnknownError,
+    Difference,
+    checkout_of,
+    difference,
+    location,
+    snapshot,
+)
 
 pytestmark = pytest.mark.anyio
 IDENTITY = {
@@ -124,18 +131,18 @@ async def test_the_place_follows_what_others_do_with_the_changes(checkout: Path,
     (checkout / "a.txt").write_text("x\n")
     (checkout / "b.txt").write_text("y\n")
     files = ("a.txt", "b.txt")
-    assert await place(checkout, state, files) == "this checkout, uncommitted"
+    assert await location(checkout, state, files) == "this checkout, uncommitted"
     git(checkout, "commit", "--quiet", "-m", "one", "a.txt")
-    assert await place(checkout, state, files) == "this checkout, 1 of 2 files uncommitted"
+    assert await location(checkout, state, files) == "this checkout, 1 of 2 files uncommitted"
     git(checkout, "commit", "--quiet", "-am", "two")
     head = git(checkout, "rev-parse", "HEAD")[:8]
-    assert await place(checkout, state, files) == f"this checkout, committed ({head})"
+    assert await location(checkout, state, files) == f"this checkout, committed ({head})"
 
 
 async def test_a_file_called_like_a_pattern_is_that_file(checkout: Path, state: Path) -> None:
     (checkout / "*.txt").write_text("x\n")
     (checkout / ":(top)x").write_text("x\n")
-    assert await place(checkout, state, ("*.txt", ":(top)x")) == "this checkout, uncommitted"
+    assert await location(checkout, state, ("*.txt", ":(top)x")) == "this checkout, uncommitted"
 
 
 async def test_a_repository_without_a_commit_is_looked_at_too(tmp_path: Path, state: Path) -> None:
@@ -144,7 +151,7 @@ async def test_a_repository_without_a_commit_is_looked_at_too(tmp_path: Path, st
     git(fresh, "init", "--quiet")
     found = await turn(fresh, state, lambda: (fresh / "a").write_text("x\n"))
     assert found.files == ("a",)
-    assert await place(fresh, state, ("a",)) == "this checkout, uncommitted (no commit yet)"
+    assert await location(fresh, state, ("a",)) == "this checkout, uncommitted (no commit yet)"
 
 
 async def test_a_first_commit_during_the_turn_is_counted(tmp_path: Path, state: Path) -> None:
@@ -168,8 +175,8 @@ async def test_a_linked_worktree_is_a_checkout_of_its_own(checkout: Path, tmp_pa
     found = await turn(linked, state, lambda: (linked / "a.txt").write_text("x\n"))
     assert found.files == ("a.txt",)
     git(linked, "commit", "--quiet", "-am", "there")
-    assert (await place(linked, state, ("a.txt",))).startswith("this checkout, committed")
-    assert (await place(checkout, state, ("a.txt",))).startswith("this checkout, committed")
+    assert (await location(linked, state, ("a.txt",))).startswith("this checkout, committed")
+    assert (await location(checkout, state, ("a.txt",))).startswith("this checkout, committed")
 
 
 async def test_the_users_repository_is_not_touched(checkout: Path, state: Path) -> None:
@@ -178,7 +185,7 @@ async def test_the_users_repository_is_not_touched(checkout: Path, state: Path) 
 
     before = listing()
     await turn(checkout, state, lambda: (checkout / "new.txt").write_text("x\n"))
-    await place(checkout, state, ("new.txt",))
+    await location(checkout, state, ("new.txt",))
     assert listing() == before
 
 
@@ -223,7 +230,7 @@ async def test_nothing_that_a_repository_configures_is_run(checkout: Path, state
         assert "a.txt" in (await turn(checkout, state, work)).files
         (checkout / "a.txt").write_text("one\ntwo\nthree\n")
         (nested / "n.txt").write_text("M\n")
-        await place(checkout, state, ("a.txt",))
+        await location(checkout, state, ("a.txt",))
     assert not canary.exists(), canary.read_text()
     git(checkout, "status")
     assert canary.exists(), "the trap does not even catch plain git"
@@ -244,7 +251,7 @@ async def test_a_head_that_is_not_there_fetches_nothing(checkout: Path, state: P
     (checkout / ".git" / "refs" / "heads" / "main").write_text("1234567890" * 4 + "\n")
     try:
         await turn(checkout, state, lambda: (checkout / "a.txt").write_text("x\n"))
-        await place(checkout, state, ("a.txt",))
+        await location(checkout, state, ("a.txt",))
     except ChangesUnknownError as error:
         assert str(error)  # noqa: PT017 - both outcomes are honest; that nothing was run is what counts
     assert not canary.exists()
@@ -304,7 +311,7 @@ async def test_without_git_the_changes_are_unknown_with_the_reason(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ChangesUnknownError) as error:
         await snapshot(checkout, state)
-    assert "git cannot be run" in str(error.value)
+    assert "git cannot run" in str(error.value)
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")
@@ -402,7 +409,7 @@ async def test_a_file_that_is_too_large_is_named_and_nothing_of_it_is_kept(
 async def test_many_files_that_are_too_large_together_are_not_looked_into(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MAX_NEW_BYTES", 2**21)
+    monkeypatch.setattr(changes, "MAX_UNTRACKED_BYTES", 2**21)
     for number in range(5):
         (checkout / f"{number}.bin").write_bytes(b"x" * 2**19)
     with pytest.raises(ChangesUnknownError, match="have 2 MiB, above 2"):
@@ -443,13 +450,13 @@ async def test_what_no_open_turn_needs_is_dropped_once_it_takes_too_much_room(
     async def needed() -> list[str]:
         return [looks[1].tree, "1234567890" * 4]
 
-    await changes.tidy(checkout, state, needed)
+    await changes.prune(checkout, state, needed)
     assert len(kept(state)) == held, "it is small"
-    monkeypatch.setattr(changes, "ROOM_BYTES", 0)
-    await changes.tidy(checkout, state, needed)
+    monkeypatch.setattr(changes, "MAX_KEPT_BYTES", 0)
+    await changes.prune(checkout, state, needed)
     assert len(kept(state)) == held, "it is of this hour"
     monkeypatch.setattr(changes, "EXPIRY", "now")
-    await changes.tidy(checkout, state, needed)
+    await changes.prune(checkout, state, needed)
     assert len(kept(state)) < held
     assert (await difference(checkout, state, looks[1], looks[3])).files == ("a.txt",)
     with pytest.raises(ChangesUnknownError):

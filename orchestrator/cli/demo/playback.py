@@ -102,9 +102,8 @@ def perform_run(stage: Stage, task: str, *, seconds: float) -> Performed:
         "--timeout",
         f"{seconds}",
     ]
-    itself = replace(
-        stage, environment=paths.importable(stage.environment)
-    )  # must not import what the repository contains
+    # it must not import what the repository contains
+    itself = replace(stage, environment=paths.with_package_path(stage.environment))
     with _started(itself, command, None) as process:
         raw, _ = process.communicate()
     told = as_object(json.loads(raw)) if raw else {"error": {"message": f"exit code {process.returncode}"}}

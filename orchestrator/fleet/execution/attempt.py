@@ -33,7 +33,7 @@ from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, snapshot, tidy
+from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, prune, snapshot
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
@@ -294,15 +294,15 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
         asked = _asked(attempt, ended.deferred, now) if ended.deferred else None
         await work.commit(finish, claim, columns, usage, now, asked=asked)
         if attempt is not None and attempt.checkout is not None and attempt.persona.may_change:
-            await _tidy(work, state, attempt.checkout)
+            await _prune(work, state, attempt.checkout)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
 
 
-async def _tidy(work: UnitOfWork, state: Path, checkout: Path) -> None:
+async def _prune(work: UnitOfWork, state: Path, checkout: Path) -> None:
     """Keep Fleet's git directory of the checkout within its bounds; a failure does not affect the turn."""
     try:
-        await tidy(checkout, state, lambda: work.store.read(agent_queries.trees_before))
+        await prune(checkout, state, lambda: work.store.read(agent_queries.trees_before))
     except (ChangesUnknownError, StoreError) as error:
         LOG.warning("git_directory_not_tidied", error=str(error))
 

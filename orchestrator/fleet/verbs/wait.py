@@ -24,7 +24,7 @@ from orchestrator.fleet.projections import agent_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import Changes
-from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, place
+from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, location
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
@@ -304,7 +304,7 @@ async def changes_now(context: FleetContext, agent: AgentTable, turn: TurnTable 
         return found
     try:
         async with asyncio.timeout(10):
-            where = await place(checkout, context.state, found.files)
+            where = await location(checkout, context.state, found.files)
     except (ChangesUnknownError, TimeoutError) as error:
         where = f"this checkout (git cannot tell more: {error})"
     return found.model_copy(update={"where": where})

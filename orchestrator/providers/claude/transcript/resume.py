@@ -45,7 +45,7 @@ async def recall(spec: SessionSpec, prompts: Sequence[str], transcripts: Transcr
 
 async def _find_or_restore(spec: SessionSpec, transcripts: TranscriptStore | None) -> str | None:
     """Where the transcript is in the agent's folder, restored from the mirror if it is missing; None without one."""
-    await _wait_former_program(spec)
+    await _wait_previous_program(spec)
     with files.folder_errors(spec.folder):
         local = await asyncio.to_thread(_find_local, spec)
     if local is not None or transcripts is None:
@@ -78,7 +78,7 @@ def _read_state(folder: Path, transcript: str | None, prompts: Sequence[str]) ->
     return transcript_state((line.decode("utf-8", "replace") for line in lines), prompts)
 
 
-async def _wait_former_program(spec: SessionSpec) -> None:
+async def _wait_previous_program(spec: SessionSpec) -> None:
     if pids := await leftovers.wait_gone(spec.session_id, PROGRAM_EXIT_SECONDS):
         listed = ", ".join(map(str, pids))
         raise ProviderError(
