@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.wait import WaitKind
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.turns.recovery import held_by
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits.deadlocks import Waits, blocks_on
@@ -212,7 +212,7 @@ def test_after_any_accepted_sequence_nobody_waits_in_a_circle(steps: list[tuple[
                 world.now += 1
                 try:
                     await tangle.step(what, *numbers)
-                except ConflictError:
+                except (ConflictError, InvalidError):
                     tangle.refused += 1
                 await world.admit()
                 await tangle.check()

@@ -67,7 +67,7 @@ async def test_the_lost_run_itself_can_write_nothing_more(world: World) -> None:
 async def test_a_run_that_has_ended_cannot_be_lost(world: World) -> None:
     claim = await world.start("a")
     await world.finish(claim)
-    with pytest.raises(StaleOwnerError, match="has ended before"):
+    with pytest.raises(StaleOwnerError):
         await world.lose(claim)
     assert await losses(world) == []
 

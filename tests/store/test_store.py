@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -20,6 +19,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.schema.transitions import agent_row
+from tests.store.world import agent_values
 
 pytestmark = pytest.mark.anyio
 SECONDS = 20
@@ -31,44 +31,9 @@ async def store(tmp_path: Path) -> AsyncGenerator[Store]:
         yield store
 
 
-def row(number: int, **more: Any) -> dict[str, Any]:
-    """All that an agent's row needs."""
-    values: dict[str, Any] = {
-        "id": f"ag_{number}",
-        "name": f"agent-{number}",
-        "project": "/project",
-        "orchestrator": "host-1",
-        "created_at": float(number),
-        "persona": "builder",
-        "persona_body": {},
-        "provider": "claude",
-        "model": None,
-        "task": "work",
-        "cwd": "/project",
-        "checkout": "/project",
-        "writes": True,
-        "rehearsal": True,
-        "account": "open-1",
-        "account_public": {},
-        "environment": {},
-        "session_id": f"session-{number}",
-        "reason": "",
-        "epoch": 0,
-        "last_seq": 0,
-        "turns": 0,
-        "session_started": False,
-        "progress": "",
-        "last_tool": "",
-        "tool_calls": 0,
-        "tokens": 0,
-        "cost_usd": 0.0,
-        "cost_unknown": False,
-    }
-    return {**values, **more}
-
-
 def create(connection: Connection, number: int) -> str:
-    return lifecycle.create(connection, row(number), turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
+    values = agent_values(str(number), float(number)) | {"name": f"agent-{number}"}
+    return lifecycle.create(connection, values, turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
 
 
 def counted(path: Path, table: str) -> int:

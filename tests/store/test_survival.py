@@ -28,6 +28,7 @@ from orchestrator.store.schema.transitions import StaleOwnerError, change, emit
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.events import Fact, append
 from orchestrator.store.turns.turns import Claim
+from tests.store.world import agent_values
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,38 +80,7 @@ PROGRAM = """
 
 def create(connection: Connection, number: int) -> str:
     """An agent with its first turn, queued."""
-    now = float(number)
-    values: dict[str, object] = {
-        "id": f"ag_{number}",
-        "name": f"agent-{number}",
-        "project": "/p",
-        "orchestrator": "boss",
-        "created_at": now,
-        "persona": "scout",
-        "persona_body": {},
-        "provider": "claude",
-        "model": None,
-        "task": "t",
-        "cwd": "/p",
-        "checkout": "/p",
-        "writes": False,
-        "rehearsal": False,
-        "account": "open-1",
-        "account_public": {},
-        "environment": {},
-        "session_id": "s",
-        "reason": "",
-        "epoch": 0,
-        "last_seq": 0,
-        "turns": 0,
-        "session_started": False,
-        "progress": "",
-        "last_tool": "",
-        "tool_calls": 0,
-        "tokens": 0,
-        "cost_usd": 0.0,
-        "cost_unknown": False,
-    }
+    values = agent_values(str(number), float(number)) | {"name": f"agent-{number}"}
     return lifecycle.create(connection, values, turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
 
 
