@@ -63,7 +63,7 @@ class AnswerQuestion:
 
 @dataclass(frozen=True)
 class EndDurableWait:
-    """End the agent's wait for others: its call returns with the text."""
+    """End the agent's wait for others; its call returns with the text."""
 
     wait_id: str
     turn_id: str | None
@@ -71,10 +71,10 @@ class EndDurableWait:
 
 @dataclass(frozen=True)
 class ReplaceTurn:
-    """End the turn that has begun and does not run, and run a new one next."""
+    """End the turn that has begun but is not running, and run a new one next."""
 
     binds_account: bool
-    """the agent waits for an account: from now on it has the caller's"""
+    """the agent waits for an account; it gets the caller's"""
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class SteerTurn:
 
 @dataclass(frozen=True)
 class BindAccount:
-    """Give the agent the caller's account, and queue a turn behind the one that waited for it."""
+    """Give the agent the caller's account, and queue a turn after the one that waited for it."""
 
 
 @dataclass(frozen=True)
 class QueueBehindWait:
-    """Queue a turn behind the one that is suspended with this wait."""
+    """Queue a turn after the one that is suspended with this wait."""
 
     wait: Wait
 
@@ -109,15 +109,15 @@ class QueueTurn:
 
 
 Queueing = ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | QueueBehindWait | QueueTurn
-"""the decisions by which the text becomes a turn of its own"""
+"""decisions by which the text becomes a turn of its own"""
 Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
 
 
 def check_command(agent: AgentState, command: CommandTerms) -> None:
-    """Return if the agent takes commands like this one at all; what its text does is decided by `decide`.
+    """Check that the agent accepts commands like this one at all; `decide` decides what the text does.
 
     Raises:
-        ConflictError: it is deleted, or it asks nothing and only an answer was meant.
+        ConflictError: it is deleted, or the command is only an answer and it has no question.
     """
     if agent.status is Status.DELETED:
         raise ConflictError(f"{agent.name} is deleted", hint="create a new agent")
@@ -133,7 +133,7 @@ def _asks(agent: AgentState) -> bool:
 
 
 def decide(agent: AgentState, command: CommandTerms) -> Decision:
-    """What the text of the command does to the agent in this state; new caps are set before, and may change the state.
+    """Decide what the text of the command does to the agent in this state; new caps are set first and may change it.
 
     Raises:
         ConflictError: the state does not allow it; the hint says what to do instead.
@@ -160,7 +160,7 @@ def _decide_working(command: CommandTerms) -> Decision:
 
 
 def _decide_waiting(agent: AgentState, command: CommandTerms) -> Decision:
-    """What a command does to an agent that waits: for its account, an answer, budget, time, other agents."""
+    """Decide what a command does to an agent that waits: for its account, an answer, budget, time, or other agents."""
     wait = agent.wait
     waits_for_account = wait is not None and wait.kind is WaitKind.ACCOUNT
     if command.mode is Mode.INTERRUPT:
@@ -178,7 +178,7 @@ def _decide_waiting(agent: AgentState, command: CommandTerms) -> Decision:
 
 
 def _check_budget(agent: AgentState, wait: Wait) -> None:
-    """Return if a task for this waiting agent does not wait for more budget."""
+    """Check that a task for this waiting agent would not have to wait for more budget."""
     if wait.kind is WaitKind.BUDGET:
         raise ConflictError(
             f"{agent.name} waits: {wait_words(wait)}; nothing was queued",
@@ -187,7 +187,7 @@ def _check_budget(agent: AgentState, wait: Wait) -> None:
 
 
 def urgency_of(decision: Queueing) -> Urgency:
-    """Which place the new turn gets among the agent's queued turns."""
+    """Return which place the new turn gets among the agent's queued turns."""
     match decision:
         case ReplaceTurn() | InterruptTurn():
             return Urgency.REPLACES
@@ -198,7 +198,7 @@ def urgency_of(decision: Queueing) -> Urgency:
 
 
 def happened(decision: Decision, turn: int = 0) -> str:
-    """The decision as its receipt tells it, once it is carried out; `turn` is the ordinal of a new turn."""
+    """Return the decision in words for its receipt, once it is carried out; `turn` is the ordinal of a new turn."""
     match decision:
         case AddToPrompt():
             return "added to the task of its queued turn"
@@ -230,7 +230,7 @@ def _queued(decision: Queueing) -> str:
 
 
 def caps_happened(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
-    """What came of new caps, as a receipt tells it; `agent` is the state under them."""
+    """Return the effect of new caps in words for the receipt; `agent` is its state under them."""
     told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
     if resumed:
         return f"{told}; its turn goes on where it paused"
@@ -239,7 +239,7 @@ def caps_happened(agent: AgentState, caps: Mapping[Unit, float], *, resumed: boo
 
 
 class Interruption(StrEnum):
-    """What ends when an agent is interrupted; its descendants are interrupted with it."""
+    """What ends when an agent is interrupted; its descendants are interrupted as well."""
 
     RUNNING = "running"
     """The running turn: its session is told to end it."""
@@ -252,7 +252,7 @@ class Interruption(StrEnum):
 
 
 def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> Interruption:
-    """What an interrupt ends.
+    """Decide what an interrupt ends.
 
     Raises:
         ConflictError: neither the agent nor a descendant has an open turn; the hint says what to do instead.
@@ -267,5 +267,5 @@ def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> In
 
 
 def interrupt_happened(*, ends_running: bool) -> str:
-    """An interrupt as its receipt tells it; `ends_running`: it reached a running turn, of the agent or a descendant."""
+    """Return an interrupt in words for its receipt; `ends_running`: it reached a running turn, a descendant's too."""
     return "the running turn is being interrupted" if ends_running else "its open turn was ended before it went on"

@@ -236,7 +236,7 @@ def _within(text: str, limit_bytes: int) -> str:
 def _fact(outcome: OutcomeView, *, numbered: bool) -> str:
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
-        told = outcome.checks and outcome.code == FAILED_CHECKS  # which ones stands behind it
+        told = outcome.checks and outcome.code == FAILED_CHECKS  # the lines below name the failed checks
         parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     parts[0] += _age(outcome.age_seconds)
     if outcome.turn > 1 or numbered:

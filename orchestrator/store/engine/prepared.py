@@ -20,23 +20,23 @@ from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from orchestrator.store.engine.connection import Connection
 
 MAX_LIST = 1024
-"""a longer list of values is left to SQLAlchemy: each length has a text of its own"""
+"""longer lists are left to SQLAlchemy, because each length needs its own statement text"""
 _DIALECT = dialect()
 Ts = TypeVarTuple("Ts")
 
 
 def decoders_of(statement: Select[Any]) -> list[Callable[[Any], Any] | None]:
-    """What turns a stored value of each column into a Python one; None: it is one."""
+    """Return what converts each column's stored value to a Python one; None: nothing has to."""
     return [
         column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in statement.selected_columns
     ]
 
 
 def fetch(connection: Connection, statement: Select[*Ts], values: Mapping[str, object] | None = None) -> Result[*Ts]:
-    """What `connection.execute` would return, all of it read; for statements that are built once and stay.
+    """Return the rows that `connection.execute` would return; for statements that are built once and kept.
 
     Raises:
-        DatabaseError: as SQLAlchemy tells it.
+        DatabaseError: as SQLAlchemy raises it.
     """
     built, given = cast("Select[Any]", statement), {name: _padded(value) for name, value in (values or {}).items()}
     sizes = tuple([len(value) for value in given.values() if _is_list(value)])
@@ -47,13 +47,13 @@ def fetch(connection: Connection, statement: Select[*Ts], values: Mapping[str, o
         known[sizes] = prepared = _prepare(built, given)
     try:
         return cast("Result[*Ts]", prepared.run(connection, given))
-    except sqlite3.Error:  # told by the one who wraps it
+    except sqlite3.Error:  # SQLAlchemy runs it again and raises its own error
         return connection.execute(statement, values)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a parameter's value stands: under a name, in a list that may be."""
+    """The place of a parameter's value: its name, and its index if that is a list."""
 
     name: str
     index: int | None = None
@@ -61,11 +61,11 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A statement as the driver takes it, and the keys and decoders of its columns."""
+    """A compiled statement, and the keys and decoders of its columns."""
 
     sql: str
     parameters: Sequence[object]
-    """constants, and places of those that are given"""
+    """constants, and the places of given values"""
     shape: SimpleResultMetaData
 
     def run(self, connection: Connection, given: Mapping[str, Any]) -> Result[Any]:
@@ -89,7 +89,7 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 
 def _padded(value: object) -> object:
-    """A list with its last value repeated to a power of two, so that few texts serve lists of all lengths."""
+    """Return the list with its last value repeated up to a power of two, so that few texts serve all lengths."""
     if not _is_list(value) or not value:
         return value
     return value + [value[-1]] * ((1 << (len(value) - 1).bit_length()) - len(value))
