@@ -31,7 +31,7 @@ from orchestrator.providers.base import Provider
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.server.mcp import tools
-from orchestrator.settings import Settings, read_settings
+from orchestrator.settings import Settings
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.supervision import programs, tiers
 from orchestrator.supervision.command import LaunchConfig
@@ -69,16 +69,19 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_fleet(state: Path, env: Mapping[str, str], *, http: str = "") -> AsyncGenerator[Fleet]:
+async def open_fleet(
+    state: Path, settings: Settings, *, search_path: str | None, http: str = ""
+) -> AsyncGenerator[Fleet]:
     """The running fleet of this state directory; leaving the context closes everything.
 
+    `search_path` is the PATH on which Fleet finds its own programs.
+
     Raises:
-        InvalidError: a setting is not valid.
+        InvalidError: the tier of supervision that the settings ask for does not work on this machine.
         StoreError, SchemaError: the database cannot be opened.
     """
-    settings = read_settings(env)
-    tier = tiers.choose_tier(settings.supervision, env.get("PATH"))
-    git = programs.find("git", env.get("PATH"))  # cached from now on: no agent has run yet
+    tier = tiers.choose_tier(settings.supervision, search_path)
+    git = programs.find("git", search_path)  # cached from now on: no agent has run yet
     LOG.info("supervision", tier=tier.letter, limitation=tier.limitation, git=git)
     launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
     host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.server.calls import Calls
     from orchestrator.server.http.loopback import Loopback
     from orchestrator.server.mcp.doors import Doors
+    from orchestrator.settings import Settings
 
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
 
@@ -112,14 +113,17 @@ def _run(ownership: Ownership, env: Mapping[str, str]) -> int:
         settings = read_settings(env)
     except InvalidError as error:
         return _fail(f"fleet daemon: {error}", EXIT_USAGE)
-    idle_seconds = settings.idle_seconds
     log.open_log(paths.log_path(ownership.state), level=settings.log_level)
     logger = log.logger(__name__)
     logger.info(
-        "daemon started", pid=os.getpid(), build=ownership.build, state=str(ownership.state), idle_exit=idle_seconds
+        "daemon started",
+        pid=os.getpid(),
+        build=ownership.build,
+        state=str(ownership.state),
+        idle_exit=settings.idle_seconds,
     )
     try:
-        asyncio.run(_run_async(ownership, env, idle_seconds))
+        asyncio.run(_run_async(ownership, settings, env.get("PATH")))
     except FleetError as error:  # a bad setting or an unusable database: one line says so, and the door shows it
         logger.error("daemon cannot serve", error=str(error))  # noqa: TRY400 - a mistake of the user needs no traceback
         return _fail(f"fleet daemon: {error}", 1)
@@ -168,7 +172,7 @@ class _Serving:
     idle_seconds: float
 
 
-async def _run_async(ownership: Ownership, env: Mapping[str, str], idle_seconds: float) -> None:
+async def _run_async(ownership: Ownership, settings: Settings, search_path: str | None) -> None:
     import asyncio
 
     from orchestrator.app import open_fleet
@@ -182,10 +186,10 @@ async def _run_async(ownership: Ownership, env: Mapping[str, str], idle_seconds:
     shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
-    with serving.port(ownership.state, env) as port:
+    with serving.port(ownership.state, settings.http_port) as port:
         address = "" if port is None else port.address
-        async with open_fleet(ownership.state, env, http=address) as fleet:
-            await _serve(ownership, fleet, port, shutdown, idle_seconds)
+        async with open_fleet(ownership.state, settings, search_path=search_path, http=address) as fleet:
+            await _serve(ownership, fleet, port, shutdown, settings.idle_seconds)
 
 
 async def _serve(

@@ -306,6 +306,40 @@ def _is_duration(value: ast.expr, after: ast.expr) -> bool:
     return is_quantity and re.match(r" ?(ms|s|m|min|h)\b", str(after.value)) is not None
 
 
+READERS_OF_THE_ENVIRONMENT = {
+    "cli/commands.py": "restarts the program with what it was given",
+    "cli/demo/demo.py": "entry point of a command",
+    "cli/demo/rehearse.py": "entry point of a command",
+    "cli/demo/sandbox.py": "runs git from the user's PATH",
+    "cli/doctor/doctor.py": "entry point of a command",
+    "cli/options.py": "entry point of every other command",
+    "cli/render/output.py": "NO_COLOR, FORCE_COLOR and TERM belong to the terminal",
+    "daemon.py": "entry point",
+    "door.py": "entry point",
+    "provisioning/changes.py": "runs git from the daemon's PATH",
+    "rehearsal/__init__.py": "a program of its own",
+    "supervision/shim.py": "a program of its own",
+    "supervision/tiers.py": "hides the daemon's own variables and services from sessions",
+}
+READERS_OF_SETTINGS = {"cli/doctor/probes.py", "daemon.py"}
+
+
+@pytest.mark.requirement("project:style:one-source-of-settings")
+def test_the_environment_and_the_settings_are_read_at_entry_points_only() -> None:
+    uses = {path.relative_to(ROOT / "orchestrator").as_posix(): _used(path) for path in _python("orchestrator")}
+    environment = {"os.environ", "os.environb", "os.getenv", "environ", "getenv"}
+    assert {name for name, used in uses.items() if used & environment} == set(READERS_OF_THE_ENVIRONMENT)
+    settings = {"read_settings", "Settings.model_validate"}
+    assert {name for name, used in uses.items() if used & settings} == {*READERS_OF_SETTINGS, "settings.py"}
+
+
+def _used(path: Path) -> set[str]:
+    """The names and dotted names that a module uses or imports."""
+    found = {ast.unparse(node) for node in ast.walk(_parsed(path)) if isinstance(node, ast.Name | ast.Attribute)}
+    imports = [node for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom)]
+    return found | {alias.name for node in imports for alias in node.names}
+
+
 def test_every_skip_has_a_reason_and_nothing_is_expected_to_fail() -> None:
     wrong: list[str] = []
     for path in _python("tests"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ import typer
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.http.client import Client
+    from orchestrator.cli.http.client import Client, Target
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one per line for streams.")]
 Agent = Annotated[str, typer.Argument(help="Agent's name, id, or unique prefix of its id.", show_default=False)]
@@ -26,16 +26,29 @@ Inputs = Annotated[
 ]
 
 
+def own_target(settings: Mapping[str, str] | None = None) -> Target:
+    """Return the daemon of this process's environment, with these settings over it, for the current project."""
+    from orchestrator.cli.http.client import target
+
+    return target({**os.environ, **(settings or {})}, str(here()))
+
+
+def own_home() -> Path | None:
+    """Return the user's home directory, or None if the environment does not name it."""
+    home = os.environ.get("HOME")
+    return Path(home) if home else None
+
+
 @contextmanager
-def connected() -> Generator[Client]:
-    """Yield a client for the current directory's project, starting the daemon if none runs.
+def connected(settings: Mapping[str, str] | None = None) -> Generator[Client]:
+    """Yield a client for the current directory's project; a daemon that it starts gets these settings.
 
     Raises:
         FleetError: the daemon failed to start, or a daemon of another build runs.
     """
-    from orchestrator.cli.http.client import Client, target
+    from orchestrator.cli.http.client import Client
 
-    with Client(target(os.environ, str(here()))) as client:
+    with Client(own_target(settings)) as client:
         client.require_daemon()
         yield client
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from orchestrator.server.http.loopback import Loopback
 from orchestrator.server.http.server import Server
 from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server, streamable, tools
-from orchestrator.settings import read_settings
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
@@ -45,16 +44,14 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
 
 
 @contextmanager
-def port(state: Path, env: Mapping[str, str]) -> Generator[Loopback | None]:
-    """Bind the HTTP port from the settings while the block runs; yields None if they name no port.
+def port(state: Path, number: int | None) -> Generator[Loopback | None]:
+    """Bind this HTTP port (0: any free one) while the block runs; yields None if the number is None.
 
     Entered before the fleet opens, so that a port in use costs no turn.
 
     Raises:
-        InvalidError: a setting is not valid.
         StoreError: the port is in use, or the token cannot be read or written.
     """
-    number = read_settings(env).http_port
     if number is None:
         yield None
         return

@@ -58,10 +58,10 @@ def test_doctor_fails_with_1_and_says_what_to_do(fleet: Command, state: Path, tm
     )
     assert ran.code == 1
     assert not ran.json["ok"]
-    assert {_level(ran, name) for name in ("git", "claude", "state", "slots")} == {"fail"}
+    assert {_level(ran, name) for name in ("git", "claude", "state", "settings")} == {"fail"}
     assert "chmod go-rwx" in _text(ran, "state")
     assert "CLAUDE_CODE_PATH" in _text(ran, "claude")
-    assert "AGENT_MAX_CONCURRENT" in _text(ran, "slots")
+    assert "AGENT_MAX_CONCURRENT" in _text(ran, "settings")
     plain = fleet("doctor", PATH=str(tmp_path))
     assert plain.code == 1
     assert "\x1b" not in plain.out

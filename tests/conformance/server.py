@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
@@ -29,6 +30,7 @@ from orchestrator.server.http import api, loopback
 from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server as mcp
 from orchestrator.server.mcp import streamable, tools
+from orchestrator.settings import read_settings
 from tests.conformance import asking, contents
 from tests.conformance.jobs import Fixtures
 from tests.conformance.kit import put_beside
@@ -79,7 +81,7 @@ async def served(kind: str, state: Path, calls: Calls) -> AsyncGenerator[Server[
         put_beside(server, contents.kit() | asking.kit(server))
         yield server
         return
-    async with open_fleet(state, {}) as fleet:
+    async with open_fleet(state, read_settings({}), search_path=os.environ.get("PATH")) as fleet:
         yield mcp.render(
             tools.table(fleet),
             caller=streamable.caller_anywhere,

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from orchestrator.errors import FleetError
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import Health
+    from orchestrator.settings import Settings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _SAFE_SQLITE = (3, 51, 3)
@@ -47,9 +49,18 @@ Environment = Mapping[str, str]
 
 def all_checks(environment: Environment) -> Iterator[ProbeResult]:
     """Run all checks, in the order in which to fix them; a check that raises counts as failed."""
-    for name, look in _CHECKS.items():
+    from orchestrator.settings import read_settings
+
+    checks = {name: partial(look, environment) for name, look in _CHECKS.items()}
+    try:
+        settings = read_settings(environment)
+    except FleetError as error:
+        yield ProbeResult("settings", FAIL, str(error), "fix this first")
+    else:
+        checks |= {name: partial(look, environment, settings) for name, look in _SETTINGS_CHECKS.items()}
+    for name, check in checks.items():
         try:
-            yield from look(environment)
+            yield from check()
         except (FleetError, OSError, subprocess.SubprocessError, ValueError) as error:
             yield ProbeResult(name, FAIL, str(error), "fix this first")
 
@@ -185,21 +196,18 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
         yield ProbeResult("daemon", WARN, f"{text}; this command is build {paths.build()}", "fleet down && fleet up")
 
 
-def _supervision(environment: Environment) -> Iterator[ProbeResult]:
-    from orchestrator.settings import read_settings
+def _supervision(environment: Environment, settings: Settings) -> Iterator[ProbeResult]:
     from orchestrator.supervision.tiers import choose_tier
 
-    name = "FLEET_SUPERVISION"
-    wanted = read_settings({name: environment.get(name, "")}).supervision
-    found = choose_tier(wanted, environment.get("PATH"))
+    found = choose_tier(settings.supervision, environment.get("PATH"))
     text = f"tier {found}" + ("" if found.hides else "; agents can read Fleet's state")
     if found.limitation:
         text += f" ({found.limitation})"
     if found.hides:
         text += "; it does not contain what an agent starts through Docker, ssh localhost, crontab or login files"
     restart = "fleet down && fleet up"
-    if wanted:
-        yield ProbeResult("supervision", OK, f"{text}, set by {name}")
+    if settings.supervision:
+        yield ProbeResult("supervision", OK, f"{text}, set by FLEET_SUPERVISION")
     else:
         advice = f"for tier A: {found.advice}; then {restart}" if found.letter in "BC" else found.advice
         yield ProbeResult("supervision", WARN if found.limitation else OK, text, advice if found.limitation else "")
@@ -207,16 +215,16 @@ def _supervision(environment: Environment) -> Iterator[ProbeResult]:
     if health is not None and not health.supervision.startswith(found.letter):
         yield ProbeResult("supervision", WARN, f"the running daemon has tier {health.supervision}", restart)
     tiers = {found.letter, health.supervision[:1] if health is not None else found.letter}
-    yield from _port(environment, health, "".join(sorted(tiers - {"A"})))
+    has_port = settings.http_port is not None or (health is not None and bool(health.http))
+    yield from _port(environment, has_port, "".join(sorted(tiers - {"A"})))
 
 
-def _port(environment: Environment, health: Health | None, seeing: str) -> Iterator[ProbeResult]:
+def _port(environment: Environment, is_open: bool, seeing: str) -> Iterator[ProbeResult]:
     """Warn if agents can read the token of the HTTP port: over TCP, Fleet cannot see that the caller is an agent."""
     try:
         token = paths.token_path(paths.state_dir(environment))
     except paths.StateError:
         return
-    is_open = bool(environment.get("FLEET_HTTP_PORT") or (health is not None and health.http))
     if seeing and (is_open or token.exists()):
         text = f"agents of tier {' or '.join(seeing)} can read {token} and command the fleet that runs them over "
         text += "the HTTP port" if is_open else "an HTTP port, as soon as one is open"
@@ -270,14 +278,11 @@ def _plugin(_: Environment) -> Iterator[ProbeResult]:
         yield ProbeResult("plugin", OK, f"{root} ({len(named)} files); use it with: claude --plugin-dir {root}")
 
 
-def _slots(environment: Environment) -> Iterator[ProbeResult]:
-    from orchestrator.settings import read_settings
-
-    slots = read_settings(environment).slots
+def _slots(_: Environment, settings: Settings) -> Iterator[ProbeResult]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
-    chosen = "AGENT_MAX_CONCURRENT" if environment.get("AGENT_MAX_CONCURRENT") else "from cores and memory"
+    chosen = "AGENT_MAX_CONCURRENT" if "slots" in settings.model_fields_set else "from cores and memory"
     yield ProbeResult(
-        "slots", OK, f"{slots} agents may work at once ({chosen}; {os.cpu_count()} cores, {memory:.1f} GiB)"
+        "slots", OK, f"{settings.slots} agents may work at once ({chosen}; {os.cpu_count()} cores, {memory:.1f} GiB)"
     )
 
 
@@ -289,7 +294,9 @@ _CHECKS: dict[str, Callable[[Environment], Iterator[ProbeResult]]] = {
     "account": _account,
     "state": _state,
     "daemon": _daemon,
-    "supervision": _supervision,
     "plugin": _plugin,
+}
+_SETTINGS_CHECKS: dict[str, Callable[[Environment, Settings], Iterator[ProbeResult]]] = {
+    "supervision": _supervision,
     "slots": _slots,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import AsJson, here
+from orchestrator.cli.options import AsJson, here, own_target
 from orchestrator.cli.render import output
 from orchestrator.domain.text import clean
 
@@ -26,11 +25,11 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy the database to FILE, consistently, even while agents work."""
-    from orchestrator.cli.http.client import Client, target
+    from orchestrator.cli.http.client import Client
     from orchestrator.paths import build
 
     copy, progress = here() / file.expanduser(), _ProgressLine()
-    with Client(target(os.environ, str(here())), start=False) as client:
+    with Client(own_target(), start=False) as client:
         health = client.health()
         if health is not None and health.build == build():
             size = _by_daemon(client, copy, force, progress)

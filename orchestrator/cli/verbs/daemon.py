@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import AsJson, connected, here
+from orchestrator.cli.options import AsJson, connected, own_target
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import shown_duration
 from orchestrator.errors import ConflictError, StoreError, TimeoutReachedError
@@ -36,9 +36,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start the daemon if it is not running."""
-    if http is not None:
-        os.environ[HTTP_PORT] = str(http)
-    with connected() as client:
+    with connected({} if http is None else {HTTP_PORT: str(http)}) as client:
         health = client.health()
     if health is None:
         raise StoreError("the daemon exited right after it started", hint="fleet doctor shows what is wrong")
@@ -67,9 +65,9 @@ def down(
     Nothing is lost: agents, conversations and results are kept, queued turns start with the next daemon, and an
     interrupted agent continues when you command it.
     """
-    from orchestrator.cli.http.client import Client, target
+    from orchestrator.cli.http.client import Client
 
-    with Client(target(os.environ, str(here())), start=False) as client:
+    with Client(own_target(), start=False) as client:
         state, health = client.target.state, client.health()
         if health is None:
             answer: dict[str, object] = {"was_running": False, "pid": None, "interrupted": 0}

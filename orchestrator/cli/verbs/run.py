@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.options import AsJson, Cwd, Task, connected, given_text, here, in_path
+from orchestrator.cli.options import AsJson, Cwd, Task, connected, given_text, here, in_path, own_home
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
 from orchestrator.domain.text import clean, one_line
@@ -105,8 +104,7 @@ def _check_persona(name: str) -> None:
     from orchestrator.domain.persona import FLEET
     from orchestrator.personas import find_persona
 
-    home = os.environ.get("HOME")
-    found = find_persona(name, Path(paths.project_of(here())), Path(home) if home else None)
+    found = find_persona(name, Path(paths.project_of(here())), own_home())
     if not found.orchestrates:
         raise InvalidError(
             f"persona {found.name} ({found.source}) has none of the fleet's tools, so it cannot direct agents",
