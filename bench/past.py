@@ -21,6 +21,8 @@ from typing import Any
 
 from orchestrator import paths
 from orchestrator.domain.event import SessionEvent, ToolEnded, ToolStarted, Used
+from orchestrator.domain.question import NewQuestion, QuestionKind
+from orchestrator.domain.turn import TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.fleet.sessions.recorder import fact_of
 from orchestrator.fleet.verbs.create import _START, new_id
@@ -49,26 +51,16 @@ USAGE = RunUsage(
     cost_usd=0.01,
     session_cost_usd=0.01,
 )
-ENDED = {
-    "status": "complete",
-    "reason": "",
-    "detail": "",
-    "hint": "",
-    "result": RESULT,
-    "changes": None,
-    "changes_unknown": "",
-}
-
-QUESTION = {
-    "kind": "question",
-    "call_id": "toolu_000000000000000000000000",
-    "tool": "mcp__crew__ask_orchestrator",
-    "input": {"question": "May the report change its columns?", "options": ["yes", "no"]},
-    "text": "May the report change its columns?",
-    "options": ["yes", "no"],
-    "deadline_at": None,
-    "fallback": "",
-}
+ENDED = TurnEnd(status=TurnStatus.COMPLETE, result=RESULT)
+QUESTION = NewQuestion(
+    kind=QuestionKind.QUESTION,
+    call_id="toolu_000000000000000000000000",
+    tool="mcp__crew__ask_orchestrator",
+    input={"question": "May the report change its columns?", "options": ["yes", "no"]},
+    text="May the report change its columns?",
+    options=["yes", "no"],
+    asked_at=0.0,
+)
 
 
 def give_past(state: Path, project: Path, count: int, *, facts: int = 4) -> None:
@@ -119,7 +111,7 @@ def _live(
 def _asked(connection: Connection, common: Values, name: str, facts: int) -> None:
     """The past of an agent that asked in the middle of its turn and was answered."""
     claim, now = _begin(connection, common, name), time.time()
-    turns.suspend_for_answer(connection, claim, QUESTION | {"asked_at": now}, USAGE, now)
+    turns.suspend_for_answer(connection, claim, dataclasses.replace(QUESTION, asked_at=now), USAGE, now)
     turns.answer(connection, claim.agent_id, "yes", now)
     _end(connection, _claimed(connection), facts)
 

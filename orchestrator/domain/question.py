@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -68,6 +68,24 @@ class Policy:
     def fits(self, kind: QuestionKind, tool: str) -> bool:
         """Whether it answers this question."""
         return self.kind in {None, str(kind)} and self.tool in {None, tool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewQuestion:
+    """What a tool call asks before it goes on, as its row will hold it; of a plan, `call_id` is the prompt's id.
+
+    `fallback` is the answer that counts from `deadline_at` on; without a deadline it waits for ever.
+    """
+
+    kind: QuestionKind
+    call_id: str
+    tool: str
+    input: Mapping[str, Any]
+    text: str
+    asked_at: float
+    options: Sequence[str] = ()
+    deadline_at: float | None = None
+    fallback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+
+from orchestrator.domain.checkout import Difference
 
 
 class TurnStatus(StrEnum):
@@ -24,6 +27,20 @@ class TurnStatus(StrEnum):
 TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
 TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
 """started but not running; such a turn resumes before any other turn starts"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnEnd:
+    """How a turn ended, and what it leaves behind; `changes` None: nothing that git can tell."""
+
+    status: TurnStatus
+    reason: str = ""
+    detail: str = ""
+    hint: str = ""
+    result: str = ""
+    changes: Difference | None = None
+    changes_unknown: str = ""
+    """why git cannot tell what the turn changed"""
 
 
 class Urgency(IntEnum):

@@ -49,6 +49,16 @@ SUSPENDED = TIMED | ON_OTHERS | {WaitKind.BUDGET}
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuotaRefusal:
+    """What a provider said when it refused an account: when its quota is back, if it told."""
+
+    resets_at: float | None
+    detail: str
+    ends: bool = True
+    """time alone may end it, as far as the provider tells"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wait:
     """What one agent waits for."""
 

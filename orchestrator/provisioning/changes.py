@@ -14,10 +14,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untrusted
+from orchestrator.domain.checkout import Difference, Snapshot
 from orchestrator.domain.duration import shown_duration
 from orchestrator.supervision import programs
 
@@ -41,26 +41,6 @@ class ChangesUnknownError(Exception):
 
 class _TooLargeError(ChangesUnknownError):
     """Too much for git to hash; trying again would not help."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """A checkout at one moment: the tree of all files that are not ignored, and the commit at HEAD."""
-
-    tree: str
-    head: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """What changed between two snapshots."""
-
-    files: tuple[str, ...]
-    """the first 100 changed paths, relative to the checkout"""
-    files_changed: int
-    insertions: int
-    deletions: int
-    commits: int
 
 
 def checkout_of(directory: Path) -> Path | None:

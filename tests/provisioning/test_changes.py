@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.domain.checkout import Difference, Snapshot
 from orchestrator.provisioning import changes
 from orchestrator.provisioning.changes import (
     ChangesUnknownError,
-    Difference,
     checkout_of,
     difference,
     location,
@@ -441,7 +441,7 @@ async def test_a_git_that_was_killed_leaves_no_piece_of_a_file_and_is_not_starte
 async def test_what_no_open_turn_needs_is_dropped_once_it_takes_too_much_room(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[changes.Snapshot] = []
+    looks: list[Snapshot] = []
     for number in range(4):
         (checkout / "a.txt").write_text(f"{number}\n")
         looks.append(await snapshot(checkout, state))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, stalled
+from orchestrator.domain.checkout import Snapshot
 from orchestrator.domain.event import Kind
 from orchestrator.domain.question import QuestionKind
 from orchestrator.errors import ConflictError
@@ -204,8 +205,8 @@ async def test_an_activity_changes_when_it_is_another_one_and_not_when_it_is_tol
 async def test_what_a_checkout_was_before_its_turn_is_noted_once(world: World) -> None:
     claim = await world.start("a")
     for tree in ("first", "second"):
-        await world.write(events.note_before, claim, {"tree": tree})
-    assert (await world.turn(claim.turn_id)).before == {"tree": "first"}
+        await world.write(events.note_before, claim, Snapshot(tree=tree, head=None))
+    assert (await world.turn(claim.turn_id)).before == {"tree": "first", "head": None}
 
 
 # who is told

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.domain.question import AnsweredBy, QuestionKind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.store.schema.tables import QUESTION
 from orchestrator.store.turns import turns
 from orchestrator.store.waits import questions
 from orchestrator.store.waits.questions import OtherQuestionError
@@ -90,9 +88,8 @@ async def test_an_agent_that_waits_for_its_children_cannot_be_answered(world: Wo
 
 async def test_an_agent_has_one_open_question(world: World) -> None:
     await world.ask(await world.start("a"))
-    second = {**asked(QuestionKind.QUESTION, NOON), "id": "qu_2", "agent_id": "ag_a", "turn": 1, "state": "open"}
     with pytest.raises(IntegrityError):
-        await world.write(lambda connection: connection.execute(insert(QUESTION).values(**second)))
+        await world.write(questions.ask, "ag_a", 1, asked(QuestionKind.QUESTION, NOON))
     assert len(await world.open_questions("ag_a")) == 1
 
 

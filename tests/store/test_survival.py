@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import select, text
 
 from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.question import NewQuestion, QuestionKind
+from orchestrator.domain.turn import TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.agents.admission import Admission, admit
@@ -33,15 +34,8 @@ from tests.store.world import agent_values
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 NO_COST = RunUsage(tokens=Usage(input_tokens=1, output_tokens=1, model_calls=1))
-ENDED = {
-    "status": TurnStatus.COMPLETE,
-    "reason": "",
-    "detail": "",
-    "hint": "",
-    "result": "done",
-    "changes": None,
-    "changes_unknown": "",
-}
+QUESTION = NewQuestion(kind=QuestionKind.QUESTION, call_id="c", tool="Bash", input={}, text="q", asked_at=2.0)
+ENDED = TurnEnd(status=TurnStatus.COMPLETE, result="done")
 PROGRAM = """
     import asyncio, resource, signal, sys
     from pathlib import Path
@@ -181,7 +175,7 @@ async def test_a_stale_owner_writes_neither_events_nor_an_end(tmp_path: Path) ->
         for late in (
             store.write(append, mine, [fact]),
             store.write(turns.finish, mine, ENDED, NO_COST, 2.0),
-            store.write(turns.suspend_for_answer, mine, {"text": "q", "call_id": "c"}, NO_COST, 2.0),
+            store.write(turns.suspend_for_answer, mine, QUESTION, NO_COST, 2.0),
         ):
             with pytest.raises(StaleOwnerError):
                 await late

@@ -10,7 +10,7 @@ import itertools
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -18,10 +18,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Executable, func, select
 
 from orchestrator.domain.budget import Headroom, Scope, Unit
-from orchestrator.domain.question import AnsweredBy, QuestionKind
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.question import AnsweredBy, NewQuestion, QuestionKind
+from orchestrator.domain.turn import Mode, TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
-from orchestrator.domain.wait import Wait, WaitKind
+from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
 from orchestrator.store.agents import commands, lifecycle, orchestrator_waits
 from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.agents.commands import Command, Commanded
@@ -33,7 +33,7 @@ from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.schema.states import read_wait
 from orchestrator.store.schema.tables import AGENT, BREAKER, DURABLE_WAIT, EVENT, INPUT, LEASE, QUESTION, TURN
 from orchestrator.store.turns import recovery, turns
-from orchestrator.store.turns.recovery import Final, Loss
+from orchestrator.store.turns.recovery import Loss
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import durable_waits, inputs, leases, pauses
 
@@ -78,26 +78,23 @@ def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int =
 NOTHING_USED = usage(0, 0.0, model_calls=0)
 
 
-def ended(status: TurnStatus = TurnStatus.COMPLETE, reason: str = "", **more: Any) -> dict[str, Any]:
+def ended(status: TurnStatus = TurnStatus.COMPLETE, reason: str = "", **more: Any) -> TurnEnd:
     """How a turn ended."""
-    values = {"status": status, "reason": reason, "detail": "", "hint": "", "result": "done"}
-    return {**values, "changes": None, "changes_unknown": "", **more}
+    return replace(TurnEnd(status=status, reason=reason, result="done"), **more)
 
 
-def asked(kind: QuestionKind, now: float, **more: Any) -> dict[str, Any]:
+def asked(kind: QuestionKind, now: float, **more: Any) -> NewQuestion:
     """What an agent asks, in a call that is named after the kind."""
-    values: dict[str, Any] = {
-        "kind": str(kind),
-        "call_id": f"call-{kind}",
-        "tool": "Bash",
-        "input": {"command": "make"},
-        "text": "which one?",
-        "options": [],
-        "asked_at": now,
-        "deadline_at": None,
-        "fallback": "decide yourself",
-    }
-    return {**values, **more}
+    question = NewQuestion(
+        kind=kind,
+        call_id=f"call-{kind}",
+        tool="Bash",
+        input={"command": "make"},
+        text="which one?",
+        asked_at=now,
+        fallback="decide yourself",
+    )
+    return replace(question, **more)
 
 
 def durable_wait(wait_id: str, now: float, **more: Any) -> dict[str, Any]:
@@ -204,7 +201,7 @@ class World:
 
     async def lose(
         self, claim: Claim, reason: str = "process", *, counts: bool = True, max_resumes: int = 3, **more: Any
-    ) -> Final | None:
+    ) -> TurnEnd | None:
         """Give the claimed run up, as lost."""
         loss = Loss(reason=reason, detail="it is gone", counts=counts)
         return await self.write(recovery.give_up_run, claim, loss, usage(**more), self.now, max_resumes)
@@ -253,7 +250,7 @@ class World:
 
     async def refuse(self, claim: Claim, resets_at: float | None = None, *, ends: bool = True) -> None:
         """Suspend the turn because its account is refused."""
-        told = {"resets_at": resets_at, "detail": "the limit is reached", "ends": ends}
+        told = QuotaRefusal(resets_at=resets_at, detail="the limit is reached", ends=ends)
         await self.write(turns.suspend_for_quota, claim, told, usage(), self.now)
 
     async def wake(self) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.context import FleetContext
@@ -31,10 +30,10 @@ class Delegates:
         """Create an agent for the agent of this claim."""
         return await create_child(self.context, claim, call, arguments)
 
-    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> str:
         """Create the agents of the plan, or send the plan back to its agent."""
         return await fan_out(self.context, claim, call, asked, usage)
 
-    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> None:
         """Suspend the turn until the agents named by this call are done."""
         await self.orchestrators.begin_wait(claim, call, asked, usage)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
-from orchestrator.domain.question import AnsweredBy
+from orchestrator.domain.question import AnsweredBy, NewQuestion
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.domain.usage import RunUsage
@@ -27,9 +28,7 @@ MAX_PROBLEM_CHARACTERS = 4000
 WRONG = (NotFoundError, InvalidError, ConflictError, RefusedError)
 
 
-async def fan_out(
-    context: FleetContext, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage
-) -> str:
+async def fan_out(context: FleetContext, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> str:
     """Create what the plan asks for, or send it back, and suspend the turn. Returns '' or why the turn fails.
 
     Raises:
@@ -37,7 +36,7 @@ async def fan_out(
         StoreError: the database cannot be written.
     """
     before = await context.work.store.read(partial(plans.of_turn, agent_id=claim.agent_id, turn=claim.turn))
-    asked = {**asked, "input": {**call.input, "number": len(before) + 1}}
+    asked = replace(asked, input={**call.input, "number": len(before) + 1})
     problem = storable(str(call.input.get("problem", "")))
     problem = problem or await _create(context, claim, call.input.get("plan", ()), asked, usage)
     problem = problem[:MAX_PROBLEM_CHARACTERS]
@@ -55,14 +54,14 @@ def _refused(before: Sequence[QuestionTable]) -> int:
 
 
 async def _create(
-    context: FleetContext, claim: Claim, entries: Sequence[Json], asked: Mapping[str, Any], usage: RunUsage
+    context: FleetContext, claim: Claim, entries: Sequence[Json], asked: NewQuestion, usage: RunUsage
 ) -> str:
     """Suspend the turn until its children have ended; returns '' or what is wrong, entry by entry."""
     parent = await parent_of(context.work, claim)
     planned: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for index, entry in enumerate(entries):
-        name, key = str(entry["name"]), f"{claim.turn_id}/plan {asked['input']['number']}/{index}"
+        name, key = str(entry["name"]), f"{claim.turn_id}/plan {asked.input['number']}/{index}"
         try:
             one = await checked(context, parent.call(key), new_child(parent, entry), parent)
             if name in planned:

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from orchestrator import log, paths
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
+from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, RefusedError
@@ -51,7 +51,7 @@ class ManagedOrchestrators:
         """Return the tools, called as this agent; its wait only returns the result of a durable wait that is over."""
         return tuple(replace(tool, call=partial(self._called, tool, slot), begin=None) for tool in self.table)
 
-    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> None:
         """End the run with a durable wait, whose row is written before the process is released.
 
         If there is nothing to wait for, the same call returns at once what any wait would return.

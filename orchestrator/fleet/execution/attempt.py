@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from orchestrator import log, paths
 from orchestrator.domain import clearance
+from orchestrator.domain.checkout import Difference, Snapshot
 from orchestrator.domain.event import Ended, Kind, Outcome
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.briefing import plan, system_prompt
@@ -33,7 +34,7 @@ from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.provisioning.changes import ChangesUnknownError, Snapshot, checkout_of, difference, prune, snapshot
+from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, difference, prune, snapshot
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
@@ -181,7 +182,7 @@ async def _before(
         before = await snapshot(checkout, state)
     except ChangesUnknownError as error:
         return None, str(error)
-    await work.store.write(note_before, claim, {"tree": before.tree, "head": before.head})
+    await work.store.write(note_before, claim, before)
     return before, ""
 
 
@@ -281,18 +282,18 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
         changes, unknown = await _after(state, attempt)
         if attempt is not None and ended.text and not recorder.stale:
             await _keep_result(attempt, ended.text)
-        columns = {
-            "status": ENDINGS.get(ended.outcome, TurnStatus.FAILED),
-            "reason": storable(ended.reason),
-            "detail": storable(ended.detail),
-            "hint": storable(ended.hint),
-            "result": storable(ended.text),
-            "changes": changes,
-            "changes_unknown": unknown,
-        }
+        end = TurnEnd(
+            status=ENDINGS.get(ended.outcome, TurnStatus.FAILED),
+            reason=storable(ended.reason),
+            detail=storable(ended.detail),
+            hint=storable(ended.hint),
+            result=storable(ended.text),
+            changes=changes,
+            changes_unknown=unknown,
+        )
         now = work.clock()
         asked = _asked(attempt, ended.deferred, now) if ended.deferred else None
-        await work.commit(finish, claim, columns, usage, now, asked=asked)
+        await work.commit(finish, claim, end, usage, now, asked=asked)
         if attempt is not None and attempt.checkout is not None and attempt.persona.may_change:
             await _prune(work, state, attempt.checkout)
     except StaleOwnerError:
@@ -324,7 +325,7 @@ async def _defer(runtime: Runtime, claim: Claim, attempt: Attempt | None, call: 
     return ""
 
 
-def _asked(attempt: Attempt | None, call: ToolCall, now: float) -> dict[str, Any]:
+def _asked(attempt: Attempt | None, call: ToolCall, now: float) -> NewQuestion:
     return gate.asked(call, attempt.persona if attempt else None, attempt.answer_seconds if attempt else None, now)
 
 
@@ -337,19 +338,12 @@ async def _keep_result(attempt: Attempt, text: str) -> None:
         LOG.warning("result_file_not_written", error=error.message)
 
 
-async def _after(state: Path, attempt: Attempt | None) -> tuple[dict[str, Any] | None, str]:
+async def _after(state: Path, attempt: Attempt | None) -> tuple[Difference | None, str]:
     if attempt is None or attempt.checkout is None or attempt.before is None:
         return None, attempt.unknown if attempt else ""
     try:
         _check_place(attempt.spec.cwd)
         after = await snapshot(attempt.checkout, state)
-        found = await difference(attempt.checkout, state, attempt.before, after)
+        return await difference(attempt.checkout, state, attempt.before, after), ""
     except (ChangesUnknownError, NotFoundError) as error:
         return None, str(error)
-    return {
-        "files": list(found.files),
-        "files_changed": found.files_changed,
-        "insertions": found.insertions,
-        "deletions": found.deletions,
-        "commits": found.commits,
-    }, ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.tool import Call, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.sessions.slot import AgentSlot
@@ -26,7 +26,7 @@ class Delegation(Protocol):
         """
         ...
 
-    async def fan_out(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> str:
+    async def fan_out(self, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> str:
         """Create the agents of the plan that the turn ended with, or send it back; returns '' or why the turn fails.
 
         Raises:
@@ -34,7 +34,7 @@ class Delegation(Protocol):
         """
         ...
 
-    async def begin_wait(self, claim: Claim, call: ToolCall, asked: Mapping[str, Any], usage: RunUsage) -> None:
+    async def begin_wait(self, claim: Claim, call: ToolCall, asked: NewQuestion, usage: RunUsage) -> None:
         """Suspend the turn until the agents named by this call are done; the same call then returns the digest.
 
         Raises:

@@ -6,14 +6,12 @@ A turn that is running when its daemon is told to stop is left to the next daemo
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID, uuid5
 
 from orchestrator.domain.event import Ended, Outcome
 from orchestrator.domain.text import storable
-from orchestrator.domain.wait import Wait, WaitKind
+from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import LEFT, LiveTurn, Stop
 from orchestrator.fleet.sessions.steering import turn_of
@@ -90,11 +88,8 @@ async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspen
         if ended.steered:
             await work.commit(fold, claim, [turn_of(prompt) for prompt in ended.steered], now)
         if suspension.wait.kind is WaitKind.QUOTA:
-            told: Mapping[str, Any] = {
-                "resets_at": ended.resets_at,
-                "detail": storable(ended.detail),
-                "ends": ended.reason != CREDIT,
-            }
+            detail, ends = storable(ended.detail), ended.reason != CREDIT
+            told = QuotaRefusal(resets_at=ended.resets_at, detail=detail, ends=ends)
             await work.commit(unless_cancelled, suspend_for_quota, claim, now, told, usage, now)
             return
         wait, pause = suspension.wait, suspension.again_in_seconds

@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from orchestrator.domain import clearance
 from orchestrator.domain.duration import shown_duration
 from orchestrator.domain.event import Kind
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import INBOX, CallRecord, Grant, QuestionKind, QuestionState, fallback, shown_input
+from orchestrator.domain.question import (
+    INBOX,
+    CallRecord,
+    Grant,
+    NewQuestion,
+    QuestionKind,
+    QuestionState,
+    fallback,
+    shown_input,
+)
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -62,7 +71,7 @@ def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
         if record is None and answer is not None and not isinstance(verdict, Allow):
             asked_now = asked(call, persona, None, work.clock())
             await work.store.write(
-                questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now["asked_at"]
+                questions.ask_policy, agent_id, turn, asked_now, answer=answer, now=asked_now.asked_at
             )
             if live is not None:
                 live.recorder.note(_answered_by_policy(call, answer, work.clock()))
@@ -88,8 +97,8 @@ def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
     return Fact(kind=Kind.ANSWERED, at=at, body=body)
 
 
-def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> dict[str, Any]:
-    """Return the columns of the question for this call; `answer_seconds` None means that it waits forever."""
+def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> NewQuestion:
+    """Return the question that this call asks; `answer_seconds` None means that it waits forever."""
     kind = clearance.kind_of(call)
     answer_seconds = (
         answer_seconds if kind in INBOX else None
@@ -102,17 +111,17 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
         else shown_input(call.input, MAX_TEXT_CHARACTERS)
     )
     within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
-    return {
-        "kind": str(kind),
-        "call_id": call.id,
-        "tool": call.name,
-        "input": dict(call.input),
-        "text": storable(text),
-        "options": [storable(str(option)) for option in given],
-        "asked_at": now,
-        "deadline_at": None if answer_seconds is None else now + answer_seconds,
-        "fallback": fallback(kind, persona.default_answer if persona else "", within),
-    }
+    return NewQuestion(
+        kind=kind,
+        call_id=call.id,
+        tool=call.name,
+        input=call.input,
+        text=storable(text),
+        asked_at=now,
+        options=[storable(str(option)) for option in given],
+        deadline_at=None if answer_seconds is None else now + answer_seconds,
+        fallback=fallback(kind, persona.default_answer if persona else "", within),
+    )
 
 
 async def answer_of(work: UnitOfWork, agent_id: str, call_id: str | None) -> str | None:

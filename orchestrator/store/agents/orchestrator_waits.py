@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
-from orchestrator.domain.question import AnsweredBy, QuestionState
+from orchestrator.domain.question import AnsweredBy, NewQuestion, QuestionState
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
@@ -24,7 +24,7 @@ from orchestrator.store.waits.deadlocks import circle
 def suspend(
     connection: Connection,
     claim: Claim,
-    asked: Mapping[str, Any],
+    asked: NewQuestion,
     durable_wait: Mapping[str, Any],
     usage: RunUsage,
     now: float,
@@ -40,8 +40,8 @@ def suspend(
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
-    question = children.suspend_turn(connection, claim, asked, Wait(kind=WaitKind.AGENTS), now)
-    wait_id = durable_waits.begin(connection, {**durable_wait, "question_id": question["id"]}, now)
+    question_id = children.suspend_turn(connection, claim, asked, Wait(kind=WaitKind.AGENTS), now)
+    wait_id = durable_waits.begin(connection, {**durable_wait, "question_id": question_id}, now)
     if not refusal and (other := circle(connection, claim.agent_id)) is not None:
         hint = "wait for others, or write your report: it waits for your end"
         refusal = str(ConflictError(f"{agent['name']} and {other} would wait for each other", hint=hint))

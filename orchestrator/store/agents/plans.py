@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, select, update
 from orchestrator.domain.agent import Status
 from orchestrator.domain.clearance import PLAN
 from orchestrator.domain.event import Kind
-from orchestrator.domain.question import QuestionState
+from orchestrator.domain.question import NewQuestion, QuestionState
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
@@ -42,7 +42,7 @@ def fan_out(
     connection: Connection,
     claim: Claim,
     planned: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Any],
+    asked: NewQuestion,
     usage: RunUsage,
     now: float,
 ) -> None:
@@ -59,12 +59,10 @@ def fan_out(
     for child in () if turn["stop"] else planned:
         lifecycle.create(connection, **child)
     children.suspend(connection, claim, asked, now)
-    _comes_back(connection, claim, asked["call_id"])
+    _comes_back(connection, claim, asked.call_id)
 
 
-def send_back(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], why: str, usage: RunUsage, now: float
-) -> None:
+def send_back(connection: Connection, claim: Claim, asked: NewQuestion, why: str, usage: RunUsage, now: float) -> None:
     """Refuse the plan: its turn resumes once a slot is free, and its agent is told why.
 
     Raises:
@@ -73,7 +71,7 @@ def send_back(
     agent, _ = _running(connection, claim)
     run_ended(connection, agent, claim, usage, now)
     questions.ask_policy(connection, claim.agent_id, claim.turn, asked, answer=why, now=now)
-    _comes_back(connection, claim, asked["call_id"])
+    _comes_back(connection, claim, asked.call_id)
     emit(connection, claim.agent_id, Kind.PLAN_REFUSED, now, claim.turn, reason=one_line(why, SHOWN_CHARACTERS))
     move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, now, wait=SLOT, owner=None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +9,7 @@ from sqlalchemy import RowMapping, func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
-from orchestrator.domain.question import AnsweredBy
+from orchestrator.domain.question import AnsweredBy, NewQuestion
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
@@ -117,7 +116,7 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
     return found
 
 
-def suspend(connection: Connection, claim: Suspended, asked: Mapping[str, Any], now: float) -> None:
+def suspend(connection: Connection, claim: Suspended, asked: NewQuestion, now: float) -> None:
     """Let the parent wait for its children; it resumes at once if none is at work, or if one waits for the parent."""
     open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
     suspend_turn(connection, claim, asked, Wait(kind=WaitKind.CHILDREN), now, children=open_now)
@@ -129,18 +128,18 @@ def suspend(connection: Connection, claim: Suspended, asked: Mapping[str, Any], 
 
 
 def suspend_turn(
-    connection: Connection, claim: Suspended, asked: Mapping[str, Any], wait: Wait, now: float, **told: Any
-) -> dict[str, Any]:
+    connection: Connection, claim: Suspended, asked: NewQuestion, wait: Wait, now: float, **told: object
+) -> str:
     """Suspend the agent until others have ended; it gives up its slot, process and checkout, which they may need.
 
-    Returns the row of the question that its call asks.
+    Returns the id of the question that its call asks.
     """
     agent_id = claim.agent_id
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     leases.release(connection, agent_id, now, leases.CHECKOUT)
-    question = questions.ask(connection, agent_id, claim.turn, asked)
+    question_id = questions.ask(connection, agent_id, claim.turn, asked)
     suspension.suspend(connection, agent_row(connection, agent_id), claim.turn, wait, now, **told)
-    return question
+    return question_id
 
 
 def ended(connection: Connection, child: RowMapping, now: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, insert, select, update
 
 from orchestrator.domain.activity import Activity
+from orchestrator.domain.checkout import Snapshot
 from orchestrator.domain.event import Kind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
@@ -85,10 +86,10 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         change(connection, claim.agent_id, **values)
 
 
-def note_before(connection: Connection, claim: Claim, before: Mapping[str, Any]) -> None:
+def note_before(connection: Connection, claim: Claim, before: Snapshot) -> None:
     """Record once how the checkout looked before the turn."""
     connection.execute(
-        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=dict(before))
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=asdict(before))
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import RowMapping, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.domain.turn import TURN_OPEN, TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.engine.connection import Connection
@@ -39,13 +38,19 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Final:
-    """A lost run that is not resumed: how its turn ends."""
+class LostRun:
+    """A run that died, as its turn remembers it."""
 
-    status: TurnStatus
+    attempt: int
     reason: str
     detail: str
-    hint: str = ""
+    at: float
+
+    @property
+    def told(self) -> str:
+        """How it was lost, in a few words."""
+        why = "the daemon ended" if self.reason == DAEMON else f"{self.reason} ({self.detail})"
+        return f"{_clock(self.at)} attempt {self.attempt}: {why}"
 
 
 def take_over(connection: Connection, owner: str, now: float, max_resumes: int) -> list[str]:
@@ -86,7 +91,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: RunUsage, now: float, max_resumes: int
-) -> Final | None:
+) -> TurnEnd | None:
     """Queue the turn of a run that is over to be resumed; if it died too often, return how it must end instead.
 
     Raises:
@@ -132,15 +137,16 @@ def _running(connection: Connection, agent_id: str) -> RowMapping | None:
 
 def _lose(
     connection: Connection, agent: RowMapping, turn: RowMapping, loss: Loss, now: float, max_resumes: int
-) -> Final | None:
+) -> TurnEnd | None:
     attempt = int(turn["attempts"])
-    known = cast("list[dict[str, Any]]", turn["losses"] or [])
-    before = [one for one in known if one["attempt"] != attempt]
-    losses = [*before, {"attempt": attempt, "reason": loss.reason, "detail": loss.detail[:300], "at": now}]
+    known = [LostRun(**one) for one in turn["losses"] or ()]
+    lost = LostRun(attempt=attempt, reason=loss.reason, detail=loss.detail[:300], at=now)
+    losses = [*(one for one in known if one.attempt != attempt), lost]
     if loss.counts:
-        connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=losses))
+        rows = [asdict(one) for one in losses]
+        connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=rows))
     if turn["stop"] or outcomes.is_replaced(connection, agent["id"]):
-        return Final(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
+        return TurnEnd(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
     if not max_resumes or (loss.counts and attempt > max_resumes):
         return _final(loss, losses, max_resumes)
     attempts = attempt if loss.counts else attempt - 1  # the next claim counts it again
@@ -151,24 +157,20 @@ def _lose(
     return None
 
 
-def _final(loss: Loss, losses: Sequence[Mapping[str, Any]], max_resumes: int) -> Final:
+def _final(loss: Loss, losses: Sequence[LostRun], max_resumes: int) -> TurnEnd:
     if max_resumes:
-        history = "; ".join(f"{_clock(one['at'])} attempt {one['attempt']}: {_told(one)}" for one in losses)
+        history = "; ".join(one.told for one in losses)
         detail = f"its session died {len(losses)} times: {history}"
-        return Final(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
+        return TurnEnd(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
     status = TurnStatus.INTERRUPTED if loss.reason == DAEMON else TurnStatus.FAILED
-    return Final(status=status, reason=loss.reason, detail=loss.detail)
-
-
-def _told(loss: Mapping[str, Any]) -> str:
-    return "the daemon ended" if loss["reason"] == DAEMON else f"{loss['reason']} ({loss['detail']})"
+    return TurnEnd(status=status, reason=loss.reason, detail=loss.detail)
 
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%SZ", time.gmtime(at))
 
 
-def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: Final, now: float) -> None:
+def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: TurnEnd, now: float) -> None:
     """End the turn of a dead daemon with its one terminal event; its cost is unknown."""
     values = {"status": final.status, "reason": final.reason, "detail": final.detail, "hint": final.hint}
     connection.execute(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import RowMapping, insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import TERMINAL, Kind
-from orchestrator.domain.question import INBOX, AnsweredBy, QuestionKind, checked_answer
+from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, QuestionKind, checked_answer
 from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus, Urgency
+from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnEnd, TurnStatus, Urgency
 from orchestrator.domain.usage import RunUsage
-from orchestrator.domain.wait import SLOT, Wait, WaitKind
+from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
@@ -125,32 +124,26 @@ def suspend_turn(
         )  # they may have to write before it can continue
 
 
-def suspend_for_quota(
-    connection: Connection, claim: Claim, told: Mapping[str, Any], usage: RunUsage, now: float
-) -> None:
+def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, usage: RunUsage, now: float) -> None:
     """Suspend the turn, and the account's other agents, until the account's quota is back."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    refusal = pauses.open_breaker(connection, agent, told["resets_at"], told["detail"], now, ends=told["ends"])
+    refusal = pauses.open_breaker(connection, agent, told, now)
     wait = pauses.quota_wait(connection, agent["account"], agent["provider"], refusal, now)
     suspend_turn(connection, claim, wait, usage, now)
 
 
-def suspend_for_answer(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: RunUsage, now: float
-) -> None:
+def suspend_for_answer(connection: Connection, claim: Claim, asked: NewQuestion, usage: RunUsage, now: float) -> None:
     """End the run in the middle of a tool call: the agent waits without slot or process."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
     run_ended(connection, agent, claim, usage, now)
-    question = questions.ask(connection, claim.agent_id, claim.turn, asked)
-    wait = Wait(kind=WaitKind(question["kind"]), until=question["deadline_at"])
-    told = {"question": question["text"], "question_id": question["id"]}
+    question_id = questions.ask(connection, claim.agent_id, claim.turn, asked)
+    wait = Wait(kind=WaitKind(asked.kind), until=asked.deadline_at)
+    told = {"question": asked.text, "question_id": question_id}
     suspend(connection, agent_row(connection, claim.agent_id), claim.turn, wait, now, **told)
 
 
-def suspend_for_children(
-    connection: Connection, claim: Claim, asked: Mapping[str, Any], usage: RunUsage, now: float
-) -> None:
+def suspend_for_children(connection: Connection, claim: Claim, asked: NewQuestion, usage: RunUsage, now: float) -> None:
     """End the run in the middle of a tool call that the last child's end answers; at once if none is at work."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
@@ -249,24 +242,23 @@ def rest(connection: Connection, agent: RowMapping, status: Status, reason: str,
 def finish(
     connection: Connection,
     claim: Claim,
-    ended: Mapping[str, Any],
+    ended: TurnEnd,
     usage: RunUsage,
     now: float,
     *,
-    asked: Mapping[str, Any] | None = None,
+    asked: NewQuestion | None = None,
 ) -> None:
     """End the turn with its one terminal event, count its cost, free its slot and checkout, update its waiters.
 
-    `ended` holds the turn's columns: status, reason, detail, hint, result, changes, changes_unknown; `asked` is a
-    question in the middle of which it ended.
+    `asked` is a question in the middle of which it ended.
 
     Raises:
         StaleOwnerError: the agent was deleted or claimed again, or the turn has ended; nothing is written.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    status = TurnStatus(ended["status"])
+    status, row = ended.status, asdict(ended)
     done = connection.execute(
-        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**ended, ended_at=now)
+        update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status.in_(TURN_OPEN)).values(**row, ended_at=now)
     )
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has already ended")
@@ -280,10 +272,10 @@ def finish(
         kind,
         now,
         claim.turn,
-        reason=ended["reason"],
-        detail=ended["detail"],
+        reason=ended.reason,
+        detail=ended.detail,
         cost_usd=usage.cost_usd,
-        changes=ended["changes"],
+        changes=row["changes"],
     )
     outcomes.record(connection, claim.agent_id, claim.turn_id, status, cursor)
     withdraw(connection, agent)
@@ -292,7 +284,7 @@ def finish(
     if status is TurnStatus.COMPLETE:
         pauses.close(connection, agent)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
-    shown = "" if status is TurnStatus.COMPLETE else str(ended["reason"])
+    shown = "" if status is TurnStatus.COMPLETE else ended.reason
     rest(connection, agent, Status(str(status)), shown, now)
 
 

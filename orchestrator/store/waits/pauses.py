@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, bindparam, delete, func, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import TurnStatus
-from orchestrator.domain.wait import TIMED, Wait, WaitKind, clock_time
+from orchestrator.domain.wait import TIMED, QuotaRefusal, Wait, WaitKind, clock_time
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import upsert
 from orchestrator.store.schema.tables import AGENT, BREAKER, TURN
@@ -73,13 +73,9 @@ def quota_wait(connection: Connection, account: str, provider: str, refusal: Ref
     return refusal.wait(refusal.until + STAGGER_SECONDS * before, now)
 
 
-def open_breaker(
-    connection: Connection, agent: RowMapping, resets_at: float | None, detail: str, now: float, *, ends: bool = True
-) -> Refusal:
-    """Record that the agent's account is refused: until when it was told, otherwise for a growing time.
-
-    `ends`: whether time alone may end the refusal.
-    """
+def open_breaker(connection: Connection, agent: RowMapping, heard: QuotaRefusal, now: float) -> Refusal:
+    """Record that the agent's account is refused: until when it was told, otherwise for a growing time."""
+    resets_at = heard.resets_at
     account, provider = agent["account"], agent["provider"]
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
@@ -88,8 +84,8 @@ def open_breaker(
     told = resets_at if resets_at is not None and resets_at > now else None
     tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
-    refusal = Refusal(told or now + grown, tries if ends else max(tries, ENDLESS_TRIES))
-    row = {"account": account, "provider": provider, **refusal._asdict(), "detail": detail}
+    refusal = Refusal(told or now + grown, tries if heard.ends else max(tries, ENDLESS_TRIES))
+    row = {"account": account, "provider": provider, **refusal._asdict(), "detail": heard.detail}
     connection.execute(_OPEN, row)
     return refusal
 

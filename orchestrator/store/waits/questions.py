@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
-from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, QuestionKind, QuestionState, shortened
+from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, NewQuestion, QuestionKind, QuestionState, shortened
 from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.rows import PendingQuestion
 from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION, QuestionTable
 from orchestrator.store.schema.transitions import CLOCK, change, touch
 
@@ -48,37 +49,48 @@ class OtherQuestionError(ConflictError):
         self.question_id = str(question["id"])
 
 
-def ask(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Write an open question; returns its row as a plain value. `asked` holds its columns."""
-    row = _insert(connection, agent_id, turn, asked, QuestionState.OPEN)
-    if row["deadline_at"] is not None:
+def ask(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> str:
+    """Write an open question and return its id; what somebody must answer is copied to the agent's row."""
+    row = _row(agent_id, turn, asked, QuestionState.OPEN)
+    connection.execute(insert(QUESTION).values(row))
+    if asked.deadline_at is not None:
         touch(connection, CLOCK)
-    if row["kind"] in INBOX:
+    if asked.kind in INBOX:
         change(connection, agent_id, pending=row)
-    return row
+    return row["id"]
 
 
-def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any]) -> None:
+def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> None:
     """Write a question that nobody can answer any more, because its turn ended as it was asked."""
-    _insert(connection, agent_id, turn, asked, QuestionState.DROPPED)
+    connection.execute(insert(QUESTION).values(_row(agent_id, turn, asked, QuestionState.DROPPED)))
 
 
 def ask_policy(
-    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], *, answer: str, now: float
+    connection: Connection, agent_id: str, turn: int, asked: NewQuestion, *, answer: str, now: float
 ) -> None:
     """Write a question that the persona's policy answered at once; the same call, asked again, finds it."""
-    known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked["call_id"])
+    known = select(QUESTION.c.id).where(QUESTION.c.agent_id == agent_id, QUESTION.c.call_id == asked.call_id)
     if connection.execute(known).first() is None:
-        values = {"answer": answer, "answered_at": now, "answered_by": AnsweredBy.POLICY}
-        _insert(connection, agent_id, turn, {**asked, **values}, QuestionState.SETTLED)
+        row = insert(QUESTION).values(_row(agent_id, turn, asked, QuestionState.SETTLED))
+        connection.execute(row.values(answer=answer, answered_at=now, answered_by=AnsweredBy.POLICY))
 
 
-def _insert(
-    connection: Connection, agent_id: str, turn: int, asked: Mapping[str, Any], state: QuestionState
-) -> dict[str, Any]:
-    row = {**asked, "id": f"qu_{secrets.token_hex(16)}", "agent_id": agent_id, "turn": turn, "state": str(state)}
-    connection.execute(insert(QUESTION).values(**row))
-    return row
+def _row(agent_id: str, turn: int, asked: NewQuestion, state: QuestionState) -> PendingQuestion:
+    return {
+        "id": f"qu_{secrets.token_hex(16)}",
+        "agent_id": agent_id,
+        "turn": turn,
+        "kind": str(asked.kind),
+        "call_id": asked.call_id,
+        "tool": asked.tool,
+        "input": dict(asked.input),
+        "text": asked.text,
+        "options": list(asked.options),
+        "asked_at": asked.asked_at,
+        "deadline_at": asked.deadline_at,
+        "fallback": asked.fallback,
+        "state": str(state),
+    }
 
 
 def open_question(connection: Connection, agent_id: str) -> RowMapping | None:

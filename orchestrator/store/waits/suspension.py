@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import RowMapping
 
 from orchestrator.domain.agent import Status
@@ -15,7 +13,7 @@ from orchestrator.store.schema.transitions import CLOCK, emit, move, touch
 from orchestrator.store.waits.ready_queue import next_turn
 
 
-def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, now: float, **told: Any) -> None:
+def suspend(connection: Connection, agent: RowMapping, turn: int, wait: Wait, now: float, **told: object) -> None:
     """Suspend the agent, without slot and process; `told` joins the event of its turn (an ordinal)."""
     move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
     emit(connection, agent["id"], Kind.WAITING, now, turn, **wait_body(wait), **told)
