@@ -127,13 +127,28 @@ def write(root: Path, place: str, content: bytes, *, mode: int = 0o600, folder_m
         OSError: it cannot be written, or a link is in the way.
         ValueError: `place` leads out of the root.
     """
+    with replacing(root, place, mode=mode, folder_mode=folder_mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(root: Path, place: str, *, mode: int = 0o600, folder_mode: int = 0o700) -> Generator[BinaryIO]:
+    """A new file for content of any length; it gets its name when the block ends, and is deleted if the block raises.
+
+    Otherwise as `write`.
+    """
     with _inside(root, place, make=folder_mode) as (folder, name):
         fresh = f".{name}.new"
         with suppress(FileNotFoundError):
             os.unlink(fresh, dir_fd=folder)
-        with os.fdopen(os.open(fresh, _WRITE, mode, dir_fd=folder), "wb") as file:
-            file.write(content)
-        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            with os.fdopen(os.open(fresh, _WRITE, mode, dir_fd=folder), "wb") as file:
+                yield file
+            os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(fresh, dir_fd=folder)
+            raise
 
 
 def remove(root: Path, place: str) -> None:

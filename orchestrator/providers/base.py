@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -69,8 +69,12 @@ class TranscriptStore(Protocol):
         """Append lines to the agent's conversation (`subpath` '') or to a sub-agent's; skip lines with a known uuid."""
         ...
 
-    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
-        """All lines of the agent as (subpath, line), in order."""
+    async def subpaths(self, agent_id: str) -> Sequence[str]:
+        """The conversations that the agent has: '' for its own, and one for each sub-agent."""
+        ...
+
+    def lines(self, agent_id: str, subpath: str) -> AsyncGenerator[str]:
+        """The lines of one conversation, in order and in constant memory; close it with its consumer."""
         ...
 
 

@@ -39,9 +39,10 @@ class Household(SessionStore):
         agent = self.agents.get((key["project_key"], key["session_id"]))
         if agent is None:
             return None
-        lines = await Transcripts(self.store).lines(agent)
-        self.place.mkdir(exist_ok=True)
-        written = self.place / restore(self.place, self.place, key["session_id"], lines)
+        restored = await restore(self.place, self.place, key["session_id"], Transcripts(self.store), agent)
+        if restored is None:
+            return None
+        written = self.place / restored
         if subpath := key.get("subpath"):
             written = written.with_suffix("") / f"{subpath}.jsonl"
         if not written.exists():

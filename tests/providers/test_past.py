@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,8 +38,13 @@ class Kept:
                 self.rows[agent_id].append((subpath, line.body))
             self.uuids |= {line.uuid} if line.uuid else set()
 
-    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
-        return self.rows[agent_id]
+    async def subpaths(self, agent_id: str) -> Sequence[str]:
+        return list({subpath for subpath, _ in self.rows[agent_id]})
+
+    async def lines(self, agent_id: str, subpath: str) -> AsyncGenerator[str]:
+        for at, body in self.rows[agent_id]:
+            if at == subpath:
+                yield body
 
 
 @pytest.fixture(scope="module")

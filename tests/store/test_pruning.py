@@ -59,7 +59,7 @@ async def test_the_conversation_of_a_living_agent_stays_and_that_of_a_deleted_on
     await world.delete("ag_gone")
     world.now += 31 * DAY
     await prune(world)
-    left = [await world.store.read(lambda c, one=one: transcripts.lines_of(c, f"ag_{one}")) for one in ("kept", "gone")]
+    left = [await world.store.read(lambda c, one=one: transcripts.subpaths(c, f"ag_{one}")) for one in ("kept", "gone")]
     assert [len(lines) for lines in left] == [1, 0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,12 @@ async def test_a_process_whose_birth_was_never_told_is_looked_for_after_a_crash(
 
 async def lines(world: World, agent_id: str = "ag_a") -> list[tuple[str, str]]:
     """The agent's lines with their subpath, in order."""
-    found = await world.store.read(lambda connection: transcripts.lines_of(connection, agent_id))
-    return [(subpath, body) for subpath, body in found]
+    subpaths = await world.store.read(lambda connection: transcripts.subpaths(connection, agent_id))
+    return [
+        (subpath, line.body)
+        for subpath in subpaths
+        async for line in transcripts.lines_of(world.store, agent_id, subpath)
+    ]
 
 
 async def add(world: World, *given: tuple[str | None, str], subpath: str = "", agent_id: str = "ag_a") -> None:
@@ -120,6 +125,25 @@ async def test_a_line_that_is_known_is_not_added_again_and_one_without_an_id_is(
     for _ in range(2):
         await add(world, ("u1", "one"), (None, "two"))
     assert [body for _, body in await lines(world)] == ["one", "two", "two"]
+
+
+@pytest.mark.requirement("store:history:constant-memory")
+async def test_a_conversation_of_any_length_is_read_in_order_and_in_constant_memory(world: World) -> None:
+    await world.create("a")
+    line, count = "x" * 1000, 20_000
+    for first in range(0, count, 1000):
+        await add(world, *[(None, f"{number} {line}") for number in range(first, first + 1000)])
+    seen = 0
+    tracemalloc.start()
+    try:
+        async for found in transcripts.lines_of(world.store, "ag_a", ""):
+            assert found.body.startswith(f"{seen} ")
+            seen += 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == count
+    assert peak < count * len(line) / 10
 
 
 async def test_the_first_of_two_lines_with_one_id_stays(world: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,12 @@ class Transcripts:
         rows = [transcripts.Line(uuid=line.uuid, body=line.body) for line in lines]
         await self.store.write(transcripts.append, agent_id, subpath, rows)
 
-    async def lines(self, agent_id: str) -> Sequence[tuple[str, str]]:
-        """All lines of the agent with their subpath, in order."""
-        return await self.store.read(partial(transcripts.lines_of, agent_id=agent_id))
+    async def subpaths(self, agent_id: str) -> Sequence[str]:
+        """The conversations that the agent has: '' for its own, and one for each sub-agent."""
+        return await self.store.read(partial(transcripts.subpaths, agent_id=agent_id))
+
+    async def lines(self, agent_id: str, subpath: str) -> AsyncGenerator[str]:
+        """The lines of one conversation, in order and in constant memory; close it with its consumer."""
+        async with aclosing(transcripts.lines_of(self.store, agent_id, subpath)) as lines:
+            async for line in lines:
+                yield line.body

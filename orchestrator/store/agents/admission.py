@@ -46,6 +46,7 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
     accounts = ready_queue.accounts(connection)
     if not accounts:
         return []
+    # single writer: nobody else claims a slot or uses a cap meanwhile
     free = admission.slots - ready_queue.working(connection)
     gate = _Gate(connection, admission, now)
     full = free <= 0 and all(map(admission.payable, accounts)) and not gate.caps.fleet_is_short()

@@ -110,6 +110,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         sets_inputs=asked.inputs is not None,
         sets_checks=asked.verify.get("checks") is not None,
     )
+    # single writer: the state stays true until the command is carried out
     state = _state(connection, asked.agent_id, now)
     if asked.caps:
         check_command(state, terms)

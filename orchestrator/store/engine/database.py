@@ -4,6 +4,9 @@ Writes are plain functions `op(connection, …)` on SQLAlchemy Core. One thread 
 `BEGIN IMMEDIATE`, a SAVEPOINT each, so that `synchronous=FULL` costs one fsync for many (measured: 22,000 operations a
 second with 2,000 callers; async SQLAlchemy on the write path was 20 times slower). Reads are plain functions, too,
 each one hop to a reader thread; in WAL mode they never wait. This module does not know what operations mean.
+
+One process owns a database. Operations run one after the other on its writer thread, so what an operation reads stays
+true until it commits: it takes no locks. ADR 25 lists the operations that rely on this, which say so.
 """
 
 from __future__ import annotations
@@ -75,7 +78,9 @@ class Store:
         """
         return await self._reader.read(op)
 
-    def stream(self, after: Callable[[T | None], Select[Any]], make: Callable[..., T]) -> AsyncGenerator[T]:
+    def stream(
+        self, after: Callable[[T | None], Select[*tuple[Any, ...]]], make: Callable[..., T]
+    ) -> AsyncGenerator[T]:
         """Yield the rows of a statement in constant memory, each as `make(*columns)`.
 
         It has its own read-only connection, so it delays no other read; close it when you stop reading

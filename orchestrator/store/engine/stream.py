@@ -61,7 +61,9 @@ async def connected(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
         yield connection
 
 
-async def rows(path: Path, after: Callable[[T | None], Select[Any]], make: Callable[..., T]) -> AsyncGenerator[T]:
+async def rows(
+    path: Path, after: Callable[[T | None], Select[*tuple[Any, ...]]], make: Callable[..., T]
+) -> AsyncGenerator[T]:
     """Yield all rows of the statement in order, each as `make(*columns)`, in constant memory.
 
     `after` builds the statement for the rows after the given one (None: from the first). Close the generator when you

@@ -177,6 +177,7 @@ def reserve(
     Raises:
         RefusedError: it does not; the message says what is left.
     """
+    # single writer: nobody else takes what is left before the child exists
     for room in rooms(connection, parent, now):
         cap, before = caps.get(room.unit, 0.0), claimed.get(room.unit, 0.0)
         if room.scope is not Scope.FLEET and cap - before > max(0.0, room.left):

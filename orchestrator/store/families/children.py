@@ -88,7 +88,7 @@ def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimit
             f"you have created {parent['children']} agents and may create {limits.children}",
             hint="do the rest yourself, or give more work to each",
         )
-    index = int(parent["children"])
+    index = int(parent["children"])  # single writer: nobody else takes the number
     change(connection, parent_id, children=index + 1)
     return {
         "id": f"{parent_id}_child_{index}",

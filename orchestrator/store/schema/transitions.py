@@ -58,7 +58,7 @@ def owned_row(connection: Connection, agent_id: str, epoch: int) -> RowMapping:
     Raises:
         StaleOwnerError: there was another claim since.
     """
-    row = agent_row(connection, agent_id)
+    row = agent_row(connection, agent_id)  # single writer: no claim comes before the operation ends
     if row["epoch"] != epoch:
         raise StaleOwnerError(f"epoch {epoch} of {agent_id} is over; {row['epoch']} is valid")
     return row

@@ -64,7 +64,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     files: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
     about = {"agent_id": claim.agent_id, "turn": claim.turn}
-    seq = int(agent["last_seq"])
+    seq = int(agent["last_seq"])  # single writer: nobody else takes the next numbers
     for fact in facts:
         if fact.kind is not None:
             seq += 1
@@ -104,13 +104,13 @@ def events_after(
 def history(store: Store, cursor: int, *, project: str | None, agent_id: str | None) -> AsyncGenerator[EventRow]:
     """Yield all events after the cursor, oldest first, in constant memory; close it when you stop reading."""
 
-    def after(last: EventRow | None) -> Select[Any]:
+    def after(last: EventRow | None) -> Select[*tuple[Any, ...]]:
         return _behind(cursor if last is None else last.id, project=project, agent_id=agent_id)
 
     return store.stream(after, EventRow)
 
 
-def _behind(cursor: int, *, project: str | None, agent_id: str | None) -> Select[Any]:
+def _behind(cursor: int, *, project: str | None, agent_id: str | None) -> Select[*tuple[Any, ...]]:
     query = (
         select(EVENT, AGENT.c.name)
         .join(AGENT, AGENT.c.id == EVENT.c.agent_id)

@@ -59,6 +59,7 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
     Waiting agents hold no process and are left as they are; queued ones are admitted as usual.
     """
     leases.release_of_deleted(connection, now)
+    # one process owns the database: any other owner is gone
     rows = connection.execute(
         select(AGENT).where(AGENT.c.status == Status.WORKING, AGENT.c.owner.is_distinct_from(owner))
     ).mappings()

@@ -64,7 +64,7 @@ def queue_turn(
 ) -> int:
     """Append a turn and return its ordinal; an agent without an open turn becomes queued."""
     agent = agent_row(connection, agent_id)
-    ordinal = int(agent["turns"]) + 1
+    ordinal = int(agent["turns"]) + 1  # single writer: nobody else takes the number
     connection.execute(
         insert(TURN).values(
             id=turn_id,

@@ -35,7 +35,7 @@ def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequen
                 agent_id=agent_id, turn=turn, position=position, source_id=source, settled=not open_now, blocked=False
             )
         )
-    if waits:
+    if waits:  # single writer: no operation adds the other half of a cycle meanwhile
         _check_circle(connection, agent_id)
 
 

@@ -31,6 +31,7 @@ class Holder(NamedTuple):
 
 def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
     """Take the lease; returns the agent that holds it instead, or None if this one now has it."""
+    # single writer: nobody takes it between this look-up and the insert
     row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
     if row is None:
         connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))

@@ -78,6 +78,7 @@ def open_breaker(connection: Connection, agent: RowMapping, heard: QuotaRefusal,
     resets_at = heard.resets_at
     account, provider = agent["account"], agent["provider"]
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
+    # single writer: refusals are recorded one after the other
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
     if before is not None and before[0] > now and (resets_at is None or resets_at <= before[0]):
         return Refusal(float(before[0]), int(before[1]))  # several agents got the same refusal: it counts once

@@ -7,8 +7,8 @@ runs in a temporary directory with half of the login, which remains after a kill
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import cast
 
@@ -49,18 +49,24 @@ def transcript_line(entry: Mapping[str, object]) -> TranscriptLine:
     return TranscriptLine(uuid=uuid if isinstance(uuid, str) else None, body=text)
 
 
-def restore(folder: Path, cwd: Path, session_id: str, lines: Sequence[tuple[str, str]]) -> str:
-    """Write the mirrored lines (subpath, line) to where the program looks for them; return the main transcript's place.
+async def restore(folder: Path, cwd: Path, session_id: str, store: TranscriptStore, agent_id: str) -> str | None:
+    """Write the agent's mirrored transcripts where the program looks for them, line by line in constant memory.
+
+    Returns the path of the conversation's own transcript, relative to the agent's folder; None if there is none. It is
+    the last to appear, so it is there only if those of the sub-agents are.
 
     Raises:
-        OSError: a file cannot be written, or a link is in the way.
+        OSError: one cannot be written, or a link is in the way.
     """
     target = transcript_place(cwd, session_id)
-    files: dict[str, list[str]] = {}
-    for subpath, body in lines:
-        files.setdefault(subpath, []).append(body)
-    for subpath, bodies in files.items():
+    subpaths = await store.subpaths(agent_id)
+    if "" not in subpaths:
+        return None
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for subpath in sorted(subpaths, reverse=True):
         place = f"{target.removesuffix('.jsonl')}/{subpath}.jsonl" if subpath else target
-        with suppress(ValueError):  # a subpath that leads out of the folder is skipped
-            untrusted.write(folder, place, "".join(f"{body}\n" for body in bodies).encode())
+        with suppress(ValueError), untrusted.replacing(folder, place) as file:  # no subpath may lead out of the folder
+            async with aclosing(store.lines(agent_id, subpath)) as lines:
+                async for line in lines:
+                    file.write(f"{line}\n".encode())
     return target

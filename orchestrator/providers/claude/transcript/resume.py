@@ -50,12 +50,8 @@ async def _find_or_restore(spec: SessionSpec, transcripts: TranscriptStore | Non
         local = await asyncio.to_thread(_find_local, spec)
     if local is not None or transcripts is None:
         return local
-    mirrored = await transcripts.lines(spec.agent_id)
-    if not any(not subpath for subpath, _ in mirrored):
-        return None
     with files.folder_errors(spec.folder):
-        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return await asyncio.to_thread(restore, spec.folder, spec.cwd, spec.session_id, mirrored)
+        return await restore(spec.folder, spec.cwd, spec.session_id, transcripts, spec.agent_id)
 
 
 def _find_local(spec: SessionSpec) -> str | None:
