@@ -15,7 +15,7 @@ from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.questions.shown import ShownQuestions
 from orchestrator.providers.base import Provider
 from orchestrator.settings import Settings
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.turns import outcomes
 
 
@@ -79,7 +79,7 @@ class FleetContext:
             before = self.offers.get(who, Offer(key=None, turn_ids=frozenset()))
             self.offers[who] = Offer(key=call.key, turn_ids=before.turn_ids | told)
 
-    async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> AgentTable:
+    async def find(self, caller: Caller, reference: str, *, deleted: bool = False) -> AgentRow:
         """Find an agent of the caller's project by its id, a unique prefix of its id, or its name.
 
         Raises:
@@ -88,7 +88,7 @@ class FleetContext:
         """
         return (await self.find_all(caller, [reference], deleted=deleted))[0]
 
-    async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[AgentTable]:
+    async def find_all(self, caller: Caller, references: Sequence[str], *, deleted: bool = False) -> list[AgentRow]:
         """Find the agents of these references, without duplicates, in order.
 
         Raises:

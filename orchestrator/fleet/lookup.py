@@ -12,7 +12,7 @@ from orchestrator.domain.tool import Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
@@ -32,7 +32,7 @@ def cursor_of(since: str) -> int:
 
 def find_all(
     connection: Connection, caller: Caller, references: Sequence[str], deleted: bool = False
-) -> list[AgentTable]:
+) -> list[AgentRow]:
     """Find the agents of these references in the caller's project, without duplicates, in order.
 
     Raises:
@@ -42,7 +42,7 @@ def find_all(
     return list({agent.id: agent for agent in found}.values())
 
 
-def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> AgentTable:
+def _find(connection: Connection, project: str, reference: str, *, deleted: bool) -> AgentRow:
     if not reference.strip():
         raise InvalidError("an agent's name is empty", hint="give its id or name")
     if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
@@ -54,7 +54,7 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
     return _chosen(reference, found, deleted=deleted)
 
 
-def _chosen(reference: str, found: Sequence[AgentTable], *, deleted: bool) -> AgentTable:
+def _chosen(reference: str, found: Sequence[AgentRow], *, deleted: bool) -> AgentRow:
     exact = [agent for agent in found if reference in {agent.id, agent.name}]
     candidates = exact or (list(found) if len(reference) >= MIN_PREFIX_CHARACTERS else [])
     living = [agent for agent in candidates if agent.deleted_at is None]
@@ -73,7 +73,7 @@ def _chosen(reference: str, found: Sequence[AgentTable], *, deleted: bool) -> Ag
     )
 
 
-def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentTable]) -> NotFoundError:
+def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentRow]) -> NotFoundError:
     close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(f"{agent.name} ({agent.status})" for agent in oldest)

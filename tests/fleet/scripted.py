@@ -36,7 +36,8 @@ from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import EVENT, EventTable, TurnTable
+from orchestrator.store.schema.rows import TurnRow
+from orchestrator.store.schema.tables import EVENT, EventTable
 from orchestrator.supervision.command import LaunchConfig
 
 DEADLINE_SECONDS = 30.0
@@ -386,7 +387,7 @@ class Lab:
         self.play(name, Ask(question, list(options)))
         return await self.becomes(name, "waiting", "question")
 
-    async def turns(self, name: str) -> Sequence[TurnTable]:
+    async def turns(self, name: str) -> Sequence[TurnRow]:
         """The agent's turns as rows."""
         found = await self.context.find(self.caller, name, deleted=True)
         return await self.context.work.store.read(functools.partial(agent_queries.turns, agent_id=found.id))

@@ -31,7 +31,7 @@ async def two(world: World) -> World:
 
 async def test_what_is_free_is_held_by_who_asks_first(two: World) -> None:
     assert await acquire(two, "/x", "ag_a") is None
-    assert await acquire(two, "/x", "ag_b") == Holder(agent_id="ag_a", name="a", wait_kind=str(WaitKind.SLOT))
+    assert await acquire(two, "/x", "ag_b") == Holder(agent_id="ag_a", name="a", wait_kind=WaitKind.SLOT)
     assert await two.held() == {"/x": "ag_a"}
 
 

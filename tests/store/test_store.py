@@ -161,7 +161,7 @@ async def test_a_caller_that_leaves_undoes_no_commit(store: Store) -> None:
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert (await store.write(agent_row, "ag_1"))["name"] == "agent-1"
+    assert (await store.write(agent_row, "ag_1")).name == "agent-1"
 
 
 async def test_what_is_queued_at_the_end_is_still_written(tmp_path: Path) -> None:
@@ -186,4 +186,4 @@ async def test_a_database_that_another_program_locks_is_said_to_be_locked_and_se
                 await store.write(create, 1)
             other.execute("ROLLBACK")
         await store.write(create, 1)
-        assert (await store.write(agent_row, "ag_1"))["status"] == Status.QUEUED
+        assert (await store.write(agent_row, "ag_1")).status == Status.QUEUED

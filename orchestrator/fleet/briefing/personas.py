@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 
 
-def persona_of(agent: AgentTable) -> Persona:
+def persona_of(agent: AgentRow) -> Persona:
     """The persona of the agent, whatever its file says now."""
     body = dict(agent.persona_body)
     tools = body.pop("tools", None)

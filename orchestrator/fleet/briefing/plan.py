@@ -23,7 +23,7 @@ from orchestrator.fleet.checks.result_schema import mismatch
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.providers.base import Prompt
 from orchestrator.store.agents import plans
-from orchestrator.store.schema.tables import QuestionTable, TurnTable
+from orchestrator.store.schema.rows import QuestionRow, TurnRow
 from orchestrator.store.turns.turns import Claim
 
 PLANNED: Json = {
@@ -141,7 +141,7 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
 async def last_told(
     work: UnitOfWork,
     claim: Claim,
-    turn: TurnTable,
+    turn: TurnRow,
     persona: Persona,
     acceptance: Acceptance,
     digest: Callable[[], Awaitable[str]],
@@ -161,7 +161,7 @@ async def last_told(
     return max(found, key=lambda one: order.index(one.id) if one.id in order else -1, default=None)
 
 
-async def _told(row: QuestionTable, digest: Callable[[], Awaitable[str]]) -> str:
+async def _told(row: QuestionRow, digest: Callable[[], Awaitable[str]]) -> str:
     if row.answered_by != AnsweredBy.CHILDREN:
         return REFUSED.replace("{problem}", row.answer or "")
     return JOINED.replace("{told}", await digest())

@@ -25,7 +25,7 @@ from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.checks.result_schema import schema_problem
-from orchestrator.store.schema.tables import AgentTable, TurnTable
+from orchestrator.store.schema.rows import AgentRow, TurnRow
 
 ANNOUNCED = "When you end your turn Fleet checks it; all of this must hold:"
 AGAIN = (
@@ -59,7 +59,7 @@ class Acceptance:
         return replace(self, attempts=(*self.attempts, attempt))
 
 
-def acceptance_of(agent: AgentTable, turn: TurnTable, persona: Persona) -> Acceptance:
+def acceptance_of(agent: AgentRow, turn: TurnRow, persona: Persona) -> Acceptance:
     """The criteria that the rows state; a persona that must give a verdict is asked for it first."""
     own = (VERDICT,) if persona.verdict else ()
     return Acceptance(

@@ -17,7 +17,7 @@ from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs.children import new_child, parent_of
 from orchestrator.fleet.verbs.create import checked
 from orchestrator.store.agents import plans
-from orchestrator.store.schema.tables import QuestionTable
+from orchestrator.store.schema.rows import QuestionRow
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
@@ -47,7 +47,7 @@ async def fan_out(context: FleetContext, claim: Claim, call: ToolCall, asked: Ne
     return ""
 
 
-def _refused(before: Sequence[QuestionTable]) -> int:
+def _refused(before: Sequence[QuestionRow]) -> int:
     """How many of the last plans were refused in a row."""
     accepted = [index for index, row in enumerate(before, 1) if row.answered_by == AnsweredBy.CHILDREN]
     return len(before) - max(accepted, default=0)

@@ -23,7 +23,7 @@ from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS, row_of
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import durable_waits
@@ -111,9 +111,9 @@ class ManagedOrchestrators:
         self.context.offer(call, row.outcomes)
         return row.result
 
-    async def _named(self, call: Call, arguments: Json) -> list[AgentTable]:
+    async def _named(self, call: Call, arguments: Json) -> list[AgentRow]:
         """Return the agents that the arguments name; nothing for arguments that the verb itself will refuse."""
-        found: list[AgentTable] = []
+        found: list[AgentRow] = []
         for name in NAMES:
             given = arguments.get(name, ())
             for reference in (given,) if isinstance(given, str) else given:
@@ -124,7 +124,7 @@ class ManagedOrchestrators:
         return found
 
 
-def check_targets(call: Call, found: Sequence[AgentTable]) -> None:
+def check_targets(call: Call, found: Sequence[AgentRow]) -> None:
     """Check that the caller may command these agents and wait for them.
 
     Raises:
@@ -137,7 +137,7 @@ def check_targets(call: Call, found: Sequence[AgentTable]) -> None:
             raise RefusedError(f"{agent.name} is {who}", hint="name agents that you created; to end, write your report")
 
 
-def _caller(agent: AgentTable, secrets: Mapping[str, str]) -> Caller:
+def _caller(agent: AgentRow, secrets: Mapping[str, str]) -> Caller:
     """Rebuild the caller that created the agent, so that its account is the same."""
     accounts = {name: value for name, value in secrets.items() if name in paths.ACCOUNT}
     others = {name: value for name, value in secrets.items() if name not in paths.ACCOUNT}

@@ -38,7 +38,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, 
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable, TurnTable
+from orchestrator.store.schema.rows import AgentRow, TurnRow
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.events import Fact, note_before
@@ -142,7 +142,7 @@ def _seen_from(cwd: Path, path: Path) -> Path:
     return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
-def _rows(connection: Connection, claim: Claim) -> tuple[AgentTable, TurnTable | None, list[SourceResult]]:
+def _rows(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow | None, list[SourceResult]]:
     [agent] = agent_queries.by_ids(connection, {claim.agent_id})
     return agent, agent_queries.turn(connection, claim.turn_id), _results(connection, claim)
 
@@ -170,7 +170,7 @@ def _results(connection: Connection, claim: Claim) -> list[SourceResult]:
 
 
 async def _before(
-    work: UnitOfWork, claim: Claim, turn: TurnTable, persona: Persona, checkout: Path | None, state: Path
+    work: UnitOfWork, claim: Claim, turn: TurnRow, persona: Persona, checkout: Path | None, state: Path
 ) -> tuple[Snapshot | None, str]:
     if not persona.may_change:
         return None, ""
@@ -186,7 +186,7 @@ async def _before(
     return before, ""
 
 
-def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentTable, persona: Persona) -> SessionSpec:
+def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona) -> SessionSpec:
     cwd, state = Path(agent.cwd), runtime.state
     port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
@@ -220,7 +220,7 @@ def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> t
     return tuple(tool for tool in delegation.tools(slot) if persona.directs_with(tool.name))
 
 
-def _environment(runtime: Runtime, agent: AgentTable) -> Mapping[str, str]:
+def _environment(runtime: Runtime, agent: AgentRow) -> Mapping[str, str]:
     """Return all variables of the agent's processes: its creator's, its account's, and its own name in a rehearsal."""
     env = {**agent.environment, **agent.account_public, **runtime.work.accounts.secrets(agent.account)}
     if runtime.settings.rehearsal:

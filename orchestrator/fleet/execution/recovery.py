@@ -23,7 +23,7 @@ from orchestrator.fleet.sessions.steering import turn_of
 from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store.agents import plans
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import TurnTable
+from orchestrator.store.schema.rows import TurnRow
 from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim
@@ -103,7 +103,7 @@ async def _count(work: UnitOfWork, claim: Claim, attempt: Attempt, lost: Usage) 
         await work.store.write(count_lost, claim, unpriced)
 
 
-def _uncounted(told: Usage, turn: TurnTable) -> Usage:
+def _uncounted(told: Usage, turn: TurnRow) -> Usage:
     """Return the usage in the transcript that the turn's row does not include."""
     return replace(
         told,

@@ -11,7 +11,7 @@ from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs import durable_wait
 from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS
 from orchestrator.fleet.verbs.wait import REREAD_SECONDS
-from orchestrator.store.schema import tables
+from orchestrator.store.schema.rows import DurableWaitRow
 from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.durable_waits")
@@ -45,7 +45,7 @@ class DurableWaitWatch:
                 await asyncio.sleep(PAUSE_SECONDS)
                 heard = subscription.take_topics() if await subscription.wait(nap) else None
 
-    async def _settled(self, row: tables.DurableWaitTable) -> set[str]:
+    async def _settled(self, row: DurableWaitRow) -> set[str]:
         """Settle the wait; returns the topics whose changes should trigger its next examination."""
         try:
             return durable_wait.topics(row, await durable_wait.settle(self.context, row))
@@ -56,7 +56,7 @@ class DurableWaitWatch:
             return {row.id}
 
 
-def _concerns(row: tables.DurableWaitTable, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
+def _concerns(row: DurableWaitRow, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
     """Whether to examine the wait: it is new, its time is up, or one of its topics was published."""
     if heard is None or topics is None or not topics.isdisjoint(heard):
         return True

@@ -31,8 +31,8 @@ from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.agents import Span
 from orchestrator.store.queries.totals import Block, Sum
+from orchestrator.store.schema.rows import AgentRow, InputRow, QuestionRow, TurnRow
 from orchestrator.store.schema.states import activity_of, wait_of
-from orchestrator.store.schema.tables import AgentTable, InputTable, QuestionTable, TurnTable
 
 NEVER_BEGAN = "before it began"
 """the reason of a turn that was cancelled while queued"""
@@ -47,9 +47,9 @@ def iso(at: float) -> str:
 class Rows:
     """The rows and figures that the views of some agents are built from."""
 
-    agents: Sequence[AgentTable]
+    agents: Sequence[AgentRow]
     spans: Mapping[str, Span]
-    inputs: Sequence[InputTable]
+    inputs: Sequence[InputRow]
     names: Mapping[str, str]
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -61,7 +61,7 @@ class Rows:
     rooms: Mapping[str, Sequence[Headroom]] = field(default_factory=dict[str, "Sequence[Headroom]"])
 
 
-def rows_of(connection: Connection, agents: Sequence[AgentTable], *, files: bool = True) -> Rows:
+def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool = True) -> Rows:
     """Read what the views of these agents need; without `files`, the files that they touched are not counted."""
     ids = [agent.id for agent in agents]
     inputs = agent_queries.inputs(connection, ids)
@@ -97,7 +97,7 @@ def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[A
     return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
 
 
-def _view(rows: Rows, agent: AgentTable, caller: Caller, now: float, patience: Patience) -> AgentView:
+def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Patience) -> AgentView:
     mine = [row for row in rows.inputs if row.agent_id == agent.id]
     unsettled = [row for row in mine if not row.settled and _open(agent)]
     turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
@@ -136,7 +136,7 @@ def _view(rows: Rows, agent: AgentTable, caller: Caller, now: float, patience: P
     )
 
 
-def _figures(agent: AgentTable) -> dict[str, Any]:
+def _figures(agent: AgentRow) -> dict[str, Any]:
     """Return what it has used so far; None means unknown."""
     return {
         "context_tokens": agent.context_tokens,
@@ -155,12 +155,12 @@ class _State(TypedDict):
     reason: str
 
 
-def _state(agent: AgentTable, now: float, patience: Patience, check_seconds: float) -> _State:
+def _state(agent: AgentRow, now: float, patience: Patience, check_seconds: float) -> _State:
     if (wait := wait_of(agent)) is not None:
         until = None if wait.until is None else iso(wait.until)
         told = WaitView(kind=wait.kind, on=wait.on, until=until, detail=wait.detail, blocked=wait.blocked)
         return {"wait": told, "activity": None, "reason": wait_words(wait)}
-    if Status(agent.status) is not Status.WORKING:
+    if agent.status is not Status.WORKING:
         return {"wait": None, "activity": None, "reason": agent.reason}
     quiet = now - max(agent.changed_at, agent.last_event_at or 0.0)
     found = patience.staleness(activity_of(agent), quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
@@ -168,7 +168,7 @@ def _state(agent: AgentTable, now: float, patience: Patience, check_seconds: flo
     return {"wait": None, "activity": shown, "reason": activity_words(found)}
 
 
-def words_of(agent: AgentTable) -> str:
+def words_of(agent: AgentRow) -> str:
     """Return the agent's wait, activity or end in words; '' if there is none."""
     wait = wait_of(agent)
     if wait is not None:
@@ -176,13 +176,13 @@ def words_of(agent: AgentTable) -> str:
     return activity_words(activity_of(agent)) or agent.reason
 
 
-def _since(agent: AgentTable) -> float:
+def _since(agent: AgentRow) -> float:
     """The time from which its progress is measured."""
     return max(agent.progress_at or 0.0, agent.running_since or 0.0)
 
 
-def _evidence(rows: Rows, agent: AgentTable, now: float) -> ProgressView | None:
-    if Status(agent.status) is not Status.WORKING:
+def _evidence(rows: Rows, agent: AgentRow, now: float) -> ProgressView | None:
+    if agent.status is not Status.WORKING:
         return None
     used = agent.tokens + agent.live_tokens
     return ProgressView(
@@ -196,14 +196,14 @@ def _evidence(rows: Rows, agent: AgentTable, now: float) -> ProgressView | None:
     )
 
 
-def cost_of(agent: AgentTable) -> float | None:
+def cost_of(agent: AgentRow) -> float | None:
     """Return the agent's cost with its current run; None while unknown (the store's totals do the same in SQL)."""
     untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
     return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
 
 
-def _open(agent: AgentTable) -> bool:
-    return Status(agent.status) in OPEN
+def _open(agent: AgentRow) -> bool:
+    return agent.status in OPEN
 
 
 def _elapsed(turn: Span | None, now: float) -> float | None:
@@ -212,10 +212,10 @@ def _elapsed(turn: Span | None, now: float) -> float | None:
     return max(0.0, (turn.ended_at or now) - turn.started_at)
 
 
-def question_of(agent: AgentTable, now: float) -> QuestionView | None:
+def question_of(agent: AgentRow, now: float) -> QuestionView | None:
     """Return the agent's open question or permission."""
     pending = agent.pending
-    if Status(agent.status) is not Status.WAITING or not pending:
+    if agent.status is not Status.WAITING or not pending:
         return None
     deadline = pending["deadline_at"]
     return QuestionView(
@@ -230,14 +230,14 @@ def question_of(agent: AgentTable, now: float) -> QuestionView | None:
     )
 
 
-def asked_view(question: QuestionTable) -> PastQuestionView:
+def asked_view(question: QuestionRow) -> PastQuestionView:
     """Return an entry of the inbox as readers see it."""
     return PastQuestionView(
         id=question.id,
         turn=question.turn,
         kind=question.kind,
         tool=question.tool,
-        input=question.input,
+        input=dict(question.input),
         text=question.text,
         state=question.state,
         asked_at=iso(question.asked_at),
@@ -305,7 +305,7 @@ def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:
     return tuple(sorted(found, key=lambda one: -len(one.blocks)))
 
 
-def turn_view(turn: TurnTable) -> TurnView:
+def turn_view(turn: TurnRow) -> TurnView:
     """Return the turn as readers see it."""
     ended = turn.status not in TURN_OPEN
     known = not turn.cost_unknown and (ended or turn.model_calls > 0)
@@ -339,7 +339,7 @@ def _attempt_view(attempt: CheckRound) -> AttemptView:
 
 
 def outcome_view(
-    agent: AgentTable, turn: TurnTable, now: float, *, changes: Changes | None, handed_on: bool
+    agent: AgentRow, turn: TurnRow, now: float, *, changes: Changes | None, handed_on: bool
 ) -> OutcomeView:
     """Return the outcome of the turn for its orchestrator; a turn that never began has neither changes nor result."""
     started, ended = turn.started_at, turn.ended_at or now
@@ -360,7 +360,7 @@ def outcome_view(
     )
 
 
-def _why_ended(turn: TurnTable) -> str:
+def _why_ended(turn: TurnRow) -> str:
     if turn.status == TurnStatus.CANCELLED:
         return NEVER_BEGAN
     if turn.status == TurnStatus.COMPLETE:
@@ -368,13 +368,13 @@ def _why_ended(turn: TurnTable) -> str:
     return ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
 
 
-def checks_of(turn: TurnTable | None) -> tuple[CheckView, ...]:
+def checks_of(turn: TurnRow | None) -> tuple[CheckView, ...]:
     """Return how the last attempt at the turn's checks ended."""
     rows = (turn.checked or []) if turn is not None else []
     return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
 
 
-def changes_of(turn: TurnTable, where: str = "") -> Changes | None:
+def changes_of(turn: TurnRow, where: str = "") -> Changes | None:
     """Return what the turn changed; None if git could not tell."""
     if turn.changes is None:
         return None

@@ -11,8 +11,8 @@ from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.state_views import BudgetView
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
+from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.schema.states import wait_of
-from orchestrator.store.schema.tables import AgentTable
 
 UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
 
@@ -24,7 +24,7 @@ class Columns(TypedDict):
     remedy: str
 
 
-def rooms_of(connection: Connection, agents: Iterable[AgentTable]) -> dict[str, list[Headroom]]:
+def rooms_of(connection: Connection, agents: Iterable[AgentRow]) -> dict[str, list[Headroom]]:
     """Return the caps that apply to these agents."""
     return budgets.rooms_of(connection, {agent.id: agent.root for agent in agents}, time.time())
 
@@ -39,12 +39,12 @@ def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
     )
 
 
-def columns_of(agent: AgentTable, rooms: Sequence[Headroom]) -> Columns:
+def columns_of(agent: AgentRow, rooms: Sequence[Headroom]) -> Columns:
     """Return the budget fields of an agent's view."""
     return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
 
 
-def remedy_of(agent: AgentTable, rooms: Sequence[Headroom]) -> str:
+def remedy_of(agent: AgentRow, rooms: Sequence[Headroom]) -> str:
     """Return the call that lets the agent continue, if it waits at a cap."""
     wait = wait_of(agent)
     if wait is None:

@@ -13,7 +13,7 @@ from orchestrator.fleet.projections import agent_views
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
-from orchestrator.store.schema.tables import AgentTable, TurnTable
+from orchestrator.store.schema.rows import AgentRow, TurnRow
 
 TOLD_CHARACTERS = 8000
 """limit for the digest of all children; the full texts are in their desks"""
@@ -23,7 +23,7 @@ MIN_SHARE_CHARACTERS = 200
 async def children_digest(work: UnitOfWork, parent_id: str) -> str:
     """Return an entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` in all."""
 
-    def ends(connection: Connection) -> tuple[Sequence[AgentTable], Mapping[str, TurnTable]]:
+    def ends(connection: Connection) -> tuple[Sequence[AgentRow], Mapping[str, TurnRow]]:
         found = agent_queries.children(connection, parent_id)
         return found, outcomes.last(connection, [child.id for child in found])
 
@@ -34,7 +34,7 @@ async def children_digest(work: UnitOfWork, parent_id: str) -> str:
     return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
 
 
-def _child_lines(child: AgentTable, turn: TurnTable | None, share: int) -> Sequence[str]:
+def _child_lines(child: AgentRow, turn: TurnRow | None, share: int) -> Sequence[str]:
     text = clean((turn.result or turn.detail) if turn else "")
     words = agent_views.words_of(child)
     reason = f" ({one_line(words, 120)})" if words else ""

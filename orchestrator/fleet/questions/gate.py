@@ -29,7 +29,7 @@ from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.schema.tables import QuestionTable
+from orchestrator.store.schema.rows import QuestionRow
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions
 
@@ -83,13 +83,13 @@ def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
     return decide
 
 
-def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[QuestionTable | None, Sequence[QuestionTable]]:
+def _known(connection: Connection, agent_id: str, call_id: str) -> tuple[QuestionRow | None, Sequence[QuestionRow]]:
     return questions.of_call(connection, agent_id, call_id), questions.always(connection, agent_id)
 
 
-def _record(row: QuestionTable, turn: int) -> CallRecord:
+def _record(row: QuestionRow, turn: int) -> CallRecord:
     withdrawn = row.state == QuestionState.DROPPED or row.turn != turn
-    return CallRecord(kind=QuestionKind(row.kind), answer=row.answer, withdrawn=withdrawn)
+    return CallRecord(kind=row.kind, answer=row.answer, withdrawn=withdrawn)
 
 
 def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:

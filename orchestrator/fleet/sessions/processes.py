@@ -130,13 +130,13 @@ async def clear(store: Store) -> int:
     rows = await store.write(processes.not_ended)
     scope = reaper.pid_scope()
     identities = [
-        ProcessIdentity(pid=row["pid"], start_time=row["started"], marker=row["marker"], cgroup=row["cgroup"])
+        ProcessIdentity(pid=row.pid, start_time=row.started, marker=row.marker, cgroup=row.cgroup)
         for row in rows
-        if scope and row["boot"] == scope
+        if scope and row.boot == scope
     ]
     killed = await asyncio.to_thread(reaper.reap, identities) if identities else 0
     if rows:
-        await store.write(processes.ended, [row["marker"] for row in rows], time.time())
+        await store.write(processes.ended, [row.marker for row in rows], time.time())
     if killed:
         LOG.warning("orphans_killed", processes=killed)
     return killed

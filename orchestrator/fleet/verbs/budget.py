@@ -11,10 +11,10 @@ from orchestrator.fleet.projections.budget_views import budget_views
 from orchestrator.fleet.views import BudgetsView
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 
 
-async def set_caps(work: UnitOfWork, agent: AgentTable | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:
+async def set_caps(work: UnitOfWork, agent: AgentRow | None, caps: Mapping[Unit, float], *, subtree: bool) -> None:
     """Set caps of an agent, its subtree or the fleet.
 
     Raises:
@@ -29,7 +29,7 @@ async def set_caps(work: UnitOfWork, agent: AgentTable | None, caps: Mapping[Uni
     await work.commit(budgets.raise_caps, agent.id, scope, caps, work.clock())
 
 
-async def show(work: UnitOfWork, agent: AgentTable | None) -> BudgetsView:
+async def show(work: UnitOfWork, agent: AgentRow | None) -> BudgetsView:
     """Return the caps of an agent or of the fleet."""
 
     def rooms(connection: Connection) -> list[Headroom]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator.domain.agent import OPEN, NewAgent, Status
+from orchestrator.domain.agent import OPEN, NewAgent
 from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.tool import Call, Caller, Json, Running
@@ -15,7 +15,7 @@ from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.store.families import children
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.turns.turns import Claim
 
 
@@ -23,7 +23,7 @@ from orchestrator.store.turns.turns import Claim
 class Parent:
     """The agent that creates, in the middle of its run."""
 
-    agent: AgentTable
+    agent: AgentRow
     epoch: int
 
     @property
@@ -90,16 +90,16 @@ def check_clearance(parent: Persona, child: Persona) -> None:
 
 
 def askers(
-    orchestrator: str, found: Sequence[AgentTable], asking: Sequence[AgentTable], below: Sequence[AgentTable]
-) -> list[AgentTable]:
+    orchestrator: str, found: Sequence[AgentRow], asking: Sequence[AgentRow], below: Sequence[AgentRow]
+) -> list[AgentRow]:
     """Return the agents below `found` that ask this orchestrator; an agent asks the next one above it."""
     known = {agent.id: agent for agent in [*found, *below]}
     return [agent for agent in asking if _director(agent, known) in {None, orchestrator}]
 
 
-def _director(agent: AgentTable, known: Mapping[str, AgentTable]) -> str | None:
+def _director(agent: AgentRow, known: Mapping[str, AgentRow]) -> str | None:
     """Return the id of the next orchestrator above the agent that Fleet runs and that is not over, or None."""
     above = known.get(agent.parent or "")
-    while above is not None and not (persona_of(above).orchestrates and Status(above.status) in OPEN):
+    while above is not None and not (persona_of(above).orchestrates and above.status in OPEN):
         above = known.get(above.parent or "")
     return None if above is None else above.id

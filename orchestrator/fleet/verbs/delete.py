@@ -14,13 +14,13 @@ from orchestrator.fleet.verbs import query
 from orchestrator.fleet.views import Deleted
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.queries import agents as agent_queries
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.waits import leases
 
 SCOPES = ("mine", "project")
 
 
-async def named(context: FleetContext, call: Call, references: Sequence[str]) -> list[AgentTable]:
+async def named(context: FleetContext, call: Call, references: Sequence[str]) -> list[AgentRow]:
     """Return the agents of these references, including deleted ones.
 
     Raises:
@@ -32,7 +32,7 @@ async def named(context: FleetContext, call: Call, references: Sequence[str]) ->
     return await context.find_all(call.caller, references, deleted=True)
 
 
-async def in_scope(context: FleetContext, call: Call, scope: str) -> list[AgentTable]:
+async def in_scope(context: FleetContext, call: Call, scope: str) -> list[AgentRow]:
     """Return the living agents that the caller created, or all of the project.
 
     A caller that is itself an agent gets neither itself nor its ancestors.
@@ -50,7 +50,7 @@ async def in_scope(context: FleetContext, call: Call, scope: str) -> list[AgentT
     return list(found) if call.run is None else [agent for agent in found if not call.run.stands_under(agent.id)]
 
 
-async def delete(context: FleetContext, agents: Sequence[AgentTable]) -> tuple[Deleted, ...]:
+async def delete(context: FleetContext, agents: Sequence[AgentRow]) -> tuple[Deleted, ...]:
     """Delete the agents and their descendants in one transaction; return once their sessions have ended."""
     before = await context.work.commit(lifecycle.delete_families, [agent.id for agent in agents], context.work.clock())
     context.shown.forget(before)
@@ -62,5 +62,5 @@ async def delete(context: FleetContext, agents: Sequence[AgentTable]) -> tuple[D
     return tuple([await _receipt(context, rows[agent_id], was) for agent_id, was in before.items()])
 
 
-async def _receipt(context: FleetContext, agent: AgentTable, was: str) -> Deleted:
+async def _receipt(context: FleetContext, agent: AgentRow, was: str) -> Deleted:
     return Deleted(agent=agent.id, name=agent.name, was=was, work=await query.work_left(context, agent))

@@ -35,8 +35,7 @@ from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.verbs.command import command
 from orchestrator.fleet.verbs.create import new_id
 from orchestrator.store.agents import orchestrator_waits
-from orchestrator.store.schema import tables
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow, DurableWaitRow
 from orchestrator.store.waits import durable_waits
 
 LOG = log.logger("fleet.sleeping")
@@ -126,7 +125,7 @@ async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
     )
     return DurableWait(
         id=row.id,
-        status=DurableWaitStatus.INPUT_REQUIRED if forms else DurableWaitStatus(row.status),
+        status=DurableWaitStatus.INPUT_REQUIRED if forms else row.status,
         created_at=row.created_at,
         updated_at=row.updated_at,
         ttl_seconds=row.expires_at - row.created_at,
@@ -177,12 +176,12 @@ async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.CANCELLED, context.work.clock())
 
 
-def topics(row: tables.DurableWaitTable, seen: wait.WaitSnapshot | None) -> set[str]:
+def topics(row: DurableWaitRow, seen: wait.WaitSnapshot | None) -> set[str]:
     """Return the topics whose changes can end this wait, after this snapshot of it."""
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
-async def _row(context: FleetContext, call: Call, wait_id: str) -> tables.DurableWaitTable:
+async def _row(context: FleetContext, call: Call, wait_id: str) -> DurableWaitRow:
     row = await context.work.store.read(partial(durable_waits.by_id, wait_id=wait_id, now=context.work.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
@@ -190,9 +189,7 @@ async def _row(context: FleetContext, call: Call, wait_id: str) -> tables.Durabl
     return row
 
 
-async def settle(
-    context: FleetContext, row: tables.DurableWaitTable, *, by_client: bool = False
-) -> wait.WaitSnapshot | None:
+async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool = False) -> wait.WaitSnapshot | None:
     """Take a snapshot and end the wait if it is over; returns the snapshot, or None.
 
     After a start, doors have yet to bring their accounts: only a client, not the watch, ends a wait for one.
@@ -214,26 +211,26 @@ async def settle(
     return seen
 
 
-async def _look(context: FleetContext, row: tables.DurableWaitTable, *, by_client: bool) -> wait.WaitSnapshot:
+async def _look(context: FleetContext, row: DurableWaitRow, *, by_client: bool) -> wait.WaitSnapshot:
     seen = await wait.glance(context, _call(row), row.agents, wait.known(row.since), arriving=False)
     if seen is None:
         raise NotFoundError("no agents are left", hint="create_agent")
     return replace(seen, asks_person=row.asks_person, by_client=by_client)
 
 
-def _call(row: tables.DurableWaitTable) -> Call:
+def _call(row: DurableWaitRow) -> Call:
     return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
 
 
-def _askers(row: tables.DurableWaitTable, seen: wait.WaitSnapshot, now: float) -> list[AgentTable]:
+def _askers(row: DurableWaitRow, seen: wait.WaitSnapshot, now: float) -> list[AgentRow]:
     return [agent for agent in seen.agents if row.asks_person and agent_views.question_of(agent, now) is not None]
 
 
-def _form_key(agent: AgentTable) -> str:
+def _form_key(agent: AgentRow) -> str:
     return f"{agent.id}:{(agent.pending or {}).get('call_id')}"
 
 
-def _forms(row: tables.DurableWaitTable, seen: wait.WaitSnapshot, now: float) -> dict[str, Form]:
+def _forms(row: DurableWaitRow, seen: wait.WaitSnapshot, now: float) -> dict[str, Form]:
     forms: dict[str, Form] = {}
     for agent in _askers(row, seen, now):
         question = agent_views.question_of(agent, now)

@@ -6,10 +6,10 @@ from orchestrator.domain.command import interrupt_happened
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
-from orchestrator.store.schema.tables import AgentTable
+from orchestrator.store.schema.rows import AgentRow
 
 
-async def interrupt(context: FleetContext, agent: AgentTable) -> Receipt:
+async def interrupt(context: FleetContext, agent: AgentRow) -> Receipt:
     """Interrupt the agent and its descendants; running sessions are told after the change is committed.
 
     Raises:

@@ -32,7 +32,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
-from orchestrator.store.schema.tables import AgentTable, ArtifactTable, QuestionTable, TurnTable
+from orchestrator.store.schema.rows import AgentRow, ArtifactRow, QuestionRow, TurnRow
 from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 
@@ -80,12 +80,12 @@ async def view(context: FleetContext, call: Call, agent_id: str) -> AgentView:
     return shown
 
 
-async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentDetail:
+async def detail(context: FleetContext, call: Call, agent: AgentRow) -> AgentDetail:
     """Return everything about one agent."""
 
     def all_of_it(
         connection: Connection,
-    ) -> tuple[agent_views.Rows, Sequence[TurnTable], Sequence[ArtifactTable], Sequence[QuestionTable]]:
+    ) -> tuple[agent_views.Rows, Sequence[TurnRow], Sequence[ArtifactRow], Sequence[QuestionRow]]:
         return (
             agent_views.rows_of(connection, [agent]),
             agent_queries.turns(connection, agent.id),
@@ -111,7 +111,7 @@ async def detail(context: FleetContext, call: Call, agent: AgentTable) -> AgentD
     )
 
 
-async def output(context: FleetContext, agent: AgentTable, *, turn: int | None, offset: int, limit: int) -> OutputPage:
+async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, offset: int, limit: int) -> OutputPage:
     """Return a page of a turn's result text.
 
     Raises:
@@ -121,7 +121,7 @@ async def output(context: FleetContext, agent: AgentTable, *, turn: int | None, 
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
 
-    def turns_and_files(connection: Connection) -> tuple[Sequence[TurnTable], TurnTable, Sequence[ArtifactTable]]:
+    def turns_and_files(connection: Connection) -> tuple[Sequence[TurnRow], TurnRow, Sequence[ArtifactRow]]:
         turns = agent_queries.turns(connection, agent.id)
         chosen = _turn(agent, turns, turn)
         return turns, chosen, agent_queries.files(connection, agent.id, chosen.ordinal)
@@ -151,7 +151,7 @@ async def output(context: FleetContext, agent: AgentTable, *, turn: int | None, 
     )
 
 
-def _turn(agent: AgentTable, turns: Sequence[TurnTable], ordinal: int | None) -> TurnTable:
+def _turn(agent: AgentRow, turns: Sequence[TurnRow], ordinal: int | None) -> TurnRow:
     if ordinal is not None:
         found = [turn for turn in turns if turn.ordinal == ordinal]
         if not found:
@@ -167,17 +167,17 @@ def _turn(agent: AgentTable, turns: Sequence[TurnTable], ordinal: int | None) ->
     return ended
 
 
-def _last_ended(turns: Sequence[TurnTable]) -> TurnTable | None:
+def _last_ended(turns: Sequence[TurnRow]) -> TurnRow | None:
     ended = [turn for turn in turns if turn.status in agent_queries.HEARD]
     return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
 
 
-def _shown_path(agent: AgentTable, path: str) -> str:
+def _shown_path(agent: AgentRow, path: str) -> str:
     project = Path(agent.project)
     return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path
 
 
-def _paths(agent: AgentTable, files: Sequence[ArtifactTable], kind: str) -> tuple[str, ...]:
+def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[str, ...]:
     return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
 
 
@@ -229,7 +229,7 @@ def _can(capability: str, *texts: str) -> bool:
     return all(word in haystack for word in capability.lower().replace("-", " ").split())
 
 
-async def work_left(context: FleetContext, agent: AgentTable) -> str:
+async def work_left(context: FleetContext, agent: AgentRow) -> str:
     """Say where the work of a deleted agent is."""
     turns = await context.work.store.read(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
@@ -255,7 +255,7 @@ def event_cursor(since: str | None) -> int:
 
 
 async def events(
-    context: FleetContext, call: Call, cursor: int, agent: AgentTable | None, limit: int
+    context: FleetContext, call: Call, cursor: int, agent: AgentRow | None, limit: int
 ) -> tuple[EventView, ...]:
     """Return at most `limit` events after the cursor, of one agent or of the caller's project.
 

@@ -29,8 +29,8 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.outcomes import EndedTurn
+from orchestrator.store.schema.rows import AgentRow, TurnRow
 from orchestrator.store.schema.states import activity_of, wait_of
-from orchestrator.store.schema.tables import AgentTable, TurnTable
 from orchestrator.store.schema.transitions import owner_name
 
 PROGRESS_SECONDS = 20.0
@@ -44,7 +44,7 @@ MAX_QUIET_CHARACTERS = 160
 class WaitSnapshot:
     """The agents that somebody waits for and the turns to deliver, read in one transaction."""
 
-    agents: Sequence[AgentTable]
+    agents: Sequence[AgentRow]
     untold: Sequence[EndedTurn]
     """ended turns that the orchestrator does not know yet, in the order of their ends"""
     cursor: int
@@ -53,7 +53,7 @@ class WaitSnapshot:
     by_client: bool = True
     """a client asks, so its door has brought its account; otherwise a missing account may yet arrive"""
 
-    def needs(self, agent: AgentTable) -> bool:
+    def needs(self, agent: AgentRow) -> bool:
         """Whether the agent waits until its orchestrator acts."""
         wait = wait_of(agent)
         if wait is None or not wait.is_needy or wait.kind in self._left_to_others:
@@ -89,7 +89,7 @@ class WaitSnapshot:
             return True
         if until == "any" and self.untold:
             return True
-        return not any(Status(agent.status) in OPEN for agent in self.agents)
+        return not any(agent.status in OPEN for agent in self.agents)
 
 
 async def wait(
@@ -213,7 +213,7 @@ def progress(seen: WaitSnapshot | None) -> str:
     """Return how far the agents are, in a few words."""
     if seen is None:
         return "waiting for agents to appear"
-    open_now = [agent for agent in seen.agents if Status(agent.status) in OPEN]
+    open_now = [agent for agent in seen.agents if agent.status in OPEN]
     quiet = [f"{agent.name} {activity_words(activity_of(agent))}" for agent in open_now if agent.activity in DOUBTFUL]
     behind = one_line(f"; {', '.join(quiet)}", MAX_QUIET_CHARACTERS) if quiet else ""
     return f"{len(open_now)} of {len(seen.agents)} agents at work{behind}"
@@ -224,7 +224,7 @@ class DigestRows:
     """The rows that a digest is built from."""
 
     views: agent_views.Rows
-    turns: Sequence[TurnTable]
+    turns: Sequence[TurnRow]
     """undelivered turns, in the order of their ends"""
     handed_on: Collection[str]
     """ids of those turns whose result another agent receives"""
@@ -233,7 +233,7 @@ class DigestRows:
 def rows_at(connection: Connection, seen: WaitSnapshot) -> DigestRows:
     """Read the rows for a digest of this snapshot."""
     turns = outcomes.turns(connection, seen.turn_ids())
-    at_rest = {agent.id for agent in seen.agents if Status(agent.status) in ENDED}
+    at_rest = {agent.id for agent in seen.agents if agent.status in ENDED}
     return DigestRows(
         views=agent_views.rows_of(connection, seen.agents, files=False),
         turns=turns,
@@ -265,7 +265,7 @@ async def tell(
         quiet=[view for view in shown if view.activity is not None and view.activity.kind in DOUBTFUL],
         outcomes=told,
         left_by_others=await catch_up.catch_up(context, call),
-        seen_before=any(Status(agent.status) in ENDED and agent.id not in news_of for agent in seen.agents),
+        seen_before=any(agent.status in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)
     context.shown.note(call, shown_needs(text, needs))
@@ -294,7 +294,7 @@ async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows)
     ]
 
 
-async def changes_now(context: FleetContext, agent: AgentTable, turn: TurnTable | None) -> Changes | None:
+async def changes_now(context: FleetContext, agent: AgentRow, turn: TurnRow | None) -> Changes | None:
     """Return what the turn changed, and where the changes are now."""
     if turn is None or turn.changes is None:
         return None

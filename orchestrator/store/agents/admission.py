@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from orchestrator.domain.activity import RECOVERING, STARTING
 from orchestrator.domain.agent import Status
@@ -20,7 +20,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.states import wait_body, wait_values
 from orchestrator.store.schema.tables import TURN
-from orchestrator.store.schema.transitions import agent_row, change, emit, move
+from orchestrator.store.schema.transitions import agent_row, change, emit, move, turn_row
 from orchestrator.store.turns import progress
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import leases, pauses, ready_queue
@@ -116,31 +116,31 @@ class _Gate:
 
 def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: float) -> Claim:
     agent = agent_row(connection, entry.agent_id)
-    turn = connection.execute(select(TURN).where(TURN.c.id == entry.turn_id)).mappings().one()
-    epoch = int(agent["epoch"]) + 1
-    continues, recovers = turn["status"] == TurnStatus.WAITING, turn["status"] == TurnStatus.RECOVERING
-    begun = int(agent["begun_turns"]) + (turn["started_at"] is None)
+    turn = turn_row(connection, entry.turn_id)
+    epoch = agent.epoch + 1
+    continues, recovers = turn.status == TurnStatus.WAITING, turn.status == TurnStatus.RECOVERING
+    begun = agent.begun_turns + (turn.started_at is None)
     running: dict[str, Any] = {"running_since": now, "begun_turns": begun, **progress.begun(agent)}
     activity = RECOVERING if recovers else STARTING
     move(connection, agent, Status.WORKING, now, activity=activity, owner=owner, epoch=epoch, **running)
     connection.execute(
         update(TURN)
-        .where(TURN.c.id == turn["id"])
+        .where(TURN.c.id == turn.id)
         .values(
             status=TurnStatus.WORKING,
             epoch=epoch,
-            started_at=turn["started_at"] or now,
+            started_at=turn.started_at or now,
             attempts=TURN.c.attempts + (not continues),
         )
     )
     kind = Kind.RESUMED if continues or recovers else Kind.STARTED
-    emit(connection, agent["id"], kind, now, turn["ordinal"], turn_id=turn["id"], epoch=epoch)
+    emit(connection, agent.id, kind, now, turn.ordinal, turn_id=turn.id, epoch=epoch)
     pauses.taken_up(connection, turn)
     paused = pauses.values_of(turn)
     return Claim(
-        agent_id=agent["id"],
-        turn_id=turn["id"],
-        turn=turn["ordinal"],
+        agent_id=agent.id,
+        turn_id=turn.id,
+        turn=turn.ordinal,
         epoch=epoch,
         continues=continues and not paused["goes_on"],
         recovers=recovers,

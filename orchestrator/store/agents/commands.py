@@ -42,7 +42,7 @@ from orchestrator.errors import ConflictError
 from orchestrator.store.agents import lifecycle, orchestrator_waits
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
-from orchestrator.store.schema.states import wait_in
+from orchestrator.store.schema.states import wait_of
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.turns import cancellation, turns
 from orchestrator.store.turns.checks import set_checks
@@ -90,11 +90,11 @@ class Commanded:
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
     """Carry out the command in whatever state the agent is; a repeated idempotency key has no further effect."""
     if (before := turns.commanded(connection, asked.call_key)) is not None:
-        if before["agent_id"] != asked.agent_id:
+        if before.agent_id != asked.agent_id:
             raise ConflictError(
                 "this idempotency key was used for another agent", hint="send each command under its own"
             )
-        return Commanded(turn_id=before["turn_id"], happened=before["happened"])
+        return Commanded(turn_id=before.turn_id, happened=before.happened)
     done = _carry_out(connection, asked, now)
     set_checks(connection, asked.agent_id, done.turn_id, asked.verify)
     turns.note_command(
@@ -123,7 +123,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
 
 def _set_caps(connection: Connection, asked: Command, now: float) -> str:
     """Set the caps first: an agent that resumes by them no longer waits for budget."""
-    scope = Persona(**agent_row(connection, asked.agent_id)["persona_body"]).cap_scope
+    scope = Persona(**agent_row(connection, asked.agent_id).persona_body).cap_scope
     resumed = asked.agent_id in budgets.raise_caps(connection, asked.agent_id, scope, asked.caps, now)
     return caps_happened(_state(connection, asked.agent_id, now), asked.caps, resumed=resumed)
 
@@ -131,15 +131,15 @@ def _set_caps(connection: Connection, asked: Command, now: float) -> str:
 def _state(connection: Connection, agent_id: str, now: float) -> AgentState:
     agent = agent_row(connection, agent_id)
     turn = turns.next_turn(connection, agent_id)
-    wait = wait_in(agent)
+    wait = wait_of(agent)
     kind = None if wait is None else wait.kind
     begun = ready_queue.has_begun(turn)
     return AgentState(
         id=agent_id,
-        name=agent["name"],
-        status=Status(agent["status"]),
+        name=agent.name,
+        status=agent.status,
         wait=wait,
-        next_turn=None if turn is None else NextTurn(id=turn["id"], ordinal=turn["ordinal"], has_begun=begun),
+        next_turn=None if turn is None else NextTurn(id=turn.id, ordinal=turn.ordinal, has_begun=begun),
         durable_wait=orchestrator_waits.open_wait(connection, agent_id) if kind is WaitKind.AGENTS else None,
         rooms=budgets.rooms(connection, agent_id, now) if kind is WaitKind.BUDGET else (),
     )
@@ -154,7 +154,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
                 set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs)
         case AnswerQuestion():
             by, question_id = asked.by, asked.question_id
-            turn_id = turns.answer(connection, asked.agent_id, asked.text, now, by=by, question_id=question_id)["id"]
+            turn_id = turns.answer(connection, asked.agent_id, asked.text, now, by=by, question_id=question_id).id
         case EndDurableWait(wait_id, turn_id):
             told = MESSAGE.format(text=asked.text)
             orchestrator_waits.end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=told)
@@ -206,7 +206,7 @@ def interrupt_below(connection: Connection, agent_id: str, now: float) -> dict[s
 
 
 def _is_open(connection: Connection, agent_id: str) -> bool:
-    return Status(agent_row(connection, agent_id)["status"]) in OPEN
+    return agent_row(connection, agent_id).status in OPEN
 
 
 def _interrupt(connection: Connection, agent_id: str, what: Interruption, now: float, *, whole: bool = False) -> str:

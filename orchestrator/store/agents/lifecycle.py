@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Scope, Unit
@@ -15,6 +15,7 @@ from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
+from orchestrator.store.schema.rows import AgentRow, all_rows
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
 from orchestrator.store.turns import outcomes
@@ -98,13 +99,13 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     caller releases its checkout once that session has ended.
     """
     agent = agent_row(connection, agent_id)
-    before = Status(agent["status"])
+    before = agent.status
     if before is Status.DELETED:
         return str(before)
     budgets.fold(connection, agent, now)
     end_open_turns(connection, agent, now, reason="deleted")
     withdraw(connection, agent)
-    move(connection, agent, Status.DELETED, now, deleted_at=now, epoch=agent["epoch"] + 1, owner=None)
+    move(connection, agent, Status.DELETED, now, deleted_at=now, epoch=agent.epoch + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
     emit(connection, agent_id, Kind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)
@@ -118,7 +119,7 @@ def delete_families(connection: Connection, agent_ids: Sequence[str], now: float
     return {agent_id: delete(connection, agent_id, now) for agent_id in family}
 
 
-def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, reason: str, whole: bool = True) -> None:
+def end_open_turns(connection: Connection, agent: AgentRow, now: float, *, reason: str, whole: bool = True) -> None:
     """End the next open turn, or with `whole` all of them, each with its terminal event.
 
     A turn that had begun ends as interrupted, any other as cancelled, and its inputs are dropped. If no turn is
@@ -126,24 +127,24 @@ def end_open_turns(connection: Connection, agent: RowMapping, now: float, *, rea
     """
     rows = connection.execute(
         select(TURN.c.id, TURN.c.ordinal, TURN.c.status)
-        .where(TURN.c.agent_id == agent["id"], TURN.c.status.in_(TURN_OPEN))
+        .where(TURN.c.agent_id == agent.id, TURN.c.status.in_(TURN_OPEN))
         .order_by(TURN.c.ordinal)
     ).all()
-    if not whole and (following := ready_queue.next_turn(connection, agent["id"])) is not None:
-        rows = [row for row in rows if row[0] == following["id"]]
+    if not whole and (following := ready_queue.next_turn(connection, agent.id)) is not None:
+        rows = [row for row in rows if row[0] == following.id]
     ended_turn: tuple[str, int] | None = None
     for turn_id, ordinal, status in rows:
         begun = status != TurnStatus.QUEUED
         ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
-        forget_unsettled(connection, agent["id"], ordinal)
+        forget_unsettled(connection, agent.id, ordinal)
         if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:
-            cost_is_unknown(connection, agent["id"], turn_id)
+            cost_is_unknown(connection, agent.id, turn_id)
         if status == TurnStatus.RECOVERING:
-            budgets.fold(connection, agent_row(connection, agent["id"]), now)
-        ended_turn = turn_id, emit(connection, agent["id"], kind, now, ordinal, reason=reason)
-    if ended_turn is not None and ready_queue.next_turn(connection, agent["id"]) is None:
-        outcomes.record(connection, agent["id"], ended_turn[0], TurnStatus.CANCELLED, ended_turn[1])
+            budgets.fold(connection, agent_row(connection, agent.id), now)
+        ended_turn = turn_id, emit(connection, agent.id, kind, now, ordinal, reason=reason)
+    if ended_turn is not None and ready_queue.next_turn(connection, agent.id) is None:
+        outcomes.record(connection, agent.id, ended_turn[0], TurnStatus.CANCELLED, ended_turn[1])
 
 
 def rebind(
@@ -156,7 +157,7 @@ def rebind(
 def account_arrived(connection: Connection, account: str, now: float) -> int:
     """Resume the agents that wait for this account; returns how many."""
     waiting = (AGENT.c.account == account) & (AGENT.c.wait_kind == WaitKind.ACCOUNT)
-    rows = connection.execute(select(AGENT).where(waiting)).mappings().all()
+    rows = all_rows(AgentRow, connection.execute(select(AGENT).where(waiting)))
     for agent in rows:
         resume(connection, agent, now)
     return len(rows)

@@ -44,7 +44,7 @@ def suspend(
     wait_id = durable_waits.begin(connection, {**durable_wait, "question_id": question_id}, now)
     if not refusal and (other := circle(connection, claim.agent_id)) is not None:
         hint = "wait for others, or write your report: it waits for your end"
-        refusal = str(ConflictError(f"{agent['name']} and {other} would wait for each other", hint=hint))
+        refusal = str(ConflictError(f"{agent.name} and {other} would wait for each other", hint=hint))
     if refusal:
         end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=refusal, is_error=True)
 

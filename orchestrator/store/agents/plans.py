@@ -7,9 +7,9 @@ tell from the transcript whether the agent has been told.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.clearance import PLAN
@@ -22,7 +22,8 @@ from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import children
-from orchestrator.store.schema.tables import QUESTION, TURN, QuestionTable
+from orchestrator.store.schema.rows import AgentRow, QuestionRow, TurnRow, all_rows, one_row
+from orchestrator.store.schema.tables import QUESTION, TURN
 from orchestrator.store.schema.transitions import StaleOwnerError, agent_row, emit, move, owned_row
 from orchestrator.store.turns.recovery import note_prompt
 from orchestrator.store.turns.turns import Claim, run_ended
@@ -31,10 +32,10 @@ from orchestrator.store.waits import questions
 SHOWN_CHARACTERS = 300
 
 
-def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[QuestionTable]:
+def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[QuestionRow]:
     """Return the plans of this turn (an ordinal), in order."""
     its = (QUESTION.c.agent_id == agent_id) & (QUESTION.c.turn == turn) & (QUESTION.c.tool == PLAN)
-    found = cast("Sequence[QuestionTable]", connection.execute(select(QUESTION).where(its)).all())
+    found = all_rows(QuestionRow, connection.execute(select(QUESTION).where(its)))
     return sorted(found, key=lambda row: row.input.get("number", 0))
 
 
@@ -56,7 +57,7 @@ def fan_out(
     """
     agent, turn = _running(connection, claim)
     run_ended(connection, agent, claim, usage, now)
-    for child in () if turn["stop"] else planned:
+    for child in () if turn.stop else planned:
         lifecycle.create(connection, **child)
     children.suspend(connection, claim, asked, now)
     _comes_back(connection, claim, asked.call_id)
@@ -89,10 +90,10 @@ def add_children_results(connection: Connection, claim: Claim, prompt_id: str) -
     )
 
 
-def _running(connection: Connection, claim: Claim) -> tuple[RowMapping, RowMapping]:
+def _running(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow]:
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     query = select(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status == TurnStatus.WORKING)
-    turn = connection.execute(query).mappings().one_or_none()
+    turn = one_row(TurnRow, connection.execute(query))
     if turn is None:
         raise StaleOwnerError(f"turn {claim.turn_id} is no longer running")
     return agent, turn

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, bindparam, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import FLEET, Family, Headroom, Node, Scope, Unit, shortage
@@ -15,29 +16,36 @@ from orchestrator.errors import RefusedError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import upsert
 from orchestrator.store.engine.prepared import fetch
+from orchestrator.store.schema.rows import AgentRow, BudgetRow, all_rows
 from orchestrator.store.schema.tables import AGENT, BUDGET
 from orchestrator.store.schema.transitions import agent_row, change
 from orchestrator.store.waits import ready_queue, suspension
 
 NOTHING: Mapping[Unit, float] = {}
-_NODE = (
-    AGENT.c.id,
-    AGENT.c.name,
-    AGENT.c.root,
-    AGENT.c.parent,
-    AGENT.c.status,
-    AGENT.c.cost_usd,
-    AGENT.c.live_cost_usd,
-    AGENT.c.tokens,
-    AGENT.c.live_tokens,
-    AGENT.c.begun_turns,
-    AGENT.c.worked_seconds,
-    AGENT.c.running_since,
-)
+
+
+class MemberUse(NamedTuple):
+    """What an agent has used, and where it stands in its family."""
+
+    id: str
+    name: str
+    root: str
+    parent: str | None
+    status: Status
+    cost_usd: float
+    live_cost_usd: float
+    tokens: int
+    live_tokens: int
+    begun_turns: int
+    worked_seconds: float
+    running_since: float | None
+
 
 _SET_CAP = upsert(BUDGET, "cap")
 _TAKE_SETTING = upsert(BUDGET, "cap", "setting")
-_NODES = select(*_NODE).where(AGENT.c.root.in_(bindparam("roots", expanding=True)))
+_NODES: Select[Any] = select(*[AGENT.c[name] for name in MemberUse._fields]).where(
+    AGENT.c.root.in_(bindparam("roots", expanding=True))
+)
 _CAPS = select(BUDGET).where(BUDGET.c.subject.in_(bindparam("subjects", expanding=True)))
 _ANY = select(BUDGET.c.unit).limit(1)
 _FAMILY = select(AGENT.c.id).where(AGENT.c.root == bindparam("root"))
@@ -53,10 +61,8 @@ def set_caps(connection: Connection, subject: str, scope: Scope, caps: Mapping[U
 
 def take_settings(connection: Connection, caps: Mapping[Unit, float | None]) -> None:
     """Apply the fleet's caps from the settings, unless a command changed them since the setting last changed."""
-    known = {
-        row["unit"]: row["setting"]
-        for row in connection.execute(select(BUDGET).where(BUDGET.c.subject == FLEET)).mappings()
-    }
+    rows = all_rows(BudgetRow, connection.execute(select(BUDGET).where(BUDGET.c.subject == FLEET)))
+    known = {row.unit: row.setting for row in rows}
     for unit, cap in caps.items():
         if cap is None or known.get(unit) == cap:
             continue
@@ -73,35 +79,35 @@ def families(connection: Connection, roots: Collection[str], now: float) -> dict
     """Return the agents under each of many roots, with their caps, in one pass."""
     nodes: dict[str, dict[str, Node]] = {root: {} for root in roots}
     root_of: dict[str, str] = {}
-    for row in fetch(connection, _NODES, {"roots": list(roots)}).mappings():
-        nodes[row["root"]][row["id"]] = _node(row, now)
-        root_of[row["id"]] = row["root"]
+    for row in all_rows(MemberUse, fetch(connection, _NODES, {"roots": list(roots)})):
+        nodes[row.root][row.id] = _node(row, now)
+        root_of[row.id] = row.root
     caps: dict[str, dict[tuple[str, Scope, Unit], float]] = {root: {} for root in roots}
-    for row in fetch(connection, _CAPS, {"subjects": [*root_of, FLEET]}).mappings():
-        for root in [root_of[row["subject"]]] if row["subject"] in root_of else roots:
-            caps[root][row["subject"], Scope(row["scope"]), Unit(row["unit"])] = row["cap"]
+    for row in all_rows(BudgetRow, fetch(connection, _CAPS, {"subjects": [*root_of, FLEET]})):
+        for root in [root_of[row.subject]] if row.subject in root_of else roots:
+            caps[root][row.subject, row.scope, row.unit] = row.cap
     capped = any(scope is Scope.FLEET for each in caps.values() for _, scope, _ in each)
     used = _fleet_used(connection, now) if capped else {}
     return {root: Family(nodes[root], caps[root], used) for root in roots}
 
 
-def _node(row: RowMapping, now: float) -> Node:
+def _node(row: MemberUse, now: float) -> Node:
     return Node(
-        id=row["id"],
-        name=row["name"],
-        parent=row["parent"],
-        is_open=Status(row["status"]) in OPEN,
+        id=row.id,
+        name=row.name,
+        parent=row.parent,
+        is_open=row.status in OPEN,
         used={
-            Unit.USD: row["cost_usd"] + row["live_cost_usd"],
-            Unit.TOKENS: row["tokens"] + row["live_tokens"],
-            Unit.TURNS: row["begun_turns"],
-            Unit.SECONDS: row["worked_seconds"] + _running(row, now),
+            Unit.USD: row.cost_usd + row.live_cost_usd,
+            Unit.TOKENS: row.tokens + row.live_tokens,
+            Unit.TURNS: row.begun_turns,
+            Unit.SECONDS: row.worked_seconds + _running(row, now),
         },
     )
 
 
-def _running(row: RowMapping, now: float) -> float:
-    since = row["running_since"]
+def _running(row: MemberUse | AgentRow, now: float) -> float:
+    since = row.running_since
     return 0.0 if since is None else max(0.0, now - since)
 
 
@@ -187,32 +193,32 @@ def reserve(
             )
 
 
-def at_least_live(agent: RowMapping, usage: RunUsage) -> RunUsage:
+def at_least_live(agent: AgentRow, usage: RunUsage) -> RunUsage:
     """Return what a cut-off run used: its final report, or its earlier reports if they say more."""
     told, cost = usage.tokens, usage.cost_usd
-    more = max(0, agent["live_tokens"] - told.total_tokens)
+    more = max(0, agent.live_tokens - told.total_tokens)
     return replace(
         usage,
         tokens=replace(told, input_tokens=told.input_tokens + more),
-        cost_usd=None if cost is None else max(cost, agent["live_cost_usd"]),
+        cost_usd=None if cost is None else max(cost, agent.live_cost_usd),
     )
 
 
-def run_ended(connection: Connection, agent: RowMapping, now: float) -> None:
+def run_ended(connection: Connection, agent: AgentRow, now: float) -> None:
     """Count the time of a run that has ended; `agent` is the row as it was before."""
-    change(connection, agent["id"], worked_seconds=agent["worked_seconds"] + _running(agent, now), running_since=None)
+    change(connection, agent.id, worked_seconds=agent.worked_seconds + _running(agent, now), running_since=None)
 
 
-def fold(connection: Connection, agent: RowMapping, now: float) -> None:
+def fold(connection: Connection, agent: AgentRow, now: float) -> None:
     """Count what a run had used that will never report its end: its agent was deleted, or its daemon died."""
     run_ended(connection, agent, now)
     change(
         connection,
-        agent["id"],
+        agent.id,
         live_tokens=0,
         live_cost_usd=0.0,
-        tokens=agent["tokens"] + agent["live_tokens"],
-        cost_usd=agent["cost_usd"] + agent["live_cost_usd"],
+        tokens=agent.tokens + agent.live_tokens,
+        cost_usd=agent.cost_usd + agent.live_cost_usd,
     )
 
 
@@ -223,14 +229,14 @@ def resume(connection: Connection, now: float, root: str | None = None) -> list[
         waiting &= AGENT.c.root == root
     gauge = BudgetReader(connection, now)
     gone: list[str] = []
-    for agent in connection.execute(select(AGENT).where(waiting)).mappings().all():
-        rooms = gauge.rooms(agent["id"], agent["root"])
-        if agent["wait_blocked"] and any(room.unit is Unit.USD for room in rooms):
+    for agent in all_rows(AgentRow, connection.execute(select(AGENT).where(waiting))):
+        rooms = gauge.rooms(agent.id, agent.root)
+        if agent.wait_blocked and any(room.unit is Unit.USD for room in rooms):
             continue  # no cap in dollars, however high, can be enforced for it
-        turn = ready_queue.next_turn(connection, agent["id"])
+        turn = ready_queue.next_turn(connection, agent.id)
         if shortage(rooms, starts_turn=not ready_queue.has_begun(turn)) is None:
             suspension.resume(connection, agent, now)
-            gone.append(agent["id"])
+            gone.append(agent.id)
     return gone
 
 
@@ -259,9 +265,9 @@ def raise_caps(
     """Set caps of an agent, or of the fleet (id `fleet`); returns the ids of agents that resume by it."""
     if agent_id != FLEET:
         row = agent_row(connection, agent_id)
-        if scope is Scope.AGENT and row["parent"] is not None:
-            claimed = family(connection, row["root"], now).claimed(agent_id)
+        if scope is Scope.AGENT and row.parent is not None:
+            claimed = family(connection, row.root, now).claimed(agent_id)
             if claimed is not None:
-                reserve(connection, row["parent"], caps, now, claimed)
+                reserve(connection, row.parent, caps, now, claimed)
     set_caps(connection, agent_id, scope, caps)
     return resume(connection, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy import func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
@@ -15,6 +15,7 @@ from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
+from orchestrator.store.schema.rows import AgentRow, all_rows
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, emit, move
 from orchestrator.store.waits import leases, questions, suspension
@@ -76,34 +77,34 @@ def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimit
         ConflictError: the parent is no longer running.
     """
     parent = agent_row(connection, parent_id)
-    if parent["epoch"] != epoch or Status(parent["status"]) is not Status.WORKING:
-        raise ConflictError(f"{parent['name']} is not at work any more", hint="end your turn")
-    if parent["depth"] + 1 > limits.depth:
+    if parent.epoch != epoch or parent.status is not Status.WORKING:
+        raise ConflictError(f"{parent.name} is not at work any more", hint="end your turn")
+    if parent.depth + 1 > limits.depth:
         raise RefusedError(
-            f"you are at depth {parent['depth']} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",
+            f"you are at depth {parent.depth} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",
             hint="do this part yourself",
         )
-    if parent["children"] >= limits.children:
+    if parent.children >= limits.children:
         raise RefusedError(
-            f"you have created {parent['children']} agents and may create {limits.children}",
+            f"you have created {parent.children} agents and may create {limits.children}",
             hint="do the rest yourself, or give more work to each",
         )
-    index = int(parent["children"])  # single writer: nobody else takes the number
+    index = parent.children  # single writer: nobody else takes the number
     change(connection, parent_id, children=index + 1)
     return {
         "id": f"{parent_id}_child_{index}",
         "parent": parent_id,
-        "root": parent["root"],
-        "depth": parent["depth"] + 1,
+        "root": parent.root,
+        "depth": parent.depth + 1,
         "child_index": index,
-        "priority": parent["priority"],
+        "priority": parent.priority,
     }
 
 
-def of(connection: Connection, parent_id: str) -> list[RowMapping]:
+def of(connection: Connection, parent_id: str) -> list[AgentRow]:
     """Return the parent's living children, in order."""
     mine = (AGENT.c.parent == parent_id) & AGENT.c.deleted_at.is_(None)
-    return list(connection.execute(select(AGENT).where(mine).order_by(AGENT.c.child_index)).mappings())
+    return all_rows(AgentRow, connection.execute(select(AGENT).where(mine).order_by(AGENT.c.child_index)))
 
 
 def subtree(connection: Connection, agent_id: str) -> list[str]:
@@ -118,7 +119,7 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
 
 def suspend(connection: Connection, claim: Suspended, asked: NewQuestion, now: float) -> None:
     """Let the parent wait for its children; it resumes at once if none is at work, or if one waits for the parent."""
-    open_now = [child["name"] for child in of(connection, claim.agent_id) if Status(child["status"]) in OPEN]
+    open_now = [child.name for child in of(connection, claim.agent_id) if child.status in OPEN]
     suspend_turn(connection, claim, asked, Wait(kind=WaitKind.CHILDREN), now, children=open_now)
     if not open_now:
         resume(connection, claim.agent_id, AnsweredBy.CHILDREN, now)
@@ -142,22 +143,22 @@ def suspend_turn(
     return question_id
 
 
-def ended(connection: Connection, child: RowMapping, now: float) -> None:
+def ended(connection: Connection, child: AgentRow, now: float) -> None:
     """After a child's last open turn: free what was reserved for it; if it was the last child, resume the parent."""
-    if child["parent"] is None:
+    if child.parent is None:
         return
-    parent = agent_row(connection, child["parent"])
-    waits = parent["wait_kind"] == WaitKind.CHILDREN
-    if waits and not any(Status(one["status"]) in OPEN for one in of(connection, parent["id"])):
-        resume(connection, parent["id"], AnsweredBy.CHILDREN, now)
-    budgets.resume(connection, now, child["root"])
+    parent = agent_row(connection, child.parent)
+    waits = parent.wait_kind == WaitKind.CHILDREN
+    if waits and not any(one.status in OPEN for one in of(connection, parent.id)):
+        resume(connection, parent.id, AnsweredBy.CHILDREN, now)
+    budgets.resume(connection, now, child.root)
 
 
 def resume(connection: Connection, agent_id: str, by: AnsweredBy, now: float, *, told: str | None = None) -> None:
     """Resume the agent in the call in which it waits for others; `told`: why it does not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
-        questions.put_answer(connection, asked["id"], told or str(by), by, now)
-        body = {"question_id": asked["id"], "call_id": asked["call_id"], "by": str(by)}
-        emit(connection, agent_id, Kind.ANSWERED, now, asked["turn"], **body)
+        questions.put_answer(connection, asked.id, told or str(by), by, now)
+        body = {"question_id": asked.id, "call_id": asked.call_id, "by": str(by)}
+        emit(connection, agent_id, Kind.ANSWERED, now, asked.turn, **body)
     move(connection, agent, Status.QUEUED, now, wait=SLOT)

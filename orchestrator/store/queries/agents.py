@@ -9,24 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
-from orchestrator.store.schema.tables import (
-    AGENT,
-    ARTIFACT,
-    EVENT,
-    INPUT,
-    TURN,
-    AgentTable,
-    ArtifactTable,
-    InputTable,
-    TurnTable,
-)
+from orchestrator.store.schema.rows import AgentRow, ArtifactRow, InputRow, StoredCheck, TurnRow, all_rows, one_row
+from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, INPUT, TURN
 
 HEARD = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
 """statuses of ended turns that have a result or a reason"""
@@ -117,11 +108,11 @@ class Span(NamedTuple):
     ended_at: float | None
 
 
-def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[AgentTable]:
-    return cast("Sequence[AgentTable]", fetch(connection, query, values).all())
+def _agents(connection: Connection, query: Select[Any], **values: object) -> Sequence[AgentRow]:
+    return all_rows(AgentRow, fetch(connection, query, values))
 
 
-def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[AgentTable]:
+def living(connection: Connection, project: str | None, most: int | None = None) -> Sequence[AgentRow]:
     """Return living agents of one project or of all, oldest first, at most so many."""
     if most is None:
         return _agents(connection, _LIVING, project=project)
@@ -135,17 +126,17 @@ def living_names(connection: Connection, project: str) -> Sequence[str]:
     return fetch(connection, _LIVING_NAMES, {"project": project}).scalars().all()
 
 
-def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentTable]:
+def living_of(connection: Connection, project: str, orchestrator: str) -> Sequence[AgentRow]:
     """Return those that this orchestrator created."""
     return _agents(connection, _MINE, project=project, orchestrator=orchestrator)
 
 
-def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentTable]:
+def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentRow]:
     """Return these agents, including deleted ones."""
     return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
 
 
-def by_reference(connection: Connection, reference: str, project: str) -> Sequence[AgentTable]:
+def by_reference(connection: Connection, reference: str, project: str) -> Sequence[AgentRow]:
     """Return agents whose id starts with the reference or whose name it is, living ones before deleted ones.
 
     If a living agent has the name, only that one, which indexes find.
@@ -156,7 +147,7 @@ def by_reference(connection: Connection, reference: str, project: str) -> Sequen
     return _agents(connection, _BY_REFERENCE, reference=reference, behind=behind, project=project)
 
 
-def families(connection: Connection, agents: Collection[AgentTable]) -> Sequence[AgentTable]:
+def families(connection: Connection, agents: Collection[AgentRow]) -> Sequence[AgentRow]:
     """Return the living agents of these agents' families, without themselves."""
     roots = {agent.root for agent in agents if agent.children or agent.parent is not None}
     if not roots:
@@ -169,7 +160,7 @@ def trees_before(connection: Connection) -> Sequence[str]:
     return [str(before["tree"]) for before in fetch(connection, _BEFORES).scalars() if before]
 
 
-def children(connection: Connection, parent_id: str) -> Sequence[AgentTable]:
+def children(connection: Connection, parent_id: str) -> Sequence[AgentRow]:
     """Return the agent's living children, in the order of their creation."""
     return _agents(connection, _CHILDREN, parent=parent_id)
 
@@ -186,36 +177,36 @@ def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
     return {agent_id: Span(started, ended) for agent_id, started, ended in rows}
 
 
-def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[dict[str, Any]]]:
+def running_checks(connection: Connection, ids: Collection[str]) -> dict[str, Sequence[StoredCheck]]:
     """Return the checks of the turn that each of these agents is in, by agent id."""
     rows = fetch(connection, _RUNNING_CHECKS, {"ids": list(ids)}) if ids else ()
     return {agent_id: checks or () for agent_id, checks in rows}
 
 
-def turn(connection: Connection, turn_id: str) -> TurnTable | None:
+def turn(connection: Connection, turn_id: str) -> TurnRow | None:
     """Return one turn."""
-    return cast("TurnTable | None", fetch(connection, _TURN, {"turn": turn_id}).one_or_none())
+    return one_row(TurnRow, fetch(connection, _TURN, {"turn": turn_id}))
 
 
-def turns(connection: Connection, agent_id: str) -> Sequence[TurnTable]:
+def turns(connection: Connection, agent_id: str) -> Sequence[TurnRow]:
     """Return the agent's turns, in order."""
-    return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"agent": agent_id}).all())
+    return all_rows(TurnRow, fetch(connection, _TURNS, {"agent": agent_id}))
 
 
-def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnTable]:
+def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnRow]:
     """Return the last ended turn of each agent that has one (cancelled ones do not count), by agent id."""
-    found = {one: fetch(connection, _OUTCOME, {"agent": one}).one_or_none() for one in ids}
-    return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
+    found = {one: one_row(TurnRow, fetch(connection, _OUTCOME, {"agent": one})) for one in ids}
+    return {agent_id: row for agent_id, row in found.items() if row is not None}
 
 
-def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputTable]:
+def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputRow]:
     """Return the inputs of these agents, in order."""
-    return cast("Sequence[InputTable]", fetch(connection, _INPUTS, {"ids": list(ids)}).all()) if ids else []
+    return all_rows(InputRow, fetch(connection, _INPUTS, {"ids": list(ids)})) if ids else []
 
 
-def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactTable]:
+def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactRow]:
     """Return the files that an agent consumed and produced, in all turns or in one."""
-    return cast("Sequence[ArtifactTable]", fetch(connection, _TOUCHED, {"agent": agent_id, "turn": turn}).all())
+    return all_rows(ArtifactRow, fetch(connection, _TOUCHED, {"agent": agent_id, "turn": turn}))
 
 
 def file_counts(connection: Connection, ids: Collection[str]) -> dict[tuple[str, str], int]:

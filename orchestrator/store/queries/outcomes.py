@@ -6,14 +6,15 @@ A turn has an outcome once its terminal event is recorded; `store/turns/outcomes
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Column, ColumnElement, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
-from orchestrator.store.schema.tables import AGENT, INPUT, TURN, TurnTable
+from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
+from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 
 def _among(name: str) -> BindParameter[Any]:
@@ -71,7 +72,7 @@ class EndedTurn(NamedTuple):
     id: str
     agent_id: str
     ordinal: int
-    status: str
+    status: TurnStatus
 
 
 def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
@@ -82,16 +83,16 @@ def untold(connection: Connection, agent_ids: Collection[str], since: int | None
     if not agent_ids:
         return []
     if since is None:
-        return [EndedTurn(*row) for row in fetch(connection, _ENDED_UNREAD, {"ids": list(agent_ids)})]
-    return [EndedTurn(*row) for row in fetch(connection, _ENDED_SINCE, {"ids": list(agent_ids), "since": since})]
+        return all_rows(EndedTurn, fetch(connection, _ENDED_UNREAD, {"ids": list(agent_ids)}))
+    return all_rows(EndedTurn, fetch(connection, _ENDED_SINCE, {"ids": list(agent_ids), "since": since}))
 
 
-def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnTable]:
+def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnRow]:
     """Return these turns, in the order of their ends."""
-    return cast("Sequence[TurnTable]", fetch(connection, _TURNS, {"ids": list(turn_ids)}).all()) if turn_ids else []
+    return all_rows(TurnRow, fetch(connection, _TURNS, {"ids": list(turn_ids)})) if turn_ids else []
 
 
-def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Collection[str]) -> set[str]:
+def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collection[str]) -> set[str]:
     """Return the ids of those turns whose result a living agent received or will receive.
 
     A turn receives its source's last result from before it began; a turn that has not begun, the last result of a
@@ -106,10 +107,10 @@ def handed_on(connection: Connection, ended: Sequence[TurnTable], at_rest: Colle
     return found
 
 
-def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnTable]:
+def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnRow]:
     """Return the turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
-    found = {one: fetch(connection, _LAST, {"agent": one}).one_or_none() for one in agent_ids}
-    return {agent_id: cast("TurnTable", row) for agent_id, row in found.items() if row is not None}
+    found = {one: one_row(TurnRow, fetch(connection, _LAST, {"agent": one})) for one in agent_ids}
+    return {agent_id: row for agent_id, row in found.items() if row is not None}
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:

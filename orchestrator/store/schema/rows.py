@@ -24,12 +24,12 @@ R = TypeVar("R", bound=NamedTuple)
 
 
 def all_rows(row_type: type[R], result: Iterable[Sequence[Any]]) -> list[R]:
-    """All rows of the result, whose columns are those of the type, in order."""
+    """Return all rows of the result, whose columns are those of the type, in order."""
     return [row_type._make(row) for row in result]
 
 
 def one_row(row_type: type[R], result: Result[Any]) -> R | None:
-    """The only row of the result; None if it is empty."""
+    """Return the only row of the result; None if it is empty."""
     row = result.one_or_none()
     return None if row is None else row_type._make(row)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping
-
-from orchestrator.domain.activity import Activity, ActivityKind
+from orchestrator.domain.activity import Activity
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
-from orchestrator.store.schema.tables import AGENT, AgentTable
+from orchestrator.store.schema.rows import AgentRow
+from orchestrator.store.schema.tables import AGENT
 
 WAIT_COLUMNS = (AGENT.c.wait_kind, AGENT.c.wait_on, AGENT.c.wait_until, AGENT.c.wait_detail, AGENT.c.wait_blocked)
 """the columns that `read_wait` takes, in order"""
@@ -34,30 +33,21 @@ def activity_values(activity: Activity | None) -> dict[str, Any]:
     return {"activity": str(found.kind), "activity_detail": found.detail, "activity_seconds": found.seconds}
 
 
-def read_wait(kind: str | None, on: str, until: float | None, detail: str, blocked: bool) -> Wait | None:
+def read_wait(kind: WaitKind | None, on: str, until: float | None, detail: str, blocked: bool) -> Wait | None:
     """Return the wait in these columns, or None."""
     if kind is None:
         return None
-    return Wait(kind=WaitKind(kind), on=on, until=until, detail=detail, blocked=blocked)
+    return Wait(kind=kind, on=on, until=until, detail=detail, blocked=blocked)
 
 
-def wait_in(row: RowMapping) -> Wait | None:
+def wait_of(agent: AgentRow) -> Wait | None:
     """Return the wait in an agent's row; None if the agent works or has ended."""
-    return read_wait(
-        row["wait_kind"], row["wait_on"], row["wait_until"], row["wait_detail"], blocked=row["wait_blocked"]
-    )
+    return read_wait(agent.wait_kind, agent.wait_on, agent.wait_until, agent.wait_detail, blocked=agent.wait_blocked)
 
 
-def wait_of(agent: AgentTable) -> Wait | None:
-    """Return the same from a row that is read by attributes."""
-    return read_wait(
-        agent.wait_kind, agent.wait_on, agent.wait_until, agent.wait_detail, blocked=bool(agent.wait_blocked)
-    )
-
-
-def activity_of(agent: AgentTable) -> Activity:
+def activity_of(agent: AgentRow) -> Activity:
     """Return what the agent does, as its session last reported."""
-    return Activity(kind=ActivityKind(agent.activity), detail=agent.activity_detail, seconds=agent.activity_seconds)
+    return Activity(kind=agent.activity, detail=agent.activity_detail, seconds=agent.activity_seconds)
 
 
 def wait_body(wait: Wait) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""What every operation builds on: an agent's row, its next event, and changes of status."""
+"""What every operation builds on: the rows of an agent and a turn, the next event, and changes of status."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, RowMapping, Update, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Update, bindparam, insert, select, update
 
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.agent import Status, check_move
@@ -13,11 +13,13 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.rows import AgentRow, TurnRow, one_row
 from orchestrator.store.schema.states import activity_values, wait_values
 from orchestrator.store.schema.tables import AGENT, EVENT, TURN
 
 # Built once: building a statement and its cache key costs four times as much as running it (measured).
-_ROW = select(AGENT).where(AGENT.c.id == bindparam("agent"))
+_AGENT = select(AGENT).where(AGENT.c.id == bindparam("agent"))
+_TURN = select(TURN).where(TURN.c.id == bindparam("turn"))
 _NEXT = (
     update(AGENT)
     .where(AGENT.c.id == bindparam("agent"))
@@ -40,27 +42,39 @@ class StaleOwnerError(ConflictError):
     """The writer no longer owns the agent: its epoch is over."""
 
 
-def agent_row(connection: Connection, agent_id: str) -> RowMapping:
+def agent_row(connection: Connection, agent_id: str) -> AgentRow:
     """Return the agent's row.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such agent.
     """
-    row = connection.execute(_ROW, {"agent": agent_id}).mappings().one_or_none()
+    row = one_row(AgentRow, connection.execute(_AGENT, {"agent": agent_id}))
     if row is None:
         raise NotFoundError(f"no agent {agent_id}")
     return row
 
 
-def owned_row(connection: Connection, agent_id: str, epoch: int) -> RowMapping:
+def turn_row(connection: Connection, turn_id: str) -> TurnRow:
+    """Return the turn's row.
+
+    Raises:
+        NotFoundError: there is no such turn.
+    """
+    row = one_row(TurnRow, connection.execute(_TURN, {"turn": turn_id}))
+    if row is None:
+        raise NotFoundError(f"no turn {turn_id}")
+    return row
+
+
+def owned_row(connection: Connection, agent_id: str, epoch: int) -> AgentRow:
     """Return the agent's row, if the caller's epoch is still valid.
 
     Raises:
         StaleOwnerError: there was another claim since.
     """
     row = agent_row(connection, agent_id)  # single writer: no claim comes before the operation ends
-    if row["epoch"] != epoch:
-        raise StaleOwnerError(f"epoch {epoch} of {agent_id} is over; {row['epoch']} is valid")
+    if row.epoch != epoch:
+        raise StaleOwnerError(f"epoch {epoch} of {agent_id} is over; {row.epoch} is valid")
     return row
 
 
@@ -72,7 +86,7 @@ def change(connection: Connection, agent_id: str, **values: Any) -> None:
 
 def move(
     connection: Connection,
-    agent: RowMapping,
+    agent: AgentRow,
     status: Status,
     now: float,
     *,
@@ -89,11 +103,11 @@ def move(
     Raises:
         ConflictError: the move is illegal.
     """
-    before = Status(agent["status"])
+    before = agent.status
     if before is not status:
         check_move(before, status)
     told = {**wait_values(wait), **activity_values(activity), "reason": reason}
-    change(connection, agent["id"], status=status, changed_at=now, **told, **values)
+    change(connection, agent.id, status=status, changed_at=now, **told, **values)
 
 
 def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: Any) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, update
 
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.rows import ProcessRow, all_rows
 from orchestrator.store.schema.tables import PROCESS
 from orchestrator.store.schema.transitions import owned_row
 
@@ -41,6 +42,6 @@ def ended(connection: Connection, markers: Sequence[str], now: float) -> None:
     )
 
 
-def not_ended(connection: Connection) -> Sequence[RowMapping]:
+def not_ended(connection: Connection) -> Sequence[ProcessRow]:
     """Return every session that may have left processes."""
-    return connection.execute(select(PROCESS).where(PROCESS.c.ended_at.is_(None))).mappings().all()
+    return all_rows(ProcessRow, connection.execute(select(PROCESS).where(PROCESS.c.ended_at.is_(None))))

@@ -14,7 +14,7 @@ from orchestrator.domain.event import Kind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
 from orchestrator.store.engine.dialect import upsert
-from orchestrator.store.schema.states import activity_values
+from orchestrator.store.schema.states import activity_of, activity_values
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.schema.transitions import change, owned_row
 from orchestrator.store.turns import progress
@@ -64,7 +64,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     files: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
     about = {"agent_id": claim.agent_id, "turn": claim.turn}
-    seq = int(agent["last_seq"])  # single writer: nobody else takes the next numbers
+    seq = agent.last_seq  # single writer: nobody else takes the next numbers
     for fact in facts:
         if fact.kind is not None:
             seq += 1
@@ -77,10 +77,11 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     if rows:
         connection.execute(_EVENTS, rows)
         calls = sum(row["kind"] is Kind.TOOL for row in rows)
-        values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent["tool_calls"] + calls}
+        values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent.tool_calls + calls}
     if files:
         connection.execute(_FILES, files)
-    if rows and any(values.get(name, agent[name]) != agent[name] for name in activity_values(None)):
+    before = activity_values(activity_of(agent))
+    if rows and any(values.get(name, value) != value for name, value in before.items()):
         values["changed_at"] = rows[-1]["at"]
     if values:
         change(connection, claim.agent_id, **values)

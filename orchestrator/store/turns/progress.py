@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from orchestrator.domain.event import Kind
+from orchestrator.store.schema.rows import AgentRow
 
 
-def begun(agent: RowMapping) -> dict[str, Any]:
+def begun(agent: AgentRow) -> dict[str, Any]:
     """Return the marks to set when a run begins."""
-    used = agent["tokens"]
+    used = agent.tokens
     return {"open_tools": 0, "same_calls": 0, "progress_tokens": used, "tool_tokens": used}
 
 
-def marks(agent: RowMapping, values: Mapping[str, Any], kind: Kind | None, at: float) -> dict[str, Any]:
+def marks(agent: AgentRow, values: Mapping[str, Any], kind: Kind | None, at: float) -> dict[str, Any]:
     """Return the marks that an event of this kind sets, once these values are set."""
-    used = int(agent["tokens"]) + int(values.get("live_tokens", agent["live_tokens"]))
-    running = int(values.get("open_tools", agent["open_tools"]))
+    used = agent.tokens + int(values.get("live_tokens", agent.live_tokens))
+    running = int(values.get("open_tools", agent.open_tools))
     match kind:
         case Kind.PROGRESS:
             return {"progress_at": at, "progress_tokens": used}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import Kind
@@ -15,6 +15,7 @@ from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
+from orchestrator.store.schema.rows import AgentRow, TurnRow, all_rows, one_row
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import StaleOwnerError, change, emit, move, owned_row
 from orchestrator.store.turns import outcomes
@@ -60,12 +61,10 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
     """
     leases.release_of_deleted(connection, now)
     # one process owns the database: any other owner is gone
-    rows = connection.execute(
-        select(AGENT).where(AGENT.c.status == Status.WORKING, AGENT.c.owner.is_distinct_from(owner))
-    ).mappings()
+    theirs = (AGENT.c.status == Status.WORKING) & AGENT.c.owner.is_distinct_from(owner)
     lost: list[str] = []
-    for agent in rows.all():
-        turn = _running(connection, agent["id"])
+    for agent in all_rows(AgentRow, connection.execute(select(AGENT).where(theirs))):
+        turn = _running(connection, agent.id)
         loss = Loss(reason=DAEMON, detail=DAEMON_ENDED)
         if turn is None:
             _rest(connection, agent, Status.INTERRUPTED, "the daemon ended", now)
@@ -73,7 +72,7 @@ def take_over(connection: Connection, owner: str, now: float, max_resumes: int) 
             _end(connection, agent, turn, final, now)
         else:
             budgets.run_ended(connection, agent, _last_seen(agent, now))
-        lost.append(agent["id"])
+        lost.append(agent.id)
     return lost
 
 
@@ -100,7 +99,7 @@ def give_up_run(
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = _running(connection, claim.agent_id)
-    if turn is None or turn["id"] != claim.turn_id:
+    if turn is None or turn.id != claim.turn_id:
         raise StaleOwnerError(f"turn {claim.turn_id} has already ended")
     final = _lose(connection, agent, turn, loss, now, max_resumes)
     if final is None:
@@ -131,30 +130,30 @@ def count_lost(connection: Connection, claim: Claim, usage: RunUsage) -> None:
     count(connection, owned_row(connection, claim.agent_id, claim.epoch), claim.turn_id, usage)
 
 
-def _running(connection: Connection, agent_id: str) -> RowMapping | None:
+def _running(connection: Connection, agent_id: str) -> TurnRow | None:
     query = select(TURN).where(TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.WORKING)
-    return connection.execute(query).mappings().one_or_none()
+    return one_row(TurnRow, connection.execute(query))
 
 
 def _lose(
-    connection: Connection, agent: RowMapping, turn: RowMapping, loss: Loss, now: float, max_resumes: int
+    connection: Connection, agent: AgentRow, turn: TurnRow, loss: Loss, now: float, max_resumes: int
 ) -> TurnEnd | None:
-    attempt = int(turn["attempts"])
-    known = [LostRun(**one) for one in turn["losses"] or ()]
+    attempt = turn.attempts
+    known = [LostRun(**one) for one in turn.losses or ()]
     lost = LostRun(attempt=attempt, reason=loss.reason, detail=loss.detail[:300], at=now)
     losses = [*(one for one in known if one.attempt != attempt), lost]
     if loss.counts:
         rows = [asdict(one) for one in losses]
-        connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(losses=rows))
-    if turn["stop"] or outcomes.is_replaced(connection, agent["id"]):
+        connection.execute(update(TURN).where(TURN.c.id == turn.id).values(losses=rows))
+    if turn.stop or outcomes.is_replaced(connection, agent.id):
         return TurnEnd(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
     if not max_resumes or (loss.counts and attempt > max_resumes):
         return _final(loss, losses, max_resumes)
     attempts = attempt if loss.counts else attempt - 1  # the next claim counts it again
     values = {"status": TurnStatus.RECOVERING, "attempts": attempts}
-    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(**values))
-    emit(connection, agent["id"], Kind.LOST, now, turn["ordinal"], attempt=attempt, reason=loss.reason)
-    move(connection, agent, Status.QUEUED, now, wait=SLOT, owner=None, epoch=agent["epoch"] + 1)
+    connection.execute(update(TURN).where(TURN.c.id == turn.id).values(**values))
+    emit(connection, agent.id, Kind.LOST, now, turn.ordinal, attempt=attempt, reason=loss.reason)
+    move(connection, agent, Status.QUEUED, now, wait=SLOT, owner=None, epoch=agent.epoch + 1)
     return None
 
 
@@ -171,30 +170,30 @@ def _clock(at: float) -> str:
     return time.strftime("%H:%M:%SZ", time.gmtime(at))
 
 
-def _end(connection: Connection, agent: RowMapping, turn: RowMapping, final: TurnEnd, now: float) -> None:
+def _end(connection: Connection, agent: AgentRow, turn: TurnRow, final: TurnEnd, now: float) -> None:
     """End the turn of a dead daemon with its one terminal event; its cost is unknown."""
     values = {"status": final.status, "reason": final.reason, "detail": final.detail, "hint": final.hint}
     connection.execute(
         update(TURN)
-        .where(TURN.c.id == turn["id"], TURN.c.status.in_(TURN_OPEN))
+        .where(TURN.c.id == turn.id, TURN.c.status.in_(TURN_OPEN))
         .values(**values, ended_at=now, cost_unknown=True)
     )
     kind = Kind(f"turn.{final.status}")
-    cursor = emit(connection, agent["id"], kind, now, turn["ordinal"], reason=final.reason, detail=final.detail)
-    change(connection, agent["id"], cost_unknown=True)
-    outcomes.record(connection, agent["id"], turn["id"], final.status, cursor)
+    cursor = emit(connection, agent.id, kind, now, turn.ordinal, reason=final.reason, detail=final.detail)
+    change(connection, agent.id, cost_unknown=True)
+    outcomes.record(connection, agent.id, turn.id, final.status, cursor)
     shown = "the daemon ended" if final.reason == DAEMON else final.reason
     _rest(connection, agent, Status(str(final.status)), shown, now)
 
 
-def _last_seen(agent: RowMapping, now: float) -> float:
+def _last_seen(agent: AgentRow, now: float) -> float:
     """When the dead run was last heard of; no time counts while no daemon ran."""
-    return min(now, max(agent["running_since"] or now, agent["last_event_at"] or 0.0))
+    return min(now, max(agent.running_since or now, agent.last_event_at or 0.0))
 
 
-def _rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
-    leases.release(connection, agent["id"], now, leases.CHECKOUT)
+def _rest(connection: Connection, agent: AgentRow, status: Status, reason: str, now: float) -> None:
+    leases.release(connection, agent.id, now, leases.CHECKOUT)
     budgets.fold(connection, agent, _last_seen(agent, now))
-    change(connection, agent["id"], epoch=agent["epoch"] + 1)
+    change(connection, agent.id, epoch=agent.epoch + 1)
     withdraw(connection, agent)
     rest(connection, agent, status, reason, now)

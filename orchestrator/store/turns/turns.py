@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import TERMINAL, Kind
-from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, QuestionKind, checked_answer
+from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
 from orchestrator.domain.text import one_line
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnEnd, TurnStatus, Urgency
 from orchestrator.domain.usage import RunUsage
@@ -17,6 +17,7 @@ from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
+from orchestrator.store.schema.rows import AgentRow, CommandRow, TurnRow, one_row
 from orchestrator.store.schema.tables import COMMAND, TURN
 from orchestrator.store.schema.transitions import (
     StaleOwnerError,
@@ -26,6 +27,7 @@ from orchestrator.store.schema.transitions import (
     emit,
     move,
     owned_row,
+    turn_row,
 )
 from orchestrator.store.turns import outcomes
 from orchestrator.store.waits import leases, pauses, questions
@@ -64,7 +66,7 @@ def queue_turn(
 ) -> int:
     """Append a turn and return its ordinal; an agent without an open turn becomes queued."""
     agent = agent_row(connection, agent_id)
-    ordinal = int(agent["turns"]) + 1  # single writer: nobody else takes the number
+    ordinal = agent.turns + 1  # single writer: nobody else takes the number
     connection.execute(
         insert(TURN).values(
             id=turn_id,
@@ -73,23 +75,23 @@ def queue_turn(
             urgent=int(urgent),
             status=TurnStatus.QUEUED,
             prompt=prompt,
-            checks=agent["checks"],
+            checks=agent.checks,
             created_at=now,
         )
     )
     change(connection, agent_id, turns=ordinal)
     emit(connection, agent_id, Kind.QUEUED, now, ordinal, turn_id=turn_id)
-    if Status(agent["status"]) not in {Status.WORKING, Status.WAITING}:
+    if agent.status not in {Status.WORKING, Status.WAITING}:
         move(connection, agent, Status.QUEUED, now, wait=SLOT)
     source_opened(connection, agent_id)
     return ordinal
 
 
-def commanded(connection: Connection, key: str | None) -> RowMapping | None:
+def commanded(connection: Connection, key: str | None) -> CommandRow | None:
     """Return what became of the command with this idempotency key."""
     if key is None:
         return None
-    return connection.execute(select(COMMAND).where(COMMAND.c.key == key)).mappings().one_or_none()
+    return one_row(CommandRow, connection.execute(select(COMMAND).where(COMMAND.c.key == key)))
 
 
 def note_command(connection: Connection, key: str | None, **values: Any) -> None:
@@ -115,10 +117,10 @@ def suspend_turn(
     `heard`: its session has shown that it received the prompt.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    turn = connection.execute(select(TURN).where(TURN.c.id == claim.turn_id)).mappings().one()
+    turn = turn_row(connection, claim.turn_id)
     run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
     pauses.suspend_turn(connection, claim.agent_id, turn, wait, now, heard=heard)
-    if any(Status(child["status"]) in OPEN for child in children.of(connection, claim.agent_id)):
+    if any(child.status in OPEN for child in children.of(connection, claim.agent_id)):
         leases.release(
             connection, claim.agent_id, now, leases.CHECKOUT
         )  # they may have to write before it can continue
@@ -128,7 +130,7 @@ def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, 
     """Suspend the turn, and the account's other agents, until the account's quota is back."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     refusal = pauses.open_breaker(connection, agent, told, now)
-    wait = pauses.quota_wait(connection, agent["account"], agent["provider"], refusal, now)
+    wait = pauses.quota_wait(connection, agent.account, agent.provider, refusal, now)
     suspend_turn(connection, claim, wait, usage, now)
 
 
@@ -158,7 +160,7 @@ def answer(
     *,
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR,
     question_id: str | None = None,
-) -> RowMapping:
+) -> TurnRow:
     """Record the answer to the question that is meant and queue the agent to resume its turn. Returns the turn.
 
     Raises:
@@ -167,24 +169,22 @@ def answer(
     """
     agent = agent_row(connection, agent_id)
     question = questions.open_question(connection, agent_id)
-    if Status(agent["status"]) is not Status.WAITING or question is None or question["kind"] not in INBOX:
-        raise ConflictError(
-            f"{agent['name']} is not waiting for an answer: it is {agent['status']}", hint="read its status"
-        )
-    questions.check_meant(agent["name"], question, question_id, by)
-    given = checked_answer(QuestionKind(question["kind"]), text)
-    questions.put_answer(connection, question["id"], given, by, now)
+    if agent.status is not Status.WAITING or question is None or question.kind not in INBOX:
+        raise ConflictError(f"{agent.name} is not waiting for an answer: it is {agent.status}", hint="read its status")
+    questions.check_meant(agent.name, question, question_id, by)
+    given = checked_answer(question.kind, text)
+    questions.put_answer(connection, question.id, given, by, now)
     move(connection, agent, Status.QUEUED, now, wait=SLOT, pending=None)
     turn = next_turn(connection, agent_id)
     if turn is None:
-        raise ConflictError(f"{agent['name']} has no turn with that question", hint="give it its next task")
+        raise ConflictError(f"{agent.name} has no turn with that question", hint="give it its next task")
     told = {
-        "question_id": question["id"],
-        "call_id": question["call_id"],
+        "question_id": question.id,
+        "call_id": question.call_id,
         "by": str(by),
         "answer": one_line(given, 300),
     }
-    emit(connection, agent_id, Kind.ANSWERED, now, turn["ordinal"], **told)
+    emit(connection, agent_id, Kind.ANSWERED, now, turn.ordinal, **told)
     return turn
 
 
@@ -192,50 +192,48 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
     """End the turn that waits for an answer as interrupted, and drop its question."""
     agent = agent_row(connection, agent_id)
     turn = next_turn(connection, agent_id)
-    if turn is not None and turn["status"] in TURN_ASIDE:
+    if turn is not None and turn.status in TURN_ASIDE:
         connection.execute(
             update(TURN)
-            .where(TURN.c.id == turn["id"])
+            .where(TURN.c.id == turn.id)
             .values(status=TurnStatus.INTERRUPTED, reason="interrupted", ended_at=now)
         )
-        if turn["status"] == TurnStatus.RECOVERING:
+        if turn.status == TurnStatus.RECOVERING:
             budgets.fold(connection, agent, now)
-            cost_is_unknown(connection, agent_id, turn["id"])
-        cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn["ordinal"], reason="interrupted")
-        outcomes.record(connection, agent_id, turn["id"], TurnStatus.INTERRUPTED, cursor)
+            cost_is_unknown(connection, agent_id, turn.id)
+        cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn.ordinal, reason="interrupted")
+        outcomes.record(connection, agent_id, turn.id, TurnStatus.INTERRUPTED, cursor)
     leases.release(connection, agent_id, now, leases.CHECKOUT)
     withdraw(connection, agent)
     rest(connection, agent, Status.INTERRUPTED, "", now)
 
 
-def withdraw(connection: Connection, agent: RowMapping) -> None:
+def withdraw(connection: Connection, agent: AgentRow) -> None:
     """Drop the agent's last question: the conversation still contains its call, which is now denied."""
-    questions.drop(connection, agent["id"])
+    questions.drop(connection, agent.id)
 
 
 def expire(connection: Connection, now: float) -> int:
     """Give the default answer to every question whose deadline has passed; returns how many."""
     late = questions.overdue(connection, now)
     for question in late:
-        agent = agent_row(connection, question["agent_id"])
-        if Status(agent["status"]) is Status.WAITING:
-            answer(
-                connection, agent["id"], question["fallback"], now, by=AnsweredBy.DEADLINE, question_id=question["id"]
-            )
+        agent = agent_row(connection, question.agent_id)
+        if agent.status is Status.WAITING:
+            answer(connection, agent.id, question.fallback, now, by=AnsweredBy.DEADLINE, question_id=question.id)
         else:
-            questions.drop(connection, agent["id"])
+            questions.drop(connection, agent.id)
     return len(late)
 
 
-def rest(connection: Connection, agent: RowMapping, status: Status, reason: str, now: float) -> None:
+def rest(connection: Connection, agent: AgentRow, status: Status, reason: str, now: float) -> None:
     """Give the agent the status of its ended turn, or queue it again if it has more turns."""
-    more = next_turn(connection, agent["id"])
-    fresh = agent_row(connection, agent["id"])
+    more = next_turn(connection, agent.id)
+    fresh = agent_row(connection, agent.id)
     if more is not None:
         move(connection, fresh, Status.QUEUED, now, wait=SLOT, owner=None)
     else:
         move(connection, fresh, status, now, reason=reason, owner=None)
-        source_ended(connection, agent["id"], status)
+        source_ended(connection, agent.id, status)
         children.ended(connection, fresh, now)
 
 
@@ -280,7 +278,7 @@ def finish(
     outcomes.record(connection, claim.agent_id, claim.turn_id, status, cursor)
     withdraw(connection, agent)
     if asked:
-        questions.ask_in_vain(connection, agent["id"], claim.turn, asked)
+        questions.ask_in_vain(connection, agent.id, claim.turn, asked)
     if status is TurnStatus.COMPLETE:
         pauses.close(connection, agent)
     leases.release(connection, claim.agent_id, now, leases.CHECKOUT)
@@ -288,15 +286,15 @@ def finish(
     rest(connection, agent, Status(str(status)), shown, now)
 
 
-def run_ended(connection: Connection, agent: RowMapping, claim: Claim, usage: RunUsage, now: float) -> None:
+def run_ended(connection: Connection, agent: AgentRow, claim: Claim, usage: RunUsage, now: float) -> None:
     """Count what a run of the claimed turn used, and its time; `agent` is the row as it was before."""
     count(connection, agent, claim.turn_id, usage)
     budgets.run_ended(connection, agent, now)
-    if agent["live_tokens"] or agent["live_cost_usd"]:  # it was an estimate: the real figure may leave room for others
+    if agent.live_tokens or agent.live_cost_usd:  # it was an estimate: the real figure may leave room for others
         budgets.resume(connection, now)
 
 
-def count(connection: Connection, agent: RowMapping, turn_id: str, usage: RunUsage) -> None:
+def count(connection: Connection, agent: AgentRow, turn_id: str, usage: RunUsage) -> None:
     """Add the run's tokens and cost to its turn and its agent; an unknown cost makes the sums unknown."""
     cost, tokens = usage.cost_usd, usage.tokens
     connection.execute(
@@ -311,7 +309,7 @@ def count(connection: Connection, agent: RowMapping, turn_id: str, usage: RunUsa
         )
     )
     values: dict[str, Any] = {
-        "tokens": agent["tokens"] + tokens.total_tokens,
+        "tokens": agent.tokens + tokens.total_tokens,
         "session_cost_usd": usage.session_cost_usd,
         "live_tokens": 0,
         "live_cost_usd": 0.0,
@@ -320,13 +318,13 @@ def count(connection: Connection, agent: RowMapping, turn_id: str, usage: RunUsa
         del values["session_cost_usd"]  # it broke before anything could report the session's total
     if cost is None:
         values["cost_unknown"] = True
-        values["cost_usd"] = agent["cost_usd"] + agent["live_cost_usd"]
+        values["cost_usd"] = agent.cost_usd + agent.live_cost_usd
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_unknown=True))
     else:
-        values["cost_usd"] = agent["cost_usd"] + cost
+        values["cost_usd"] = agent.cost_usd + cost
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(cost_usd=TURN.c.cost_usd + cost))
     if tokens.context_tokens is not None:
         values["context_tokens"] = tokens.context_tokens
     if tokens.context_window_tokens is not None:
         values["context_window_tokens"] = tokens.context_window_tokens
-    change(connection, agent["id"], **values)
+    change(connection, agent.id, **values)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import BindParameter, RowMapping, bindparam, select
+from sqlalchemy import BindParameter, bindparam, select
 
 from orchestrator.domain.agent import OPEN
 from orchestrator.domain.durable_wait import DurableWaitStatus
@@ -39,6 +40,16 @@ _CREATED = select(AGENT.c.id).where(
 )
 
 
+class Awaited(NamedTuple):
+    """Whom a durable wait waits for."""
+
+    agents: Sequence[str]
+    """ids; none: all of its orchestrator's"""
+    until: str
+    project: str
+    orchestrator: str
+
+
 def circle(connection: Connection, agent_id: str) -> str | None:
     """Return the name of an agent that this one waits for and that could only end after it, or None."""
     waits = _reached(connection, agent_id)
@@ -48,7 +59,7 @@ def circle(connection: Connection, agent_id: str) -> str | None:
     while new := {one for one, groups in waits.items() if one not in free and not _stuck(groups, free)}:
         free |= new
     stuck = _stuck(waits[agent_id], free)
-    return str(agent_row(connection, stuck[0])["name"]) if stuck else None
+    return str(agent_row(connection, stuck[0]).name) if stuck else None
 
 
 def _stuck(groups: Iterable[list[str]], free: set[str]) -> list[str] | None:
@@ -74,16 +85,16 @@ def blocks_on(connection: Connection, agent_ids: Collection[str]) -> Waits:
     for agent_id, kind in connection.execute(_ON_OTHERS, {"ids": list(agent_ids)}).all():
         if kind == WaitKind.CHILDREN:
             found[agent_id] += [[one] for one in connection.execute(_CHILDREN, {"agent": agent_id}).scalars()]
-        elif (wait := connection.execute(_DURABLE_WAIT, {"agent": agent_id}).mappings().one_or_none()) is not None:
-            found[agent_id] += _awaited_by(connection, wait)
+        elif (row := connection.execute(_DURABLE_WAIT, {"agent": agent_id}).one_or_none()) is not None:
+            found[agent_id] += _awaited_by(connection, Awaited._make(row))
     return found
 
 
-def _awaited_by(connection: Connection, wait: RowMapping) -> list[list[str]]:
+def _awaited_by(connection: Connection, wait: Awaited) -> list[list[str]]:
     """Return the same for durable waits without a time-out; one with a time-out ends by itself."""
-    if wait["agents"]:
-        ids = list(connection.execute(_NAMED, {"ids": wait["agents"]}).scalars())
+    if wait.agents:
+        ids = list(connection.execute(_NAMED, {"ids": wait.agents}).scalars())
     else:
-        whose = {"project": wait["project"], "orchestrator": wait["orchestrator"]}
+        whose = {"project": wait.project, "orchestrator": wait.orchestrator}
         ids = list(connection.execute(_CREATED, whose).scalars())
-    return [ids] if wait["until"] == "any" and ids else [[one] for one in ids]
+    return [ids] if wait.until == "any" and ids else [[one] for one in ids]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.schema.tables import DURABLE_WAIT, DurableWaitTable
+from orchestrator.store.schema.rows import DurableWaitRow, all_rows, one_row
+from orchestrator.store.schema.tables import DURABLE_WAIT
 from orchestrator.store.schema.transitions import touch
 
 _BY_ID = select(DURABLE_WAIT).where(DURABLE_WAIT.c.id == bindparam("wait"))
@@ -60,17 +61,17 @@ def ask_nobody(connection: Connection, wait_id: str, now: float) -> None:
     touch(connection, wait_id)
 
 
-def by_id(connection: Connection, wait_id: str, now: float) -> DurableWaitTable | None:
+def by_id(connection: Connection, wait_id: str, now: float) -> DurableWaitRow | None:
     """Return the wait, unless it has expired."""
-    found = cast("DurableWaitTable | None", connection.execute(_BY_ID, {"wait": wait_id}).one_or_none())
+    found = one_row(DurableWaitRow, connection.execute(_BY_ID, {"wait": wait_id}))
     return found if found is not None and found.expires_at > now else None
 
 
-def by_key(connection: Connection, call_key: str) -> DurableWaitTable | None:
+def by_key(connection: Connection, call_key: str) -> DurableWaitRow | None:
     """Return the wait that this idempotency key began."""
-    return cast("DurableWaitTable | None", connection.execute(_BY_KEY, {"key": call_key}).one_or_none())
+    return one_row(DurableWaitRow, connection.execute(_BY_KEY, {"key": call_key}))
 
 
-def under_way(connection: Connection) -> Sequence[DurableWaitTable]:
+def under_way(connection: Connection) -> Sequence[DurableWaitRow]:
     """Return the waits that have not ended."""
-    return cast("Sequence[DurableWaitTable]", connection.execute(_UNDER_WAY).all())
+    return all_rows(DurableWaitRow, connection.execute(_UNDER_WAY))

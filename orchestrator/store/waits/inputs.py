@@ -25,7 +25,7 @@ def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequen
     connection.execute(delete(INPUT).where(INPUT.c.agent_id == agent_id, INPUT.c.turn == turn))
     waits = False
     for position, source in enumerate(dict.fromkeys(sources)):
-        open_now = Status(agent_row(connection, source)["status"]) in OPEN
+        open_now = agent_row(connection, source).status in OPEN
         if source == agent_id:
             _check_self(connection, agent_id, turn)
             open_now = False
@@ -41,13 +41,13 @@ def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequen
 
 def _check_self(connection: Connection, agent_id: str, turn: int) -> None:
     if turn == 1:
-        name = agent_row(connection, agent_id)["name"]
+        name = agent_row(connection, agent_id).name
         raise InvalidError(f"{name} cannot be its own input", hint="name other agents")
 
 
 def _check_circle(connection: Connection, agent_id: str) -> None:
     if (other := circle(connection, agent_id)) is not None:
-        name = agent_row(connection, agent_id)["name"]
+        name = agent_row(connection, agent_id).name
         raise ConflictError(
             f"{name} and {other} would wait for each other",
             hint="wait for one of them first, or omit that input",

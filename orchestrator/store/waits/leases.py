@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
+from orchestrator.domain.wait import WaitKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import AGENT, LEASE
 
@@ -25,7 +26,7 @@ class Holder(NamedTuple):
 
     agent_id: str
     name: str
-    wait_kind: str | None
+    wait_kind: WaitKind | None
     """what it waits for itself"""
 
 

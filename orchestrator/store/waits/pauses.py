@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import TIMED, QuotaRefusal, Wait, WaitKind, clock_time
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import upsert
+from orchestrator.store.schema.rows import AgentRow, BreakerRow, TurnRow, all_rows
 from orchestrator.store.schema.tables import AGENT, BREAKER, TURN
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.waits.suspension import resume, suspend
@@ -28,7 +29,7 @@ _TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED
 
 
 def suspend_turn(
-    connection: Connection, agent_id: str, turn: RowMapping, wait: Wait, now: float, *, heard: bool = True
+    connection: Connection, agent_id: str, turn: TurnRow, wait: Wait, now: float, *, heard: bool = True
 ) -> None:
     """Suspend the turn in the middle, without slot or process; it keeps its checkout.
 
@@ -36,16 +37,16 @@ def suspend_turn(
     """
     connection.execute(
         update(TURN)
-        .where(TURN.c.id == turn["id"])
+        .where(TURN.c.id == turn.id)
         .values(
             status=TurnStatus.WAITING,
             parked=wait.kind,
-            heard=turn["heard"] or heard,
-            resumes=turn["resumes"] + 1,
-            overloads=turn["overloads"] + (wait.kind is WaitKind.OVERLOAD),
+            heard=turn.heard or heard,
+            resumes=turn.resumes + 1,
+            overloads=turn.overloads + (wait.kind is WaitKind.OVERLOAD),
         )
     )
-    suspend(connection, agent_row(connection, agent_id), turn["ordinal"], wait, now)
+    suspend(connection, agent_row(connection, agent_id), turn.ordinal, wait, now)
 
 
 class Refusal(NamedTuple):
@@ -62,8 +63,8 @@ class Refusal(NamedTuple):
 
 def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusal]:
     """Return which accounts are refused now, by account and provider."""
-    rows = connection.execute(_STANDING, {"now": now}).mappings()
-    return {(row["account"], row["provider"]): Refusal(row["until"], row["tries"]) for row in rows}
+    rows = all_rows(BreakerRow, connection.execute(_STANDING, {"now": now}))
+    return {(row.account, row.provider): Refusal(row.until, row.tries) for row in rows}
 
 
 def quota_wait(connection: Connection, account: str, provider: str, refusal: Refusal, now: float) -> Wait:
@@ -73,10 +74,10 @@ def quota_wait(connection: Connection, account: str, provider: str, refusal: Ref
     return refusal.wait(refusal.until + STAGGER_SECONDS * before, now)
 
 
-def open_breaker(connection: Connection, agent: RowMapping, heard: QuotaRefusal, now: float) -> Refusal:
+def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, now: float) -> Refusal:
     """Record that the agent's account is refused: until when it was told, otherwise for a growing time."""
     resets_at = heard.resets_at
-    account, provider = agent["account"], agent["provider"]
+    account, provider = agent.account, agent.provider
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
     # single writer: refusals are recorded one after the other
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
@@ -91,19 +92,19 @@ def open_breaker(connection: Connection, agent: RowMapping, heard: QuotaRefusal,
     return refusal
 
 
-def close(connection: Connection, agent: RowMapping) -> None:
+def close(connection: Connection, agent: AgentRow) -> None:
     """Record that the account is served again."""
-    same = (BREAKER.c.account == agent["account"]) & (BREAKER.c.provider == agent["provider"])
+    same = (BREAKER.c.account == agent.account) & (BREAKER.c.provider == agent.provider)
     connection.execute(delete(BREAKER).where(same))
 
 
 def wake(connection: Connection, now: float) -> list[str]:
     """Resume the agents whose time has come; returns their ids."""
     due = _TIMED & (AGENT.c.wait_until <= now)
-    woken = connection.execute(select(AGENT).where(due).order_by(AGENT.c.wait_until)).mappings().all()
+    woken = all_rows(AgentRow, connection.execute(select(AGENT).where(due).order_by(AGENT.c.wait_until)))
     for agent in woken:
         resume(connection, agent, now)
-    return [str(agent["id"]) for agent in woken]
+    return [agent.id for agent in woken]
 
 
 def next_wake(connection: Connection) -> float | None:
@@ -111,12 +112,12 @@ def next_wake(connection: Connection) -> float | None:
     return connection.execute(select(func.min(AGENT.c.wait_until)).where(_TIMED)).scalar_one()
 
 
-def taken_up(connection: Connection, turn: RowMapping) -> None:
+def taken_up(connection: Connection, turn: TurnRow) -> None:
     """Record that the turn runs again and is no longer suspended."""
-    connection.execute(update(TURN).where(TURN.c.id == turn["id"]).values(parked=""))
+    connection.execute(update(TURN).where(TURN.c.id == turn.id).values(parked=""))
 
 
-def values_of(turn: RowMapping) -> Mapping[str, Any]:
+def values_of(turn: TurnRow) -> Mapping[str, Any]:
     """Return what a claim of this turn must know about its suspensions."""
-    parked = turn["status"] == TurnStatus.WAITING and bool(turn["parked"])
-    return {"goes_on": parked, "heard": turn["heard"], "resumes": turn["resumes"], "overloads": turn["overloads"]}
+    parked = turn.status == TurnStatus.WAITING and bool(turn.parked)
+    return {"goes_on": parked, "heard": turn.heard, "resumes": turn.resumes, "overloads": turn.overloads}

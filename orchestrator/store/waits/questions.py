@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import cast
 
-from sqlalchemy import RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, NewQuestion, QuestionKind, QuestionState, shortened
 from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.schema.rows import PendingQuestion
-from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION, QuestionTable
+from orchestrator.store.schema.rows import PendingQuestion, QuestionRow, all_rows, one_row
+from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION
 from orchestrator.store.schema.transitions import CLOCK, change, touch
 
 MAX_TOLD_CHARACTERS = 400
@@ -41,12 +40,12 @@ _OTHERS = (
 class OtherQuestionError(ConflictError):
     """The agent has another question than the one the answer is for; the message shows it (`question_id`)."""
 
-    def __init__(self, name: str, question: RowMapping) -> None:
-        text = quoted(shortened(question["text"], MAX_TOLD_CHARACTERS))
-        wants = f"wants to use {one_line(question['tool'], 60)}: {text}"
-        asks = wants if question["kind"] == QuestionKind.PERMISSION else f"asks: {text}"
+    def __init__(self, name: str, question: QuestionRow) -> None:
+        text = quoted(shortened(question.text, MAX_TOLD_CHARACTERS))
+        wants = f"wants to use {one_line(question.tool, 60)}: {text}"
+        asks = wants if question.kind == QuestionKind.PERMISSION else f"asks: {text}"
         super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
-        self.question_id = str(question["id"])
+        self.question_id = question.id
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> str:
@@ -93,13 +92,13 @@ def _row(agent_id: str, turn: int, asked: NewQuestion, state: QuestionState) -> 
     }
 
 
-def open_question(connection: Connection, agent_id: str) -> RowMapping | None:
+def open_question(connection: Connection, agent_id: str) -> QuestionRow | None:
     """Return the question that the agent waits for."""
     query = select(QUESTION).where(QUESTION.c.agent_id == agent_id, QUESTION.c.state == QuestionState.OPEN)
-    return connection.execute(query).mappings().one_or_none()
+    return one_row(QuestionRow, connection.execute(query))
 
 
-def check_meant(name: str, question: RowMapping, meant: str | None, by: AnsweredBy) -> None:
+def check_meant(name: str, question: QuestionRow, meant: str | None, by: AnsweredBy) -> None:
     """Check that this question is the one that is answered; `meant` is its id or the beginning of it.
 
     Without an id, a question accepts any answer, a permission only a person's: an orchestrator must have seen it.
@@ -108,9 +107,9 @@ def check_meant(name: str, question: RowMapping, meant: str | None, by: Answered
         OtherQuestionError: it is not.
     """
     if meant is None:
-        fits = by is not AnsweredBy.ORCHESTRATOR or question["kind"] != QuestionKind.PERMISSION
+        fits = by is not AnsweredBy.ORCHESTRATOR or question.kind != QuestionKind.PERMISSION
     else:
-        fits = str(question["id"]).startswith(meant)
+        fits = question.id.startswith(meant)
     if not fits:
         raise OtherQuestionError(name, question)
 
@@ -144,10 +143,10 @@ def drop(connection: Connection, agent_id: str) -> None:
     change(connection, agent_id, pending=None)
 
 
-def overdue(connection: Connection, now: float) -> Sequence[RowMapping]:
+def overdue(connection: Connection, now: float) -> Sequence[QuestionRow]:
     """Return the open questions whose deadline has passed."""
     query = select(QUESTION).where(QUESTION.c.state == QuestionState.OPEN, QUESTION.c.deadline_at <= now)
-    return connection.execute(query.order_by(QUESTION.c.deadline_at)).mappings().all()
+    return all_rows(QuestionRow, connection.execute(query.order_by(QUESTION.c.deadline_at)))
 
 
 def next_deadline(connection: Connection) -> float | None:
@@ -157,21 +156,19 @@ def next_deadline(connection: Connection) -> float | None:
     ).scalar()
 
 
-def of_call(connection: Connection, agent_id: str, call_id: str) -> QuestionTable | None:
+def of_call(connection: Connection, agent_id: str, call_id: str) -> QuestionRow | None:
     """Return the question of this tool call."""
-    return cast(
-        "QuestionTable | None", connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}).one_or_none()
-    )
+    return one_row(QuestionRow, connection.execute(_OF_CALL, {"agent": agent_id, "call": call_id}))
 
 
-def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
+def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionRow]:
     """Return everything that the agent ever asked somebody, in order."""
-    return cast("Sequence[QuestionTable]", connection.execute(_OF_AGENT, {"agent": agent_id}).all())
+    return all_rows(QuestionRow, connection.execute(_OF_AGENT, {"agent": agent_id}))
 
 
-def always(connection: Connection, agent_id: str) -> Sequence[QuestionTable]:
+def always(connection: Connection, agent_id: str) -> Sequence[QuestionRow]:
     """Return the permissions of this agent that were answered `always`."""
-    return cast("Sequence[QuestionTable]", connection.execute(_ALWAYS, {"agent": agent_id}).all())
+    return all_rows(QuestionRow, connection.execute(_ALWAYS, {"agent": agent_id}))
 
 
 def left_by_others(connection: Connection, project: str, orchestrator: str) -> Sequence[str]:

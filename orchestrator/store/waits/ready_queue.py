@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, bindparam, exists, func, or_, select
+from sqlalchemy import bindparam, exists, func, or_, select
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.rows import TurnRow, one_row
 from orchestrator.store.schema.states import WAIT_COLUMNS, read_wait
 from orchestrator.store.schema.tables import AGENT, BREAKER, BUDGET, INPUT, TURN
 
@@ -96,7 +97,7 @@ class Source(NamedTuple):
 
     name: str
     blocked: bool
-    status: str
+    status: Status
     reason: str
 
 
@@ -125,14 +126,14 @@ def working(connection: Connection) -> int:
     return int(connection.execute(_WORKING).scalar_one())
 
 
-def next_turn(connection: Connection, agent_id: str) -> RowMapping | None:
+def next_turn(connection: Connection, agent_id: str) -> TurnRow | None:
     """Return the turn to run next: one in the middle of a question or a recovery, then urgent ones, then the oldest."""
-    return connection.execute(_NEXT_TURN, {"agent": agent_id}).mappings().one_or_none()
+    return one_row(TurnRow, connection.execute(_NEXT_TURN, {"agent": agent_id}))
 
 
-def has_begun(turn: RowMapping | None) -> bool:
+def has_begun(turn: TurnRow | None) -> bool:
     """Whether this is a turn in the middle, whose agent has no session."""
-    return turn is not None and turn["status"] in TURN_ASIDE
+    return turn is not None and turn.status in TURN_ASIDE
 
 
 def unsettled(connection: Connection) -> Mapping[tuple[str, int], Sequence[Source]]:
