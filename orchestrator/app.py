@@ -38,6 +38,8 @@ from orchestrator.supervision.command import LaunchConfig
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
+RESUME_SECONDS = 0.5
+"""how long the sessions of resumed turns have the event loop to themselves"""
 LOG = log.logger("fleet.app")
 
 
@@ -148,6 +150,8 @@ async def started(parts: Parts) -> AsyncGenerator[Fleet]:
     parts.workers.start()
     parts.loops.start()
     try:
+        if resumed:  # what the caller does next keeps the event loop busy
+            await parts.context.slots.first_sessions(RESUME_SECONDS)
         yield parts.fleet
     finally:
         await parts.loops.aclose()

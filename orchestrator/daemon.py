@@ -176,17 +176,12 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
     import asyncio
 
     from orchestrator.app import open_fleet
-    from orchestrator.server import serving
-    from orchestrator.server.http import api
-    from orchestrator.server.mcp import streamable
+    from orchestrator.server.http import loopback
 
-    del api, streamable  # imported here only so that `_serve` finds them loaded
-    gc.freeze()
-    gc.enable()
     shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
-    with serving.port(ownership.state, settings.http_port) as port:
+    with loopback.bound(ownership.state, settings.http_port) as port:
         address = "" if port is None else port.address
         async with open_fleet(ownership.state, settings, search_path=search_path, http=address) as fleet:
             await _serve(ownership, fleet, port, shutdown, settings.idle_seconds)
@@ -195,7 +190,10 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
 async def _serve(
     ownership: Ownership, fleet: Fleet, port: Loopback | None, shutdown: Shutdown, idle_seconds: float
 ) -> None:
-    """Serve the fleet on every door until shutdown, then answer open calls and close the connections."""
+    """Serve the fleet on every door until shutdown, then answer open calls and close the connections.
+
+    The doors' modules are imported only now: the programs of resumed turns start meanwhile.
+    """
     import asyncio
 
     from orchestrator import log
@@ -204,6 +202,8 @@ async def _serve(
     from orchestrator.server.http import api as http_api
     from orchestrator.server.mcp import streamable
 
+    gc.freeze()
+    gc.enable()
     logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
     table = serving.table(fleet, calls, log_file)
     doors = _doors(ownership, table, calls, fleet)

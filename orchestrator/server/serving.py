@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server as McpServer
@@ -41,25 +39,6 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
         log_file=log_file,
         durable_waits=fleet,
     )
-
-
-@contextmanager
-def port(state: Path, number: int | None) -> Generator[Loopback | None]:
-    """Bind this HTTP port (0: any free one) while the block runs; yields None if the number is None.
-
-    Entered before the fleet opens, so that a port in use costs no turn.
-
-    Raises:
-        StoreError: the port is in use, or the token cannot be read or written.
-    """
-    if number is None:
-        yield None
-        return
-    bound = loopback.listen(number, state)
-    try:
-        yield bound
-    finally:
-        bound.listener.close()
 
 
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:

@@ -11,6 +11,8 @@ import hmac
 import os
 import secrets
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +73,25 @@ def listen(port: int, state: Path) -> Loopback:
         listener.close()
         raise
     return Loopback(listener, f"http://{HOST}:{listener.getsockname()[1]}", token)
+
+
+@contextmanager
+def bound(state: Path, number: int | None) -> Generator[Loopback | None]:
+    """Bind this HTTP port (0: any free one) while the block runs; yields None if the number is None.
+
+    Entered before the fleet opens, so that a port in use costs no turn.
+
+    Raises:
+        StoreError: the port is in use, or the token cannot be read or written.
+    """
+    if number is None:
+        yield None
+        return
+    opened = listen(number, state)
+    try:
+        yield opened
+    finally:
+        opened.listener.close()
 
 
 def token_of(state: Path) -> str:
