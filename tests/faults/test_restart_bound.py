@@ -18,7 +18,8 @@ from orchestrator.store.engine.database import open_store
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.turns import Claim
 from tests.fixtures.daemon import clean_env, spawn_daemon, wait_until
-from tests.store.test_survival import ENDED, NO_COST, create
+from tests.store.engine.driver import create
+from tests.store.test_survival import ENDED, NO_COST
 
 RESTING, RUNNING, QUEUED = 300, 8, 12
 BOUND_SECONDS = 5.0 + 0.020 * (RESTING + RUNNING + QUEUED)

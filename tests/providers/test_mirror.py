@@ -15,7 +15,7 @@ from claude_agent_sdk.testing import run_session_store_conformance
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.claude.transcript.mirror import mirror, restore
 from orchestrator.store.engine.database import Store, open_store
-from tests.store.test_store import create
+from tests.store.engine.driver import create
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.tables import AGENT, EVENT
-from tests.store.test_survival import create
+from tests.store.engine.driver import create
 
 pytestmark = pytest.mark.anyio
 AGENTS = select(AGENT).order_by(AGENT.c.created_at)

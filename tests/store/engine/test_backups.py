@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
 import subprocess
-import sys
-import textwrap
-from collections.abc import AsyncGenerator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
-from orchestrator.store.engine import backup as engine
+from orchestrator.store.engine import backup as backups
 from orchestrator.store.engine.backup import PagesCopied, backup
-from orchestrator.store.engine.database import Store, open_store
-from tests.store.test_stream import add
-from tests.store.test_survival import ROOT, create, note
+from orchestrator.store.engine.database import Store
+from tests.store.engine.driver import Driver, create, note, run_python
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[Store]:
-    async with open_store(tmp_path / "fleet.db") as store:
-        await store.write(create, 1)
-        add(store.path, 20_000)
-        yield store
-
-
-def whole(path: Path) -> int:
-    """How many events a sound database holds."""
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return int(connection.execute("SELECT count(*) FROM event").fetchone()[0])
+async def store(store: Store, driver: Driver) -> Store:
+    """A store with a long history."""
+    await store.write(create, 1)
+    driver.add_events(store.path, 20_000)
+    return store
 
 
 @pytest.mark.requirement("store:backup:one-moment")
 async def test_a_backup_while_others_write_is_of_one_moment_between_its_begin_and_its_end(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PAGES", 8)
+    monkeypatch.setattr(backups, "PAGES", 8)
     steps: list[PagesCopied] = []
-    before = whole(store.path)
+    before = driver.count(store.path, "event")
     copying = asyncio.create_task(backup(store.path, tmp_path / "copy.db", report=steps.append))
     written = 0
     while not copying.done():
@@ -54,16 +40,16 @@ async def test_a_backup_while_others_write_is_of_one_moment_between_its_begin_an
     size = await copying
     assert size == (tmp_path / "copy.db").stat().st_size
     assert written > 1
-    assert before <= whole(tmp_path / "copy.db") <= before + written
+    assert before <= driver.count(tmp_path / "copy.db", "event") <= before + written
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     assert len(steps) > 10
     assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert steps[-1].done == steps[-1].total
-    async with open_store(tmp_path / "copy.db") as copy:
+    async with driver.open(tmp_path / "copy.db") as copy:
         assert await copy.write(note, "ag_1", "and it works") > 0
 
 
-async def test_an_existing_file_is_replaced_only_on_request(store: Store, tmp_path: Path) -> None:
+async def test_an_existing_file_is_replaced_only_on_request(driver: Driver, store: Store, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     target.write_text("dear to somebody")
     with pytest.raises(ConflictError, match=r"copy\.db exists") as refused:
@@ -71,7 +57,7 @@ async def test_an_existing_file_is_replaced_only_on_request(store: Store, tmp_pa
     assert "--force" in refused.value.hint
     assert target.read_text() == "dear to somebody"
     await backup(store.path, target, overwrite=True)
-    assert whole(target) == whole(store.path)
+    assert driver.count(target, "event") == driver.count(store.path, "event")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +71,7 @@ async def test_an_existing_file_is_replaced_only_on_request(store: Store, tmp_pa
     ],
 )
 async def test_a_path_that_can_be_no_backup_is_refused(
-    store: Store, tmp_path: Path, name: str, error: type[FleetError], words: str
+    driver: Driver, store: Store, tmp_path: Path, name: str, error: type[FleetError], words: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
@@ -93,7 +79,7 @@ async def test_a_path_that_can_be_no_backup_is_refused(
         await backup(store.path, tmp_path / name, overwrite=True)
     assert refused.value.hint
     assert sorted(tmp_path.iterdir()) == before
-    assert whole(store.path) > 0
+    assert driver.count(store.path, "event") > 0
 
 
 async def test_what_is_not_there_is_not_backed_up(tmp_path: Path) -> None:
@@ -105,7 +91,7 @@ async def test_what_is_not_there_is_not_backed_up(tmp_path: Path) -> None:
 async def test_a_backup_that_is_called_off_leaves_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PAGES", 1)
+    monkeypatch.setattr(backups, "PAGES", 1)
     begun = asyncio.Event()
     before = sorted(path.name for path in tmp_path.iterdir())
     copying = asyncio.create_task(backup(store.path, tmp_path / "copy.db", report=lambda _: begun.set()))
@@ -129,11 +115,8 @@ async def test_a_full_disk_leaves_no_half_backup_and_says_so(store: Store, tmp_p
     """
     folder = tmp_path / "full"
     folder.mkdir()
-    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-c", textwrap.dedent(program), str(store.path), str(folder / "copy.db")]
-    done = await asyncio.to_thread(
-        subprocess.run, argv, env=env, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
-    )
-    assert "StoreError" in done.stderr
-    assert "nothing was left behind" in done.stderr
+    with run_python(program, str(store.path), str(folder / "copy.db"), stderr=subprocess.PIPE) as process:
+        _, errors = await asyncio.to_thread(process.communicate, timeout=60)
+    assert "StoreError" in errors
+    assert "nothing was left behind" in errors
     assert not list(folder.iterdir())
