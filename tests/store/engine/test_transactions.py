@@ -16,7 +16,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
 from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.schema.transitions import agent_row
-from tests.store.engine.driver import Driver, create
+from tests.store.engine.driver import Driver, create, note
 
 pytestmark = pytest.mark.anyio
 SECONDS = 20
@@ -156,3 +156,13 @@ async def test_a_database_that_another_program_locks_is_said_to_be_locked_and_se
             assert "end the program that locks it" in failure.value.hint
         await store.write(create, 1)
         assert (await store.write(agent_row, "ag_1")).status == Status.QUEUED
+
+
+@pytest.mark.requirement("store:transaction:change-and-event")
+async def test_crowds_of_writers_keep_every_agents_events_dense(store: Store) -> None:
+    for number in range(4):
+        await store.write(create, number)
+    numbers = await asyncio.gather(*[store.write(note, f"ag_{i % 4}", "x") for i in range(400)])
+    for agent in range(4):
+        mine = [seq for i, seq in enumerate(numbers) if i % 4 == agent]
+        assert mine == list(range(3, 103))
