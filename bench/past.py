@@ -7,7 +7,6 @@ and cursors of their own. A million events take half a minute instead of half an
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import re
 import sqlite3
@@ -15,17 +14,20 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import paths
+from orchestrator.domain.agent import Account, AgentSpec
 from orchestrator.domain.event import SessionEvent, ToolEnded, ToolStarted, Used
 from orchestrator.domain.question import NewQuestion, QuestionKind
+from orchestrator.domain.tool import Running
 from orchestrator.domain.turn import TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
+from orchestrator.fleet.briefing.system_prompt import desks_path
 from orchestrator.fleet.sessions.recorder import fact_of
-from orchestrator.fleet.verbs.create import _START, new_id
+from orchestrator.fleet.verbs.create import new_id
 from orchestrator.personas import find_persona
 from orchestrator.store.agents import admission, lifecycle
 from orchestrator.store.engine.connection import Connection
@@ -37,7 +39,6 @@ from orchestrator.store.turns.events import Fact
 GROUP = 10
 """agents that are written by operations: a family of four, a chain of three, and three scouts"""
 OWNER = "a former daemon"
-Values = Mapping[str, object]
 TASK = "Find every place in this repository that has to change for the task below, and nothing else.\n\n" + (
     "The stock report counts items twice if they were moved between two stores on the same day.\n" * 3
 )
@@ -79,12 +80,12 @@ async def _give(path: Path, project: Path, facts: int | None) -> None:
             await store.write(_group, _common(project), facts)
 
 
-def _group(connection: Connection, common: Values, facts: int) -> None:
+def _group(connection: Connection, common: AgentSpec, facts: int) -> None:
     """Ten whole pasts: a parent with three children, two scouts and the planner behind them, a question, three more."""
     names = iter([f"past-{number:05d}" for number in range(GROUP)])
     parent = _begin(connection, common, next(names))
     for _ in range(3):
-        _live(connection, common, next(names), facts, parent=(parent.agent_id, parent.epoch))
+        _live(connection, common, next(names), facts, parent=Running(agent_id=parent.agent_id, epoch=parent.epoch))
     _end(connection, parent, facts)
     scouts = [_live(connection, common, next(names), facts) for _ in range(2)]
     _live(connection, common, next(names), facts, inputs=scouts)
@@ -95,12 +96,12 @@ def _group(connection: Connection, common: Values, facts: int) -> None:
 
 def _live(
     connection: Connection,
-    common: Values,
+    common: AgentSpec,
     name: str,
     facts: int,
     *,
     inputs: Sequence[str] = (),
-    parent: tuple[str, int] | None = None,
+    parent: Running | None = None,
 ) -> str:
     """One agent's whole past; its id."""
     claim = _begin(connection, common, name, inputs=inputs, parent=parent)
@@ -108,27 +109,25 @@ def _live(
     return claim.agent_id
 
 
-def _asked(connection: Connection, common: Values, name: str, facts: int) -> None:
+def _asked(connection: Connection, common: AgentSpec, name: str, facts: int) -> None:
     """The past of an agent that asked in the middle of its turn and was answered."""
     claim, now = _begin(connection, common, name), time.time()
-    turns.suspend_for_answer(connection, claim, dataclasses.replace(QUESTION, asked_at=now), USAGE, now)
+    turns.suspend_for_answer(connection, claim, replace(QUESTION, asked_at=now), USAGE, now)
     turns.answer(connection, claim.agent_id, "yes", now)
     _end(connection, _claimed(connection), facts)
 
 
 def _begin(
     connection: Connection,
-    common: Values,
+    common: AgentSpec,
     name: str,
     *,
     inputs: Sequence[str] = (),
-    parent: tuple[str, int] | None = None,
+    parent: Running | None = None,
 ) -> turns.Claim:
-    own = {"id": new_id("ag"), "name": name, "created_at": time.time(), "session_id": str(uuid.uuid4())}
-    desk = f"{common['project']}/.fleet/desk/{own['id']}"
-    many = ChildLimits(agents=1 << 20, depth=1, children=GROUP)
-    values = {**common, **own}
-    lifecycle.create(connection, values, turn_id=new_id("tn"), inputs=inputs, desk=desk, limits=many, parent=parent)
+    own = replace(common, id=new_id("ag"), name=name, created_at=time.time(), session_id=str(uuid.uuid4()))
+    spec = replace(own, turn_id=new_id("tn"), inputs=inputs)
+    lifecycle.create(connection, spec, ChildLimits(agents=1 << 20, depth=1, children=GROUP), parent)
     return _claimed(connection)
 
 
@@ -222,28 +221,28 @@ def _copies(rows: Sequence[Sequence[Any]], steps: Sequence[float], groups: int) 
             ]
 
 
-def _common(project: Path) -> Values:
-    """What the agents share."""
+def _common(project: Path) -> AgentSpec:
+    """One of the agents; the others differ by their ids, names and times."""
     persona = find_persona("scout", project, None)
-    return {
-        **_START,
-        "project": str(project),
-        "orchestrator": "mcp",
-        "call_key": None,
-        "persona": persona.name,
-        "persona_body": dataclasses.asdict(persona),
-        "provider": "claude",
-        "model": persona.model,
-        "task": TASK,
-        "cwd": str(project),
-        "checkout": str(project),
-        "writes": persona.writes,
-        "max_turns": None,
-        "rehearsal": True,
-        "account": "none",
-        "account_public": {},
-        "environment": {"HOME": str(project), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
-    }
+    environment = {"HOME": str(project), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    return AgentSpec(
+        id="",
+        name="",
+        project=str(project),
+        orchestrator="mcp",
+        created_at=0.0,
+        persona=persona,
+        provider="claude",
+        model=persona.model,
+        task=TASK,
+        turn_id="",
+        cwd=str(project),
+        checkout=str(project),
+        desks=str(desks_path(str(project))),
+        session_id="",
+        account=Account(id="none", public={}, environment=environment),
+        rehearsal=True,
+    )
 
 
 def session_facts(count: int) -> list[Fact]:

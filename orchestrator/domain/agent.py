@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.domain.budget import Unit
+from orchestrator.domain.check import UNCHANGED, NewChecks
+from orchestrator.domain.persona import Persona
 from orchestrator.errors import ConflictError, InvalidError
 
 MAX_TASK_BYTES = 256 * 1024
@@ -93,6 +96,47 @@ class NewAgent:
             Unit.TURNS: self.max_total_turns,
             Unit.SECONDS: self.max_seconds,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account as stored with an agent: its id, and the variables that may be stored."""
+
+    id: str
+    public: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSpec:
+    """An agent that can be created, with its first turn: what a caller asked for, checked and resolved."""
+
+    id: str
+    """its id if nobody but an orchestrator creates it; a child's follows from its parent's"""
+    name: str
+    project: str
+    orchestrator: str
+    call_key: str | None = None
+    created_at: float
+    persona: Persona
+    provider: str
+    model: str | None
+    task: str
+    turn_id: str
+    cwd: str
+    checkout: str
+    """the directory in which writers take turns"""
+    desks: str
+    """the folder in which its own one will be"""
+    session_id: str
+    account: Account
+    max_turns: int | None = None
+    priority: int = 0
+    rehearsal: bool = False
+    checks: NewChecks = UNCHANGED
+    caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+    inputs: Sequence[str] = ()
+    """ids of the agents whose results it takes"""
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:

@@ -75,6 +75,17 @@ VERDICT = Check(kind=CheckKind.VERDICT)
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewChecks:
+    """What a new agent or a command says about checks, after they were checked; None leaves what is there."""
+
+    checks: tuple[Check, ...] | None = None
+    retries: int | None = None
+
+
+UNCHANGED = NewChecks()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckReceipt:
     """The result of one check: `said` is a sentence by Fleet, `tail` the end of its command's or validator's output.
 

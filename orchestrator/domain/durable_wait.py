@@ -48,6 +48,33 @@ class WaitRequest:
     since: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewDurableWait:
+    """A durable wait that begins, as its row will hold it; it waits for `agents` (ids), without any for all."""
+
+    id: str
+    project: str
+    orchestrator: str
+    until: str
+    expires_at: float
+    call_key: str | None = None
+    agents: Sequence[str] = ()
+    since: str | None = None
+    asks_person: bool = False
+    deadline: float | None = None
+    question_id: str | None = None
+    """the question that its end answers, if an orchestrator that Fleet runs waits so"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitEnd:
+    """What a durable wait ends with: the result of the call, and the turns whose outcomes that tells."""
+
+    result: str = ""
+    is_error: bool = False
+    outcomes: Sequence[str] = ()
+
+
 def wait_request_of(arguments: Mapping[str, Any]) -> WaitRequest | None:
     """Build the request from the arguments of `wait_for_agents`; None if they are not valid."""
     names: object = arguments.get("agents", [])

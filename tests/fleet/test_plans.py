@@ -13,7 +13,7 @@ import pytest
 import structlog
 from sqlalchemy import select
 
-from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.agent import AgentSpec, NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
@@ -372,10 +372,10 @@ async def test_a_daemon_that_dies_while_it_creates_leaves_no_child_and_the_next_
     create = lifecycle.create
     monkeypatch.setattr(worker, "STORE_AGAIN_SECONDS", 3600.0)
 
-    def disk_full(connection: Any, values: Mapping[str, Any], **more: Any) -> tuple[str, bool]:
-        if values["name"] == "b":
+    def disk_full(connection: Any, spec: AgentSpec, *more: Any) -> tuple[str, bool]:
+        if spec.name == "b":
             raise StoreError("the disk is full")
-        return create(connection, values, **more)
+        return create(connection, spec, *more)
 
     async with open_lab(tmp_path, slots=1, provider=provider) as lab:
         boss = (await lab.create("boss", persona="chief")).agent

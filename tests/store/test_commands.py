@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.domain.agent import Account
 from orchestrator.domain.budget import Scope, Unit
-from orchestrator.domain.persona import FLEET
+from orchestrator.domain.check import UNCHANGED, Check, CheckKind, NewChecks
 from orchestrator.domain.question import AnsweredBy, QuestionKind
 from orchestrator.domain.turn import Mode, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
@@ -17,6 +18,7 @@ from orchestrator.store.waits.questions import OtherQuestionError
 from tests.store.world import HOUR, NOON, World, names, nobody_pays
 
 pytestmark = pytest.mark.anyio
+MAKE = NewChecks(checks=(Check(kind=CheckKind.RUN, what="make", timeout_seconds=600.0),), retries=1)
 QUEUE, STEER, INTERRUPT = Mode.QUEUE, Mode.STEER, Mode.INTERRUPT
 
 
@@ -252,7 +254,7 @@ async def test_a_command_gives_no_permission_that_its_sender_has_not_seen(world:
 async def test_a_turn_with_inputs_or_checks_of_its_own_is_not_steered(world: World) -> None:
     agent_id = await reach(world, "working")
     reason = "(not steered: inputs and checks belong to a turn of their own)"
-    own: list[dict[str, Any]] = [{"inputs": []}, {"verify": {"checks": [{"run": "make"}]}}]
+    own: list[dict[str, Any]] = [{"inputs": []}, {"verify": MAKE}]
     for more in own:
         done = await world.command(agent_id, "x", STEER, **more)
         assert done.happened.endswith(reason)
@@ -269,10 +271,10 @@ async def test_inputs_of_a_command_are_those_of_its_turn(world: World) -> None:
 
 async def test_checks_count_from_this_turn_on_and_are_left_alone_where_none_are_given(world: World) -> None:
     agent_id = await reach(world, "working")
-    checks = [{"run": "make"}]
+    checks = [{"run": "make", "timeout_seconds": 600.0}]
     await world.command(agent_id, "plain")
-    await world.command(agent_id, "checked", verify={"checks": checks, "check_retries": 1})
-    await world.command(agent_id, "again", verify={"checks": None, "check_retries": None})
+    await world.command(agent_id, "checked", verify=MAKE)
+    await world.command(agent_id, "again", verify=UNCHANGED)
     assert [turn.checks for turn in await world.turns(agent_id)] == [None, None, checks, checks]
     agent = await world.agent(agent_id)
     assert (agent.checks, agent.check_retries) == (checks, 1)
@@ -283,7 +285,7 @@ async def test_checks_count_from_this_turn_on_and_are_left_alone_where_none_are_
 
 async def test_a_command_brings_the_callers_account_to_an_agent_that_waits_for_one(world: World) -> None:
     agent_id = await reach(world, "waits for its account")
-    await world.command(agent_id, account=("account-9", {"BASE": "x"}, {"PATH": "/bin"}))
+    await world.command(agent_id, account=Account(id="account-9", public={"BASE": "x"}, environment={"PATH": "/bin"}))
     agent = await world.agent(agent_id)
     assert (agent.account, agent.account_public, agent.environment) == ("account-9", {"BASE": "x"}, {"PATH": "/bin"})
     claims = await world.admit(payable=lambda account: account == "account-9")
@@ -292,7 +294,7 @@ async def test_a_command_brings_the_callers_account_to_an_agent_that_waits_for_o
 
 async def test_a_command_leaves_the_account_of_every_other_agent_alone(world: World) -> None:
     agent_id = await reach(world, "complete")
-    await world.command(agent_id, account=("account-9", {}, {}))
+    await world.command(agent_id, account=Account(id="account-9", public={}, environment={}))
     assert (await world.agent(agent_id)).account == "account-1"
 
 
@@ -333,8 +335,7 @@ async def test_a_childs_budget_beyond_its_parents_is_refused_and_nothing_is_queu
 
 
 async def test_the_budget_of_an_orchestrator_bounds_all_that_it_directs(world: World) -> None:
-    body = {"name": "boss", "description": "", "prompt": "", "source": "", "tools": (FLEET,)}
-    await world.create("boss", persona_body=body)
+    await world.create("boss", scope=Scope.SUBTREE)
     await world.command("ag_boss", "", caps={Unit.TOKENS: 500.0})
     room = (await world.headroom("ag_boss"))["ag_boss", Unit.TOKENS]
     assert (room.scope, room.cap) == (Scope.SUBTREE, 500.0)

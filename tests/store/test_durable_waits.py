@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.durable_wait import DurableWaitStatus, WaitEnd
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.engine.connection import Connection
@@ -21,7 +21,7 @@ DONE, CANCELLED = DurableWaitStatus.COMPLETED, DurableWaitStatus.CANCELLED
 
 async def end(world: World, wait_id: str, status: DurableWaitStatus = DONE, **values: Any) -> bool:
     """End the wait; whether this did."""
-    return await world.write(orchestrator_waits.end, wait_id, status, world.now, **values)
+    return await world.write(orchestrator_waits.end, wait_id, status, world.now, WaitEnd(**values))
 
 
 async def found(world: World, wait_id: str) -> Any:

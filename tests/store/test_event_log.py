@@ -26,7 +26,7 @@ from orchestrator.store.turns import events, turns
 from orchestrator.store.turns.events import EventRow, Fact, append
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import questions
-from tests.store.world import HOUR, NOON, World, asked, open_world, usage
+from tests.store.world import HOUR, NOON, World, asked, ended, open_world, usage
 
 pytestmark = pytest.mark.anyio
 
@@ -237,8 +237,7 @@ async def test_an_operation_tells_every_agent_that_it_changed(world: World) -> N
     child = await world.create("child", parent=lead)
     claim = (await world.admit())[child]
     await world.wait_for_children(lead)
-    done = {"status": "complete", "reason": "", "detail": "", "hint": "", "result": "", "changes": None}
-    told = await topics(world, turns.finish, claim, {**done, "changes_unknown": ""}, usage(), NOON)
+    told = await topics(world, turns.finish, claim, ended(), usage(), NOON)
     assert {child, "ag_lead"} <= told
 
 

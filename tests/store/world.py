@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,8 +17,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Executable, func, select
 
+from orchestrator.domain.agent import Account, AgentSpec
 from orchestrator.domain.budget import Headroom, Scope, Unit
+from orchestrator.domain.durable_wait import NewDurableWait
+from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import AnsweredBy, NewQuestion, QuestionKind
+from orchestrator.domain.tool import Running
 from orchestrator.domain.turn import Mode, TurnEnd, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
@@ -46,28 +50,30 @@ PROJECT, ORCHESTRATOR = "/project", "host-1"
 LIMITS = ChildLimits(agents=1_000, depth=5, children=20)
 
 
-def agent_values(name: str, now: float, **more: Any) -> dict[str, Any]:
-    """The columns of a new agent, a reader in the project of everyone unless told otherwise."""
-    values: dict[str, Any] = {
-        "id": f"ag_{name}",
-        "name": name,
-        "project": PROJECT,
-        "orchestrator": ORCHESTRATOR,
-        "created_at": now,
-        "persona": "scout",
-        "persona_body": {"name": "scout", "description": "", "prompt": "", "source": ""},
-        "provider": "claude",
-        "model": None,
-        "task": f"the task of {name}",
-        "cwd": PROJECT,
-        "checkout": PROJECT,
-        "writes": False,
-        "account": "account-1",
-        "account_public": {},
-        "environment": {},
-        "session_id": f"session-{name}",
-    }
-    return {**values, **more}
+def agent_spec(
+    name: str, now: float, *, writes: bool = False, scope: Scope = Scope.AGENT, account: str = "account-1", **more: Any
+) -> AgentSpec:
+    """A new agent, a reader in the project of everyone unless told otherwise."""
+    tools = ("Read", *(["Write"] if writes else []), *([FLEET] if scope is Scope.SUBTREE else []))
+    spec = AgentSpec(
+        id=f"ag_{name}",
+        name=name,
+        project=PROJECT,
+        orchestrator=ORCHESTRATOR,
+        created_at=now,
+        persona=Persona(name="scout", description="", prompt="", source="", tools=tools),
+        provider="claude",
+        model=None,
+        task=f"the task of {name}",
+        turn_id="",
+        cwd=PROJECT,
+        checkout=PROJECT,
+        desks="/desks",
+        session_id=f"session-{name}",
+        account=Account(id=account, public={}, environment={}),
+    )
+    spec = replace(spec, **more)
+    return replace(spec, turn_id=spec.id.replace("ag_", "tn_"))
 
 
 def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int = 1, **more: int) -> RunUsage:
@@ -97,20 +103,10 @@ def asked(kind: QuestionKind, now: float, **more: Any) -> NewQuestion:
     return replace(question, **more)
 
 
-def durable_wait(wait_id: str, now: float, **more: Any) -> dict[str, Any]:
+def durable_wait(wait_id: str, now: float, **more: Any) -> NewDurableWait:
     """A durable wait of the orchestrator for all of its agents."""
-    values: dict[str, Any] = {
-        "id": wait_id,
-        "project": PROJECT,
-        "orchestrator": ORCHESTRATOR,
-        "call_key": None,
-        "agents": [],
-        "until": "all",
-        "asks_person": False,
-        "deadline": None,
-        "expires_at": now + DAY,
-    }
-    return {**values, **more}
+    wait = NewDurableWait(id=wait_id, project=PROJECT, orchestrator=ORCHESTRATOR, until="all", expires_at=now + DAY)
+    return replace(wait, **more)
 
 
 @dataclass
@@ -128,29 +124,11 @@ class World:
     # agents and turns
 
     async def create(
-        self,
-        name: str = "a",
-        *,
-        inputs: Sequence[str] = (),
-        caps: Mapping[Unit, float] | None = None,
-        scope: Scope = Scope.AGENT,
-        parent: Claim | None = None,
-        limits: ChildLimits = LIMITS,
-        **values: Any,
+        self, name: str = "a", *, parent: Claim | None = None, limits: ChildLimits = LIMITS, **spec: Any
     ) -> str:
         """Create an agent with its first turn and return its id: `ag_<name>`, or that of a child."""
-        row = agent_values(name, self.now, **values)
-        made, _ = await self.write(
-            lifecycle.create,
-            row,
-            turn_id=row["id"].replace("ag_", "tn_"),
-            inputs=inputs,
-            desk=f"/desks/{row['id']}",
-            limits=limits,
-            caps=caps,
-            cap_scope=scope,
-            parent=None if parent is None else (parent.agent_id, parent.epoch),
-        )
+        run = None if parent is None else Running(agent_id=parent.agent_id, epoch=parent.epoch)
+        made, _ = await self.write(lifecycle.create, agent_spec(name, self.now, **spec), limits, run)
         return made
 
     async def admit(
@@ -182,7 +160,7 @@ class World:
             "inputs": None,
             "turn_id": f"tn_command_{next(self.numbers)}",
             "call_key": None,
-            "account": ("account-1", {}, {}),
+            "account": Account(id="account-1", public={}, environment={}),
         }
         return await self.write(
             commands.command, Command(agent_id=agent_id, text=text, mode=mode, **{**values, **more}), self.now
@@ -238,7 +216,7 @@ class World:
         question = asked(QuestionKind.AGENTS, self.now)
         wait = durable_wait(f"sl_{next(self.numbers)}", self.now, **more)
         await self.write(orchestrator_waits.suspend, claim, question, wait, usage(), self.now, refusal=refusal)
-        return str(wait["id"])
+        return wait.id
 
     async def begin_wait(self, wait_id: str, **more: Any) -> str:
         """Begin a durable wait of an orchestrator outside, and return the id that stands for it."""

@@ -18,9 +18,14 @@ INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
 DESKS = Path(".fleet") / "desk"
 
 
+def desks_path(project: str) -> Path:
+    """Return the folder of the project in which agents have their own folders."""
+    return Path(project) / DESKS
+
+
 def desk_path(project: str, agent_id: str) -> Path:
     """The agent's own folder in its project."""
-    return Path(project) / DESKS / agent_id
+    return desks_path(project) / agent_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from orchestrator.domain.check import (
     DEFAULT_RETRIES,
@@ -15,6 +14,7 @@ from orchestrator.domain.check import (
     CheckKind,
     CheckReceipt,
     CheckRound,
+    NewChecks,
     attempt_of,
     check_of,
     checked_retries,
@@ -76,16 +76,15 @@ class Verify:
     checks: Sequence[object] | None = None
     retries: int | None = None
 
-    def columns(self) -> dict[str, Any]:
-        """The columns that it sets, by name; None leaves a column as it is.
+    def checked(self) -> NewChecks:
+        """Return the same with every check and the number of retries checked.
 
         Raises:
             InvalidError: a check is not valid, or the number of retries is too large.
         """
         checks = None if self.checks is None else checks_of(self.checks)
         _check_schemas(checks or ())
-        stored = None if checks is None else [check.stored for check in checks]
-        return {"checks": stored, "check_retries": checked_retries(self.retries)}
+        return NewChecks(checks=checks, retries=checked_retries(self.retries))
 
 
 NOTHING_NEW = Verify()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from orchestrator.domain.agent import MAX_NAME_CHARACTERS
+from orchestrator.domain.agent import MAX_NAME_CHARACTERS, AgentSpec
 from orchestrator.domain.question import AnsweredBy, NewQuestion
 from orchestrator.domain.text import one_line, storable
 from orchestrator.domain.tool import Json, ToolCall
@@ -15,7 +14,7 @@ from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs.children import new_child, parent_of
-from orchestrator.fleet.verbs.create import checked
+from orchestrator.fleet.verbs.create import checked, limits_of
 from orchestrator.store.agents import plans
 from orchestrator.store.schema.rows import QuestionRow
 from orchestrator.store.schema.transitions import StaleOwnerError
@@ -58,7 +57,7 @@ async def _create(
 ) -> str:
     """Suspend the turn until its children have ended; returns '' or what is wrong, entry by entry."""
     parent = await parent_of(context.work, claim)
-    planned: dict[str, Mapping[str, Any]] = {}
+    planned: dict[str, AgentSpec] = {}
     wrong: list[str] = []
     for index, entry in enumerate(entries):
         name, key = str(entry["name"]), f"{claim.turn_id}/plan {asked.input['number']}/{index}"
@@ -71,10 +70,10 @@ async def _create(
             wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")
     if wrong:
         return storable("\n".join(wrong))
-    now = context.work.clock()
+    now, limits = context.work.clock(), parent.limits(limits_of(context))
     try:
         await context.work.commit(
-            unless_cancelled, plans.fan_out, claim, now, list(planned.values()), asked, usage, now
+            unless_cancelled, plans.fan_out, claim, now, list(planned.values()), asked, usage, now, limits=limits
         )
     except StaleOwnerError:
         raise

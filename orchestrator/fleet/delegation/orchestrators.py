@@ -20,7 +20,7 @@ from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.sessions.slot import AgentSlot
-from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS, row_of
+from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS, new_wait
 from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import AgentRow
@@ -70,9 +70,9 @@ class ManagedOrchestrators:
             ids = [agent.id for agent in found]
         except FleetError as error:
             refusal = str(error)
-        values = row_of(mine, replace(request, agents=ids), now, asks_person=False)
+        begun = new_wait(mine, replace(request, agents=ids), now, asks_person=False)
         await context.work.commit(
-            unless_cancelled, orchestrator_waits.suspend, claim, now, asked, values, usage, now, refusal=refusal
+            unless_cancelled, orchestrator_waits.suspend, claim, now, asked, begun, usage, now, refusal=refusal
         )
         context.work.notifier.publish({DURABLE_WAITS})
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.domain.agent import Account
 from orchestrator.domain.tool import Caller
 from orchestrator.paths import is_secret
 
@@ -15,15 +16,6 @@ WITHOUT_KEY = "open-"
 WITH_KEY = "key-"
 """ids of accounts whose key or token a door must bring"""
 ID_CHARACTERS = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Account:
-    """An account as stored with an agent: its id, and the variables that may be stored."""
-
-    id: str
-    public: Mapping[str, str]
-    environment: Mapping[str, str]
 
 
 @dataclass

@@ -27,6 +27,11 @@ class Parent:
     epoch: int
 
     @property
+    def run(self) -> Running:
+        """The run in which it creates."""
+        return Running(agent_id=self.agent.id, epoch=self.epoch)
+
+    @property
     def persona(self) -> Persona:
         """The parent's persona as it was when the parent was created."""
         return persona_of(self.agent)

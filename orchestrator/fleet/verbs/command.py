@@ -39,7 +39,6 @@ async def command(
     seen = context.shown.by(call)  # read before anything else is shown: the calls of one message overtake each other
     await context.enter(call)
     found = await context.find(call.caller, agent)
-    account = context.work.accounts.bring(call.caller)
     given = checked_caps(caps or {})
     sources = None
     if inputs is not None:
@@ -52,8 +51,8 @@ async def command(
         inputs=sources,
         turn_id=new_id("tn"),
         call_key=stored_key(call),
-        account=(account.id, dict(account.public), dict(account.environment)),
-        verify=verify.columns(),
+        account=context.work.accounts.bring(call.caller),
+        verify=verify.checked(),
         only_answer=only_answer,
         by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
         question_id=question or shown.meant_by(call, seen.get(found.id)),

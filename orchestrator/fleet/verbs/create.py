@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from orchestrator import paths
-from orchestrator.domain.agent import NewAgent, checked_name, checked_text
+from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import is_plain
@@ -44,34 +43,26 @@ async def create(context: FleetContext, call: Call, new: NewAgent, parent: Paren
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message; nothing was written.
     """
-    return await context.work.commit(lifecycle.create, **await checked(context, call, new, parent))
+    spec = await checked(context, call, new, parent)
+    if parent is None:
+        return await context.work.commit(lifecycle.create, spec, limits_of(context))
+    return await context.work.commit(lifecycle.create, spec, parent.limits(limits_of(context)), parent.run)
 
 
-async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> dict[str, Any]:
-    """Return what `store.agents.create` takes, after all checks that need no transaction.
+async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> AgentSpec:
+    """Return the agent as it can be created, after all checks that need no transaction.
 
     Raises:
         InvalidError, NotFoundError, ConflictError, RefusedError: see the message.
     """
-    values, inputs = await _checked(context, call, new)
-    limits = limits_of(context)
+    spec = await _checked(context, call, new)
     if parent is not None:
-        check_clearance(parent.persona, Persona(**values["persona_body"]))
-        limits = parent.limits(limits)
-        inherited = ("account", "account_public", "environment")
-        if not parent.persona.orchestrates:
-            inherited = (*inherited, "provider")
-        values |= {name: getattr(parent.agent, name) for name in inherited}
-    return {
-        "values": values,
-        "turn_id": new_id("tn"),
-        "inputs": inputs,
-        "desk": str(system_prompt.desk_path(call.caller.project, values["id"])),
-        "limits": limits,
-        "caps": _caps(context, new, values),
-        "cap_scope": Persona(**values["persona_body"]).cap_scope,
-        "parent": None if parent is None else (parent.agent.id, parent.epoch),
-    }
+        check_clearance(parent.persona, spec.persona)
+        own = parent.agent
+        account = Account(id=own.account, public=own.account_public, environment=own.environment)
+        provider = spec.provider if parent.persona.orchestrates else own.provider
+        spec = replace(spec, account=account, provider=provider)
+    return replace(spec, caps=_caps(context, new, spec))
 
 
 async def create_child(context: FleetContext, claim: Claim, call: Call, arguments: Json) -> str:
@@ -92,7 +83,7 @@ def limits_of(context: FleetContext) -> ChildLimits:
     return ChildLimits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 
 
-async def _checked(context: FleetContext, call: Call, new: NewAgent) -> tuple[dict[str, Any], list[str]]:
+async def _checked(context: FleetContext, call: Call, new: NewAgent) -> AgentSpec:
     caller = call.caller
     name = checked_name(new.name)
     task = checked_text("task", new.task)
@@ -107,59 +98,36 @@ async def _checked(context: FleetContext, call: Call, new: NewAgent) -> tuple[di
     if len(new.inputs) > MAX_INPUTS:
         raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
     inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
-    account = context.work.accounts.bring(caller)
-    agent_id = new_id("ag")
-    return {
-        "id": agent_id,
-        "priority": _priority(new.priority),
-        "name": name,
-        "project": caller.project,
-        "orchestrator": caller.orchestrator,
-        "call_key": stored_key(call),
-        "created_at": context.work.clock(),
-        "persona": persona.name,
-        "persona_body": dataclasses.asdict(persona),
-        "provider": provider.name,
-        "model": model,
-        "task": task,
-        "cwd": str(cwd),
-        "checkout": str(checkout_of(cwd) or cwd),
-        "writes": persona.writes,
-        "max_turns": _max_turns(new.max_turns, persona.max_turns),
-        "rehearsal": bool(context.settings.rehearsal),
-        "account": account.id,
-        "account_public": dict(account.public),
-        "environment": dict(account.environment),
-        "session_id": str(uuid.uuid4()),
-    } | {"root": agent_id, **Verify(checks=new.checks, retries=new.check_retries).columns()} | _START, inputs
+    return AgentSpec(
+        id=new_id("ag"),
+        name=name,
+        project=caller.project,
+        orchestrator=caller.orchestrator,
+        call_key=stored_key(call),
+        created_at=context.work.clock(),
+        persona=persona,
+        provider=provider.name,
+        model=model,
+        task=task,
+        turn_id=new_id("tn"),
+        cwd=str(cwd),
+        checkout=str(checkout_of(cwd) or cwd),
+        desks=str(system_prompt.desks_path(caller.project)),
+        session_id=str(uuid.uuid4()),
+        account=context.work.accounts.bring(caller),
+        max_turns=_max_turns(new.max_turns, persona.max_turns),
+        priority=_priority(new.priority),
+        rehearsal=bool(context.settings.rehearsal),
+        checks=Verify(checks=new.checks, retries=new.check_retries).checked(),
+        inputs=inputs,
+    )
 
 
-_START: dict[str, Any] = {
-    "reason": "",
-    "epoch": 0,
-    "last_seq": 0,
-    "turns": 0,
-    "session_started": False,
-    "progress": "",
-    "last_tool": "",
-    "tool_calls": 0,
-    "tokens": 0,
-    "cost_usd": 0.0,
-    "cost_unknown": False,
-    "depth": 0,
-    "children": 0,
-    "live_tokens": 0,
-    "live_cost_usd": 0.0,
-    "begun_turns": 0,
-    "worked_seconds": 0.0,
-}
-
-
-def _caps(context: FleetContext, new: NewAgent, values: dict[str, Any]) -> dict[Unit, float]:
+def _caps(context: FleetContext, new: NewAgent, spec: AgentSpec) -> dict[Unit, float]:
     caps = checked_caps(new.caps)
-    if Unit.USD in caps and not context.providers[values["provider"]].has_price(values["model"]):
+    if Unit.USD in caps and not context.providers[spec.provider].has_price(spec.model):
         raise InvalidError(
-            f"the price of {values['model']} is not known, so a cap in dollars cannot be kept",
+            f"the price of {spec.model} is not known, so a cap in dollars cannot be kept",
             hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
         )
     return caps

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.durable_wait import (
     DurableWait,
     DurableWaitStatus,
     Form,
+    NewDurableWait,
     Reply,
+    WaitEnd,
     WaitRequest,
     answer_in,
     permission_form,
@@ -66,26 +67,26 @@ async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks
         context.offer(call, seen.turn_ids())
         return digest
     ids = [agent.id for agent in seen.agents] if request.agents else []
-    values = row_of(call, replace(request, agents=ids), now, asks_person=asks_person)
-    wait_id = await context.work.store.write(durable_waits.begin, values, now)
+    begun = new_wait(call, replace(request, agents=ids), now, asks_person=asks_person)
+    wait_id = await context.work.store.write(durable_waits.begin, begun, now)
     context.work.notifier.publish({DURABLE_WAITS})
     return await get(context, call, wait_id)
 
 
-def row_of(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> dict[str, Any]:
-    """Return the columns of a durable wait that begins now; `request.agents` are ids."""
-    return {
-        "id": new_id("sl"),
-        "project": call.caller.project,
-        "orchestrator": call.caller.orchestrator,
-        "call_key": stored_key(call),
-        "agents": list(request.agents),
-        "until": request.until,
-        "since": request.since,
-        "asks_person": asks_person,
-        "deadline": None if request.timeout_seconds is None else now + request.timeout_seconds,
-        "expires_at": now + TTL_SECONDS,
-    }
+def new_wait(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> NewDurableWait:
+    """Return the durable wait that begins now; `request.agents` are ids."""
+    return NewDurableWait(
+        id=new_id("sl"),
+        project=call.caller.project,
+        orchestrator=call.caller.orchestrator,
+        until=request.until,
+        expires_at=now + TTL_SECONDS,
+        call_key=stored_key(call),
+        agents=request.agents,
+        since=request.since,
+        asks_person=asks_person,
+        deadline=None if request.timeout_seconds is None else now + request.timeout_seconds,
+    )
 
 
 async def _known(context: FleetContext, key: str | None) -> str | None:
@@ -173,7 +174,8 @@ async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:
         NotFoundError: there is no such wait.
     """
     row = await _row(context, call, wait_id)
-    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.CANCELLED, context.work.clock())
+    now = context.work.clock()
+    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.CANCELLED, now, WaitEnd())
 
 
 def topics(row: DurableWaitRow, seen: wait.WaitSnapshot | None) -> set[str]:
@@ -202,12 +204,12 @@ async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool 
             return seen
         told = replace(seen, asks_person=False)
         digest = await wait.tell(context, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
-        ended = {"result": digest.text, "outcomes": told.turn_ids()}
+        ended = WaitEnd(result=digest.text, outcomes=told.turn_ids())
     except StoreError:
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the orchestrator must be told
-        seen, ended = None, {"result": str(error), "is_error": True}
-    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, **ended)
+        seen, ended = None, WaitEnd(result=str(error), is_error=True)
+    await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, ended)
     return seen
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.agent import OPEN, Account, Status
 from orchestrator.domain.budget import Unit
+from orchestrator.domain.check import UNCHANGED, NewChecks
 from orchestrator.domain.command import (
     AddToPrompt,
     AgentState,
@@ -33,7 +33,7 @@ from orchestrator.domain.command import (
     happened,
     urgency_of,
 )
-from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.durable_wait import DurableWaitStatus, WaitEnd
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.turn import Mode
@@ -62,12 +62,12 @@ class Command:
     inputs: Sequence[str] | None
     turn_id: str
     call_key: str | None
-    account: tuple[str, dict[str, str], dict[str, str]]
-    """id, public variables and environment of the caller's account"""
+    account: Account
+    """the caller's"""
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     """caps to set first; with them the text may be empty"""
-    verify: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """what its turns must show from this one on (`checks`, `check_retries`); None: unchanged"""
+    verify: NewChecks = UNCHANGED
+    """what its turns must show from this one on"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR
@@ -108,7 +108,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
         mode=asked.mode,
         only_answer=asked.only_answer,
         sets_inputs=asked.inputs is not None,
-        sets_checks=asked.verify.get("checks") is not None,
+        sets_checks=asked.verify.checks is not None,
     )
     # single writer: the state stays true until the command is carried out
     state = _state(connection, asked.agent_id, now)
@@ -157,7 +157,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
             turn_id = turns.answer(connection, asked.agent_id, asked.text, now, by=by, question_id=question_id).id
         case EndDurableWait(wait_id, turn_id):
             told = MESSAGE.format(text=asked.text)
-            orchestrator_waits.end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=told)
+            orchestrator_waits.end(connection, wait_id, DurableWaitStatus.COMPLETED, now, WaitEnd(result=told))
         case _:
             return _queue(connection, asked, decision, now)
     return Commanded(turn_id=turn_id, happened=happened(decision))
@@ -167,8 +167,8 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
     """Queue the text as a turn of its own, once the way is free for it; what runs and must end is returned."""
     agent_id, running = asked.agent_id, dict[str, str]()
     if decision in {BindAccount(), ReplaceTurn(binds_account=True)}:
-        lifecycle.rebind(connection, agent_id, *asked.account)
-        lifecycle.account_arrived(connection, asked.account[0], now)
+        lifecycle.rebind(connection, agent_id, asked.account)
+        lifecycle.account_arrived(connection, asked.account.id, now)
     if isinstance(decision, InterruptTurn):
         running = {agent_id: cancellation.ask(connection, agent_id)} | interrupt_below(connection, agent_id, now)
     ordinal = turns.queue_turn(

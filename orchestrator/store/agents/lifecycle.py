@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import insert, select, update
 
-from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import Scope, Unit
+from orchestrator.domain.agent import OPEN, Account, AgentSpec, Status
 from orchestrator.domain.event import Kind
+from orchestrator.domain.tool import Running
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
+from orchestrator.store.families.children import FamilyPlace
 from orchestrator.store.schema.rows import AgentRow, all_rows
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
@@ -34,49 +35,71 @@ def find_by_key(connection: Connection, call_key: str | None) -> str | None:
 
 def create(
     connection: Connection,
-    values: Mapping[str, Any],
-    *,
-    turn_id: str,
-    inputs: Sequence[str],
-    desk: str,
+    spec: AgentSpec,
     limits: children.ChildLimits = children.NONE,
-    caps: Mapping[Unit, float] | None = None,
-    cap_scope: Scope = Scope.AGENT,
-    parent: tuple[str, int] | None = None,
+    parent: Running | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn; returns its id, and whether the idempotency key had created it before.
 
     Raises:
         ConflictError: a living agent of the project has the name, or the inputs form a cycle.
     """
-    if existing := find_by_key(connection, values.get("call_key")):
+    if existing := find_by_key(connection, spec.call_key):
         return existing, True
-    now = float(values["created_at"])
-    _check_name_free(connection, values["project"], values["name"])
+    now = spec.created_at
+    _check_name_free(connection, spec.project, spec.name)
     children.check_living(connection, limits)
-    given = str(values["id"])
+    place = FamilyPlace(id=spec.id, root=spec.id, priority=spec.priority)
     if parent is not None:
-        budgets.reserve(connection, parent[0], caps or {}, now)
-        values = {**values, **children.adopt(connection, *parent, limits)}
-        desk = desk.removesuffix(given) + values["id"]
-    agent_id = str(values["id"])
-    values = {"root": agent_id, **values}
-    connection.execute(insert(AGENT).values(**values, status=Status.CREATING, changed_at=now))
+        budgets.reserve(connection, parent.agent_id, spec.caps, now)
+        place = children.adopt(connection, parent, limits)
+    agent_id = place.id
+    _insert(connection, spec, place)
     emit(
         connection,
         agent_id,
         Kind.CREATED,
         now,
-        name=values["name"],
-        persona=values["persona"],
-        provider=values["provider"],
-        model=values["model"],
+        name=spec.name,
+        persona=spec.persona.name,
+        provider=spec.provider,
+        model=spec.model,
     )
-    leases.acquire(connection, leases.DESK, desk, agent_id, now)
-    budgets.set_caps(connection, agent_id, cap_scope, caps or {})
-    queue_turn(connection, agent_id, turn_id=turn_id, prompt=values["task"], now=now)
-    set_inputs(connection, agent_id, 1, inputs)
+    leases.acquire(connection, leases.DESK, f"{spec.desks}/{agent_id}", agent_id, now)
+    budgets.set_caps(connection, agent_id, spec.persona.cap_scope, spec.caps)
+    queue_turn(connection, agent_id, turn_id=spec.turn_id, prompt=spec.task, now=now)
+    set_inputs(connection, agent_id, 1, spec.inputs)
     return agent_id, False
+
+
+def _insert(connection: Connection, spec: AgentSpec, place: FamilyPlace) -> None:
+    checks = spec.checks.checks
+    row = insert(AGENT).values(
+        name=spec.name,
+        project=spec.project,
+        orchestrator=spec.orchestrator,
+        call_key=spec.call_key,
+        created_at=spec.created_at,
+        persona=spec.persona.name,
+        persona_body=asdict(spec.persona),
+        provider=spec.provider,
+        model=spec.model,
+        task=spec.task,
+        cwd=spec.cwd,
+        checkout=spec.checkout,
+        writes=spec.persona.writes,
+        max_turns=spec.max_turns,
+        rehearsal=spec.rehearsal,
+        checks=None if checks is None else [check.stored for check in checks],
+        check_retries=spec.checks.retries,
+        account=spec.account.id,
+        account_public=dict(spec.account.public),
+        environment=dict(spec.account.environment),
+        session_id=spec.session_id,
+        status=Status.CREATING,
+        changed_at=spec.created_at,
+    )
+    connection.execute(row.values(asdict(place)))
 
 
 def _check_name_free(connection: Connection, project: str, name: str) -> None:
@@ -147,11 +170,10 @@ def end_open_turns(connection: Connection, agent: AgentRow, now: float, *, reaso
         outcomes.record(connection, agent.id, ended_turn[0], TurnStatus.CANCELLED, ended_turn[1])
 
 
-def rebind(
-    connection: Connection, agent_id: str, account: str, public: Mapping[str, str], environment: Mapping[str, str]
-) -> None:
-    """Charge the agent to this account from now on, with this environment."""
-    change(connection, agent_id, account=account, account_public=dict(public), environment=dict(environment))
+def rebind(connection: Connection, agent_id: str, account: Account) -> None:
+    """Let this account pay for the agent from now on, with its environment."""
+    public, environment = dict(account.public), dict(account.environment)
+    change(connection, agent_id, account=account.id, account_public=public, environment=environment)
 
 
 def account_arrived(connection: Connection, account: str, now: float) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from sqlalchemy import select
 
-from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.durable_wait import DurableWaitStatus, NewDurableWait, WaitEnd
 from orchestrator.domain.question import AnsweredBy, NewQuestion, QuestionState
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
@@ -25,7 +24,7 @@ def suspend(
     connection: Connection,
     claim: Claim,
     asked: NewQuestion,
-    durable_wait: Mapping[str, Any],
+    new: NewDurableWait,
     usage: RunUsage,
     now: float,
     *,
@@ -41,17 +40,17 @@ def suspend(
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     run_ended(connection, agent, claim, usage, now)
     question_id = children.suspend_turn(connection, claim, asked, Wait(kind=WaitKind.AGENTS), now)
-    wait_id = durable_waits.begin(connection, {**durable_wait, "question_id": question_id}, now)
+    wait_id = durable_waits.begin(connection, replace(new, question_id=question_id), now)
     if not refusal and (other := circle(connection, claim.agent_id)) is not None:
         hint = "wait for others, or write your report: it waits for your end"
         refusal = str(ConflictError(f"{agent.name} and {other} would wait for each other", hint=hint))
     if refusal:
-        end(connection, wait_id, DurableWaitStatus.COMPLETED, now, result=refusal, is_error=True)
+        end(connection, wait_id, DurableWaitStatus.COMPLETED, now, WaitEnd(result=refusal, is_error=True))
 
 
-def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
+def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, ended: WaitEnd) -> bool:
     """End the durable wait once, and resume its orchestrator; returns whether this call ended it."""
-    if not durable_waits.end(connection, wait_id, status, now, **values):
+    if not durable_waits.end(connection, wait_id, status, now, ended):
         return False
     query = (
         select(QUESTION.c.agent_id)

@@ -6,22 +6,23 @@ tell from the transcript whether the agent has been told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from orchestrator.domain.agent import Status
+from orchestrator.domain.agent import AgentSpec, Status
 from orchestrator.domain.clearance import PLAN
 from orchestrator.domain.event import Kind
 from orchestrator.domain.question import NewQuestion, QuestionState
 from orchestrator.domain.text import one_line
+from orchestrator.domain.tool import Running
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import children
+from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.schema.rows import AgentRow, QuestionRow, TurnRow, all_rows, one_row
 from orchestrator.store.schema.tables import QUESTION, TURN
 from orchestrator.store.schema.transitions import StaleOwnerError, agent_row, emit, move, owned_row
@@ -42,14 +43,16 @@ def of_turn(connection: Connection, agent_id: str, turn: int) -> Sequence[Questi
 def fan_out(
     connection: Connection,
     claim: Claim,
-    planned: Sequence[Mapping[str, Any]],
+    planned: Sequence[AgentSpec],
     asked: NewQuestion,
     usage: RunUsage,
     now: float,
+    *,
+    limits: ChildLimits,
 ) -> None:
     """Create all of the plan's children, or none, and suspend the turn until the last of them has ended.
 
-    `planned` holds the arguments of `lifecycle.create`. A turn that was told to stop creates none.
+    A turn that was told to stop creates none.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -58,7 +61,7 @@ def fan_out(
     agent, turn = _running(connection, claim)
     run_ended(connection, agent, claim, usage, now)
     for child in () if turn.stop else planned:
-        lifecycle.create(connection, **child)
+        lifecycle.create(connection, child, limits, Running(agent_id=claim.agent_id, epoch=claim.epoch))
     children.suspend(connection, claim, asked, now)
     _comes_back(connection, claim, asked.call_id)
 

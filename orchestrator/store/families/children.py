@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.event import Kind
 from orchestrator.domain.question import AnsweredBy, NewQuestion
+from orchestrator.domain.tool import Running
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
@@ -50,6 +51,18 @@ class ChildLimits:
     children: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class FamilyPlace:
+    """The place of a new agent in its family: at the top, or as the next child of its parent."""
+
+    id: str
+    root: str
+    priority: int
+    parent: str | None = None
+    depth: int = 0
+    child_index: int | None = None
+
+
 NONE = ChildLimits(agents=10**9, depth=0, children=0)
 """as many agents as wanted, none of which may create any"""
 
@@ -69,15 +82,16 @@ def check_living(connection: Connection, limits: ChildLimits) -> None:
         )
 
 
-def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimits) -> dict[str, Any]:
+def adopt(connection: Connection, run: Running, limits: ChildLimits) -> FamilyPlace:
     """Count one more child of the parent; returns the columns that tie the child to it, including its id.
 
     Raises:
         RefusedError: the parent may have no more children, or none at this depth.
         ConflictError: the parent is no longer running.
     """
+    parent_id = run.agent_id
     parent = agent_row(connection, parent_id)
-    if parent.epoch != epoch or parent.status is not Status.WORKING:
+    if parent.epoch != run.epoch or parent.status is not Status.WORKING:
         raise ConflictError(f"{parent.name} is not at work any more", hint="end your turn")
     if parent.depth + 1 > limits.depth:
         raise RefusedError(
@@ -91,14 +105,14 @@ def adopt(connection: Connection, parent_id: str, epoch: int, limits: ChildLimit
         )
     index = parent.children  # single writer: nobody else takes the number
     change(connection, parent_id, children=index + 1)
-    return {
-        "id": f"{parent_id}_child_{index}",
-        "parent": parent_id,
-        "root": parent.root,
-        "depth": parent.depth + 1,
-        "child_index": index,
-        "priority": parent.priority,
-    }
+    return FamilyPlace(
+        id=f"{parent_id}_child_{index}",
+        root=parent.root,
+        priority=parent.priority,
+        parent=parent_id,
+        depth=parent.depth + 1,
+        child_index=index,
+    )
 
 
 def of(connection: Connection, parent_id: str) -> list[AgentRow]:

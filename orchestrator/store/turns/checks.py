@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
 from orchestrator.domain.activity import WORKING
-from orchestrator.domain.check import CheckRound
+from orchestrator.domain.check import CheckRound, NewChecks
 from orchestrator.domain.event import Kind
 from orchestrator.domain.usage import RunUsage
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.rows import StoredCheckRound
 from orchestrator.store.schema.states import activity_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row
@@ -21,13 +21,14 @@ from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, count
 
 
-def set_checks(connection: Connection, agent_id: str, turn_id: str | None, columns: Mapping[str, Any]) -> None:
-    """Replace the agent's `checks` and `check_retries` for this turn and later ones; None leaves them unchanged."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    if given:
-        change(connection, agent_id, **given)
-    if "checks" in given:
-        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(checks=given["checks"]))
+def set_checks(connection: Connection, agent_id: str, turn_id: str | None, new: NewChecks) -> None:
+    """Replace the agent's checks and retries, for this turn and those after it; None leaves what is there."""
+    if new.retries is not None:
+        change(connection, agent_id, check_retries=new.retries)
+    if new.checks is not None:
+        rows = [check.stored for check in new.checks]
+        change(connection, agent_id, checks=rows)
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(checks=rows))
 
 
 def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> None:
@@ -37,7 +38,7 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
         StaleOwnerError: the claim is over; nothing is written.
     """
     owned_row(connection, claim.agent_id, claim.epoch)
-    known: Sequence[dict[str, Any]] = (
+    known: Sequence[StoredCheckRound] = (
         connection.execute(select(TURN.c.checked).where(TURN.c.id == claim.turn_id)).scalar_one() or []
     )
     row = dataclasses.asdict(attempt)

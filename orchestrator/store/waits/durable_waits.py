@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
-from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.domain.durable_wait import DurableWaitStatus, NewDurableWait, WaitEnd
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.rows import DurableWaitRow, all_rows, one_row
 from orchestrator.store.schema.tables import DURABLE_WAIT
@@ -18,20 +17,30 @@ _BY_KEY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.call_key == bindparam("key")
 _UNDER_WAY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.status == DurableWaitStatus.WORKING)
 
 
-def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
+def begin(connection: Connection, new: NewDurableWait, now: float) -> str:
     """Insert the wait and return its id, or the id of the one that the same idempotency key began.
 
     Expired waits are deleted in the same transaction.
     """
     over = or_(DURABLE_WAIT.c.question_id.is_(None), DURABLE_WAIT.c.status != DurableWaitStatus.WORKING)
     connection.execute(delete(DURABLE_WAIT).where(DURABLE_WAIT.c.expires_at <= now, over))
-    if key := values.get("call_key"):
+    if key := new.call_key:
         found = connection.execute(select(DURABLE_WAIT.c.id).where(DURABLE_WAIT.c.call_key == key)).scalar_one_or_none()
         if found is not None:
             return str(found)
     connection.execute(
         insert(DURABLE_WAIT).values(
-            **values,
+            id=new.id,
+            project=new.project,
+            orchestrator=new.orchestrator,
+            call_key=new.call_key,
+            agents=list(new.agents),
+            until=new.until,
+            since=new.since,
+            asks_person=new.asks_person,
+            deadline=new.deadline,
+            expires_at=new.expires_at,
+            question_id=new.question_id,
             status=DurableWaitStatus.WORKING,
             created_at=now,
             updated_at=now,
@@ -40,15 +49,17 @@ def begin(connection: Connection, values: Mapping[str, Any], now: float) -> str:
             outcomes=[],
         )
     )
-    return str(values["id"])
+    return new.id
 
 
-def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, **values: Any) -> bool:
+def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: float, ended: WaitEnd) -> bool:
     """End the wait once, with its result, is_error and outcomes; returns whether this call ended it."""
     done = connection.execute(
         update(DURABLE_WAIT)
         .where(DURABLE_WAIT.c.id == wait_id, DURABLE_WAIT.c.status == DurableWaitStatus.WORKING)
-        .values(status=status, updated_at=now, **values)
+        .values(
+            status=status, updated_at=now, result=ended.result, is_error=ended.is_error, outcomes=list(ended.outcomes)
+        )
     )
     return bool(done.rowcount)
 

@@ -26,7 +26,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.schema.tables import AGENT
 from orchestrator.store.schema.transitions import emit
-from tests.store.world import agent_values
+from tests.store.world import agent_spec
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -82,8 +82,7 @@ DRIVERS = {"sqlite": Driver(open=open_store, query=_query, execute=_execute, loc
 
 def create(connection: Connection, number: int) -> str:
     """An agent with its first turn, queued."""
-    values = agent_values(str(number), float(number)) | {"name": f"agent-{number}"}
-    return lifecycle.create(connection, values, turn_id=f"tn_{number}", inputs=(), desk=f"desk-{number}")[0]
+    return lifecycle.create(connection, agent_spec(f"agent-{number}", float(number), id=f"ag_{number}"))[0]
 
 
 def note(connection: Connection, agent_id: str, text: str) -> int:
