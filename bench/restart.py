@@ -47,7 +47,7 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
     yield Figure(
         key="restart.sleeper",
         row=ROW,
-        part="until the door that slept has its digest (without the model's own second)",
+        part="until the waiting door has its digest (without the model's own second)",
         unit="s",
         samples=answered,
         shown=SHOWN,

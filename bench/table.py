@@ -38,7 +38,7 @@ def _about(results: Document) -> Sequence[str]:
     where = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, {machine['system']}"
     return (
         f"On {where}, Python {machine['python']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))};",
-        f"others kept the machine busy, too (load average {min(loads)} to {max(loads)}).",
+        f"the machine was also running other work (load average {min(loads)} to {max(loads)}).",
     )
 
 

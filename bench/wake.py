@@ -16,10 +16,10 @@ from orchestrator import paths
 from tests.fixtures.daemon import DEADLINE_SECONDS, wait_until
 from tests.fixtures.raw_door import RawDoor
 
-ROW = "wake: end of an agent to bytes at a blocked door, p50 / p99"
+ROW = "wake: end of an agent to bytes at a waiting door, p50 / p99"
 GOAL = {"p50": 2.0, "p99": 10.0}
 NOTE = "a second reader of the database looks every 0.2 ms for the commit, so the figure may be that much too small"
-AT_ROW = "wake: the terminal event's own time (before its transaction) to bytes at the door, p50 / p99"
+AT_ROW = "wake: time of the terminal event (before its transaction) to bytes at the door, p50 / p99"
 END = "SELECT at FROM event WHERE kind = 'turn.complete' ORDER BY id DESC LIMIT 1"
 WAITING = 8
 LOOK_SECONDS = 0.0002
@@ -120,14 +120,14 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
                 idle += _wakes(stage, door, 1)
         yield from _figures("idle", idle, "idle")
         polled = [after for wake in idle if (after := poller.known_after(wake.committed)) is not None]
-        part, note = f"by looking every {sizes.poll_seconds:g} s", "every end counts for the first look behind it"
+        part, note = f"polling every {sizes.poll_seconds:g} s", "each end is found by the next poll after it"
         yield Figure(key="wake.polling", row=ROW, part=part, unit="ms", samples=polled, note=note)
         create_all(door, ["worker"], "Work for long")
         for number in range(WAITING):
             other = stage.door(CLAUDE_CODE_SESSION_ID=f"other-{number}")
             other.post_tool("wait_for_agents", {"agents": ["worker"]})
         wait_until(lambda: "last Read" in door.tool("get_agent_status", {"agents": ["worker"]}), "a worker at work")
-        yield from _figures("crowded", _wakes(stage, door, sizes.wakes), f"with {WAITING} other doors asleep")
+        yield from _figures("crowded", _wakes(stage, door, sizes.wakes), f"with {WAITING} other doors waiting")
         yield _answers(stage, door, sizes)
 
 

@@ -50,14 +50,14 @@ class Settings(BaseSettings):
         default=10_000,
         alias="AGENT_MAX_SESSION",
         ge=1,
-        description="agents that may exist at once, idle ones included",
+        description="agents that may exist at once, including idle ones",
     )
     max_depth: int = Field(
         default=3,
         alias="AGENT_MAX_RECURSIVE_DEPTH",
         ge=0,
         le=100,
-        description="how deep agents may create agents; 0: not at all",
+        description="how many levels of agents may be created by agents; 0: none",
     )
     max_children: int = Field(
         default=20,
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         le=100,
         description=(
             "how often a turn resumes after its session or daemon died or fell silent; then it fails as "
-            "`crash_loop`. A daemon that was told to end (SIGTERM) does not count. 0: never; then the "
+            "`crash_loop`. A daemon that is asked to stop (SIGTERM) does not count. 0: never; then the "
             "daemon's end interrupts turns"
         ),
     )
@@ -171,12 +171,12 @@ class Settings(BaseSettings):
         ge=0,
         le=31_536_000,
         description="seconds without work, questions or connections after which the daemon exits; 0: never",
-        json_schema_extra={"unset": "900; with `FLEET_HTTP_PORT` 0"},
+        json_schema_extra={"unset": "900; 0 if `FLEET_HTTP_PORT` is set"},
     )
     log_level: LogLevel = Field(
         default="INFO",
         alias="FLEET_LOG_LEVEL",
-        description="`DEBUG`, `INFO`, `WARNING` or `ERROR`: what the daemon's log starts at",
+        description="`DEBUG`, `INFO`, `WARNING` or `ERROR`: the lowest level that `daemon.log` records",
     )
     answer_seconds: float | None = Field(
         default=None,

@@ -226,10 +226,10 @@ def test_the_readme_shows_measured_figures() -> None:
     cells = [row.split("|") for row in block[1].splitlines() if row.startswith("|")][2:]
     needed = {
         "orchestrator": ("tokens", "model turns"),
-        "wake: end of an agent": ("idle", "with 8 other doors asleep", "by looking every 15 s"),
+        "wake: end of an agent": ("idle", "with 8 other doors waiting", "polling every 15 s"),
         "an answer to a waiting agent": ("s",),
         "processes of an agent that waits": ("0",),
-        "kill -9 of the daemon": ("until the model is called again", "until the door that slept has its digest"),
+        "kill -9 of the daemon": ("until the model is called again", "until the waiting door has its digest"),
         "turns of 5 tool calls a second, 8 agents": ("Fleet", "bare SDK"),
         "overhead against the bare SDK": ("x the time", "x the CPU"),
         "door, cold": ("s",),
