@@ -55,7 +55,7 @@ class PendingCall:
         self.sent_at = 0.0
 
     def is_subscription(self) -> bool:
-        """Return whether this is a subscription, for whose answer nobody waits."""
+        """Return whether this is a subscription, whose answer the client does not wait for."""
         return self.message["method"] == _SUBSCRIBE
 
     def may_be_sent(self) -> bool:

@@ -56,7 +56,7 @@ def _whole_tools(value: object) -> object:
     if wrong := [name for name in names if "(" in name or EVERYTHING in name]:
         raise ValueError(
             f"{', '.join(wrong)} is a pattern, and patterns over commands are easily evaded: name whole tools; "
-            "the answer `always` allows one very command"
+            "the answer `always` allows one exact command"
         )
     return names
 
@@ -131,5 +131,5 @@ class FrontMatter(BaseModel):
     @classmethod
     def _has_children_to_plan(cls, way: str, info: ValidationInfo) -> str:
         if way == BY_PLAN and not info.data.get("children"):
-            raise ValueError("plan without children: write e.g. `children: 5` beside it")
+            raise ValueError("plan without children: write e.g. `children: 5` as well")
         return way

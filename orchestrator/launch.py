@@ -38,7 +38,7 @@ class StartError(Exception):
 
 
 def connect(state: Path, name: str = MCP_SOCKET) -> socket | None:
-    """Return a connected socket, or None if nobody listens.
+    """Return a connected socket, or None if no daemon listens.
 
     The listener of a dying daemon still accepts for a moment, so only an answer proves that a daemon is there.
     """

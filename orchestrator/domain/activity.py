@@ -1,4 +1,4 @@
-"""What a working agent is doing, and the signs of its progress: evidence for a decision, never a verdict."""
+"""What a working agent is doing, and the signs of its progress: readers judge them, Fleet does not."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Patience:
     def staleness(
         self, activity: Activity, quiet_seconds: float, *, in_tool: bool, check_seconds: float = 0.0
     ) -> Activity:
-        """Return the activity to show: the agent's own, or UNKNOWN if its silence is longer than that explains.
+        """Return the activity to show: the agent's own, or UNKNOWN if it has been silent for longer than that explains.
 
         An announced pause, and the time that a check may take (`check_seconds`), do not count as silence.
         """

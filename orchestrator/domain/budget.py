@@ -20,7 +20,7 @@ UNPRICED = Wait(
     detail="the price of its model is unknown, so no cost can be promised: use max_tokens",
     blocked=True,
 )
-"""detail of a wait for budget that no raise ends: a cap in dollars, but a model without a known price"""
+"""detail of a wait for budget that a higher cap does not end: a cap in dollars, but a model without a known price"""
 
 
 class Unit(StrEnum):

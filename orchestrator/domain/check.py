@@ -24,7 +24,7 @@ VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists"
 PASS, CHANGES = "pass", "changes"
 FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
 GATES = frozenset({FAILED_CHECKS, FAILED_VERDICT})
-"""reasons of turns that failed although their session ended well"""
+"""reasons of turns that failed although their session ended without an error"""
 VERDICT_LINE = "`VERDICT: pass` or `VERDICT: changes`"
 _VERDICT = re.compile(rf"[\W_]*verdict[\W_]+({PASS}|{CHANGES})[\W_]*", re.IGNORECASE)
 
@@ -103,7 +103,7 @@ class CheckReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRound:
-    """One run of all checks; `prompt` is the id of the prompt that told the agent what failed."""
+    """One run of all checks; `prompt` is the id of the prompt that reported the failures to the agent."""
 
     number: int
     at: float
@@ -168,7 +168,7 @@ def checks_of(values: Sequence[object]) -> tuple[Check, ...]:
         if check not in found:
             found.append(check)
     if sum(check.kind is CheckKind.SCHEMA for check in found) > 1:
-        raise InvalidError("there are two schemas of the result", hint="a result has one: combine them with allOf")
+        raise InvalidError("there are two schemas of the result", hint="give one schema: combine them with allOf")
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""What a command or an interrupt does to an agent: decided from the agent's state, and told in words."""
+"""What a command or an interrupt does to an agent: decided from the agent's state, and described in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NextTurn:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentState:
-    """Of an agent what decides on a command to it."""
+    """The parts of an agent's state that decide what a command does to it."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class AgentState:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandTerms:
-    """Of a command what decides how it is carried out."""
+    """The properties of a command that decide how it is carried out."""
 
     mode: Mode = Mode.QUEUE
     only_answer: bool = False
@@ -58,7 +58,7 @@ class AddToPrompt:
 
 @dataclass(frozen=True)
 class AnswerQuestion:
-    """Put the text beside the question that the agent waits with."""
+    """Store the text as the answer to the question that the agent waits with."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class InterruptTurn:
 
 @dataclass(frozen=True)
 class SteerTurn:
-    """Queue a turn whose text the running turn may take in."""
+    """Queue a turn with a text that the running turn may absorb."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ class QueueTurn:
 
     is_behind_running: bool
     cannot_steer: bool
-    """it was meant to be taken in by a running turn"""
+    """the running turn was meant to absorb it"""
 
 
 Queueing = ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | QueueBehindWait | QueueTurn
-"""decisions by which the text becomes a turn of its own"""
+"""decisions that queue the text as a separate turn"""
 Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
 
 
@@ -187,7 +187,7 @@ def _check_budget(agent: AgentState, wait: Wait) -> None:
 
 
 def urgency_of(decision: Queueing) -> Urgency:
-    """Return which place the new turn gets among the agent's queued turns."""
+    """Return how the new turn is ordered among the agent's queued turns."""
     match decision:
         case ReplaceTurn() | InterruptTurn():
             return Urgency.REPLACES
@@ -203,9 +203,9 @@ def happened(decision: Decision, turn: int = 0) -> str:
         case AddToPrompt():
             return "added to the task of its queued turn"
         case AnswerQuestion():
-            return "answered: the very tool call that asked goes on"
+            return "answered: the tool call that asked continues"
         case EndDurableWait():
-            return "woken: its wait_for_agents returns with it"
+            return "woken: its wait_for_agents returns with this text"
         case _:
             return f"turn {turn}: {_queued(decision)}"
 
@@ -217,9 +217,9 @@ def _queued(decision: Queueing) -> str:
         case InterruptTurn():
             return "the running turn is interrupted; this one is next"
         case SteerTurn():
-            return "handed into the running turn at its next tool call; the next turn if that ends before"
+            return "handed into the running turn at its next tool call, or run next if that turn ends first"
         case BindAccount():
-            return "its account is at hand again; queued behind its open turn"
+            return "its account is available again; queued behind its open turn"
         case QueueBehindWait(wait):
             return f"queued behind its open turn ({wait_words(wait)})"
         case QueueTurn(is_behind_running=True, cannot_steer=cannot_steer):
@@ -233,7 +233,7 @@ def caps_happened(agent: AgentState, caps: Mapping[Unit, float], *, resumed: boo
     """Return the effect of new caps in words for the receipt; `agent` is its state under them."""
     told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
     if resumed:
-        return f"{told}; its turn goes on where it paused"
+        return f"{told}; its turn continues where it stopped"
     short = shortage(agent.rooms, starts_turn=False)
     return told if short is None else f"{told}; it still waits: {short.shown(agent.id)}"
 
@@ -248,7 +248,7 @@ class Interruption(StrEnum):
     QUEUED = "queued"
     """The queued turn that was next."""
     DESCENDANTS = "descendants"
-    """Nothing of its own: only descendants have an open turn."""
+    """No turn of the agent itself: only descendants have an open turn."""
 
 
 def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> Interruption:

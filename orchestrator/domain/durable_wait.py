@@ -50,7 +50,7 @@ class WaitRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class NewDurableWait:
-    """A durable wait that begins, as its row will hold it; it waits for `agents` (ids), without any for all."""
+    """A new durable wait; `agents` are the ids that it waits for, empty for all of its orchestrator's."""
 
     id: str
     project: str
@@ -63,12 +63,12 @@ class NewDurableWait:
     asks_person: bool = False
     deadline: float | None = None
     question_id: str | None = None
-    """the question that its end answers, if an orchestrator that Fleet runs waits so"""
+    """the question that its end answers, if its orchestrator is one that Fleet runs"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaitEnd:
-    """What a durable wait ends with: the result of the call, and the turns whose outcomes that tells."""
+    """What a durable wait ends with: the result of the call, and the turns whose outcomes are in it."""
 
     result: str = ""
     is_error: bool = False

@@ -120,7 +120,7 @@ class Retrying:
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled:
-    """The session was silent for `seconds` while no tool ran: evidence, not a verdict."""
+    """The session was silent for `seconds` while no tool ran; it may still be working."""
 
     seconds: float
 

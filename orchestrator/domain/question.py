@@ -54,7 +54,7 @@ class QuestionState(StrEnum):
     SETTLED = "settled"
     """The call that asked has run with the answer."""
     DROPPED = "dropped"
-    """Its turn ended in another way, so nobody needs the answer."""
+    """Its turn ended in another way, so the answer is no longer needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class NewQuestion:
-    """What a tool call asks before it goes on, as its row will hold it; of a plan, `call_id` is the prompt's id.
+    """What a tool call asks before it runs; for a plan, `call_id` is the id of the prompt with the answer.
 
-    `fallback` is the answer that counts from `deadline_at` on; without a deadline it waits for ever.
+    `fallback` is the answer that applies from `deadline_at` on; without a deadline it waits forever.
     """
 
     kind: QuestionKind

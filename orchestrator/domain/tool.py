@@ -32,7 +32,7 @@ class Caller:
 
 
 async def no_progress(seconds: float, text: str) -> None:
-    """Ignore progress, for callers that nobody watches."""
+    """Discard progress, for callers that do not show it."""
     del seconds, text
 
 

@@ -31,7 +31,7 @@ TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
 
 @dataclass(frozen=True, kw_only=True)
 class TurnEnd:
-    """How a turn ended, and what it leaves behind; `changes` None: nothing that git can tell."""
+    """How a turn ended, and what it leaves behind; `changes` is None if git cannot tell."""
 
     status: TurnStatus
     reason: str = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class Usage:
     """Tokens of one turn, and how full the context is after it.
 
-    `input_tokens` counts what the model read anew, the cache fields what it read from or wrote to its cache
+    `input_tokens` counts what the model read uncached, the cache fields what it read from or wrote to its cache
     (Anthropic's split); `context_tokens` is what the last call carried, `context_window_tokens` the limit.
     """
 

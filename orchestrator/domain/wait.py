@@ -45,17 +45,17 @@ TIMED = frozenset({WaitKind.QUOTA, WaitKind.OVERLOAD})
 ON_OTHERS = frozenset({WaitKind.CHILDREN, WaitKind.AGENTS})
 """waits that end when other agents end"""
 SUSPENDED = TIMED | ON_OTHERS | {WaitKind.BUDGET}
-"""waits in the middle of a turn that are no question to anybody"""
+"""waits in the middle of a turn that do not ask a question"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaRefusal:
-    """What a provider said when it refused an account: when its quota is back, if it told."""
+    """What a provider said when it refused an account: when its quota resets, if it said so."""
 
     resets_at: float | None
     detail: str
     ends: bool = True
-    """time alone may end it, as far as the provider tells"""
+    """whether it ends by itself after a time, as far as the provider says"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ async def _tree(own: Path, checkout: Path, head: str | None) -> str:
 
 
 async def _check_sizes(own: Path, checkout: Path) -> None:
-    """Return if what git is about to hash and keep is bounded; more would fill the disk of the fleet's store.
+    """Check that what git is about to hash and keep is small enough; more would fill the disk of the fleet's store.
 
     Raises:
         ChangesUnknownError: it is too large; the message names the file or the sum.
@@ -121,7 +121,7 @@ def _remove_stale_files(own: Path) -> None:
 
 
 async def prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
-    """Bound what Fleet keeps of the checkout: above 2 GiB everything is deleted except the `needed` trees.
+    """Limit what Fleet keeps of the checkout: above 2 GiB everything is deleted except the `needed` trees.
 
     What was written in the last hour is kept too, because a snapshot may be in progress.
 

@@ -97,7 +97,7 @@ def choose_tier(wanted: str, path: str | None, *, system: str = sys.platform) ->
     if not system.startswith("linux"):
         if wanted:
             raise InvalidError(
-                f"FLEET_SUPERVISION={wanted}: {_BARE_TIER.limitation}", hint="leave it out: this system has tier D"
+                f"FLEET_SUPERVISION={wanted}: {_BARE_TIER.limitation}", hint="unset it: this system has tier D only"
             )
         return _BARE_TIER
     limitation, advice = "", ""

@@ -172,12 +172,12 @@ def test_a_task_for_an_agent_at_its_cap_is_refused_with_the_call_that_raises_it(
 
 RECEIPTS: list[tuple[Decision, str]] = [
     (AddToPrompt(QUEUED), "added to the task of its queued turn"),
-    (AnswerQuestion(), "answered: the very tool call that asked goes on"),
-    (EndDurableWait("dw_1", "tn_1"), "woken: its wait_for_agents returns with it"),
+    (AnswerQuestion(), "answered: the tool call that asked continues"),
+    (EndDurableWait("dw_1", "tn_1"), "woken: its wait_for_agents returns with this text"),
     (ReplaceTurn(binds_account=True), "turn 2: its open turn was dropped; the new task is next"),
     (InterruptTurn(), "turn 2: the running turn is interrupted; this one is next"),
-    (SteerTurn(), "turn 2: handed into the running turn at its next tool call; the next turn if that ends before"),
-    (BindAccount(), "turn 2: its account is at hand again; queued behind its open turn"),
+    (SteerTurn(), "turn 2: handed into the running turn at its next tool call, or run next if that turn ends first"),
+    (BindAccount(), "turn 2: its account is available again; queued behind its open turn"),
     (QueueBehindWait(Wait(kind=WaitKind.CHILDREN)), "turn 2: queued behind its open turn (children)"),
     (PLAIN, "turn 2: queued"),
     (NOT_STEERED, "turn 2: queued (not steered: no turn is running)"),
@@ -212,7 +212,7 @@ def test_new_caps_tell_whether_the_agent_goes_on() -> None:
     )
     told = "its budget is now $1.00, 3 turns"
     assert caps_happened(state(Status.QUEUED, WaitKind.SLOT, BEGUN), caps, resumed=True) == (
-        f"{told}; its turn goes on where it paused"
+        f"{told}; its turn continues where it stopped"
     )
     assert caps_happened(short, caps, resumed=False) == f"{told}; it still waits: budget $0.50 of $0.50"
     assert caps_happened(state(Status.WORKING), caps, resumed=False) == told

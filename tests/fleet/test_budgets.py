@@ -51,7 +51,7 @@ async def test_an_agent_pauses_at_its_cap_and_the_same_turn_goes_on_after_a_top_
     assert digest.needs == ("a",)
     assert 'NEEDS YOU a: budget $0.50 of $0.50 -> command_agent(agent="a", max_cost_usd=1)' in digest.text
     receipt = await lab.fleet.command(lab.call(), "a", caps={USD: 1.0})
-    assert "goes on" in receipt.happened
+    assert "continues" in receipt.happened
     lab.finish("a", "all of it")
     await lab.becomes("a", "complete")
     assert lab.provider.prompts["a"] == ["look", GO_ON]

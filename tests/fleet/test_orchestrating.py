@@ -146,7 +146,7 @@ async def test_a_time_out_wakes_it(lab: Lab) -> None:
 async def test_a_message_wakes_it_with_the_message_as_what_its_wait_returns(lab: Lab) -> None:
     await directing(lab, "a")
     receipt = await lab.fleet.command(lab.call(), "orc", "leave the docs alone")
-    assert receipt.happened == "woken: its wait_for_agents returns with it"
+    assert receipt.happened == "woken: its wait_for_agents returns with this text"
     assert "leave the docs alone" in await told(lab, 2)
     lab.play("orc", WAIT)
     await sleeps(lab)

@@ -77,8 +77,8 @@ TABLE: dict[str, dict[Mode, tuple[str, str, str]]] = {
         INTERRUPT: ("turn 2: the running turn is interrupted; this one is next", "working", "working queued"),
     },
     "asks": {
-        QUEUE: ("answered: the very tool call that asked goes on", "queued", "waiting"),
-        STEER: ("answered: the very tool call that asked goes on", "queued", "waiting"),
+        QUEUE: ("answered: the tool call that asked continues", "queued", "waiting"),
+        STEER: ("answered: the tool call that asked continues", "queued", "waiting"),
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "answered": {
@@ -92,8 +92,8 @@ TABLE: dict[str, dict[Mode, tuple[str, str, str]]] = {
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "waits for its account": {
-        QUEUE: ("turn 2: its account is at hand again; queued behind its open turn", "queued", "queued queued"),
-        STEER: ("turn 2: its account is at hand again; queued behind its open turn", "queued", "queued queued"),
+        QUEUE: ("turn 2: its account is available again; queued behind its open turn", "queued", "queued queued"),
+        STEER: ("turn 2: its account is available again; queued behind its open turn", "queued", "queued queued"),
     },
     "waits for its children": {
         QUEUE: (f"turn 2: {NEXT} (children)", "waiting", "waiting queued"),
@@ -101,8 +101,8 @@ TABLE: dict[str, dict[Mode, tuple[str, str, str]]] = {
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "waits for its agents": {
-        QUEUE: ("woken: its wait_for_agents returns with it", "queued", "waiting"),
-        STEER: ("woken: its wait_for_agents returns with it", "queued", "waiting"),
+        QUEUE: ("woken: its wait_for_agents returns with this text", "queued", "waiting"),
+        STEER: ("woken: its wait_for_agents returns with this text", "queued", "waiting"),
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "refused": {
@@ -305,7 +305,7 @@ async def test_more_budget_alone_lets_the_turn_go_on_where_it_paused(world: Worl
     claim = await world.start("a", caps={Unit.TOKENS: 100})
     await world.pause(claim, Wait(kind=WaitKind.BUDGET, detail="100 tokens of 100 tokens"), tokens=100)
     done = await world.command("ag_a", "", caps={Unit.TOKENS: 200.0})
-    assert (done.turn_id, done.happened) == (None, "its budget is now 200 tokens; its turn goes on where it paused")
+    assert (done.turn_id, done.happened) == (None, "its budget is now 200 tokens; its turn continues where it stopped")
     assert names(await world.admit()) == ["a"]
     assert len(await world.turns("ag_a")) == 1
 

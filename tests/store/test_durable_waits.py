@@ -169,7 +169,7 @@ async def test_a_message_ends_the_wait_with_its_text(world: World) -> None:
     await world.create("worker")
     wait_id = await world.wait_for_agents(boss, agents=["ag_worker"])
     done = await world.command("ag_boss", "stop worker")
-    assert (done.turn_id, done.happened) == (boss.turn_id, "woken: its wait_for_agents returns with it")
+    assert (done.turn_id, done.happened) == (boss.turn_id, "woken: its wait_for_agents returns with this text")
     assert "stop worker" in (await found(world, wait_id)).result
     assert await world.status("ag_boss") == "queued"
     assert len(await world.turns("ag_boss")) == 1
