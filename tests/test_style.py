@@ -122,6 +122,20 @@ def test_no_two_public_classes_have_the_same_name() -> None:
     assert shared == {}
 
 
+@pytest.mark.requirement("project:style:typed-edges")
+def test_no_dict_of_anything_travels_between_the_fleet_and_the_store() -> None:
+    untyped = re.compile(r"\b(dict|Mapping)\[str, Any\]")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for folder in ("orchestrator/fleet", "orchestrator/store")
+        for path in _python(folder)
+        if "/migrations/versions/" not in str(path)  # where rows of old databases are rewritten
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if untyped.search(line)
+    ]
+    assert not found
+
+
 def _set_from_outside(tree: ast.Module) -> Iterator[tuple[ast.Attribute, ast.expr | None]]:
     """Attributes of other objects than `self` that are assigned, with what they are given."""
     for node in ast.walk(tree):

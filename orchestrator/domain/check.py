@@ -61,15 +61,6 @@ class Check:
             case CheckKind.VERDICT:
                 return "verdict"
 
-    @property
-    def stored(self) -> dict[str, Any]:
-        """The check in the form in which it is stored."""
-        if self.kind is CheckKind.SCHEMA:
-            return {"schema": self.schema}
-        if self.kind is CheckKind.EXISTS:
-            return {"exists": self.what}
-        return {"run": self.what, "timeout_seconds": self.timeout_seconds}
-
 
 VERDICT = Check(kind=CheckKind.VERDICT)
 

@@ -19,6 +19,7 @@ from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import NotFoundError, RefusedError
 from orchestrator.store.families import budgets
 from orchestrator.store.queries import totals
+from orchestrator.store.schema.changes import AgentChange
 from orchestrator.store.schema.tables import AGENT, BUDGET, TURN
 from orchestrator.store.turns.events import Fact, append
 from orchestrator.store.turns.turns import Claim
@@ -30,7 +31,7 @@ LONG_PAUSE = Wait(kind=WaitKind.OVERLOAD, until=NOON + 1_000)
 
 async def spend(world: World, claim: Claim, tokens: int, cost_usd: float = 0.0) -> None:
     """Let the running session tell what it has used so far."""
-    values = {"live_tokens": tokens, "live_cost_usd": cost_usd}
+    values: AgentChange = {"live_tokens": tokens, "live_cost_usd": cost_usd}
     await world.write(append, claim, [Fact(kind=None, at=world.now, body={}, values=values)])
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, Table, TypeDecorator, create_engine, insert, select
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
-from orchestrator.store.schema import rows, tables
+from orchestrator.store.schema import changes, rows, tables
 from orchestrator.store.schema.base import EnumText
 from orchestrator.store.schema.rows import all_rows, one_row
 from orchestrator.store.turns.events import EventRow
@@ -105,3 +105,8 @@ def test_a_row_that_was_written_is_read_with_its_values_and_cannot_be_changed() 
 def test_a_select_of_other_columns_makes_no_row() -> None:
     with pytest.raises(TypeError, match="Expected 5 arguments, got 1"):
         all_rows(rows.BreakerRow, [("account",)])
+
+
+def test_a_change_of_an_agent_writes_what_its_row_reads() -> None:
+    read, written = get_type_hints(rows.AgentRow), get_type_hints(changes.AgentChange)
+    assert {name: hint for name, hint in written.items() if name != "deleted_at"}.items() <= read.items()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from orchestrator.domain.clearance import PLAN
 from orchestrator.domain.event import Ended, Outcome
@@ -134,7 +134,7 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
     found = read(ended.text, persona.children)
     if found is None:
         return ended
-    given: dict[str, Any] = {"problem": found.problem} if found.problem else {"plan": list(found.entries)}
+    given: Json = {"problem": found.problem} if found.problem else {"plan": list(found.entries)}
     return replace(ended, outcome=Outcome.DEFERRED, deferred=ToolCall(id=prompt, name=PLAN, input=given))
 
 

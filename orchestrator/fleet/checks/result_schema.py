@@ -22,7 +22,7 @@ _FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)\n```", re.DOTALL)
 _NO_JSON = "the result is not JSON: {}; end with one JSON value, alone or in the last ``` block"
 
 
-def schema_problem(schema: dict[str, Any]) -> str:
+def schema_problem(schema: dict[str, object]) -> str:
     """Why this is not a usable schema of a result; '' if it is."""
     try:
         size = len(json.dumps(schema).encode())
@@ -50,7 +50,7 @@ def _references(value: object) -> Iterator[str]:
             yield from _references(one)
 
 
-def violation(schema: dict[str, Any], text: str) -> str:
+def violation(schema: dict[str, object], text: str) -> str:
     """What is wrong with the result, in the validator's own words; '' if it fits."""
     try:
         value = _value(text)
@@ -59,7 +59,7 @@ def violation(schema: dict[str, Any], text: str) -> str:
     return mismatch(schema, value)
 
 
-def mismatch(schema: dict[str, Any], value: object) -> str:
+def mismatch(schema: dict[str, object], value: object) -> str:
     """The same for a parsed value."""
     validator = Draft202012Validator(schema, registry=Registry[Any]())
     errors = cast("Callable[[object], Iterator[ValidationError]]", validator.iter_errors)

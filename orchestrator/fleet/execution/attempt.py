@@ -237,8 +237,8 @@ def _agent_port(runtime: Runtime, slot: AgentSlot, *, may_create: bool) -> Agent
     async def progress(text: str) -> None:
         if (live := slot.live) is not None:
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
-            body, values = {"text": line}, {"progress": line}
-            live.recorder.note(Fact(kind=Kind.PROGRESS, at=work.clock(), body=body, values=values))
+            fact = Fact(kind=Kind.PROGRESS, at=work.clock(), body={"text": line}, values={"progress": line})
+            live.recorder.note(fact)
             await live.recorder.flush()
 
     async def answer(call_id: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import OPEN, Status
@@ -136,7 +136,15 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
     )
 
 
-def _figures(agent: AgentRow) -> dict[str, Any]:
+class _Figures(TypedDict):
+    context_tokens: int | None
+    context_window_tokens: int | None
+    tokens: int
+    cost_usd: float | None
+    cost_unknown: bool
+
+
+def _figures(agent: AgentRow) -> _Figures:
     """Return what it has used so far; None means unknown."""
     return {
         "context_tokens": agent.context_tokens,

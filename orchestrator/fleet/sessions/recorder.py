@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from orchestrator import log
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, Streak, fingerprint, retrying, stalled
@@ -22,8 +21,10 @@ from orchestrator.domain.event import (
     Used,
 )
 from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.usage import Usage
 from orchestrator.errors import StoreError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.store.schema.changes import AgentChange
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.events import Fact, append
 from orchestrator.store.turns.turns import Claim
@@ -40,25 +41,39 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
         case ToolStarted() | ToolEnded():
             return _tool_fact(event, at)
         case Opened():
-            values = {"session_started": True} | ({"model": event.model} if event.model else {})
             body = {"session_id": event.session_id, "model": event.model}
-            return Fact(kind=Kind.SESSION, at=at, body=body, values=values, activity=WORKING)
+            return Fact(kind=Kind.SESSION, at=at, body=body, values=_opened(event), activity=WORKING)
         case Said():
             text = storable(event.text[:SAID_CHARACTERS])
             return Fact(kind=Kind.SAID, at=at, body={"text": text}, activity=WORKING)
         case Used():
             body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
-            figures = {"context_tokens": event.usage.context_tokens} if event.usage.context_tokens else {}
-            window = event.usage.context_window_tokens
-            values = figures | ({"context_window_tokens": window} if window else {})
-            return Fact(kind=Kind.USED, at=at, body=body, values=values, activity=WORKING)
+            return Fact(kind=Kind.USED, at=at, body=body, values=_context(event.usage), activity=WORKING)
         case Spent():
-            cost = {} if event.cost_usd is None else {"live_cost_usd": event.cost_usd}
-            return Fact(kind=None, at=at, body={}, values={"live_tokens": event.tokens, **cost})
+            return Fact(kind=None, at=at, body={}, values=_spent(event))
         case Retrying() | Stalled():
             return _trouble_fact(event, at)
         case Ended():
             return Fact(kind=Kind.DENIED, at=at, body={"tools": list(event.denied)}) if event.denied else None
+
+
+def _opened(event: Opened) -> AgentChange:
+    return {"session_started": True, "model": event.model} if event.model else {"session_started": True}
+
+
+def _spent(event: Spent) -> AgentChange:
+    tokens, cost_usd = event.tokens, event.cost_usd
+    return {"live_tokens": tokens} if cost_usd is None else {"live_tokens": tokens, "live_cost_usd": cost_usd}
+
+
+def _context(usage: Usage) -> AgentChange:
+    """Return how full the context is, as far as it is known."""
+    values: AgentChange = {}
+    if usage.context_tokens:
+        values["context_tokens"] = usage.context_tokens
+    if usage.context_window_tokens:
+        values["context_window_tokens"] = usage.context_window_tokens
+    return values
 
 
 def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
@@ -71,9 +86,9 @@ def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
 
 def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
     summary = one_line(event.summary, SUMMARY_CHARACTERS)
-    body: dict[str, Any] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
+    body: dict[str, object] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
     if isinstance(event, ToolStarted):
-        values = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS)}
+        values: AgentChange = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS)}
         return Fact(kind=Kind.TOOL, at=at, body=body, values=values, activity=WORKING)
     consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
     files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]

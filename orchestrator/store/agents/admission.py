@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import update
 
@@ -18,6 +17,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, SLOT, SUSPENDED, Wait, WaitKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
+from orchestrator.store.schema.changes import MoveColumns
 from orchestrator.store.schema.states import wait_body, wait_values
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import agent_row, change, emit, move, turn_row
@@ -69,8 +69,10 @@ def _keep(connection: Connection, entry: ready_queue.Entry, wait: Wait, now: flo
     if wait.kind in OUTSIDE:
         suspend(connection, agent_row(connection, entry.agent_id), entry.turn, wait, now)
     elif wait != entry.wait:
-        since = {"changed_at": now} if wait.kind is WaitKind.INPUTS and wait.blocked else {}
-        change(connection, entry.agent_id, **wait_values(wait), **since)
+        new = wait_values(wait)
+        if wait.kind is WaitKind.INPUTS and wait.blocked:
+            new["changed_at"] = now
+        change(connection, entry.agent_id, **new)
         if wait.blocked:
             emit(connection, entry.agent_id, Kind.BLOCKED, now, entry.turn, **wait_body(wait))
 
@@ -120,9 +122,10 @@ def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: fl
     epoch = agent.epoch + 1
     continues, recovers = turn.status == TurnStatus.WAITING, turn.status == TurnStatus.RECOVERING
     begun = agent.begun_turns + (turn.started_at is None)
-    running: dict[str, Any] = {"running_since": now, "begun_turns": begun, **progress.begun(agent)}
+    running: MoveColumns = {"running_since": now, "begun_turns": begun, "owner": owner, "epoch": epoch}
+    running |= progress.begun(agent)
     activity = RECOVERING if recovers else STARTING
-    move(connection, agent, Status.WORKING, now, activity=activity, owner=owner, epoch=epoch, **running)
+    move(connection, agent, Status.WORKING, now, activity=activity, **running)
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn.id)

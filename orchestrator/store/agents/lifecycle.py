@@ -17,6 +17,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
 from orchestrator.store.families.children import FamilyPlace
 from orchestrator.store.schema.rows import AgentRow, all_rows
+from orchestrator.store.schema.states import stored_check
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
 from orchestrator.store.turns import outcomes
@@ -90,7 +91,7 @@ def _insert(connection: Connection, spec: AgentSpec, place: FamilyPlace) -> None
         writes=spec.persona.writes,
         max_turns=spec.max_turns,
         rehearsal=spec.rehearsal,
-        checks=None if checks is None else [check.stored for check in checks],
+        checks=None if checks is None else [stored_check(one) for one in checks],
         check_retries=spec.checks.retries,
         account=spec.account.id,
         account_public=dict(spec.account.public),

@@ -9,7 +9,7 @@ from sqlalchemy import CursorResult, Executable
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 Columns = TypeVarTuple("Columns")
-Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Parameters = Mapping[str, object] | Sequence[Mapping[str, object]]
 
 
 class Connection(Protocol):

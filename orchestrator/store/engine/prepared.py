@@ -68,7 +68,7 @@ class _Prepared:
     """constants, and the places of given values"""
     shape: SimpleResultMetaData
 
-    def run(self, connection: Connection, given: Mapping[str, Any]) -> Result[Any]:
+    def run(self, connection: Connection, given: Mapping[str, object]) -> Result[Any]:
         """Read all rows."""
         parameters = [_value(one, given) if type(one) is _Place else one for one in self.parameters]
         own = cast("sqlalchemy.Connection", connection)  # the engine hands out no other
@@ -79,9 +79,9 @@ class _Prepared:
 _PREPARED: WeakKeyDictionary[Select[Any], dict[tuple[int, ...], _Prepared]] = WeakKeyDictionary()
 
 
-def _value(place: _Place, given: Mapping[str, Any]) -> object:
+def _value(place: _Place, given: Mapping[str, object]) -> object:
     found = given[place.name]
-    return found if place.index is None else found[place.index]
+    return found if place.index is None else cast("list[object]", found)[place.index]
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:
@@ -95,7 +95,7 @@ def _padded(value: object) -> object:
     return value + [value[-1]] * ((1 << (len(value) - 1).bit_length()) - len(value))
 
 
-def _prepare(statement: Select[Any], given: Mapping[str, Any]) -> _Prepared:
+def _prepare(statement: Select[Any], given: Mapping[str, object]) -> _Prepared:
     compiled = statement.compile(dialect=_DIALECT)
     state = compiled.construct_expanded_state({name: _places(name, value) for name, value in given.items()})
     keys = [str(column.key) for column in statement.selected_columns]

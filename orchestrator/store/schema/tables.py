@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import JSON, Boolean, Column, Index, UniqueConstraint, column
 from sqlmodel import Field
 
@@ -12,6 +10,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.durable_wait import DurableWaitStatus
 from orchestrator.domain.question import AnsweredBy, QuestionKind, QuestionState
+from orchestrator.domain.tool import Json
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import WaitKind
 from orchestrator.store.engine.dialect import IDS_ARE_NEVER_REUSED, partial_index
@@ -47,7 +46,7 @@ class AgentTable(Table, table=True):
     deleted_at: float | None = None
 
     persona: str
-    persona_body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    persona_body: Json = Field(sa_column=Column(JSON, nullable=False))
     """the persona at the time of creation (fields of domain.persona.Persona)"""
     provider: str
     model: str | None = None
@@ -67,7 +66,7 @@ class AgentTable(Table, table=True):
     """how many it has created; indexes are never reused"""
     priority: int = 0
     """the highest starts first"""
-    checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    checks: list[Json] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """what must hold at the end of its next turns (domain.check.Check)"""
     check_retries: int | None = None
     """how often a failed check goes back to it; None: the default"""
@@ -98,7 +97,7 @@ class AgentTable(Table, table=True):
     epoch: int = 0
     last_seq: int = 0
     turns: int = 0
-    pending: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    pending: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """a copy of its open question (all columns of `question` known when it asks), for reads of many agents"""
 
     session_id: str
@@ -171,11 +170,11 @@ class TurnTable(Table, table=True):
     """how often a run of it was claimed, except runs that resumed with an answer"""
     prompts: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """ids of prompts after the first, whose id is derived from its own"""
-    losses: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    losses: list[Json] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """runs that died: attempt, reason, detail, at"""
-    checks: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    checks: list[Json] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """what must hold at its end"""
-    checked: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    checked: list[Json] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """every run of its checks"""
     input_tokens: int = 0
     output_tokens: int = 0
@@ -185,9 +184,9 @@ class TurnTable(Table, table=True):
     cost_usd: float = 0.0
     """the known part"""
     cost_unknown: bool = False
-    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    before: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     """the checkout before the turn: tree, head"""
-    changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    changes: Json | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     changes_unknown: str = ""
     outcome_cursor: int | None = None
     """id of the terminal event with its outcome; None: it is open, or its end is not an outcome"""
@@ -211,7 +210,7 @@ class QuestionTable(Table, table=True):
     call_id: str
     """of the tool call; for a plan (`tool` says so) the id of the prompt that carries the answer"""
     tool: str
-    input: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    input: Json = Field(sa_column=Column(JSON, nullable=False))
     text: str
     options: list[str] = Field(sa_column=Column(JSON, nullable=False))
     asked_at: float
@@ -247,7 +246,7 @@ class EventTable(Table, table=True):
     turn: int | None = None
     kind: str
     at: float
-    body: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    body: Json = Field(sa_column=Column(JSON, nullable=False))
 
 
 class ArtifactTable(Table, table=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import BindParameter, Update, bindparam, insert, select, update
 
@@ -13,6 +13,7 @@ from orchestrator.domain.event import Kind
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.changes import AgentChange, MoveColumns
 from orchestrator.store.schema.rows import AgentRow, TurnRow, one_row
 from orchestrator.store.schema.states import activity_values, wait_values
 from orchestrator.store.schema.tables import AGENT, EVENT, TURN
@@ -78,7 +79,7 @@ def owned_row(connection: Connection, agent_id: str, epoch: int) -> AgentRow:
     return row
 
 
-def change(connection: Connection, agent_id: str, **values: Any) -> None:
+def change(connection: Connection, agent_id: str, **values: Unpack[AgentChange]) -> None:
     """Set columns of the agent."""
     new = {f"new_{name}": value for name, value in values.items()}
     connection.execute(_setting(*sorted(values)), {"agent": agent_id, **new})
@@ -93,7 +94,7 @@ def move(
     wait: Wait | None = None,
     activity: Activity | None = None,
     reason: str = "",
-    **values: Any,
+    **values: Unpack[MoveColumns],
 ) -> None:
     """Change the status, with its time and with what is true only in the new status.
 
@@ -106,11 +107,13 @@ def move(
     before = agent.status
     if before is not status:
         check_move(before, status)
-    told = {**wait_values(wait), **activity_values(activity), "reason": reason}
-    change(connection, agent.id, status=status, changed_at=now, **told, **values)
+    state: AgentChange = {"status": status, "changed_at": now, "reason": reason}
+    change(connection, agent.id, **(state | wait_values(wait) | activity_values(activity) | values))
 
 
-def emit(connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: Any) -> int:
+def emit(
+    connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: object
+) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
     seq, root, project, orchestrator = connection.execute(_NEXT, {"agent": agent_id}).one()
     _touched(connection).update((agent_id, root, project, owner_name(project, orchestrator)))

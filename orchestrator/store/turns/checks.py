@@ -12,8 +12,9 @@ from orchestrator.domain.check import CheckRound, NewChecks
 from orchestrator.domain.event import Kind
 from orchestrator.domain.usage import RunUsage
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.schema.changes import AgentChange
 from orchestrator.store.schema.rows import StoredCheckRound
-from orchestrator.store.schema.states import activity_values
+from orchestrator.store.schema.states import activity_values, stored_check
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import change, emit, owned_row
 from orchestrator.store.turns.recovery import note_prompt
@@ -26,7 +27,7 @@ def set_checks(connection: Connection, agent_id: str, turn_id: str | None, new: 
     if new.retries is not None:
         change(connection, agent_id, check_retries=new.retries)
     if new.checks is not None:
-        rows = [check.stored for check in new.checks]
+        rows = [stored_check(one) for one in new.checks]
         change(connection, agent_id, checks=rows)
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(checks=rows))
 
@@ -46,13 +47,8 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
     told = [{name: one[name] for name in ("check", "passed", "said", "seconds")} for one in row["receipts"]]
     body = {"attempt": attempt.number, "passed": attempt.passed, "checks": told}
     emit(connection, claim.agent_id, Kind.CHECKED, attempt.at, claim.turn, **body)
-    change(
-        connection,
-        claim.agent_id,
-        **activity_values(WORKING),
-        changed_at=attempt.at,
-        last_event_at=attempt.at,
-    )
+    told_at: AgentChange = {"changed_at": attempt.at, "last_event_at": attempt.at}
+    change(connection, claim.agent_id, **(told_at | activity_values(WORKING)))
 
 
 def send_back(connection: Connection, claim: Claim, attempt: CheckRound, usage: RunUsage, read: Sequence[str]) -> None:

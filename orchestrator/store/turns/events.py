@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,9 +11,11 @@ from sqlalchemy import Select, insert, select, update
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.checkout import Snapshot
 from orchestrator.domain.event import Kind
+from orchestrator.domain.tool import Json
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
 from orchestrator.store.engine.dialect import upsert
+from orchestrator.store.schema.changes import AgentChange
 from orchestrator.store.schema.states import activity_of, activity_values
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.schema.transitions import change, owned_row
@@ -28,8 +30,8 @@ class Fact:
     kind: Kind | None
     """None: it changes only figures in the row"""
     at: float
-    body: Mapping[str, Any]
-    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    body: Json
+    values: AgentChange = field(default_factory=AgentChange)
     activity: Activity | None = None
     """the agent's new activity; None: unchanged"""
     files: Sequence[tuple[str, str]] = ()
@@ -45,7 +47,7 @@ class EventRow(NamedTuple):
     turn: int | None
     kind: str
     at: float
-    body: dict[str, Any]
+    body: dict[str, object]
     name: str
 
 
@@ -60,14 +62,14 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         StaleOwnerError: the claim is over; nothing is written.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    rows: list[dict[str, Any]] = []
-    files: list[dict[str, Any]] = []
-    values: dict[str, Any] = {}
-    about = {"agent_id": claim.agent_id, "turn": claim.turn}
-    seq = agent.last_seq  # single writer: nobody else takes the next numbers
+    rows: list[dict[str, object]] = []
+    files: list[dict[str, object]] = []
+    values: AgentChange = {}
+    about: dict[str, object] = {"agent_id": claim.agent_id, "turn": claim.turn}
+    at, seq = 0.0, agent.last_seq  # single writer: nobody else takes the next numbers
     for fact in facts:
         if fact.kind is not None:
-            seq += 1
+            at, seq = fact.at, seq + 1
             rows.append({**about, "seq": seq, "kind": fact.kind, "at": fact.at, "body": dict(fact.body)})
         files += [{**about, "kind": kind, "path": path, "at": fact.at} for kind, path in fact.files]
         values |= fact.values
@@ -77,12 +79,12 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
     if rows:
         connection.execute(_EVENTS, rows)
         calls = sum(row["kind"] is Kind.TOOL for row in rows)
-        values |= {"last_seq": seq, "last_event_at": rows[-1]["at"], "tool_calls": agent.tool_calls + calls}
+        values |= {"last_seq": seq, "last_event_at": at, "tool_calls": agent.tool_calls + calls}
     if files:
         connection.execute(_FILES, files)
     before = activity_values(activity_of(agent))
     if rows and any(values.get(name, value) != value for name, value in before.items()):
-        values["changed_at"] = rows[-1]["at"]
+        values["changed_at"] = at
     if values:
         change(connection, claim.agent_id, **values)
 

@@ -17,6 +17,7 @@ from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
+from orchestrator.store.schema.changes import AgentChange
 from orchestrator.store.schema.rows import AgentRow, CommandRow, TurnRow, one_row
 from orchestrator.store.schema.tables import COMMAND, TURN
 from orchestrator.store.schema.transitions import (
@@ -308,7 +309,7 @@ def count(connection: Connection, agent: AgentRow, turn_id: str, usage: RunUsage
             model_calls=TURN.c.model_calls + tokens.model_calls,
         )
     )
-    values: dict[str, Any] = {
+    values: AgentChange = {
         "tokens": agent.tokens + tokens.total_tokens,
         "session_cost_usd": usage.session_cost_usd,
         "live_tokens": 0,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from sqlalchemy import bindparam, delete, func, select, update
 
@@ -117,7 +116,16 @@ def taken_up(connection: Connection, turn: TurnRow) -> None:
     connection.execute(update(TURN).where(TURN.c.id == turn.id).values(parked=""))
 
 
-def values_of(turn: TurnRow) -> Mapping[str, Any]:
+class Pauses(TypedDict):
+    """Of a claim what its turn's suspensions decide."""
+
+    goes_on: bool
+    heard: bool
+    resumes: int
+    overloads: int
+
+
+def values_of(turn: TurnRow) -> Pauses:
     """Return what a claim of this turn must know about its suspensions."""
     parked = turn.status == TurnStatus.WAITING and bool(turn.parked)
     return {"goes_on": parked, "heard": turn.heard, "resumes": turn.resumes, "overloads": turn.overloads}
