@@ -22,17 +22,18 @@ from orchestrator import paths
 from orchestrator.domain.agent import Account, AgentSpec
 from orchestrator.domain.event import SessionEvent, ToolEnded, ToolStarted, Used
 from orchestrator.domain.question import NewQuestion, QuestionKind
-from orchestrator.domain.tool import Running
-from orchestrator.domain.turn import TurnEnd, TurnStatus
+from orchestrator.domain.tool import CallingTurn
+from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.fleet.briefing.system_prompt import desks_path
 from orchestrator.fleet.sessions.recorder import fact_of
 from orchestrator.fleet.verbs.create import new_id
 from orchestrator.personas import find_persona
-from orchestrator.store.agents import admission, lifecycle
+from orchestrator.store.agents import lifecycle
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.families.children import ChildLimits
+from orchestrator.store.scheduling import admission
 from orchestrator.store.turns import events, outcomes, turns
 from orchestrator.store.turns.events import Fact
 
@@ -52,7 +53,7 @@ USAGE = RunUsage(
     cost_usd=0.01,
     session_cost_usd=0.01,
 )
-ENDED = TurnEnd(status=TurnStatus.COMPLETE, result=RESULT)
+ENDED = TurnResult(status=TurnStatus.COMPLETE, result=RESULT)
 QUESTION = NewQuestion(
     kind=QuestionKind.QUESTION,
     call_id="toolu_000000000000000000000000",
@@ -85,7 +86,7 @@ def _group(connection: Connection, common: AgentSpec, facts: int) -> None:
     names = iter([f"past-{number:05d}" for number in range(GROUP)])
     parent = _begin(connection, common, next(names))
     for _ in range(3):
-        _live(connection, common, next(names), facts, parent=Running(agent_id=parent.agent_id, epoch=parent.epoch))
+        _live(connection, common, next(names), facts, parent=CallingTurn(agent_id=parent.agent_id, epoch=parent.epoch))
     _end(connection, parent, facts)
     scouts = [_live(connection, common, next(names), facts) for _ in range(2)]
     _live(connection, common, next(names), facts, inputs=scouts)
@@ -101,7 +102,7 @@ def _live(
     facts: int,
     *,
     inputs: Sequence[str] = (),
-    parent: Running | None = None,
+    parent: CallingTurn | None = None,
 ) -> str:
     """One agent's whole past; its id."""
     claim = _begin(connection, common, name, inputs=inputs, parent=parent)
@@ -123,7 +124,7 @@ def _begin(
     name: str,
     *,
     inputs: Sequence[str] = (),
-    parent: Running | None = None,
+    parent: CallingTurn | None = None,
 ) -> turns.Claim:
     own = replace(common, id=new_id("ag"), name=name, created_at=time.time(), session_id=str(uuid.uuid4()))
     spec = replace(own, turn_id=new_id("tn"), inputs=inputs)

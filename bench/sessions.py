@@ -15,8 +15,8 @@ from bench import machine
 from bench.figures import Figure
 from bench.past import workers
 from bench.stage import Sizes, Stage, staged
-from orchestrator.domain.event import Ended, Outcome
-from orchestrator.domain.tool import Allow, ToolCall, Verdict
+from orchestrator.domain.event import Ended, SessionOutcome
+from orchestrator.domain.tool import Allow, GateDecision, ToolCall
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptStore
@@ -144,7 +144,7 @@ async def _session(
     async def run() -> None:
         prompt = Prompt(id=str(uuid.uuid4()), text=TURN)
         ends = [event async for event in session.run(prompt) if isinstance(event, Ended)]
-        assert ends[0].outcome is Outcome.COMPLETE, ends
+        assert ends[0].outcome is SessionOutcome.COMPLETE, ends
 
     try:
         yield run
@@ -174,5 +174,5 @@ def _spec(stage: Stage, agent_id: str) -> SessionSpec:
     )
 
 
-async def _allow(_call: ToolCall) -> Verdict:
+async def _allow(_call: ToolCall) -> GateDecision:
     return Allow()

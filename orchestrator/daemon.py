@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator import paths
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.duration import format_duration
 from orchestrator.ownership import Ownership, RunningError, acquire
 
 if TYPE_CHECKING:
@@ -263,4 +263,4 @@ async def _exit_if_still_idle(served: _Serving) -> None:
         served.ownership.step_aside(back=True)
         served.doors.accept()
     else:
-        served.shutdown.request(f"idle for {shown_duration(served.idle_seconds)}")
+        served.shutdown.request(f"idle for {format_duration(served.idle_seconds)}")

@@ -17,7 +17,7 @@ import typer.main
 
 from orchestrator import VERSION, errors, paths
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.store.schema.tables import metadata
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +109,7 @@ def test_every_error_is_documented_with_its_status_and_exit_code() -> None:
 @pytest.mark.requirement("project:docs:everything-documented")
 def test_every_status_and_every_kind_of_event_is_documented() -> None:
     assert {str(status) for status in Status} <= _code_words(GLOSSARY)
-    assert {str(kind) for kind in Kind} - _code_words(REFERENCE) == set()
+    assert {str(kind) for kind in EventKind} - _code_words(REFERENCE) == set()
 
 
 @pytest.mark.requirement("project:docs:everything-documented")

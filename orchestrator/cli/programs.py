@@ -1,4 +1,4 @@
-"""Finds what the command line runs outside the package: the `claude` program and Fleet's Claude Code plugin."""
+"""Finds the `claude` executable and the folder of Fleet's Claude Code plugin, for `demo` and `doctor`."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.tool import Json
 
 SLACK_SECONDS = 30.0
@@ -57,12 +57,12 @@ def activity_words(activity: Activity) -> str:
         case ActivityKind.CHECKING | ActivityKind.LOOPING:
             return f"{activity.kind}: {activity.detail}"
         case ActivityKind.STALLED:
-            return f"stalled {shown_age(activity.seconds)}"
+            return f"stalled {format_age(activity.seconds)}"
         case ActivityKind.UNKNOWN:
-            return f"unknown: nothing heard for {shown_age(activity.seconds)}"
+            return f"unknown: nothing heard for {format_age(activity.seconds)}"
         case ActivityKind.RETRYING:
             pause = (
-                f" in {shown_age(activity.seconds)}" if activity.seconds is not None and activity.seconds >= 1 else ""
+                f" in {format_age(activity.seconds)}" if activity.seconds is not None and activity.seconds >= 1 else ""
             )
             return f"retrying {activity.detail}{pause}"
         case _:

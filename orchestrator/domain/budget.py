@@ -1,4 +1,4 @@
-"""Budgets: caps on an agent, its subtree and the fleet, with what is used and what is reserved for children."""
+"""Budget arithmetic: which caps apply to an agent, what is left of each, and the call that raises one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.errors import InvalidError
@@ -80,7 +80,7 @@ class Headroom:
     def wait(self, agent_id: str) -> Wait:
         """The wait of an agent that has reached this cap."""
         whose = "the fleet" if self.scope is Scope.FLEET else self.name
-        amounts = f"{shown_amount(self.unit, self.used)} of {shown_amount(self.unit, self.cap)}"
+        amounts = f"{format_amount(self.unit, self.used)} of {format_amount(self.unit, self.cap)}"
         return Wait(kind=WaitKind.BUDGET, on="" if self.subject == agent_id else whose, detail=amounts)
 
     def shown(self, agent_id: str) -> str:
@@ -158,7 +158,7 @@ def shortage(rooms: Iterable[Headroom], *, starts_turn: bool) -> Headroom | None
     return None
 
 
-def shown_amount(unit: Unit, amount: float) -> str:
+def format_amount(unit: Unit, amount: float) -> str:
     """Return the amount with its unit, for a reader."""
     match unit:
         case Unit.USD:
@@ -168,7 +168,7 @@ def shown_amount(unit: Unit, amount: float) -> str:
         case Unit.TURNS:
             return f"{amount:.0f} turns"
         case Unit.SECONDS:
-            return shown_age(amount)
+            return format_age(amount)
 
 
 def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:

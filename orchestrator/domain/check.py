@@ -23,7 +23,7 @@ MAX_TITLE_CHARACTERS = 120
 VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists": path} or {"schema": JSON schema}'
 PASS, CHANGES = "pass", "changes"
 FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
-GATES = frozenset({FAILED_CHECKS, FAILED_VERDICT})
+FAILED_CHECK_REASONS = frozenset({FAILED_CHECKS, FAILED_VERDICT})
 """reasons of turns that failed although their session ended without an error"""
 VERDICT_LINE = "`VERDICT: pass` or `VERDICT: changes`"
 _VERDICT = re.compile(rf"[\W_]*verdict[\W_]+({PASS}|{CHANGES})[\W_]*", re.IGNORECASE)
@@ -113,7 +113,7 @@ class CheckRound:
         return "; ".join(f"{receipt.check}: {receipt.said}" for receipt in self.failed)
 
 
-def attempt_of(row: Mapping[str, Any]) -> CheckRound:
+def round_of(row: Mapping[str, Any]) -> CheckRound:
     """Rebuild a round from its row."""
     values = {name: value for name, value in row.items() if name != "receipts"}
     return CheckRound(**values, receipts=tuple(CheckReceipt(**one) for one in row["receipts"]))

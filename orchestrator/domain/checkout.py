@@ -1,4 +1,4 @@
-"""A git checkout at one moment, and what changed between two of them."""
+"""Values only: the recorded state of a git checkout, and the difference between two."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class CheckoutState:
     """A checkout at one moment: the tree of all files that are not ignored, and the commit at HEAD."""
 
     tree: str
@@ -14,7 +14,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class CheckoutDiff:
     """What changed between two snapshots."""
 
     files: tuple[str, ...]

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, CallRecord, Grant, QuestionKind
-from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Defer, Deny, GateDecision, ToolCall
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
@@ -36,7 +36,7 @@ _DESCRIBING = frozenset({"description", "timeout"})
 WITHDRAWN = "your question was withdrawn: a new task follows"
 
 
-def rule(call: ToolCall, persona: Persona) -> Verdict | None:
+def rule(call: ToolCall, persona: Persona) -> GateDecision | None:
     """Return the verdict of the persona's rules; None if no rule applies, so that somebody must be asked."""
     if call.name == ASK:
         if not str(call.input.get("question", "")).strip():
@@ -53,7 +53,7 @@ def rule(call: ToolCall, persona: Persona) -> Verdict | None:
     return _of_whole_tools(call, persona)
 
 
-def _of_whole_tools(call: ToolCall, persona: Persona) -> Verdict | None:
+def _of_whole_tools(call: ToolCall, persona: Persona) -> GateDecision | None:
     if call.name in persona.deny:
         return Deny(f"{call.name} is denied to you; report what you need instead")
     if call.name in persona.ask:
@@ -94,7 +94,7 @@ def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
     return {**fleets, **{tool: held for tool, held in others.items() if right(child, tool) > held}}
 
 
-def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: Sequence[Grant] = ()) -> Verdict:
+def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: Sequence[Grant] = ()) -> GateDecision:
     """Decide one call.
 
     `record` is the state of this call's own question, None if it was never asked; `grants` are the calls of this
@@ -117,7 +117,7 @@ def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: 
     return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
 
 
-def _by_record(call: ToolCall, record: CallRecord) -> Verdict:
+def _by_record(call: ToolCall, record: CallRecord) -> GateDecision:
     if record.withdrawn:
         return Deny(WITHDRAWN)
     if record.answer is None:

@@ -1,4 +1,4 @@
-"""What a command or an interrupt does to an agent: decided from the agent's state, and described in words."""
+"""Decides from an agent's state what a command (a task or an answer) or an interrupt does, and words the receipt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import Headroom, Unit, remedy_for, shortage, shown_amount
-from orchestrator.domain.turn import Mode, Urgency
+from orchestrator.domain.budget import Headroom, Unit, format_amount, remedy_for, shortage
+from orchestrator.domain.turn import DeliveryMode, TurnPriority
 from orchestrator.domain.wait import ANSWERS, SUSPENDED, Wait, WaitKind, wait_words
 from orchestrator.errors import ConflictError
 
@@ -39,10 +39,10 @@ class AgentState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandTerms:
+class CommandOptions:
     """The properties of a command that decide how it is carried out."""
 
-    mode: Mode = Mode.QUEUE
+    mode: DeliveryMode = DeliveryMode.QUEUE
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     sets_inputs: bool = False
@@ -113,7 +113,7 @@ Queueing = ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | QueueBehindWa
 Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
 
 
-def check_command(agent: AgentState, command: CommandTerms) -> None:
+def check_command(agent: AgentState, command: CommandOptions) -> None:
     """Check that the agent accepts commands like this one at all; `decide` decides what the text does.
 
     Raises:
@@ -132,7 +132,7 @@ def _asks(agent: AgentState) -> bool:
     return agent.status is Status.WAITING and agent.wait is not None and agent.wait.kind in ANSWERS
 
 
-def decide(agent: AgentState, command: CommandTerms) -> Decision:
+def decide(agent: AgentState, command: CommandOptions) -> Decision:
     """Decide what the text of the command does to the agent in this state; new caps are set first and may change it.
 
     Raises:
@@ -146,24 +146,24 @@ def decide(agent: AgentState, command: CommandTerms) -> Decision:
     turn = agent.next_turn
     if agent.status is Status.QUEUED and turn is not None and not turn.has_begun:
         return AddToPrompt(turn)
-    if agent.status is Status.QUEUED and command.mode is Mode.INTERRUPT:
+    if agent.status is Status.QUEUED and command.mode is DeliveryMode.INTERRUPT:
         return ReplaceTurn(binds_account=False)
-    return QueueTurn(is_behind_running=False, cannot_steer=command.mode is Mode.STEER)
+    return QueueTurn(is_behind_running=False, cannot_steer=command.mode is DeliveryMode.STEER)
 
 
-def _decide_working(command: CommandTerms) -> Decision:
-    if command.mode is Mode.INTERRUPT:
+def _decide_working(command: CommandOptions) -> Decision:
+    if command.mode is DeliveryMode.INTERRUPT:
         return InterruptTurn()
-    if command.mode is Mode.STEER and not command.sets_inputs and not command.sets_checks:
+    if command.mode is DeliveryMode.STEER and not command.sets_inputs and not command.sets_checks:
         return SteerTurn()
-    return QueueTurn(is_behind_running=True, cannot_steer=command.mode is Mode.STEER)
+    return QueueTurn(is_behind_running=True, cannot_steer=command.mode is DeliveryMode.STEER)
 
 
-def _decide_waiting(agent: AgentState, command: CommandTerms) -> Decision:
+def _decide_waiting(agent: AgentState, command: CommandOptions) -> Decision:
     """Decide what a command does to an agent that waits: for its account, an answer, budget, time, or other agents."""
     wait = agent.wait
     waits_for_account = wait is not None and wait.kind is WaitKind.ACCOUNT
-    if command.mode is Mode.INTERRUPT:
+    if command.mode is DeliveryMode.INTERRUPT:
         return ReplaceTurn(binds_account=waits_for_account)
     if waits_for_account:
         return BindAccount()
@@ -186,18 +186,18 @@ def _check_budget(agent: AgentState, wait: Wait) -> None:
         )
 
 
-def urgency_of(decision: Queueing) -> Urgency:
+def urgency_of(decision: Queueing) -> TurnPriority:
     """Return how the new turn is ordered among the agent's queued turns."""
     match decision:
         case ReplaceTurn() | InterruptTurn():
-            return Urgency.REPLACES
+            return TurnPriority.REPLACES
         case SteerTurn():
-            return Urgency.STEERED
+            return TurnPriority.STEERED
         case BindAccount() | QueueBehindWait() | QueueTurn():
-            return Urgency.NONE
+            return TurnPriority.NONE
 
 
-def happened(decision: Decision, turn: int = 0) -> str:
+def receipt_text(decision: Decision, turn: int = 0) -> str:
     """Return the decision in words for its receipt, once it is carried out; `turn` is the ordinal of a new turn."""
     match decision:
         case AddToPrompt():
@@ -229,9 +229,9 @@ def _queued(decision: Queueing) -> str:
             return "queued" + (" (not steered: no turn is running)" if cannot_steer else "")
 
 
-def caps_happened(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
+def caps_receipt_text(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
     """Return the effect of new caps in words for the receipt; `agent` is its state under them."""
-    told = "its budget is now " + ", ".join(shown_amount(unit, cap) for unit, cap in caps.items())
+    told = "its budget is now " + ", ".join(format_amount(unit, cap) for unit, cap in caps.items())
     if resumed:
         return f"{told}; its turn continues where it stopped"
     short = shortage(agent.rooms, starts_turn=False)
@@ -266,6 +266,6 @@ def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> In
     raise ConflictError(f"{agent.name} has no running turn: it is {agent.status}", hint="give it its next task")
 
 
-def interrupt_happened(*, ends_running: bool) -> str:
+def interrupt_receipt_text(*, ends_running: bool) -> str:
     """Return an interrupt in words for its receipt; `ends_running`: it reached a running turn, a descendant's too."""
     return "the running turn is being interrupted" if ends_running else "its open turn was ended before it went on"

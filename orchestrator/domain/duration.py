@@ -1,4 +1,4 @@
-"""Durations: parsed by `parse_duration`; limits, ages and measurements are shown by the `shown_` functions."""
+"""Parses durations, and formats limits, ages and measurements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def shown_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a limit or time-out in its largest whole unit, exactly: 2h, 90m, 45s. `parse_duration` reads it back."""
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
@@ -32,12 +32,12 @@ def shown_duration(seconds: float) -> str:
     return f"{seconds:.12g}s"
 
 
-def shown_elapsed(seconds: float) -> str:
+def format_elapsed(seconds: float) -> str:
     """Return a measured time with tenths of a second: 0.3s, 75.0s."""
     return f"{seconds:.1f}s"
 
 
-def shown_age(seconds: float | None) -> str:
+def format_age(seconds: float | None) -> str:
     """Return an age or elapsed time, rounded down for a reader: 42s, 4m12s, 1h05m, 3d; ? if unknown."""
     if seconds is None:
         return "?"

@@ -1,4 +1,4 @@
-"""Events: immutable facts that a session reports, and the kinds under which the fleet records them."""
+"""What a provider session reports while it runs (`SessionEvent`), and the kinds of event that the store records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.domain.usage import RunUsage, Usage
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """The kinds of events in the store."""
 
     CREATED = "agent.created"
@@ -41,11 +41,11 @@ class Kind(StrEnum):
     PLAN_REFUSED = "turn.plan_refused"
 
 
-TERMINAL = frozenset({Kind.COMPLETE, Kind.FAILED, Kind.INTERRUPTED, Kind.CANCELLED})
+TERMINAL = frozenset({EventKind.COMPLETE, EventKind.FAILED, EventKind.INTERRUPTED, EventKind.CANCELLED})
 """kinds of which exactly one ends every turn"""
 
 
-class Outcome(StrEnum):
+class SessionOutcome(StrEnum):
     """How a run of a session ended."""
 
     COMPLETE = "complete"
@@ -137,7 +137,7 @@ class Ended:
     an exhausted quota resets (seconds since the epoch), if the provider said so.
     """
 
-    outcome: Outcome
+    outcome: SessionOutcome
     text: str = ""
     reason: str = ""
     detail: str = ""

@@ -1,4 +1,4 @@
-"""What a persona says about an agent: its prompt, tools, model and rules."""
+"""A persona: an agent's prompt, tools, model and rules, as its file defines them."""
 
 from __future__ import annotations
 

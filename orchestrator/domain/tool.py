@@ -1,4 +1,4 @@
-"""The types of tools and calls that every door uses, and of the gate before every tool call."""
+"""The tools that Fleet serves, and the tool calls of agents with the gate's decision: allow, deny or defer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def no_progress(seconds: float, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class CallingTurn:
     """The running turn from which one of the fleet's own agents calls; valid until its epoch changes."""
 
     agent_id: str
@@ -49,7 +49,7 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class CallContext:
     """One call of a tool: the caller, the idempotency key, and how to report progress."""
 
     caller: Caller
@@ -57,7 +57,7 @@ class Call:
     progress: Progress = no_progress
     person: bool = False
     """called through a person's door (command line, HTTP): its answers count as a person's"""
-    run: Running | None = None
+    run: CallingTurn | None = None
     """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""
 
 
@@ -73,9 +73,9 @@ class Tool:
     name: str
     description: str
     schema: Json
-    call: Callable[[Call, Json], Awaitable[str]]
+    call: Callable[[CallContext, Json], Awaitable[str]]
     waits: bool = False
-    begin: Callable[[Call, Json, bool], Awaitable[str | DurableWait]] | None = None
+    begin: Callable[[CallContext, Json, bool], Awaitable[str | DurableWait]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,5 +105,5 @@ class Defer:
     """End the turn here and wait; the same call is asked again when the agent resumes."""
 
 
-Verdict = Allow | Deny | Defer
-Decide = Callable[[ToolCall], Awaitable[Verdict]]
+GateDecision = Allow | Deny | Defer
+Decide = Callable[[ToolCall], Awaitable[GateDecision]]

@@ -1,11 +1,11 @@
-"""Turns: one prompt and its result each."""
+"""The states of a turn, how it ended, and the order and delivery of queued turns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from orchestrator.domain.checkout import Difference
+from orchestrator.domain.checkout import CheckoutDiff
 
 
 class TurnStatus(StrEnum):
@@ -25,12 +25,12 @@ class TurnStatus(StrEnum):
 
 
 TURN_OPEN = frozenset({TurnStatus.QUEUED, TurnStatus.WORKING, TurnStatus.WAITING, TurnStatus.RECOVERING})
-TURN_ASIDE = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
+TURN_SUSPENDED = frozenset({TurnStatus.WAITING, TurnStatus.RECOVERING})
 """started but not running; such a turn resumes before any other turn starts"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TurnEnd:
+class TurnResult:
     """How a turn ended, and what it leaves behind; `changes` is None if git cannot tell."""
 
     status: TurnStatus
@@ -38,12 +38,12 @@ class TurnEnd:
     detail: str = ""
     hint: str = ""
     result: str = ""
-    changes: Difference | None = None
+    changes: CheckoutDiff | None = None
     changes_unknown: str = ""
     """why git cannot tell what the turn changed"""
 
 
-class Urgency(IntEnum):
+class TurnPriority(IntEnum):
     """Order in which an agent's queued turns run."""
 
     NONE = 0
@@ -53,7 +53,7 @@ class Urgency(IntEnum):
     """It was sent to replace a running turn."""
 
 
-class Mode(StrEnum):
+class DeliveryMode(StrEnum):
     """How a command is delivered to an agent that works."""
 
     QUEUE = "queue"

@@ -1,4 +1,4 @@
-"""Why an agent is not working: a value that the store keeps, and the words that readers see."""
+"""Waits: what an agent waits for, how that can end, and the reason as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WaitKind(StrEnum):
 
 ANSWERS = frozenset({WaitKind.QUESTION, WaitKind.PERMISSION})
 """waits that end with an answer"""
-NEEDY = ANSWERS | {WaitKind.ACCOUNT, WaitKind.BUDGET}
+NEEDS_ACTION = ANSWERS | {WaitKind.ACCOUNT, WaitKind.BUDGET}
 """waits that need the orchestrator or a person"""
 TIMED = frozenset({WaitKind.QUOTA, WaitKind.OVERLOAD})
 """waits that end at `until`"""
@@ -75,9 +75,9 @@ class Wait:
     """
 
     @property
-    def is_needy(self) -> bool:
+    def needs_action(self) -> bool:
         """Whether the wait lasts until the orchestrator or a person acts."""
-        return self.blocked or self.kind in NEEDY
+        return self.blocked or self.kind in NEEDS_ACTION
 
 
 SLOT = Wait(kind=WaitKind.SLOT)

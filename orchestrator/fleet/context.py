@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.domain.activity import Patience, patience
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.slots import AgentSlots
 from orchestrator.fleet.lookup import find_all
@@ -19,7 +19,7 @@ from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.turns import outcomes
 
 
-def stored_key(call: Call) -> str | None:
+def stored_key(call: CallContext) -> str | None:
     """The call's idempotency key as rows store it, prefixed with the caller's project."""
     return f"{call.caller.project}\n{call.key}" if call.key else None
 
@@ -59,7 +59,7 @@ class FleetContext:
         """How old the last sign of life of a working agent may be."""
         return patience(self.settings.stall_seconds, self.settings.tool_seconds)
 
-    async def enter(self, call: Call) -> None:
+    async def enter(self, call: CallContext) -> None:
         """Begin a verb. Its call shows that the caller received what it was handed before.
 
         A call that is resent after a daemon died has the key of the first one and confirms nothing.
@@ -71,7 +71,7 @@ class FleetContext:
         del self.offers[who]
         await self.work.store.write(outcomes.deliver, offer.turn_ids, self.work.clock())
 
-    def offer(self, call: Call, turn_ids: Iterable[str]) -> None:
+    def offer(self, call: CallContext, turn_ids: Iterable[str]) -> None:
         """Remember the turns whose outcomes this call hands out, in addition to earlier unconfirmed ones."""
         told = frozenset(turn_ids)
         if told:

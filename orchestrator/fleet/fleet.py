@@ -8,8 +8,8 @@ from pathlib import Path
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.durable_wait import DurableWait, Reply, WaitRequest
-from orchestrator.domain.tool import Call, Caller
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.tool import CallContext, Caller
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest
@@ -48,7 +48,7 @@ class Fleet:
     def __init__(self, context: FleetContext) -> None:
         self._context = context
 
-    async def create(self, call: Call, new: NewAgent) -> Created:
+    async def create(self, call: CallContext, new: NewAgent) -> Created:
         """Create an agent and return at once, with what it does or waits for.
 
         Raises:
@@ -61,11 +61,11 @@ class Fleet:
 
     async def command(
         self,
-        call: Call,
+        call: CallContext,
         agent: str,
         task: str = "",
         *,
-        mode: Mode = Mode.QUEUE,
+        mode: DeliveryMode = DeliveryMode.QUEUE,
         inputs: Sequence[str] | None = None,
         caps: Mapping[Unit, float | None] | None = None,
         verify: Verify = NOTHING_NEW,
@@ -79,7 +79,7 @@ class Fleet:
             self._context, call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify
         )
 
-    async def answer(self, call: Call, agent: str, text: str, *, question: str | None = None) -> Receipt:
+    async def answer(self, call: CallContext, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the agent's open question, or decide on its permission: allow, always, or deny: why.
 
         `question` is its id or the beginning of it; None means the one that the caller was shown last.
@@ -90,7 +90,7 @@ class Fleet:
         """
         return await command.command(self._context, call, agent, text, only_answer=True, question=question)
 
-    async def interrupt(self, call: Call, agent: str) -> Receipt:
+    async def interrupt(self, call: CallContext, agent: str) -> Receipt:
         """Interrupt the agent's turn and all work below it; the agent keeps its context and its queued turns.
 
         Raises:
@@ -101,7 +101,7 @@ class Fleet:
         return await interrupt.interrupt(self._context, found)
 
     async def status(
-        self, call: Call, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
+        self, call: CallContext, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
     ) -> FleetView:
         """Return the agents asked for (deleted ones too), or all living ones of the project (`everyone`: anywhere).
 
@@ -110,13 +110,13 @@ class Fleet:
         await self._context.enter(call)
         return await query.status(self._context, call, references, everyone=everyone, most=most)
 
-    async def detail(self, call: Call, agent: str) -> AgentDetail:
+    async def detail(self, call: CallContext, agent: str) -> AgentDetail:
         """Return everything about one agent, deleted or not."""
         found = await self._context.find(call.caller, agent, deleted=True)
         return await query.detail(self._context, call, found)
 
     async def output(
-        self, call: Call, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
+        self, call: CallContext, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
     ) -> OutputPage:
         """Return a page of the result of one turn, by default of the last that ended."""
         await self._context.enter(call)
@@ -124,7 +124,7 @@ class Fleet:
         return await query.output(self._context, found, turn=turn, offset=offset, limit=limit)
 
     async def registry(
-        self, call: Call, *, status: str | None = None, capability: str | None = None, most: int | None = None
+        self, call: CallContext, *, status: str | None = None, capability: str | None = None, most: int | None = None
     ) -> Registry:
         """Return the living agents (at most `most`) and the personas that match."""
         await self._context.enter(call)
@@ -132,7 +132,7 @@ class Fleet:
 
     async def wait(
         self,
-        call: Call,
+        call: CallContext,
         *,
         agents: Sequence[str] = (),
         until: str = "all",
@@ -150,15 +150,17 @@ class Fleet:
             self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
 
-    async def catch_up(self, call: Call) -> str:
+    async def catch_up(self, call: CallContext) -> str:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
 
-    async def begin_durable_wait(self, call: Call, request: WaitRequest, *, asks_person: bool) -> DurableWait | Digest:
+    async def begin_durable_wait(
+        self, call: CallContext, request: WaitRequest, *, asks_person: bool
+    ) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
         return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
-    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
+    async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
         """Return the current state of a durable wait.
 
         Raises:
@@ -166,15 +168,15 @@ class Fleet:
         """
         return await durable_wait.get(self._context, call, wait_id)
 
-    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+    async def reply_to_forms(self, call: CallContext, wait_id: str, given: Mapping[str, Reply]) -> None:
         """Apply a person's replies to forms of the durable wait as answers to the agents that asked."""
         await durable_wait.reply(self._context, call, wait_id, given)
 
-    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
+    async def cancel_durable_wait(self, call: CallContext, wait_id: str) -> None:
         """End the durable wait; the agents keep working."""
         await durable_wait.cancel(self._context, call, wait_id)
 
-    async def delete(self, call: Call, references: Sequence[str]) -> tuple[Deleted, ...]:
+    async def delete(self, call: CallContext, references: Sequence[str]) -> tuple[Deleted, ...]:
         """Stop and delete the agents; their record, results and changes are kept. Deleting twice has no further effect.
 
         Raises:
@@ -184,19 +186,19 @@ class Fleet:
         found = await delete.named(self._context, call, references)
         return await delete.delete(self._context, found)
 
-    async def delete_all(self, call: Call, *, scope: str = "mine") -> tuple[Deleted, ...]:
+    async def delete_all(self, call: CallContext, *, scope: str = "mine") -> tuple[Deleted, ...]:
         """Delete all agents that the caller created, or all of the project."""
         await self._context.enter(call)
         found = await delete.in_scope(self._context, call, scope)
         return await delete.delete(self._context, found)
 
-    async def budget(self, call: Call, agent: str | None = None) -> BudgetsView:
+    async def budget(self, call: CallContext, agent: str | None = None) -> BudgetsView:
         """Return the caps that apply to one agent, or those of the fleet, and what counts against them."""
         found = None if agent is None else await self._context.find(call.caller, agent, deleted=True)
         return await budget.show(self._context.work, found)
 
     async def set_budget(
-        self, call: Call, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
+        self, call: CallContext, caps: Mapping[Unit, float | None], *, agent: str | None = None, subtree: bool = False
     ) -> BudgetsView:
         """Set caps of one agent, its subtree, or the fleet; agents suspended at a cap resume if they have room.
 
@@ -209,14 +211,14 @@ class Fleet:
         return await budget.show(self._context.work, found)
 
     async def events(
-        self, call: Call, *, since: str | None, agent: str | None = None, limit: int = 500
+        self, call: CallContext, *, since: str | None, agent: str | None = None, limit: int = 500
     ) -> tuple[EventView, ...]:
         """Return recorded events after the cursor, oldest first."""
         found = await self._context.find(call.caller, agent, deleted=True) if agent else None
         return await query.events(self._context, call, query.event_cursor(since), found, limit)
 
     def follow(
-        self, call: Call, *, since: str | None, agent: str | None = None, live: bool = True
+        self, call: CallContext, *, since: str | None, agent: str | None = None, live: bool = True
     ) -> AsyncGenerator[EventView]:
         """Yield recorded events after the cursor, then (if `live`) new ones; close it when you stop reading."""
         return query.follow(self._context, call, since, agent, live=live)

@@ -9,7 +9,7 @@ import mcp_types as types
 from mcp.server import Server
 
 from orchestrator import tool_table
-from orchestrator.domain.tool import Call, Caller, Tool
+from orchestrator.domain.tool import CallContext, Caller, Tool
 from orchestrator.providers.base import SessionSpec
 from orchestrator.tool_table import Context
 
@@ -23,7 +23,7 @@ def tool_server(name: str, tools: Sequence[Tool], spec: SessionSpec) -> Server[A
     caller = Caller(project=str(spec.cwd), orchestrator=spec.agent_id, cwd=str(spec.cwd))
 
     async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> types.CallToolResult:
-        call = Call(caller=caller, key=tool_table.tool_use_id(ctx))
+        call = CallContext(caller=caller, key=tool_table.tool_use_id(ctx))
         return await tool_table.answer(tool, tool.call(call, params.arguments or {}))
 
     return tool_table.tool_server(name, tools, invoke)

@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from orchestrator import untrusted
-from orchestrator.domain.checkout import Difference, Snapshot
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
+from orchestrator.domain.duration import format_duration
 from orchestrator.supervision import programs
 
 GIT_SECONDS = 60.0
@@ -51,7 +51,7 @@ def checkout_of(directory: Path) -> Path | None:
     return None
 
 
-async def snapshot(checkout: Path, state: Path) -> Snapshot:
+async def snapshot(checkout: Path, state: Path) -> CheckoutState:
     """The checkout as it is now.
 
     Raises:
@@ -70,7 +70,7 @@ async def snapshot(checkout: Path, state: Path) -> Snapshot:
         except ChangesUnknownError:
             (own / "index").unlink(missing_ok=True)  # the index only saves time; a kill may have damaged it
             tree = await _tree(own, checkout, head)
-    return Snapshot(tree=tree, head=head)
+    return CheckoutState(tree=tree, head=head)
 
 
 async def _tree(own: Path, checkout: Path, head: str | None) -> str:
@@ -152,7 +152,7 @@ async def _forget_nested(own: Path, checkout: Path) -> None:
         await _git(own, checkout, "update-index", "--force-remove", "-z", "--stdin", input_text=input_text)
 
 
-async def difference(checkout: Path, state: Path, before: Snapshot, after: Snapshot) -> Difference:
+async def difference(checkout: Path, state: Path, before: CheckoutState, after: CheckoutState) -> CheckoutDiff:
     """What changed between two snapshots of the same checkout.
 
     Raises:
@@ -165,7 +165,7 @@ async def difference(checkout: Path, state: Path, before: Snapshot, after: Snaps
     if after.head and before.head != after.head:
         new = [after.head, f"^{before.head}"] if before.head else [after.head]
         commits = int(await _git(own, checkout, "rev-list", "--count", *new))
-    return Difference(
+    return CheckoutDiff(
         files=tuple(row[2] for row in rows[:SHOWN_FILES]),
         files_changed=len(rows),
         insertions=sum(int(row[0]) for row in rows if row[0].isdigit()),
@@ -292,7 +292,7 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, i
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
-            raise _TooLargeError(f"git {words[0]} took longer than {shown_duration(GIT_SECONDS)}") from error
+            raise _TooLargeError(f"git {words[0]} took longer than {format_duration(GIT_SECONDS)}") from error
         raise
     if process.returncode not in ({0, 1} if words[0] == "add" else {0}):  # 1: unreadable files were skipped
         raise ChangesUnknownError(f"git {words[0]}: {err.decode(errors='replace').strip()[:200]}")

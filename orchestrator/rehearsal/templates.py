@@ -1,4 +1,4 @@
-"""Templates of a script: expressions over the contents of a request, rendered in a sandbox, bounded in size and time.
+"""Renders the templates of a rehearsal script: sandboxed Jinja expressions, bounded in size and CPU time.
 
 Scripts come from users. A template sees only values (no Python attributes, nothing that changes an object). Its output
 is limited to `MAX_TEXT` characters or items, its work to `CPU_SECONDS`.

@@ -11,7 +11,7 @@ from typing import Any
 from mcp.shared.exceptions import MCPError
 
 from orchestrator.domain.durable_wait import DurableWait, DurableWaitStatus, Form, Reply
-from orchestrator.domain.tool import Call, Json, Tool
+from orchestrator.domain.tool import CallContext, Json, Tool
 from orchestrator.errors import FleetError, NotFoundError
 
 SCHEMA: Json = {"type": "object", "properties": {"name": {"type": "string"}, "confirm": {"type": "boolean"}}}
@@ -72,10 +72,10 @@ class Fixtures:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
 
-    def begin(self, work: Work) -> Callable[[Call, Json, bool], Awaitable[DurableWait]]:
+    def begin(self, work: Work) -> Callable[[CallContext, Json, bool], Awaitable[DurableWait]]:
         """What makes a call of this work a task."""
 
-        async def begun(call: Call, arguments: Json, asks_person: bool) -> DurableWait:
+        async def begun(call: CallContext, arguments: Json, asks_person: bool) -> DurableWait:
             del call, asks_person
             now = time.time()
             wait_id = f"sl_{len(self.jobs) + 1:032x}"
@@ -103,12 +103,12 @@ class Fixtures:
             raise NotFoundError(f"no task {wait_id!r}")
         return self.jobs[wait_id]
 
-    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
+    async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
         """The task as it stands."""
         del call
         return self._job(wait_id).sleep
 
-    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+    async def reply_to_forms(self, call: CallContext, wait_id: str, given: Mapping[str, Reply]) -> None:
         """Hand replies to those who wait for them."""
         del call
         job = self._job(wait_id)
@@ -118,7 +118,7 @@ class Fixtures:
         left = {key: form for key, form in job.sleep.forms.items() if not job.replies[key].done()}
         job.become(DurableWaitStatus.INPUT_REQUIRED if left else DurableWaitStatus.WORKING, forms=left)
 
-    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
+    async def cancel_durable_wait(self, call: CallContext, wait_id: str) -> None:
         """Cancel it."""
         del call
         job = self._job(wait_id)
@@ -129,7 +129,7 @@ class Fixtures:
 
     def table(self) -> list[Tool]:
         """The suite's fixture tools, as far as they are text."""
-        plain: dict[str, Callable[[Call, Json], Awaitable[str]]] = {
+        plain: dict[str, Callable[[CallContext, Json], Awaitable[str]]] = {
             "test_simple_text": _simple,
             "test_error_handling": _failing,
             "test_tool_with_progress": _progress,
@@ -157,8 +157,8 @@ class Fixtures:
         ]
 
 
-def _blocking(work: Work) -> Callable[[Call, Json], Awaitable[str]]:
-    async def call(call: Call, arguments: Json) -> str:
+def _blocking(work: Work) -> Callable[[CallContext, Json], Awaitable[str]]:
+    async def call(call: CallContext, arguments: Json) -> str:
         del call
         now = time.time()
         sleep = DurableWait(id="", status=DurableWaitStatus.WORKING, created_at=now, updated_at=now, ttl_seconds=None)
@@ -167,27 +167,27 @@ def _blocking(work: Work) -> Callable[[Call, Json], Awaitable[str]]:
     return call
 
 
-async def _simple(call: Call, arguments: Json) -> str:
+async def _simple(call: CallContext, arguments: Json) -> str:
     del call, arguments
     return "This is a simple text response for testing."
 
 
-async def _region(call: Call, arguments: Json) -> str:
+async def _region(call: CallContext, arguments: Json) -> str:
     del call
     return f"region={arguments.get('region')}"
 
 
-async def _greet(call: Call, arguments: Json) -> str:
+async def _greet(call: CallContext, arguments: Json) -> str:
     del call
     return f"Hello, {arguments.get('name', 'World')}!"
 
 
-async def _failing(call: Call, arguments: Json) -> str:
+async def _failing(call: CallContext, arguments: Json) -> str:
     del call, arguments
     raise NotFoundError("This tool intentionally returns an error for testing")
 
 
-async def _progress(call: Call, arguments: Json) -> str:
+async def _progress(call: CallContext, arguments: Json) -> str:
     del arguments
     for step in (0, 50, 100):
         await call.progress(step, f"{step} of 100")

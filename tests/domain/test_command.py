@@ -14,7 +14,7 @@ from orchestrator.domain.command import (
     AgentState,
     AnswerQuestion,
     BindAccount,
-    CommandTerms,
+    CommandOptions,
     Decision,
     EndDurableWait,
     Interruption,
@@ -25,14 +25,14 @@ from orchestrator.domain.command import (
     QueueTurn,
     ReplaceTurn,
     SteerTurn,
-    caps_happened,
+    caps_receipt_text,
     check_command,
     decide,
     decide_interrupt,
-    happened,
+    receipt_text,
     urgency_of,
 )
-from orchestrator.domain.turn import Mode, Urgency
+from orchestrator.domain.turn import DeliveryMode, TurnPriority
 from orchestrator.domain.wait import ANSWERS, Wait, WaitKind
 from orchestrator.errors import ConflictError
 
@@ -54,8 +54,10 @@ STATES = [
     for status, wait, turn, durable_wait in product(STATUSES, WAITS, [None, QUEUED, BEGUN], [None, "dw_1"])
 ]
 TERMS = [
-    CommandTerms(mode=mode, only_answer=only_answer, sets_inputs=sets_inputs, sets_checks=sets_checks)
-    for mode, only_answer, sets_inputs, sets_checks in product(Mode, [False, True], [False, True], [False, True])
+    CommandOptions(mode=mode, only_answer=only_answer, sets_inputs=sets_inputs, sets_checks=sets_checks)
+    for mode, only_answer, sets_inputs, sets_checks in product(
+        DeliveryMode, [False, True], [False, True], [False, True]
+    )
 ]
 
 REFUSED = "refused"
@@ -101,7 +103,7 @@ def state(
     return AgentState(id="ag_1", name="a", status=status, wait=wait, next_turn=turn, durable_wait=durable_wait)
 
 
-def outcome(agent: AgentState, command: CommandTerms) -> object:
+def outcome(agent: AgentState, command: CommandOptions) -> object:
     """The decision, or that it was refused."""
     try:
         return decide(agent, command)
@@ -119,7 +121,7 @@ def test_every_state_gives_every_command_one_decision_or_a_refusal_with_a_hint()
 def test_a_mode_does_what_the_table_says(
     status: Status, kind: WaitKind | None, turn: NextTurn | None, queue: object, steer: object, interrupt: object
 ) -> None:
-    given = [outcome(state(status, kind, turn), CommandTerms(mode=mode)) for mode in Mode]
+    given = [outcome(state(status, kind, turn), CommandOptions(mode=mode)) for mode in DeliveryMode]
     assert given == [queue, steer, interrupt]
 
 
@@ -128,17 +130,17 @@ def test_the_table_has_every_status_and_every_wait() -> None:
     assert {row[1] for row in TABLE} == {None, *WaitKind}
 
 
-@pytest.mark.parametrize("mode", [Mode.QUEUE, Mode.STEER])
-def test_a_text_ends_the_durable_wait_of_an_agent_that_directs_others(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", [DeliveryMode.QUEUE, DeliveryMode.STEER])
+def test_a_text_ends_the_durable_wait_of_an_agent_that_directs_others(mode: DeliveryMode) -> None:
     waiting = state(Status.WAITING, WaitKind.AGENTS, BEGUN, "dw_1")
-    assert outcome(waiting, CommandTerms(mode=mode)) == EndDurableWait("dw_1", "tn_1")
-    assert outcome(waiting, CommandTerms(mode=Mode.INTERRUPT)) == ReplaceTurn(binds_account=False)
+    assert outcome(waiting, CommandOptions(mode=mode)) == EndDurableWait("dw_1", "tn_1")
+    assert outcome(waiting, CommandOptions(mode=DeliveryMode.INTERRUPT)) == ReplaceTurn(binds_account=False)
 
 
 @pytest.mark.parametrize("given", ["sets_inputs", "sets_checks"])
 def test_inputs_and_checks_make_a_steering_text_a_turn_of_its_own(given: str) -> None:
     terms = {"sets_inputs": False, "sets_checks": False} | {given: True}
-    decision = outcome(state(Status.WORKING), CommandTerms(mode=Mode.STEER, **terms))
+    decision = outcome(state(Status.WORKING), CommandOptions(mode=DeliveryMode.STEER, **terms))
     assert decision == QueueTurn(is_behind_running=True, cannot_steer=True)
 
 
@@ -152,9 +154,9 @@ def test_what_is_meant_as_an_answer_does_nothing_but_answer() -> None:
 def test_caps_are_taken_in_every_state_but_deleted() -> None:
     for agent in STATES:
         if agent.status is not Status.DELETED:
-            check_command(agent, CommandTerms())
+            check_command(agent, CommandOptions())
     with pytest.raises(ConflictError) as error:
-        check_command(state(Status.DELETED), CommandTerms())
+        check_command(state(Status.DELETED), CommandOptions())
     assert error.value.hint == "create a new agent"
 
 
@@ -165,7 +167,7 @@ def test_a_task_for_an_agent_at_its_cap_is_refused_with_the_call_that_raises_it(
         if agent.status is Status.WAITING and agent.rooms and agent.next_turn == BEGUN and agent.durable_wait is None
     ]
     with pytest.raises(ConflictError) as error:
-        decide(agent, CommandTerms())
+        decide(agent, CommandOptions())
     assert error.value.message == "a waits: budget of b 1 of 2; nothing was queued"
     assert error.value.hint == 'command_agent(agent="a", max_cost_usd=1), then wait again'
 
@@ -191,18 +193,18 @@ RECEIPTS: list[tuple[Decision, str]] = [
 
 @pytest.mark.parametrize(("decision", "receipt"), RECEIPTS)
 def test_a_receipt_tells_the_decision(decision: Decision, receipt: str) -> None:
-    assert happened(decision, 2) == receipt
+    assert receipt_text(decision, 2) == receipt
 
 
 def test_only_what_replaces_or_steers_a_turn_overtakes_queued_ones() -> None:
-    urgent: dict[type, Urgency] = {
-        ReplaceTurn: Urgency.REPLACES,
-        InterruptTurn: Urgency.REPLACES,
-        SteerTurn: Urgency.STEERED,
+    urgent: dict[type, TurnPriority] = {
+        ReplaceTurn: TurnPriority.REPLACES,
+        InterruptTurn: TurnPriority.REPLACES,
+        SteerTurn: TurnPriority.STEERED,
     }
     queueing = [decision for decision, _ in RECEIPTS if isinstance(decision, Queueing)]
     assert {type(decision) for decision in queueing} == set(get_args(Queueing))
-    assert all(urgency_of(decision) is urgent.get(type(decision), Urgency.NONE) for decision in queueing)
+    assert all(urgency_of(decision) is urgent.get(type(decision), TurnPriority.NONE) for decision in queueing)
 
 
 def test_new_caps_tell_whether_the_agent_goes_on() -> None:
@@ -211,11 +213,11 @@ def test_new_caps_tell_whether_the_agent_goes_on() -> None:
         id="ag_1", name="a", status=Status.WAITING, wait=Wait(kind=WaitKind.BUDGET), next_turn=BEGUN, rooms=[ROOM]
     )
     told = "its budget is now $1.00, 3 turns"
-    assert caps_happened(state(Status.QUEUED, WaitKind.SLOT, BEGUN), caps, resumed=True) == (
+    assert caps_receipt_text(state(Status.QUEUED, WaitKind.SLOT, BEGUN), caps, resumed=True) == (
         f"{told}; its turn continues where it stopped"
     )
-    assert caps_happened(short, caps, resumed=False) == f"{told}; it still waits: budget $0.50 of $0.50"
-    assert caps_happened(state(Status.WORKING), caps, resumed=False) == told
+    assert caps_receipt_text(short, caps, resumed=False) == f"{told}; it still waits: budget $0.50 of $0.50"
+    assert caps_receipt_text(state(Status.WORKING), caps, resumed=False) == told
 
 
 @pytest.mark.requirement("agent:command:every-state-decides")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.wait import NEEDY, ON_OTHERS, SUSPENDED, TIMED, Wait, WaitKind, wait_words
+from orchestrator.domain.wait import NEEDS_ACTION, ON_OTHERS, SUSPENDED, TIMED, Wait, WaitKind, wait_words
 
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}", fullmatch=True)
 WAITS = st.builds(
@@ -30,13 +30,13 @@ def test_the_words_tell_a_blocked_wait_from_one_that_ends_as_usual(wait: Wait, k
 @pytest.mark.requirement("status:wait:kinds-not-words")
 @given(wait=WAITS)
 def test_a_wait_needs_somebody_exactly_if_its_kind_does_or_it_is_blocked(wait: Wait) -> None:
-    assert wait.is_needy is (wait.kind in NEEDY or wait.blocked)
+    assert wait.needs_action is (wait.kind in NEEDS_ACTION or wait.blocked)
     assert wait_words(wait)
 
 
 def test_the_sets_of_kinds_do_not_contradict_each_other() -> None:
     assert not TIMED & ON_OTHERS
-    assert not NEEDY & (TIMED | ON_OTHERS)
+    assert not NEEDS_ACTION & (TIMED | ON_OTHERS)
     assert SUSPENDED >= TIMED | ON_OTHERS
 
 

@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 
 from orchestrator import paths
-from orchestrator.domain.tool import Call, Caller, Json, Tool
+from orchestrator.domain.tool import CallContext, Caller, Json, Tool
 from orchestrator.server.calls import Calls
 from orchestrator.server.mcp.doors import Doors
 from orchestrator.server.mcp.server import caller_on_socket, render
@@ -303,7 +303,7 @@ async def test_a_call_that_three_daemons_ended_with_is_given_up(open_door: RawDo
     """The door is real, so is the daemon's end of the socket; only its tool is of this test, one that never ends."""
     begun = asyncio.Event()
 
-    async def sleep(call: Call, args: Json) -> str:
+    async def sleep(call: CallContext, args: Json) -> str:
         del call, args
         begun.set()
         await asyncio.Event().wait()
@@ -332,7 +332,7 @@ async def test_a_call_that_is_sent_again_has_its_first_key_though_its_host_gives
     keys: list[str | None] = []
     begun = asyncio.Event()
 
-    async def work(call: Call, args: Json) -> str:
+    async def work(call: CallContext, args: Json) -> str:
         del args
         keys.append(call.key)
         begun.set()

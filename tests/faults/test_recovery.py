@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from orchestrator import paths, rehearsal
-from orchestrator.store.agents.admission import Admission, admit
+from orchestrator.store.scheduling.admission import Admission, admit
 from orchestrator.supervision import leftovers
 from tests.faults.places import Place, account_of, environment_of, make_folders
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from orchestrator import paths
-from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import open_store
+from orchestrator.store.scheduling.admission import Admission, admit
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.turns import Claim
 from tests.fixtures.daemon import clean_env, spawn_daemon, wait_until

@@ -20,8 +20,8 @@ from orchestrator import paths
 from orchestrator.app import Host, assemble, started
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
-from orchestrator.domain.event import Ended, Opened, Outcome, SessionEvent
-from orchestrator.domain.tool import Allow, Call, Caller, Defer, ToolCall, Verdict
+from orchestrator.domain.event import Ended, Opened, SessionEvent, SessionOutcome
+from orchestrator.domain.tool import Allow, CallContext, Caller, Defer, GateDecision, ToolCall
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.usage import Usage
 from orchestrator.errors import FleetError
@@ -136,7 +136,7 @@ class ScriptedSession:
                         continue
                     step = ended
                 if isinstance(step, Ended):
-                    read = tuple(self.read) if step.outcome is Outcome.COMPLETE else ()
+                    read = tuple(self.read) if step.outcome is SessionOutcome.COMPLETE else ()
                     yield replace(step, steered=read)
                     return
                 yield step
@@ -149,14 +149,16 @@ class ScriptedSession:
         call = ToolCall(id=f"toolu_{self.provider.questions}", name=step.tool, input=step.input or body)
         if isinstance(await self.spec.decide(call), Defer):
             self.provider.deferred[self.spec.agent_id] = call
-            return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+            return Ended(
+                outcome=SessionOutcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01
+            )
         return None
 
     async def _spawn(self, step: Spawn) -> None:
         self.provider.questions += 1
         tool = next(tool for tool in self.spec.crew if tool.name == "create_agent")
         caller = Caller(project="", orchestrator="", cwd="")
-        call = Call(caller=caller, key=f"toolu_{self.provider.questions}")
+        call = CallContext(caller=caller, key=f"toolu_{self.provider.questions}")
         try:
             told = await tool.call(call, {"name": step.name, "task": "look", "persona": step.persona, **step.more})
         except FleetError as error:
@@ -165,7 +167,7 @@ class ScriptedSession:
 
     async def _report(self, step: Report) -> None:
         tool = next(tool for tool in self.spec.crew if tool.name == "report_progress")
-        await tool.call(Call(caller=Caller(project="", orchestrator="", cwd=""), key=None), {"text": step.text})
+        await tool.call(CallContext(caller=Caller(project="", orchestrator="", cwd=""), key=None), {"text": step.text})
 
     async def _direct(self, step: Direct) -> Ended | None:
         self.provider.questions += 1
@@ -173,7 +175,9 @@ class ScriptedSession:
         verdict = await self.spec.decide(call)
         if isinstance(verdict, Defer):
             self.provider.deferred[self.spec.agent_id] = call
-            return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+            return Ended(
+                outcome=SessionOutcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01
+            )
         assert isinstance(verdict, Allow), verdict
         await self._read(call)
         return None
@@ -184,7 +188,7 @@ class ScriptedSession:
         tools |= {FLEET_TOOL + tool.name: tool for tool in self.spec.fleet}
         caller = Caller(project="", orchestrator="", cwd="")
         try:
-            told = await tools[call.name].call(Call(caller=caller, key=call.id), call.input)
+            told = await tools[call.name].call(CallContext(caller=caller, key=call.id), call.input)
         except FleetError as error:
             told = f"ERROR {error}"
         self.provider.answers[self.spec.agent_name].append(told)
@@ -194,7 +198,7 @@ class ScriptedSession:
         call = ToolCall(id=f"toolu_{self.provider.questions}", name=WAIT_FOR_CHILDREN, input={})
         assert isinstance(await self.spec.decide(call), Defer)
         self.provider.deferred[self.spec.agent_id] = call
-        return Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
+        return Ended(outcome=SessionOutcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.01, session_cost_usd=0.01)
 
     async def _answered(self, call: ToolCall) -> None:
         if call.name in DEFERRED and isinstance(self.provider.verdicts[self.spec.agent_name][-1], Allow):
@@ -204,7 +208,7 @@ class ScriptedSession:
         """End the run as interrupted, once; a deaf session takes no notice."""
         self.interrupts += 1
         if self.running and self.interrupts == 1 and self.spec.agent_name not in self.provider.deaf:
-            ended = Ended(outcome=Outcome.INTERRUPTED, usage=USED, cost_usd=0.0, session_cost_usd=0.0)
+            ended = Ended(outcome=SessionOutcome.INTERRUPTED, usage=USED, cost_usd=0.0, session_cost_usd=0.0)
             self.provider.script(self.spec.agent_name).put_nowait(ended)
 
     async def close(self) -> None:
@@ -235,7 +239,7 @@ class ScriptedProvider:
     closing: list[str] = field(default_factory=list[str])
     prompts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     answers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    verdicts: dict[str, list[Verdict]] = field(default_factory=lambda: defaultdict(list))
+    verdicts: dict[str, list[GateDecision]] = field(default_factory=lambda: defaultdict(list))
     deferred: dict[str, ToolCall] = field(default_factory=dict[str, ToolCall])
     deaf: set[str] = field(default_factory=set[str])
     fails: dict[str, Exception] = field(default_factory=dict[str, Exception])
@@ -313,7 +317,7 @@ class Lab:
     state: Path
     caller: Caller
 
-    def call(self, key: str | None = None, *, orchestrator: str | None = None) -> Call:
+    def call(self, key: str | None = None, *, orchestrator: str | None = None) -> CallContext:
         """A call of the orchestrator."""
         caller = self.caller
         if orchestrator is not None:
@@ -324,7 +328,7 @@ class Lab:
                 account=caller.account,
                 environment=caller.environment,
             )
-        return Call(caller=caller, key=key)
+        return CallContext(caller=caller, key=key)
 
     async def create(
         self,
@@ -357,12 +361,12 @@ class Lab:
         """Let the agent's run end well."""
         self.play(
             name,
-            Ended(outcome=Outcome.COMPLETE, text=text, usage=USED, cost_usd=cost_usd, session_cost_usd=cost_usd),
+            Ended(outcome=SessionOutcome.COMPLETE, text=text, usage=USED, cost_usd=cost_usd, session_cost_usd=cost_usd),
         )
 
     def fail(self, name: str, reason: str = "api", detail: str = "the model said no") -> None:
         """Let the agent's run fail."""
-        self.play(name, Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.01))
+        self.play(name, Ended(outcome=SessionOutcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.01))
 
     async def becomes(self, name: str, status: str, reason: str | None = None) -> AgentView:
         """The agent, once it has this status (and this in its reason); at work it then waits for its next step."""

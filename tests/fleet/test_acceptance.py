@@ -15,7 +15,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.check import verdict_of
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks import check_runner
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.providers.base import SessionSpec
@@ -136,7 +136,7 @@ async def test_a_command_with_checks_is_a_turn_of_its_own_and_leaves_the_running
     await create(lab, "a")
     await lab.becomes("a", "working")
     verify = Verify(checks=["test -e later"])
-    receipt = await lab.fleet.command(lab.call(), "a", "more", mode=Mode.STEER, verify=verify)
+    receipt = await lab.fleet.command(lab.call(), "a", "more", mode=DeliveryMode.STEER, verify=verify)
     assert "not steered" in receipt.happened
     lab.finish("a")
     await told(lab, "a", 2)

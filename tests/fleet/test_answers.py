@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from orchestrator.domain.durable_wait import DurableWait, Reply, WaitRequest
-from orchestrator.domain.tool import Allow, Call, Deny
+from orchestrator.domain.tool import Allow, CallContext, Deny
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.verbs import durable_wait
@@ -20,7 +20,7 @@ LOOK = Ask("", tool="Bash", input={"command": "ls"})
 ERASE = Ask("", tool="Bash", input={"command": "rm -rf ."})
 
 
-def person(lab: Lab) -> Call:
+def person(lab: Lab) -> CallContext:
     """The call of a person at a terminal."""
     return dataclasses.replace(lab.call(orchestrator="cli"), person=True)
 
@@ -164,7 +164,7 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
     command, raced = durable_wait.command, False
 
     async def late(
-        context: FleetContext, call: Call, agent: str, text: str, *, only_answer: bool, question: str
+        context: FleetContext, call: CallContext, agent: str, text: str, *, only_answer: bool, question: str
     ) -> Receipt:
         nonlocal raced  # between the look at the form and the answer somebody denies it, and the agent asks anew
         raced = True

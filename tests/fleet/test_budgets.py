@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
-from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
+from orchestrator.domain.event import Ended, SessionOutcome, Spent, ToolStarted
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.fleet.execution.pause import GO_ON
 from orchestrator.fleet.views import AgentView
@@ -251,5 +251,5 @@ async def test_a_cap_is_exceeded_by_at_most_one_call_of_the_model_per_live_agent
 
 async def test_a_turn_that_ends_at_its_cap_is_complete(lab: Lab) -> None:
     await capped(lab, "a", max_tokens=10)
-    lab.play("a", Ended(outcome=Outcome.COMPLETE, text="done"))
+    lab.play("a", Ended(outcome=SessionOutcome.COMPLETE, text="done"))
     await lab.becomes("a", "complete")

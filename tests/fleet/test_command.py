@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.tool import Deny
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, InvalidError
 from tests.fleet.scripted import Ask, Lab, open_lab
 
@@ -103,7 +103,7 @@ async def test_the_mode_interrupt_stops_the_turn_and_the_new_one_comes_next(lab:
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
     await lab.fleet.command(lab.call(), "a", "two")
-    await lab.fleet.command(lab.call(), "a", "urgent", mode=Mode.INTERRUPT)
+    await lab.fleet.command(lab.call(), "a", "urgent", mode=DeliveryMode.INTERRUPT)
     await _until_prompts(lab, "a", 2)
     lab.finish("a")
     lab.finish("a")
@@ -220,7 +220,7 @@ async def test_an_answer_to_nobody_is_an_error(lab: Lab) -> None:
 async def test_a_question_that_an_interrupting_command_drops_cannot_be_answered_any_more(lab: Lab) -> None:
     await lab.create("a", task="one")
     await lab.asks("a")
-    await lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT)
+    await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.INTERRUPT)
     await lab.becomes("a", "working")
     with pytest.raises(ConflictError):
         await lab.fleet.answer(lab.call(), "a", "red")

@@ -30,13 +30,13 @@ async def test_creates_sent_at_the_same_moment_with_one_key_give_one_agent(lab: 
 
 
 async def test_a_key_of_another_project_means_nothing_here(lab: Lab, tmp_path: Path) -> None:
-    from orchestrator.domain.tool import Call, Caller
+    from orchestrator.domain.tool import CallContext, Caller
 
     mine = await lab.create("a", key="k1")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     caller = Caller(project=str(elsewhere), orchestrator="boss", cwd=str(elsewhere))
-    other = await lab.fleet.create(Call(caller=caller, key="k1"), NewAgent(name="b", task="t", persona="scout"))
+    other = await lab.fleet.create(CallContext(caller=caller, key="k1"), NewAgent(name="b", task="t", persona="scout"))
     assert other.agent.id != mine.agent.id
     assert other.agent.project == str(elsewhere)
 
@@ -164,10 +164,10 @@ async def test_an_unknown_name_suggests_the_nearest(lab: Lab) -> None:
 
 @pytest.mark.requirement("handshake:project:own-fleet-only")
 async def test_agents_of_another_project_are_not_found(lab: Lab, tmp_path: Path) -> None:
-    from orchestrator.domain.tool import Call, Caller
+    from orchestrator.domain.tool import CallContext, Caller
 
     made = await lab.create("a")
-    other = Call(caller=Caller(project=str(tmp_path), orchestrator="boss", cwd=str(tmp_path)))
+    other = CallContext(caller=Caller(project=str(tmp_path), orchestrator="boss", cwd=str(tmp_path)))
     with pytest.raises(NotFoundError):
         await lab.fleet.command(other, made.agent.id, "t")
     assert (await lab.fleet.status(other)).agents == ()

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import TERMINAL, Spent
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, RefusedError
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, ScriptedProvider, SleepOnChildren, Spawn, eventually, open_lab
@@ -158,7 +158,7 @@ async def test_a_child_that_gets_its_next_task_at_once_does_not_wake_its_parent(
         lab.play("boss", Spawn("kid"), SleepOnChildren())
         await lab.becomes("boss", "waiting", "children")
         await lab.asks("kid", "red?")
-        await lab.fleet.command(lab.call(), "kid", "do it otherwise", mode=Mode.INTERRUPT)
+        await lab.fleet.command(lab.call(), "kid", "do it otherwise", mode=DeliveryMode.INTERRUPT)
         await lab.becomes("kid", "working")
         assert (await lab.view("boss")).reason == "children"
         lab.finish("kid", "otherwise")

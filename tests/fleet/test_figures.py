@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.event import Ended, Outcome, Spent
+from orchestrator.domain.event import Ended, SessionOutcome, Spent
 from orchestrator.errors import ProviderError
 from tests.fleet.scripted import USED, Lab, eventually
 
@@ -108,6 +108,6 @@ async def test_a_run_of_a_model_without_a_price_shows_no_cost_while_it_works(lab
 async def test_calls_that_the_vendors_program_denies_by_itself_are_in_the_log(lab: Lab) -> None:
     await lab.create("a")
     denied = ("Write", "Bash")
-    lab.play("a", Ended(outcome=Outcome.COMPLETE, text="done", usage=USED, cost_usd=0.01, denied=denied))
+    lab.play("a", Ended(outcome=SessionOutcome.COMPLETE, text="done", usage=USED, cost_usd=0.01, denied=denied))
     await lab.becomes("a", "complete")
     assert [event.body["tools"] for event in await lab.events("a") if event.kind == "session.denied"] == [list(denied)]

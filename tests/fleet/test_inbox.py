@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.tool import Allow, Call, Deny
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.tool import Allow, CallContext, Deny
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.state_views import PastQuestionView
 from tests.fixtures.personas import define
@@ -162,7 +162,7 @@ async def test_an_answer_that_means_nothing_changes_nothing(lab: Lab) -> None:
 
 async def test_a_permission_that_an_interrupting_command_drops_is_denied(lab: Lab) -> None:
     await wants_to_push(lab, "a")
-    await lab.fleet.command(lab.call(), "a", "leave it", mode=Mode.INTERRUPT)
+    await lab.fleet.command(lab.call(), "a", "leave it", mode=DeliveryMode.INTERRUPT)
     lab.finish("a")
     await lab.becomes("a", "complete")
     assert [type(one) for one in lab.provider.verdicts["a"]] == [Deny]
@@ -222,7 +222,7 @@ async def test_a_person_is_told_no_news(lab: Lab) -> None:
     await lab.create("asks")
     await lab.asks("asks")
     call = lab.call(orchestrator="terminal")
-    assert await lab.fleet.catch_up(Call(caller=call.caller, person=True)) == ""
+    assert await lab.fleet.catch_up(CallContext(caller=call.caller, person=True)) == ""
 
 
 @pytest.mark.requirement("turn:steer:running")
@@ -234,7 +234,7 @@ async def test_a_session_that_cannot_be_steered_says_so_and_queues(lab: Lab) -> 
         return bool(lab.provider.prompts["a"])
 
     await eventually(open_now)
-    receipt = await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER)
+    receipt = await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.STEER)
     assert "its provider takes nothing into a running turn" in receipt.happened
     lab.finish("a")
     lab.finish("a")
@@ -248,5 +248,5 @@ async def test_a_steer_with_inputs_waits_for_a_turn_of_its_own(lab: Lab) -> None
     lab.finish("source")
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
-    receipt = await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER, inputs=["source"])
+    receipt = await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.STEER, inputs=["source"])
     assert "inputs and checks belong to a turn of their own" in receipt.happened

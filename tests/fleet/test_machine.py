@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import select
 
-from orchestrator.domain.event import TERMINAL, Ended, Outcome
-from orchestrator.domain.tool import Call
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.event import TERMINAL, Ended, SessionOutcome
+from orchestrator.domain.tool import CallContext
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.schema.tables import AGENT, EVENT, LEASE, TURN
 from orchestrator.store.waits.leases import CHECKOUT
@@ -32,7 +32,7 @@ FETCH = Ask("", tool="WebFetch", input={"url": "https://example.com", "prompt": 
 PERSONAS = {"hand": "tools: Read, Write\nask: [WebFetch]", "eye": "tools: Read\nask: [WebFetch]"}
 ANSWERS = st.sampled_from(["allow", "always", "deny: not now", "this one"])
 PICK = st.integers(0, 30)
-MODES = st.sampled_from(list(Mode))
+MODES = st.sampled_from(list(DeliveryMode))
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -79,7 +79,7 @@ class FleetMachine(RuleBasedStateMachine):
         names = [name for name, agent in self.model.agents.items() if not statuses or agent.status in statuses]
         return names[number % len(names)] if names else None
 
-    def person(self) -> Call:
+    def person(self) -> CallContext:
         """The call of a person: an orchestrator would have to look at a permission first."""
         return dataclasses.replace(self.lab.call(), person=True)
 
@@ -109,7 +109,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.run(verb(), refused=False)
 
     @rule(number=PICK, mode=MODES, numbers=st.none() | st.lists(PICK, max_size=2), text=ANSWERS)
-    def command(self, number: int, mode: Mode, numbers: list[int] | None, text: str) -> None:
+    def command(self, number: int, mode: DeliveryMode, numbers: list[int] | None, text: str) -> None:
         if (name := self.pick(number)) is None:
             return
         sources = None if numbers is None else self.some(numbers)
@@ -164,7 +164,9 @@ class FleetMachine(RuleBasedStateMachine):
         if (name := self.pick(number, "working")) is None:
             return
         self.model.lose(name)
-        self.play(name, Ended(outcome=Outcome.FAILED, reason=how, detail="it is gone", usage=USED, cost_usd=0.01))
+        self.play(
+            name, Ended(outcome=SessionOutcome.FAILED, reason=how, detail="it is gone", usage=USED, cost_usd=0.01)
+        )
 
     @rule(number=PICK, how=st.sampled_from(["raises", "cancelled"]))
     def worker_dies(self, number: int, how: str) -> None:
@@ -178,7 +180,7 @@ class FleetMachine(RuleBasedStateMachine):
         if (name := self.pick(number, "working")) is None:
             return
         self.model.pause(name)
-        self.play(name, Ended(outcome=Outcome.FAILED, reason="overloaded", detail="HTTP 529", usage=USED))
+        self.play(name, Ended(outcome=SessionOutcome.FAILED, reason="overloaded", detail="HTTP 529", usage=USED))
 
     @rule(hours=st.sampled_from([1, 24]))
     def time_passes(self, hours: int) -> None:

@@ -17,9 +17,9 @@ import pytest
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.clearance import ASK
-from orchestrator.domain.event import Ended, Outcome, SessionEvent, Spent, ToolStarted
+from orchestrator.domain.event import Ended, SessionEvent, SessionOutcome, Spent, ToolStarted
 from orchestrator.domain.tool import ToolCall
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.execution.pause import GO_ON
 from orchestrator.fleet.sessions.steering import INTO_TURN
 from orchestrator.fleet.views import Receipt
@@ -157,7 +157,9 @@ async def meets_the_end(lab: Lab, name: str, writes: str, verb: Callable[[], Awa
 async def test_a_command_that_interrupts_a_turn_at_its_very_end_does_not_stop_its_own_turn(lab: Lab) -> None:
     await lab.create("a", task="one")
     await taken(lab, "a")
-    await meets_the_end(lab, "a", "command", lambda: lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT))
+    await meets_the_end(
+        lab, "a", "command", lambda: lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.INTERRUPT)
+    )
     lab.finish("a", "second")
     assert (await statuses(lab, "a"))[1] == "complete"
     assert lab.provider.prompts["a"] == ["one", "two"]
@@ -198,7 +200,7 @@ async def test_a_steer_at_the_very_end_of_a_turn_is_not_handed_into_the_turn_tha
         await taken(lab, "a")
 
         async def steer() -> Receipt:
-            return await lab.fleet.command(lab.call(), "a", "two", mode=Mode.STEER)
+            return await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.STEER)
 
         receipt = await meets_the_end(lab, "a", "command", steer)
         assert INTO_TURN not in receipt.happened
@@ -257,7 +259,7 @@ BEGUN = pytest.mark.parametrize("how", ["answered", "topped up", "recovering"])
 @pytest.mark.requirement("fault:stop:outlives-every-race")
 async def test_a_command_that_interrupts_replaces_a_turn_that_has_begun_and_is_queued(tmp_path: Path, how: str) -> None:
     async with begun_and_queued(tmp_path, how) as lab:
-        await lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT)
+        await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.INTERRUPT)
         lab.finish("b")
         lab.finish("a")
         lab.finish("a")
@@ -285,7 +287,7 @@ async def steered(place: Path) -> AsyncGenerator[Lab]:
     async with open_lab(place, provider=ReadingProvider()) as lab:
         await lab.fleet.create(lab.call(), NewAgent(name="a", task="one", persona="scout", max_tokens=100))
         await taken(lab, "a")
-        receipt = await lab.fleet.command(lab.call(), "a", "and this", mode=Mode.STEER)
+        receipt = await lab.fleet.command(lab.call(), "a", "and this", mode=DeliveryMode.STEER)
         assert INTO_TURN in receipt.happened
         yield lab
         assert lab.provider.violations == []
@@ -307,7 +309,7 @@ async def test_a_text_that_was_read_before_a_pause_at_a_cap_is_not_read_again_af
 @pytest.mark.requirement("turn:steer:running", "quota:retry:jitter-and-401")
 async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(tmp_path: Path, reason: str) -> None:
     async with steered(tmp_path) as lab:
-        lab.play("a", Ended(outcome=Outcome.FAILED, reason=reason, detail="slow down", usage=USED, cost_usd=0.0))
+        lab.play("a", Ended(outcome=SessionOutcome.FAILED, reason=reason, detail="slow down", usage=USED, cost_usd=0.0))
         await lab.becomes("a", "waiting")
         now = lab.context.work.clock()
         lab.context.work.clock = lambda: now + 600
@@ -337,7 +339,7 @@ async def test_a_question_asked_as_the_cap_is_reached_is_still_asked(lab: Lab) -
     lab.play("a", Spent(tokens=100, cost_usd=0.1))
     await told_to_stop(lab, "a")
     lab.provider.deferred[agent.id] = call
-    lab.play("a", Ended(outcome=Outcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.1))
+    lab.play("a", Ended(outcome=SessionOutcome.DEFERRED, deferred=call, usage=USED, cost_usd=0.1))
     view = await lab.becomes("a", "waiting", "question")
     assert view.question is not None
     assert view.question.text == "which one?"

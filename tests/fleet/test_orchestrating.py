@@ -12,7 +12,7 @@ from sqlalchemy import select
 from orchestrator.domain import durable_wait as domain
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.durable_wait import WaitRequest
-from orchestrator.domain.tool import Running
+from orchestrator.domain.tool import CallingTurn
 from orchestrator.errors import InvalidError
 from orchestrator.store.schema.tables import DURABLE_WAIT
 from tests.fixtures.personas import define
@@ -185,7 +185,7 @@ async def test_a_repeated_call_creates_nothing_twice(lab: Lab) -> None:
     await directing(lab, "a")
     orc = await lab.view("orc")
     first = lab.call(key=f"{orc.id}/toolu_1", orchestrator=orc.id)
-    again = replace(first, run=Running(agent_id=orc.id, epoch=1))
+    again = replace(first, run=CallingTurn(agent_id=orc.id, epoch=1))
     created = await lab.fleet.create(again, NewAgent(name="a", task="look", persona="scout"))
     assert (created.existed, created.agent.id) == (True, (await lab.view("a")).id)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.durable_wait import DurableWait, WaitRequest
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import wait
 from orchestrator.store.waits import durable_waits
@@ -127,7 +127,7 @@ async def test_unread_turns_are_counted_wherever_they_are_shown(lab: Lab) -> Non
 async def test_a_turn_that_was_commanded_to_give_way_is_not_told(lab: Lab) -> None:
     await lab.create("a", task="one")
     await lab.becomes("a", "working")
-    await lab.fleet.command(lab.call(), "a", "instead", mode=Mode.INTERRUPT)
+    await lab.fleet.command(lab.call(), "a", "instead", mode=DeliveryMode.INTERRUPT)
     await has_begun(lab, "a", "instead")
     lab.finish("a", "done instead")
     assert told(await lab.wait("a", until="any")) == [("a", 2, "complete")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.event import Ended, Outcome, Retrying
+from orchestrator.domain.event import Ended, Retrying, SessionOutcome
 from orchestrator.fleet.execution.pause import GO_ON
 from orchestrator.store.waits.pauses import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.fleet.scripted import USED, Lab, ScriptedProvider, eventually, open_lab
@@ -58,7 +58,10 @@ def refuse(lab: Lab, name: str, resets_at: float | None = None, reason: str = "q
     lab.play(name, Retrying(attempt=1, max_attempts=1, status=429, error="slow down"))
     detail = f"HTTP 429 of {name}"
     lab.play(
-        name, Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.0, resets_at=resets_at)
+        name,
+        Ended(
+            outcome=SessionOutcome.FAILED, reason=reason, detail=detail, usage=USED, cost_usd=0.0, resets_at=resets_at
+        ),
     )
 
 
@@ -254,6 +257,6 @@ async def test_the_seconds_of_a_run_whose_session_died_are_told_by_the_fleets_ow
     await lab.becomes("a", "working")
     assert (await lab.context.find(lab.caller, "a")).created_at == NOON
     timed.clock.now += 40
-    lab.play("a", Ended(outcome=Outcome.FAILED, reason="process", detail="killed", usage=USED, cost_usd=0.0))
+    lab.play("a", Ended(outcome=SessionOutcome.FAILED, reason="process", detail="killed", usage=USED, cost_usd=0.0))
     await looks(lab, lambda: len(lab.provider.sessions) == 2)
     assert (await lab.context.find(lab.caller, "a")).worked_seconds == 40

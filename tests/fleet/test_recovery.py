@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.clearance import ASK
-from orchestrator.domain.event import TERMINAL, Ended, Outcome
+from orchestrator.domain.event import TERMINAL, Ended, SessionOutcome
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.domain.usage import Usage
 from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 TOLD = Usage(input_tokens=70, output_tokens=7, model_calls=2, context_tokens=40)
-DIED = Ended(outcome=Outcome.FAILED, reason="process", detail="the program was killed", usage=TOLD, cost_usd=None)
+DIED = Ended(
+    outcome=SessionOutcome.FAILED, reason="process", detail="the program was killed", usage=TOLD, cost_usd=None
+)
 
 
 @asynccontextmanager
@@ -134,7 +136,7 @@ async def test_an_answer_that_was_on_its_way_goes_on_its_way(tmp_path: Path) -> 
 async def test_a_dead_or_silent_session_is_resumed_a_bounded_number_of_times(lab: Lab, reason: str) -> None:
     await lab.create("a")
     for _ in range(4):
-        lab.play("a", Ended(outcome=Outcome.FAILED, reason=reason, detail="it went away", cost_usd=0.5))
+        lab.play("a", Ended(outcome=SessionOutcome.FAILED, reason=reason, detail="it went away", cost_usd=0.5))
     view = await lab.becomes("a", "failed")
     turn = (await lab.turns("a"))[0]
     assert (view.reason, turn.reason, turn.attempts) == ("crash_loop", "crash_loop", 4)
@@ -188,7 +190,7 @@ async def test_a_turn_that_was_to_be_replaced_is_not_taken_up_again(tmp_path: Pa
     async with killed_after(tmp_path, provider) as lab:
         await lab.create("a", task="one")
         await lab.becomes("a", "working")
-        await lab.fleet.command(lab.call(), "a", "two", mode=Mode.INTERRUPT)
+        await lab.fleet.command(lab.call(), "a", "two", mode=DeliveryMode.INTERRUPT)
     provider.deaf.clear()
     async with open_lab(tmp_path, provider=provider) as lab:
         lab.finish("a", "second")

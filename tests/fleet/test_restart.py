@@ -204,9 +204,9 @@ async def test_an_answered_question_that_waits_for_its_account_is_asked_no_more(
         await lab.asks("a", "red or blue?")
     nobody = Caller(project=str(tmp_path / "project"), orchestrator="cli", cwd="")
     async with open_lab(tmp_path, provider=provider) as lab:
-        from orchestrator.domain.tool import Call
+        from orchestrator.domain.tool import CallContext
 
-        await lab.fleet.answer(Call(caller=nobody), "a", "red")
+        await lab.fleet.answer(CallContext(caller=nobody), "a", "red")
         view = await lab.becomes("a", "waiting", "account")
         assert view.question is None
         await lab.fleet.greet(Caller(project="", orchestrator="x", cwd="", account=KEY))

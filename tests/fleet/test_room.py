@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
-from orchestrator.domain.event import Ended, Outcome, Spent, ToolStarted
+from orchestrator.domain.event import Ended, SessionOutcome, Spent, ToolStarted
 from orchestrator.fleet.execution import worker
 from orchestrator.fleet.execution.pause import GO_ON
 from tests.fixtures.personas import define
@@ -20,7 +20,7 @@ from tests.fleet.scripted import Crash, Lab, ScriptedProvider, Spawn, eventually
 pytestmark = pytest.mark.anyio
 NOON = 1_800_000_000.0
 WRITING_LEAD = "---\nname: writing-lead\ntools: Read, Write\nchildren: 5\n---\nSplit the task.\n"
-SILENT_END = Ended(outcome=Outcome.FAILED, reason="process", detail="the session ended without a result")
+SILENT_END = Ended(outcome=SessionOutcome.FAILED, reason="process", detail="the session ended without a result")
 
 
 @dataclass

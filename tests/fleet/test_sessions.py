@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from orchestrator.domain.event import TERMINAL, Ended, Outcome, Said, ToolEnded, ToolStarted
+from orchestrator.domain.event import TERMINAL, Ended, Said, SessionOutcome, ToolEnded, ToolStarted
 from orchestrator.errors import ProviderError, StoreError
 from orchestrator.fleet.execution import worker
 from orchestrator.store.turns import events as event_rows
@@ -241,7 +241,7 @@ async def test_what_a_model_cuts_in_the_middle_of_a_character_harms_nobody(lab: 
         Said(text=half),
         ToolStarted(call_id="c", tool="Read", summary=half),
         ToolEnded(call_id="c", tool="Read", ok=True, summary=half, consumed=(f"/x/{half}",), produced=("/y/\udce4",)),
-        Ended(outcome=Outcome.COMPLETE, text=half, detail=half, hint=half, reason=half, cost_usd=0.0),
+        Ended(outcome=SessionOutcome.COMPLETE, text=half, detail=half, hint=half, reason=half, cost_usd=0.0),
     )
     await lab.becomes("a", "complete")
     assert (await lab.fleet.output(lab.call(), "a")).text == "smile \ufffd"
@@ -253,7 +253,7 @@ async def test_what_a_model_cuts_in_the_middle_of_a_character_harms_nobody(lab: 
 
 async def test_an_end_that_cannot_be_recorded_becomes_a_failure(lab: Lab) -> None:
     await lab.create("a")
-    odd = Ended(outcome=Outcome.COMPLETE, text="x", session_cost_usd=object())  # pyright: ignore[reportArgumentType] - a provider's bug
+    odd = Ended(outcome=SessionOutcome.COMPLETE, text="x", session_cost_usd=object())  # pyright: ignore[reportArgumentType] - a provider's bug
     lab.play("a", odd)
     await lab.becomes("a", "failed", "internal")
     assert await ends_of(lab, "a") == [(1, "turn.failed")]

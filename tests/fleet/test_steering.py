@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.event import ToolStarted
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.providers.base import Prompt, Session, SessionSpec
 from tests.fleet.scripted import ScriptedProvider, SteerableSession, eventually, open_lab
 
@@ -48,7 +48,7 @@ async def test_a_prompt_that_is_being_handed_in_is_not_handed_in_again_at_a_tool
     async with open_lab(tmp_path, provider=provider) as lab:
         await lab.create("a")
         await lab.becomes("a", "working")
-        steering = asyncio.create_task(lab.fleet.command(lab.call(), "a", "and this", mode=Mode.STEER))
+        steering = asyncio.create_task(lab.fleet.command(lab.call(), "a", "and this", mode=DeliveryMode.STEER))
 
         async def is_offered() -> bool:
             return bool(provider.offered)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.store.turns.cancellation import ask
 from orchestrator.store.turns.turns import Claim
 from tests.fleet.scripted import Ask, Crash, Lab, ScriptedProvider, open_lab
@@ -78,7 +78,7 @@ async def test_a_stop_that_came_just_before_the_daemons_death_is_not_forgotten(t
         if by == "interrupt":
             await lab.fleet.interrupt(lab.call(), "a")
         else:
-            await lab.fleet.command(lab.call(), "a", "this instead", mode=Mode.INTERRUPT)
+            await lab.fleet.command(lab.call(), "a", "this instead", mode=DeliveryMode.INTERRUPT)
         await lab.die()
     async with open_lab(tmp_path) as lab:
         if by == "interrupt":

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from orchestrator.domain.tool import Call
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.tool import CallContext
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.verbs import wait
 from tests.fleet.scripted import Lab, eventually
@@ -275,7 +275,7 @@ async def test_a_long_wait_reports_progress(lab: Lab, monkeypatch: pytest.Monkey
             enough.set()
 
     await lab.create("a")
-    call = Call(caller=lab.caller, progress=progress)
+    call = CallContext(caller=lab.caller, progress=progress)
     task = asyncio.create_task(lab.fleet.wait(call, agents=["a"]))
     async with asyncio.timeout(30):
         await enough.wait()
@@ -321,7 +321,7 @@ async def test_the_digest_numbers_the_turn_whose_result_it_tells_though_a_later_
     await lab.create("a")
     await lab.becomes("a", "working")
     await lab.fleet.command(lab.call(), "a", "in its order")
-    await lab.fleet.command(lab.call(), "a", "at once", mode=Mode.INTERRUPT)
+    await lab.fleet.command(lab.call(), "a", "at once", mode=DeliveryMode.INTERRUPT)
     for task in ("at once", "in its order"):
 
         async def has_it(task: str = task) -> bool:

@@ -9,16 +9,16 @@ import pytest
 
 from orchestrator.domain.event import (
     Opened,
-    Outcome,
     Retrying,
     Said,
     SessionEvent,
+    SessionOutcome,
     Stalled,
     ToolEnded,
     ToolStarted,
     Used,
 )
-from orchestrator.domain.tool import Allow, Deny, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Deny, GateDecision, ToolCall
 from orchestrator.errors import InvalidError, ProviderError
 from orchestrator.providers.base import Session, SessionSpec
 
@@ -40,7 +40,7 @@ class Contract:
         spec = lab.spec()
         events = await run(await lab.open(spec), "say good morning")
         end = ended(events)
-        assert (end.outcome, end.text, end.reason, end.denied) == (Outcome.COMPLETE, "good morning", "", ())
+        assert (end.outcome, end.text, end.reason, end.denied) == (SessionOutcome.COMPLETE, "good morning", "", ())
         assert [said.text for said in of(Said, events)] == ["good morning"]
         assert [(opened.session_id, opened.model) for opened in of(Opened, events)] == [
             (spec.session_id, lab.vendor.model)
@@ -72,7 +72,7 @@ class Contract:
         for text in ("say /clear @secret.txt !ls \N{TANGERINE}", "say \u202e\u0007 #memory"):
             assert ended(await run(session, text)).text == text.removeprefix("say ")
         odd = ended(await run(session, "long \0 \ud800"))
-        assert odd.outcome is Outcome.COMPLETE
+        assert odd.outcome is SessionOutcome.COMPLETE
         assert odd.text.endswith(", 1 NUL")
 
     async def test_a_prompt_of_a_megabyte_arrives_whole(self, lab: Lab) -> None:
@@ -94,7 +94,7 @@ class Contract:
         (lab.work / "three.md").write_text("another needle\n")
         session = await lab.open(lab.spec())
         events = await run(session, f"files in={lab.work}")
-        assert ended(events).outcome is Outcome.COMPLETE
+        assert ended(events).outcome is SessionOutcome.COMPLETE
         began, over = of(ToolStarted, events), of(ToolEnded, events)
         assert sorted(call.call_id for call in began) == sorted(call.call_id for call in over)
         one, two, three, new = (str(lab.work / name) for name in ("one.txt", "two.txt", "three.md", "new.txt"))
@@ -122,19 +122,19 @@ class Contract:
         session = await lab.open(lab.spec(crew))
         events = await run(session, "shell touch ran")
         assert "not on a Sunday" in ended(events).text
-        assert ended(events).outcome is Outcome.COMPLETE
+        assert ended(events).outcome is SessionOutcome.COMPLETE
         assert ended(events).denied == ()
         assert [call.ok for call in of(ToolEnded, events)] == [False]
         assert not (lab.work / "ran").exists()
 
     @pytest.mark.requirement("permission:gate:fails-closed")
     async def test_a_gate_that_fails_lets_nothing_through(self, lab: Lab) -> None:
-        async def broken(call: ToolCall) -> Verdict:
+        async def broken(call: ToolCall) -> GateDecision:
             raise RuntimeError(f"the store is away, {call.name}")
 
         session = await lab.open(lab.spec(decide=broken))
         end = ended(await run(session, "shell touch ran"))
-        assert end.outcome is Outcome.COMPLETE
+        assert end.outcome is SessionOutcome.COMPLETE
         assert not (lab.work / "ran").exists()
 
     @pytest.mark.requirement("permission:gate:every-call-asked")
@@ -162,7 +162,7 @@ class Contract:
         spec = lab.spec(crew)
         session = await lab.open(spec)
         first = ended(await run(session, "ask"))
-        assert first.outcome is Outcome.DEFERRED
+        assert first.outcome is SessionOutcome.DEFERRED
         assert first.deferred is not None
         assert first.deferred.name == lab.vendor.ask
         assert first.deferred.input == {"question": "Which colour?"}
@@ -172,7 +172,7 @@ class Contract:
         resumed = await lab.open(_again(spec, first.session_cost_usd))
         events = await run(resumed, None)
         second = ended(events)
-        assert (second.outcome, second.text) == (Outcome.COMPLETE, "the answer is: blue")
+        assert (second.outcome, second.text) == (SessionOutcome.COMPLETE, "the answer is: blue")
         assert [(call.tool, call.call_id, call.ok) for call in of(ToolEnded, events)] == [
             (lab.vendor.ask, first.deferred.id, True)
         ]
@@ -189,7 +189,7 @@ class Contract:
         calls = len(lab.endpoint.log())
         waiting = await lab.open(_again(spec))
         second = ended(await run(waiting, None))
-        assert second.outcome is Outcome.DEFERRED
+        assert second.outcome is SessionOutcome.DEFERRED
         assert second.deferred == first.deferred
         assert len(lab.endpoint.log()) == calls
 
@@ -212,7 +212,7 @@ class Contract:
         await run(session, "ask")
         await session.close()
         end = ended(await run(await lab.open(_again(spec)), "never mind"))
-        assert end.outcome is Outcome.COMPLETE
+        assert end.outcome is SessionOutcome.COMPLETE
         assert "Tool result missing" in end.text
 
     @pytest.mark.requirement("session:resume:by-id")
@@ -235,7 +235,7 @@ class Contract:
         await wait_for((lab.work / "began").exists, "the tool has begun")
         await session.interrupt()
         end = ended(await running)
-        assert (end.outcome, end.reason) == (Outcome.INTERRUPTED, "interrupted")
+        assert (end.outcome, end.reason) == (SessionOutcome.INTERRUPTED, "interrupted")
         assert end.text == "I run it."
         assert ended(await run(session, "say still here")).text == "still here"
 
@@ -247,17 +247,17 @@ class Contract:
         running = asyncio.create_task(run(session, "slow"))
         await asyncio.sleep(0)
         await session.interrupt()
-        assert ended(await running).outcome is Outcome.INTERRUPTED
+        assert ended(await running).outcome is SessionOutcome.INTERRUPTED
         running = asyncio.create_task(run(session, "slow"))
         await wait_for(lambda: len(lab.endpoint.log()) > calls, "the model was called")
         await session.interrupt()
-        assert ended(await running).outcome is Outcome.INTERRUPTED
+        assert ended(await running).outcome is SessionOutcome.INTERRUPTED
 
     @pytest.mark.requirement("turn:max-turns:fails-with-reason")
     async def test_a_run_stops_at_its_number_of_turns_with_what_it_said(self, lab: Lab) -> None:
         session = await lab.open(lab.spec(max_turns=2))
         end = ended(await run(session, "many"))
-        assert (end.outcome, end.reason) == (Outcome.FAILED, "max_turns")
+        assert (end.outcome, end.reason) == (SessionOutcome.FAILED, "max_turns")
         assert end.text == "One.\n\nTwo."
         assert end.hint
 
@@ -265,7 +265,7 @@ class Contract:
     async def test_a_tool_input_of_two_megabytes_arrives(self, lab: Lab) -> None:
         path = lab.work / "big.txt"
         session = await lab.open(lab.spec())
-        assert ended(await run(session, f"big {path}")).outcome is Outcome.COMPLETE
+        assert ended(await run(session, f"big {path}")).outcome is SessionOutcome.COMPLETE
         assert path.stat().st_size == 2_000_000
 
     @pytest.mark.requirement(
@@ -295,7 +295,7 @@ class Contract:
     async def test_a_fault_of_the_model_ends_as_what_it_is(self, lab: Lab, fault: str, reason: str) -> None:
         session = await lab.open(lab.spec())
         end = ended(await run(session, f"fault {fault}"))
-        assert (end.outcome, end.reason) == (Outcome.FAILED, reason)
+        assert (end.outcome, end.reason) == (SessionOutcome.FAILED, reason)
         assert end.detail
         assert end.hint
 
@@ -303,7 +303,7 @@ class Contract:
     async def test_a_refused_connection_ends_as_a_fault_of_the_model(self, lab: Lab) -> None:
         spec = lab.spec(environment=lab.vendor.environment("http://127.0.0.1:9", lab.place))
         end = ended(await run(await lab.open(spec), "say hello"))
-        assert (end.outcome, end.reason) == (Outcome.FAILED, "api")
+        assert (end.outcome, end.reason) == (SessionOutcome.FAILED, "api")
 
     async def test_a_fault_that_passes_is_told_and_survived(self, lab: Lab) -> None:
         events = await run(await lab.open(lab.spec()), "retried")
@@ -312,13 +312,13 @@ class Contract:
 
     async def test_what_was_said_before_a_fault_is_kept(self, lab: Lab) -> None:
         end = ended(await run(await lab.open(lab.spec()), "partial"))
-        assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "overloaded", "I got this far.")
+        assert (end.outcome, end.reason, end.text) == (SessionOutcome.FAILED, "overloaded", "I got this far.")
 
     @pytest.mark.requirement("error:model-api:silence")
     async def test_silence_is_told_and_then_ended(self, lab: Lab, impatient: Session) -> None:
         events: list[SessionEvent] = await run(impatient, "fault silence")
         assert len(of(Stalled, events)) == 1
-        assert (ended(events).outcome, ended(events).reason) == (Outcome.FAILED, "silence")
+        assert (ended(events).outcome, ended(events).reason) == (SessionOutcome.FAILED, "silence")
 
     async def test_a_tool_may_be_silent_for_longer(self, lab: Lab, impatient: Session) -> None:
         events = await run(impatient, "shell sleep 7; echo awake")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.domain.event import Ended, SessionEvent
-from orchestrator.domain.tool import Allow, Call, Defer, Json, Tool, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, CallContext, Defer, GateDecision, Json, Tool, ToolCall
 from orchestrator.errors import ConflictError
 from orchestrator.providers.base import Prompt, Provider, Session, SessionSpec
 from orchestrator.rehearsal import Rehearsal
@@ -40,7 +40,7 @@ class Crew:
     notes: list[tuple[str | None, Json]] = field(default_factory=list[tuple[str | None, Json]])
     answers: dict[str, str] = field(default_factory=dict[str, str])
     asked: list[ToolCall] = field(default_factory=list[ToolCall])
-    rule: Callable[[ToolCall], Verdict] = lambda _call: Allow()
+    rule: Callable[[ToolCall], GateDecision] = lambda _call: Allow()
 
     def tools(self) -> tuple[Tool, ...]:
         """A tool that notes and a tool that asks."""
@@ -56,20 +56,20 @@ class Crew:
             Tool(name="ask", description="Ask the orchestrator.", schema=question, call=self._ask),
         )
 
-    async def decide(self, call: ToolCall) -> Verdict:
+    async def decide(self, call: ToolCall) -> GateDecision:
         """Defer questions until they are answered; everything else as the rule says."""
         self.asked.append(call)
         if call.name.endswith("ask") and call.id not in self.answers:
             return Defer()
         return self.rule(call)
 
-    async def _note(self, call: Call, arguments: Json) -> str:
+    async def _note(self, call: CallContext, arguments: Json) -> str:
         if arguments["text"] == "refuse":
             raise ConflictError("no more notes", hint="end your turn")
         self.notes.append((call.key, arguments))
         return f"noted {arguments['text']}"
 
-    async def _ask(self, call: Call, arguments: Json) -> str:
+    async def _ask(self, call: CallContext, arguments: Json) -> str:
         del arguments
         return self.answers[call.key or ""]
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.domain.event import Outcome, ToolEnded, Used
+from orchestrator.domain.event import SessionOutcome, ToolEnded, Used
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Session
 from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
@@ -124,12 +124,12 @@ async def test_a_killed_program_ends_the_run_at_once_and_its_agent_goes_on(lab: 
     await wait_for((lab.work / "began").exists, "the tool has begun")
     program(lab.work).kill()
     end = ended(await running)
-    assert (end.outcome, end.reason, end.text) == (Outcome.FAILED, "process", "I run it.")
+    assert (end.outcome, end.reason, end.text) == (SessionOutcome.FAILED, "process", "I run it.")
     assert "killed by SIGKILL" in end.detail
     assert (end.cost_usd, end.session_cost_usd) == (None, first.session_cost_usd)
     await wait_for(lambda: not processes(lab.work), "nothing is left")
     dead = ended(await run(session, "say are you there"))
-    assert (dead.outcome, dead.reason) == (Outcome.FAILED, "process")
+    assert (dead.outcome, dead.reason) == (SessionOutcome.FAILED, "process")
     again = await lab.open(replace(spec, resume=True, session_cost_usd=end.session_cost_usd))
     later = ended(await run(again, "say back again"))
     assert later.text == "back again"
@@ -164,13 +164,13 @@ async def test_an_answer_survives_the_death_of_the_program_that_asked(lab: Lab) 
     spec = lab.spec(crew)
     session = await lab.open(spec)
     first = ended(await run(session, "work and ask"))
-    assert first.outcome is Outcome.DEFERRED
+    assert first.outcome is SessionOutcome.DEFERRED
     assert first.deferred is not None
     program(lab.work).kill()
     await session.close()
     crew.answers[first.deferred.id] = "blue"
     second = ended(await run(await lab.open(replace(spec, resume=True)), None))
-    assert second.outcome is Outcome.COMPLETE
+    assert second.outcome is SessionOutcome.COMPLETE
     assert second.text.startswith("answer: blue")
     assert second.text.endswith("lost: False")
     assert (lab.work / "ran.txt").read_text() == "ran\nran\n"
@@ -189,7 +189,7 @@ async def test_nothing_to_continue_is_said(lab: Lab, monkeypatch: pytest.MonkeyP
     spec = lab.spec()
     session = await lab.open(spec)
     end = ended(await run(session, None))
-    assert (end.outcome, end.reason) == (Outcome.FAILED, "process")
+    assert (end.outcome, end.reason) == (SessionOutcome.FAILED, "process")
     assert "new session" in end.detail
     await run(session, "say hello")
     await session.close()
@@ -233,7 +233,7 @@ async def test_a_stopped_program_is_noticed_and_ended(
     monkeypatch.setattr("orchestrator.providers.claude.session.STOP_SECONDS", 1.0)
     program(lab.work).suspend()
     end = ended(await run(impatient, "say hello"))
-    assert (end.outcome, end.reason) == (Outcome.FAILED, "silence")
+    assert (end.outcome, end.reason) == (SessionOutcome.FAILED, "silence")
     assert not processes(lab.work)
 
 
@@ -285,13 +285,13 @@ async def test_no_login_at_all_ends_as_such(lab: Lab) -> None:
     spec = lab.spec()
     session = await lab.open(replace(spec, environment=plain(spec.environment)))
     end = ended(await run(session, "say hello"))
-    assert (end.outcome, end.reason) == (Outcome.FAILED, "auth")
+    assert (end.outcome, end.reason) == (SessionOutcome.FAILED, "auth")
 
 
 @pytest.mark.requirement("turn:usage:unknown-stays-unknown")
 async def test_the_price_of_an_unknown_model_is_unknown(lab: Lab) -> None:
     end = ended(await run(await lab.open(lab.spec(model="claude-zork-9")), "say hello"))
-    assert end.outcome is Outcome.COMPLETE
+    assert end.outcome is SessionOutcome.COMPLETE
     assert end.cost_usd is None
     assert end.usage.context_window_tokens is None
 
@@ -301,7 +301,7 @@ async def test_a_sub_agent_counts_and_does_not_wait(lab: Lab) -> None:
     spec = lab.spec(crew, tools=("Agent",))
     events = await run(await lab.open(spec), "delegate")
     end = ended(events)
-    assert end.outcome is Outcome.COMPLETE
+    assert end.outcome is SessionOutcome.COMPLETE
     assert "a sub-agent cannot wait" in end.text
     assert [(call.name, call.in_subagent) for call in crew.asked] == [("Agent", False), (VENDOR.ask, True)]
     assert [call.tool for call in of(ToolEnded, events)] == [VENDOR.ask, "Agent"]

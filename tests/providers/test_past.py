@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import rehearsal
-from orchestrator.domain.event import Outcome
+from orchestrator.domain.event import SessionOutcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import Prompt, Session, SessionSpec, TranscriptLine
@@ -93,7 +93,7 @@ async def test_a_conversation_goes_on_in_a_fresh_folder_home_and_directory(
     )
     calls = len(lab.endpoint.log())
     end = ended(await run(await lab.open(moved, provider), "say two"))
-    assert (end.outcome, end.text) == (Outcome.COMPLETE, "two")
+    assert (end.outcome, end.text) == (SessionOutcome.COMPLETE, "two")
     (before, after) = (record["request_bytes"] for record in lab.endpoint.log()[calls - 1 : calls + 1])
     assert isinstance(before, int)
     assert isinstance(after, int)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.checkout import Difference, Snapshot
+from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.provisioning import changes
 from orchestrator.provisioning.changes import (
     ChangesUnknownError,
@@ -60,7 +60,7 @@ def checkout(tmp_path: Path) -> Path:
     return place
 
 
-async def turn(checkout: Path, state: Path, work: Callable[[], object]) -> Difference:
+async def turn(checkout: Path, state: Path, work: Callable[[], object]) -> CheckoutDiff:
     """What Fleet says that this work changed."""
     before = await snapshot(checkout, state)
     work()
@@ -75,7 +75,7 @@ async def test_edits_new_and_deleted_files_are_counted(checkout: Path, state: Pa
         (checkout / "sub" / "new ü\n.txt").write_text("x\n")
 
     found = await turn(checkout, state, work)
-    assert found == Difference(
+    assert found == CheckoutDiff(
         files=("a.txt", "b.txt", "sub/new ü\n.txt"), files_changed=3, insertions=3, deletions=2, commits=0
     )
 
@@ -83,7 +83,7 @@ async def test_edits_new_and_deleted_files_are_counted(checkout: Path, state: Pa
 async def test_nothing_changed_is_nothing(checkout: Path, state: Path) -> None:
     (checkout / "dirty.txt").write_text("from before\n")
     found = await turn(checkout, state, lambda: None)
-    assert found == Difference(files=(), files_changed=0, insertions=0, deletions=0, commits=0)
+    assert found == CheckoutDiff(files=(), files_changed=0, insertions=0, deletions=0, commits=0)
 
 
 async def test_what_lay_there_before_is_not_the_turns(checkout: Path, state: Path) -> None:
@@ -441,7 +441,7 @@ async def test_a_git_that_was_killed_leaves_no_piece_of_a_file_and_is_not_starte
 async def test_what_no_open_turn_needs_is_dropped_once_it_takes_too_much_room(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Snapshot] = []
+    looks: list[CheckoutState] = []
     for number in range(4):
         (checkout / "a.txt").write_text(f"{number}\n")
         looks.append(await snapshot(checkout, state))

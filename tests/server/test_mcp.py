@@ -14,7 +14,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from orchestrator.domain.tool import Allow, Call, Caller, Json, Tool, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, CallContext, Caller, GateDecision, Json, Tool, ToolCall
 from orchestrator.errors import NotFoundError
 from orchestrator.providers.base import SessionSpec
 from orchestrator.providers.tool_server import tool_server
@@ -44,7 +44,7 @@ class Bench:
     """The tools of these tests, and what happened to them."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[CallContext] = []
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
         self.finished = asyncio.Event()
@@ -60,11 +60,11 @@ class Bench:
             Tool(name="foul", description="Say the unseen.", schema=NOTHING, call=self.foul),
         )
 
-    async def echo(self, call: Call, args: Json) -> str:
+    async def echo(self, call: CallContext, args: Json) -> str:
         self.calls.append(call)
         return json.dumps(dict(args), sort_keys=True)
 
-    async def slow(self, call: Call, args: Json) -> str:
+    async def slow(self, call: CallContext, args: Json) -> str:
         del args
         self.begun.set()
         await self.go_on.wait()
@@ -72,7 +72,7 @@ class Bench:
         self.finished.set()
         return "both steps"
 
-    async def sleep(self, call: Call, args: Json) -> str:
+    async def sleep(self, call: CallContext, args: Json) -> str:
         del args
         try:
             await call.progress(0.5, "asleep")
@@ -83,15 +83,15 @@ class Bench:
             raise
         return "awake"
 
-    async def lost(self, call: Call, args: Json) -> str:
+    async def lost(self, call: CallContext, args: Json) -> str:
         del call, args
         raise NotFoundError("no agent 'zz'", hint="yours: scout-1, scout-2")
 
-    async def broken(self, call: Call, args: Json) -> str:
+    async def broken(self, call: CallContext, args: Json) -> str:
         del call, args
         raise ZeroDivisionError("a secret inside")
 
-    async def foul(self, call: Call, args: Json) -> str:
+    async def foul(self, call: CallContext, args: Json) -> str:
         del call, args
         return "\x1b[31mred\x1b[0m\u202e \U000e0041hid\u200bden\nline\ttab\x07"
 
@@ -379,7 +379,7 @@ async def test_a_connection_that_breaks_at_the_door_keeps_nobody_else_out(
 async def test_an_agent_in_process_reads_the_same_answers_as_an_orchestrator_outside(
     bench: Bench, tool: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
-    async def decide(call: ToolCall) -> Verdict:
+    async def decide(call: ToolCall) -> GateDecision:
         del call
         return Allow()
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import update
 
 from orchestrator.domain.budget import FLEET, Scope, Unit
-from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.event import EventKind
+from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.engine.connection import Connection
@@ -121,8 +121,8 @@ async def test_the_turns_of_an_agent_run_in_order(world: World) -> None:
 async def test_an_urgent_turn_runs_before_those_that_were_queued_earlier(world: World) -> None:
     claim = await world.start("a")
     plain = await world.queue("ag_a")
-    steered = (await world.command("ag_a", mode=Mode.STEER)).turn_id
-    replacing = (await world.command("ag_a", mode=Mode.INTERRUPT)).turn_id
+    steered = (await world.command("ag_a", mode=DeliveryMode.STEER)).turn_id
+    replacing = (await world.command("ag_a", mode=DeliveryMode.INTERRUPT)).turn_id
     order: list[str] = []
     await world.finish(claim, TurnStatus.INTERRUPTED, "interrupted")
     for _ in range(3):
@@ -134,7 +134,7 @@ async def test_an_urgent_turn_runs_before_those_that_were_queued_earlier(world: 
 
 async def test_a_turn_in_the_middle_of_a_question_runs_before_an_urgent_one(world: World) -> None:
     claim = await world.start("a")
-    await world.command("ag_a", mode=Mode.STEER)
+    await world.command("ag_a", mode=DeliveryMode.STEER)
     await world.ask(claim)
     await world.answer("ag_a")
     again = (await world.admit())["ag_a"]
@@ -342,7 +342,7 @@ async def test_who_may_not_start_is_told_the_first_of_its_inputs_that_failed(wor
 async def test_a_turn_that_begins_measures_its_progress_from_there(world: World) -> None:
     claim = await world.start("a")
     await world.write(
-        append, claim, [Fact(kind=Kind.TOOL, at=NOON, body={}, values={"same_calls": 3, "live_tokens": 40})]
+        append, claim, [Fact(kind=EventKind.TOOL, at=NOON, body={}, values={"same_calls": 3, "live_tokens": 40})]
     )
     assert (await world.agent("ag_a")).open_tools == 1
     await world.queue("ag_a")

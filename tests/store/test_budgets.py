@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from orchestrator.domain.budget import FLEET, UNPRICED, Scope, Unit
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import Wait, WaitKind
@@ -133,7 +133,7 @@ async def test_a_daemons_death_costs_no_time_after_the_last_sign_of_life(world: 
     claim = await world.start("a", caps={Unit.SECONDS: 900})
     world.now += 40
     await spend(world, claim, 1)
-    await world.write(append, claim, [Fact(kind=Kind.PROGRESS, at=world.now, body={})])
+    await world.write(append, claim, [Fact(kind=EventKind.PROGRESS, at=world.now, body={})])
     world.now += 5_000
     await world.take_over()
     assert await used(world, "ag_a", Unit.SECONDS) == 40

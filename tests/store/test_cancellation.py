@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.question import QuestionKind
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import commands
@@ -190,7 +190,7 @@ async def test_an_agent_at_rest_whose_children_work_interrupts_them_alone(world:
 
 async def test_a_command_that_interrupts_stops_the_family_and_runs_next(world: World) -> None:
     ids = await family(world)
-    done = await world.command("ag_lead", "instead", Mode.INTERRUPT)
+    done = await world.command("ag_lead", "instead", DeliveryMode.INTERRUPT)
     assert dict(done.running) == {ids["busy"]: "tn_busy", ids["deep"]: "tn_deep"}
     assert await world.status("ag_lead") == "queued"
     assert (await world.admit())["ag_lead"].turn_id == done.turn_id
@@ -198,7 +198,7 @@ async def test_a_command_that_interrupts_stops_the_family_and_runs_next(world: W
 
 async def test_the_turn_that_was_replaced_has_no_outcome_of_its_own(world: World) -> None:
     claim = await world.start("a")
-    done = await world.command("ag_a", "instead", Mode.INTERRUPT)
+    done = await world.command("ag_a", "instead", DeliveryMode.INTERRUPT)
     assert dict(done.running) == {"ag_a": claim.turn_id}
     await world.write(cancellation.fail, claim, "interrupted", "", usage(), world.now)
     assert [turn.outcome_cursor for turn in await world.turns("ag_a")] == [None, None]

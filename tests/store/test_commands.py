@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Account
 from orchestrator.domain.budget import Scope, Unit
 from orchestrator.domain.check import UNCHANGED, Check, CheckKind, NewChecks
 from orchestrator.domain.question import AnsweredBy, QuestionKind
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, NotFoundError, RefusedError
 from orchestrator.store.turns.turns import Claim
@@ -19,7 +19,7 @@ from tests.store.world import HOUR, NOON, World, names, nobody_pays
 
 pytestmark = pytest.mark.anyio
 MAKE = NewChecks(checks=(Check(kind=CheckKind.RUN, what="make", timeout_seconds=600.0),), retries=1)
-QUEUE, STEER, INTERRUPT = Mode.QUEUE, Mode.STEER, Mode.INTERRUPT
+QUEUE, STEER, INTERRUPT = DeliveryMode.QUEUE, DeliveryMode.STEER, DeliveryMode.INTERRUPT
 
 
 async def reach(world: World, state: str) -> str:
@@ -69,8 +69,8 @@ DROPPED = "turn 2: its open turn was dropped; the new task is next"
 NOT_STEERED = "turn 2: queued (not steered: no turn is running)"
 ADDED = "added to the task of its queued turn"
 
-TABLE: dict[str, dict[Mode, tuple[str, str, str]]] = {
-    "queued": dict.fromkeys(Mode, (ADDED, "queued", "queued")),
+TABLE: dict[str, dict[DeliveryMode, tuple[str, str, str]]] = {
+    "queued": dict.fromkeys(DeliveryMode, (ADDED, "queued", "queued")),
     "working": {
         QUEUE: ("turn 2: queued behind the running turn", "working", "working queued"),
         STEER: ("turn 2: handed into the running turn at its next tool call", "working", "working queued"),
@@ -130,7 +130,7 @@ CASES = [pytest.param(state, mode, id=f"{state}-{mode}") for state, modes in TAB
 
 @pytest.mark.requirement("turn:steer:receipts")
 @pytest.mark.parametrize(("state", "mode"), CASES)
-async def test_a_command_does_what_the_table_says(world: World, state: str, mode: Mode) -> None:
+async def test_a_command_does_what_the_table_says(world: World, state: str, mode: DeliveryMode) -> None:
     happened, status, turns = TABLE[state][mode]
     agent_id = await reach(world, state)
     done = await world.command(agent_id, "and this", mode)
@@ -147,13 +147,13 @@ async def test_a_command_does_what_the_table_says(world: World, state: str, mode
         assert done.turn_id == "tn_a"
 
 
-@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("mode", list(DeliveryMode))
 @pytest.mark.parametrize(
     ("state", "refusal"),
     [("deleted", "a is deleted"), ("waits for budget", "a waits: budget 5 of 5; nothing was queued")],
 )
 async def test_a_command_that_cannot_be_carried_out_writes_nothing(
-    world: World, state: str, refusal: str, mode: Mode
+    world: World, state: str, refusal: str, mode: DeliveryMode
 ) -> None:
     if state == "waits for budget" and mode is INTERRUPT:
         mode = STEER  # an interrupt is carried out: the table has it
@@ -345,7 +345,7 @@ def test_the_table_has_every_state_an_agent_can_be_commanded_in() -> None:
     kinds = {"children", "agents", "account", "budget"}
     assert all(any(kind in state for state in TABLE) for kind in kinds)
     missing: dict[str, Any] = {
-        state: set(Mode) - set(modes) for state, modes in TABLE.items() if set(Mode) - set(modes)
+        state: set(DeliveryMode) - set(modes) for state, modes in TABLE.items() if set(DeliveryMode) - set(modes)
     }
     assert missing == {
         "waits for its account": {INTERRUPT},

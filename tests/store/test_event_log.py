@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, stalled
-from orchestrator.domain.checkout import Snapshot
-from orchestrator.domain.event import Kind
+from orchestrator.domain.checkout import CheckoutState
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.question import QuestionKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 def said(text: str, at: float = NOON, **more: Any) -> Fact:
     """That a session said something."""
-    return Fact(kind=Kind.SAID, at=at, body={"text": text}, **more)
+    return Fact(kind=EventKind.SAID, at=at, body={"text": text}, **more)
 
 
 async def after(world: World, cursor: int, limit: int = 100, **which: str | None) -> Sequence[EventRow]:
@@ -89,7 +89,7 @@ def test_events_of_interleaved_agents_are_dense_per_agent_and_ascend_over_all(
 
 async def test_an_operation_that_fails_uses_up_no_number(world: World) -> None:
     def fail(connection: Connection) -> None:
-        emit(connection, "ag_a", Kind.PROGRESS, NOON, text="never")
+        emit(connection, "ag_a", EventKind.PROGRESS, NOON, text="never")
         raise ConflictError("no")
 
     await world.create("a")
@@ -102,7 +102,7 @@ async def test_an_operation_that_fails_uses_up_no_number(world: World) -> None:
 
 def emit_progress(connection: Connection) -> int:
     """The next event of the agent a."""
-    return emit(connection, "ag_a", Kind.PROGRESS, NOON, text="on")
+    return emit(connection, "ag_a", EventKind.PROGRESS, NOON, text="on")
 
 
 async def test_the_cursor_of_an_event_is_given_back_and_never_used_again(world: World) -> None:
@@ -173,7 +173,7 @@ async def test_a_stale_owner_records_neither_facts_nor_files(world: World) -> No
 
 async def test_tool_calls_are_counted_and_open_ones_never_below_zero(world: World) -> None:
     claim = await world.start("a")
-    tool, tool_ended = (Fact(kind=kind, at=NOON, body={}) for kind in (Kind.TOOL, Kind.TOOL_ENDED))
+    tool, tool_ended = (Fact(kind=kind, at=NOON, body={}) for kind in (EventKind.TOOL, EventKind.TOOL_ENDED))
     for fact in (tool, tool, tool_ended, tool_ended, tool_ended, tool):
         await world.write(append, claim, [fact])
     agent = await world.agent("ag_a")
@@ -205,7 +205,7 @@ async def test_an_activity_changes_when_it_is_another_one_and_not_when_it_is_tol
 async def test_what_a_checkout_was_before_its_turn_is_noted_once(world: World) -> None:
     claim = await world.start("a")
     for tree in ("first", "second"):
-        await world.write(events.note_before, claim, Snapshot(tree=tree, head=None))
+        await world.write(events.note_before, claim, CheckoutState(tree=tree, head=None))
     assert (await world.turn(claim.turn_id)).before == {"tree": "first", "head": None}
 
 
@@ -227,9 +227,9 @@ async def test_an_event_is_about_its_agent_its_root_its_project_and_its_orchestr
     lead = await world.start("lead")
     child = await world.create("child", parent=lead)
     whose = {"/project", "/project\nhost-1"}
-    told = await topics(world, emit, "ag_lead", Kind.PROGRESS, NOON)
+    told = await topics(world, emit, "ag_lead", EventKind.PROGRESS, NOON)
     assert told == {"ag_lead", *whose}
-    assert await topics(world, emit, child, Kind.PROGRESS, NOON) == {child, "ag_lead", *whose}
+    assert await topics(world, emit, child, EventKind.PROGRESS, NOON) == {child, "ag_lead", *whose}
 
 
 async def test_an_operation_tells_every_agent_that_it_changed(world: World) -> None:

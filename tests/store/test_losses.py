@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns import recovery
@@ -137,7 +137,7 @@ async def test_the_next_turn_begins_without_the_losses_of_the_last_one(world: Wo
 
 async def test_a_lost_run_that_was_to_be_replaced_ends_as_interrupted(world: World) -> None:
     claim = await world.start("a")
-    await world.command("ag_a", "instead", Mode.INTERRUPT)
+    await world.command("ag_a", "instead", DeliveryMode.INTERRUPT)
     final = await world.lose(claim)
     assert final is not None
     assert (final.status, final.reason) == (TurnStatus.INTERRUPTED, "interrupted")

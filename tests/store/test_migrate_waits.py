@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.activity import Activity, ActivityKind, activity_words
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.store.engine.migrate import MIGRATIONS, migrate
 from orchestrator.store.schema.states import read_wait
@@ -133,7 +133,7 @@ def as_told_now(sentence: str) -> str:
 
 
 def _age(old: re.Match[str]) -> str:
-    return f"{old[1]} {shown_age(float(old[2]))}"
+    return f"{old[1]} {format_age(float(old[2]))}"
 
 
 def _migration() -> ModuleType:

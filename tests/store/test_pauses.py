@@ -117,7 +117,7 @@ async def test_a_refusal_that_time_cannot_end_needs_a_person_at_once_and_is_trie
     await world.refuse(await world.start("a"), ends=False)
     wait = await world.wait("ag_a")
     assert wait is not None
-    assert wait.is_needy
+    assert wait.needs_action
     assert wait.until == NOON + MINUTE
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.question import NewQuestion, QuestionKind
-from orchestrator.domain.turn import TurnEnd, TurnStatus
+from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
-from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
+from orchestrator.store.scheduling.admission import Admission, admit
 from orchestrator.store.schema.transitions import StaleOwnerError, change
 from orchestrator.store.turns import turns
 from orchestrator.store.turns.events import Fact, append
@@ -24,7 +24,7 @@ from tests.store.engine.driver import create, note
 pytestmark = pytest.mark.anyio
 NO_COST = RunUsage(tokens=Usage(input_tokens=1, output_tokens=1, model_calls=1))
 QUESTION = NewQuestion(kind=QuestionKind.QUESTION, call_id="c", tool="Bash", input={}, text="q", asked_at=2.0)
-ENDED = TurnEnd(status=TurnStatus.COMPLETE, result="done")
+ENDED = TurnResult(status=TurnStatus.COMPLETE, result="done")
 
 
 def claim(connection: Connection) -> list[Claim]:
@@ -42,7 +42,7 @@ async def test_a_stale_owner_writes_neither_events_nor_an_end(tmp_path: Path) ->
     async with open_store(tmp_path / "fleet.db") as store:
         mine = await _claimed(store)
         await store.write(change, "ag_1", epoch=mine.epoch + 1)
-        fact = Fact(kind=Kind.SAID, at=1.0, body={"text": "late"})
+        fact = Fact(kind=EventKind.SAID, at=1.0, body={"text": "late"})
         before = await store.write(note, "ag_1", "x")
         for late in (
             store.write(append, mine, [fact]),

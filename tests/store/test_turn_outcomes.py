@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from orchestrator.domain.event import TERMINAL
-from orchestrator.domain.turn import Mode, TurnStatus
+from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import commands
 from orchestrator.store.queries import outcomes as reads
@@ -97,7 +97,7 @@ async def test_a_cursor_tells_what_ended_behind_it_delivered_or_not(world: World
 
 async def test_a_turn_that_was_read_into_another_has_a_terminal_event_and_no_outcome(world: World) -> None:
     claim = await world.start("a")
-    done = await world.command("ag_a", "mind this", Mode.STEER)
+    done = await world.command("ag_a", "mind this", DeliveryMode.STEER)
     await world.write(steering.fold, claim, [str(done.turn_id)], world.now)
     turn = await world.turn(str(done.turn_id))
     assert (turn.status, turn.reason, turn.detail) == ("cancelled", "steered", "read in turn 1")
@@ -199,7 +199,7 @@ class Ends:
             running = (
                 await self.world.write(commands.interrupt, agent_id, self.world.now)
                 if what == "interrupt"
-                else (await self.world.command(agent_id, "instead", Mode.INTERRUPT)).running
+                else (await self.world.command(agent_id, "instead", DeliveryMode.INTERRUPT)).running
             )
             for one in running:
                 await self.world.finish(self.claims.pop(one), TurnStatus.INTERRUPTED, "interrupted")

@@ -22,18 +22,18 @@ from orchestrator.domain.budget import Headroom, Scope, Unit
 from orchestrator.domain.durable_wait import NewDurableWait
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import AnsweredBy, NewQuestion, QuestionKind
-from orchestrator.domain.tool import Running
-from orchestrator.domain.turn import Mode, TurnEnd, TurnStatus
+from orchestrator.domain.tool import CallingTurn
+from orchestrator.domain.turn import DeliveryMode, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
 from orchestrator.store.agents import commands, lifecycle, orchestrator_waits
-from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.agents.commands import Command, Commanded
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.store.engine.migrate import migrate
 from orchestrator.store.families import budgets
 from orchestrator.store.families.children import ChildLimits
+from orchestrator.store.scheduling.admission import Admission, admit
 from orchestrator.store.schema.states import read_wait
 from orchestrator.store.schema.tables import AGENT, BREAKER, DURABLE_WAIT, EVENT, INPUT, LEASE, QUESTION, TURN
 from orchestrator.store.turns import recovery, turns
@@ -84,9 +84,9 @@ def usage(tokens: int = 10, cost_usd: float | None = 0.01, *, model_calls: int =
 NOTHING_USED = usage(0, 0.0, model_calls=0)
 
 
-def ended(status: TurnStatus = TurnStatus.COMPLETE, reason: str = "", **more: Any) -> TurnEnd:
+def ended(status: TurnStatus = TurnStatus.COMPLETE, reason: str = "", **more: Any) -> TurnResult:
     """How a turn ended."""
-    return replace(TurnEnd(status=status, reason=reason, result="done"), **more)
+    return replace(TurnResult(status=status, reason=reason, result="done"), **more)
 
 
 def asked(kind: QuestionKind, now: float, **more: Any) -> NewQuestion:
@@ -127,7 +127,7 @@ class World:
         self, name: str = "a", *, parent: Claim | None = None, limits: ChildLimits = LIMITS, **spec: Any
     ) -> str:
         """Create an agent with its first turn and return its id: `ag_<name>`, or that of a child."""
-        run = None if parent is None else Running(agent_id=parent.agent_id, epoch=parent.epoch)
+        run = None if parent is None else CallingTurn(agent_id=parent.agent_id, epoch=parent.epoch)
         made, _ = await self.write(lifecycle.create, agent_spec(name, self.now, **spec), limits, run)
         return made
 
@@ -154,7 +154,9 @@ class World:
         await self.queue(agent_id)
         return await self.admit()
 
-    async def command(self, agent_id: str, text: str = "more", mode: Mode = Mode.QUEUE, **more: Any) -> Commanded:
+    async def command(
+        self, agent_id: str, text: str = "more", mode: DeliveryMode = DeliveryMode.QUEUE, **more: Any
+    ) -> Commanded:
         """Send a command."""
         values: dict[str, Any] = {
             "inputs": None,
@@ -179,7 +181,7 @@ class World:
 
     async def lose(
         self, claim: Claim, reason: str = "process", *, counts: bool = True, max_resumes: int = 3, **more: Any
-    ) -> TurnEnd | None:
+    ) -> TurnResult | None:
         """Give the claimed run up, as lost."""
         loss = Loss(reason=reason, detail="it is gone", counts=counts)
         return await self.write(recovery.give_up_run, claim, loss, usage(**more), self.now, max_resumes)

@@ -17,7 +17,7 @@ from orchestrator.errors import FleetError, InvalidError, RefusedError
 
 if TYPE_CHECKING:
     from orchestrator.cli.demo.playback import Performed
-    from orchestrator.cli.demo.report import Finding
+    from orchestrator.cli.demo.report import DemoResult
     from orchestrator.cli.demo.sandbox import Stage, TestRun
     from orchestrator.cli.http.client import Client, Target
     from orchestrator.fleet.views import AgentDetail
@@ -154,7 +154,7 @@ def _rehearsal_errors() -> Generator[None]:
         raise FleetError(f"the rehearsal failed to start: {error}", hint="fleet rehearse --check SCRIPT") from error
 
 
-def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
+def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> DemoResult:
     from orchestrator.cli.demo import report
     from orchestrator.cli.demo.rehearse import stop
     from orchestrator.cli.demo.sandbox import copy_repository, run_tests
@@ -180,7 +180,7 @@ def _play(stage: Stage, way: Way, *, keep: bool, seconds: float) -> Finding:
     after = run_tests(stage.repository, JOB.tests, path)
     changed = report.changes_in(stage.repository)
     problems = (*_run_problems(performed, agents), *_work_problems(stage.repository, after, changed.files))
-    return report.Finding(
+    return report.DemoResult(
         stage=stage,
         rehearsal=rehearsal,
         before=before,

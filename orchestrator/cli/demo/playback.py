@@ -1,4 +1,4 @@
-"""Runs the demo's orchestrator and shows live what it and its agents do, from Fleet's event stream."""
+"""Runs the demo's orchestrator as a subprocess, `claude -p` or `fleet run`, and shows its progress on stderr."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from orchestrator import paths
 from orchestrator.cli.demo.transcript import SessionSummary, transcript_path
 from orchestrator.cli.http.json_shape import as_object
 from orchestrator.cli.render import output
-from orchestrator.cli.render.events import shown_lines
+from orchestrator.cli.render.events import live_lines
 from orchestrator.cli.verbs.logs import live_events
-from orchestrator.domain.duration import shown_duration, shown_elapsed
+from orchestrator.domain.duration import format_duration, format_elapsed
 from orchestrator.domain.text import one_line
 from orchestrator.errors import FleetError, TimeoutReachedError
 
@@ -165,7 +165,7 @@ def _watch(to: Target, lines: queue.Queue[_Line | None], over: threading.Event) 
 
     with contextlib.suppress(FleetError), Client(to, start=False) as client:
         for event in live_events(client, since="0", agent=None, stop=over):
-            for text in shown_lines(event):
+            for text in live_lines(event):
                 lines.put(_Line(who=event.name, text=text))
 
 
@@ -179,12 +179,12 @@ def _show(lines: queue.Queue[_Line | None], began: float, seconds: float) -> Non
             if ended:
                 return
             raise TimeoutReachedError(
-                f"the orchestrator did not finish within {shown_duration(seconds)}",
+                f"the orchestrator did not finish within {format_duration(seconds)}",
                 hint="allow more time with --timeout, or inspect its agents with --keep",
             ) from None
         if line is None:
             ended = True
             continue
         output.say(
-            f"{shown_elapsed(time.monotonic() - began):>8}  {one_line(line.who, 18):<18} {one_line(line.text, 120)}"
+            f"{format_elapsed(time.monotonic() - began):>8}  {one_line(line.who, 18):<18} {one_line(line.text, 120)}"
         )

@@ -1,4 +1,4 @@
-"""The demo's report, as JSON and as text. Success is judged by the state of the repository."""
+"""The demo's report, as JSON and as text; `demo.py` has judged before whether it succeeded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.demo.sandbox import Stage, TestRun, git
 from orchestrator.cli.render import output
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 
@@ -38,7 +38,7 @@ class Changed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DemoResult:
     """Everything that the report is built from."""
 
     stage: Stage
@@ -69,7 +69,7 @@ def changes_in(repository: Path) -> Changed:
     )
 
 
-def document(finding: Finding) -> dict[str, object]:
+def document(finding: DemoResult) -> dict[str, object]:
     """Return the report as a JSON document."""
     stage, said = finding.stage, finding.performed.transcript
     path = finding.performed.file
@@ -121,7 +121,7 @@ def _agent(detail: AgentDetail) -> dict[str, object]:
     }
 
 
-def next_commands(finding: Finding) -> tuple[str, ...]:
+def next_commands(finding: DemoResult) -> tuple[str, ...]:
     """Return commands that show more of this run; deleted agents can still be read."""
     repository, state = shlex.quote(str(finding.stage.repository)), shlex.quote(str(finding.stage.state))
     prefix = f"cd {repository} && FLEET_STATE={state} {own_program()}"
@@ -139,7 +139,7 @@ def own_program() -> str:
     return shlex.quote(str(beside)) if beside.is_file() else f"{shlex.quote(sys.executable)} -m orchestrator"
 
 
-def print_report(finding: Finding, diff_lines: int = _DIFF_LINES) -> None:
+def print_report(finding: DemoResult, diff_lines: int = _DIFF_LINES) -> None:
     """Print the report as text."""
     report = document(finding)
     print("\n== changes")
@@ -171,7 +171,7 @@ def _painted(lines: list[str]) -> list[str]:
     return [f"{colours[text[0]]}{clean(text)}\x1b[0m" if text[:1] in colours else clean(text) for text in lines]
 
 
-def _agent_lines(finding: Finding) -> list[str]:
+def _agent_lines(finding: DemoResult) -> list[str]:
     rows: list[str] = []
     total_tokens, total_cost = 0, 0.0
     unknown = False
@@ -179,7 +179,7 @@ def _agent_lines(finding: Finding) -> list[str]:
         agent, about = detail.agent, _agent(detail)
         status = f"{about['last_turn']}" + (", deleted" if agent.status == "deleted" else "")
         cost = shown_cost(agent.cost_usd) + (" (rehearsal)" if agent.rehearsal else "")
-        took = shown_age(agent.elapsed_seconds)
+        took = format_age(agent.elapsed_seconds)
         done = f"{_many(len(detail.turns), 'turn')}, {_many(agent.tool_calls, 'tool call')}"
         facts = f"{done}, {shown_tokens(agent.tokens)} tokens, {cost}, {took}"
         rows.append(f"{one_line(agent.name):<18} {one_line(agent.persona):<9} {status:<20} {facts}")
@@ -194,7 +194,7 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _orchestrator_lines(finding: Finding, report: Mapping[str, object]) -> list[str]:
+def _orchestrator_lines(finding: DemoResult, report: Mapping[str, object]) -> list[str]:
     said = finding.performed.transcript
     tokens = (said.call_bytes + said.result_bytes) // 4
     usage = said.usage

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import paths
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.duration import format_duration
 from orchestrator.errors import FleetError, InvalidError, NotFoundError
 
 TEST_SECONDS = 300.0
@@ -160,7 +160,9 @@ def run_tests(repository: Path, command: tuple[str, ...], path: str) -> TestRun:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return TestRun(command=shown, passed=False, summary=f"not done after {shown_duration(TEST_SECONDS)}", output="")
+        return TestRun(
+            command=shown, passed=False, summary=f"not done after {format_duration(TEST_SECONDS)}", output=""
+        )
     text = done.stdout.decode(errors="replace")
     said = [part.strip() for part in text.splitlines() if part.strip(" -=")]
     return TestRun(command=shown, passed=done.returncode == 0, summary=", ".join(said[-2:]), output=text)

@@ -1,4 +1,4 @@
-"""Renders an event as one short line for people."""
+"""Formats events for people: the lines to show live (none for most kinds), and an event's text on one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.http.json_shape import as_list, as_object
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import one_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _SHOWN = frozenset(
 _TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
 
 
-def shown_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
+def live_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
     """Yield the lines to show live for an event; `directs`: of an orchestrator, whose calls and words are shown."""
     tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
     if event.kind == "turn.waiting" and event.body.get("kind") == "agents":
@@ -82,7 +82,7 @@ def _retrying(body: Body) -> str:
 
 def _stalled(body: Body) -> str:
     seconds = body.get("seconds")
-    return f"silent for {shown_age(seconds if isinstance(seconds, int | float) else None)}"
+    return f"silent for {format_age(seconds if isinstance(seconds, int | float) else None)}"
 
 
 def _denied(body: Body) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import ON_OTHERS, WaitKind
@@ -72,7 +72,7 @@ def _cells(agent: AgentView) -> Iterable[Text]:
 
 def status_words(agent: AgentView) -> str:
     """The status with its reason and age in brackets: `waiting (question, 12s)`."""
-    age = shown_age(agent.age_seconds)
+    age = format_age(agent.age_seconds)
     inside = f"{agent.reason}, {age}" if agent.reason else age
     return f"{agent.status} ({inside})"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.domain.duration import shown_elapsed
+from orchestrator.domain.duration import format_elapsed
 from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
 
@@ -73,7 +73,7 @@ def checked_lines(attempts: Sequence[AttemptView]) -> list[str]:
 
 
 def _lines(check: CheckView) -> list[str]:
-    took = f", {shown_elapsed(check.seconds)}" if check.kind == "run" else ""
+    took = f", {format_elapsed(check.seconds)}" if check.kind == "run" else ""
     head = one_line(f"{'ok' if check.passed else 'FAILED':<6} {check.check}: {check.said}{took}", 400)
     tail = [] if check.passed else clean(check.tail).splitlines()[-MAX_TAIL_LINES:]
     return [f"    {head}", *(f"           | {text}" for text in tail)]

@@ -1,4 +1,4 @@
-"""Commands that manage the daemon: up, down, version."""
+"""The commands that start and stop the daemon (up, down), and version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected, own_target
 from orchestrator.cli.render import output
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.duration import format_duration
 from orchestrator.errors import ConflictError, StoreError, TimeoutReachedError
 
 HTTP_PORT = "FLEET_HTTP_PORT"
@@ -99,7 +99,7 @@ def wait_until_gone(state: Path, pid: int, *, seconds: float = _DOWN_SECONDS) ->
     while _is_locked(paths.lock_path(state)):
         if time.monotonic() > deadline:
             raise TimeoutReachedError(
-                f"the daemon (pid {pid}) is still running after {shown_duration(seconds)}",
+                f"the daemon (pid {pid}) is still running after {format_duration(seconds)}",
                 hint=f"read {paths.log_path(state)}; kill -9 {pid} ends it; running turns resume with the next daemon",
             )
         pause.wait(_LOOK_SECONDS)

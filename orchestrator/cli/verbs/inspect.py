@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import clean, one_line
 from orchestrator.errors import InvalidError
 
@@ -154,10 +154,10 @@ def _question_lines(detail: AgentDetail) -> list[str]:
     question = detail.agent.question
     if question is None:
         return []
-    head = f"{question.kind} ({shown_age(question.age_seconds)} old)"
+    head = f"{question.kind} ({format_age(question.age_seconds)} old)"
     if question.deadline_seconds is not None:
         default = one_line(question.fallback, 200)
-        head += f"; unanswered in {shown_age(question.deadline_seconds)} it is: {default}"
+        head += f"; unanswered in {format_age(question.deadline_seconds)} it is: {default}"
     lines = [
         "",
         head,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.options import in_path
 from orchestrator.cli.render import output
-from orchestrator.cli.render.events import shown_lines
+from orchestrator.cli.render.events import live_lines
 from orchestrator.cli.verbs.logs import live_events
-from orchestrator.domain.duration import shown_elapsed
+from orchestrator.domain.duration import format_elapsed
 from orchestrator.domain.text import clean, one_line
-from orchestrator.domain.wait import ANSWERS, NEEDY
+from orchestrator.domain.wait import ANSWERS, NEEDS_ACTION
 from orchestrator.errors import FleetError, TimeoutReachedError
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class RunWatch:
     def _take(self, event: EventView) -> bool:
         """Show the event; return whether the run has ended."""
         directs = event.agent == self.director.id
-        for text in shown_lines(event, directs=directs):
+        for text in live_lines(event, directs=directs):
             who = one_line(event.name, 18)
-            output.say(f"{shown_elapsed(time.monotonic() - self.began):>8}  {who:<18} {one_line(text, 120)}")
+            output.say(f"{format_elapsed(time.monotonic() - self.began):>8}  {who:<18} {one_line(text, 120)}")
         if not directs:
             return False
         if event.kind == "turn.waiting":
@@ -116,7 +116,7 @@ class RunWatch:
                 output.say("  or type the answer here:")
             self._question = question.id
             self._asked.set()
-        elif kind in NEEDY or event.body.get("blocked"):
+        elif kind in NEEDS_ACTION or event.body.get("blocked"):
             remedy, words = self._now().remedy, event.body.get("reason", "")
             output.say(one_line(f"{self.director.name} waits: {words}", 300) + (f"\n  -> {remedy}" if remedy else ""))
 

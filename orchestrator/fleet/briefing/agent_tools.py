@@ -1,4 +1,4 @@
-"""The crew tools, with which every agent talks to its fleet; they are served inside the agent's own session."""
+"""The crew tools: in-process MCP tools by which an agent reports, asks, and creates and awaits children."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orchestrator.domain.question import AnsweredBy
-from orchestrator.domain.tool import Call, Json, Tool
+from orchestrator.domain.tool import CallContext, Json, Tool
 from orchestrator.errors import ConflictError
 
 MAX_PROGRESS_CHARACTERS = 300
@@ -53,7 +53,7 @@ class AgentPort:
 
     progress: Callable[[str], Awaitable[None]]
     answer: Callable[[str | None], Awaitable[str | None]]
-    create: Callable[[Call, Json], Awaitable[str]] | None = None
+    create: Callable[[CallContext, Json], Awaitable[str]] | None = None
     """None: this agent may not create agents"""
     children: Callable[[], Awaitable[str]] | None = None
 
@@ -64,7 +64,7 @@ def family_tools(port: AgentPort) -> tuple[Tool, ...]:
     if create is None or told is None:
         return ()
 
-    async def wait_for_children(call: Call, arguments: Json) -> str:
+    async def wait_for_children(call: CallContext, arguments: Json) -> str:
         del arguments
         answer = await port.answer(call.key)
         if answer is None:  # the gate allows this tool only when all children have ended
@@ -93,12 +93,12 @@ def family_tools(port: AgentPort) -> tuple[Tool, ...]:
 def crew_tools(port: AgentPort) -> tuple[Tool, ...]:
     """The tools of one agent."""
 
-    async def report_progress(call: Call, arguments: Json) -> str:
+    async def report_progress(call: CallContext, arguments: Json) -> str:
         del call
         await port.progress(str(arguments["text"]))
         return "noted"
 
-    async def ask_orchestrator(call: Call, arguments: Json) -> str:
+    async def ask_orchestrator(call: CallContext, arguments: Json) -> str:
         del arguments
         answer = await port.answer(call.key)
         if answer is None:  # the gate allows this tool only when its answer is there

@@ -1,4 +1,4 @@
-"""An agent's persona as it was when the agent was created, read back from its row."""
+"""Decodes the persona that is stored in an agent's row, as it was when the agent was created."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import cast
 
 from orchestrator.domain.clearance import PLAN
-from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Json, ToolCall
@@ -129,13 +129,13 @@ def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
 
     `prompt` is the id of the prompt that will tell how they ended.
     """
-    if not persona.plans or ended.outcome is not Outcome.COMPLETE:
+    if not persona.plans or ended.outcome is not SessionOutcome.COMPLETE:
         return ended
     found = read(ended.text, persona.children)
     if found is None:
         return ended
     given: Json = {"problem": found.problem} if found.problem else {"plan": list(found.entries)}
-    return replace(ended, outcome=Outcome.DEFERRED, deferred=ToolCall(id=prompt, name=PLAN, input=given))
+    return replace(ended, outcome=SessionOutcome.DEFERRED, deferred=ToolCall(id=prompt, name=PLAN, input=given))
 
 
 async def last_told(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import log
 from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, CheckReceipt, verdict_of
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.duration import format_duration
 from orchestrator.domain.text import clean
 from orchestrator.fleet.checks import result_schema
 from orchestrator.fleet.sessions import processes
@@ -133,7 +133,7 @@ async def _conforms(site: CheckSite, check: Check, text: str) -> CheckReceipt:
 def _judged(done: CommandEnd) -> tuple[str, str]:
     """The validator's finding, and its own sentence, which quotes the result."""
     if done.exit_code is None:
-        return f"it could not be judged within {shown_duration(SCHEMA_SECONDS)}", ""
+        return f"it could not be judged within {format_duration(SCHEMA_SECONDS)}", ""
     if done.exit_code == 0:
         return FITS, ""
     with suppress(ValueError, IndexError):
@@ -156,7 +156,7 @@ def _ended(done: CommandEnd, seconds: float) -> str:
     """How a command ended, in a few of Fleet's own words."""
     code = done.exit_code
     if code is None:
-        return f"no end within {shown_duration(seconds)}: it was ended with all that it had started"
+        return f"no end within {format_duration(seconds)}: it was ended with all that it had started"
     with suppress(ValueError):
         if code > BY_SIGNAL:
             return f"exit {code} ({signal.Signals(code - BY_SIGNAL).name})"

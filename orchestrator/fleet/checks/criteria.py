@@ -15,12 +15,12 @@ from orchestrator.domain.check import (
     CheckReceipt,
     CheckRound,
     NewChecks,
-    attempt_of,
     check_of,
     checked_retries,
     checks_of,
+    round_of,
 )
-from orchestrator.domain.duration import shown_duration
+from orchestrator.domain.duration import format_duration
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
@@ -65,7 +65,7 @@ def acceptance_of(agent: AgentRow, turn: TurnRow, persona: Persona) -> Acceptanc
     return Acceptance(
         checks=(*own, *(check_of(one) for one in turn.checks or ())),
         retries=DEFAULT_RETRIES if agent.check_retries is None else agent.check_retries,
-        attempts=tuple(attempt_of(row) for row in turn.checked or ()),
+        attempts=tuple(round_of(row) for row in turn.checked or ()),
     )
 
 
@@ -110,7 +110,7 @@ def announced(task: str, checks: Sequence[Check]) -> str:
 def _wanted(check: Check) -> str:
     match check.kind:
         case CheckKind.RUN:
-            return f"`{check.what}` exits with 0 (within {shown_duration(check.timeout_seconds)})"
+            return f"`{check.what}` exits with 0 (within {format_duration(check.timeout_seconds)})"
         case CheckKind.EXISTS:
             return f"the file {check.what} exists"
         case CheckKind.SCHEMA:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.domain.question import NewQuestion
-from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.delegation.fan_out import fan_out
@@ -26,7 +26,7 @@ class Delegates:
         """Return all fleet tools, called as the agent of this slot."""
         return self.orchestrators.tools(slot)
 
-    async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
+    async def create_child(self, claim: Claim, call: CallContext, arguments: Json) -> str:
         """Create an agent for the agent of this claim."""
         return await create_child(self.context, claim, call, arguments)
 

@@ -15,7 +15,7 @@ from orchestrator import log, paths
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.question import NewQuestion
-from orchestrator.domain.tool import Call, Caller, Json, Running, Tool, ToolCall
+from orchestrator.domain.tool import CallContext, Caller, CallingTurn, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
@@ -76,7 +76,7 @@ class ManagedOrchestrators:
         )
         context.work.notifier.publish({DURABLE_WAITS})
 
-    async def _called(self, tool: Tool, slot: AgentSlot, call: Call, arguments: Json) -> str:
+    async def _called(self, tool: Tool, slot: AgentSlot, call: CallContext, arguments: Json) -> str:
         if slot.live is None:
             raise ConflictError("no turn is running", hint="end your turn")
         mine = await self._call(slot.agent_id, slot.live.claim, call.key)
@@ -87,16 +87,16 @@ class ManagedOrchestrators:
         # a verb runs to completion even if the session is closed meanwhile
         return await asyncio.shield(tool.call(mine, arguments))
 
-    async def _call(self, agent_id: str, claim: Claim, key: str | None) -> Call:
+    async def _call(self, agent_id: str, claim: Claim, key: str | None) -> CallContext:
         """Build the agent's call: in its project, with its environment and its account."""
         [agent] = await self.context.work.store.read(partial(agent_queries.by_ids, ids={agent_id}))
-        return Call(
+        return CallContext(
             caller=_caller(agent, self.context.work.accounts.secrets(agent.account)),
             key=f"{agent_id}/{key}" if key else None,
-            run=Running(agent_id=agent_id, epoch=claim.epoch),
+            run=CallingTurn(agent_id=agent_id, epoch=claim.epoch),
         )
 
-    async def _woken(self, call: Call, tool: Tool, arguments: Json) -> str:
+    async def _woken(self, call: CallContext, tool: Tool, arguments: Json) -> str:
         """Return the result of this call's wait; the gate runs the call only then, or if its arguments are wrong."""
         key = stored_key(call)
         row = (
@@ -111,7 +111,7 @@ class ManagedOrchestrators:
         self.context.offer(call, row.outcomes)
         return row.result
 
-    async def _named(self, call: Call, arguments: Json) -> list[AgentRow]:
+    async def _named(self, call: CallContext, arguments: Json) -> list[AgentRow]:
         """Return the agents that the arguments name; nothing for arguments that the verb itself will refuse."""
         found: list[AgentRow] = []
         for name in NAMES:
@@ -124,7 +124,7 @@ class ManagedOrchestrators:
         return found
 
 
-def check_targets(call: Call, found: Sequence[AgentRow]) -> None:
+def check_targets(call: CallContext, found: Sequence[AgentRow]) -> None:
     """Check that the caller may command these agents and wait for them.
 
     Raises:

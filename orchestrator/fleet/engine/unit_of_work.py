@@ -10,9 +10,9 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from orchestrator.bus.local import Notifier
 from orchestrator.fleet.engine.credentials import Accounts
-from orchestrator.store.agents.admission import Admission, admit
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
+from orchestrator.store.scheduling.admission import Admission, admit
 from orchestrator.store.schema.transitions import touched_topics
 from orchestrator.store.turns.turns import Claim
 

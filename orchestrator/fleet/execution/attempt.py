@@ -10,13 +10,13 @@ from pathlib import Path
 
 from orchestrator import log, paths
 from orchestrator.domain import clearance
-from orchestrator.domain.checkout import Difference, Snapshot
-from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
+from orchestrator.domain.event import Ended, EventKind, SessionOutcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.text import one_line, storable
-from orchestrator.domain.tool import Call, Json, Tool, ToolCall
-from orchestrator.domain.turn import TurnEnd, TurnStatus
+from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
+from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.briefing import plan, system_prompt
@@ -49,9 +49,9 @@ from orchestrator.supervision.tiers import working_tree_of
 LOG = log.logger("fleet.attempt")
 REHEARSAL_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 ENDINGS = {
-    Outcome.COMPLETE: TurnStatus.COMPLETE,
-    Outcome.FAILED: TurnStatus.FAILED,
-    Outcome.INTERRUPTED: TurnStatus.INTERRUPTED,
+    SessionOutcome.COMPLETE: TurnStatus.COMPLETE,
+    SessionOutcome.FAILED: TurnStatus.FAILED,
+    SessionOutcome.INTERRUPTED: TurnStatus.INTERRUPTED,
 }
 
 
@@ -63,7 +63,7 @@ class Attempt:
     spec: SessionSpec
     prompt: Prompt | None
     checkout: Path | None
-    before: Snapshot | None
+    before: CheckoutState | None
     unknown: str
     """why git cannot tell what this turn changes"""
     persona: Persona
@@ -171,13 +171,13 @@ def _results(connection: Connection, claim: Claim) -> list[SourceResult]:
 
 async def _before(
     work: UnitOfWork, claim: Claim, turn: TurnRow, persona: Persona, checkout: Path | None, state: Path
-) -> tuple[Snapshot | None, str]:
+) -> tuple[CheckoutState | None, str]:
     if not persona.may_change:
         return None, ""
     if checkout is None:
         return None, "this directory is not a git checkout"
     if turn.before:
-        return Snapshot(tree=turn.before["tree"], head=turn.before["head"]), ""
+        return CheckoutState(tree=turn.before["tree"], head=turn.before["head"]), ""
     try:
         before = await snapshot(checkout, state)
     except ChangesUnknownError as error:
@@ -237,14 +237,14 @@ def _agent_port(runtime: Runtime, slot: AgentSlot, *, may_create: bool) -> Agent
     async def progress(text: str) -> None:
         if (live := slot.live) is not None:
             line = one_line(text, MAX_PROGRESS_CHARACTERS)
-            fact = Fact(kind=Kind.PROGRESS, at=work.clock(), body={"text": line}, values={"progress": line})
+            fact = Fact(kind=EventKind.PROGRESS, at=work.clock(), body={"text": line}, values={"progress": line})
             live.recorder.note(fact)
             await live.recorder.flush()
 
     async def answer(call_id: str | None) -> str | None:
         return await gate.answer_of(work, slot.agent_id, call_id)
 
-    async def create(call: Call, arguments: Json) -> str:
+    async def create(call: CallContext, arguments: Json) -> str:
         if slot.live is None:
             raise ConflictError("no turn is running", hint="end your turn")
         return await delegation.create_child(slot.live.claim, call, arguments)
@@ -271,18 +271,18 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
         await recorder.flush()
         if ended.steered:
             await work.commit(fold, claim, [steering.turn_of(prompt) for prompt in ended.steered], work.clock())
-        if ended.outcome is Outcome.DEFERRED and ended.deferred is not None:
+        if ended.outcome is SessionOutcome.DEFERRED and ended.deferred is not None:
             problem = await _defer(runtime, claim, attempt, ended.deferred, usage)
             if not problem:
                 return
             hint = "command it again with how to split the task; its conversation is kept"
             ended = replace(
-                ended, outcome=Outcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
+                ended, outcome=SessionOutcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
             )
         changes, unknown = await _after(state, attempt)
         if attempt is not None and ended.text and not recorder.stale:
             await _keep_result(attempt, ended.text)
-        end = TurnEnd(
+        end = TurnResult(
             status=ENDINGS.get(ended.outcome, TurnStatus.FAILED),
             reason=storable(ended.reason),
             detail=storable(ended.detail),
@@ -338,7 +338,7 @@ async def _keep_result(attempt: Attempt, text: str) -> None:
         LOG.warning("result_file_not_written", error=error.message)
 
 
-async def _after(state: Path, attempt: Attempt | None) -> tuple[Difference | None, str]:
+async def _after(state: Path, attempt: Attempt | None) -> tuple[CheckoutDiff | None, str]:
     if attempt is None or attempt.checkout is None or attempt.before is None:
         return None, attempt.unknown if attempt else ""
     try:

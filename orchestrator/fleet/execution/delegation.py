@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestrator.domain.question import NewQuestion
-from orchestrator.domain.tool import Call, Json, Tool, ToolCall
+from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.turns.turns import Claim
@@ -18,7 +18,7 @@ class Delegation(Protocol):
         """Return all fleet tools, called as the agent of this slot, in the turn that is live when it calls."""
         ...
 
-    async def create_child(self, claim: Claim, call: Call, arguments: Json) -> str:
+    async def create_child(self, claim: Claim, call: CallContext, arguments: Json) -> str:
         """Create an agent for the agent of this claim; returns the line that the agent reads.
 
         Raises:

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
-from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.text import storable
 from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -42,7 +42,7 @@ class Suspension:
 
 def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Settings) -> Suspension | None:
     """Return how the turn is suspended, or None if it ends."""
-    if ended.outcome in {Outcome.COMPLETE, Outcome.DEFERRED}:
+    if ended.outcome in {SessionOutcome.COMPLETE, SessionOutcome.DEFERRED}:
         return None
     if stop is not None and stop.reason != LEFT:
         return None if stop.wait is None else Suspension(wait=stop.wait)
@@ -58,17 +58,17 @@ def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Setti
 
 def stopped(ended: Ended, stop: Stop | None) -> Ended:
     """Return how a run ended that may have been told to stop; what it completed is kept."""
-    if stop is None or ended.outcome is Outcome.COMPLETE:
+    if stop is None or ended.outcome is SessionOutcome.COMPLETE:
         return ended
-    if ended.outcome is Outcome.DEFERRED and (stop.wait is not None or stop.reason == LEFT):
+    if ended.outcome is SessionOutcome.DEFERRED and (stop.wait is not None or stop.reason == LEFT):
         return ended  # at a cap it waits in any case
     if stop.reason == LEFT:
-        was_cut = ended.outcome is Outcome.INTERRUPTED or ended.reason in FATAL
-        left = replace(ended, outcome=Outcome.FAILED, reason=DAEMON, detail=DAEMON_ENDED, hint="")
+        was_cut = ended.outcome is SessionOutcome.INTERRUPTED or ended.reason in FATAL
+        left = replace(ended, outcome=SessionOutcome.FAILED, reason=DAEMON, detail=DAEMON_ENDED, hint="")
         return left if was_cut else ended
     detail = {"interrupted": "interrupted on request", "stopped": "the daemon was stopped"}.get(stop.reason)
     return Ended(
-        outcome=Outcome.INTERRUPTED,
+        outcome=SessionOutcome.INTERRUPTED,
         reason=stop.reason,
         detail=detail or stop.reason,
         text=ended.text,

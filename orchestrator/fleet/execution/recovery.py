@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from orchestrator import log
-from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
@@ -89,7 +89,7 @@ async def _is_answered(work: UnitOfWork, claim: Claim, call_id: str) -> bool:
 def _recorded(attempt: Attempt, found: TranscriptState, lost: Usage) -> Ended:
     """Return the end that the transcript records; its cost is unknown."""
     return Ended(
-        outcome=Outcome.DEFERRED if found.deferred is not None else Outcome.COMPLETE,
+        outcome=SessionOutcome.DEFERRED if found.deferred is not None else SessionOutcome.COMPLETE,
         text=found.text,
         usage=lost,
         session_cost_usd=attempt.spec.session_cost_usd,
@@ -121,13 +121,13 @@ async def resumed(work: UnitOfWork, claim: Claim, ended: Ended, max_resumes: int
     Raises:
         StaleOwnerError: the claim is over.
     """
-    if ended.outcome is not Outcome.FAILED or ended.reason not in RESUMABLE:
+    if ended.outcome is not SessionOutcome.FAILED or ended.reason not in RESUMABLE:
         return ended
     loss = Loss(reason=ended.reason, detail=ended.detail, counts=ended.reason != DAEMON)
     final = await work.commit(give_up_run, claim, loss, ended.run_usage, work.clock(), max_resumes)
     if final is None:
         return None
-    outcome = Outcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else Outcome.FAILED
+    outcome = SessionOutcome.INTERRUPTED if final.status is TurnStatus.INTERRUPTED else SessionOutcome.FAILED
     if final.reason == ended.reason:
         return replace(ended, outcome=outcome)
     hint = final.hint if final.hint == CRASH_LOOP_HINT else ended.hint

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from orchestrator.domain.activity import Activity, ActivityKind
 from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT, Check, CheckRound
-from orchestrator.domain.event import Ended, Kind, Outcome
+from orchestrator.domain.event import Ended, EventKind, SessionOutcome
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import StoreError
 from orchestrator.fleet.checks.check_runner import CheckSite, is_final, receipts
@@ -56,16 +56,16 @@ async def verified(turn: Verification, attempt: Attempt, ended: Ended) -> Ended:
     Raises:
         StaleOwnerError: the claim is over.
     """
-    while ended.outcome is Outcome.COMPLETE and attempt.acceptance.checks:
+    while ended.outcome is SessionOutcome.COMPLETE and attempt.acceptance.checks:
         paused = _lifted(turn.slot)
         done = await _durable(turn, lambda attempt=attempt, text=ended.text: _checked(turn, attempt, text))
         if done is None:
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=turn.slot.stop_reason)
+            return replace(ended, outcome=SessionOutcome.INTERRUPTED, reason=turn.slot.stop_reason)
         if done.prompt is None:
             await _durable(turn, lambda one=done: turn.work.commit(note_attempt, turn.live.claim, one))
             return ended if done.passed else _failed(ended, done)
         if not await _durable(turn, lambda one=done, end=ended: _send_back(turn, one, end)):
-            return replace(ended, outcome=Outcome.INTERRUPTED, reason=turn.slot.stop_reason)
+            return replace(ended, outcome=SessionOutcome.INTERRUPTED, reason=turn.slot.stop_reason)
         attempt = _next(attempt, done, ended)
         if wait := paused or await _short(turn):
             turn.slot.suspend(wait)
@@ -90,7 +90,7 @@ async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRoun
     def began(check: Check) -> None:
         body = {"check": check.title, "attempt": number}
         activity = Activity(kind=ActivityKind.CHECKING, detail=check.title)
-        turn.live.recorder.note(Fact(kind=Kind.CHECKING, at=turn.work.clock(), body=body, activity=activity))
+        turn.live.recorder.note(Fact(kind=EventKind.CHECKING, at=turn.work.clock(), body=body, activity=activity))
 
     store, launch = turn.work.store, turn.runtime.launch
     site = CheckSite(store=store, launch=launch, claim=turn.live.claim, spec=attempt.spec, stop=turn.slot.stopped)
@@ -130,7 +130,7 @@ async def _short(turn: Verification) -> Wait | None:
 def _unspent(ended: Ended, reason: str) -> Ended:
     """Return the end of a turn that was stopped before its next prompt; its earlier runs are already counted."""
     return Ended(
-        outcome=Outcome.INTERRUPTED,
+        outcome=SessionOutcome.INTERRUPTED,
         reason=reason,
         text=ended.text,
         cost_usd=0.0,
@@ -143,7 +143,7 @@ def _failed(ended: Ended, done: CheckRound) -> Ended:
     tried = f" (tried {done.number} times)" if done.number > 1 else ""
     return replace(
         ended,
-        outcome=Outcome.FAILED,
+        outcome=SessionOutcome.FAILED,
         reason=FAILED_VERDICT if by_verdict else FAILED_CHECKS,
         detail="its verdict is changes" if by_verdict else (done.said + tried)[:MAX_DETAIL_CHARACTERS],
         hint="" if by_verdict else HINT,

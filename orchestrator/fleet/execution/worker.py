@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator import log
-from orchestrator.domain.event import Ended, Outcome, ToolStarted
+from orchestrator.domain.event import Ended, SessionOutcome, ToolStarted
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet.execution.attempt import Attempt, finish_attempt, planned, prepare
 from orchestrator.fleet.execution.pause import FATAL, Suspension, stopped, suspend_attempt, suspension_of
@@ -34,7 +34,7 @@ INTERRUPT_AGAIN_SECONDS = 0.5
 IDLE_SECONDS = 0.05
 """how long an agent without a session keeps its slot, for a claim that is on its way"""
 STORE_AGAIN_SECONDS = 0.5
-NO_RESULT = Ended(outcome=Outcome.FAILED, reason="process", detail="the session ended without a result")
+NO_RESULT = Ended(outcome=SessionOutcome.FAILED, reason="process", detail="the session ended without a result")
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Workers:
         why = "it was cancelled" if error is None else f"{type(error).__name__}: {error}"
         detail = f"Fleet's own task for this agent died: {why}"
         hint = "command the agent to continue; its conversation is kept, and the daemon's log tells more"
-        ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=detail, hint=hint)
+        ended = Ended(outcome=SessionOutcome.FAILED, reason="internal", detail=detail, hint=hint)
         await self._record(self._live(slot, claim), None, ended, None)
 
     async def _next(self, slot: AgentSlot) -> Claim | None:
@@ -161,7 +161,7 @@ class Workers:
             slot.busy = False
         suspension = suspension_of(claim, ended, slot.stopping, runtime.settings)
         ended = stopped(ended, slot.stopping)
-        closes = suspension is not None or ended.outcome is Outcome.DEFERRED or ended.reason in FATAL
+        closes = suspension is not None or ended.outcome is SessionOutcome.DEFERRED or ended.reason in FATAL
         if closes or slot.stop_reason == DELETED or slot.has_unread(ended):
             await self._close(slot)
         await self._record(live, attempt, ended, suspension)
@@ -188,7 +188,9 @@ class Workers:
                     await self._open(slot, live.claim, attempt)
         if slot.stopping or slot.session is None:
             before = attempt.spec.session_cost_usd
-            return Ended(outcome=Outcome.INTERRUPTED, reason=slot.stop_reason, cost_usd=0.0, session_cost_usd=before)
+            return Ended(
+                outcome=SessionOutcome.INTERRUPTED, reason=slot.stop_reason, cost_usd=0.0, session_cost_usd=before
+            )
         try:
             async with asyncio.timeout(None) as limit:
                 async with _beside([_watch_stop(slot, slot.session, limit), live.meter.watch()]):
@@ -232,7 +234,9 @@ class Workers:
                 if unfit:
                     return
                 unfit, attempt, suspension = True, None, None
-                ended = Ended(outcome=Outcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}")
+                ended = Ended(
+                    outcome=SessionOutcome.FAILED, reason="internal", detail=f"{type(error).__name__}: {error}"
+                )
             else:
                 return
 
@@ -289,7 +293,7 @@ async def _watch_stop(slot: AgentSlot, session: Session, limit: asyncio.Timeout)
 
 def _broken(attempt: Attempt | None, recorder: Recorder, reason: str, detail: str, hint: str = "") -> Ended:
     """Return the end of an attempt that failed inside Fleet; an attempt that had not begun has cost nothing."""
-    ended = Ended(outcome=Outcome.FAILED, reason=reason, detail=detail, hint=hint)
+    ended = Ended(outcome=SessionOutcome.FAILED, reason=reason, detail=detail, hint=hint)
     if recorder.ran:
         return ended
     return replace(ended, cost_usd=0.0, session_cost_usd=attempt.spec.session_cost_usd if attempt else None)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator import log
-from orchestrator.domain.event import Ended, Outcome
+from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.recovery import resumed
@@ -20,7 +20,7 @@ from orchestrator.store.turns.turns import Claim
 
 LOG = log.logger("fleet.rescuer")
 LOOK_SECONDS = 1.5
-LOST = Ended(outcome=Outcome.FAILED, reason="process", detail="no task of the daemon carried this turn out")
+LOST = Ended(outcome=SessionOutcome.FAILED, reason="process", detail="no task of the daemon carried this turn out")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TypedDict
 from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Headroom
-from orchestrator.domain.check import CheckRound, attempt_of, check_of
+from orchestrator.domain.check import CheckRound, check_of, round_of
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import wait_words
@@ -337,7 +337,7 @@ def turn_view(turn: TurnRow) -> TurnView:
         changes=changes_of(turn),
         changes_unknown=turn.changes_unknown,
         checks=tuple(check_of(one).title for one in turn.checks or ()),
-        checked=tuple(_attempt_view(attempt_of(row)) for row in turn.checked or ()),
+        checked=tuple(_attempt_view(round_of(row)) for row in turn.checked or ()),
     )
 
 
@@ -379,7 +379,7 @@ def _why_ended(turn: TurnRow) -> str:
 def checks_of(turn: TurnRow | None) -> tuple[CheckView, ...]:
     """Return how the last attempt at the turn's checks ended."""
     rows = (turn.checked or []) if turn is not None else []
-    return _attempt_view(attempt_of(rows[-1])).checks if rows else ()
+    return _attempt_view(round_of(rows[-1])).checks if rows else ()
 
 
 def changes_of(turn: TurnRow, where: str = "") -> Changes | None:

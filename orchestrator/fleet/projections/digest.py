@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.check import FAILED_CHECKS
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted, within_brackets
 from orchestrator.domain.turn import TurnStatus
@@ -139,7 +139,7 @@ def _head(awake: DigestInput) -> str:
     cost = shown_cost(awake.totals.cost_usd)
     if awake.totals.cost_usd is None and awake.totals.known_cost_usd:
         cost = f"at least {shown_cost(awake.totals.known_cost_usd)}"
-    parts = [by_status, f"slept {shown_age(awake.slept_seconds)}", f"your agents {cost}"]
+    parts = [by_status, f"slept {format_age(awake.slept_seconds)}", f"your agents {cost}"]
     if awake.totals.rehearsal:
         parts.append("rehearsal")
     if awake.timed_out:
@@ -183,7 +183,7 @@ def _need(agent: AgentView) -> str:
 
 def _quiet(agent: AgentView) -> str:
     """Return the evidence for and against leaving a working agent alone."""
-    return f"{agent.name} works ({one_line(agent.reason, MAX_REASON_CHARACTERS)}, {shown_age(agent.age_seconds)})" + (
+    return f"{agent.name} works ({one_line(agent.reason, MAX_REASON_CHARACTERS)}, {format_age(agent.age_seconds)})" + (
         f": {evidence_words(agent.evidence)}" if agent.evidence else ""
     )
 
@@ -193,11 +193,11 @@ def evidence_words(found: ProgressView) -> str:
     if found.progress_age_seconds is None:
         since = "no progress line yet"
     else:
-        since = f"last progress line {shown_age(found.progress_age_seconds)} ago"
+        since = f"last progress line {format_age(found.progress_age_seconds)} ago"
     files = f"{found.files_since_progress} file{'' if found.files_since_progress == 1 else 's'}"
     parts = [since, f"{shown_tokens(found.tokens_since_progress)} tokens and {files} since"]
     if found.tool_age_seconds is not None:
-        parts.append(f"{'in its tool for' if found.in_tool else 'last tool'} {shown_age(found.tool_age_seconds)}")
+        parts.append(f"{'in its tool for' if found.in_tool else 'last tool'} {format_age(found.tool_age_seconds)}")
     if found.same_calls > 1:
         parts.append(f"same call {found.same_calls} x")
     return ", ".join(parts)
@@ -205,7 +205,7 @@ def evidence_words(found: ProgressView) -> str:
 
 def _age(seconds: float) -> str:
     """Return how long it has been so; '' if less than a minute."""
-    return f" ({shown_age(seconds)})" if seconds >= FRESH_SECONDS else ""
+    return f" ({format_age(seconds)})" if seconds >= FRESH_SECONDS else ""
 
 
 def _ends_of(text: str) -> str:
@@ -218,7 +218,7 @@ def _else(question: QuestionView) -> str:
     """Return what happens without an answer."""
     if question.deadline_seconds is None:
         return ""
-    return f" (in {shown_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
+    return f" (in {format_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
 
 
 def _json(names: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ from functools import partial
 from typing import cast
 
 from orchestrator.domain import clearance
-from orchestrator.domain.duration import shown_duration
-from orchestrator.domain.event import Kind
+from orchestrator.domain.duration import format_duration
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import (
     INBOX,
@@ -25,7 +25,7 @@ from orchestrator.domain.question import (
     shown_input,
 )
 from orchestrator.domain.text import storable
-from orchestrator.domain.tool import Allow, Decide, Deny, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Decide, Deny, GateDecision, ToolCall
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.store.engine.connection import Connection
@@ -44,7 +44,7 @@ def gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
     """
     decide = _gate(work, slot, persona)
 
-    async def metered(call: ToolCall) -> Verdict:
+    async def metered(call: ToolCall) -> GateDecision:
         if slot.live is not None and not await slot.live.meter.allows(call):
             await asyncio.sleep(
                 STOPPED_SECONDS
@@ -58,7 +58,7 @@ def gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
 def _gate(work: UnitOfWork, slot: AgentSlot, persona: Persona) -> Decide:
     """Decide by rules, grants, policies and answers, without regard to the budget."""
 
-    async def decide(call: ToolCall) -> Verdict:
+    async def decide(call: ToolCall) -> GateDecision:
         if (ruled := clearance.rule(call, persona)) is not None:
             return ruled
         agent_id, live = slot.agent_id, slot.live
@@ -94,7 +94,7 @@ def _record(row: QuestionRow, turn: int) -> CallRecord:
 
 def _answered_by_policy(call: ToolCall, answer: str, at: float) -> Fact:
     body = {"call_id": call.id, "by": "policy", "tool": call.name, "answer": answer}
-    return Fact(kind=Kind.ANSWERED, at=at, body=body)
+    return Fact(kind=EventKind.ANSWERED, at=at, body=body)
 
 
 def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None, now: float) -> NewQuestion:
@@ -110,7 +110,7 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
         if kind is QuestionKind.QUESTION
         else shown_input(call.input, MAX_TEXT_CHARACTERS)
     )
-    within = shown_duration(answer_seconds) if answer_seconds is not None else "its time"
+    within = format_duration(answer_seconds) if answer_seconds is not None else "its time"
     return NewQuestion(
         kind=kind,
         call_id=call.id,

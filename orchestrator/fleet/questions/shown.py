@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.fleet.views import AgentView
 
 
@@ -33,19 +33,19 @@ class ShownQuestions:
 
     _by_caller: dict[tuple[str, str], ByAgent] = field(default_factory=dict[tuple[str, str], ByAgent])
 
-    def by(self, call: Call) -> ByAgent:
+    def by(self, call: CallContext) -> ByAgent:
         """What this caller has been shown up to now; later notes do not change the returned mapping."""
         return self._by_caller.get((call.caller.project, call.caller.orchestrator), {})
 
-    def note(self, call: Call, agents: Iterable[AgentView]) -> None:
+    def note(self, call: CallContext, agents: Iterable[AgentView]) -> None:
         """The caller is shown these agents, with their questions."""
         self._add(call, {agent.id: ShownQuestion(agent.question.id) for agent in agents if agent.question is not None})
 
-    def refused(self, call: Call, agent_id: str, meant: str | None, question_id: str) -> None:
+    def refused(self, call: CallContext, agent_id: str, meant: str | None, question_id: str) -> None:
         """The caller meant another question, and the refusal shows it this one."""
         self._add(call, {agent_id: ShownQuestion(question_id, call.key, meant)})
 
-    def _add(self, call: Call, more: ByAgent) -> None:
+    def _add(self, call: CallContext, more: ByAgent) -> None:
         if more:
             self._by_caller[call.caller.project, call.caller.orchestrator] = {**self.by(call), **more}
 
@@ -55,7 +55,7 @@ class ShownQuestions:
             self._by_caller[caller] = {one: question for one, question in shown.items() if one not in agent_ids}
 
 
-def meant_by(call: Call, shown: ShownQuestion | None) -> str | None:
+def meant_by(call: CallContext, shown: ShownQuestion | None) -> str | None:
     """The question that this call answers if it names none: the one that its caller was shown last."""
     if shown is None:
         return None

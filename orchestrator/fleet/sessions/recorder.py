@@ -9,7 +9,7 @@ from orchestrator import log
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, Streak, fingerprint, retrying, stalled
 from orchestrator.domain.event import (
     Ended,
-    Kind,
+    EventKind,
     Opened,
     Retrying,
     Said,
@@ -42,19 +42,19 @@ def fact_of(event: SessionEvent, at: float) -> Fact | None:
             return _tool_fact(event, at)
         case Opened():
             body = {"session_id": event.session_id, "model": event.model}
-            return Fact(kind=Kind.SESSION, at=at, body=body, values=_opened(event), activity=WORKING)
+            return Fact(kind=EventKind.SESSION, at=at, body=body, values=_opened(event), activity=WORKING)
         case Said():
             text = storable(event.text[:SAID_CHARACTERS])
-            return Fact(kind=Kind.SAID, at=at, body={"text": text}, activity=WORKING)
+            return Fact(kind=EventKind.SAID, at=at, body={"text": text}, activity=WORKING)
         case Used():
             body = {"context_tokens": event.usage.context_tokens, "total_tokens": event.usage.total_tokens}
-            return Fact(kind=Kind.USED, at=at, body=body, values=_context(event.usage), activity=WORKING)
+            return Fact(kind=EventKind.USED, at=at, body=body, values=_context(event.usage), activity=WORKING)
         case Spent():
             return Fact(kind=None, at=at, body={}, values=_spent(event))
         case Retrying() | Stalled():
             return _trouble_fact(event, at)
         case Ended():
-            return Fact(kind=Kind.DENIED, at=at, body={"tools": list(event.denied)}) if event.denied else None
+            return Fact(kind=EventKind.DENIED, at=at, body={"tools": list(event.denied)}) if event.denied else None
 
 
 def _opened(event: Opened) -> AgentChange:
@@ -78,10 +78,10 @@ def _context(usage: Usage) -> AgentChange:
 
 def _trouble_fact(event: Retrying | Stalled, at: float) -> Fact:
     if isinstance(event, Stalled):
-        return Fact(kind=Kind.STALLED, at=at, body={"seconds": event.seconds}, activity=stalled(event.seconds))
+        return Fact(kind=EventKind.STALLED, at=at, body={"seconds": event.seconds}, activity=stalled(event.seconds))
     activity = retrying(event.attempt, event.max_attempts, event.delay_seconds)
     body = {"attempt": event.attempt, "status": event.status, "error": one_line(event.error, 200)}
-    return Fact(kind=Kind.RETRYING, at=at, body=body, activity=activity)
+    return Fact(kind=EventKind.RETRYING, at=at, body=body, activity=activity)
 
 
 def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
@@ -89,11 +89,11 @@ def _tool_fact(event: ToolStarted | ToolEnded, at: float) -> Fact:
     body: dict[str, object] = {"call_id": event.call_id, "tool": event.tool, "summary": summary}
     if isinstance(event, ToolStarted):
         values: AgentChange = {"last_tool": one_line(f"{event.tool} {summary}", SUMMARY_CHARACTERS)}
-        return Fact(kind=Kind.TOOL, at=at, body=body, values=values, activity=WORKING)
+        return Fact(kind=EventKind.TOOL, at=at, body=body, values=values, activity=WORKING)
     consumed, produced = [[storable(path) for path in paths] for paths in (event.consumed, event.produced)]
     files = [("consumed", path) for path in consumed] + [("produced", path) for path in produced]
     more = {"ok": event.ok, "consumed": consumed, "produced": produced}
-    return Fact(kind=Kind.TOOL_ENDED, at=at, body=body | more, files=files)
+    return Fact(kind=EventKind.TOOL_ENDED, at=at, body=body | more, files=files)
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Recorder:
     def _tell_of_loop(self, event: ToolStarted) -> None:
         LOG.warning("agent_loops", tool=event.tool, times=self._streak.times)
         body = {"tool": event.tool, "summary": one_line(event.summary, SUMMARY_CHARACTERS)}
-        self.note(Fact(kind=Kind.LOOPING, at=self.work.clock(), body={**body, "times": self._streak.times}))
+        self.note(Fact(kind=EventKind.LOOPING, at=self.work.clock(), body={**body, "times": self._streak.times}))
 
     async def flush(self) -> None:
         """Return once everything taken so far is durable.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.store.engine.connection import Connection
@@ -14,7 +14,7 @@ from orchestrator.store.waits import questions
 MAX_NAMES = 4
 
 
-async def catch_up(context: FleetContext, call: Call) -> str:
+async def catch_up(context: FleetContext, call: CallContext) -> str:
     """Return one line, once per session and daemon; '' if there is nothing to tell, or if a person calls."""
     caller = call.caller
     session = (caller.project, caller.orchestrator)

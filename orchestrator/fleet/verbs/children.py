@@ -9,7 +9,7 @@ from functools import partial
 from orchestrator.domain.agent import OPEN, NewAgent
 from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.tool import Call, Caller, Json, Running
+from orchestrator.domain.tool import CallContext, Caller, CallingTurn, Json
 from orchestrator.errors import RefusedError
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -27,20 +27,20 @@ class Parent:
     epoch: int
 
     @property
-    def run(self) -> Running:
+    def run(self) -> CallingTurn:
         """The run in which it creates."""
-        return Running(agent_id=self.agent.id, epoch=self.epoch)
+        return CallingTurn(agent_id=self.agent.id, epoch=self.epoch)
 
     @property
     def persona(self) -> Persona:
         """The parent's persona as it was when the parent was created."""
         return persona_of(self.agent)
 
-    def call(self, key: str | None) -> Call:
+    def call(self, key: str | None) -> CallContext:
         """Return a call by the parent under this key, as an orchestrator's: in its project, with its environment."""
         agent = self.agent
         caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
-        return Call(caller=caller, key=f"{agent.id}/{key}" if key else None)
+        return CallContext(caller=caller, key=f"{agent.id}/{key}" if key else None)
 
     def limits(self, limits: children.ChildLimits) -> children.ChildLimits:
         """Return the limits with the number of children that its persona may have.
@@ -54,7 +54,7 @@ class Parent:
         return children.ChildLimits(agents=limits.agents, depth=depth, children=limits.children)
 
 
-async def parent_of(work: UnitOfWork, claim: Claim | Running) -> Parent:
+async def parent_of(work: UnitOfWork, claim: Claim | CallingTurn) -> Parent:
     """Return the agent whose run this is."""
     [agent] = await work.store.read(partial(agent_queries.by_ids, ids={claim.agent_id}))
     return Parent(agent=agent, epoch=claim.epoch)

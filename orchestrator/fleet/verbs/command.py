@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from orchestrator.domain.agent import checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import AnsweredBy
-from orchestrator.domain.tool import Call
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.tool import CallContext
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.questions import shown
@@ -20,11 +20,11 @@ from orchestrator.store.waits.questions import OtherQuestionError
 
 async def command(
     context: FleetContext,
-    call: Call,
+    call: CallContext,
     agent: str,
     task: str,
     *,
-    mode: Mode = Mode.QUEUE,
+    mode: DeliveryMode = DeliveryMode.QUEUE,
     inputs: Sequence[str] | None = None,
     only_answer: bool = False,
     question: str | None = None,
@@ -60,7 +60,7 @@ async def command(
     return await _send(context, call, found.name, asked)
 
 
-async def _send(context: FleetContext, call: Call, name: str, asked: commands.Command) -> Receipt:
+async def _send(context: FleetContext, call: CallContext, name: str, asked: commands.Command) -> Receipt:
     """Apply the command in its transaction, then stop or steer the session concerned."""
     try:
         done = await context.work.commit(commands.command, asked, context.work.clock())

@@ -12,7 +12,7 @@ from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import is_plain
-from orchestrator.domain.tool import Call, Caller, Json
+from orchestrator.domain.tool import CallContext, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.checks.criteria import Verify
@@ -37,7 +37,9 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-async def create(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> tuple[str, bool]:
+async def create(
+    context: FleetContext, call: CallContext, new: NewAgent, parent: Parent | None = None
+) -> tuple[str, bool]:
     """Create the agent; return its id and whether the same idempotency key had created it before.
 
     Raises:
@@ -49,7 +51,7 @@ async def create(context: FleetContext, call: Call, new: NewAgent, parent: Paren
     return await context.work.commit(lifecycle.create, spec, parent.limits(limits_of(context)), parent.run)
 
 
-async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Parent | None = None) -> AgentSpec:
+async def checked(context: FleetContext, call: CallContext, new: NewAgent, parent: Parent | None = None) -> AgentSpec:
     """Return the agent as it can be created, after all checks that need no transaction.
 
     Raises:
@@ -65,7 +67,7 @@ async def checked(context: FleetContext, call: Call, new: NewAgent, parent: Pare
     return replace(spec, caps=_caps(context, new, spec))
 
 
-async def create_child(context: FleetContext, claim: Claim, call: Call, arguments: Json) -> str:
+async def create_child(context: FleetContext, claim: Claim, call: CallContext, arguments: Json) -> str:
     """Create an agent for the agent whose run this is; returns the line for that agent.
 
     Raises:
@@ -83,7 +85,7 @@ def limits_of(context: FleetContext) -> ChildLimits:
     return ChildLimits(agents=settings.max_agents, depth=settings.max_depth, children=settings.max_children)
 
 
-async def _checked(context: FleetContext, call: Call, new: NewAgent) -> AgentSpec:
+async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> AgentSpec:
     caller = call.caller
     name = checked_name(new.name)
     task = checked_text("task", new.task)

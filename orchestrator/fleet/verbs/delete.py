@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.sessions.slot import DELETED
@@ -20,7 +20,7 @@ from orchestrator.store.waits import leases
 SCOPES = ("mine", "project")
 
 
-async def named(context: FleetContext, call: Call, references: Sequence[str]) -> list[AgentRow]:
+async def named(context: FleetContext, call: CallContext, references: Sequence[str]) -> list[AgentRow]:
     """Return the agents of these references, including deleted ones.
 
     Raises:
@@ -32,7 +32,7 @@ async def named(context: FleetContext, call: Call, references: Sequence[str]) ->
     return await context.find_all(call.caller, references, deleted=True)
 
 
-async def in_scope(context: FleetContext, call: Call, scope: str) -> list[AgentRow]:
+async def in_scope(context: FleetContext, call: CallContext, scope: str) -> list[AgentRow]:
     """Return the living agents that the caller created, or all of the project.
 
     A caller that is itself an agent gets neither itself nor its ancestors.

@@ -26,7 +26,7 @@ from orchestrator.domain.durable_wait import (
     question_form,
 )
 from orchestrator.domain.question import QuestionKind
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
 from orchestrator.fleet.context import FleetContext, stored_key
@@ -47,7 +47,9 @@ PERSON = "person"
 """who answers a form: not the orchestrator, so the answer does not count as a call that confirms delivery"""
 
 
-async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks_person: bool) -> DurableWait | Digest:
+async def begin(
+    context: FleetContext, call: CallContext, request: WaitRequest, *, asks_person: bool
+) -> DurableWait | Digest:
     """Return the durable wait once its row is written; the digest at once if there is nothing to wait for.
 
     The same idempotency key returns the same wait. The creates of its own message have two seconds to arrive.
@@ -73,7 +75,7 @@ async def begin(context: FleetContext, call: Call, request: WaitRequest, *, asks
     return await get(context, call, wait_id)
 
 
-def new_wait(call: Call, request: WaitRequest, now: float, *, asks_person: bool) -> NewDurableWait:
+def new_wait(call: CallContext, request: WaitRequest, now: float, *, asks_person: bool) -> NewDurableWait:
     """Return the durable wait that begins now; `request.agents` are ids."""
     return NewDurableWait(
         id=new_id("sl"),
@@ -96,7 +98,7 @@ async def _known(context: FleetContext, key: str | None) -> str | None:
     return row.id if row is not None else None
 
 
-async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> wait.WaitSnapshot:
+async def _arrived(context: FleetContext, call: CallContext, request: WaitRequest) -> wait.WaitSnapshot:
     """Take the first snapshot that is meaningful: the agents exist, or no more are expected."""
     grace = time.monotonic() + wait.ARRIVAL_SECONDS
     with context.work.notifier.subscribe() as subscription:
@@ -108,7 +110,7 @@ async def _arrived(context: FleetContext, call: Call, request: WaitRequest) -> w
             await subscription.wait(max(0.0, left))
 
 
-async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
+async def get(context: FleetContext, call: CallContext, wait_id: str) -> DurableWait:
     """Return the current durable wait; its result counts as delivered with the orchestrator's next call.
 
     Raises:
@@ -137,7 +139,7 @@ async def get(context: FleetContext, call: Call, wait_id: str) -> DurableWait:
     )
 
 
-async def reply(context: FleetContext, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+async def reply(context: FleetContext, call: CallContext, wait_id: str, given: Mapping[str, Reply]) -> None:
     """Apply a person's replies as answers to the questions that are still open.
 
     If one of them was declined, the questions wake the orchestrator.
@@ -167,7 +169,7 @@ async def reply(context: FleetContext, call: Call, wait_id: str, given: Mapping[
             await command(context, by_person, asked[key].id, text, only_answer=True, question=question_id)
 
 
-async def cancel(context: FleetContext, call: Call, wait_id: str) -> None:
+async def cancel(context: FleetContext, call: CallContext, wait_id: str) -> None:
     """End the durable wait; the agents keep working. Does nothing if it has already ended.
 
     Raises:
@@ -183,7 +185,7 @@ def topics(row: DurableWaitRow, seen: wait.WaitSnapshot | None) -> set[str]:
     return {row.id, *(wait.listens_to(_call(row), row.agents, seen) or ())}
 
 
-async def _row(context: FleetContext, call: Call, wait_id: str) -> DurableWaitRow:
+async def _row(context: FleetContext, call: CallContext, wait_id: str) -> DurableWaitRow:
     row = await context.work.store.read(partial(durable_waits.by_id, wait_id=wait_id, now=context.work.clock()))
     whose = None if row is None else (row.project, row.orchestrator)
     if row is None or whose != (call.caller.project, call.caller.orchestrator):
@@ -220,8 +222,8 @@ async def _look(context: FleetContext, row: DurableWaitRow, *, by_client: bool) 
     return replace(seen, asks_person=row.asks_person, by_client=by_client)
 
 
-def _call(row: DurableWaitRow) -> Call:
-    return Call(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
+def _call(row: DurableWaitRow) -> CallContext:
+    return CallContext(caller=Caller(project=row.project, orchestrator=row.orchestrator, cwd=row.project))
 
 
 def _askers(row: DurableWaitRow, seen: wait.WaitSnapshot, now: float) -> list[AgentRow]:

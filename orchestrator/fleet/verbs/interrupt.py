@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.command import interrupt_happened
+from orchestrator.domain.command import interrupt_receipt_text
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
@@ -18,5 +18,5 @@ async def interrupt(context: FleetContext, agent: AgentRow) -> Receipt:
     running = await context.work.commit(commands.interrupt, agent.id, context.work.clock())
     for agent_id, turn_id in running.items():
         context.slots.interrupt(agent_id, "interrupted", turn_id)
-    happened = interrupt_happened(ends_running=bool(running))
+    happened = interrupt_receipt_text(ends_running=bool(running))
     return Receipt(agent=agent.id, name=agent.name, turn_id=None, happened=happened)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
@@ -41,7 +41,7 @@ MAX_EVENTS = 1000
 
 
 async def status(
-    context: FleetContext, call: Call, references: Sequence[str], *, everyone: bool, most: int | None = None
+    context: FleetContext, call: CallContext, references: Sequence[str], *, everyone: bool, most: int | None = None
 ) -> FleetView:
     """Return the agents asked for, or the oldest `most` living ones, with totals of all of them."""
     now, caller = context.work.clock(), call.caller
@@ -72,7 +72,7 @@ async def status(
     return view
 
 
-async def view(context: FleetContext, call: Call, agent_id: str) -> AgentView:
+async def view(context: FleetContext, call: CallContext, agent_id: str) -> AgentView:
     """Return the agent as it is now, and note that the caller was shown its question."""
     rows = await context.work.store.read(lambda at: agent_views.rows_of(at, agent_queries.by_ids(at, {agent_id})))
     [shown] = agent_views.views(rows, call.caller, context.work.clock(), context.patience)
@@ -80,7 +80,7 @@ async def view(context: FleetContext, call: Call, agent_id: str) -> AgentView:
     return shown
 
 
-async def detail(context: FleetContext, call: Call, agent: AgentRow) -> AgentDetail:
+async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> AgentDetail:
     """Return everything about one agent."""
 
     def all_of_it(
@@ -182,7 +182,7 @@ def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[st
 
 
 async def registry(
-    context: FleetContext, call: Call, *, status: str | None, capability: str | None, most: int | None = None
+    context: FleetContext, call: CallContext, *, status: str | None, capability: str | None, most: int | None = None
 ) -> Registry:
     """Return agents and personas that match; `most` is how many of the agents the caller shows.
 
@@ -255,7 +255,7 @@ def event_cursor(since: str | None) -> int:
 
 
 async def events(
-    context: FleetContext, call: Call, cursor: int, agent: AgentRow | None, limit: int
+    context: FleetContext, call: CallContext, cursor: int, agent: AgentRow | None, limit: int
 ) -> tuple[EventView, ...]:
     """Return at most `limit` events after the cursor, of one agent or of the caller's project.
 
@@ -270,7 +270,7 @@ async def events(
 
 
 async def follow(
-    context: FleetContext, call: Call, since: str | None, agent: str | None, *, live: bool
+    context: FleetContext, call: CallContext, since: str | None, agent: str | None, *, live: bool
 ) -> AsyncGenerator[EventView]:
     """Yield events of one agent or of the caller's project, oldest first; if `live`, endlessly.
 

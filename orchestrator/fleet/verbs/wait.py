@@ -13,7 +13,7 @@ from orchestrator.domain.activity import DOUBTFUL, activity_words
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.durable_wait import MAX_WAIT_SECONDS, UNTIL
 from orchestrator.domain.text import one_line
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, WaitKind
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
@@ -56,7 +56,7 @@ class WaitSnapshot:
     def needs(self, agent: AgentRow) -> bool:
         """Whether the agent waits until its orchestrator acts."""
         wait = wait_of(agent)
-        if wait is None or not wait.is_needy or wait.kind in self._left_to_others:
+        if wait is None or not wait.needs_action or wait.kind in self._left_to_others:
             return False
         return wait.kind is not WaitKind.CHECKOUT or wait.on not in self._asking  # their own questions are told
 
@@ -94,7 +94,7 @@ class WaitSnapshot:
 
 async def wait(
     context: FleetContext,
-    call: Call,
+    call: CallContext,
     *,
     agents: Sequence[str] = (),
     until: str = "all",
@@ -136,7 +136,12 @@ async def wait(
 
 
 def _look(
-    connection: Connection, *, call: Call, request: tuple[Sequence[str], str, int | None], arriving: bool, late: bool
+    connection: Connection,
+    *,
+    call: CallContext,
+    request: tuple[Sequence[str], str, int | None],
+    arriving: bool,
+    late: bool,
 ) -> tuple[WaitSnapshot | None, DigestRows | None]:
     """Take a snapshot and read what its digest needs if it ends the wait, in one transaction."""
     references, until, since = request
@@ -172,14 +177,14 @@ def known(since: str | None) -> int | None:
 
 
 async def glance(
-    context: FleetContext, call: Call, references: Sequence[str], since: int | None, *, arriving: bool
+    context: FleetContext, call: CallContext, references: Sequence[str], since: int | None, *, arriving: bool
 ) -> WaitSnapshot | None:
     """Return the agents; None while some of the named ones, or all, may still be on their way."""
     return await context.work.store.read(lambda connection: glance_at(connection, call, references, since, arriving))
 
 
 def glance_at(
-    connection: Connection, call: Call, references: Sequence[str], since: int | None, arriving: bool
+    connection: Connection, call: CallContext, references: Sequence[str], since: int | None, arriving: bool
 ) -> WaitSnapshot | None:
     """Return the same inside a transaction."""
     caller = call.caller
@@ -198,7 +203,7 @@ def glance_at(
     return None if arriving and not found else replace(seen, agents=[*found, *asking])
 
 
-def listens_to(call: Call, references: Sequence[str], seen: WaitSnapshot | None) -> set[str] | None:
+def listens_to(call: CallContext, references: Sequence[str], seen: WaitSnapshot | None) -> set[str] | None:
     """Return the topics whose notifications matter: the families seen, and the caller's new agents.
 
     None means all topics, while named agents are on their way.
@@ -243,7 +248,7 @@ def rows_at(connection: Connection, seen: WaitSnapshot) -> DigestRows:
 
 async def tell(
     context: FleetContext,
-    call: Call,
+    call: CallContext,
     seen: WaitSnapshot,
     slept: float,
     *,

@@ -23,7 +23,7 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk.types import HookEvent
 
-from orchestrator.domain.tool import Allow, Decide, Defer, Deny, Json, ToolCall, Verdict
+from orchestrator.domain.tool import Allow, Decide, Defer, Deny, GateDecision, Json, ToolCall
 
 GATE_SECONDS = 600.0
 FILE_TOOLS = "Read|Write|Edit|NotebookEdit|Grep|Glob"
@@ -46,7 +46,7 @@ class Gate:
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, GateDecision] = {}
         self._touched: dict[str, TouchedFiles] = {}
         self._names: dict[str, str] = {}
         self._deferred: str | None = None
@@ -124,7 +124,7 @@ class Gate:
             case Defer():
                 return _decision("defer", "waiting for an answer")
 
-    async def _verdict(self, call: ToolCall) -> Verdict:
+    async def _verdict(self, call: ToolCall) -> GateDecision:
         self._names[call.id] = call.name
         if call.id and call.id in self._verdicts:
             return self._verdicts[call.id]
@@ -134,7 +134,7 @@ class Gate:
             self.denied.add(call.id)
         return verdict
 
-    def _supported(self, call: ToolCall, verdict: Verdict) -> Verdict:
+    def _supported(self, call: ToolCall, verdict: GateDecision) -> GateDecision:
         """The verdict, or a denial if the program cannot carry it out."""
         if not isinstance(verdict, Defer):
             return verdict

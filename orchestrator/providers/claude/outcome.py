@@ -14,8 +14,8 @@ from typing import cast
 
 from claude_agent_sdk import ProcessError, ResultError, ResultMessage
 
-from orchestrator.domain.duration import shown_age
-from orchestrator.domain.event import Outcome
+from orchestrator.domain.duration import format_age
+from orchestrator.domain.event import SessionOutcome
 from orchestrator.domain.tool import ToolCall
 from orchestrator.providers.claude.messages import RunProgress
 
@@ -61,7 +61,7 @@ _LOGIN = re.compile(r"please run /login|invalid api key|not logged in", re.IGNOR
 class RunOutcome:
     """How a run ended; for a failure also its code (`reason`), a readable sentence (`detail`) and what to do."""
 
-    kind: Outcome
+    kind: SessionOutcome
     reason: str = ""
     detail: str = ""
 
@@ -73,12 +73,12 @@ class RunOutcome:
 
 def failed(reason: str, detail: str) -> RunOutcome:
     """A failure, with its detail cut to a readable length."""
-    return RunOutcome(Outcome.FAILED, reason, detail.strip()[:MAX_DETAIL_CHARACTERS])
+    return RunOutcome(SessionOutcome.FAILED, reason, detail.strip()[:MAX_DETAIL_CHARACTERS])
 
 
 def interrupted() -> RunOutcome:
     """An end on request."""
-    return RunOutcome(Outcome.INTERRUPTED, "interrupted", "interrupted on request")
+    return RunOutcome(SessionOutcome.INTERRUPTED, "interrupted", "interrupted on request")
 
 
 def judge_result(result: ResultMessage, error: str | None, error_text: str) -> RunOutcome:
@@ -90,7 +90,7 @@ def judge_result(result: ResultMessage, error: str | None, error_text: str) -> R
         error_text: The text of that answer.
     """
     if result.deferred_tool_use is not None:
-        return RunOutcome(Outcome.DEFERRED)
+        return RunOutcome(SessionOutcome.DEFERRED)
     if result.terminal_reason in ("aborted_tools", "aborted_streaming"):
         return interrupted()
     if result.subtype in _BY_SUBTYPE:
@@ -99,7 +99,7 @@ def judge_result(result: ResultMessage, error: str | None, error_text: str) -> R
     if result.stop_reason == "refusal":
         return failed("refusal", detail)
     if not result.is_error and error is None and result.subtype == "success":
-        return RunOutcome(Outcome.COMPLETE)
+        return RunOutcome(SessionOutcome.COMPLETE)
     return failed(_reason_of(result.api_error_status, error, detail), detail)
 
 
@@ -146,7 +146,7 @@ def detail_of(outcome: RunOutcome, progress: RunProgress) -> str:
         return outcome.detail
     parts = [outcome.detail, progress.limit_text]
     if progress.retry is not None and progress.retry.delay_seconds is not None:
-        parts.append(f"last retry-after was {shown_age(progress.retry.delay_seconds)}")
+        parts.append(f"last retry-after was {format_age(progress.retry.delay_seconds)}")
     return "; ".join(part for part in parts if part)
 
 

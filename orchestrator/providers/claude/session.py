@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from claude_agent_sdk import AssistantMessage, ClaudeSDKClient, ClaudeSDKError, Message, ResultMessage
 
-from orchestrator.domain.duration import shown_age
-from orchestrator.domain.event import Ended, Opened, Outcome, Retrying, SessionEvent, Stalled
+from orchestrator.domain.duration import format_age
+from orchestrator.domain.event import Ended, Opened, Retrying, SessionEvent, SessionOutcome, Stalled
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.messages import RunProgress
@@ -285,7 +285,7 @@ class ClaudeSession:
             return failed("process", "nothing to continue: the conversation has no deferred call")
         elif run.watchdog.has_expired(in_tool=run.progress.in_tool):
             seconds = run.watchdog.silent_seconds()
-            await self._stop(run, failed("silence", f"nothing came from claude for {shown_age(seconds)}"))
+            await self._stop(run, failed("silence", f"nothing came from claude for {format_age(seconds)}"))
         return None
 
     async def _stop(self, run: _ActiveRun, outcome: RunOutcome) -> None:
@@ -313,7 +313,7 @@ class ClaudeSession:
         run.steered += tuple(sorted(one for one in read if one is not None))
         outcome = self._judge(run, result)
         pending = run.steers_sent - set(run.steered)
-        if pending and outcome.kind is Outcome.COMPLETE and run.stop_outcome is None:
+        if pending and outcome.kind is SessionOutcome.COMPLETE and run.stop_outcome is None:
             self._is_busy = True
             return None
         return outcome
@@ -326,7 +326,7 @@ class ClaudeSession:
         run.usage = run_totals(run.totals_before, self._totals, result, run.progress.usage)
         self._context_window_tokens = context_window_of(result) or self._context_window_tokens
         outcome = judge_result(result, run.progress.error, run.progress.error_text)
-        if run.stop_outcome is not None and outcome.kind in (Outcome.INTERRUPTED, Outcome.FAILED):
+        if run.stop_outcome is not None and outcome.kind in (SessionOutcome.INTERRUPTED, SessionOutcome.FAILED):
             return run.stop_outcome
         return outcome
 
@@ -338,7 +338,7 @@ class ClaudeSession:
     def _ended_event(self, run: _ActiveRun, outcome: RunOutcome) -> Ended:
         text = "\n\n".join(run.progress.texts)
         usage, result = run.usage or RunTotals(None, run.progress.usage), run.result
-        if result is not None and outcome.kind is Outcome.COMPLETE:
+        if result is not None and outcome.kind is SessionOutcome.COMPLETE:
             text = result.result or text
         return Ended(
             outcome=outcome.kind,

@@ -8,7 +8,7 @@ import os
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import ConflictError
 from orchestrator.fleet.views import Health
 from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
@@ -41,7 +41,7 @@ async def shut_down(asked: ApiRequest[ShutdownBody, NoQuery]) -> Response:
 
 
 async def _busy(asked: ApiRequest[ShutdownBody, NoQuery], working: int) -> ConflictError:
-    call = Call(caller=asked.caller or Caller(project="/", orchestrator="cli", cwd="/"))
+    call = CallContext(caller=asked.caller or Caller(project="/", orchestrator="cli", cwd="/"))
     view = await asked.fleet.status(call, everyone=True)
     names = [agent.name for agent in view.agents if agent.status == "working"]
     return ConflictError(

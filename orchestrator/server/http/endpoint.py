@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from orchestrator import log
 from orchestrator.domain.text import one_line
-from orchestrator.domain.tool import Call, Caller
+from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError
 from orchestrator.server.calls import Calls, while_connected
 from orchestrator.server.handshake import CALLER, HELLO
@@ -65,7 +65,7 @@ class ApiRequest(Generic[B, Q]):
         return self.api.fleet
 
     @property
-    def call(self) -> Call:
+    def call(self) -> CallContext:
         """The call to hand to the verb.
 
         Raises:
@@ -74,7 +74,7 @@ class ApiRequest(Generic[B, Q]):
         if self.caller is None:
             raise InvalidError(f"the header {HELLO} is missing", hint="say who calls: project, cwd, orchestrator")
         key = self.headers.get(KEY)
-        return Call(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None, person=True)
+        return CallContext(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None, person=True)
 
     @property
     def agent(self) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from orchestrator.domain.budget import Unit
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.state_views import View
 from orchestrator.fleet.views import Deleted, EventView
@@ -69,7 +69,7 @@ class TurnBody(BudgetBody):
     """`POST /v1/agents/{ref}/turns`."""
 
     task: str = ""
-    mode: Mode = Mode.QUEUE
+    mode: DeliveryMode = DeliveryMode.QUEUE
     inputs: tuple[str, ...] | None = None
     checks: tuple[str | dict[str, object], ...] | None = None
     check_retries: int | None = None

@@ -16,7 +16,7 @@ from mcp.server import Server
 from orchestrator import log, tool_table
 from orchestrator.domain.durable_wait import DurableWait
 from orchestrator.domain.text import clean
-from orchestrator.domain.tool import Call, Caller, Progress, Tool
+from orchestrator.domain.tool import CallContext, Caller, Progress, Tool
 from orchestrator.server.calls import Calls, while_connected
 from orchestrator.server.mcp import tasks
 from orchestrator.tool_table import Context
@@ -59,10 +59,10 @@ def caller_on_socket(ctx: Context) -> Caller:
     return cast("Caller", ctx.request)
 
 
-def _call(ctx: Context, caller: Caller, resent: str | None = None) -> Call:
+def _call(ctx: Context, caller: Caller, resent: str | None = None) -> CallContext:
     """Build the call; its idempotency key is orchestrator and tool-use id, as two hosts may use the same ids."""
     used = tool_table.tool_use_id(ctx)
-    return Call(caller=caller, key=f"{caller.orchestrator}/{used}" if used else resent, progress=_progress(ctx))
+    return CallContext(caller=caller, key=f"{caller.orchestrator}/{used}" if used else resent, progress=_progress(ctx))
 
 
 def _resent(ctx: Context, params: types.CallToolRequestParams) -> str | None:
@@ -96,7 +96,9 @@ def _progress(ctx: Context) -> Progress:
     return report
 
 
-async def _answer(tool: Tool, call: Call, work: Awaitable[str | DurableWait], log_file: str) -> types.CallToolResult:
+async def _answer(
+    tool: Tool, call: CallContext, work: Awaitable[str | DurableWait], log_file: str
+) -> types.CallToolResult:
     with log.bound(orchestrator=call.caller.orchestrator, project=call.caller.project):
         found = await tool_table.answer(tool, work, log_file)
     return tasks.begun(found) if isinstance(found, DurableWait) else found

@@ -19,7 +19,7 @@ from pydantic import Field
 from starlette.datastructures import Headers
 
 from orchestrator.domain.durable_wait import DurableWait, DurableWaitStatus, Reply
-from orchestrator.domain.tool import Call
+from orchestrator.domain.tool import CallContext
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 from orchestrator.tool_table import Context
 
@@ -34,15 +34,15 @@ POLL_MILLISECONDS = 250
 class DurableWaits(Protocol):
     """The verbs behind the extension's three methods; they raise NotFoundError for a wait that is not the caller's."""
 
-    async def durable_wait(self, call: Call, wait_id: str) -> DurableWait:
+    async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
         """Return the current state of the durable wait."""
         ...
 
-    async def reply_to_forms(self, call: Call, wait_id: str, given: Mapping[str, Reply]) -> None:
+    async def reply_to_forms(self, call: CallContext, wait_id: str, given: Mapping[str, Reply]) -> None:
         """Record what a person did with forms of the wait."""
         ...
 
-    async def cancel_durable_wait(self, call: Call, wait_id: str) -> None:
+    async def cancel_durable_wait(self, call: CallContext, wait_id: str) -> None:
         """End the durable wait."""
         ...
 
@@ -78,7 +78,7 @@ def begun(wait: DurableWait) -> types.CallToolResult:
     return cast("types.CallToolResult", {"resultType": "task", **_seed(wait)})
 
 
-def install(server: Server[Any], durable_waits: DurableWaits, call_of: Callable[[Context], Call]) -> None:
+def install(server: Server[Any], durable_waits: DurableWaits, call_of: Callable[[Context], CallContext]) -> None:
     """Declare the extension and register its methods."""
 
     async def get(ctx: Context, params: Named) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def require(ctx: Context) -> None:
         )
 
 
-def _checked(ctx: Context, params: Named, call_of: Callable[[Context], Call]) -> Call:
+def _checked(ctx: Context, params: Named, call_of: Callable[[Context], CallContext]) -> CallContext:
     require(ctx)
     headers = over_http(ctx)
     if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.domain.activity import DOUBTFUL
-from orchestrator.domain.duration import shown_age
+from orchestrator.domain.duration import format_age
 from orchestrator.domain.question import shortened
 from orchestrator.domain.text import clean, one_line, quoted
 from orchestrator.domain.usage import shown_cost, shown_tokens
@@ -150,7 +150,7 @@ def _standing(agent: AgentView) -> str:
 
 def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
     default = (
-        f" (in {shown_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
+        f" (in {format_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
         if (question.deadline_seconds is not None)
         else ""
     )
@@ -171,7 +171,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     standing = _standing(agent)
     parts = [f"{head} {standing}{_age(agent, standing)}"]
     if agent.elapsed_seconds is not None:
-        parts.append(f"turn {agent.turn}: {shown_age(agent.elapsed_seconds)}")
+        parts.append(f"turn {agent.turn}: {format_age(agent.elapsed_seconds)}")
     if agent.question:
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
@@ -193,9 +193,9 @@ def _is_doubtful(agent: AgentView) -> bool:
 def _age(agent: AgentView, standing: str) -> str:
     """The age of the status; for an agent at work without any finer activity, the age of its last sign of life."""
     if standing != "working":
-        return f" {shown_age(agent.age_seconds)}"
+        return f" {format_age(agent.age_seconds)}"
     heard = agent.last_event_age_seconds
-    return "" if heard is None else f", heard {shown_age(heard)} ago"
+    return "" if heard is None else f", heard {format_age(heard)} ago"
 
 
 def _figures(agent: AgentView) -> list[str]:
@@ -225,7 +225,7 @@ def _totals(totals: Totals) -> str:
 
 
 def _bottleneck(one: Bottleneck) -> str:
-    elapsed = f" {shown_age(one.elapsed_seconds)}" if one.elapsed_seconds is not None else ""
+    elapsed = f" {format_age(one.elapsed_seconds)}" if one.elapsed_seconds is not None else ""
     return f"{_some(one.blocks)} wait{'s' if len(one.blocks) == 1 else ''} for {one.name} ({one.status}{elapsed})"
 
 

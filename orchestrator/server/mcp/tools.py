@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.durable_wait import DurableWait
-from orchestrator.domain.tool import Call, Json, Tool
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.tool import CallContext, Json, Tool
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.verbs.durable_wait import WaitRequest
 from orchestrator.server.mcp import text
@@ -86,7 +86,7 @@ COMMAND = _object(
     agent=_text(),
     task=_text("for an agent not yet started: added to its task"),
     mode={
-        "enum": [str(mode) for mode in Mode],
+        "enum": [str(mode) for mode in DeliveryMode],
         "description": "while it works: after this turn (default), into it, or instead",
     },
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
@@ -118,20 +118,20 @@ DELETE = _object(["agents"], agents=_names(minItems=1))
 DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project: everyone's; only if told to"})
 
 
-async def _create(fleet: Fleet, call: Call, args: Json) -> str:
+async def _create(fleet: Fleet, call: CallContext, args: Json) -> str:
     return _told(text.created_lines(await fleet.create(call, _new_agent(args))), await fleet.catch_up(call))
 
 
-async def _command(fleet: Fleet, call: Call, args: Json) -> str:
+async def _command(fleet: Fleet, call: CallContext, args: Json) -> str:
     inputs = tuple(args["inputs"]) if "inputs" in args else None
-    mode = Mode(args.get("mode", Mode.QUEUE))
+    mode = DeliveryMode(args.get("mode", DeliveryMode.QUEUE))
     caps = {Unit.USD: args.get("max_cost_usd"), Unit.TOKENS: args.get("max_tokens")}
     task = args.get("task", "")
     command = partial(fleet.command, mode=mode, inputs=inputs, caps=caps, verify=Verify(checks=args.get("checks")))
     return text.receipt_line(await command(call, args["agent"], task))
 
 
-async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
+async def _wait(fleet: Fleet, call: CallContext, args: Json) -> str:
     digest = await fleet.wait(
         call,
         agents=tuple(args.get("agents", ())),
@@ -142,7 +142,7 @@ async def _wait(fleet: Fleet, call: Call, args: Json) -> str:
     return digest.text
 
 
-async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str | DurableWait:
+async def _sleep(fleet: Fleet, call: CallContext, args: Json, asks_person: bool) -> str | DurableWait:
     request = WaitRequest(
         agents=tuple(args.get("agents", ())),
         until=args.get("until", "all"),
@@ -153,7 +153,7 @@ async def _sleep(fleet: Fleet, call: Call, args: Json, asks_person: bool) -> str
     return found if isinstance(found, DurableWait) else found.text
 
 
-async def _status(fleet: Fleet, call: Call, args: Json) -> str:
+async def _status(fleet: Fleet, call: CallContext, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
     view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES)
     shown = text.status_lines(view, named=bool(agents))
@@ -165,23 +165,23 @@ def _told(result: str, news: str) -> str:
     return f"{result}\n{news}" if news else result
 
 
-async def _output(fleet: Fleet, call: Call, args: Json) -> str:
+async def _output(fleet: Fleet, call: CallContext, args: Json) -> str:
     offset, limit = int(args.get("offset", 0)), int(args.get("limit", MAX_PAGE_CHARACTERS))
     turn = int(args["turn"]) if "turn" in args else None
     return text.output_page(await fleet.output(call, args["agent"], turn=turn, offset=offset, limit=limit))
 
 
-async def _registry(fleet: Fleet, call: Call, args: Json) -> str:
+async def _registry(fleet: Fleet, call: CallContext, args: Json) -> str:
     wanted = {"status": args.get("status"), "capability": args.get("capability")}
     found = await fleet.registry(call, **wanted, most=text.MAX_AGENT_LINES)
     return text.registry_lines(found)
 
 
-async def _delete(fleet: Fleet, call: Call, args: Json) -> str:
+async def _delete(fleet: Fleet, call: CallContext, args: Json) -> str:
     return text.deleted_lines(await fleet.delete(call, tuple(args["agents"])))
 
 
-async def _delete_all(fleet: Fleet, call: Call, args: Json) -> str:
+async def _delete_all(fleet: Fleet, call: CallContext, args: Json) -> str:
     return text.deleted_lines(await fleet.delete_all(call, scope=args.get("scope", "mine")))
 
 
@@ -194,7 +194,7 @@ def _new_agent(args: Json) -> NewAgent:
     return replace(new, max_cost_usd=args.get("max_cost_usd"), max_tokens=args.get("max_tokens"))
 
 
-Verb = Callable[["Fleet", Call, Json], Awaitable[str]]
+Verb = Callable[["Fleet", CallContext, Json], Awaitable[str]]
 _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
     (
         "create_agent",

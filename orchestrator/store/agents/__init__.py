@@ -1,1 +1,1 @@
-"""Operations on agents: create and delete them, command them, and decide which may start."""
+"""Operations on agents: create, command, bind to an account, and delete them."""

@@ -17,7 +17,7 @@ from orchestrator.domain.command import (
     AgentState,
     AnswerQuestion,
     BindAccount,
-    CommandTerms,
+    CommandOptions,
     Decision,
     EndDurableWait,
     Interruption,
@@ -26,17 +26,17 @@ from orchestrator.domain.command import (
     Queueing,
     ReplaceTurn,
     SteerTurn,
-    caps_happened,
+    caps_receipt_text,
     check_command,
     decide,
     decide_interrupt,
-    happened,
+    receipt_text,
     urgency_of,
 )
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitEnd
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import AnsweredBy
-from orchestrator.domain.turn import Mode
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import lifecycle, orchestrator_waits
@@ -58,7 +58,7 @@ class Command:
 
     agent_id: str
     text: str
-    mode: Mode
+    mode: DeliveryMode
     inputs: Sequence[str] | None
     turn_id: str
     call_key: str | None
@@ -104,7 +104,7 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
 
 
 def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
-    terms = CommandTerms(
+    terms = CommandOptions(
         mode=asked.mode,
         only_answer=asked.only_answer,
         sets_inputs=asked.inputs is not None,
@@ -125,7 +125,7 @@ def _set_caps(connection: Connection, asked: Command, now: float) -> str:
     """Set the caps first: an agent that resumes by them no longer waits for budget."""
     scope = Persona(**agent_row(connection, asked.agent_id).persona_body).cap_scope
     resumed = asked.agent_id in budgets.raise_caps(connection, asked.agent_id, scope, asked.caps, now)
-    return caps_happened(_state(connection, asked.agent_id, now), asked.caps, resumed=resumed)
+    return caps_receipt_text(_state(connection, asked.agent_id, now), asked.caps, resumed=resumed)
 
 
 def _state(connection: Connection, agent_id: str, now: float) -> AgentState:
@@ -160,7 +160,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
             orchestrator_waits.end(connection, wait_id, DurableWaitStatus.COMPLETED, now, WaitEnd(result=told))
         case _:
             return _queue(connection, asked, decision, now)
-    return Commanded(turn_id=turn_id, happened=happened(decision))
+    return Commanded(turn_id=turn_id, happened=receipt_text(decision))
 
 
 def _queue(connection: Connection, asked: Command, decision: Queueing, now: float) -> Commanded:
@@ -179,7 +179,7 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
         running = interrupt_below(connection, agent_id, now)
     set_inputs(connection, agent_id, ordinal, asked.inputs or ())
     steer = isinstance(decision, SteerTurn)
-    return Commanded(turn_id=asked.turn_id, happened=happened(decision, ordinal), steer=steer, running=running)
+    return Commanded(turn_id=asked.turn_id, happened=receipt_text(decision, ordinal), steer=steer, running=running)
 
 
 def interrupt(connection: Connection, agent_id: str, now: float) -> dict[str, str]:

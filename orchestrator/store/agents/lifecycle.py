@@ -8,8 +8,8 @@ from dataclasses import asdict
 from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Account, AgentSpec, Status
-from orchestrator.domain.event import Kind
-from orchestrator.domain.tool import Running
+from orchestrator.domain.event import EventKind
+from orchestrator.domain.tool import CallingTurn
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError
@@ -38,7 +38,7 @@ def create(
     connection: Connection,
     spec: AgentSpec,
     limits: children.ChildLimits = children.NONE,
-    parent: Running | None = None,
+    parent: CallingTurn | None = None,
 ) -> tuple[str, bool]:
     """Insert the agent with its first turn; returns its id, and whether the idempotency key had created it before.
 
@@ -59,7 +59,7 @@ def create(
     emit(
         connection,
         agent_id,
-        Kind.CREATED,
+        EventKind.CREATED,
         now,
         name=spec.name,
         persona=spec.persona.name,
@@ -131,7 +131,7 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
     withdraw(connection, agent)
     move(connection, agent, Status.DELETED, now, deleted_at=now, epoch=agent.epoch + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)
-    emit(connection, agent_id, Kind.DELETED, now, was=str(before))
+    emit(connection, agent_id, EventKind.DELETED, now, was=str(before))
     source_ended(connection, agent_id, Status.DELETED)
     children.ended(connection, agent, now)
     return str(before)
@@ -159,7 +159,9 @@ def end_open_turns(connection: Connection, agent: AgentRow, now: float, *, reaso
     ended_turn: tuple[str, int] | None = None
     for turn_id, ordinal, status in rows:
         begun = status != TurnStatus.QUEUED
-        ended, kind = (TurnStatus.INTERRUPTED, Kind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, Kind.CANCELLED)
+        ended, kind = (
+            (TurnStatus.INTERRUPTED, EventKind.INTERRUPTED) if begun else (TurnStatus.CANCELLED, EventKind.CANCELLED)
+        )
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(status=ended, reason=reason, ended_at=now))
         forget_unsettled(connection, agent.id, ordinal)
         if status in {TurnStatus.WORKING, TurnStatus.RECOVERING}:

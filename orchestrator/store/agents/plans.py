@@ -12,10 +12,10 @@ from sqlalchemy import select, update
 
 from orchestrator.domain.agent import AgentSpec, Status
 from orchestrator.domain.clearance import PLAN
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.question import NewQuestion, QuestionState
 from orchestrator.domain.text import one_line
-from orchestrator.domain.tool import Running
+from orchestrator.domain.tool import CallingTurn
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
@@ -61,7 +61,7 @@ def fan_out(
     agent, turn = _running(connection, claim)
     run_ended(connection, agent, claim, usage, now)
     for child in () if turn.stop else planned:
-        lifecycle.create(connection, child, limits, Running(agent_id=claim.agent_id, epoch=claim.epoch))
+        lifecycle.create(connection, child, limits, CallingTurn(agent_id=claim.agent_id, epoch=claim.epoch))
     children.suspend(connection, claim, asked, now)
     _comes_back(connection, claim, asked.call_id)
 
@@ -76,7 +76,7 @@ def send_back(connection: Connection, claim: Claim, asked: NewQuestion, why: str
     run_ended(connection, agent, claim, usage, now)
     questions.ask_policy(connection, claim.agent_id, claim.turn, asked, answer=why, now=now)
     _comes_back(connection, claim, asked.call_id)
-    emit(connection, claim.agent_id, Kind.PLAN_REFUSED, now, claim.turn, reason=one_line(why, SHOWN_CHARACTERS))
+    emit(connection, claim.agent_id, EventKind.PLAN_REFUSED, now, claim.turn, reason=one_line(why, SHOWN_CHARACTERS))
     move(connection, agent_row(connection, claim.agent_id), Status.QUEUED, now, wait=SLOT, owner=None)
 
 

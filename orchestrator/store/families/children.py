@@ -8,9 +8,9 @@ from typing import Protocol
 from sqlalchemy import func, select, update
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.question import AnsweredBy, NewQuestion
-from orchestrator.domain.tool import Running
+from orchestrator.domain.tool import CallingTurn
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import SLOT, Wait, WaitKind
 from orchestrator.errors import ConflictError, RefusedError
@@ -82,7 +82,7 @@ def check_living(connection: Connection, limits: ChildLimits) -> None:
         )
 
 
-def adopt(connection: Connection, run: Running, limits: ChildLimits) -> FamilyPlace:
+def adopt(connection: Connection, run: CallingTurn, limits: ChildLimits) -> FamilyPlace:
     """Count one more child of the parent; returns the columns that tie the child to it, including its id.
 
     Raises:
@@ -174,5 +174,5 @@ def resume(connection: Connection, agent_id: str, by: AnsweredBy, now: float, *,
     if asked is not None:
         questions.put_answer(connection, asked.id, told or str(by), by, now)
         body = {"question_id": asked.id, "call_id": asked.call_id, "by": str(by)}
-        emit(connection, agent_id, Kind.ANSWERED, now, asked.turn, **body)
+        emit(connection, agent_id, EventKind.ANSWERED, now, asked.turn, **body)
     move(connection, agent, Status.QUEUED, now, wait=SLOT)

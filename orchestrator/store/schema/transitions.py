@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Update, bindparam, insert, select, update
 
 from orchestrator.domain.activity import Activity
 from orchestrator.domain.agent import Status, check_move
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.store.engine.connection import Connection
@@ -112,7 +112,7 @@ def move(
 
 
 def emit(
-    connection: Connection, agent_id: str, kind: Kind, now: float, turn: int | None = None, /, **body: object
+    connection: Connection, agent_id: str, kind: EventKind, now: float, turn: int | None = None, /, **body: object
 ) -> int:
     """Append the agent's next event in this transaction and return its cursor."""
     seq, root, project, orchestrator = connection.execute(_NEXT, {"agent": agent_id}).one()

@@ -7,7 +7,7 @@ from typing import Concatenate, ParamSpec
 
 from sqlalchemy import select, update
 
-from orchestrator.domain.turn import TurnEnd, TurnStatus
+from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
@@ -32,7 +32,7 @@ def fail(connection: Connection, claim: Claim, reason: str, detail: str, usage: 
         StaleOwnerError: the claim is over; nothing is written.
     """
     status = TurnStatus.INTERRUPTED if reason == INTERRUPTED else TurnStatus.FAILED
-    turns.finish(connection, claim, TurnEnd(status=status, reason=reason, detail=detail), usage, now)
+    turns.finish(connection, claim, TurnResult(status=status, reason=reason, detail=detail), usage, now)
 
 
 def unless_cancelled(

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from orchestrator.domain.activity import WORKING
 from orchestrator.domain.check import CheckRound, NewChecks
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.usage import RunUsage
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.changes import AgentChange
@@ -46,7 +46,7 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
     connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(checked=[*known, row]))
     told = [{name: one[name] for name in ("check", "passed", "said", "seconds")} for one in row["receipts"]]
     body = {"attempt": attempt.number, "passed": attempt.passed, "checks": told}
-    emit(connection, claim.agent_id, Kind.CHECKED, attempt.at, claim.turn, **body)
+    emit(connection, claim.agent_id, EventKind.CHECKED, attempt.at, claim.turn, **body)
     told_at: AgentChange = {"changed_at": attempt.at, "last_event_at": attempt.at}
     change(connection, claim.agent_id, **(told_at | activity_values(WORKING)))
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, insert, select, update
 
 from orchestrator.domain.activity import Activity
-from orchestrator.domain.checkout import Snapshot
-from orchestrator.domain.event import Kind
+from orchestrator.domain.checkout import CheckoutState
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.tool import Json
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store
@@ -27,7 +27,7 @@ from orchestrator.store.turns.turns import Claim
 class Fact:
     """One report of a session: its event, what it changes in the agent's row, and the files it touched."""
 
-    kind: Kind | None
+    kind: EventKind | None
     """None: it changes only figures in the row"""
     at: float
     body: Json
@@ -78,7 +78,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         values |= progress.marks(agent, values, fact.kind, fact.at)
     if rows:
         connection.execute(_EVENTS, rows)
-        calls = sum(row["kind"] is Kind.TOOL for row in rows)
+        calls = sum(row["kind"] is EventKind.TOOL for row in rows)
         values |= {"last_seq": seq, "last_event_at": at, "tool_calls": agent.tool_calls + calls}
     if files:
         connection.execute(_FILES, files)
@@ -89,7 +89,7 @@ def append(connection: Connection, claim: Claim, facts: Iterable[Fact]) -> None:
         change(connection, claim.agent_id, **values)
 
 
-def note_before(connection: Connection, claim: Claim, before: Snapshot) -> None:
+def note_before(connection: Connection, claim: Claim, before: CheckoutState) -> None:
     """Record once how the checkout looked before the turn."""
     connection.execute(
         update(TURN).where(TURN.c.id == claim.turn_id, TURN.c.before.is_(None)).values(before=asdict(before))

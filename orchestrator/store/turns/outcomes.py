@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from sqlalchemy import select, update
 
-from orchestrator.domain.turn import TurnStatus, Urgency
+from orchestrator.domain.turn import TurnPriority, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
 
@@ -23,7 +23,7 @@ def record(connection: Connection, agent_id: str, turn_id: str, status: TurnStat
 def is_replaced(connection: Connection, agent_id: str) -> bool:
     """Whether a queued turn was commanded to replace the running one."""
     query = select(TURN.c.id).where(
-        TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == Urgency.REPLACES
+        TURN.c.agent_id == agent_id, TURN.c.status == TurnStatus.QUEUED, TURN.c.urgent == TurnPriority.REPLACES
     )
     return connection.execute(query.limit(1)).one_or_none() is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.store.schema.changes import AgentChange, MoveColumns
 from orchestrator.store.schema.rows import AgentRow
 
@@ -13,16 +13,16 @@ def begun(agent: AgentRow) -> MoveColumns:
     return {"open_tools": 0, "same_calls": 0, "progress_tokens": used, "tool_tokens": used}
 
 
-def marks(agent: AgentRow, values: AgentChange, kind: Kind | None, at: float) -> AgentChange:
+def marks(agent: AgentRow, values: AgentChange, kind: EventKind | None, at: float) -> AgentChange:
     """Return the marks that an event of this kind sets, once these values are set."""
     used = agent.tokens + values.get("live_tokens", agent.live_tokens)
     running = values.get("open_tools", agent.open_tools)
     match kind:
-        case Kind.PROGRESS:
+        case EventKind.PROGRESS:
             return {"progress_at": at, "progress_tokens": used}
-        case Kind.TOOL:
+        case EventKind.TOOL:
             return {"tool_at": at, "tool_tokens": used, "open_tools": running + 1}
-        case Kind.TOOL_ENDED:
+        case EventKind.TOOL_ENDED:
             return {"tool_at": at, "tool_tokens": used, "open_tools": max(0, running - 1)}
         case _:
             return {}

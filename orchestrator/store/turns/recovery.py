@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select, update
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
-from orchestrator.domain.turn import TURN_OPEN, TurnEnd, TurnStatus
+from orchestrator.domain.event import EventKind
+from orchestrator.domain.turn import TURN_OPEN, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.engine.connection import Connection
@@ -91,7 +91,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: RunUsage, now: float, max_resumes: int
-) -> TurnEnd | None:
+) -> TurnResult | None:
     """Queue the turn of a run that is over to be resumed; if it died too often, return how it must end instead.
 
     Raises:
@@ -137,7 +137,7 @@ def _running(connection: Connection, agent_id: str) -> TurnRow | None:
 
 def _lose(
     connection: Connection, agent: AgentRow, turn: TurnRow, loss: Loss, now: float, max_resumes: int
-) -> TurnEnd | None:
+) -> TurnResult | None:
     attempt = turn.attempts
     known = [LostRun(**one) for one in turn.losses or ()]
     lost = LostRun(attempt=attempt, reason=loss.reason, detail=loss.detail[:300], at=now)
@@ -146,31 +146,31 @@ def _lose(
         rows = [asdict(one) for one in losses]
         connection.execute(update(TURN).where(TURN.c.id == turn.id).values(losses=rows))
     if turn.stop or outcomes.is_replaced(connection, agent.id):
-        return TurnEnd(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
+        return TurnResult(status=TurnStatus.INTERRUPTED, reason="interrupted", detail="interrupted on request")
     if not max_resumes or (loss.counts and attempt > max_resumes):
         return _final(loss, losses, max_resumes)
     attempts = attempt if loss.counts else attempt - 1  # the next claim counts it again
     values = {"status": TurnStatus.RECOVERING, "attempts": attempts}
     connection.execute(update(TURN).where(TURN.c.id == turn.id).values(**values))
-    emit(connection, agent.id, Kind.LOST, now, turn.ordinal, attempt=attempt, reason=loss.reason)
+    emit(connection, agent.id, EventKind.LOST, now, turn.ordinal, attempt=attempt, reason=loss.reason)
     move(connection, agent, Status.QUEUED, now, wait=SLOT, owner=None, epoch=agent.epoch + 1)
     return None
 
 
-def _final(loss: Loss, losses: Sequence[LostRun], max_resumes: int) -> TurnEnd:
+def _final(loss: Loss, losses: Sequence[LostRun], max_resumes: int) -> TurnResult:
     if max_resumes:
         history = "; ".join(one.told for one in losses)
         detail = f"its session died {len(losses)} times: {history}"
-        return TurnEnd(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
+        return TurnResult(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
     status = TurnStatus.INTERRUPTED if loss.reason == DAEMON else TurnStatus.FAILED
-    return TurnEnd(status=status, reason=loss.reason, detail=loss.detail)
+    return TurnResult(status=status, reason=loss.reason, detail=loss.detail)
 
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%SZ", time.gmtime(at))
 
 
-def _end(connection: Connection, agent: AgentRow, turn: TurnRow, final: TurnEnd, now: float) -> None:
+def _end(connection: Connection, agent: AgentRow, turn: TurnRow, final: TurnResult, now: float) -> None:
     """End the turn of a dead daemon with its one terminal event; its cost is unknown."""
     values = {"status": final.status, "reason": final.reason, "detail": final.detail, "hint": final.hint}
     connection.execute(
@@ -178,7 +178,7 @@ def _end(connection: Connection, agent: AgentRow, turn: TurnRow, final: TurnEnd,
         .where(TURN.c.id == turn.id, TURN.c.status.in_(TURN_OPEN))
         .values(**values, ended_at=now, cost_unknown=True)
     )
-    kind = Kind(f"turn.{final.status}")
+    kind = EventKind(f"turn.{final.status}")
     cursor = emit(connection, agent.id, kind, now, turn.ordinal, reason=final.reason, detail=final.detail)
     change(connection, agent.id, cost_unknown=True)
     outcomes.record(connection, agent.id, turn.id, final.status, cursor)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
@@ -28,4 +28,4 @@ def fold(connection: Connection, claim: Claim, turn_ids: Sequence[str], now: flo
     for turn_id, ordinal in connection.execute(query.order_by(TURN.c.ordinal)).all():
         ended = {"status": TurnStatus.CANCELLED, "reason": "steered", "detail": detail, "ended_at": now}
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(**ended))
-        emit(connection, claim.agent_id, Kind.CANCELLED, now, ordinal, reason="steered", detail=detail)
+        emit(connection, claim.agent_id, EventKind.CANCELLED, now, ordinal, reason="steered", detail=detail)

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.event import TERMINAL, Kind
+from orchestrator.domain.event import TERMINAL, EventKind
 from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
 from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnEnd, TurnStatus, Urgency
+from orchestrator.domain.turn import TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
@@ -63,7 +63,7 @@ def queue_turn(
     turn_id: str,
     prompt: str,
     now: float,
-    urgent: Urgency = Urgency.NONE,
+    urgent: TurnPriority = TurnPriority.NONE,
 ) -> int:
     """Append a turn and return its ordinal; an agent without an open turn becomes queued."""
     agent = agent_row(connection, agent_id)
@@ -81,7 +81,7 @@ def queue_turn(
         )
     )
     change(connection, agent_id, turns=ordinal)
-    emit(connection, agent_id, Kind.QUEUED, now, ordinal, turn_id=turn_id)
+    emit(connection, agent_id, EventKind.QUEUED, now, ordinal, turn_id=turn_id)
     if agent.status not in {Status.WORKING, Status.WAITING}:
         move(connection, agent, Status.QUEUED, now, wait=SLOT)
     source_opened(connection, agent_id)
@@ -185,7 +185,7 @@ def answer(
         "by": str(by),
         "answer": one_line(given, 300),
     }
-    emit(connection, agent_id, Kind.ANSWERED, now, turn.ordinal, **told)
+    emit(connection, agent_id, EventKind.ANSWERED, now, turn.ordinal, **told)
     return turn
 
 
@@ -193,7 +193,7 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
     """End the turn that waits for an answer as interrupted, and drop its question."""
     agent = agent_row(connection, agent_id)
     turn = next_turn(connection, agent_id)
-    if turn is not None and turn.status in TURN_ASIDE:
+    if turn is not None and turn.status in TURN_SUSPENDED:
         connection.execute(
             update(TURN)
             .where(TURN.c.id == turn.id)
@@ -202,7 +202,7 @@ def drop_question(connection: Connection, agent_id: str, now: float) -> None:
         if turn.status == TurnStatus.RECOVERING:
             budgets.fold(connection, agent, now)
             cost_is_unknown(connection, agent_id, turn.id)
-        cursor = emit(connection, agent_id, Kind.INTERRUPTED, now, turn.ordinal, reason="interrupted")
+        cursor = emit(connection, agent_id, EventKind.INTERRUPTED, now, turn.ordinal, reason="interrupted")
         outcomes.record(connection, agent_id, turn.id, TurnStatus.INTERRUPTED, cursor)
     leases.release(connection, agent_id, now, leases.CHECKOUT)
     withdraw(connection, agent)
@@ -241,7 +241,7 @@ def rest(connection: Connection, agent: AgentRow, status: Status, reason: str, n
 def finish(
     connection: Connection,
     claim: Claim,
-    ended: TurnEnd,
+    ended: TurnResult,
     usage: RunUsage,
     now: float,
     *,
@@ -262,7 +262,7 @@ def finish(
     if not done.rowcount:
         raise StaleOwnerError(f"turn {claim.turn_id} has already ended")
     run_ended(connection, agent, claim, usage if usage.tokens.model_calls else budgets.at_least_live(agent, usage), now)
-    kind = Kind(f"turn.{status}")
+    kind = EventKind(f"turn.{status}")
     if kind not in TERMINAL:
         raise ConflictError(f"{status} does not end a turn")
     cursor = emit(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, insert, update
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.check import GATES
+from orchestrator.domain.check import FAILED_CHECK_REASONS
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.store.engine.connection import Connection
@@ -76,6 +76,6 @@ def source_ended(connection: Connection, source: str, status: Status) -> None:
 
 def blocked_by(name: str, status: Status, reason: str = "") -> Wait:
     """Return the wait of an agent whose input ended like this, without a result."""
-    failed = f"failed ({reason})" if reason in GATES else "failed"
+    failed = f"failed ({reason})" if reason in FAILED_CHECK_REASONS else "failed"
     verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
     return Wait(kind=WaitKind.INPUTS, on=name, detail=verb, blocked=True)

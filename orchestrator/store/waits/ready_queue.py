@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, exists, func, or_, select
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.turn import TURN_ASIDE, TURN_OPEN, TurnStatus
+from orchestrator.domain.turn import TURN_OPEN, TURN_SUSPENDED, TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.rows import TurnRow, one_row
@@ -133,7 +133,7 @@ def next_turn(connection: Connection, agent_id: str) -> TurnRow | None:
 
 def has_begun(turn: TurnRow | None) -> bool:
     """Whether this is a turn in the middle, whose agent has no session."""
-    return turn is not None and turn.status in TURN_ASIDE
+    return turn is not None and turn.status in TURN_SUSPENDED
 
 
 def unsettled(connection: Connection) -> Mapping[tuple[str, int], Sequence[Source]]:

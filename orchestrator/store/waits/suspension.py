@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.wait import SLOT, Wait
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.rows import AgentRow
@@ -15,7 +15,7 @@ from orchestrator.store.waits.ready_queue import next_turn
 def suspend(connection: Connection, agent: AgentRow, turn: int, wait: Wait, now: float, **told: object) -> None:
     """Suspend the agent, without slot and process; `told` joins the event of its turn (an ordinal)."""
     move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
-    emit(connection, agent.id, Kind.WAITING, now, turn, **wait_body(wait), **told)
+    emit(connection, agent.id, EventKind.WAITING, now, turn, **wait_body(wait), **told)
     if wait.until is not None:
         touch(connection, CLOCK)
 
@@ -25,4 +25,4 @@ def resume(connection: Connection, agent: AgentRow, now: float) -> None:
     turn, wait = next_turn(connection, agent.id), wait_of(agent)
     move(connection, agent, Status.QUEUED, now, wait=SLOT)
     told = {} if wait is None else {name: value for name, value in wait_body(wait).items() if name != "until"}
-    emit(connection, agent.id, Kind.RESUMED, now, turn.ordinal if turn else agent.turns, **told)
+    emit(connection, agent.id, EventKind.RESUMED, now, turn.ordinal if turn else agent.turns, **told)

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.database import Store, open_store
@@ -87,7 +87,7 @@ def create(connection: Connection, number: int) -> str:
 
 def note(connection: Connection, agent_id: str, text: str) -> int:
     """The agent's next event; its number."""
-    emit(connection, agent_id, Kind.PROGRESS, time.time(), text=text)
+    emit(connection, agent_id, EventKind.PROGRESS, time.time(), text=text)
     return connection.execute(select(AGENT.c.last_seq).where(AGENT.c.id == agent_id)).scalar_one()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from orchestrator.domain.activity import RECOVERING, STARTING
 from orchestrator.domain.agent import Status
-from orchestrator.domain.event import Kind
+from orchestrator.domain.event import EventKind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, SLOT, SUSPENDED, Wait, WaitKind
 from orchestrator.store.engine.connection import Connection
@@ -48,7 +48,7 @@ def admit(connection: Connection, admission: Admission, now: float) -> list[Clai
         return []
     # single writer: nobody else claims a slot or uses a cap meanwhile
     free = admission.slots - ready_queue.working(connection)
-    gate = _Gate(connection, admission, now)
+    gate = _AdmissionRules(connection, admission, now)
     full = free <= 0 and all(map(admission.payable, accounts)) and not gate.caps.fleet_is_short()
     entries = ready_queue.blocked(connection, now) if full else ready_queue.queued(connection)
     gate.caps.expect({entry.root for entry in entries if entry.capped})
@@ -74,10 +74,10 @@ def _keep(connection: Connection, entry: ready_queue.Entry, wait: Wait, now: flo
             new["changed_at"] = now
         change(connection, entry.agent_id, **new)
         if wait.blocked:
-            emit(connection, entry.agent_id, Kind.BLOCKED, now, entry.turn, **wait_body(wait))
+            emit(connection, entry.agent_id, EventKind.BLOCKED, now, entry.turn, **wait_body(wait))
 
 
-class _Gate:
+class _AdmissionRules:
     """Finds what keeps each queued agent from starting; facts that agents share are read once."""
 
     def __init__(self, connection: Connection, admission: Admission, now: float) -> None:
@@ -136,7 +136,7 @@ def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: fl
             attempts=TURN.c.attempts + (not continues),
         )
     )
-    kind = Kind.RESUMED if continues or recovers else Kind.STARTED
+    kind = EventKind.RESUMED if continues or recovers else EventKind.STARTED
     emit(connection, agent.id, kind, now, turn.ordinal, turn_id=turn.id, epoch=epoch)
     pauses.taken_up(connection, turn)
     paused = pauses.values_of(turn)
