@@ -39,7 +39,7 @@ from orchestrator.supervision.command import LaunchConfig
 RUN = "run"
 """folder of the state directory for generated launchers"""
 RESUME_SECONDS = 0.5
-"""how long the sessions of resumed turns have the event loop to themselves"""
+"""about how long a daemon lets resumed turns open their sessions before it does anything else"""
 LOG = log.logger("fleet.app")
 
 

@@ -178,6 +178,7 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
     from orchestrator.app import open_fleet
     from orchestrator.server.http import loopback
 
+    gc.freeze()
     shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
@@ -202,7 +203,6 @@ async def _serve(
     from orchestrator.server.http import api as http_api
     from orchestrator.server.mcp import streamable
 
-    gc.freeze()
     gc.enable()
     logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
     table = serving.table(fleet, calls, log_file)

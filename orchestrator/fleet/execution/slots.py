@@ -50,7 +50,10 @@ class AgentSlots:
         slot.left.set()
 
     async def first_sessions(self, seconds: float) -> None:
-        """Return once every claimed agent has its session or has left, or when this time is over."""
+        """Return once every agent that has a claim has opened its session or has left, at the latest after this time.
+
+        What blocks the event loop meanwhile, such as the first import of a provider's SDK, makes it later.
+        """
         waits = [asyncio.create_task(slot.ready.wait()) for slot in self._slots.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=seconds)
