@@ -129,8 +129,8 @@ class Door:
 
     def _wait_for_last_answers(self) -> None:
         with self._lock:
-            self._is_closing = waiting_tools = self._is_needed()
-        if waiting_tools:
+            self._is_closing = is_needed = self._is_needed()
+        if is_needed:
             self._drained.acquire(timeout=_DRAIN_SECONDS)
 
     def _accept(self, line: bytes) -> None:

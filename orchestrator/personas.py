@@ -156,8 +156,8 @@ def _problem(problem: ErrorDetails) -> str:
     """One mistake in words: the key, its value, and why that is not valid."""
     key, *inside = problem["loc"]
     place = f"{key}{''.join(f'[{step}]' if isinstance(step, int) else f'.{step}' for step in inside)}"
-    present = repr(problem["input"])
-    value = present if len(present) <= MAX_SHOWN_CHARACTERS else f"{present[:MAX_SHOWN_CHARACTERS]}…"
+    given = repr(problem["input"])
+    value = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}…"
     return f"{place}: {value}: {_explanation(problem)}"
 
 

@@ -242,4 +242,4 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         return Settings.model_validate({name: value for name, value in env.items() if name in known and value})
     except ValidationError as error:
         wrong = "; ".join(f"{e['loc'][0]}={env[str(e['loc'][0])]!r}: {e['msg']}" for e in error.errors())
-        raise InvalidError(f"settings: {wrong}", hint="correct the environment and start the daemon again") from error
+        raise InvalidError(wrong, hint="correct the environment and start the daemon again") from error

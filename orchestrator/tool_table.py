@@ -32,7 +32,7 @@ TOOL_USE = "claudecode/toolUseId"
 """The key under which Claude Code sends the id of its tool call (measured with 2.1.329)."""
 MAX_NAME_CHARACTERS = 80
 LOG_SECONDS = 0.01
-"""how long after a call its line is logged: writing it takes longer than sending the answer"""
+"""how long after a call its line is logged, as writing it takes longer than sending the answer; a kill may lose it"""
 
 _log = log.logger(__name__)
 

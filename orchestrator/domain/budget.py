@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.domain.duration import format_age
+from orchestrator.domain.duration import format_age, format_duration
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.errors import InvalidError
@@ -80,7 +80,7 @@ class Headroom:
     def wait(self, agent_id: str) -> Wait:
         """The wait of an agent that has reached this cap."""
         whose = "the fleet" if self.scope is Scope.FLEET else self.name
-        amounts = f"{format_amount(self.unit, self.used)} of {format_amount(self.unit, self.cap)}"
+        amounts = f"{format_used(self.unit, self.used)} of {format_cap(self.unit, self.cap)}"
         return Wait(kind=WaitKind.BUDGET, on="" if self.subject == agent_id else whose, detail=amounts)
 
     def shown(self, agent_id: str) -> str:
@@ -158,8 +158,13 @@ def shortage(rooms: Iterable[Headroom], *, starts_turn: bool) -> Headroom | None
     return None
 
 
-def format_amount(unit: Unit, amount: float) -> str:
-    """Return the amount with its unit, for a reader."""
+def format_cap(unit: Unit, cap: float) -> str:
+    """Return a cap with its unit, for a reader; a time is exact."""
+    return format_duration(cap) if unit is Unit.SECONDS else format_used(unit, cap)
+
+
+def format_used(unit: Unit, amount: float) -> str:
+    """Return what was used with its unit, for a reader; a time is rounded down."""
     match unit:
         case Unit.USD:
             return shown_cost(amount)

@@ -48,8 +48,8 @@ def rule(call: ToolCall, persona: Persona) -> GateDecision | None:
         return None if call.name == WAIT_FOR_CHILDREN else Allow()
     if call.name.startswith(FLEET_TOOL) and persona.directs_with(call.name.removeprefix(FLEET_TOOL)):
         # a call with invalid arguments is allowed: the tool itself says what is wrong
-        sleeps = call.name == WAIT_FOR_AGENTS and wait_request_of(call.input) is not None
-        return None if sleeps or call.name in persona.ask else Allow()
+        suspends = call.name == WAIT_FOR_AGENTS and wait_request_of(call.input) is not None
+        return None if suspends or call.name in persona.ask else Allow()
     return _of_whole_tools(call, persona)
 
 

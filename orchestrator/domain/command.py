@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.domain.agent import OPEN, Status
-from orchestrator.domain.budget import Headroom, Unit, format_amount, remedy_for, shortage
+from orchestrator.domain.budget import Headroom, Unit, format_cap, remedy_for, shortage
 from orchestrator.domain.turn import DeliveryMode, TurnPriority
 from orchestrator.domain.wait import ANSWERS, SUSPENDED, Wait, WaitKind, wait_words
 from orchestrator.errors import ConflictError
@@ -231,7 +231,7 @@ def _queued(decision: Queueing) -> str:
 
 def caps_receipt_text(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
     """Return the effect of new caps in words for the receipt; `agent` is its state under them."""
-    told = "its budget is now " + ", ".join(format_amount(unit, cap) for unit, cap in caps.items())
+    told = "its budget is now " + ", ".join(format_cap(unit, cap) for unit, cap in caps.items())
     if resumed:
         return f"{told}; its turn continues where it stopped"
     short = shortage(agent.rooms, starts_turn=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
 
 FAREWELL_SECONDS = 0.3
-SETTLE_SECONDS = 2.0
+DROP_SECONDS = 2.0
 
 
 def waits(fleet: Fleet) -> tuple[str, ...]:
@@ -54,4 +54,4 @@ async def farewell(webs: Sequence[tuple[Server, socket.socket]], serving: Sequen
     await asyncio.wait(serving, timeout=FAREWELL_SECONDS)
     for web, _ in webs:
         web.drop()
-    await asyncio.wait(serving, timeout=SETTLE_SECONDS)
+    await asyncio.wait(serving, timeout=DROP_SECONDS)

@@ -18,8 +18,6 @@ from orchestrator import paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
 
-LETTERS = ("A", "B", "C")
-"""the valid values of FLEET_SUPERVISION"""
 MARKER = "FLEET_PROCESS"
 """variable in the environment of an agent's processes: a random word per session, by which the reaper finds them"""
 FOLDER, WORK, UNIT = "FLEET_SHIM_FOLDER", "FLEET_SHIM_WORK", "FLEET_SHIM_UNIT"

@@ -62,10 +62,21 @@ def test_doctor_fails_with_1_and_says_what_to_do(fleet: Command, state: Path, tm
     assert "chmod go-rwx" in _text(ran, "state")
     assert "CLAUDE_CODE_PATH" in _text(ran, "claude")
     assert "AGENT_MAX_CONCURRENT" in _text(ran, "settings")
+    for name in ("supervision", "http", "slots"):
+        assert (_level(ran, name), _text(ran, name).strip()) == ("warn", "not checked: settings are invalid")
     plain = fleet("doctor", PATH=str(tmp_path))
     assert plain.code == 1
     assert "\x1b" not in plain.out
     assert "install git" in plain.out
+
+
+def test_doctor_shows_a_setting_that_is_invalid_and_its_hint_once(fleet: Command) -> None:
+    ran = fleet("doctor", AGENT_MAX_CONCURRENT="x")
+    (at,) = [number for number, line in enumerate(ran.out.splitlines()) if " settings " in f" {line.split(':')[0]} "]
+    shown, hint, *_ = ran.out.splitlines()[at:]
+    assert shown.split()[:3] == ["fail", "settings", "AGENT_MAX_CONCURRENT='x':"]
+    assert "->" not in shown
+    assert hint.strip().startswith("-> correct the environment")
 
 
 def test_doctor_colours_only_when_asked_to(fleet: Command) -> None:

@@ -22,7 +22,8 @@ from orchestrator import paths
 from orchestrator.domain.tool import CallContext, Caller, Json, Tool
 from orchestrator.server.calls import Calls
 from orchestrator.server.mcp.doors import Doors
-from orchestrator.server.mcp.server import caller_on_socket, render
+from orchestrator.server.mcp.server import render
+from orchestrator.server.mcp.streamable import caller_anywhere
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
 from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, open_process, text_of
 
@@ -42,7 +43,7 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
         listener.bind(str(paths.socket_path(state, "mcp.sock")))
         listener.listen()
         listener.setblocking(False)
-        server = render([tool], caller=caller_on_socket, calls=calls, log_file="")
+        server = render([tool], caller=caller_anywhere, calls=calls, log_file="")
         doors = Doors(listener, server, build=build, calls=calls, greet=greet)
         doors.accept()
         yield doors

@@ -48,21 +48,32 @@ Environment = Mapping[str, str]
 
 
 def all_checks(environment: Environment) -> Iterator[ProbeResult]:
-    """Run all checks, in the order in which to fix them; a check that raises counts as failed."""
+    """Run all checks, in the order in which to fix them; a check that raises counts as failed.
+
+    If the settings are invalid, each check that needs them is a warning that says so.
+    """
     from orchestrator.settings import read_settings
 
     checks = {name: partial(look, environment) for name, look in _CHECKS.items()}
     try:
         settings = read_settings(environment)
     except FleetError as error:
-        yield ProbeResult("settings", FAIL, str(error), "fix this first")
+        yield _failed("settings", error)
+        unchecked = [ProbeResult(name, WARN, "not checked: settings are invalid") for name in _SETTINGS_RESULTS]
     else:
+        unchecked = []
         checks |= {name: partial(look, environment, settings) for name, look in _SETTINGS_CHECKS.items()}
     for name, check in checks.items():
         try:
             yield from check()
         except (FleetError, OSError, subprocess.SubprocessError, ValueError) as error:
-            yield ProbeResult(name, FAIL, str(error), "fix this first")
+            yield _failed(name, error)
+    yield from unchecked
+
+
+def _failed(name: str, error: Exception) -> ProbeResult:
+    message, hint = (error.message, error.hint) if isinstance(error, FleetError) else (str(error), "")
+    return ProbeResult(name, FAIL, message, hint or "fix this first")
 
 
 def _python(_: Environment) -> Iterator[ProbeResult]:
@@ -300,3 +311,5 @@ _SETTINGS_CHECKS: dict[str, Callable[[Environment, Settings], Iterator[ProbeResu
     "supervision": _supervision,
     "slots": _slots,
 }
+_SETTINGS_RESULTS = ("supervision", "http", "slots")
+"""what the checks that need settings report on"""

@@ -18,7 +18,6 @@ SCHEMA = 2
 """version of all JSON documents and lines that commands print"""
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_NOT_FOUND = 3
 EXIT_TIMEOUT = 4
 EXIT_NEEDS_ANSWER = 5
 EXIT_INTERRUPTED = 130

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected, in_path
 from orchestrator.cli.render import output
-from orchestrator.domain.budget import Unit, format_amount
+from orchestrator.domain.budget import Unit, format_cap, format_used
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 
@@ -80,6 +80,6 @@ def _show(shown: BudgetsView, *, as_json: bool) -> None:
     for one in shown.budgets:
         unit = Unit(one.unit)
         scope = "" if one.scope in {one.of, "agent"} else f" ({one.scope})"
-        print(one_line(f"{one.of}{scope}: {format_amount(unit, one.used)} of {format_amount(unit, one.cap)}", 200))
+        print(one_line(f"{one.of}{scope}: {format_used(unit, one.used)} of {format_cap(unit, one.cap)}", 200))
     if not shown.budgets:
         output.say("no budget is set")

@@ -22,7 +22,6 @@ from orchestrator.store.engine.database import Store
 from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision.command import CommandEnd, CommandSpec, LaunchConfig, shell
 
-LOG = log.logger("fleet.checking")
 TAIL_LINES = 20
 TAIL_CHARACTERS = 1500
 SCHEMA_SECONDS = 20.0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from orchestrator import log, paths
+from orchestrator import paths
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.question import NewQuestion
@@ -28,7 +28,6 @@ from orchestrator.store.turns.cancellation import unless_cancelled
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import durable_waits
 
-LOG = log.logger("fleet.orchestrating")
 NAMES = ("agent", "agents", "inputs")
 """arguments that name agents"""
 READS = frozenset({"get_agent_status", "get_agent_output", "list_agents"})

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from orchestrator import log
 from orchestrator.domain.durable_wait import (
     DurableWait,
     DurableWaitStatus,
@@ -39,7 +38,6 @@ from orchestrator.store.agents import orchestrator_waits
 from orchestrator.store.schema.rows import AgentRow, DurableWaitRow
 from orchestrator.store.waits import durable_waits
 
-LOG = log.logger("fleet.sleeping")
 TTL_SECONDS = 30 * 86_400.0
 DURABLE_WAITS = "durable waits"
 """topic that is published for a new durable wait"""

@@ -140,9 +140,9 @@ def _environment(spec: SessionSpec, program: ProgramConfig, config: Path) -> dic
 
 def _headers(spec: SessionSpec) -> str:
     """The account's own headers, plus those by which a rehearsal tells agents apart."""
-    agent_environment = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
+    given = spec.environment.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines()
     own = [f"x-fleet-agent: {spec.agent_name}", f"x-fleet-persona: {spec.persona}"][bool(spec.fleet) :]
-    return "\n".join([*(line for line in agent_environment if line and not line.lower().startswith("x-fleet-")), *own])
+    return "\n".join([*(line for line in given if line and not line.lower().startswith("x-fleet-")), *own])
 
 
 def _login_folder(environment: Mapping[str, str]) -> str:

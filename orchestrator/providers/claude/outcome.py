@@ -22,7 +22,6 @@ from orchestrator.providers.claude.messages import RunProgress
 UNAUTHORIZED = (401, 403)
 MAX_DETAIL_CHARACTERS = 2_000
 STDERR_LINES = 20
-KILLED = 128
 
 HINTS = {
     "auth": "check the account's key (ANTHROPIC_API_KEY) or log in again with `claude`, then command the agent again",

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -52,11 +52,6 @@ def render(
     if durable_waits is not None:
         tasks.install(server, durable_waits, lambda ctx: _call(ctx, caller(ctx)))
     return server
-
-
-def caller_on_socket(ctx: Context) -> Caller:
-    """Return the caller that `serve_connection` attached to the message."""
-    return cast("Caller", ctx.request)
 
 
 def _call(ctx: Context, caller: Caller, resent: str | None = None) -> CallContext:

@@ -142,7 +142,7 @@ async def _wait(fleet: Fleet, call: CallContext, args: Json) -> str:
     return digest.text
 
 
-async def _sleep(fleet: Fleet, call: CallContext, args: Json, asks_person: bool) -> str | DurableWait:
+async def _begin_wait(fleet: Fleet, call: CallContext, args: Json, asks_person: bool) -> str | DurableWait:
     request = WaitRequest(
         agents=tuple(args.get("agents", ())),
         until=args.get("until", "all"),
@@ -260,7 +260,7 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
             schema=schema,
             call=partial(verb, fleet),
             waits=verb is _wait,
-            begin=partial(_sleep, fleet) if verb is _wait else None,
+            begin=partial(_begin_wait, fleet) if verb is _wait else None,
         )
         for name, verb, schema, description in _ROWS
     )

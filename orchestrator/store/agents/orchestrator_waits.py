@@ -57,9 +57,9 @@ def end(connection: Connection, wait_id: str, status: DurableWaitStatus, now: fl
         .join(DURABLE_WAIT, DURABLE_WAIT.c.question_id == QUESTION.c.id)
         .where(DURABLE_WAIT.c.id == wait_id, QUESTION.c.state == QuestionState.OPEN)
     )
-    sleeper = connection.execute(query).scalar_one_or_none()
-    if sleeper is not None:
-        children.resume(connection, sleeper, AnsweredBy.AGENTS, now)
+    orchestrator_id = connection.execute(query).scalar_one_or_none()
+    if orchestrator_id is not None:
+        children.resume(connection, orchestrator_id, AnsweredBy.AGENTS, now)
     return True
 
 
