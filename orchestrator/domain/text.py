@@ -50,6 +50,11 @@ def one_line(text: str, limit_characters: int = LINE_CHARACTERS) -> str:
     return flat if len(flat) <= limit_characters else flat[: limit_characters - 1].rstrip() + "…"
 
 
+def quantity(count: int, noun: str) -> str:
+    """Return the count with its noun: `1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def quoted(line: str) -> str:
     """Return the line in quotation marks that it cannot close, so that its text cannot pass for Fleet's."""
     return '"' + line.replace('"', "'") + '"'

@@ -6,6 +6,14 @@ from orchestrator.fleet.state_views import View
 from orchestrator.fleet.views import Changes, CheckView
 
 
+class OpenTurnView(View):
+    """The turn that an agent works on, or the next one."""
+
+    turn: int
+    status: str
+    """queued | working | waiting | recovering"""
+
+
 class OutcomeView(View):
     """One ended turn of an agent in a digest."""
 
@@ -18,6 +26,10 @@ class OutcomeView(View):
     code: str = ""
     """short code of the reason, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
     turn: int
+    is_latest: bool = True
+    """no other turn of the agent has ended since"""
+    open_turn: OpenTurnView | None = None
+    """what the agent works on, if anything"""
     text: str = ""
     cost_usd: float | None = None
     """of this turn; None if unknown"""

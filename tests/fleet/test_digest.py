@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.text import clean
-from orchestrator.fleet.digest_views import OutcomeView
+from orchestrator.domain.turn import TURN_OPEN
+from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
 from orchestrator.fleet.projections.digest import DigestInput, digest_text
 from orchestrator.fleet.state_views import QuestionView, WaitView
 from orchestrator.fleet.views import AgentView, Changes, Totals
@@ -60,10 +61,12 @@ CHANGES = st.builds(
 OUTCOMES = st.builds(
     OutcomeView,
     name=NAMES,
-    id=st.just("ag_1"),
+    id=st.sampled_from(["ag_1", "ag_2", "ag_3"]),
     status=st.sampled_from(["complete", "failed", "interrupted"]),
     reason=WORDS,
     turn=st.integers(1, 99),
+    is_latest=st.booleans(),
+    open_turn=st.none() | st.builds(OpenTurnView, turn=st.integers(1, 99), status=st.sampled_from(sorted(TURN_OPEN))),
     text=LONG,
     cost_usd=st.none() | st.floats(0, 1000),
     changes=st.none() | CHANGES,
@@ -141,7 +144,7 @@ def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> 
 
 def outcome(name: str = "a", text: str = "done", changes: Changes | None = None, **values: object) -> OutcomeView:
     """A finished agent."""
-    fields = {"name": name, "id": "ag_1", "status": "complete", "turn": 1, "cost_usd": 0.25} | values
+    fields = {"name": name, "id": f"ag_{name}", "status": "complete", "turn": 1, "cost_usd": 0.25} | values
     return OutcomeView.model_validate({**fields, "text": text, "changes": changes})
 
 
@@ -198,6 +201,40 @@ def test_turns_that_do_not_fit_are_counted_and_named_with_the_call_that_reads_th
         ["[b failed (api)", "turn 2"],
     ]
     assert lines[-1] == "(6 more turns ended: a turns 3-8: get_agent_output)"
+
+
+LONG_TEXT = "\n".join(["word " * 20] * 60)
+
+
+@pytest.mark.requirement("wait:digest:cut-names-call")
+def test_a_cut_names_the_call_that_returns_the_rest_of_the_same_turn() -> None:
+    def cut(*outcomes: OutcomeView) -> list[str]:
+        return [line for line in digest_text(awake([], list(outcomes))).split("\n") if line.startswith("(")]
+
+    assert cut(outcome(text=LONG_TEXT)) == ["(46 more lines: get_agent_output)"]
+    earlier = outcome("long", text=LONG_TEXT, is_latest=False)
+    assert cut(earlier, outcome("long", turn=2)) == ['(54 more lines: get_agent_output(agent="long", turn=1))']
+    working = outcome("long", turn=2, text=LONG_TEXT, open_turn=OpenTurnView(turn=3, status="working"))
+    assert cut(working) == ['(47 more lines: get_agent_output(agent="long", turn=2))']
+    assert cut(*[outcome("b", turn=turn, text=LONG_TEXT, is_latest=turn == 16) for turn in range(1, 17)])[-1] == (
+        "(16 results not shown: get_agent_output with agent and turn)"
+    )
+
+
+@pytest.mark.requirement("wait:digest:turn-numbered")
+@pytest.mark.parametrize(
+    ("status", "does"),
+    [("queued", "is queued"), ("working", "works"), ("waiting", "waits"), ("recovering", "recovers")],
+)
+def test_a_turn_that_is_not_its_agents_end_is_numbered_and_says_what_its_agent_does(status: str, does: str) -> None:
+    ahead = OpenTurnView(turn=3, status=status)
+    ended = [outcome("a", open_turn=ahead), outcome("a", turn=2, open_turn=ahead), outcome("b", open_turn=ahead)]
+    facts = [line for line in digest_text(awake([], ended)).split("\n") if line.startswith("[")]
+    assert facts == [
+        "[a complete · turn 1 · $0.25]",
+        f"[a complete · turn 2 · turn 3 {does} · $0.25]",
+        f"[b complete · turn 1 · turn 3 {does} · $0.25]",
+    ]
 
 
 def test_many_failures_that_do_not_fit_are_counted() -> None:

@@ -83,6 +83,7 @@ async def test_until_any_wakes_at_the_first_ended_turn_though_its_agent_works_on
     digest = await lab.wait("a", until="any", key="k1")
     assert told(digest) == [("a", 1, "complete")]
     assert digest.working == ("a",)
+    assert "\n[a complete · turn 1 · turn 2 " in digest.text
 
 
 @pytest.mark.requirement("wait:wake:earlier-turn")

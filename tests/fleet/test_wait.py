@@ -332,3 +332,4 @@ async def test_the_digest_numbers_the_turn_whose_result_it_tells_though_a_later_
     digest = await lab.wait("a")
     assert "turn 2 ·" in digest.text
     assert "| done: in its order" in digest.text
+    assert [(one.turn, one.is_latest) for one in digest.outcomes] == [(3, False), (2, True)]

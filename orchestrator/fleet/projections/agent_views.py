@@ -14,7 +14,7 @@ from orchestrator.domain.check import CheckRound, check_of, round_of
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import wait_words
-from orchestrator.fleet.digest_views import OutcomeView
+from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
 from orchestrator.fleet.projections import budget_views
 from orchestrator.fleet.state_views import ActivityView, PastQuestionView, ProgressView, QuestionView, WaitView
 from orchestrator.fleet.views import (
@@ -30,6 +30,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries.agents import Span
+from orchestrator.store.queries.outcomes import LatestTurns
 from orchestrator.store.queries.totals import Block, Sum
 from orchestrator.store.schema.rows import AgentRow, InputRow, QuestionRow, TurnRow
 from orchestrator.store.schema.states import activity_of, wait_of
@@ -347,10 +348,17 @@ def _attempt_view(attempt: CheckRound) -> AttemptView:
 
 
 def outcome_view(
-    agent: AgentRow, turn: TurnRow, now: float, *, changes: Changes | None, handed_on: bool
+    agent: AgentRow,
+    turn: TurnRow,
+    now: float,
+    *,
+    changes: Changes | None,
+    handed_on: bool,
+    latest: LatestTurns | None,
 ) -> OutcomeView:
     """Return the outcome of the turn for its orchestrator; a turn that never began has neither changes nor result."""
     started, ended = turn.started_at, turn.ended_at or now
+    ahead = latest.open if latest is not None else None
     return OutcomeView(
         name=agent.name,
         id=agent.id,
@@ -358,6 +366,8 @@ def outcome_view(
         reason=_why_ended(turn),
         code="" if turn.status == TurnStatus.COMPLETE else turn.reason,
         turn=turn.ordinal,
+        is_latest=latest is None or latest.ended is None or latest.ended.id == turn.id,
+        open_turn=None if ahead is None else OpenTurnView(turn=ahead.ordinal, status=ahead.status),
         text=turn.result,
         cost_usd=None if turn.cost_unknown else turn.cost_usd,
         changes=changes,

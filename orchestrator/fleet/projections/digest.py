@@ -6,13 +6,13 @@ At most 400 tokens (1,600 bytes); cuts are marked and made between lines.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.check import FAILED_CHECKS
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.question import shortened
-from orchestrator.domain.text import clean, one_line, quoted, within_brackets
+from orchestrator.domain.text import clean, one_line, quantity, quoted, within_brackets
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
@@ -36,6 +36,13 @@ MAX_MISSING_BYTES = 320
 COMPLETE, FAILED = str(TurnStatus.COMPLETE), str(TurnStatus.FAILED)
 MAX_QUIET = 4
 FRESH_SECONDS = 60.0
+_DOES: Mapping[str, str] = {
+    TurnStatus.QUEUED: "is queued",
+    TurnStatus.WORKING: "works",
+    TurnStatus.WAITING: "waits",
+    TurnStatus.RECOVERING: "recovers",
+}
+"""what an open turn does"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +66,25 @@ class DigestInput:
 def digest_text(awake: DigestInput) -> str:
     """Return the digest within its limit; needs and facts are placed before any agent's text."""
     lines = _bounded(_standing(awake), MAX_BYTES - (2 * MIN_TEXT_BYTES if awake.outcomes else 0))
-    several = {name for name, count in Counter(outcome.name for outcome in awake.outcomes).items() if count > 1}
-    facts = [_fact(outcome, numbered=outcome.name in several) for outcome in awake.outcomes]
+    last = {outcome.id: index for index, outcome in enumerate(awake.outcomes)}
+    several = Counter(outcome.id for outcome in awake.outcomes)
+    facts = [
+        _fact(outcome, is_one_of_several=several[outcome.id] > 1, is_last=last[outcome.id] == index)
+        for index, outcome in enumerate(awake.outcomes)
+    ]
     kept = _kept(awake.outcomes, facts, MAX_BYTES - _size(lines))
-    blocks = [(facts[index], _words(awake.outcomes[index])) for index in kept]
-    room = MAX_BYTES - _size([*lines, *(fact for fact, _ in blocks)])
+    room = MAX_BYTES - _size([*lines, *(facts[index] for index in kept)])
     missing = _missing([one for index, one in enumerate(awake.outcomes) if index not in kept], room - MIN_TEXT_BYTES)
     room -= _size(missing)
-    text_blocks = [words for _, words in blocks if words]
-    if room < sum(_size(words) for words in text_blocks):
-        room -= MIN_TEXT_BYTES
-    share = room // max(1, len(text_blocks))
-    hidden = 0
-    for fact, words in blocks:
-        shown = _fitting(words, share)
-        hidden += bool(words) and not shown
-        lines.extend([fact, *shown])
-    if hidden:
-        lines.append(f"({hidden} result{'s' if hidden > 1 else ''} not shown: get_agent_output)")
-    return "\n".join([*lines, *missing])
+    texts = {index: _words(awake.outcomes[index]) for index in kept}
+    share = _share(list(texts.values()), room)
+    hidden: list[OutcomeView] = []
+    for index, words in texts.items():
+        shown = _fitting(words, share, awake.outcomes[index])
+        if words and not shown:
+            hidden.append(awake.outcomes[index])
+        lines.extend([facts[index], *shown])
+    return "\n".join([*lines, *_hidden(hidden), *missing])
 
 
 def _standing(awake: DigestInput) -> list[str]:
@@ -107,7 +114,7 @@ def _missing(outcomes: Sequence[OutcomeView], room: int) -> list[str]:
     if not outcomes:
         return []
     failed = sum(outcome.status == FAILED for outcome in outcomes)
-    count = f"{len(outcomes)} more turn{'s' if len(outcomes) > 1 else ''} ended{f', {failed} failed' if failed else ''}"
+    count = f"{quantity(len(outcomes), 'more turn')} ended{f', {failed} failed' if failed else ''}"
     turns: dict[str, list[int]] = {}
     for outcome in outcomes:
         turns.setdefault(outcome.name, []).append(outcome.turn)
@@ -194,7 +201,7 @@ def evidence_words(found: ProgressView) -> str:
         since = "no progress line yet"
     else:
         since = f"last progress line {format_age(found.progress_age_seconds)} ago"
-    files = f"{found.files_since_progress} file{'' if found.files_since_progress == 1 else 's'}"
+    files = quantity(found.files_since_progress, "file")
     parts = [since, f"{shown_tokens(found.tokens_since_progress)} tokens and {files} since"]
     if found.tool_age_seconds is not None:
         parts.append(f"{'in its tool for' if found.in_tool else 'last tool'} {format_age(found.tool_age_seconds)}")
@@ -233,14 +240,17 @@ def _within(text: str, limit_bytes: int) -> str:
     return flat if len(raw) <= limit_bytes else raw[: limit_bytes - 3].decode(errors="ignore") + "…"
 
 
-def _fact(outcome: OutcomeView, *, numbered: bool) -> str:
+def _fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str:
+    ahead = outcome.open_turn
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
         told = outcome.checks and outcome.code == FAILED_CHECKS  # the lines below name the failed checks
         parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
     parts[0] += _age(outcome.age_seconds)
-    if outcome.turn > 1 or numbered:
+    if outcome.turn > 1 or is_one_of_several or ahead is not None:
         parts.append(f"turn {outcome.turn}")
+    if ahead is not None and is_last:
+        parts.append(f"turn {ahead.turn} {_DOES[ahead.status]}")
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:
         parts.append(_checks(outcome.checks))
@@ -269,10 +279,10 @@ def _changes(changes: Changes) -> str:
         return "no files changed"
     shown = _within(", ".join(changes.files[:MAX_FILES]), MAX_LIST_BYTES)  # an agent chooses its files' names
     more = changes.files_changed - min(len(changes.files), MAX_FILES)
-    commits = f", {changes.commits} new commit{'s' if changes.commits > 1 else ''}" if changes.commits else ""
+    commits = f", {quantity(changes.commits, 'new commit')}" if changes.commits else ""
     where = one_line(changes.where, MAX_REASON_CHARACTERS)
     return (
-        f"{where}{commits}: {changes.files_changed} file{'s' if changes.files_changed > 1 else ''} "
+        f"{where}{commits}: {quantity(changes.files_changed, 'file')} "
         f"+{changes.insertions} -{changes.deletions} ({shown}{f', {more} more' if more > 0 else ''})"
     )
 
@@ -283,17 +293,47 @@ def _words(outcome: OutcomeView) -> list[str]:
     return [f"{FENCE}{line.rstrip()}" for line in clean(outcome.text).splitlines() if line.strip()]
 
 
-def _fitting(words: Sequence[str], room: int) -> list[str]:
-    """Return the first lines that fit, and a line that says what is missing."""
+def _share(texts: Sequence[Sequence[str]], room: int) -> int:
+    """Return how many bytes each text may take."""
+    if sum(_size(words) for words in texts) <= room:
+        return room
+    return (room - MIN_TEXT_BYTES) // sum(bool(words) for words in texts)
+
+
+def _fitting(words: Sequence[str], room: int, outcome: OutcomeView) -> list[str]:
+    """Return the first lines that fit, and a line that says what is missing and which call returns it."""
     if _size(words) <= room:
         return list(words)
+    room -= _size([_cut(len(words), outcome)])
     kept: list[str] = []
     for line in words:
-        if _size([*kept, line]) > room - MIN_TEXT_BYTES:
+        if _size([*kept, line]) > room:
             break
         kept.append(line)
-    missing = len(words) - len(kept)
-    return [*kept, f"({missing} more lines: get_agent_output)"] if room >= MIN_TEXT_BYTES else kept
+    return [*kept, _cut(len(words) - len(kept), outcome)] if room >= 0 else []
+
+
+def _cut(missing: int, outcome: OutcomeView) -> str:
+    return f"({quantity(missing, 'more line')}: {_call_for(outcome)})"
+
+
+def _call_for(outcome: OutcomeView) -> str:
+    """Return the call that returns this turn's text; without a number, it returns the agent's last ended turn."""
+    if _is_last_word(outcome):
+        return "get_agent_output"
+    return f'get_agent_output(agent="{outcome.name}", turn={outcome.turn})'
+
+
+def _is_last_word(outcome: OutcomeView) -> bool:
+    return outcome.is_latest and outcome.open_turn is None  # an open turn may have ended when the call comes
+
+
+def _hidden(outcomes: Sequence[OutcomeView]) -> list[str]:
+    """Return the line that counts the outcomes of which no text fits."""
+    if not outcomes:
+        return []
+    call = "get_agent_output" if all(map(_is_last_word, outcomes)) else "get_agent_output with agent and turn"
+    return [f"({quantity(len(outcomes), 'result')} not shown: {call})"]
 
 
 def _bounded(lines: Sequence[str], limit_bytes: int) -> list[str]:
@@ -303,7 +343,7 @@ def _bounded(lines: Sequence[str], limit_bytes: int) -> list[str]:
     kept = list(lines)
     while len(kept) > 1 and _size(kept) > limit_bytes - MIN_TEXT_BYTES:
         kept.pop()
-    return [*kept, f"({len(lines) - len(kept)} more lines: get_agent_status)"]
+    return [*kept, f"({quantity(len(lines) - len(kept), 'more line')}: get_agent_status)"]
 
 
 def _size(lines: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, 
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
-from orchestrator.store.queries.outcomes import EndedTurn
+from orchestrator.store.queries.outcomes import EndedTurn, LatestTurns
 from orchestrator.store.schema.rows import AgentRow, TurnRow
 from orchestrator.store.schema.states import activity_of, wait_of
 from orchestrator.store.schema.transitions import owner_name
@@ -233,16 +233,20 @@ class DigestRows:
     """undelivered turns, in the order of their ends"""
     handed_on: Collection[str]
     """ids of those turns whose result another agent receives"""
+    latest: Mapping[str, LatestTurns]
+    """of the agents with undelivered turns that have had several turns, by agent id"""
 
 
 def rows_at(connection: Connection, seen: WaitSnapshot) -> DigestRows:
     """Read the rows for a digest of this snapshot."""
     turns = outcomes.turns(connection, seen.turn_ids())
     at_rest = {agent.id for agent in seen.agents if agent.status in ENDED}
+    has_several = {agent.id for agent in seen.agents if agent.turns > 1}
     return DigestRows(
         views=agent_views.rows_of(connection, seen.agents, files=False),
         turns=turns,
         handed_on=outcomes.handed_on(connection, turns, at_rest),
+        latest=outcomes.latest(connection, has_several & {turn.agent_id for turn in turns}),
     )
 
 
@@ -294,6 +298,7 @@ async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows)
             now,
             changes=await changes_now(context, agents[turn.agent_id], turn),
             handed_on=turn.id in rows.handed_on,
+            latest=rows.latest.get(turn.agent_id),
         )
         for turn in rows.turns
     ]

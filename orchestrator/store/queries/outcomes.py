@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Column, ColumnElement, and_, bindparam, func, select
 
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
@@ -58,6 +58,9 @@ _RECEIVERS = (
     .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
     .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, _RECEIVER.c.status != TurnStatus.CANCELLED)
 )
+_STATES = select(TURN.c.id, TURN.c.agent_id, TURN.c.ordinal, TURN.c.status, TURN.c.ended_at, TURN.c.urgent).where(
+    _THEIRS
+)
 _LAST = (
     select(TURN)
     .where(TURN.c.agent_id == bindparam("agent"), TURN.c.outcome_cursor.is_not(None))
@@ -73,6 +76,24 @@ class EndedTurn(NamedTuple):
     agent_id: str
     ordinal: int
     status: TurnStatus
+
+
+class TurnState(NamedTuple):
+    """How far a turn is."""
+
+    id: str
+    agent_id: str
+    ordinal: int
+    status: TurnStatus
+    ended_at: float | None
+    urgent: int
+
+
+class LatestTurns(NamedTuple):
+    """The turn of an agent that ended last, cancelled ones left out, and the one that it works on."""
+
+    ended: TurnState | None
+    open: TurnState | None
 
 
 def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
@@ -105,6 +126,26 @@ def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collect
             before = [turn for turn in ended if turn.agent_id == source and turn.status != TurnStatus.CANCELLED]
             found.update([turn.id for turn in before if begun is None or (turn.ended_at or 0.0) <= begun][-1:])
     return found
+
+
+def latest(connection: Connection, agent_ids: Collection[str]) -> dict[str, LatestTurns]:
+    """Return where each agent is in its turns, by agent id; if no turn has started, the next one counts as open."""
+    rows = all_rows(TurnState, fetch(connection, _STATES, {"ids": list(agent_ids)})) if agent_ids else ()
+    turns: dict[str, list[TurnState]] = {}
+    for row in rows:
+        turns.setdefault(row.agent_id, []).append(row)
+    return {agent_id: _latest(own) for agent_id, own in turns.items()}
+
+
+def _latest(turns: Sequence[TurnState]) -> LatestTurns:
+    heard = [turn for turn in turns if turn.status not in TURN_OPEN and turn.status != TurnStatus.CANCELLED]
+    waiting = [turn for turn in turns if turn.status in TURN_OPEN]
+    return LatestTurns(
+        ended=max(heard, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal), default=None),
+        open=min(
+            waiting, key=lambda turn: (turn.status == TurnStatus.QUEUED, not turn.urgent, turn.ordinal), default=None
+        ),
+    )
 
 
 def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnRow]:
