@@ -1,4 +1,4 @@
-"""Deletes rows that nobody will need after a while; agents, turns, results and events are kept."""
+"""Deletes rows that are no longer needed after a while; agents, turns, results and events are kept."""
 
 from __future__ import annotations
 

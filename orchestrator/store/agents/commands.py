@@ -67,7 +67,7 @@ class Command:
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     """caps to set first; with them the text may be empty"""
     verify: NewChecks = UNCHANGED
-    """what its turns must show from this one on"""
+    """changes to the checks of its turns, from this one on"""
     only_answer: bool = False
     """refuse it unless the agent waits for an answer"""
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR
@@ -78,7 +78,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Commanded:
-    """What became of a command; `steer`: the running turn may take in this turn's text."""
+    """The result of a command; `steer`: the running turn may absorb this turn's text."""
 
     turn_id: str | None
     happened: str
@@ -164,7 +164,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
 
 
 def _queue(connection: Connection, asked: Command, decision: Queueing, now: float) -> Commanded:
-    """Queue the text as a turn of its own, once the way is free for it; what runs and must end is returned."""
+    """Queue the text as a new turn, after ending what must make way for it; the result names the turns to stop."""
     agent_id, running = asked.agent_id, dict[str, str]()
     if decision in {BindAccount(), ReplaceTurn(binds_account=True)}:
         lifecycle.rebind(connection, agent_id, asked.account)
@@ -183,7 +183,7 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
 
 
 def interrupt(connection: Connection, agent_id: str, now: float) -> dict[str, str]:
-    """Interrupt the agent and all its descendants; returns the running turns whose sessions must be told, by agent.
+    """Interrupt the agent and all its descendants; returns the running turns that its caller must stop, by agent.
 
     Raises:
         ConflictError: none of them has an open turn.
@@ -210,7 +210,7 @@ def _is_open(connection: Connection, agent_id: str) -> bool:
 
 
 def _interrupt(connection: Connection, agent_id: str, what: Interruption, now: float, *, whole: bool = False) -> str:
-    """Return the running turn whose session must be told; if none runs, end the next one and return ''.
+    """Return the running turn that must be stopped; if none runs, end the next one and return ''.
 
     Later queued turns are kept; with `whole` they end, too, if the agent has not begun its next turn.
     """

@@ -119,7 +119,7 @@ def _check_name_free(connection: Connection, project: str, name: str) -> None:
 def delete(connection: Connection, agent_id: str, now: float) -> str:
     """Mark the agent deleted, end its open turns, release its leases, and return the status that it had.
 
-    Its record, results and files are kept. Its epoch advances, so that a running session can write nothing more. The
+    Its record, results and files are kept. Its epoch advances, so that a running session cannot write any more. The
     caller releases its checkout once that session has ended.
     """
     agent = agent_row(connection, agent_id)

@@ -1,4 +1,4 @@
-"""Operations for orchestrators that Fleet runs: their wait is a durable wait and a question that its end answers."""
+"""Operations for orchestrators that Fleet runs: they wait with a durable wait, whose end answers their question."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def suspend(
     *,
     refusal: str = "",
 ) -> None:
-    """End the run with a durable wait in its row; a wait that is refused ends at once.
+    """End the run and begin a durable wait; a wait that is refused ends at once.
 
     A wait for agents that wait for the orchestrator is refused, too.
 

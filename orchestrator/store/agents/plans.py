@@ -1,7 +1,7 @@
 """Operations on plans: a turn that ends with a plan asks a question, which its children answer by ending.
 
 Its `call_id` is the id of the prompt that carries the answer. It is stored with the question, so that a successor can
-tell from the transcript whether the agent has been told.
+tell from the transcript whether the agent has received the answer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def fan_out(
 ) -> None:
     """Create all of the plan's children, or none, and suspend the turn until the last of them has ended.
 
-    A turn that was told to stop creates none.
+    A turn that must stop creates none.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -67,7 +67,7 @@ def fan_out(
 
 
 def send_back(connection: Connection, claim: Claim, asked: NewQuestion, why: str, usage: RunUsage, now: float) -> None:
-    """Refuse the plan: its turn resumes once a slot is free, and its agent is told why.
+    """Refuse the plan: its turn resumes with the reason once a slot is free.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.
@@ -103,7 +103,7 @@ def _running(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow]:
 
 
 def _comes_back(connection: Connection, claim: Claim, prompt_id: str) -> None:
-    """Let the turn continue in its conversation, with a prompt of its own."""
+    """Let the turn continue in its conversation, with a new prompt."""
     note_prompt(connection, claim, prompt_id)
     connection.execute(
         update(TURN)

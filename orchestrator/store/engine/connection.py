@@ -1,4 +1,4 @@
-"""What an operation is given: it executes statements in a transaction that the engine begins and ends."""
+"""The connection that operations get: it executes statements in a transaction that the engine begins and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQL that differs between engines, each construct in one place: upserts, partial indexes, numbers of rows."""
+"""The SQL that differs between engines, each construct in one place: upserts, partial indexes, row ids."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Index, Insert, Integer, Table, literal_col
 from sqlalchemy.dialects.sqlite import insert
 
 IDS_ARE_NEVER_REUSED: Mapping[str, bool] = {"sqlite_autoincrement": True}
-"""option of a table whose numbered primary key never gives the number of a deleted row to another"""
+"""table option: the numbers of an integer primary key are never reused, even after a row is deleted"""
 ROW_ID: ColumnElement[int] = literal_column("rowid", Integer)
-"""names a row for the length of a statement, whatever its primary key is"""
+"""identifies a row within one statement, whatever its primary key is"""
 
 
 def upsert(table: Table, *names: str) -> Insert:

@@ -25,7 +25,7 @@ def last_event(connection: Connection) -> int:
 
 
 class HighWaterMark:
-    """The file beside the database; it is recreated if it is missing."""
+    """The file next to the database; it is recreated if it is missing."""
 
     def __init__(self, database: Path) -> None:
         self._file = os.open(f"{database}{SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

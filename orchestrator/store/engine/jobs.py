@@ -1,4 +1,4 @@
-"""The jobs that the store's threads are handed, and how their results reach the event loop."""
+"""Jobs for the store's threads, and how their results reach the event loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_broken(error: Exception) -> bool:
 
 
 def readable(error: Exception, verb: str) -> Exception:
-    """Return the error in a person's words; `verb`: written, read."""
+    """Return the error as a readable sentence; `verb`: written, read."""
     if isinstance(error, DatabaseError) and is_broken(error):
         return StoreError(
             f"the database cannot be {verb}: {error.orig}",

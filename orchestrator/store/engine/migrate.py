@@ -49,7 +49,7 @@ async def migrate(path: Path) -> Path | None:
             ) from error
         raise StoreError(
             f"the database {path} is not usable: {error}",
-            hint="move the file away (a backup may lie beside it), or set FLEET_STATE to another directory",
+            hint="move the file away (a backup may be next to it), or set FLEET_STATE to another directory",
         ) from error
     return copy
 

@@ -1,4 +1,4 @@
-"""Statements of the hot path, compiled once and handed to the driver as they are.
+"""Statements of the hot path, compiled once and passed to the driver unchanged.
 
 SQLAlchemy looks up, expands and wraps a statement each time that it runs: five times what SQLite needs to answer it
 (0.14 ms for an agent's row, 0.03 ms by this way, measured). A wake reads nine statements, so this is most of its read.
@@ -26,7 +26,7 @@ Ts = TypeVarTuple("Ts")
 
 
 def decoders_of(statement: Select[Any]) -> list[Callable[[Any], Any] | None]:
-    """Return what converts each column's stored value to a Python one; None: nothing has to."""
+    """Return the converter of each column's stored value to a Python one; None if it needs none."""
     return [
         column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for column in statement.selected_columns
     ]

@@ -25,7 +25,7 @@ NOTHING: Mapping[Unit, float] = {}
 
 
 class MemberUse(NamedTuple):
-    """What an agent has used, and where it stands in its family."""
+    """What an agent has used, and its place in its family."""
 
     id: str
     name: str
@@ -178,7 +178,7 @@ def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
 def reserve(
     connection: Connection, parent: str, caps: Mapping[Unit, float], now: float, claimed: Mapping[Unit, float] = NOTHING
 ) -> None:
-    """Check that a child with these caps fits into what its ancestors have left, besides what it has already claimed.
+    """Check that a child with these caps fits into what its ancestors have left besides its own earlier claims.
 
     Raises:
         RefusedError: it does not; the message says what is left.
@@ -210,7 +210,7 @@ def run_ended(connection: Connection, agent: AgentRow, now: float) -> None:
 
 
 def fold(connection: Connection, agent: AgentRow, now: float) -> None:
-    """Count what a run had used that will never report its end: its agent was deleted, or its daemon died."""
+    """Count what a run used that will never report its end, because its agent was deleted or its daemon died."""
     run_ended(connection, agent, now)
     change(
         connection,
@@ -262,7 +262,7 @@ def fleet_rooms(connection: Connection, now: float) -> list[Headroom]:
 def raise_caps(
     connection: Connection, agent_id: str, scope: Scope, caps: Mapping[Unit, float], now: float
 ) -> Sequence[str]:
-    """Set caps of an agent, or of the fleet (id `fleet`); returns the ids of agents that resume by it."""
+    """Set caps of an agent, or of the fleet (id `fleet`); returns the ids of the agents that resume."""
     if agent_id != FLEET:
         row = agent_row(connection, agent_id)
         if scope is Scope.AGENT and row.parent is not None:

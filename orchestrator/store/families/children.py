@@ -24,7 +24,7 @@ from orchestrator.store.waits.deadlocks import circle
 
 
 class Suspended(Protocol):
-    """The claim of a run that ends in order to wait for children."""
+    """The claim of a run whose turn is suspended to wait for children."""
 
     @property
     def agent_id(self) -> str:
@@ -92,7 +92,7 @@ def adopt(connection: Connection, run: CallingTurn, limits: ChildLimits) -> Fami
     parent_id = run.agent_id
     parent = agent_row(connection, parent_id)
     if parent.epoch != run.epoch or parent.status is not Status.WORKING:
-        raise ConflictError(f"{parent.name} is not at work any more", hint="end your turn")
+        raise ConflictError(f"{parent.name} is no longer working", hint="end your turn")
     if parent.depth + 1 > limits.depth:
         raise RefusedError(
             f"you are at depth {parent.depth} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",
@@ -132,7 +132,7 @@ def subtree(connection: Connection, agent_id: str) -> list[str]:
 
 
 def suspend(connection: Connection, claim: Suspended, asked: NewQuestion, now: float) -> None:
-    """Let the parent wait for its children; it resumes at once if none is at work, or if one waits for the parent."""
+    """Let the parent wait for its children; it resumes at once if none is working, or if one waits for the parent."""
     open_now = [child.name for child in of(connection, claim.agent_id) if child.status in OPEN]
     suspend_turn(connection, claim, asked, Wait(kind=WaitKind.CHILDREN), now, children=open_now)
     if not open_now:
@@ -169,7 +169,7 @@ def ended(connection: Connection, child: AgentRow, now: float) -> None:
 
 
 def resume(connection: Connection, agent_id: str, by: AnsweredBy, now: float, *, told: str | None = None) -> None:
-    """Resume the agent in the call in which it waits for others; `told`: why it does not wait."""
+    """Resume the agent in the call in which it waits for others; `told` answers its call, if it must not wait."""
     agent, asked = agent_row(connection, agent_id), questions.open_question(connection, agent_id)
     if asked is not None:
         questions.put_answer(connection, asked.id, told or str(by), by, now)

@@ -1,4 +1,4 @@
-"""Reads outcomes: the ended turns of many agents, and which of them their orchestrator does not know.
+"""Reads outcomes: the ended turns of many agents, and which of them their orchestrator has not received.
 
 A turn has an outcome once its terminal event is recorded; `store/turns/outcomes.py` decides which turns get one.
 """
@@ -23,7 +23,7 @@ def _among(name: str) -> BindParameter[Any]:
 
 
 def _unindexed(column: Column[str]) -> ColumnElement[str]:
-    """Return the column as an expression that no index serves.
+    """Return the column as an expression, so that no index is used for it.
 
     The few unread turns are read first, then their agents. Without statistics, SQLite would instead walk through every
     agent of the orchestrator: 24 ms with ten thousand (measured).
@@ -97,7 +97,7 @@ class LatestTurns(NamedTuple):
 
 
 def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
-    """Return the ended turns of these agents that their orchestrator does not know, in the order of their ends.
+    """Return the ended turns of these agents that their orchestrator has not received, in the order of their ends.
 
     Without a cursor these are the undelivered turns, with one all that ended after it.
     """

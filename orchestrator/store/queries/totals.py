@@ -86,7 +86,7 @@ def by_status(connection: Connection, project: str | None) -> Sequence[Sum]:
 
 
 def blocks(connection: Connection, project: str | None) -> Sequence[Block]:
-    """Return who holds up whom, one entry for each pair, the oldest waiter first."""
+    """Return which agents wait for which, one entry for each pair, the oldest waiter first."""
     query = _BLOCKS if project is None else _BLOCKS_IN_PROJECT
     rows = fetch(connection, query, {} if project is None else {"project": project}).all()
     # sorted here, because for an ORDER BY SQLite would read every living agent in order

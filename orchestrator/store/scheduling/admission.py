@@ -34,7 +34,7 @@ ACCOUNT = Wait(kind=WaitKind.ACCOUNT)
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """Who claims, how many agents may work at once, and which accounts' secrets are known."""
+    """The claiming daemon, how many agents may work at once, and which accounts' secrets are known."""
 
     owner: str
     slots: int

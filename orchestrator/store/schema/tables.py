@@ -150,9 +150,9 @@ class TurnTable(Table, table=True):
     parked: str = ""
     """the kind of suspension in the middle (budget, quota, overloaded, plan), until it resumes"""
     stop: str = ""
-    """why it was told to stop, from the moment somebody asked for it"""
+    """why it must stop, from the moment that was requested"""
     heard: bool = False
-    """its session has shown that it received the prompt: a resumed turn is told to continue, not given its task"""
+    """its session has shown that it received the prompt: a resumed turn is asked to continue, not given its task again"""
     resumes: int = 0
     """how often it was suspended"""
     overloads: int = 0

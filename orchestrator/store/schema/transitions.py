@@ -1,4 +1,4 @@
-"""What every operation builds on: the rows of an agent and a turn, the next event, and changes of status."""
+"""The building blocks of all operations: the rows of an agent and a turn, the next event, and changes of status."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NEXT = (
 _EVENT = insert(EVENT)
 _TOUCHED = "told"
 CLOCK = "clock"
-"""topic that is published when a time at which something is due was set"""
+"""topic that is published when a new due time was stored"""
 
 
 @cache
@@ -129,7 +129,7 @@ def owner_name(project: str, orchestrator: str) -> str:
 
 
 def touched_topics(connection: Connection) -> set[str]:
-    """Return the topics of the events since the last call, and start anew.
+    """Return the topics of the events since the last call, and forget them.
 
     An event has four topics: its agent, its family (id of its root), its project and its orchestrator.
     """

@@ -1,4 +1,4 @@
-"""Operations on processes: the intent to start one (durable before it starts), its start, its end."""
+"""Operations on processes: record the intent to start one (durable before it starts), its start, and its end."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def unless_cancelled(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:
-    """Suspend the claimed turn; if it was told to stop meanwhile, end it as interrupted instead.
+    """Suspend the claimed turn; if a stop was requested meanwhile, end it as interrupted instead.
 
     Raises:
         StaleOwnerError: the claim is over; nothing is written.

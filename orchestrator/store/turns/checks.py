@@ -1,4 +1,4 @@
-"""Operations on acceptance checks: what a turn must show at its end, and the record of each run of its checks."""
+"""Operations on acceptance checks: which ones a turn must pass, and the record of each run of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def note_attempt(connection: Connection, claim: Claim, attempt: CheckRound) -> N
 def send_back(connection: Connection, claim: Claim, attempt: CheckRound, usage: RunUsage, read: Sequence[str]) -> None:
     """Record that the turn goes back to its agent: the receipts, the prompt that contains them, and what it has used.
 
-    `read` are turns whose text it has taken in. One transaction writes all of it: a successor finds the prompt in the
+    `read` are turns whose text it has absorbed. One transaction writes all of it: a successor finds the prompt in the
     transcript, or knows that it must send it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Marks in an agent's row from which its progress is measured."""
+"""The columns of an agent's row from which its progress is measured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from orchestrator.store.schema.rows import AgentRow
 
 
 def begun(agent: AgentRow) -> MoveColumns:
-    """Return the marks to set when a run begins."""
+    """Return the columns to set when a run begins."""
     used = agent.tokens
     return {"open_tools": 0, "same_calls": 0, "progress_tokens": used, "tool_tokens": used}
 
 
 def marks(agent: AgentRow, values: AgentChange, kind: EventKind | None, at: float) -> AgentChange:
-    """Return the marks that an event of this kind sets, once these values are set."""
+    """Return the columns that an event of this kind sets, once these values are set."""
     used = agent.tokens + values.get("live_tokens", agent.live_tokens)
     running = values.get("open_tools", agent.open_tools)
     match kind:

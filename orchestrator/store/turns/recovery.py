@@ -35,7 +35,7 @@ class Loss:
     reason: str
     detail: str
     counts: bool = True
-    """whether something died; a daemon that was told to stop hands its runs on"""
+    """whether something died; a daemon that was asked to stop leaves its runs to the next one"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def held_by(connection: Connection, owner: str) -> list[Claim]:
 def give_up_run(
     connection: Connection, claim: Claim, loss: Loss, usage: RunUsage, now: float, max_resumes: int
 ) -> TurnResult | None:
-    """Queue the turn of a run that is over to be resumed; if it died too often, return how it must end instead.
+    """Queue the turn of a lost run again so that it resumes; if it was lost too often, return how it must end instead.
 
     Raises:
         StaleOwnerError: the claim is over or the turn has ended; nothing is written.

@@ -1,4 +1,4 @@
-"""Queued turns whose text the running turn has taken in."""
+"""Ends queued turns whose text the running turn has absorbed."""
 
 from __future__ import annotations
 

@@ -89,14 +89,14 @@ def queue_turn(
 
 
 def commanded(connection: Connection, key: str | None) -> CommandRow | None:
-    """Return what became of the command with this idempotency key."""
+    """Return the recorded result of the command with this idempotency key."""
     if key is None:
         return None
     return one_row(CommandRow, connection.execute(select(COMMAND).where(COMMAND.c.key == key)))
 
 
 def note_command(connection: Connection, key: str | None, **values: Any) -> None:
-    """Record what became of a command: agent_id, turn_id, happened, at."""
+    """Record the result of a command: agent_id, turn_id, happened, at."""
     if key is not None:
         connection.execute(insert(COMMAND).values(key=key, **values))
 
@@ -316,7 +316,7 @@ def count(connection: Connection, agent: AgentRow, turn_id: str, usage: RunUsage
         "live_cost_usd": 0.0,
     }
     if cost == 0 and usage.session_cost_usd is None:
-        del values["session_cost_usd"]  # it broke before anything could report the session's total
+        del values["session_cost_usd"]  # it ended before it could report the session's total
     if cost is None:
         values["cost_unknown"] = True
         values["cost_usd"] = agent.cost_usd + agent.live_cost_usd

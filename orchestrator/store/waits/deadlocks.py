@@ -68,7 +68,7 @@ def _stuck(groups: Iterable[list[str]], free: set[str]) -> list[str] | None:
 
 
 def _reached(connection: Connection, agent_id: str) -> Waits:
-    """Return the waits of everybody that the agent waits for, directly or not, including itself."""
+    """Return the waits of all agents that the agent waits for, directly or not, including its own."""
     found: Waits = {}
     ahead = {agent_id}
     while ahead:

@@ -18,7 +18,7 @@ _UNDER_WAY = select(DURABLE_WAIT).where(DURABLE_WAIT.c.status == DurableWaitStat
 
 
 def begin(connection: Connection, new: NewDurableWait, now: float) -> str:
-    """Insert the wait and return its id, or the id of the one that the same idempotency key began.
+    """Insert the wait and return its id, or the id of the wait that was begun under the same idempotency key.
 
     Expired waits are deleted in the same transaction.
     """
@@ -79,7 +79,7 @@ def by_id(connection: Connection, wait_id: str, now: float) -> DurableWaitRow | 
 
 
 def by_key(connection: Connection, call_key: str) -> DurableWaitRow | None:
-    """Return the wait that this idempotency key began."""
+    """Return the wait that was begun under this idempotency key."""
     return one_row(DurableWaitRow, connection.execute(_BY_KEY, {"key": call_key}))
 
 

@@ -1,4 +1,4 @@
-"""Hand-offs between agents: who waits for whose result, and what the end of an agent changes for those that wait."""
+"""Operations on inputs: which turns wait for the results of other agents, and what the end of such an agent changes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from orchestrator.store.waits.suspension import resume, suspend
 FIRST_BACK_OFF_SECONDS = 60.0
 MAX_BACK_OFF_SECONDS = 3600.0
 STAGGER_SECONDS = 2.0
-"""between resuming two agents of one account after its quota came back"""
+"""between resuming two agents of one account after its quota has reset"""
 ENDLESS_TRIES = 4
 """refusals in a row without an announced end, after which the wait counts as blocked"""
 _STANDING = select(BREAKER).where(BREAKER.c.until > bindparam("now"))
@@ -74,7 +74,7 @@ def quota_wait(connection: Connection, account: str, provider: str, refusal: Ref
 
 
 def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, now: float) -> Refusal:
-    """Record that the agent's account is refused: until when it was told, otherwise for a growing time."""
+    """Record that the agent's account is refused: until the stated time, or for a growing time if none was stated."""
     resets_at = heard.resets_at
     account, provider = agent.account, agent.provider
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
@@ -117,7 +117,7 @@ def taken_up(connection: Connection, turn: TurnRow) -> None:
 
 
 class Pauses(TypedDict):
-    """Of a claim what its turn's suspensions decide."""
+    """The fields of a claim that its turn's suspensions decide."""
 
     goes_on: bool
     heard: bool
@@ -126,6 +126,6 @@ class Pauses(TypedDict):
 
 
 def values_of(turn: TurnRow) -> Pauses:
-    """Return what a claim of this turn must know about its suspensions."""
+    """Return the fields of a claim that describe the turn's suspensions."""
     parked = turn.status == TurnStatus.WAITING and bool(turn.parked)
     return {"goes_on": parked, "heard": turn.heard, "resumes": turn.resumes, "overloads": turn.overloads}

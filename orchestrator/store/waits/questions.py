@@ -1,4 +1,4 @@
-"""Operations on questions: asked, answered, settled, dropped, each once. The rows are the inbox and its timer."""
+"""Operations on questions: ask, answer, settle, drop. Their rows are the inbox, and hold its deadlines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OtherQuestionError(ConflictError):
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> str:
-    """Write an open question and return its id; what somebody must answer is copied to the agent's row."""
+    """Write an open question and return its id; one for the inbox is also copied to the agent's row."""
     row = _row(agent_id, turn, asked, QuestionState.OPEN)
     connection.execute(insert(QUESTION).values(row))
     if asked.deadline_at is not None:
@@ -60,7 +60,7 @@ def ask(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) ->
 
 
 def ask_in_vain(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> None:
-    """Write a question that nobody can answer any more, because its turn ended as it was asked."""
+    """Write a question that cannot be answered any more, because its turn ended as it was asked."""
     connection.execute(insert(QUESTION).values(_row(agent_id, turn, asked, QuestionState.DROPPED)))
 
 
@@ -162,7 +162,7 @@ def of_call(connection: Connection, agent_id: str, call_id: str) -> QuestionRow 
 
 
 def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionRow]:
-    """Return everything that the agent ever asked somebody, in order."""
+    """Return all questions of the agent that a person or orchestrator had to answer, in order."""
     return all_rows(QuestionRow, connection.execute(_OF_AGENT, {"agent": agent_id}))
 
 

@@ -13,7 +13,7 @@ from orchestrator.store.waits.ready_queue import next_turn
 
 
 def suspend(connection: Connection, agent: AgentRow, turn: int, wait: Wait, now: float, **told: object) -> None:
-    """Suspend the agent, without slot and process; `told` joins the event of its turn (an ordinal)."""
+    """Suspend the agent, without slot and process; `told` is added to the event of its turn (an ordinal)."""
     move(connection, agent, Status.WAITING, now, wait=wait, owner=None)
     emit(connection, agent.id, EventKind.WAITING, now, turn, **wait_body(wait), **told)
     if wait.until is not None:
@@ -21,7 +21,7 @@ def suspend(connection: Connection, agent: AgentRow, turn: int, wait: Wait, now:
 
 
 def resume(connection: Connection, agent: AgentRow, now: float) -> None:
-    """Queue the agent for a slot again, because what it waited for has come; its event says what that was."""
+    """Queue the agent for a slot again, because its wait is over; its event says what it waited for."""
     turn, wait = next_turn(connection, agent.id), wait_of(agent)
     move(connection, agent, Status.QUEUED, now, wait=SLOT)
     told = {} if wait is None else {name: value for name, value in wait_body(wait).items() if name != "until"}
