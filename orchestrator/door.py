@@ -140,7 +140,7 @@ class Door:
             self._write(error.reply)
             return
         if len(line) > LINE_BYTES:
-            text = f"the message has {len(line)} bytes, at most {LINE_BYTES} are taken; put large input into a file"
+            text = f"the message has {len(line)} bytes, at most {LINE_BYTES} are accepted; put large input into a file"
             self._write(fallback.failure(fallback.id_of(message), fallback.INVALID_REQUEST, text))
             return
         line += b"\n"

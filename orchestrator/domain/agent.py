@@ -153,7 +153,7 @@ def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> 
         raise InvalidError(f"{what} contains a lone surrogate at {found.start()}", hint="send valid unicode")
     if (size := len(text.encode())) > limit_bytes:
         raise InvalidError(
-            f"{what} has {size} bytes; at most {limit_bytes} are taken",
+            f"{what} has {size} bytes; at most {limit_bytes} are accepted",
             hint="put long material into a file of the project and name the file, or hand results on with inputs",
         )
     return text

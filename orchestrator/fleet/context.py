@@ -1,4 +1,4 @@
-"""What every verb needs: the unit of work, the slots, the providers, and what each caller was last handed."""
+"""What every verb needs: the unit of work, the slots, the providers, and what each caller has received."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FleetContext:
     """address of HTTP on loopback, '' if it is not served"""
     started_at: float = field(default_factory=time.time)
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """sessions (project, orchestrator) that were told what others left behind"""
+    """sessions (project, orchestrator) that know what other sessions left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
     shown: ShownQuestions = field(default_factory=ShownQuestions)
 
@@ -60,7 +60,7 @@ class FleetContext:
         return patience(self.settings.stall_seconds, self.settings.tool_seconds)
 
     async def enter(self, call: CallContext) -> None:
-        """Begin a verb. Its call shows that the caller received what it was handed before.
+        """Begin a verb. Its call shows that the caller received the results of its earlier calls.
 
         A call that is resent after a daemon died has the key of the first one and confirms nothing.
         """

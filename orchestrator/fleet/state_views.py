@@ -75,7 +75,7 @@ class WaitView(View):
     """when it ends by itself, if it does"""
     detail: str = ""
     blocked: bool = False
-    """it does not end in the usual way: somebody must act"""
+    """it does not end in the usual way: a person or orchestrator must act"""
 
 
 class ActivityView(View):

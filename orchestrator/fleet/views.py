@@ -126,7 +126,7 @@ class Created(View):
 
 
 class Receipt(View):
-    """What became of a command."""
+    """The result of a command."""
 
     agent: str
     name: str

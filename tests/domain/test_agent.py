@@ -82,7 +82,7 @@ def test_any_text_with_something_in_it_is_taken_as_it_is(text: str) -> None:
         (" \n\t\u2003", "task is empty"),
         ("ab\0c", "NUL character at 2"),
         ("ab\udfffc", "lone surrogate at 2"),
-        ("x" * (1024 * 1024), "has 1048576 bytes; at most 262144 are taken"),
+        ("x" * (1024 * 1024), "has 1048576 bytes; at most 262144 are accepted"),
         ("ü" * 131_073, "has 262146 bytes"),
     ],
     ids=["empty", "blank", "nul", "surrogate", "1 MB", "two bytes each"],

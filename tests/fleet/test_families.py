@@ -123,10 +123,9 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
     one.play("boss", Spawn("writer", persona="builder"), Spawn("scribe", persona="writing-lead"))
     one.finish("boss")
     await one.becomes("boss", "complete")
-    assert (
-        "tools that you have not" in one.provider.answers["boss"][0] or "every tool" in one.provider.answers["boss"][0]
-    )
-    assert "tools that you have not: Write" in one.provider.answers["boss"][1]
+    first = one.provider.answers["boss"][0]
+    assert "tools that you do not have" in first or "every tool" in first
+    assert "tools that you do not have: Write" in one.provider.answers["boss"][1]
     assert list((await one.names()).values()) == ["boss"]
 
 
@@ -134,9 +133,9 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
 @pytest.mark.parametrize(
     ("front", "persona", "told"),
     [
-        ("deny: Bash", "builder", "tools that you have not: Bash"),
+        ("deny: Bash", "builder", "tools that you do not have: Bash"),
         ("tools: Read, Grep, Glob\nask: Bash", "reviewer", "without asking what you must ask for: Bash"),
-        ("deny: Bash", "orchestrator", "tools that you have not: mcp__plugin_fleet_fleet__create_agent"),
+        ("deny: Bash", "orchestrator", "tools that you do not have: mcp__plugin_fleet_fleet__create_agent"),
     ],
 )
 async def test_a_child_keeps_what_its_parent_is_denied_and_must_ask_for(

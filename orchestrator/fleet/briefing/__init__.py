@@ -1,1 +1,1 @@
-"""What an agent is told and given before its turn: system prompt, tools, files of others, plans."""
+"""What an agent receives before its turn: system prompt, tools, files of other agents, and how it may plan."""

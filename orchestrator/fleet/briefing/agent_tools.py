@@ -46,7 +46,7 @@ CHILD: Json = {
 
 @dataclass(frozen=True, kw_only=True)
 class AgentPort:
-    """The ways from one agent to its fleet: note its progress, fetch the answer to a question.
+    """What the crew tools of one agent call: record its progress, fetch the answer to a question, create an agent.
 
     The question is that of this tool call, None: the agent's last one.
     """

@@ -1,6 +1,6 @@
 """Fan-out by a plan: a turn that ends with one JSON object asks for children, whatever tools its provider accepts.
 
-This module reads the end of a turn and writes what its agent is told about it; `delegation.fan_out` carries it out.
+This module reads plans and writes the texts about them for their agents; `delegation.fan_out` carries them out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ParsedPlan:
 
 
 def briefed(persona: Persona) -> str:
-    """What an agent is told about plans; '' if it makes none."""
+    """The instructions about plans for the system prompt; '' if the agent makes none."""
     return BRIEFING.replace("{children}", str(persona.children)) if persona.plans else ""
 
 
@@ -127,7 +127,7 @@ def _blocks(text: str) -> Iterator[str]:
 def planned(persona: Persona, prompt: str, ended: Ended) -> Ended:
     """The end of a run: its turn's end, or a wait for the children that its text asks for.
 
-    `prompt` is the id of the prompt that will tell how they ended.
+    `prompt` is the id of the prompt that will report how they ended.
     """
     if not persona.plans or ended.outcome is not SessionOutcome.COMPLETE:
         return ended
@@ -146,9 +146,9 @@ async def last_told(
     acceptance: Acceptance,
     digest: Callable[[], Awaitable[str]],
 ) -> Prompt | None:
-    """What the turn was last told in the middle: which checks failed, or what became of its plan.
+    """The last report to the turn before its end: which checks failed, or the result of its plan.
 
-    `digest` tells how its children ended.
+    `digest` says how its children ended.
     """
     order = turn.prompts or []
     found: list[Prompt] = []

@@ -1,4 +1,4 @@
-"""What an agent is told: its persona, its place in the fleet, the project's instructions, and the hand-off files."""
+"""Builds an agent's prompts: its persona, its place in the fleet, the project's instructions, and hand-off files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def desk_path(project: str, agent_id: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """Where an agent works, and the paths that no instruction file there may lead to."""
+    """Where an agent works, and the paths that links to instruction files must not lead into."""
 
     project: Path
     cwd: Path
@@ -65,7 +65,7 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
 def _instructions(site: Workplace) -> list[str]:
     """The project's instruction files as text, from its top down to the working directory; each file once.
 
-    An agent may have written them, so one may be a link: the next agent must not read through it what both may not see.
+    An agent may have written them, so one may be a link: it must not show the next agent a file that both may not see.
     """
     project, cwd = site.project, site.cwd
     folders = [project, *(parent for parent in reversed(cwd.parents) if project in parent.parents)]

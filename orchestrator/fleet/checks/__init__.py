@@ -1,1 +1,1 @@
-"""What must hold before a turn counts as complete, and how that is found out."""
+"""What must hold before a turn counts as complete, and how Fleet checks it."""

@@ -44,7 +44,7 @@ class CheckSite:
 async def receipts(
     site: CheckSite, checks: Sequence[Check], text: str, began: Callable[[Check], None]
 ) -> tuple[CheckReceipt, ...] | None:
-    """A receipt for each check of the turn with this result; None if it was told to stop.
+    """A receipt for each check of the turn with this result; None if it was stopped.
 
     Raises:
         StoreError: a process could not be recorded before its start, so it was not started.
@@ -74,7 +74,7 @@ async def _receipt(site: CheckSite, check: Check, text: str) -> CheckReceipt:
 
 
 def verdict_receipt(check: Check, text: str) -> CheckReceipt:
-    """Whether the result ends with the verdict that lets the agents behind it start."""
+    """Whether the result ends with the verdict that lets the agents start that have it as input."""
     given = verdict_of(text)
     said = given or f"none given: the last line must be {VERDICT_LINE}"
     return CheckReceipt(check=check.title, kind=check.kind, passed=given == PASS, said=said)
@@ -142,7 +142,7 @@ def _judged(done: CommandEnd) -> tuple[str, str]:
 
 
 async def _done(site: CheckSite, order: CommandSpec, seconds: float) -> CommandEnd:
-    """Run the command to its end; its processes are gone and recorded as ended when this returns."""
+    """Run the command; when this returns, its processes have ended and are recorded as ended."""
     running, trace = await processes.open_command(site.store, site.launch, order, site.claim)
     try:
         return await running.wait(seconds, site.stop)
@@ -152,7 +152,7 @@ async def _done(site: CheckSite, order: CommandSpec, seconds: float) -> CommandE
 
 
 def _ended(done: CommandEnd, seconds: float) -> str:
-    """How a command ended, in a few of Fleet's own words."""
+    """How a command ended, in a short phrase by Fleet."""
     code = done.exit_code
     if code is None:
         return f"no end within {format_duration(seconds)}: it was ended with all that it had started"

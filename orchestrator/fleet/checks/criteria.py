@@ -1,4 +1,4 @@
-"""What a turn must show at its end, what was found so far, and how its agent is told about both."""
+"""The checks of a turn, their results so far, and the texts about both for its agent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def acceptance_of(agent: AgentRow, turn: TurnRow, persona: Persona) -> Acceptanc
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """What a command says about checks; None leaves them as they are."""
+    """The checks and retries that a command sets; None leaves them unchanged."""
 
     checks: Sequence[object] | None = None
     retries: int | None = None
@@ -91,7 +91,7 @@ NOTHING_NEW = Verify()
 
 
 def _check_schemas(checks: Iterable[Check]) -> None:
-    """Return if every schema among the checks is usable.
+    """Check that every schema among the checks is usable.
 
     Raises:
         InvalidError: one is not; the message says what is wrong with it.
@@ -120,7 +120,7 @@ def _wanted(check: Check) -> str:
 
 
 def feedback(attempt: CheckRound, retries: int) -> str:
-    """What the agent is told of a failed attempt: output is data, quoted line by line."""
+    """The prompt about a failed attempt; output is data, quoted line by line."""
     failed = [line for receipt in attempt.failed for line in _failed(receipt)]
     passed = [receipt.check for receipt in attempt.receipts if receipt.passed]
     also = [f"These passed: {one_line(', '.join(passed), MAX_SHOWN_CHARACTERS)}"] if passed else []

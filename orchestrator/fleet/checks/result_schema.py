@@ -1,4 +1,4 @@
-"""Whether a result fits its JSON schema. Run as a program it reads one line, so that a time-out can end it.
+"""Checks a result against its JSON schema; runs as a separate program, so that a time-out can end it.
 
 A schema may contain a regular expression that runs forever on some text, and the text is an agent's, so this never runs
 inside the daemon. Called as `python -I result_schema.py`; it needs only jsonschema.
@@ -32,7 +32,7 @@ def schema_problem(schema: dict[str, object]) -> str:
     except (ValueError, RecursionError) as error:
         return f"no JSON schema: {error}"
     if size > MAX_SCHEMA_BYTES:
-        return f"{size} bytes; at most {MAX_SCHEMA_BYTES} are taken"
+        return f"{size} bytes; at most {MAX_SCHEMA_BYTES} are accepted"
     foreign = [one for one in _references(schema) if not one.startswith("#")]
     if foreign:
         return f"a reference to {foreign[0][:80]}: nothing is fetched, so only those within it (#…) can be followed"

@@ -1,4 +1,4 @@
-"""Carries out the plan at the end of a turn: creates all of its children in one transaction, or none and says why."""
+"""Carries out the plan at the end of a turn: creates all of its children in one transaction, or refuses the plan."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _create(
         try:
             one = await checked(context, parent.call(key), new_child(parent, entry), parent)
             if name in planned:
-                raise InvalidError("the plan has this name twice", hint="give each agent a name of its own")
+                raise InvalidError("the plan uses this name twice", hint="give each agent a different name")
             planned[name] = one
         except WRONG as error:
             wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")

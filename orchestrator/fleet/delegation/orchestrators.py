@@ -104,7 +104,7 @@ class ManagedOrchestrators:
         if row is None and wait_request_of(arguments) is None:
             return await tool.call(call, arguments)  # the error says what is wrong with them
         if row is None or row.status != DurableWaitStatus.COMPLETED:
-            raise ConflictError("this wait has no end yet", hint="call wait_for_agents again, alone")
+            raise ConflictError("this wait is not over yet", hint="call wait_for_agents again, alone")
         if row.is_error:
             raise ConflictError(row.result)
         self.context.offer(call, row.outcomes)

@@ -74,7 +74,7 @@ class Attempt:
     """the end of its session's run, if its transcript already contains one"""
     acceptance: Acceptance = field(default_factory=Acceptance)
     told: Prompt | None = None
-    """what the turn was last told in the middle"""
+    """the last report to the turn: failed checks, or the result of its plan"""
 
 
 async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:

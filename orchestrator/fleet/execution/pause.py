@@ -1,6 +1,6 @@
 """Decides which ends of a run suspend its turn instead of ending it: at a cap, a quota or an overload.
 
-A turn that is running when its daemon is told to stop is left to the next daemon.
+A turn that is running when its daemon is asked to stop is left to the next daemon.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def suspension_of(claim: Claim, ended: Ended, stop: Stop | None, settings: Setti
 
 
 def stopped(ended: Ended, stop: Stop | None) -> Ended:
-    """Return how a run ended that may have been told to stop; what it completed is kept."""
+    """Return how a run ended that a stop may have cut short; what it completed is kept."""
     if stop is None or ended.outcome is SessionOutcome.COMPLETE:
         return ended
     if ended.outcome is SessionOutcome.DEFERRED and (stop.wait is not None or stop.reason == LEFT):

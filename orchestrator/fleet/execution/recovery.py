@@ -74,7 +74,7 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
 
 
 async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) -> Prompt | None:
-    """Return what the turn must still be told in the middle, if an earlier run recorded that but did not send it."""
+    """Return the report that an earlier run recorded for the turn but did not send, if there is one."""
     if attempt.told is None or attempt.told.id not in prompts:
         return None
     since = await provider.recall(attempt.spec, prompts[prompts.index(attempt.told.id) :])

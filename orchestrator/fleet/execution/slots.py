@@ -70,7 +70,7 @@ class AgentSlots:
         return sum(slot.opened is not None for slot in self._slots.values())
 
     def interrupt(self, agent_id: str, reason: str, turn_id: str | None = None) -> None:
-        """Tell the running turn to end as interrupted, if it runs here and is the one meant."""
+        """Interrupt the agent's running turn, if it is this one and runs here."""
         slot = self._slots.get(agent_id)
         if slot is not None and slot.busy and turn_id in {None, slot.turn_id}:
             slot.stop(Stop(reason=reason))

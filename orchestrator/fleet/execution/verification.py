@@ -1,8 +1,8 @@
-"""Verified completion: a turn whose session ended well is complete only if its checks pass.
+"""Verified completion: a turn whose session ended without an error is complete only if its checks pass.
 
 Failed checks go back to the agent as the next prompt of the same turn, a bounded number of times. The receipts of a
-round are durable before the agent is told, so a successor continues where a killed daemon was: it checks a turn again
-that is answered according to its transcript, and tells the agent the receipts that it was not told yet.
+round are durable before the agent gets them, so a successor continues where a killed daemon was: it checks a turn again
+that is answered according to its transcript, and sends the agent the receipts that it has not received.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _lifted(slot: AgentSlot) -> Wait | None:
 
 
 async def _checked(turn: Verification, attempt: Attempt, text: str) -> CheckRound | None:
-    """Run all checks; None if the turn was told to stop. With a `prompt`, failures go back to the agent."""
+    """Run all checks; None if the turn was stopped. With a `prompt`, failures go back to the agent."""
     acceptance, number = attempt.acceptance, len(attempt.acceptance.attempts) + 1
 
     def began(check: Check) -> None:
@@ -151,7 +151,7 @@ def _failed(ended: Ended, done: CheckRound) -> Ended:
 
 
 async def _durable(turn: Verification, act: Callable[[], Awaitable[T]]) -> T | None:
-    """Return the result of `act`, retried until the database can be written; None once the turn is told to stop."""
+    """Return the result of `act`, retried until the database can be written; None once the turn must stop."""
     while True:
         try:
             return await act()

@@ -279,7 +279,7 @@ async def _beside(watches: Sequence[Coroutine[None, None, None]]) -> AsyncGenera
 
 
 async def _watch_stop(slot: AgentSlot, session: Session, limit: asyncio.Timeout) -> None:
-    """Once the turn is told to stop, interrupt it (again if that came too early), and cut it off at the limit.
+    """Once the turn must stop, interrupt it (again if that came too early), and cut it off at the limit.
 
     A turn that is left to the next daemon is cut off at once.
     """

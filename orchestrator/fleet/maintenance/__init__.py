@@ -1,1 +1,1 @@
-"""Background loops: scheduler, rescuer, cleaner, durable waits; and what a daemon does first."""
+"""Background loops (scheduler, rescuer, cleaner, durable waits), and the steps before a daemon serves."""

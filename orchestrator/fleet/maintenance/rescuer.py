@@ -1,6 +1,6 @@
 """Requeues turns that no worker owns.
 
-No way is known in which a turn loses its worker; this loop is a safeguard against unknown ones.
+We know of no way in which a turn can lose its worker; this loop is a safeguard against bugs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Acts on times in rows: deadlines of questions and ends of waits. It keeps no timers of its own."""
+"""Acts on times in rows when they are due: deadlines of questions and ends of waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What views say about budgets: the caps that apply, what is left of them, and the call that raises one."""
+"""Builds the budget fields of views: the caps that apply, what is left of them, and the call that raises one."""
 
 from __future__ import annotations
 

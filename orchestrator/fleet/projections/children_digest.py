@@ -1,4 +1,4 @@
-"""What a parent is told about its children: how each one ended, with the child's own words fenced as data."""
+"""Builds a parent's digest of its children: how each one ended, with the child's own words fenced as data."""
 
 from __future__ import annotations
 

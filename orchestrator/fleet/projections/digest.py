@@ -189,7 +189,7 @@ def _need(agent: AgentView) -> str:
 
 
 def _quiet(agent: AgentView) -> str:
-    """Return the evidence for and against leaving a working agent alone."""
+    """Return what speaks for and against leaving a working agent alone."""
     return f"{agent.name} works ({one_line(agent.reason, MAX_REASON_CHARACTERS)}, {format_age(agent.age_seconds)})" + (
         f": {evidence_words(agent.evidence)}" if agent.evidence else ""
     )

@@ -1,1 +1,1 @@
-"""What agents must have answered before a tool call runs, and who may answer."""
+"""Questions and permissions that must be answered before a tool call runs."""

@@ -1,6 +1,6 @@
 """The gate before tool calls: a call that no rule decides becomes a question in the inbox, or a policy answers it.
 
-A question is stored before anybody is told about it, so nothing hangs and no question dies with a process.
+A question is stored before anybody is notified, so no question is lost when a process dies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which question each caller was shown last, so that a late answer never meets another question."""
+"""Which question each caller was shown last, so that a late answer never applies to another question."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class ShownQuestions:
         return self._by_caller.get((call.caller.project, call.caller.orchestrator), {})
 
     def note(self, call: CallContext, agents: Iterable[AgentView]) -> None:
-        """The caller is shown these agents, with their questions."""
+        """Note that the caller is shown these agents, with their questions."""
         self._add(call, {agent.id: ShownQuestion(agent.question.id) for agent in agents if agent.question is not None})
 
     def refused(self, call: CallContext, agent_id: str, meant: str | None, question_id: str) -> None:
-        """The caller meant another question, and the refusal shows it this one."""
+        """Note that the caller meant another question, and that the refusal shows it this one."""
         self._add(call, {agent_id: ShownQuestion(question_id, call.key, meant)})
 
     def _add(self, call: CallContext, more: ByAgent) -> None:
@@ -50,7 +50,7 @@ class ShownQuestions:
             self._by_caller[call.caller.project, call.caller.orchestrator] = {**self.by(call), **more}
 
     def forget(self, agent_ids: Collection[str]) -> None:
-        """These agents no longer ask anything."""
+        """Forget the questions of these agents."""
         for caller, shown in self._by_caller.items():
             self._by_caller[caller] = {one: question for one, question in shown.items() if one not in agent_ids}
 

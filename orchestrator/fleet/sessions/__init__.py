@@ -1,1 +1,1 @@
-"""One provider session: what it reports, uses and is told, and the processes behind it."""
+"""One provider session: its events, usage, steered texts, transcripts, and the processes behind it."""

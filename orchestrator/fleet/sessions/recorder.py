@@ -105,14 +105,14 @@ class Recorder:
     stale: bool = False
     """the agent was deleted or claimed again: nothing more is written"""
     ran: bool = False
-    """a session was told to run: its usage is unknown until it ends"""
+    """a session has begun to run: its usage is unknown until it ends"""
     loop_calls: int = 5
     """this many identical calls in a row are a loop"""
     _facts: list[Fact] = field(default_factory=list[Fact])
     _writing: asyncio.Task[None] | None = None
     _streak: Streak = field(default_factory=Streak)
     _loop: Activity | None = None
-    """what an agent in a loop does as long as nothing finer is known"""
+    """the activity of an agent in a loop, unless a more specific one is known"""
 
     def note(self, fact: Fact | None) -> None:
         """Queue the fact; it is written soon."""

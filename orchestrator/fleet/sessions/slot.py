@@ -28,7 +28,7 @@ class LiveTurn:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Why a running turn was told to stop."""
+    """Why a running turn must stop."""
 
     reason: str
     """interrupted, stopped (with the daemon), deleted, left, or the kind of the wait"""
@@ -56,13 +56,13 @@ class AgentSlot:
     busy: bool = False
     """a turn runs or is about to"""
     stopping: Stop | None = None
-    """why the running turn was told to stop, if it was"""
+    """why the running turn must stop, if it must"""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """set once `stopping` is"""
     steers: list[Prompt] = field(default_factory=list[Prompt])
-    """what the running turn is handed at its next tool call"""
+    """texts to hand to the running turn at its next tool call"""
     handed: set[str] = field(default_factory=set[str])
-    """ids of the prompts that its session was handed"""
+    """ids of the prompts that were handed to its session"""
     handing: asyncio.Lock = field(default_factory=asyncio.Lock)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """set once the session is closed and the slot belongs to no agent any more"""
@@ -75,7 +75,7 @@ class AgentSlot:
         return None if self.opened is None else self.opened.session
 
     def take(self, claim: Claim) -> None:
-        """Queue the claim; its turn counts as running from now on, and nothing has told it to stop."""
+        """Queue the claim; its turn counts as running from now on, without a request to stop."""
         self.turn_id = claim.turn_id
         self.busy = True
         self.steers = []
@@ -84,25 +84,25 @@ class AgentSlot:
         self.inbox.put_nowait(claim)
 
     def stop(self, stop: Stop) -> None:
-        """Tell the running turn to stop, whatever it was told before."""
+        """Ask the running turn to stop, in place of any earlier request."""
         self.stopping = stop
         self.stopped.set()
 
     def suspend(self, wait: Wait) -> None:
-        """Tell the running turn to stop and wait; a stop that was asked for before takes precedence."""
+        """Ask the running turn to stop and wait; an earlier request to stop takes precedence."""
         if self.busy and self.stopping is None:
             self.stop(Stop(reason=wait.kind, wait=wait))
 
     def resume(self) -> None:
-        """Take the stop back."""
+        """Withdraw the request to stop."""
         self.stopping = None
         self.stopped.clear()
 
     @property
     def stop_reason(self) -> str:
-        """Why the running turn was told to stop, '' if it was not."""
+        """Why the running turn must stop, '' if it need not."""
         return self.stopping.reason if self.stopping else ""
 
     def has_unread(self, ended: Ended) -> bool:
-        """Whether the session was handed a prompt that its run did not read: it would start a turn of its own."""
+        """Whether the session has a prompt that its run did not read: it would start another turn."""
         return bool(self.handed - set(ended.steered))

@@ -1,4 +1,4 @@
-"""What a new session is told first: other sessions' agents that wait for an answer or have unread outcomes."""
+"""Tells a new session which agents of other sessions wait for an answer or have unread outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that create agents: a child stays within its parent's clearance and budget."""
+"""Creates agents for agents: a child stays within its parent's clearance and budget."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def check_clearance(parent: Persona, child: Persona) -> None:
     yours = "" if parent.tools is None else f": {', '.join(parent.tools)}"
     if denied:
         raise RefusedError(
-            f"persona {child.name} has tools that you have not: {', '.join(denied)}",
+            f"persona {child.name} has tools that you do not have: {', '.join(denied)}",
             hint=f"choose a persona whose tools are among yours{yours}",
         )
     if more:
         raise RefusedError(
-            f"persona {child.name} has without asking what you must ask for: {', '.join(more)}",
-            hint="choose a persona that asks for them, too, or that has them not",
+            f"persona {child.name} may use without asking what you must ask for: {', '.join(more)}",
+            hint="choose a persona that must ask for them, too, or that does not have them",
         )
 
 

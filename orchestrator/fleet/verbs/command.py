@@ -36,7 +36,7 @@ async def command(
     Raises:
         FleetError: nothing was changed.
     """
-    seen = context.shown.by(call)  # read before anything else is shown: the calls of one message overtake each other
+    seen = context.shown.by(call)  # read first: a concurrent call of the same message may show it a new question
     await context.enter(call)
     found = await context.find(call.caller, agent)
     given = checked_caps(caps or {})

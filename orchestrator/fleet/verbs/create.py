@@ -98,7 +98,10 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         provider.check_model(model)
     cwd = _cwd(caller, new.cwd)
     if len(new.inputs) > MAX_INPUTS:
-        raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are taken", hint="hand on in two steps")
+        raise InvalidError(
+            f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are allowed",
+            hint="combine results with an agent in between",
+        )
     inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
     return AgentSpec(
         id=new_id("ag"),
@@ -163,7 +166,7 @@ def _check_tools(context: FleetContext, provider: Provider, persona: Persona) ->
 
 def _max_turns(asked: int | None, default: int | None) -> int | None:
     if asked is not None and not 1 <= asked <= MAX_TURNS:
-        raise InvalidError(f"max_turns is {asked}", hint=f"give 1 to {MAX_TURNS} model turns, or leave it out")
+        raise InvalidError(f"max_turns is {asked}", hint=f"give 1 to {MAX_TURNS} model turns, or omit it")
     return asked if asked is not None else default
 
 
@@ -177,7 +180,7 @@ def _cwd(caller: Caller, asked: str | None) -> Path:
         path = (project / asked).resolve(strict=True)
     except OSError as error:
         raise InvalidError(
-            f"cwd {project / asked} cannot be used: {error.strerror}", hint="make it first, or leave cwd out"
+            f"cwd {project / asked} cannot be used: {error.strerror}", hint="create it first, or omit cwd"
         ) from error
     if not path.is_dir():
         raise InvalidError(f"cwd {path} is not a directory", hint="give a directory of the project")

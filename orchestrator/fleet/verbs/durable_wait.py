@@ -207,7 +207,7 @@ async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool 
         ended = WaitEnd(result=digest.text, outcomes=told.turn_ids())
     except StoreError:
         raise
-    except FleetError as error:  # an agent was deleted meanwhile: the orchestrator must be told
+    except FleetError as error:  # an agent was deleted meanwhile: the error tells the orchestrator
         seen, ended = None, WaitEnd(result=str(error), is_error=True)
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, ended)
     return seen

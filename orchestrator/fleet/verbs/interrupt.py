@@ -10,7 +10,7 @@ from orchestrator.store.schema.rows import AgentRow
 
 
 async def interrupt(context: FleetContext, agent: AgentRow) -> Receipt:
-    """Interrupt the agent and its descendants; running sessions are told after the change is committed.
+    """Interrupt the agent and its descendants; running sessions are stopped after the change is committed.
 
     Raises:
         ConflictError: none of them has an open turn.

@@ -162,7 +162,7 @@ def _turn(agent: AgentRow, turns: Sequence[TurnRow], ordinal: int | None) -> Tur
         why = agent_views.words_of(agent)
         raise NotFoundError(
             f"{agent.name} has no result yet: it is {agent.status}" + (f" ({why})" if why else ""),
-            hint="wait_for_agents tells when it is done",
+            hint="wait_for_agents returns when it is done",
         )
     return ended
 

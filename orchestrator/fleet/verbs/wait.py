@@ -46,7 +46,7 @@ class WaitSnapshot:
 
     agents: Sequence[AgentRow]
     untold: Sequence[EndedTurn]
-    """ended turns that the orchestrator does not know yet, in the order of their ends"""
+    """ended turns that the orchestrator has not received yet, in the order of their ends"""
     cursor: int
     asks_person: bool = False
     """a person answers the questions, so they do not end the wait"""
@@ -58,7 +58,8 @@ class WaitSnapshot:
         wait = wait_of(agent)
         if wait is None or not wait.needs_action or wait.kind in self._left_to_others:
             return False
-        return wait.kind is not WaitKind.CHECKOUT or wait.on not in self._asking  # their own questions are told
+        # the digest shows the questions of those that are asking
+        return wait.kind is not WaitKind.CHECKOUT or wait.on not in self._asking
 
     @property
     def _left_to_others(self) -> frozenset[WaitKind]:
@@ -75,7 +76,7 @@ class WaitSnapshot:
         return [turn.id for turn in self.untold]
 
     def tells(self) -> bool:
-        """Whether there is anything that the orchestrator does not know."""
+        """Whether there is anything that the orchestrator has not received."""
         return bool(self.untold) or any(self.needs(agent) for agent in self.agents)
 
     def wakes(self, until: str) -> bool:

@@ -152,7 +152,7 @@ class TurnTable(Table, table=True):
     stop: str = ""
     """why it must stop, from the moment that was requested"""
     heard: bool = False
-    """its session has shown that it received the prompt: a resumed turn is asked to continue, not given its task again"""
+    """its session has shown that it received the prompt: when it resumes, it is not given its task again"""
     resumes: int = 0
     """how often it was suspended"""
     overloads: int = 0
