@@ -140,7 +140,7 @@ class Provider(Protocol):
         ...
 
     def check_model(self, model: str) -> None:
-        """Return if the model's name is valid.
+        """Check that the model's name is valid.
 
         Raises:
             InvalidError: it is neither an alias nor a name in the vendor's form; the hint lists the valid ones.

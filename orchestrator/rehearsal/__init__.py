@@ -1,7 +1,8 @@
 """The scripted model endpoint: a separate process that replaces the model, and only the model.
 
 It speaks the Anthropic Messages wire format on loopback and plays a YAML script, so that everything else in a test, a
-demo or a dry run is real. `start` runs it beside the caller; `python -m orchestrator.rehearsal` runs it standalone.
+demo or a dry run is real. `start` runs it for the length of a block; `python -m orchestrator.rehearsal` runs it
+standalone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests that a client makes for itself, beside the conversation, are answered without the script.
+"""Answers requests that a client makes for itself, outside the conversation, without the script.
 
 Which ones exist was measured with the Claude CLI 2.1.329. With
 `CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1` only a compaction was seen, in `-p`, in the SDK and in the terminal;

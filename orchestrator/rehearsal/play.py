@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the reply would say nothing at all."""
+        """Whether the reply has neither text nor calls."""
         return not (self.thinking or self.text or self.calls or self.fault)
 
 

@@ -189,7 +189,7 @@ def single_expression(source: str) -> str | None:
 
 
 def check(source: str) -> None:
-    """Return if the syntax of `source` is valid, or raise TemplateProblem."""
+    """Check the syntax of `source`; raises TemplateProblem."""
     _text_of(source)
     _value_of(source)
 

@@ -1,1 +1,1 @@
-"""`fleet demo` and `fleet rehearse`: the real programs with a scripted model, in a sandbox of their own."""
+"""`fleet demo` and `fleet rehearse`: the real programs with a scripted model, in a sandbox."""

@@ -84,8 +84,8 @@ def demo(
 ) -> None:
     """Watch agents change a real repository.
 
-    The real claude (with --run: Fleet's own orchestrator) directs four scouts, a planner and a builder. The model is
-    scripted, so the demo is free and works offline, unless you pass --real.
+    The real claude (with --run: an orchestrator that Fleet runs) directs four scouts, a planner and a builder. The
+    model is scripted, so the demo is free and works offline, unless you pass --real.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InvalidError(f"--timeout {timeout} is not a positive number of seconds", hint="fleet demo --timeout 900")
@@ -112,7 +112,7 @@ def _check_account() -> None:
     """Check that agents would have an account to use; without one, the run would start and its agents would fail.
 
     Raises:
-        RefusedError: they would not.
+        RefusedError: they would have none.
     """
     from orchestrator.cli.http.account import LOG_IN, payer_of
 

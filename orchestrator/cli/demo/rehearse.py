@@ -1,4 +1,4 @@
-"""The command `rehearse`: plays a script as the model, with a state directory and a daemon of its own."""
+"""The command `rehearse`: plays a script as the model, with a temporary state directory and daemon."""
 
 from __future__ import annotations
 

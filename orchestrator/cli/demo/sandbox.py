@@ -51,7 +51,7 @@ def new_root(wanted: Path | None) -> Path:
 
 
 def rehearsal_environment(user: Mapping[str, str], *, home: Path, state: Path, url: str, script: str) -> dict[str, str]:
-    """Return the environment of a rehearsal: allow-listed variables, a home of its own, and no account."""
+    """Return the environment of a rehearsal: allow-listed variables, a separate home, and no account."""
     kept = {name: value for name, value in user.items() if name in _FROM_USER or name.startswith(("LC_", "AGENT_"))}
     return _with_fleet(kept, state) | {
         "HOME": str(home),

@@ -13,7 +13,7 @@ from orchestrator.cli.render.events import FLEET_TOOLS
 _USAGE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 _COLUMNS = ("input_tokens", "cache_write_tokens", "cache_read_tokens", "output_tokens")
-"""the same, as a turn states them"""
+"""the same, as a turn reports them"""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class SessionSummary:
     result: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def take(self, line: bytes) -> list[str]:
-        """Read one line of the stream; return what of it is worth showing, one line each."""
+        """Read one line of the stream; return the lines to show for it."""
         try:
             message = as_object(json.loads(line))
         except ValueError:
@@ -53,7 +53,7 @@ class SessionSummary:
         return []
 
     def end(self, told: Mapping[str, object]) -> None:
-        """Take what `fleet run --json` reports in place of the result that such a session's own file does not hold."""
+        """Take the result from the report of `fleet run --json`, because that session's own file lacks it."""
         director = as_object(told.get("orchestrator"))
         turn = as_object(director.get("turn"))
         self.result = {

@@ -198,9 +198,7 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
     text += f"; HTTP at {health.http} (MCP at {health.http}/mcp)" if health.http else ""
     if health.lost_events:
         lost = f"{health.lost_events} events were lost: the database was damaged or replaced while no daemon ran"
-        yield ProbeResult(
-            "history", WARN, lost, "agents may have an earlier status than they had: check them with fleet ps"
-        )
+        yield ProbeResult("history", WARN, lost, "agents may show an older status: check them with fleet ps")
     if health.build == paths.build():
         yield ProbeResult("daemon", OK, text)
     else:

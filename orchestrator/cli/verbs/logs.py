@@ -58,7 +58,7 @@ def live_events(
 ) -> Iterator[EventView]:
     """Yield every event after the cursor once, across restarts of the daemon, until `stop` is set.
 
-    A daemon that went away is waited for, because somebody may have stopped it on purpose; with `revive` it is started.
+    If the daemon ends, wait for the next one, because it may have been stopped on purpose; with `revive`, start one.
     """
     import httpx
 

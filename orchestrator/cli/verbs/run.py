@@ -1,4 +1,4 @@
-"""The command `run`: has Fleet run an orchestrator for a whole job, and watches it until it has reported."""
+"""The command `run`: starts an orchestrator that Fleet runs, and watches it until it has reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHOWN_NAMES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """The result of a run: its orchestrator with its turns, and the agents that it left behind."""
+    """The result of a run: its orchestrator with its turns, and the agents that remain."""
 
     detail: AgentDetail
     left: tuple[AgentView, ...]
@@ -81,7 +81,7 @@ def run(
         since = client.get(FleetView, "/v1/agents").cursor
         asked = {"name": name or f"run-{secrets.token_hex(2)}", "persona": persona, "model": model, "cwd": cwd}
         created = client.post(Created, "/v1/agents", **asked, task=given_text(task), **budget).agent
-        output.say(f"{created.name} ({created.id}) directs the fleet; Ctrl-C leaves it at work")
+        output.say(f"{created.name} ({created.id}) directs the fleet; Ctrl-C leaves it running")
         talks = sys.stdin.isatty() and sys.stderr.isatty() and task != "-"
         watch = RunWatch(client, created, talks=talks)
         try:

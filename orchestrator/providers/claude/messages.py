@@ -60,7 +60,7 @@ class RunProgress:
         return any(name not in SUBAGENT_TOOLS for name in self._running.values())
 
     def events(self, message: Message) -> Iterator[SessionEvent]:
-        """The session events that the message stands for."""
+        """The session events that the message translates to."""
         match message:
             case SystemMessage(subtype="init", data=data):
                 yield Opened(session_id=str(data.get("session_id", "")), model=_text_or_none(data.get("model")))

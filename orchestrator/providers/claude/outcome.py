@@ -1,4 +1,4 @@
-"""Judges how a run ended, from all the evidence together, because the program reports even a refused key as success.
+"""Determines how a run ended from everything it reported, because the program reports even a refused key as success.
 
 Measured with Claude Agent SDK 0.2.186 and Claude Code 2.1.329: HTTP errors, refused connections, empty and HTML
 replies and cut streams arrive as `subtype="success"` with `is_error`; a 401 is retried for minutes.

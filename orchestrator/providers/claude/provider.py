@@ -79,7 +79,7 @@ class ClaudeProvider:
         return MODEL_ALIASES
 
     def check_model(self, model: str) -> None:
-        """Return if `model` is an alias or has the form of a Claude model's id (Anthropic, Bedrock or Vertex).
+        """Check that `model` is an alias or has the form of a Claude model's id (Anthropic, Bedrock or Vertex).
 
         Raises:
             InvalidError: it is neither.
@@ -99,5 +99,5 @@ class ClaudeProvider:
         return TOOL_NAMES
 
     def supervision(self) -> Tier:
-        """How surely a session's processes end on this machine."""
+        """The guarantee on this machine that a session's processes end, in words."""
         return self._tier

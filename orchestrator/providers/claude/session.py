@@ -144,7 +144,7 @@ class ClaudeSession:
         """Add the prompt to the active run; False if that is not possible now.
 
         While a tool runs, the program shows the prompt to the model after that tool. Between tools it would become a
-        turn of its own (both measured), and with a deferred call it would end the wait.
+        separate turn (both measured), and with a deferred call it would end the wait.
         """
         run = self._run
         if (
@@ -234,7 +234,7 @@ class ClaudeSession:
             return None
 
     def _events(self, run: _ActiveRun, item: Message | _StreamEnd | _WakeUp | None) -> list[SessionEvent]:
-        """The session events that the message or the silence stands for."""
+        """The session events that follow from the message or from the silence."""
         if item is None or isinstance(item, _WakeUp):
             is_newly_stalled = run.stop_outcome is None and run.watchdog.is_newly_stalled(in_tool=run.progress.in_tool)
             return [Stalled(seconds=run.watchdog.silent_seconds())] if is_newly_stalled else []

@@ -40,7 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Api:
-    """What endpoints need to reach: the fleet, the running calls, and a way to end the daemon."""
+    """What endpoints use: the fleet, the running calls, and a way to end the daemon."""
 
     fleet: Fleet
     calls: Calls
@@ -72,7 +72,9 @@ class ApiRequest(Generic[B, Q]):
             InvalidError: the request brought no hello.
         """
         if self.caller is None:
-            raise InvalidError(f"the header {HELLO} is missing", hint="say who calls: project, cwd, orchestrator")
+            raise InvalidError(
+                f"the header {HELLO} is missing", hint='name the caller: {"project": "/path/of/the/project"} is enough'
+            )
         key = self.headers.get(KEY)
         return CallContext(caller=self.caller, key=f"{self.caller.orchestrator}/{key}" if key else None, person=True)
 

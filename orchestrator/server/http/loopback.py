@@ -106,9 +106,11 @@ def token_of(state: Path) -> str:
     try:
         token = _written(file) or _made(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{file} cannot be used: {error}", hint="mend or remove it; a new one is made") from error
+        raise StoreError(
+            f"{file} cannot be used: {error}", hint="repair or remove it; Fleet then creates a new one"
+        ) from error
     if len(token) < _TOKEN_BYTES:
-        raise StoreError(f"{file} holds no token of Fleet's", hint="remove it; a new one is made")
+        raise StoreError(f"{file} does not hold a token of Fleet", hint="remove it; Fleet then creates a new one")
     log.hide([token])
     return token
 
@@ -134,7 +136,7 @@ def _made(file: Path) -> str:
 
 
 def guard(application: ASGIApp, port: int, token: str) -> ASGIApp:
-    """The application, for those who may come: 421 for a foreign Host, 403 for an Origin, 401 without the token."""
+    """The application behind its access checks: 421 for a foreign Host, 403 for an Origin, 401 without the token."""
     hosts = {f"{name}:{port}" for name in (HOST, "localhost", "[::1]")}
     origins = {f"http://{host}" for host in hosts}
 

@@ -1,4 +1,4 @@
-"""Refuses HTTP requests of the fleet's own agents, and limits the connections that strangers can hold open."""
+"""Refuses HTTP requests of the fleet's own agents, and limits the connections that unknown clients can hold open."""
 
 from __future__ import annotations
 

@@ -54,6 +54,6 @@ def caller_anywhere(ctx: Context) -> Caller:
     caller: object = getattr(ctx.request, "scope", {}).get(CALLER)
     if not isinstance(caller, Caller):
         raise InvalidError(
-            f"the header {HELLO} is missing", hint='say who calls: {"project": "/path/of/the/project"} is enough'
+            f"the header {HELLO} is missing", hint='name the caller: {"project": "/path/of/the/project"} is enough'
         )
     return caller

@@ -56,7 +56,7 @@ def short(agent_id: str) -> str:
 
 
 def created_lines(created: Created) -> str:
-    """Say who was created, on which model and where, and what it needs, if anything."""
+    """Return a line about the created agent: its model, its directory, and what it needs, if anything."""
     agent = created.agent
     model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
     where = "project directory" if agent.cwd == agent.project else agent.cwd
@@ -71,12 +71,12 @@ def created_lines(created: Created) -> str:
 
 
 def receipt_line(receipt: Receipt) -> str:
-    """Say what became of a command."""
+    """Return a line about the result of a command."""
     return f"{short(receipt.agent)} {receipt.name}: {receipt.happened}"
 
 
 def status_lines(view: FleetView, *, named: bool) -> str:
-    """Return a line per agent; unless agents were named, also the fleet's totals and who holds up whom."""
+    """Return a line per agent; unless agents were named, also the fleet's totals and which agents wait for which."""
     room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
     lines = [_agent_line(agent, room, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
     if (more := view.totals.agents - len(lines)) > 0:
@@ -130,7 +130,7 @@ def registry_lines(registry: Registry) -> str:
 
 
 def deleted_lines(deleted: Sequence[Deleted]) -> str:
-    """Say who was deleted, its last status, and where its work is."""
+    """Return a line per deleted agent: its last status, and where its work is."""
     if not deleted:
         return "there was nothing to delete"
     return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {clean(one.work)}" for one in deleted)

@@ -161,7 +161,7 @@ async def _status(fleet: Fleet, call: CallContext, args: Json) -> str:
 
 
 def _told(result: str, news: str) -> str:
-    """Append the news that only the first result of a session carries."""
+    """Append the line about other sessions, which only the first result of a session carries."""
     return f"{result}\n{news}" if news else result
 
 

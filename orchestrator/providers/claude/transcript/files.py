@@ -37,7 +37,7 @@ def folder_errors(folder: Path) -> Generator[None]:
     except OSError as error:
         raise ProviderError(
             f"the agent's own folder {folder} cannot be used: {error.filename or ''}: {error.strerror or error}",
-            hint="remove what is not a plain file or folder there, then command the agent again",
+            hint="remove links and special files from it, then command the agent again",
         ) from error
 
 
