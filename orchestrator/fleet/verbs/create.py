@@ -98,10 +98,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         provider.check_model(model)
     cwd = _cwd(caller, new.cwd)
     if len(new.inputs) > MAX_INPUTS:
-        raise InvalidError(
-            f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are allowed",
-            hint="combine results with an agent in between",
-        )
+        raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are allowed", hint="combine some first")
     inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
     return AgentSpec(
         id=new_id("ag"),
