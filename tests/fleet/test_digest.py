@@ -216,7 +216,7 @@ def test_a_cut_names_the_call_that_returns_the_rest_of_the_same_turn() -> None:
     assert cut(earlier, outcome("long", turn=2)) == ['(54 more lines: get_agent_output(agent="long", turn=1))']
     working = outcome("long", turn=2, text=LONG_TEXT, open_turn=OpenTurnView(turn=3, status="working"))
     assert cut(working) == ['(47 more lines: get_agent_output(agent="long", turn=2))']
-    assert cut(*[outcome("b", turn=turn, text=LONG_TEXT, is_latest=turn == 16) for turn in range(1, 17)])[-1] == (
+    assert cut(*[outcome("b" * 40, turn=turn, text=LONG_TEXT, is_latest=turn == 16) for turn in range(1, 17)])[-1] == (
         "(16 results not shown: get_agent_output with agent and turn)"
     )
 
