@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from jsonschema import Draft202012Validator
-
 from orchestrator.domain.tool import Json
 from orchestrator.errors import InvalidError
 
@@ -59,18 +57,20 @@ Errors = Callable[[Json], Iterator[Violation]]
 @lru_cache(maxsize=256)
 def _compiled(schema: str) -> Errors:
     """Return a cached validator of the schema: a call takes 20 µs, compiling the schema 1 ms."""
+    from jsonschema import Draft202012Validator  # 20 ms, which a starting daemon spends on resumed turns
+
     parsed = json.loads(schema)
     Draft202012Validator.check_schema(parsed)
     return cast("Errors", Draft202012Validator(parsed).iter_errors)
 
 
 class ArgumentCheck:
-    """Checks the arguments of one tool; tools with equal schemas share one compiled validator."""
+    """Checks the arguments of one tool; tools with equal schemas share one validator, compiled by the first call."""
 
     def __init__(self, tool: str, schema: Json) -> None:
         self._tool = tool
         self._known = tuple(schema.get("properties", {}))
-        self._errors = _compiled(json.dumps(schema))
+        self._schema = json.dumps(schema)
 
     def __call__(self, arguments: Json) -> None:
         """Check the arguments.
@@ -89,7 +89,7 @@ class ArgumentCheck:
             if name not in self._known:
                 close = difflib.get_close_matches(name, self._known, 1, 0.5)
                 yield f"no argument {_shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
-        yield from (said for error in self._errors(arguments) if (said := _said(error)))
+        yield from (said for error in _compiled(self._schema)(arguments) if (said := _said(error)))
         for name, value in arguments.items():
             if isinstance(value, float) and not math.isfinite(value):
                 yield f"{name!r} must be a finite number"

@@ -19,7 +19,6 @@ from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.fleet.briefing.agent_tools import CHILD
 from orchestrator.fleet.checks.criteria import Acceptance, feedback
-from orchestrator.fleet.checks.result_schema import mismatch
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.providers.base import Prompt
 from orchestrator.store.agents import plans
@@ -104,6 +103,8 @@ def _checked(text: str, children: int) -> ParsedPlan:
     plan = value.get("plan")
     if isinstance(plan, list) and len(entries := cast("list[Json]", plan)) > children:
         return ParsedPlan(problem=f"it has {len(entries)} agents, and you may create {children} in all")
+    from orchestrator.fleet.checks.result_schema import mismatch  # its jsonschema costs a start 20 ms
+
     if problem := mismatch(dict(PLANNED), value):
         return ParsedPlan(problem=problem)
     return ParsedPlan(entries=cast("list[Json]", plan))

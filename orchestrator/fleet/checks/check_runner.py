@@ -15,7 +15,6 @@ from orchestrator import log
 from orchestrator.domain.check import CHANGES, PASS, VERDICT_LINE, Check, CheckKind, CheckReceipt, verdict_of
 from orchestrator.domain.duration import format_duration
 from orchestrator.domain.text import clean
-from orchestrator.fleet.checks import result_schema
 from orchestrator.fleet.sessions import processes
 from orchestrator.providers.base import SessionSpec
 from orchestrator.store.engine.database import Store
@@ -27,6 +26,7 @@ TAIL_CHARACTERS = 1500
 SCHEMA_SECONDS = 20.0
 """an ordinary schema needs a fraction of it; a regular expression may run forever"""
 BY_SIGNAL = 128
+RESULT_SCHEMA = Path(__file__).with_name("result_schema.py")
 FITS = "the result fits"
 
 
@@ -115,7 +115,7 @@ async def _conforms(site: CheckSite, check: Check, text: str) -> CheckReceipt:
     line = json.dumps({"schema": check.schema, "text": text}).encode() + b"\n"
     order = CommandSpec(
         program=Path(sys.executable),
-        arguments=("-I", result_schema.__file__),
+        arguments=("-I", str(RESULT_SCHEMA)),
         cwd=site.spec.cwd,
         folder=site.spec.folder,
         environment={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
