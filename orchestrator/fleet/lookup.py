@@ -74,7 +74,7 @@ def _chosen(reference: str, found: Sequence[AgentRow], *, deleted: bool) -> Agen
 
 
 def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentRow]) -> NotFoundError:
-    close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], names, 1)
+    close = difflib.get_close_matches(reference[:MAX_NAME_CHARACTERS], sorted(names), 1)
     meant = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(f"{agent.name} ({agent.status})" for agent in oldest)
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""

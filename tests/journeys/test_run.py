@@ -201,7 +201,7 @@ def test_one_that_fails_ends_with_1_and_says_why(tmp_path: Path) -> None:
         assert "no such thing" in ran.err
         slow = fleet(stage)("run", "take long", "--timeout", "0.5", "--json")
         assert slow.code == 4
-        assert "works on" in slow.json["error"]["message"]
+        assert "still running" in slow.json["error"]["message"]
         wrong = fleet(stage)("run", "anything", "--persona", "scout")
         assert wrong.code == 2
         assert "none of the fleet's tools" in wrong.err

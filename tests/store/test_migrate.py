@@ -165,6 +165,23 @@ def test_outcomes_of_an_older_database_belong_to_their_turns_and_what_was_delive
     assert json.loads(outcomes) == ["ag_1_2"]
 
 
+def test_every_column_of_a_durable_wait_is_carried_over(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    _of_revision(path, "0004")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _insert(connection, "question", id="qu_1", agent_id="ag_1")
+        _insert(connection, "agent", id="ag_1")
+        _insert(connection, "sleep", id="sl_1", call_key="key", question_id="qu_1", since="7", deadline=3.5)
+        _insert(connection, "sleep", id="sl_2", status="completed", result="all complete", expires_at=9.5)
+        connection.row_factory = sqlite3.Row
+        before = [dict(row) for row in connection.execute("SELECT * FROM sleep ORDER BY id")]
+    migrated(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        assert [dict(row) for row in connection.execute("SELECT * FROM durable_wait ORDER BY id")] == before
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
 def _of_revision(path: Path, revision: str) -> None:
     """Make an empty database as that schema has it."""
     from alembic import command

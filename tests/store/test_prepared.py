@@ -60,3 +60,19 @@ async def test_a_statement_that_cannot_be_run_says_so_as_any_other(store: Store)
 
     with pytest.raises(StoreError, match="cannot be read"):
         await store.read(broken)
+
+
+async def test_the_order_in_which_values_are_given_does_not_matter(store: Store) -> None:
+    both = AGENTS.where(
+        AGENT.c.id.in_(bindparam("ids", expanding=True)), AGENT.c.project.in_(bindparam("projects", expanding=True))
+    )
+
+    def in_both_orders(connection: Connection) -> list[int]:
+        ids = [str(row.id) for row in fetch(connection, AGENTS)]
+        projects = [str(row.project) for row in fetch(connection, AGENTS)][:1]
+        return [
+            len(fetch(connection, both, {"projects": projects, "ids": ids}).all()),
+            len(fetch(connection, both, {"ids": ids[:1], "projects": [*projects, "/elsewhere", "/nowhere"]}).all()),
+        ]
+
+    assert await store.read(in_both_orders) == [5, 1]

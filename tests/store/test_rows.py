@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from sqlalchemy import JSON, Column, Table, TypeDecorator, create_engine, insert, select
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
+from orchestrator.errors import StoreError
 from orchestrator.store.schema import changes, rows, tables
 from orchestrator.store.schema.base import EnumText
 from orchestrator.store.schema.rows import all_rows, one_row
@@ -110,3 +112,11 @@ def test_a_select_of_other_columns_makes_no_row() -> None:
 def test_a_change_of_an_agent_writes_what_its_row_reads() -> None:
     read, written = get_type_hints(rows.AgentRow), get_type_hints(changes.AgentChange)
     assert {name: hint for name, hint in written.items() if name != "deleted_at"}.items() <= read.items()
+
+
+def test_a_word_that_this_version_does_not_know_is_an_error_that_a_person_can_read() -> None:
+    look_up = EnumText(DurableWaitStatus).result_processor(sqlite_dialect(), None)
+    assert look_up("working") is DurableWaitStatus.WORKING
+    assert look_up(None) is None
+    with pytest.raises(StoreError, match="'asleep', which is not a DurableWaitStatus"):
+        look_up("asleep")

@@ -39,8 +39,8 @@ def fetch(connection: Connection, statement: Select[*Ts], values: Mapping[str, o
         DatabaseError: as SQLAlchemy raises it.
     """
     built, given = cast("Select[Any]", statement), {name: _padded(value) for name, value in (values or {}).items()}
-    sizes = tuple([len(value) for value in given.values() if _is_list(value)])
-    if any(size > MAX_LIST for size in sizes):
+    sizes = tuple(sorted([(name, len(value)) for name, value in given.items() if _is_list(value)]))
+    if any(size > MAX_LIST for _, size in sizes):
         return connection.execute(statement, values)
     known = _PREPARED.setdefault(built, {})
     if (prepared := known.get(sizes)) is None:
@@ -76,7 +76,7 @@ class _Prepared:
         return IteratorResult(self.shape, iter(driver.execute(self.sql, parameters).fetchall()))
 
 
-_PREPARED: WeakKeyDictionary[Select[Any], dict[tuple[int, ...], _Prepared]] = WeakKeyDictionary()
+_PREPARED: WeakKeyDictionary[Select[Any], dict[tuple[tuple[str, int], ...], _Prepared]] = WeakKeyDictionary()
 
 
 def _value(place: _Place, given: Mapping[str, object]) -> object:

@@ -1,8 +1,7 @@
 """Reads agents and what belongs to them, in as few statements as possible, each built once.
 
 Building a statement and its cache key costs four times as much as running it, and making objects of rows twice (both
-measured): rows are handed on as they come. A row has the columns of its table's class as attributes and cannot be
-changed, so it is called by that class.
+measured), so rows are named tuples.
 """
 
 from __future__ import annotations
