@@ -34,7 +34,7 @@ _started: list[tuple[Popen[bytes], int]] = []  # each daemon with the log's size
 
 
 class StartError(Exception):
-    """The daemon did not start; the text holds the last lines of its log and the log's path."""
+    """The daemon did not start; if it exited, the text holds the last lines of its log and the log's path."""
 
 
 def connect(state: Path, name: str = MCP_SOCKET) -> socket | None:

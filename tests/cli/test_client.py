@@ -1,4 +1,4 @@
-"""The command line's client reads event streams as the standard defines them."""
+"""The command line's client: event streams as the standard defines them, and daemons that die young."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import launch, paths
+from orchestrator.cli.http import client as http_client
 from orchestrator.cli.http.client import Client, Target
+from orchestrator.errors import StoreError
 from orchestrator.fleet.views import EventView
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -31,6 +33,28 @@ def test_a_heartbeat_between_two_events_is_not_an_event(tmp_path: Path) -> None:
             client.stream(since=None, agent=None, history=True) as events,
         ):
             assert list(events) == [EVENT, EVENT]
+
+
+# httpcore leaves the socket of a refused connection to the garbage collector
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("listens", "happened"), [(False, "no longer listens"), (True, "does not answer")])
+def test_a_daemon_that_was_just_started_and_does_not_answer_is_reported_with_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, listens: bool, happened: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+
+        def start(_: Target) -> None:
+            paths.log_path(tmp_path).write_text("first\nlast words\n")
+            if listens:
+                listener.bind(str(paths.socket_path(tmp_path, launch.HTTP_SOCKET)))
+                listener.listen()
+                threading.Thread(target=_answer, args=(listener, b""), daemon=True).start()
+
+        monkeypatch.setattr(http_client, "start_daemon", start)
+        with Client(Target(state=tmp_path, hello={}, environment={})) as client:
+            with pytest.raises(StoreError, match=f"{happened}.*; its log ends with: last words") as caught:
+                client.require_daemon()
+            assert "exited" not in caught.value.message
 
 
 def _answer(listener: socket.socket, answer: bytes) -> None:

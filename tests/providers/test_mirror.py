@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.sessions.transcripts import Transcripts
-from orchestrator.providers.claude.transcript.mirror import mirror, restore
+from orchestrator.providers.claude.transcript.mirror import CHUNK_BYTES, mirror, restore
 from orchestrator.store.engine.database import Store, open_store
 from tests.store.engine.driver import create
 
@@ -86,3 +87,41 @@ async def test_a_line_that_is_sent_again_is_kept_once_and_a_name_that_leads_out_
     await household.append({**key, "subpath": "../../../out"}, [{"type": "user", "uuid": "u3"}])
     assert await household.load(key) == entries
     assert [path.name for path in tmp_path.rglob("*.jsonl")] == ["s.jsonl"]
+
+
+class Broken(Transcripts):
+    """A store that fails in the middle of a conversation."""
+
+    def __init__(self, store: Store, error: Exception) -> None:
+        super().__init__(store)
+        self.error = error
+
+    async def lines(self, agent_id: str, subpath: str) -> AsyncGenerator[str]:
+        async for line in super().lines(agent_id, subpath):
+            yield line
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("a line is damaged"), OSError("the disk is gone")])
+async def test_a_store_that_cannot_be_read_restores_nothing_and_says_so_itself(
+    tmp_path: Path, stack: AsyncExitStack, error: Exception
+) -> None:
+    store = await stack.enter_async_context(open_store(tmp_path / "fleet.db"))
+    agent = await store.write(create, 1)
+    key: SessionKey = {"project_key": "p", "session_id": "s"}
+    await mirror(Transcripts(store), agent).append(key, [{"type": "user", "uuid": "u1"}])
+    folder = tmp_path / "folder"
+    with pytest.raises(type(error)) as caught:
+        await restore(folder, tmp_path, "s", Broken(store, error), agent)
+    assert caught.value is error
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+async def test_a_transcript_of_many_chunks_is_restored_as_it_was(tmp_path: Path, stack: AsyncExitStack) -> None:
+    store = await stack.enter_async_context(open_store(tmp_path / "fleet.db"))
+    household = Household(store, tmp_path / "config")  # pyright: ignore[reportAbstractUsage] - as above
+    key: SessionKey = {"project_key": "p", "session_id": "s"}
+    long = {"content": "x" * (CHUNK_BYTES // 2)}
+    entries = [cast("SessionStoreEntry", {"type": "user", "uuid": f"u{number}", **long}) for number in range(5)]
+    await household.append(key, entries)
+    assert await household.load(key) == entries

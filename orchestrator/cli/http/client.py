@@ -50,7 +50,7 @@ def start_daemon(to: Target) -> None:
     """Return once the daemon of `to` listens; start it if none does.
 
     Raises:
-        StoreError: the daemon failed to start; the message has the end of its log.
+        StoreError: the daemon failed to start; if it exited, the message has the end of its log.
     """
     try:
         launch.start_daemon(to.state, to.environment)
@@ -161,16 +161,16 @@ class Client:
 
     def _newborn(self) -> Health:
         """Return the health of the daemon that was just started, which may exit right after it began to listen."""
-        reason = "it does not listen"
+        happened = "no longer listens"
         try:
             found = self.health()
         except StoreError as error:
-            found, reason = None, error.message
+            found, happened = None, f"is not usable: {error.message}"
         if found is None:
             log = paths.log_path(self.target.state)
             last = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
             raise StoreError(
-                f"the daemon was started but exited immediately ({reason}); its log ends with: {last[-500:]}",
+                f"the daemon was started but {happened}; its log ends with: {last[-500:]}",
                 hint=f"read {log}; fleet doctor shows what is wrong",
             )
         return found

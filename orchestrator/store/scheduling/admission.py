@@ -86,7 +86,7 @@ class _AdmissionRules:
         self._payable = admission.payable
         self._now = now
         self._unsettled = ready_queue.unsettled(connection)
-        self._refused = pauses.refusals(connection, now)
+        self._breakers = pauses.open_breakers(connection, now)
         self._holders: dict[str, leases.Holder] = {}
 
     def wait(self, entry: ready_queue.Entry, free: int) -> Wait | None:
@@ -96,8 +96,8 @@ class _AdmissionRules:
             return failed[0] if failed else Wait(kind=WaitKind.INPUTS, on=", ".join(one.name for one in sources))
         if not self._payable(entry.account):
             return ACCOUNT
-        if (refusal := self._refused.get((entry.account, entry.provider))) is not None:
-            return pauses.quota_wait(self._connection, entry.account, entry.provider, refusal, self._now)
+        if (breaker := self._breakers.get((entry.account, entry.provider))) is not None:
+            return pauses.quota_wait(self._connection, entry.account, entry.provider, breaker, self._now)
         room = self.caps.shortage(entry.agent_id, entry.root, starts_turn=not entry.begun, capped=entry.capped)
         if room is not None:
             return room.wait(entry.agent_id)

@@ -130,8 +130,8 @@ def suspend_turn(
 def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, usage: RunUsage, now: float) -> None:
     """Suspend the turn, and the account's other agents, until the account's quota is back."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    refusal = pauses.open_breaker(connection, agent, told, now)
-    wait = pauses.quota_wait(connection, agent.account, agent.provider, refusal, now)
+    breaker = pauses.open_breaker(connection, agent, told, now)
+    wait = pauses.quota_wait(connection, agent.account, agent.provider, breaker, now)
     suspend_turn(connection, claim, wait, usage, now)
 
 

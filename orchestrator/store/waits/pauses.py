@@ -48,8 +48,8 @@ def suspend_turn(
     suspend(connection, agent_row(connection, agent_id), turn.ordinal, wait, now)
 
 
-class Refusal(NamedTuple):
-    """A current refusal of an account."""
+class OpenBreaker(NamedTuple):
+    """Until when an account is refused, and how many refusals in a row told no time."""
 
     until: float
     tries: int
@@ -60,20 +60,20 @@ class Refusal(NamedTuple):
         return Wait(kind=WaitKind.QUOTA, until=until, detail=clock, blocked=self.tries >= ENDLESS_TRIES)
 
 
-def refusals(connection: Connection, now: float) -> dict[tuple[str, str], Refusal]:
+def open_breakers(connection: Connection, now: float) -> dict[tuple[str, str], OpenBreaker]:
     """Return which accounts are refused now, by account and provider."""
     rows = all_rows(BreakerRow, connection.execute(_STANDING, {"now": now}))
-    return {(row.account, row.provider): Refusal(row.until, row.tries) for row in rows}
+    return {(row.account, row.provider): OpenBreaker(row.until, row.tries) for row in rows}
 
 
-def quota_wait(connection: Connection, account: str, provider: str, refusal: Refusal, now: float) -> Wait:
+def quota_wait(connection: Connection, account: str, provider: str, breaker: OpenBreaker, now: float) -> Wait:
     """Return the wait of one more agent of a refused account: it resumes a little after those that already wait."""
     mine = (AGENT.c.account == account) & (AGENT.c.provider == provider)
     before = int(connection.execute(select(func.count()).select_from(AGENT).where(mine, _TIMED)).scalar_one())
-    return refusal.wait(refusal.until + STAGGER_SECONDS * before, now)
+    return breaker.wait(breaker.until + STAGGER_SECONDS * before, now)
 
 
-def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, now: float) -> Refusal:
+def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, now: float) -> OpenBreaker:
     """Record that the agent's account is refused: until the stated time, or for a growing time if none was stated."""
     resets_at = heard.resets_at
     account, provider = agent.account, agent.provider
@@ -81,14 +81,14 @@ def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, n
     # single writer: refusals are recorded one after the other
     before = connection.execute(select(BREAKER.c.until, BREAKER.c.tries).where(same)).one_or_none()
     if before is not None and before[0] > now and (resets_at is None or resets_at <= before[0]):
-        return Refusal(float(before[0]), int(before[1]))  # several agents got the same refusal: it counts once
+        return OpenBreaker(float(before[0]), int(before[1]))  # several agents got the same refusal: it counts once
     told = resets_at if resets_at is not None and resets_at > now else None
     tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
-    refusal = Refusal(told or now + grown, tries if heard.ends else max(tries, ENDLESS_TRIES))
-    row = {"account": account, "provider": provider, **refusal._asdict(), "detail": heard.detail}
+    breaker = OpenBreaker(told or now + grown, tries if heard.ends else max(tries, ENDLESS_TRIES))
+    row = {"account": account, "provider": provider, **breaker._asdict(), "detail": heard.detail}
     connection.execute(_OPEN, row)
-    return refusal
+    return breaker
 
 
 def close(connection: Connection, agent: AgentRow) -> None:

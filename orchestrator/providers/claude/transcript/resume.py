@@ -50,8 +50,7 @@ async def _find_or_restore(spec: SessionSpec, transcripts: TranscriptStore | Non
         local = await asyncio.to_thread(_find_local, spec)
     if local is not None or transcripts is None:
         return local
-    with files.folder_errors(spec.folder):
-        return await restore(spec.folder, spec.cwd, spec.session_id, transcripts, spec.agent_id)
+    return await restore(spec.folder, spec.cwd, spec.session_id, transcripts, spec.agent_id)
 
 
 def _find_local(spec: SessionSpec) -> str | None:
