@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,8 @@ from orchestrator.errors import InvalidError
 FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
+MAX_EXACT_USD = 100_000
+"""above it, format `g` would show an exponent"""
 """a proposed cap is this many times the one that was reached"""
 UNPRICED = Wait(
     kind=WaitKind.BUDGET,
@@ -208,12 +211,14 @@ def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom]) -> str:
     return _remedy(room, max(room.cap * RAISE, room.used * RAISE))
 
 
-def _remedy(room: Headroom, raised: float) -> str:
+def _remedy(room: Headroom, raised_to: float) -> str:
+    is_small = room.unit is Unit.USD and raised_to < MAX_EXACT_USD
+    raised = f"{raised_to:g}" if is_small else f"{math.ceil(raised_to)}"
     if room.scope is Scope.FLEET:
         option = CAP_NAMES[room.unit].replace("_", "-")
-        return f"the person raises it: fleet budget --{option} {raised:g}"
+        return f"the person raises it: fleet budget --{option} {raised}"
     if room.scope is Scope.AGENT and room.unit in {Unit.USD, Unit.TOKENS}:
-        return f'command_agent(agent="{room.name}", {CAP_NAMES[room.unit]}={raised:g}), then wait again'
+        return f'command_agent(agent="{room.name}", {CAP_NAMES[room.unit]}={raised}), then wait again'
     option = CAP_NAMES[room.unit].replace("_", "-")
     subtree = " --subtree" if room.scope is Scope.SUBTREE else ""
-    return f"the person raises it: fleet budget {room.name}{subtree} --{option} {raised:g}"
+    return f"the person raises it: fleet budget {room.name}{subtree} --{option} {raised}"

@@ -32,6 +32,10 @@ def _agent(**facts: object) -> AgentView:
     [
         ("waiting", WaitView(kind="question"), "Needs you"),
         ("waiting", WaitView(kind="account"), "Needs you"),
+        ("waiting", WaitView(kind="quota"), "Queued"),
+        ("waiting", WaitView(kind="overload"), "Queued"),
+        ("waiting", WaitView(kind="quota", blocked=True), "Needs you"),
+        ("waiting", WaitView(kind="budget"), "Needs you"),
         ("waiting", WaitView(kind="agents"), "Working"),
         ("waiting", WaitView(kind="children"), "Working"),
         ("queued", WaitView(kind="inputs", on="scout-1", blocked=True), "Needs you"),

@@ -11,7 +11,7 @@ from rich.text import Text
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
-from orchestrator.domain.wait import ON_OTHERS, WaitKind
+from orchestrator.domain.wait import NEEDS_ACTION, ON_OTHERS
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import AgentView, FleetView, Totals
@@ -24,15 +24,15 @@ _BAR_CELLS = 6
 
 
 def group_of(agent: AgentView) -> str:
-    """Return the agent's group; blocked agents need you although they are queued."""
+    """Return the agent's group; what ends by itself, such as a quota's reset, is queued and needs nobody."""
     wait = agent.wait
     if wait is not None and wait.kind in ON_OTHERS:
         return "Working"  # other agents work for it
-    if agent.status == "waiting" or (wait is not None and wait.kind == WaitKind.INPUTS and wait.blocked):
+    if wait is not None and (wait.kind in NEEDS_ACTION or wait.blocked):
         return "Needs you"
     if agent.status in {"creating", "working"}:
         return "Working"
-    return "Queued" if agent.status == "queued" else "Done"
+    return "Queued" if agent.status in {"queued", "waiting"} else "Done"
 
 
 def fleet_table(view: FleetView, *, projects: bool = False) -> Table:
