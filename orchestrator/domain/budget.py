@@ -15,9 +15,9 @@ from orchestrator.errors import InvalidError
 FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
+"""a proposed cap is this many times the one that was reached"""
 MAX_EXACT_USD = 100_000
 """above it, format `g` would show an exponent"""
-"""a proposed cap is this many times the one that was reached"""
 UNPRICED = Wait(
     kind=WaitKind.BUDGET,
     detail="the price of its model is unknown, so no cost can be promised: use max_tokens",
