@@ -13,6 +13,7 @@ from orchestrator.domain.event import EventKind
 from orchestrator.domain.wait import Wait
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.changes import AgentChange, MoveColumns
 from orchestrator.store.schema.rows import AgentRow, TurnRow, one_row
 from orchestrator.store.schema.states import activity_values, wait_values
@@ -49,7 +50,7 @@ def agent_row(connection: Connection, agent_id: str) -> AgentRow:
     Raises:
         NotFoundError: there is no such agent.
     """
-    row = one_row(AgentRow, connection.execute(_AGENT, {"agent": agent_id}))
+    row = one_row(AgentRow, fetch(connection, _AGENT, {"agent": agent_id}))
     if row is None:
         raise NotFoundError(f"no agent {agent_id}")
     return row
