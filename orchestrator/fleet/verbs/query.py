@@ -15,7 +15,7 @@ from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.lookup import cursor_of, find_all
-from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -94,7 +94,7 @@ async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> A
         )
 
     rows, turns, files, asked = await context.work.store.read(all_of_it)
-    views = [agent_views.turn_view(turn) for turn in turns]
+    views = [turn_views.turn_view(turn) for turn in turns]
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await wait.changes_now(context, agent, turns[-1])})
     [view] = agent_views.views(rows, call.caller, context.work.clock(), context.patience)
@@ -146,7 +146,7 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
         next_offset=end if end < len(text) else None,
         files_consumed=_paths(agent, files, "consumed"),
         files_produced=_paths(agent, files, "produced"),
-        checks=agent_views.checks_of(chosen),
+        checks=turn_views.checks_of(chosen),
         path=str(project / desk) if is_whole and untrusted.is_file(project, str(desk)) else None,
     )
 

@@ -20,7 +20,7 @@ from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest, OutcomeView
 from orchestrator.fleet.lookup import cursor_of, find_all
-from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import Changes
@@ -293,7 +293,7 @@ async def tell(
 async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows) -> list[OutcomeView]:
     agents, now = {agent.id: agent for agent in seen.agents}, context.work.clock()
     return [
-        agent_views.outcome_view(
+        turn_views.outcome_view(
             agents[turn.agent_id],
             turn,
             now,
@@ -309,7 +309,7 @@ async def changes_now(context: FleetContext, agent: AgentRow, turn: TurnRow | No
     """Return what the turn changed, and where the changes are now."""
     if turn is None or turn.changes is None:
         return None
-    found = agent_views.changes_of(turn)
+    found = turn_views.changes_of(turn)
     checkout = checkout_of(Path(agent.cwd))
     if found is None or not found.files_changed or checkout is None:
         return found
