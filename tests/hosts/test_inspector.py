@@ -71,6 +71,6 @@ def test_it_sleeps_on_a_task_where_the_protocol_has_them_and_blocks_where_not(
     call(host, era, "create_agent", name="quick", task="look", persona="scout")
     assert "| found it" in call(host, era, "wait_for_agents")
     with sqlite3.connect(f"file:{paths.database_path(host.daemon.state)}?mode=ro", uri=True) as store:
-        found = [status for (status,) in store.execute("SELECT status FROM sleep")]
+        found = [status for (status,) in store.execute("SELECT status FROM durable_wait")]
     store.close()
     assert found == sleeps
