@@ -54,7 +54,7 @@ class QuestionState(StrEnum):
     SETTLED = "settled"
     """The call that asked has run with the answer."""
     DROPPED = "dropped"
-    """Its turn ended in another way, so the answer is no longer needed."""
+    """Its turn ended without it, so nobody needs the answer any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

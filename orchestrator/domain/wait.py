@@ -55,7 +55,7 @@ class QuotaRefusal:
     resets_at: float | None
     detail: str
     ends: bool = True
-    """whether it ends by itself after a time, as far as the provider says"""
+    """whether it ends on its own after a while, according to the provider"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Admission against a small pure model: whoever starts was allowed to, and nobody who may start is left behind."""
+"""Admission against a small pure model: only agents that may start do, and none that may start is left behind."""
 
 from __future__ import annotations
 

@@ -348,5 +348,5 @@ def _parameters(query: Mapping[str, object]) -> dict[str, str]:
 
 
 def remaining(deadline: float | None) -> float | None:
-    """Return the seconds until the deadline, at least 0; None if there is no deadline."""
+    """Return the seconds left until the deadline, at least 0; None without a deadline."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -24,7 +24,7 @@ _BAR_CELLS = 6
 
 
 def group_of(agent: AgentView) -> str:
-    """Return the agent's group; what ends by itself, such as a quota's reset, is queued and needs nobody."""
+    """Return the agent's group; a wait that ends on its own, such as for a quota's reset, counts as queued."""
     wait = agent.wait
     if wait is not None and wait.kind in ON_OTHERS:
         return "Working"  # other agents work for it

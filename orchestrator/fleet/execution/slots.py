@@ -14,7 +14,7 @@ from orchestrator.store.turns.turns import Claim
 
 LOG = log.logger("fleet.slots")
 STOP_SECONDS = 10.0
-"""how long an interrupted session may take to end by itself before it is closed"""
+"""how long an interrupted session may take to end before it is closed"""
 
 
 @dataclass

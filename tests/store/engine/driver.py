@@ -1,6 +1,6 @@
 """The engines that the suite in this folder runs for, and how a test reaches their databases past the store.
 
-A second engine adds an entry to `DRIVERS`. What only one engine has is in a module of its own (`test_sqlite.py`), and
+A second engine adds an entry to `DRIVERS`. What only one engine has is in a separate module (`test_sqlite.py`), and
 so is the history of its files (`tests/store/test_migrate*.py`).
 """
 
