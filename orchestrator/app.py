@@ -38,8 +38,6 @@ from orchestrator.supervision.command import LaunchConfig
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
-RESUME_SECONDS = 0.5
-"""about how long a daemon lets resumed turns open their sessions before it does anything else"""
 LOG = log.logger("fleet.app")
 
 
@@ -150,8 +148,6 @@ async def started(parts: Parts) -> AsyncGenerator[Fleet]:
     parts.workers.start()
     parts.loops.start()
     try:
-        if resumed:  # what the caller does next keeps the event loop busy
-            await parts.context.slots.first_sessions(RESUME_SECONDS)
         yield parts.fleet
     finally:
         await parts.loops.aclose()

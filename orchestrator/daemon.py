@@ -193,27 +193,29 @@ async def _serve(
 ) -> None:
     """Serve the fleet on every door until shutdown, then answer open calls and close the connections.
 
-    The doors' modules are imported only now: the programs of resumed turns start meanwhile.
+    Doors are accepted before the HTTP API is imported: resumed turns may wait for the account that a door brings.
     """
     import asyncio
 
     from orchestrator import log
     from orchestrator.server import serving
     from orchestrator.server.calls import Calls
-    from orchestrator.server.http import api as http_api
     from orchestrator.server.mcp import streamable
 
     gc.enable()
     logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
     table = serving.table(fleet, calls, log_file)
     doors = _doors(ownership, table, calls, fleet)
+    doors.accept()  # a door that reconnects brings the account that a resumed turn may wait for
+
+    from orchestrator.server.http import api as http_api
+
     sessions = streamable.sessions(table)
     api = http_api.Api(fleet, calls, partial(shutdown.request, "asked to over HTTP"), log_file)
     async with sessions.run():
         application = http_api.app(api, streamable.route(sessions.handle_request))
         webs = serving.webs(ownership.listeners["http.sock"], port, application)
         tasks = [asyncio.create_task(web.serve(sockets=[listener])) for web, listener in webs]
-        doors.accept()
         logger.info("daemon serves", pid=os.getpid())
         listeners = [ownership.listeners["mcp.sock"], *(listener for _, listener in webs)]
         await _wait_for_shutdown(_Serving(ownership, shutdown, calls, doors, fleet.busy, listeners, idle_seconds))

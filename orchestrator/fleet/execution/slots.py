@@ -46,19 +46,7 @@ class AgentSlots:
         self.dispatch(claims := [claim for claim in late if claim is not None])
         if claims and slot.stopping:
             self._slots[slot.agent_id].stop(slot.stopping)
-        slot.ready.set()
         slot.left.set()
-
-    async def first_sessions(self, seconds: float) -> None:
-        """Return once every agent that has a claim has opened its session or has left, at the latest after this time.
-
-        What blocks the event loop meanwhile, such as the first import of a provider's SDK, makes it later.
-        """
-        waits = [asyncio.create_task(slot.ready.wait()) for slot in self._slots.values()]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=seconds)
-            for task in late:
-                task.cancel()
 
     def owns(self, agent_id: str) -> bool:
         """Whether a turn of the agent runs here or is about to."""

@@ -204,7 +204,6 @@ class Workers:
         runtime = self.runtime
         provider = runtime.providers[attempt.provider]
         slot.opened = await processes.open_session(runtime.work.store, provider, attempt.spec, claim, runtime.tier)
-        slot.ready.set()
 
     async def _close(self, slot: AgentSlot) -> None:
         if (opened := slot.opened) is not None:

@@ -66,8 +66,6 @@ class AgentSlot:
     handing: asyncio.Lock = field(default_factory=asyncio.Lock)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """set once the session is closed and the slot belongs to no agent any more"""
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    """set once its first session is open or will never be"""
 
     @property
     def session(self) -> Session | None:
