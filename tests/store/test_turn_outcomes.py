@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from orchestrator.domain.event import TERMINAL
 from orchestrator.domain.turn import DeliveryMode, TurnStatus
 from orchestrator.errors import ConflictError
 from orchestrator.store.agents import commands
+from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import outcomes as reads
 from orchestrator.store.schema.tables import TURN
 from orchestrator.store.turns import cancellation, outcomes, steering
@@ -243,3 +245,28 @@ def test_in_any_order_of_ends_every_ended_turn_has_one_terminal_event_and_at_mos
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(run(Path(folder) / "fleet.db"))
+
+
+async def test_where_an_agent_is_in_its_turns_is_found_without_reading_its_history(world: World) -> None:
+    ended = claim = await world.start("a")
+
+    def work(connection: Connection) -> tuple[reads.LatestTurns, int]:
+        driver, steps = cast("Any", connection).connection.driver_connection, list[int]()
+        driver.set_progress_handler(lambda: steps.append(1), 1)  # called for each instruction of SQLite
+        try:
+            return reads.latest(connection, ["ag_a"])["ag_a"], len(steps)
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    counted: list[int] = []
+    for turns in (2, 40):
+        for _ in range(turns):
+            await world.queue("ag_a")
+            await world.finish(claim)
+            ended, claim = claim, (await world.admit())["ag_a"]
+        latest, steps = await world.store.read(work)
+        assert latest.ended_id == ended.turn_id
+        assert latest.open is not None
+        assert (latest.open.ordinal, latest.open.status) == (claim.turn, TurnStatus.WORKING)
+        counted.append(steps)
+    assert counted[1] <= counted[0] + 10, "a history that is twenty times as long takes no more work"

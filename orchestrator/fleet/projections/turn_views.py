@@ -71,7 +71,7 @@ def outcome_view(
         reason=_why_ended(turn),
         code="" if turn.status == TurnStatus.COMPLETE else turn.reason,
         turn=turn.ordinal,
-        is_latest=latest is None or latest.ended is None or latest.ended.id == turn.id,
+        is_latest=latest is None or latest.ended_id in {None, turn.id},
         open_turn=None if ahead is None else OpenTurnView(turn=ahead.ordinal, status=ahead.status),
         text=turn.result,
         cost_usd=None if turn.cost_unknown else turn.cost_usd,

@@ -13,6 +13,7 @@ from sqlalchemy import BindParameter, Column, ColumnElement, and_, bindparam, fu
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
+from orchestrator.store.queries.agents import HEARD
 from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
@@ -58,8 +59,14 @@ _RECEIVERS = (
     .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
     .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, _RECEIVER.c.status != TurnStatus.CANCELLED)
 )
-_STATES = select(TURN.c.id, TURN.c.agent_id, TURN.c.ordinal, TURN.c.status, TURN.c.ended_at, TURN.c.urgent).where(
-    _THEIRS
+_OPEN = select(TURN.c.agent_id, TURN.c.ordinal, TURN.c.status, TURN.c.urgent).where(
+    _THEIRS, TURN.c.status.in_(sorted(TURN_OPEN))
+)
+_LAST_HEARD = (
+    select(TURN.c.id)
+    .where(TURN.c.agent_id == bindparam("agent"), TURN.c.status.in_(sorted(HEARD)))
+    .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
+    .limit(1)
 )
 _LAST = (
     select(TURN)
@@ -78,22 +85,21 @@ class EndedTurn(NamedTuple):
     status: TurnStatus
 
 
-class TurnState(NamedTuple):
-    """How far a turn is."""
+class OpenTurn(NamedTuple):
+    """A turn that has not ended."""
 
-    id: str
     agent_id: str
     ordinal: int
     status: TurnStatus
-    ended_at: float | None
     urgent: int
 
 
 class LatestTurns(NamedTuple):
-    """The turn of an agent that ended last, cancelled ones left out, and the one that it works on."""
+    """The turn of an agent that ended last, and the one that it works on; cancelled turns do not count."""
 
-    ended: TurnState | None
-    open: TurnState | None
+    ended_id: str | None
+    open: OpenTurn | None
+    """if none has started, the one that is next"""
 
 
 def untold(connection: Connection, agent_ids: Collection[str], since: int | None) -> Sequence[EndedTurn]:
@@ -129,23 +135,13 @@ def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collect
 
 
 def latest(connection: Connection, agent_ids: Collection[str]) -> dict[str, LatestTurns]:
-    """Return where each agent is in its turns, by agent id; if no turn has started, the next one counts as open."""
-    rows = all_rows(TurnState, fetch(connection, _STATES, {"ids": list(agent_ids)})) if agent_ids else ()
-    turns: dict[str, list[TurnState]] = {}
-    for row in rows:
-        turns.setdefault(row.agent_id, []).append(row)
-    return {agent_id: _latest(own) for agent_id, own in turns.items()}
-
-
-def _latest(turns: Sequence[TurnState]) -> LatestTurns:
-    heard = [turn for turn in turns if turn.status not in TURN_OPEN and turn.status != TurnStatus.CANCELLED]
-    waiting = [turn for turn in turns if turn.status in TURN_OPEN]
-    return LatestTurns(
-        ended=max(heard, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal), default=None),
-        open=min(
-            waiting, key=lambda turn: (turn.status == TurnStatus.QUEUED, not turn.urgent, turn.ordinal), default=None
-        ),
-    )
+    """Return where each of these agents is in its turns, by agent id; its history may be long, so it is not read."""
+    rows = all_rows(OpenTurn, fetch(connection, _OPEN, {"ids": list(agent_ids)})) if agent_ids else ()
+    waiting: dict[str, OpenTurn] = {}
+    for row in sorted(rows, key=lambda turn: (turn.status == TurnStatus.QUEUED, not turn.urgent, turn.ordinal)):
+        waiting.setdefault(row.agent_id, row)
+    ended = {one: fetch(connection, _LAST_HEARD, {"agent": one}).scalar_one_or_none() for one in agent_ids}
+    return {one: LatestTurns(ended_id=ended[one], open=waiting.get(one)) for one in agent_ids}
 
 
 def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnRow]:

@@ -139,13 +139,14 @@ class TurnTable(Table, table=True):
     __table_args__ = (
         UniqueConstraint("agent_id", "ordinal"),
         Index("ix_turn_open", "agent_id", "status"),
+        Index("ix_turn_ended", "agent_id", "ended_at", "ordinal"),
         partial_index("ix_turn_unread", "agent_id", where=_IS_UNREAD),
     )
     id: str = Field(primary_key=True)
     agent_id: str = Field(foreign_key="agent.id")
     ordinal: int
     urgent: int = 0
-    """domain.turn.Urgency"""
+    """domain.turn.TurnPriority"""
     status: TurnStatus = Field(sa_column=Column(EnumText(TurnStatus), nullable=False))
     parked: str = ""
     """the kind of suspension in the middle (budget, quota, overloaded, plan), until it resumes"""
