@@ -15,8 +15,8 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -28,7 +28,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.high_water_mark import HighWaterMark, last_event
 from orchestrator.store.engine.jobs import Job, JobResult, deliver, is_broken, readable
 from orchestrator.store.engine.migrate import migrate
-from orchestrator.store.engine.reader import Reader
+from orchestrator.store.engine.reader import Reader, open_reader
 from orchestrator.store.engine.stream import rows
 
 BATCH = 64
@@ -46,14 +46,13 @@ class Store:
     """An open database; created by `open_store`, which closes it with its context."""
 
     path: Path
-    _writer: Engine
-    _reader: Reader
-    _loop: asyncio.AbstractEventLoop
-    _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
-    _thread: threading.Thread | None = None
-    lost_events: int = 0
+    lost_events: int
     """events that the database once held, according to its high-water mark, but not when it was opened"""
-    _witness: HighWaterMark | None = None
+    _reader: Reader
+    _jobs: queue.SimpleQueue[Job | None]
+    """what the writer thread does, in order; None ends it"""
+    _loop: asyncio.AbstractEventLoop
+    _is_open: bool = True
 
     async def write(self, op: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the operation in a transaction and return its value once it is durable.
@@ -64,7 +63,7 @@ class Store:
         Raises:
             StoreError: the database could not be written (full disk, locked by another program).
         """
-        if self._thread is None:
+        if not self._is_open:
             raise StoreError("the store is closed", hint="start the daemon again: fleet up")
         job = Job(lambda connection: op(connection, *args, **kwargs), self._loop.create_future())
         self._jobs.put(job)
@@ -88,60 +87,46 @@ class Store:
         """
         return rows(self.path, after, make)
 
-    def start(self) -> None:
-        """Compare the history with its high-water mark, and start the threads."""
-        self._witness = witness = HighWaterMark(self.path)
-        with self._writer.connect() as connection:
-            last = last_event(connection)
-        self.lost_events = witness.lost(last)
-        witness.note(last)
-        self._reader.start()
-        self._thread = threading.Thread(target=self._write, name="store-writer", daemon=True)
-        self._thread.start()
-
-    async def aclose(self) -> None:
-        """Complete queued operations, then close."""
-        if thread := self._thread:
-            self._thread = None
-            self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
-        await self._reader.aclose()
-        self._writer.dispose()
-        if self._witness is not None:
-            self._witness.close()
-
-    def _write(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            fates = _commit(self._writer, self._witness, self._batch(job))
-            self._loop.call_soon_threadsafe(deliver, fates)
-
-    def _batch(self, first: Job) -> list[Job]:
-        jobs = [first]
-        while len(jobs) < BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
-        return jobs
+    def close(self) -> None:
+        """Accept nothing more; the writer thread ends once what is queued is done."""
+        self._is_open = False
+        self._jobs.put(None)
 
 
-def _commit(writer: Engine, witness: HighWaterMark | None, jobs: list[Job]) -> list[JobResult]:
+def _write_jobs(
+    writer: Engine, mark: HighWaterMark, jobs: queue.SimpleQueue[Job | None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """The writer thread."""
+    while (job := jobs.get()) is not None:
+        loop.call_soon_threadsafe(deliver, _commit(writer, mark, _batch(job, jobs)))
+
+
+def _batch(first: Job, jobs: queue.SimpleQueue[Job | None]) -> list[Job]:
+    batch = [first]
+    while len(batch) < BATCH:
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            break
+        if job is None:
+            jobs.put(None)
+            break
+        batch.append(job)
+    return batch
+
+
+def _commit(writer: Engine, mark: HighWaterMark, jobs: list[Job]) -> list[JobResult]:
     try:
         with writer.connect() as connection:  # rolled back when returned to the pool, whatever its state
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            fates = [_attempt(connection, job) for job in jobs]
+            results = [_attempt(connection, job) for job in jobs]
             last = last_event(connection)
             connection.exec_driver_sql("COMMIT")
-            if witness is not None:
-                witness.note(last)
+            mark.note(last)
     except Exception as error:  # noqa: BLE001 - the writer thread must survive any failure of a batch
         failure = readable(error, "written")
         return [JobResult(job, error=failure) for job in jobs]
-    return fates
+    return results
 
 
 def _attempt(connection: sqlalchemy.Connection, job: Job) -> JobResult:
@@ -190,11 +175,24 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
         StoreError: it cannot be opened or is not a database.
     """
     await migrate(path)
-    loop = asyncio.get_running_loop()
-    reader = Reader(_plain_engine(path, read_only=True), loop)
-    store = Store(path, _plain_engine(path, read_only=False), reader, loop)
-    store.start()
-    try:
-        yield store
-    finally:
-        await store.aclose()
+    loop, jobs = asyncio.get_running_loop(), queue.SimpleQueue[Job | None]()
+    with ExitStack() as closing:
+        writer = _plain_engine(path, read_only=False)
+        closing.callback(writer.dispose)
+        mark = HighWaterMark(path)
+        closing.callback(mark.close)
+        with writer.connect() as connection:
+            last = last_event(connection)
+        lost_events = mark.lost(last)
+        mark.note(last)
+        async with open_reader(_plain_engine(path, read_only=True), loop) as reader:
+            store = Store(path, lost_events, reader, jobs, loop)
+            thread = threading.Thread(
+                target=_write_jobs, args=(writer, mark, jobs, loop), name="store-writer", daemon=True
+            )
+            thread.start()
+            try:
+                yield store
+            finally:
+                store.close()
+                await asyncio.to_thread(thread.join)

@@ -52,12 +52,12 @@ def hint_for(error: BaseException | None) -> str:
     return "free disk space, or end the program that locks it; nothing was half-done"
 
 
-def deliver(fates: Sequence[JobResult]) -> None:
+def deliver(results: Sequence[JobResult]) -> None:
     """Complete the futures; call it on their event loop."""
-    for fate in fates:
-        if fate.job.done.done():
+    for result in results:
+        if result.job.done.done():
             continue
-        if fate.error is not None:
-            fate.job.done.set_exception(fate.error)
+        if result.error is not None:
+            result.job.done.set_exception(result.error)
         else:
-            fate.job.done.set_result(fate.value)
+            result.job.done.set_result(result.value)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from sqlalchemy import Engine
@@ -24,17 +25,12 @@ T = TypeVar("T")
 
 @dataclass
 class Reader:
-    """The thread that reads; it never waits for the writer."""
+    """Hands reads to the reader thread, which never waits for the writer; made by `open_reader`."""
 
-    _engine: Engine
+    _jobs: queue.SimpleQueue[Job | None]
+    """what the thread does, in order; None ends it"""
     _loop: asyncio.AbstractEventLoop
-    _jobs: queue.SimpleQueue[Job | None] = field(default_factory=queue.SimpleQueue[Job | None])
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._serve, name="store-reader", daemon=True)
-        self._thread.start()
+    _is_open: bool = True
 
     async def read(self, op: Callable[[Connection], T]) -> T:
         """Run the function on one consistent view and return its value; exceptions are raised here.
@@ -42,29 +38,44 @@ class Reader:
         Raises:
             StoreError: the database cannot be read.
         """
-        if self._thread is None:
+        if not self._is_open:
             raise StoreError("the store is closed", hint="start the daemon again: fleet up")
         job = Job(op, self._loop.create_future())
         self._jobs.put(job)
         return cast("T", await job.done)
 
-    async def aclose(self) -> None:
-        """Complete queued reads, then close."""
-        if thread := self._thread:
-            self._thread = None
-            self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
-        self._engine.dispose()
+    def close(self) -> None:
+        """Accept nothing more; the thread ends once what is queued is done."""
+        self._is_open = False
+        self._jobs.put(None)
 
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.done.cancelled():
-                self._loop.call_soon_threadsafe(deliver, [self._read(job)])
 
-    def _read(self, job: Job) -> JobResult:
-        try:
-            with self._engine.connect() as connection:  # rolled back when returned to the pool
-                connection.exec_driver_sql("BEGIN")
-                return JobResult(job, value=job.run(connection))
-        except Exception as error:  # noqa: BLE001 - the reader thread must survive any failure of a read
-            return JobResult(job, error=readable(error, "read"))
+@asynccontextmanager
+async def open_reader(engine: Engine, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Reader]:
+    """The running reader of this engine; leaving the context completes queued reads, then closes both."""
+    jobs = queue.SimpleQueue[Job | None]()
+    thread = threading.Thread(target=_read_jobs, args=(engine, jobs, loop), name="store-reader", daemon=True)
+    thread.start()
+    reader = Reader(jobs, loop)
+    try:
+        yield reader
+    finally:
+        reader.close()
+        await asyncio.to_thread(thread.join)
+        engine.dispose()
+
+
+def _read_jobs(engine: Engine, jobs: queue.SimpleQueue[Job | None], loop: asyncio.AbstractEventLoop) -> None:
+    """The reader thread."""
+    while (job := jobs.get()) is not None:
+        if not job.done.cancelled():
+            loop.call_soon_threadsafe(deliver, [_read(engine, job)])
+
+
+def _read(engine: Engine, job: Job) -> JobResult:
+    try:
+        with engine.connect() as connection:  # rolled back when returned to the pool
+            connection.exec_driver_sql("BEGIN")
+            return JobResult(job, value=job.run(connection))
+    except Exception as error:  # noqa: BLE001 - the reader thread must survive any failure of a read
+        return JobResult(job, error=readable(error, "read"))
