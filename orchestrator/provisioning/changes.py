@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestrator import untrusted
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.domain.duration import format_duration
 from orchestrator.supervision import programs
+from orchestrator.supervision.spawn import spawn
 
 GIT_SECONDS = 60.0
 SHOWN_FILES = 100
@@ -280,8 +282,9 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, i
     }
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv, cwd=checkout, env=env, stdin=pipe, stdout=pipe, stderr=pipe
+        process = await spawn(
+            asyncio.create_subprocess_exec(*argv, cwd=checkout, env=env, stdin=pipe, stdout=pipe, stderr=pipe),
+            discard=Process.kill,
         )
     except OSError as error:
         raise ChangesUnknownError(f"git cannot run: {error}") from error

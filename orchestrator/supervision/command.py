@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
+from orchestrator.supervision.spawn import spawn
 from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, working_tree_of, write_launcher
 
 TAIL_BYTES = 16 * 1024
@@ -93,13 +94,13 @@ class RunningCommand:
             await asyncio.wait({self._reader}, timeout=DRAIN_SECONDS)
             return CommandEnd(exit_code=code, output=self._output.decode(errors="replace"), seconds=elapsed_seconds)
         finally:
-            self._close_lifeline()
+            _close_lifeline(self._process)
             for task in (exiting, stopping, self._reader):
                 task.cancel()
 
     async def _terminate(self) -> None:
         """Close the lifeline: the shim then ends the command and everything it started, even if detached."""
-        self._close_lifeline()
+        _close_lifeline(self._process)
         with suppress(TimeoutError):
             async with asyncio.timeout(SHIM_END_SECONDS):
                 await self._process.wait()
@@ -108,15 +109,16 @@ class RunningCommand:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    def _close_lifeline(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
     async def _read(self) -> None:
         stream = self._process.stdout
         while stream is not None and (chunk := await stream.read(_CHUNK_BYTES)):
             self._output += chunk
             del self._output[:-TAIL_BYTES]
+
+
+def _close_lifeline(process: Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _exit_code(code: int | None) -> int | None:
@@ -129,6 +131,8 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
 
     Call it on the event loop's own thread: a child's death signal fires when the thread that started it ends.
 
+    When cancelled, it raises at once, and a command that has started by then is ended by its shim.
+
     Raises:
         OSError: the command did not start.
     """
@@ -140,14 +144,17 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
         folder=spec.folder,
         working_tree=working_tree_of(spec.cwd),
     )
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *spec.arguments,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=STDOUT,
-        cwd=spec.cwd,
-        env=environment,
+    process = await spawn(
+        asyncio.create_subprocess_exec(
+            program,
+            *spec.arguments,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            cwd=spec.cwd,
+            env=environment,
+        ),
+        discard=_close_lifeline,
     )
     if spec.line and process.stdin is not None:
         process.stdin.write(spec.line)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -24,6 +24,7 @@ from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.tiers import choose_tier
+from tests.fixtures.daemon import wait_until
 
 from .contract import Contract
 from .lab import Crew, Lab, Vendor, ended, of, plain, run, wait_for
@@ -216,6 +217,28 @@ async def test_a_session_closes_in_the_middle_of_a_tool_and_twice(lab: Lab) -> N
     await session.close()
     assert not processes(lab.work)
     assert ended(await run(session, "say hello")).reason == "process"
+
+
+async def test_an_opening_that_is_given_up_before_its_pipes_are_known_leaves_no_process(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = lab.place / "slow claude"
+    slow.write_text("#!/bin/sh\nsleep 300 &\nwait\n")
+    slow.chmod(0o700)
+    start_process: Any = subprocess.Popen
+
+    def give_up(*arguments: Any, **options: Any) -> Any:
+        process = start_process(*arguments, **options)
+        wait_until(lambda: sleepers(lab.work), "the program has a child")
+        opening.cancel()
+        return process
+
+    provider = ClaudeProvider(shim_dir=lab.place / "shim", cli=slow)
+    monkeypatch.setattr(subprocess, "Popen", give_up)
+    opening = asyncio.create_task(lab.open(lab.spec(), provider))
+    await asyncio.wait({opening}, timeout=30)
+    assert opening.cancelled()
+    assert not processes(lab.work)
 
 
 async def test_an_opening_that_is_given_up_leaves_no_process(lab: Lab) -> None:

@@ -19,6 +19,8 @@ from orchestrator.providers.claude.transcript import files
 from orchestrator.providers.claude.transcript.resume import prepare_resume
 from orchestrator.providers.watchdog import SilenceLimits
 
+CHECK_SECONDS = 0.005
+
 
 async def open_session(spec: SessionSpec, program: ProgramConfig, limits: SilenceLimits) -> ClaudeSession:
     """Start the program and return its session; an existing conversation of the agent is always resumed.
@@ -35,7 +37,7 @@ async def open_session(spec: SessionSpec, program: ProgramConfig, limits: Silenc
     totals = await _starting_totals(spec)
     try:
         client = ClaudeSDKClient(session_options(spec, program, gate, stderr.append))
-        await client.connect()
+        await _connect(client)
     except (ClaudeSDKError, OSError) as error:
         raise _start_error(error, stderr) from error
     except ProviderError:
@@ -46,10 +48,35 @@ async def open_session(spec: SessionSpec, program: ProgramConfig, limits: Silenc
     return ClaudeSession(client, spec, gate, stderr, limits=limits, totals=totals)
 
 
-def _report_process(client: ClaudeSDKClient, spec: SessionSpec) -> None:
-    """Report the id of the program's process, which the SDK does not publish (0.2.186; a test watches it)."""
+async def _connect(client: ClaudeSDKClient) -> None:
+    """Start the program; when cancelled meanwhile, return only when no process of it is left."""
+    connecting = asyncio.create_task(client.connect())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.create_task(_give_up(client, connecting)))
+        raise
+
+
+async def _give_up(client: ClaudeSDKClient, connecting: asyncio.Task[None]) -> None:
+    """Cancel the start as soon as its process is known: earlier, asyncio would lose the process (see `spawn`)."""
+    while not connecting.done() and _process_id(client) is None:  # noqa: ASYNC110 - the SDK has no event for it
+        await asyncio.sleep(CHECK_SECONDS)
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    if not connecting.cancelled() and connecting.exception() is None:  # it was ready before it could be cancelled
+        await client.disconnect()
+
+
+def _process_id(client: ClaudeSDKClient) -> int | None:
+    """The id of the program's process, which the SDK does not publish (0.2.186; a test watches it)."""
     process = getattr(getattr(client, "_transport", None), "_process", None)
-    if spec.on_process is not None and isinstance(pid := getattr(process, "pid", None), int):
+    return pid if isinstance(pid := getattr(process, "pid", None), int) else None
+
+
+def _report_process(client: ClaudeSDKClient, spec: SessionSpec) -> None:
+    pid = _process_id(client)
+    if spec.on_process is not None and pid is not None:
         spec.on_process(pid)
 
 
