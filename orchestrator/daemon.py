@@ -18,19 +18,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from orchestrator import paths
 from orchestrator.domain.duration import format_duration
 from orchestrator.ownership import Ownership, RunningError, acquire
 
 if TYPE_CHECKING:
-    from mcp.server import Server
+    import asyncio
 
     from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
     from orchestrator.server.http.loopback import Loopback
-    from orchestrator.server.mcp.doors import Doors
+    from orchestrator.server.mcp.doors import DoorBackend, Doors
     from orchestrator.settings import Settings
 
 IDLE_EXIT = "FLEET_IDLE_EXIT_SECONDS"
@@ -39,6 +39,10 @@ EXIT_USAGE, EXIT_RUNNING = 2, 3
 
 _CHECK_SECONDS = 2.0
 _SETTLE_SECONDS = 2.0
+_ACCOUNT_SECONDS = 0.2
+"""how long a daemon with unfinished turns waits for the first door, which may bring the account that they need"""
+_START_SECONDS = 1.0
+"""about how long it lets the programs of those turns start before it imports what answers calls"""
 _KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
 _KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 _PYDANTIC_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
@@ -193,23 +197,26 @@ async def _serve(
 ) -> None:
     """Serve the fleet on every door until shutdown, then answer open calls and close the connections.
 
-    Doors are accepted before the HTTP API is imported: resumed turns may wait for the account that a door brings.
+    Doors are accepted before MCP and the HTTP API are imported: a resumed turn may wait for the account of its door.
     """
     import asyncio
 
     from orchestrator import log
-    from orchestrator.server import serving
     from orchestrator.server.calls import Calls
+
+    logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
+    backend: asyncio.Future[DoorBackend] = asyncio.get_running_loop().create_future()
+    doors = _doors(ownership, backend, calls, fleet)
+    doors.accept()
+    await _let_turns_start(fleet, doors)
+
+    from orchestrator.server import serving
+    from orchestrator.server.http import api as http_api
     from orchestrator.server.mcp import streamable
 
     gc.enable()
-    logger, calls, log_file = log.logger(__name__), Calls(), str(paths.log_path(ownership.state))
     table = serving.table(fleet, calls, log_file)
-    doors = _doors(ownership, table, calls, fleet)
-    doors.accept()  # a door that reconnects brings the account that a resumed turn may wait for
-
-    from orchestrator.server.http import api as http_api
-
+    backend.set_result(serving.door_backend(table, fleet))
     sessions = streamable.sessions(table)
     api = http_api.Api(fleet, calls, partial(shutdown.request, "asked to over HTTP"), log_file)
     async with sessions.run():
@@ -228,18 +235,23 @@ async def _serve(
         await serving.farewell(webs, tasks)
 
 
-def _doors(ownership: Ownership, table: Server[Any], calls: Calls, fleet: Fleet) -> Doors:
-    from orchestrator.server import serving
+async def _let_turns_start(fleet: Fleet, doors: Doors) -> None:
+    """Give the programs of a former daemon's turns a moment to start: the imports that follow block the event loop."""
+    if any((await fleet.busy()).values()):
+        await doors.wait_greeted(_ACCOUNT_SECONDS)
+        await fleet.wait_started(_START_SECONDS)
+
+
+def _doors(ownership: Ownership, backend: asyncio.Future[DoorBackend], calls: Calls, fleet: Fleet) -> Doors:
     from orchestrator.server.mcp.doors import Doors
     from orchestrator.supervision import peers
 
     return Doors(
         ownership.listeners["mcp.sock"],
-        table,
+        backend,
         build=ownership.build,
         calls=calls,
         greet=fleet.greet,
-        waits=serving.waits(fleet),
         refuse=peers.refusal,
     )
 

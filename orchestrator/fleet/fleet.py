@@ -236,6 +236,10 @@ class Fleet:
         account = self._context.work.accounts.bring(caller)
         await self._context.work.commit(lifecycle.account_arrived, account.id, self._context.work.clock())
 
+    async def wait_started(self, seconds: float) -> None:
+        """Return once every running agent is at work or never will be, at the latest after `seconds`."""
+        await self._context.slots.wait_started(seconds)
+
     async def busy(self) -> dict[str, int]:
         """Return how many agents have each status."""
         return await self._context.work.store.read(lifecycle.count_by_status)

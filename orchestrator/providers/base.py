@@ -11,6 +11,11 @@ from orchestrator.domain.event import SessionEvent
 from orchestrator.domain.tool import Decide, Tool
 from orchestrator.domain.transcript_state import TranscriptState
 
+CREW = "crew"
+"""name of the MCP server with the Fleet tools that every agent has"""
+FLEET_SERVER = "plugin_fleet_fleet"
+"""name of the one with the tools of orchestrators: the plugin's, so that personas and scripts find the same tools"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSpec:

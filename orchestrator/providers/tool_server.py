@@ -13,10 +13,6 @@ from orchestrator.domain.tool import CallContext, Caller, Tool
 from orchestrator.providers.base import SessionSpec
 from orchestrator.tool_table import Context
 
-CREW = "crew"
-FLEET_SERVER = "plugin_fleet_fleet"
-"""The server's name in the plugin, used here too so that tools have the same names for personas and scripts."""
-
 
 def tool_server(name: str, tools: Sequence[Tool], spec: SessionSpec) -> Server[Any]:
     """The MCP server that offers these tools to the agent of this session."""

@@ -264,6 +264,11 @@ async def _head(checkout: Path) -> str | None:
     return out.strip() or None
 
 
+async def _kill(process: Process) -> None:
+    process.kill()
+    await process.wait()
+
+
 async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, input_text: str = "") -> str:
     tree = [] if bare else [f"--work-tree={checkout}"]
     safe = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.autocrlf=false"]
@@ -284,7 +289,7 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, i
     try:
         process = await spawn(
             asyncio.create_subprocess_exec(*argv, cwd=checkout, env=env, stdin=pipe, stdout=pipe, stderr=pipe),
-            discard=Process.kill,
+            discard=_kill,
         )
     except OSError as error:
         raise ChangesUnknownError(f"git cannot run: {error}") from error
@@ -292,8 +297,7 @@ async def _git(git_dir: Path, checkout: Path, *words: str, bare: bool = False, i
         async with asyncio.timeout(GIT_SECONDS):
             out, err = await process.communicate(os.fsencode(input_text))
     except BaseException as error:
-        process.kill()
-        await process.wait()
+        await _kill(process)
         if isinstance(error, TimeoutError):
             raise _TooLargeError(f"git {words[0]} took longer than {format_duration(GIT_SECONDS)}") from error
         raise

@@ -18,6 +18,8 @@ HELLO = "x-fleet-hello"
 CALLER = "fleet.caller"
 """the key of an HTTP request's scope that holds its `Caller`; missing if the request brings no hello"""
 MAX_ORCHESTRATOR_CHARACTERS = 200
+LINE_BYTES = 16 << 20
+"""longest line that is read from a door; a longer one is answered with an error and skipped"""
 
 
 class Hello(BaseModel):

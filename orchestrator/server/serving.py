@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server as McpServer
 from starlette.types import ASGIApp
 
 from orchestrator.server.calls import Calls
-from orchestrator.server.http import loopback
+from orchestrator.server.http.guard import guard
 from orchestrator.server.http.loopback import Loopback
 from orchestrator.server.http.server import Server
 from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server, streamable, tools
+from orchestrator.server.mcp.connection import serve_connection
+from orchestrator.server.mcp.doors import DoorBackend
 
 if TYPE_CHECKING:
     from orchestrator.fleet.fleet import Fleet
 
 FAREWELL_SECONDS = 0.3
 DROP_SECONDS = 2.0
-
-
-def waits(fleet: Fleet) -> tuple[str, ...]:
-    """Return the names of the tools whose calls may block for as long as agents work."""
-    return tuple(tool.name for tool in tools.table(fleet) if tool.waits)
 
 
 def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
@@ -41,11 +39,17 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
     )
 
 
+def door_backend(table: McpServer[Any], fleet: Fleet) -> DoorBackend:
+    """Return what doors are served with: this MCP server."""
+    waits = tuple(tool.name for tool in tools.table(fleet) if tool.waits)
+    return DoorBackend(partial(serve_connection, table), waits)
+
+
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:
     """Return the HTTP servers, each with its listener: the socket, and the port if there is one."""
     found = [(http_server(application), listener)]
     if bound is not None:
-        found.append((http_server(loopback.guard(application, bound.port, bound.token)), bound.listener))
+        found.append((http_server(guard(application, bound.port, bound.token)), bound.listener))
     return found
 
 

@@ -90,24 +90,13 @@ class RunningCommand:
             code = _exit_code(self._process.returncode)
             elapsed_seconds = time.monotonic() - self._started_at
             if code is None:
-                await self._terminate()
+                self.was_killed = not await end_process(self._process)
             await asyncio.wait({self._reader}, timeout=DRAIN_SECONDS)
             return CommandEnd(exit_code=code, output=self._output.decode(errors="replace"), seconds=elapsed_seconds)
         finally:
-            _close_lifeline(self._process)
+            close_lifeline(self._process)
             for task in (exiting, stopping, self._reader):
                 task.cancel()
-
-    async def _terminate(self) -> None:
-        """Close the lifeline: the shim then ends the command and everything it started, even if detached."""
-        _close_lifeline(self._process)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SHIM_END_SECONDS):
-                await self._process.wait()
-                return
-        self.was_killed = True
-        with suppress(ProcessLookupError):
-            self._process.kill()
 
     async def _read(self) -> None:
         stream = self._process.stdout
@@ -116,9 +105,25 @@ class RunningCommand:
             del self._output[:-TAIL_BYTES]
 
 
-def _close_lifeline(process: Process) -> None:
+def close_lifeline(process: Process) -> None:
+    """Close its standard input: its shim then ends it and everything that it started."""
     if process.stdin is not None:
         process.stdin.close()
+
+
+async def end_process(process: Process) -> bool:
+    """Close the lifeline: the shim then ends the program and everything it started, even if detached.
+
+    Returns False if the shim did not exit in time and was killed itself: processes may be left.
+    """
+    close_lifeline(process)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SHIM_END_SECONDS):
+            await process.wait()
+            return True
+    with suppress(ProcessLookupError):
+        process.kill()
+    return False
 
 
 def _exit_code(code: int | None) -> int | None:
@@ -130,12 +135,21 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
     """Start the command under the launcher, with exactly its own environment and the marker.
 
     Call it on the event loop's own thread: a child's death signal fires when the thread that started it ends.
-
-    When cancelled, it raises at once, and a command that has started by then is ended by its shim.
+    When cancelled, it ends what it has started and returns only then.
 
     Raises:
         OSError: the command did not start.
     """
+    process = await open_process(launch, spec, marker, stderr=STDOUT)
+    if spec.line and process.stdin is not None:
+        process.stdin.write(spec.line)
+    return RunningCommand(process)
+
+
+async def open_process(
+    launch: LaunchConfig, spec: CommandSpec, marker: str, *, stderr: int, line_bytes: int = _CHUNK_BYTES
+) -> Process:
+    """The same without reading its output; `line_bytes` is the longest line that its streams return."""
     program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden)
     environment = launcher_environment(
         {**spec.environment, "PWD": str(spec.cwd)},
@@ -144,18 +158,16 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
         folder=spec.folder,
         working_tree=working_tree_of(spec.cwd),
     )
-    process = await spawn(
+    return await spawn(
         asyncio.create_subprocess_exec(
             program,
             *spec.arguments,
             stdin=PIPE,
             stdout=PIPE,
-            stderr=STDOUT,
+            stderr=stderr,
             cwd=spec.cwd,
             env=environment,
+            limit=line_bytes,
         ),
-        discard=_close_lifeline,
+        discard=end_process,
     )
-    if spec.line and process.stdin is not None:
-        process.stdin.write(spec.line)
-    return RunningCommand(process)

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestrator import log
 from orchestrator.app import open_fleet
 from orchestrator.server.calls import Calls
-from orchestrator.server.http import api, loopback
+from orchestrator.server.http import api, guard, loopback
 from orchestrator.server.http.server import server as http_server
 from orchestrator.server.mcp import server as mcp
 from orchestrator.server.mcp import streamable, tools
@@ -107,7 +107,7 @@ async def serve(kind: str, port: int) -> None:
             bound = loopback.listen(port, state)
             route = streamable.route(sessions.handle_request)
             application = api.application([route], calls=Calls(), greet=greet)
-            guarded = loopback.guard(application, bound.port, bound.token)
+            guarded = guard.guard(application, bound.port, bound.token)
             web = http_server(introduced(guarded, bound.token, str(state)))
             async with sessions.run():
                 serving = asyncio.create_task(web.serve(sockets=[bound.listener]))

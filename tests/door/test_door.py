@@ -25,6 +25,7 @@ from orchestrator.server.mcp.doors import Doors
 from orchestrator.server.mcp.server import render
 from orchestrator.server.mcp.streamable import caller_anywhere
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
+from tests.fixtures.mcp_socket import door_backend
 from tests.fixtures.raw_door import INITIALIZE, MODERN, Message, RawDoor, RawDoors, open_process, text_of
 
 PERSONAS = "list_agents"
@@ -44,7 +45,7 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
         listener.listen()
         listener.setblocking(False)
         server = render([tool], caller=caller_anywhere, calls=calls, log_file="")
-        doors = Doors(listener, server, build=build, calls=calls, greet=greet)
+        doors = Doors(listener, door_backend(server), build=build, calls=calls, greet=greet)
         doors.accept()
         yield doors
         await doors.aclose()

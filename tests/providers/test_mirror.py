@@ -14,7 +14,8 @@ from claude_agent_sdk import SessionKey, SessionStore, SessionStoreEntry
 from claude_agent_sdk.testing import run_session_store_conformance
 
 from orchestrator.fleet.sessions.transcripts import Transcripts
-from orchestrator.providers.claude.transcript.mirror import CHUNK_BYTES, mirror, restore
+from orchestrator.providers.claude.transcript.mirror import mirror
+from orchestrator.providers.claude.transcript.restore import CHUNK_BYTES, restore
 from orchestrator.store.engine.database import Store, open_store
 from tests.store.engine.driver import create
 

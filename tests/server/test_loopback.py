@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator import paths
 from orchestrator.errors import StoreError
-from orchestrator.server.http import loopback, peers
+from orchestrator.server.http import guard, loopback, peers
 from orchestrator.server.http.server import server
 from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 from tests.fixtures.door import asked, refused
@@ -211,7 +211,7 @@ async def strangers(state: Path, may_answer: asyncio.Event) -> AsyncGenerator[in
         await Response("done")(scope, receive, send)
 
     bound = loopback.listen(0, state)
-    web = server(loopback.guard(slow, bound.port, bound.token))
+    web = server(guard.guard(slow, bound.port, bound.token))
     serving = asyncio.create_task(web.serve(sockets=[bound.listener]))
     yield bound.port
     web.should_exit = True

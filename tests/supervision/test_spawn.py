@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 from asyncio.subprocess import PIPE, Process
@@ -18,7 +19,6 @@ import pytest
 from orchestrator.supervision.command import LaunchConfig, shell, start
 from orchestrator.supervision.spawn import spawn
 from tests.fixtures.daemon import wait_until
-from tests.providers.lab import wait_for
 from tests.providers.test_claude import processes
 
 pytestmark = pytest.mark.anyio
@@ -57,21 +57,27 @@ async def test_a_command_whose_start_is_cancelled_ends(tmp_path: Path, monkeypat
     work.mkdir()
     folder.mkdir()
     command = shell("sleep 300 & sleep 300", cwd=work, folder=folder, environment={"PATH": "/usr/bin:/bin"})
-    await cancel_while_starting(start(LaunchConfig(folder=tmp_path / "launchers"), command, "word"), monkeypatch)
-    await wait_for(lambda: not processes(work), "the command has ended")
+    await cancel_while_starting(
+        start(LaunchConfig(folder=tmp_path / "launchers"), command, secrets.token_hex(8)), monkeypatch
+    )
+    assert not processes(work)
 
 
 async def test_a_process_whose_start_is_cancelled_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     discarded: list[Process] = []
+
+    async def discard(process: Process) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        assert await process.wait() == -signal.SIGKILL
+        discarded.append(process)
+
     starting = asyncio.create_subprocess_exec(
         "/bin/sh", "-c", "sleep 300 & wait", stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
     )
-    pid = await cancel_while_starting(spawn(starting, discard=discarded.append), monkeypatch)
-    await wait_for(lambda: discarded, "it is handed over when it has started")
-    os.killpg(pid, signal.SIGKILL)
-    assert await discarded[0].wait() == -signal.SIGKILL
+    pid = await cancel_while_starting(spawn(starting, discard=discard), monkeypatch)
+    assert [process.pid for process in discarded] == [pid]
 
 
 async def test_a_program_that_does_not_start_says_so_as_ever() -> None:
     with pytest.raises(FileNotFoundError):
-        await spawn(asyncio.create_subprocess_exec("/nowhere/program"), discard=Process.kill)
+        await spawn(asyncio.create_subprocess_exec("/nowhere/program"), discard=Process.wait)

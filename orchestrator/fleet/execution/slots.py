@@ -46,7 +46,19 @@ class AgentSlots:
         self.dispatch(claims := [claim for claim in late if claim is not None])
         if claims and slot.stopping:
             self._slots[slot.agent_id].stop(slot.stopping)
+        slot.started.set()
         slot.left.set()
+
+    async def wait_started(self, seconds: float) -> None:
+        """Return once every agent that is here is at work or never will be, at the latest after `seconds`.
+
+        What blocks the event loop meanwhile, such as the first import of a provider's SDK, makes it later.
+        """
+        waits = [asyncio.create_task(slot.started.wait()) for slot in self._slots.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=seconds)
+            for task in late:
+                task.cancel()
 
     def owns(self, agent_id: str) -> bool:
         """Whether a turn of the agent runs here or is about to."""

@@ -257,6 +257,7 @@ async def _listen(slot: AgentSlot, session: Session, prompt: Prompt | None, live
     """Record what the session reports until its run ends; hand in steered texts when a tool starts."""
     ended = NO_RESULT
     async for event in session.run(prompt):
+        slot.started.set()
         if isinstance(event, Ended):
             ended = event
         live.recorder.event(event)

@@ -64,6 +64,8 @@ class AgentSlot:
     handed: set[str] = field(default_factory=set[str])
     """ids of the prompts that were handed to its session"""
     handing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """set once its first session has reported something or never will"""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """set once the session is closed and the slot belongs to no agent any more"""
 

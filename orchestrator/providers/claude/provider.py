@@ -11,6 +11,7 @@ from orchestrator.providers import pricing
 from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude.catalog import MODEL_ALIASES, TOOL_NAMES, is_model
 from orchestrator.providers.watchdog import SilenceLimits
+from orchestrator.supervision.command import LaunchConfig
 from orchestrator.supervision.tiers import SHIM_TIER, Tier
 
 
@@ -35,13 +36,11 @@ class ClaudeProvider:
         tier: Tier = SHIM_TIER,
         hidden: tuple[Path, ...] = (),
     ) -> None:
-        self._shim_dir = shim_dir
+        self._launch = LaunchConfig(folder=shim_dir, tier=tier, hidden=hidden)
         self._cli = cli
         self._max_retries = max_retries
         self._limits = limits or SilenceLimits()
         self._transcripts = transcripts
-        self._tier = tier
-        self._hidden = hidden
 
     async def open(self, spec: SessionSpec) -> Session:
         """Return a session that is ready for `run`, within 60 s.
@@ -51,15 +50,13 @@ class ClaudeProvider:
         Raises:
             ProviderError: the program cannot start; the message holds its error output.
         """
-        from orchestrator.providers.claude.options import ProgramConfig
+        from orchestrator.providers.claude.program import ProgramConfig
         from orchestrator.providers.claude.start import open_session
 
         program = ProgramConfig(
+            launch=self._launch,
             cli=self._cli,
-            shim_dir=self._shim_dir,
             max_retries=self._max_retries,
-            tier=self._tier,
-            hidden=self._hidden,
             transcripts=self._transcripts,
         )
         return await open_session(spec, program, self._limits)
@@ -100,4 +97,4 @@ class ClaudeProvider:
 
     def supervision(self) -> Tier:
         """The guarantee on this machine that a session's processes end, in words."""
-        return self._tier
+        return self._launch.tier

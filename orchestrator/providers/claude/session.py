@@ -16,7 +16,6 @@ from orchestrator.domain.event import Ended, Opened, Retrying, SessionEvent, Ses
 from orchestrator.providers.base import Prompt, SessionSpec
 from orchestrator.providers.claude.gate import Gate
 from orchestrator.providers.claude.messages import RunProgress
-from orchestrator.providers.claude.options import has_credentials
 from orchestrator.providers.claude.outcome import (
     UNAUTHORIZED,
     RunOutcome,
@@ -29,6 +28,7 @@ from orchestrator.providers.claude.outcome import (
     judge_result,
     reset_of,
 )
+from orchestrator.providers.claude.program import has_credentials
 from orchestrator.providers.claude.totals import RunTotals, SessionTotals, context_window_of, run_totals, totals_of
 from orchestrator.providers.watchdog import SilenceLimits, Watchdog
 

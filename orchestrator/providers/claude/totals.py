@@ -12,12 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
-
-from claude_agent_sdk import ResultMessage
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.domain.usage import Usage
 from orchestrator.providers.claude.transcript import files
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ResultMessage
 
 _COST_STATE = b'"type":"cost-state"'
 _UNKNOWN = "unknown"

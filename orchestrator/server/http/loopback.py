@@ -1,13 +1,7 @@
-"""The HTTP API on a loopback TCP port, for clients that cannot reach a unix socket.
-
-Every user of the machine and every web page in a browser here can reach the port. So each request must carry the
-token, which only this user can read, and a Host that names this port (a page that rebinds its name sends its own),
-and may carry no Origin but ours.
-"""
+"""The loopback TCP port of the HTTP API, for clients that cannot reach a unix socket, and the token that they send."""
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 import socket
@@ -16,20 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from orchestrator import log, paths
-from orchestrator.errors import RefusedError, StoreError
-from orchestrator.server.http.problems import problem
+from orchestrator.errors import StoreError
 
 HOST = "127.0.0.1"
 TOKEN_FILE = paths.token_path(Path()).name
 _TOKEN_BYTES = 32
 _BACKLOG = 128
-_SCHEME = "Bearer "
-_CLOSE = {"Connection": "close"}
-"""closes the connection of a client that was refused"""
 
 
 @dataclass(frozen=True)
@@ -133,34 +120,3 @@ def _made(file: Path) -> str:
         os.fsync(new.fileno())
     fresh.replace(file)
     return token
-
-
-def guard(application: ASGIApp, port: int, token: str) -> ASGIApp:
-    """The application behind its access checks: 421 for a foreign Host, 403 for an Origin, 401 without the token."""
-    hosts = {f"{name}:{port}" for name in (HOST, "localhost", "[::1]")}
-    origins = {f"http://{host}" for host in hosts}
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        origins_sent, hosts_sent = headers.getlist("origin"), headers.getlist("host")
-        if len(hosts_sent) != 1 or hosts_sent[0].lower() not in hosts:
-            error = RefusedError("this Host is not served here", hint=f"use {HOST}:{port}")
-            reply = problem(error, status=421, headers=_CLOSE)
-        elif any(origin.lower() not in origins for origin in origins_sent):
-            error = RefusedError("web pages of other origins are not served", hint="send no Origin")
-            reply = problem(error, status=403, headers=_CLOSE)
-        elif not _is_token(headers.getlist("authorization"), token):
-            hint = f"send Authorization: Bearer and the content of {TOKEN_FILE} in the state directory"
-            error = RefusedError("the token is missing or wrong", hint=hint)
-            reply = problem(error, status=401, headers={**_CLOSE, "WWW-Authenticate": "Bearer"})
-        else:
-            await application(scope, receive, send)
-            return
-        await reply(scope, receive, send)
-
-    return guarded
-
-
-def _is_token(sent: list[str], token: str) -> bool:
-    given = sent[0][len(_SCHEME) :].strip() if len(sent) == 1 and sent[0].startswith(_SCHEME) else ""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())

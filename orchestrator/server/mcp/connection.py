@@ -16,9 +16,7 @@ from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
 from orchestrator import fallback_server as fallback
 from orchestrator.domain.tool import Caller
-
-LINE_BYTES = 16 << 20
-"""Longest line that is read; a longer one is answered with an error and skipped."""
+from orchestrator.server.handshake import LINE_BYTES
 
 _HEAD_BYTES = 4096
 _HEAD_ID = re.compile(

@@ -8,16 +8,13 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Any
-
-from mcp.server import Server
+from dataclasses import dataclass
 
 from orchestrator import log
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.server.calls import Calls
-from orchestrator.server.handshake import Hello, caller_of, parse_hello
-from orchestrator.server.mcp.connection import LINE_BYTES, serve_connection
+from orchestrator.server.handshake import LINE_BYTES, Hello, caller_of, parse_hello
 
 HELLO_SECONDS = 10.0
 _BREATH_SECONDS = 0.1
@@ -25,30 +22,38 @@ _BREATH_SECONDS = 0.1
 _log = log.logger(__name__)
 
 
+@dataclass(frozen=True)
+class DoorBackend:
+    """What doors are served with: MCP on one connection, and the names of the tools whose calls may block for long."""
+
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter, Caller], Awaitable[None]]
+    waits: Collection[str] = ()
+
+
 class Doors:
     """Accepts and serves the connections of all doors; accepting can be paused and resumed.
 
-    Each door is told which tools may block for long (`waits`); it applies a time-out to calls of all others.
+    Hellos are read and callers are greeted at once; their answers wait for `backend`, which may come later. Each door
+    is told which tools may block for long; it applies a time-out to calls of all others.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        server: Server[Any],
+        backend: asyncio.Future[DoorBackend],
         *,
         build: str,
         calls: Calls,
         greet: Callable[[Caller], Awaitable[None]],
-        waits: Collection[str] = (),
         refuse: Callable[[socket.socket], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         self._refuse = refuse
         self._listener = listener
-        self._server = server
-        self._about = {"build": build, "pid": os.getpid(), "waits": sorted(waits)}
+        self._backend = backend
         self._build = build
         self._calls = calls
         self._greet = greet
+        self._greeted = asyncio.Event()
         self._rest: asyncio.TimerHandle | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
 
@@ -65,6 +70,12 @@ class Doors:
         asyncio.get_running_loop().remove_reader(self._listener)
         if self._rest is not None:
             self._rest.cancel()
+
+    async def wait_greeted(self, seconds: float) -> None:
+        """Return once a caller was greeted, at the latest after `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._greeted.wait()
 
     async def aclose(self) -> None:
         """Abort all connections silently; the doors reconnect to the next daemon, unnoticed by their hosts."""
@@ -126,15 +137,18 @@ class Doors:
             message, hint = refusal
             raise RefusedError(message, hint=hint)
         caller = caller_of(hello, door="mcp")
-        writer.write(json.dumps(self._about).encode() + b"\n")
         with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):
-            await writer.drain()
             if hello.build != self._build:
                 _log.warning("a door of another build", door=hello.build, daemon=self._build)
             else:
                 await self._greet(caller)
+                self._greeted.set()
+            backend = await asyncio.shield(self._backend)
+            about = {"build": self._build, "pid": os.getpid(), "waits": sorted(backend.waits)}
+            writer.write(json.dumps(about).encode() + b"\n")
+            await writer.drain()
             _log.info("door opened")
-            await serve_connection(self._server, reader, writer, caller)
+            await backend.serve(reader, writer, caller)
             _log.info("door closed")
 
 

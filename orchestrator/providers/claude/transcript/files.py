@@ -6,11 +6,12 @@ find the transcript from another directory.
 
 from __future__ import annotations
 
+import os
+import re
+import unicodedata
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from claude_agent_sdk import project_key_for_directory
 
 from orchestrator import untrusted
 from orchestrator.errors import ProviderError
@@ -43,7 +44,17 @@ def folder_errors(folder: Path) -> Generator[None]:
 
 def transcript_place(cwd: Path, session_id: str) -> str:
     """Where the program looks for this transcript if it is started in `cwd`, relative to the agent's folder."""
-    return f"{PROJECTS}/{project_key_for_directory(cwd)}/{session_id}.jsonl"
+    return f"{PROJECTS}/{project_key(cwd)}/{session_id}.jsonl"
+
+
+def project_key(cwd: Path) -> str:
+    """The name of the folder of a directory's transcripts, as the SDK makes it (a test compares them)."""
+    key = re.sub(r"[^a-zA-Z0-9]", "-", unicodedata.normalize("NFC", os.path.realpath(cwd)))
+    if len(key) <= MAX_KEY_CHARACTERS:
+        return key
+    from claude_agent_sdk import project_key_for_directory  # adds a hash; importing it takes 0.4 s
+
+    return project_key_for_directory(cwd)
 
 
 def find_transcript(folder: Path, cwd: Path, session_id: str) -> str | None:

@@ -12,8 +12,8 @@ from orchestrator.domain.transcript_state import TranscriptState
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import SessionSpec, TranscriptStore
 from orchestrator.providers.claude.transcript import files
-from orchestrator.providers.claude.transcript.mirror import restore
 from orchestrator.providers.claude.transcript.recall import transcript_state
+from orchestrator.providers.claude.transcript.restore import restore
 from orchestrator.supervision import leftovers
 
 _PROMPT_MARK = b'"type":"user"'
