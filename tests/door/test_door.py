@@ -21,7 +21,7 @@ import pytest
 from orchestrator import paths
 from orchestrator.domain.tool import CallContext, Caller, Json, Tool
 from orchestrator.server.calls import Calls
-from orchestrator.server.mcp.doors import Doors
+from orchestrator.server.mcp.doors import DoorBackend, Doors
 from orchestrator.server.mcp.server import render
 from orchestrator.server.mcp.streamable import caller_anywhere
 from tests.fixtures.daemon import DEADLINE_SECONDS, ROOT
@@ -49,6 +49,52 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
         doors.accept()
         yield doors
         await doors.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_caller_is_greeted_before_its_tools_are_there_and_answered_once_they_are(tmp_path: Path) -> None:
+    greeted = asyncio.Queue[Caller]()
+    backend: asyncio.Future[DoorBackend] = asyncio.get_running_loop().create_future()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "mcp.sock"))
+        listener.listen()
+        doors = Doors(listener, backend, build="b", calls=Calls(), greet=greeted.put)
+        doors.accept()
+        await doors.wait_greeted(0)
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "mcp.sock"))
+        writer.write(json.dumps({"build": "b", "project": "/project"}).encode() + b"\n")
+        await doors.wait_greeted(60)
+        assert (await greeted.get()).project == "/project"
+        answer = asyncio.create_task(reader.readline())
+        await asyncio.sleep(0)
+        assert not answer.done()
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
+            writer.write(caller.project.encode() + await reader.readline())
+
+        backend.set_result(DoorBackend(echo, waits=("wait",)))
+        assert json.loads(await answer) == {"build": "b", "pid": os.getpid(), "waits": ["wait"]}
+        writer.write(b" says so\n")
+        assert await reader.readline() == b"/project says so\n"
+        writer.close()
+        await doors.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_door_that_leaves_while_it_waits_for_its_tools_takes_nothing_from_the_next(tmp_path: Path) -> None:
+    backend: asyncio.Future[DoorBackend] = asyncio.get_running_loop().create_future()
+    greeted = asyncio.Queue[Caller]()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "mcp.sock"))
+        listener.listen()
+        doors = Doors(listener, backend, build="b", calls=Calls(), greet=greeted.put)
+        doors.accept()
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "mcp.sock"))
+        writer.write(json.dumps({"build": "b", "project": "/project"}).encode() + b"\n")
+        await greeted.get()
+        writer.close()
+        await doors.aclose()  # cancels what waits
+    assert not backend.cancelled()
 
 
 def starts(doors: RawDoors) -> int:
