@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator import paths
@@ -80,6 +81,25 @@ def test_no_more_sessions_start_at_once_than_there_are_cores(tmp_path: Path, sta
     at_once = [sum(steps[: index + 1]) for index in range(len(steps))]
     assert len(steps) == 2 * len(names)
     assert 1 < max(at_once) <= cores if cores > 1 else max(at_once) == 1
+
+
+@pytest.mark.parametrize("how", ["delete", "interrupt", "stop"])
+def test_a_program_that_hangs_at_its_start_holds_nobody_up(tmp_path: Path, state: Path, how: str) -> None:
+    began = tmp_path / "began"
+    program = install(tmp_path, f"echo $$ > {began}\nexec sleep 300")
+    with outpost(tmp_path, state, "C", CLAUDE_CODE_PATH=program) as own:
+        own.create("hangs", "say nothing")
+        wait_until(lambda: began.exists() and began.read_text().strip(), "its program runs")
+        if how == "delete":
+            assert own.ask("DELETE", "/v1/agents/hangs", {})
+        elif how == "interrupt":
+            own.ask("POST", "/v1/agents/hangs/interrupt", {})
+            assert own.outcome("hangs")["status"] == "interrupted"
+        else:
+            own.daemon.stop()
+        assert not psutil.pid_exists(int(began.read_text()))
+        assert own.rows("SELECT count(*) FROM process WHERE ended_at IS NULL") == [(0,)]
+        assert "session_does_not_end" not in own.daemon.log.read_text()  # nobody's patience was tried
 
 
 @pytest.mark.requirement("process:orphans:die-at-start")

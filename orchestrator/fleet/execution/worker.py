@@ -201,9 +201,22 @@ class Workers:
             return NO_RESULT
 
     async def _open(self, slot: AgentSlot, claim: Claim, attempt: Attempt) -> None:
-        runtime = self.runtime
+        """Open the session, unless the turn must stop before it is open; no process of it is left then."""
+        runtime, loop = self.runtime, asyncio.get_running_loop()
         provider = runtime.providers[attempt.provider]
-        slot.opened = await processes.open_session(runtime.work.store, provider, attempt.spec, claim, runtime.tier)
+        opening = loop.create_task(
+            processes.open_session(runtime.work.store, provider, attempt.spec, claim, runtime.tier)
+        )
+        stopping = loop.create_task(slot.stopped.wait())
+        try:
+            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait({opening})
+        if not opening.cancelled():
+            slot.opened = opening.result()
 
     async def _close(self, slot: AgentSlot) -> None:
         if (opened := slot.opened) is not None:
