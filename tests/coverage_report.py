@@ -44,7 +44,8 @@ def measure(arguments: list[str]) -> int:
 def counted() -> Mapping[str, Mapping[str, int]]:
     """The counts of every package, and of all together, from the data of all processes."""
     report = DATA.with_name("report.json")
-    for command in (["combine", "--quiet"], ["json", "--quiet", "-o", str(report)]):
+    # tests have programs of their own run, of which nothing is left: errors about their sources are ignored
+    for command in (["combine", "--quiet"], ["json", "--quiet", "--ignore-errors", "-o", str(report)]):
         subprocess.run([*COVERAGE, *command, f"--data-file={DATA}"], cwd=ROOT, check=True)
     packages: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     for name, file in json.loads(report.read_text())["files"].items():

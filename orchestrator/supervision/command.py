@@ -106,9 +106,9 @@ class RunningCommand:
 
 
 def close_lifeline(process: Process) -> None:
-    """Close its standard input: its shim then ends it and everything that it started."""
-    if process.stdin is not None:
-        process.stdin.close()
+    """Close its standard input, dropping what it has not read: its shim then ends it and everything that it started."""
+    if process.stdin is not None and not process.stdin.is_closing():
+        process.stdin.transport.abort()  # `close` would wait until a program that hangs has read the rest
 
 
 async def end_process(process: Process) -> bool:
@@ -149,7 +149,10 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
 async def open_process(
     launch: LaunchConfig, spec: CommandSpec, marker: str, *, stderr: int, line_bytes: int = _CHUNK_BYTES
 ) -> Process:
-    """The same without reading its output; `line_bytes` is the longest line that its streams return."""
+    """Start the command like `start`, with the same errors, but read none of its output.
+
+    `line_bytes` is the longest line that its streams return.
+    """
     program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden)
     environment = launcher_environment(
         {**spec.environment, "PWD": str(spec.cwd)},

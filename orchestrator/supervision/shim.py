@@ -6,8 +6,8 @@ Called as `python -IS shim.py PROGRAM ARGUMENT…`; standard library only, becau
   (Linux).
 - Its lifeline is its standard input, which the program reads and the shim only watches: when the other end closes
   (the starter closed it, or died), the program has `GRACE_SECONDS` to exit by itself.
-- The program gets exactly the environment in `FLEET_SHIM_ENVIRONMENT`, so a starter whose library merges its own
-  environment into the child's leaks nothing.
+- The program gets exactly the environment in `FLEET_SHIM_ENVIRONMENT`, so nothing of the starter's or of the launcher's
+  reaches it.
 - Standard error passes through; if a signal killed the program, the shim reports that there.
 
 Without Linux's prctl (macOS) the shim kills the program's process group, and detached descendants escape.
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 
 ENVIRONMENT = "FLEET_SHIM_ENVIRONMENT"
 GRACE_SECONDS = 3.0
-"""Less than the 5 s after which the Claude Agent SDK 0.2.186 kills its child, which here is the shim."""
+"""How long the program may take to exit after its lifeline has closed or after SIGTERM, before it is killed."""
 POLITE_SECONDS = 1.0
 """After this time the program gets SIGTERM: in the middle of a tool it would otherwise call the model (measured)."""
 KILL_SECONDS = 10.0
@@ -44,7 +44,7 @@ def encode_environment(environment: Mapping[str, str]) -> str:
 
 
 def decode_environment(text: str) -> dict[bytes, bytes]:
-    """The environment that `packed` encoded."""
+    """The environment that `encode_environment` encoded."""
     pairs = [pair.partition(b"=") for pair in a2b_base64(text).split(b"\0") if pair]
     return {name: value for name, _, value in pairs}
 

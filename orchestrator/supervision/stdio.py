@@ -22,8 +22,9 @@ _CHUNK_BYTES = 64 * 1024
 class StdioProcess:
     """A running program, created by `start`. Await `close` when it is no longer needed."""
 
-    def __init__(self, process: Process, on_stderr: Callable[[str], None]) -> None:
+    def __init__(self, process: Process, on_stderr: Callable[[str], None], line_bytes: int) -> None:
         self.pid = process.pid
+        self._line_bytes = line_bytes
         self._process = process
         self._errors = asyncio.get_running_loop().create_task(self._read_errors(on_stderr))
         self._closing: asyncio.Task[None] | None = None
@@ -51,8 +52,11 @@ class StdioProcess:
             ValueError: a line is longer than `start` was told.
         """
         stdout = self._process.stdout
-        while stdout is not None and (line := await stdout.readline()):
-            yield line
+        try:
+            while stdout is not None and (line := await stdout.readline()):
+                yield line
+        except ValueError as error:
+            raise ValueError(f"a line is longer than {self._line_bytes:,} bytes") from error
 
     async def wait(self) -> int:
         """Return its exit code once it has exited: 128 + n for signal n."""
@@ -62,7 +66,8 @@ class StdioProcess:
     async def close(self) -> None:
         """End the program and everything that it started, and return when nothing is left; never raises.
 
-        Its error output is complete then. When cancelled, it raises at once, and the end goes on.
+        Its error output is complete then. It gives up after 16 s, and what is left is the reaper's. When cancelled, it
+        raises at once, and the program still ends.
         """
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
@@ -107,4 +112,5 @@ async def start(
     Raises:
         OSError: it did not start.
     """
-    return StdioProcess(await open_process(launch, spec, marker, stderr=PIPE, line_bytes=line_bytes), on_stderr)
+    process = await open_process(launch, spec, marker, stderr=PIPE, line_bytes=line_bytes)
+    return StdioProcess(process, on_stderr, line_bytes)

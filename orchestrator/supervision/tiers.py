@@ -234,7 +234,7 @@ def launcher_environment(
     folder: Path | None = None,
     working_tree: Path | None = None,
 ) -> dict[str, str]:
-    """The variables to start a launcher with: its program sees exactly `environment`, even if the starter adds more.
+    """The variables to start a launcher with: its program sees exactly `environment`.
 
     Every variable of this process is blanked in the shim, whose environment other processes could read. Inside the
     `hidden` directories the program sees only its own `folder` and its working tree, if they are there. `marker` is

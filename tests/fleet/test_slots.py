@@ -27,12 +27,13 @@ async def test_the_wait_ends_when_each_session_has_reported_or_its_worker_has_le
     waiting = asyncio.create_task(slots.wait_started(LONG))
     reports, leaves = [await slots.next_unserved() for _ in range(2)]
     reports.started.set()
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    done, _ = await asyncio.wait({waiting}, timeout=SHORT)
+    assert not done
     while not leaves.inbox.empty():
         leaves.inbox.get_nowait()
     slots.release(leaves)
-    await waiting
+    async with asyncio.timeout(LONG / 2):
+        await waiting
 
 
 async def test_a_session_that_reports_nothing_is_waited_for_no_longer_than_told() -> None:

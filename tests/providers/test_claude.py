@@ -15,16 +15,20 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from sqlalchemy import select
 
 from orchestrator import rehearsal
 from orchestrator.domain.event import SessionOutcome, ToolEnded, Used
 from orchestrator.errors import ProviderError
-from orchestrator.providers.base import Session
+from orchestrator.fleet.sessions.processes import open_session
+from orchestrator.providers.base import Session, SessionSpec
 from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
+from orchestrator.store.schema.tables import PROCESS
 from orchestrator.supervision.tiers import choose_tier
 from tests.fixtures.daemon import wait_until
+from tests.store.world import open_world
 
 from .contract import Contract
 from .lab import Crew, Lab, Vendor, ended, of, plain, run, wait_for
@@ -248,6 +252,29 @@ async def test_an_opening_that_is_given_up_leaves_no_process(lab: Lab) -> None:
     await asyncio.wait({opening})
     assert opening.cancelled()
     assert not processes(lab.work)
+
+
+class GivenUp(ClaudeProvider):
+    """Opens a session whose opener is cancelled at the moment when it is open."""
+
+    async def open(self, spec: SessionSpec) -> Session:
+        """The session."""
+        session = await super().open(spec)
+        opener = asyncio.current_task()
+        assert opener is not None
+        opener.cancel()
+        return session
+
+
+async def test_a_session_that_is_given_up_once_it_is_open_leaves_no_process(lab: Lab) -> None:
+    async with open_world(lab.place / "fleet.db") as world:
+        claim = await world.start()
+        provider = GivenUp(shim_dir=lab.place / "shim")
+        opening = asyncio.create_task(open_session(world.store, provider, lab.spec(), claim, "C"))
+        await asyncio.wait({opening}, timeout=30)
+        assert opening.cancelled()
+        assert not processes(lab.work)
+        assert [row.ended_at is not None for row in await world.rows(select(PROCESS))] == [True]
 
 
 async def test_a_stopped_program_is_noticed_and_ended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -151,11 +152,11 @@ async def test_a_broken_message_and_one_that_is_too_long_are_errors(tmp_path: Pa
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     broken = await started(tmp_path / "one", "print('{\"a\": }')", [])
-    with pytest.raises(CLIJSONDecodeError):
+    with pytest.raises(CLIJSONDecodeError, match=r'\{"a": \}'):
         await messages(broken)
     await broken.close()
     long = await started(tmp_path / "two", "print('{' + 'x' * 100_000); input()", [], line_bytes=10_000)
-    with pytest.raises(CLIJSONDecodeError):
+    with pytest.raises(CLIConnectionError, match="longer than 10,000 bytes"):
         await messages(long)
     await long.close()
 
@@ -188,6 +189,17 @@ async def test_closing_ends_the_program_and_what_it_started_and_may_be_repeated(
     await asyncio.gather(process.close(), process.close())
     assert not Path(f"/proc/{pid}").exists()
     assert await process.wait() != 0
+
+
+async def test_a_program_that_reads_nothing_is_ended_by_its_shim_all_the_same(tmp_path: Path) -> None:
+    process = await started(tmp_path, "import time; print('up', flush=True); time.sleep(300)", [])
+    assert await anext(process.lines()) == b"up\n"
+    writing = asyncio.create_task(process.write(b"x" * 1_000_000))
+    await asyncio.sleep(0)
+    await process.close()
+    assert await process.wait() == 128 + signal.SIGTERM  # not SIGKILL: the shim itself was not killed
+    await asyncio.wait({writing})
+    assert writing.exception() is None or isinstance(writing.exception(), OSError)
 
 
 def test_the_crew_of_this_test_is_not_empty() -> None:

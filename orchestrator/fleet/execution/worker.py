@@ -212,11 +212,12 @@ class Workers:
             await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            if not opening.done():
-                opening.cancel()
-                await asyncio.wait({opening})
+            opening.cancel()  # no effect if it is done
+            await asyncio.wait({opening})
+            if not opening.cancelled() and opening.exception() is None:
+                slot.opened = opening.result()
         if not opening.cancelled():
-            slot.opened = opening.result()
+            opening.result()  # raises what kept it from opening
 
     async def _close(self, slot: AgentSlot) -> None:
         if (opened := slot.opened) is not None:

@@ -42,14 +42,18 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
     """
     if not tier:
         return OpenedSession(await provider.open(spec), ProcessIdentity())
-    identity = await _intended(store, claim, tier)
+    identity = _new_identity()
+    session: Session | None = None
     told: list[int] = []
     try:
+        await _intend(store, identity, claim, tier)
         session = await provider.open(replace(spec, marker=identity.marker, on_process=told.append))
+        return OpenedSession(session, await _born(store, identity, told[0], tier) if told else identity)
     except BaseException:
+        if session is not None:
+            await asyncio.shield(session.close())
         await asyncio.shield(over(store, identity, tier=tier, failed=True))
         raise
-    return OpenedSession(session, await _born(store, identity, told[0], tier) if told else identity)
 
 
 async def open_command(
@@ -61,9 +65,9 @@ async def open_command(
         OSError: it did not start; no process of it is left.
         StaleOwnerError: the claim is over; nothing was started.
     """
-    tier = launch.tier.letter
-    identity = await _intended(store, claim, tier)
+    tier, identity = launch.tier.letter, _new_identity()
     try:
+        await _intend(store, identity, claim, tier)
         running = await start(launch, order, identity.marker)
         return running, await _born(store, identity, running.pid, tier)
     except BaseException:
@@ -71,9 +75,12 @@ async def open_command(
         raise
 
 
-async def _intended(store: Store, claim: Claim, tier: str) -> ProcessIdentity:
-    """The identity of a process about to start, once its intent is durable."""
-    identity = ProcessIdentity(marker=secrets.token_hex(16))
+def _new_identity() -> ProcessIdentity:
+    return ProcessIdentity(marker=secrets.token_hex(16))
+
+
+async def _intend(store: Store, identity: ProcessIdentity, claim: Claim, tier: str) -> None:
+    """Return once it is durable that a process with this identity is about to start."""
     await store.write(
         processes.intend,
         claim.agent_id,
@@ -83,7 +90,6 @@ async def _intended(store: Store, claim: Claim, tier: str) -> ProcessIdentity:
         boot=reaper.pid_scope(),
         now=time.time(),
     )
-    return identity
 
 
 async def _born(store: Store, identity: ProcessIdentity, pid: int, tier: str) -> ProcessIdentity:

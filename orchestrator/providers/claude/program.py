@@ -22,7 +22,10 @@ from orchestrator.supervision.command import CommandSpec, LaunchConfig
 from orchestrator.supervision.stdio import StdioProcess
 
 BUFFER_BYTES = 64 * 2**20
-"""The longest message of the program; at the SDK's default of 1 MiB a large tool input ends the session (measured)."""
+"""The longest message of the program; at the SDK's default of 1 MiB a large tool input ends the session (measured).
+
+Up to twice as much waits in memory if the program writes faster than it is read.
+"""
 
 START_HINT = "run `claude --version` and `fleet doctor`; the program is CLAUDE_CODE_PATH or the bundled one"
 SDK = "claude-agent-sdk"
@@ -67,7 +70,9 @@ def has_credentials(environment: Mapping[str, str]) -> bool:
 
 
 async def start_program(spec: SessionSpec, program: ProgramConfig, on_stderr: Callable[[str], None]) -> StdioProcess:
-    """Start the program of a session, creating its configuration directory; it waits for the SDK's first message.
+    """Start the program of a session and create its configuration directory.
+
+    The program then waits for the SDK's first message.
 
     Raises:
         ProviderError: the program does not exist.

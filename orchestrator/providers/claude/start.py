@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.providers.claude.session import ClaudeSession
 
 KEPT_STDERR_LINES = 100
+"""more than an error quotes, because the last lines may be the program's own farewell"""
 
 
 async def open_session(spec: SessionSpec, program: ProgramConfig, limits: SilenceLimits) -> ClaudeSession:

@@ -36,16 +36,16 @@ class ProcessTransport(Transport):
         """Yield the program's messages until it ends; lines that are no objects are debug output, and skipped.
 
         Raises:
-            CLIJSONDecodeError: a message is longer than 64 MiB or broken.
+            CLIConnectionError: a message is longer than the process may send.
+            CLIJSONDecodeError: a message is broken.
             ProcessError: the program failed; carries its exit code.
         """
-        lines = self._process.lines()
         try:
-            async for line in lines:
+            async for line in self._process.lines():
                 if (message := _message(line)) is not None:
                     yield message
         except ValueError as error:
-            raise CLIJSONDecodeError("a message of the program", error) from error
+            raise CLIConnectionError(f"claude's output cannot be read: {error}") from error
         if code := await self._process.wait():
             raise ProcessError(f"Command failed with exit code {code}", exit_code=code)
 
@@ -55,7 +55,7 @@ class ProcessTransport(Transport):
         await self._process.close()
 
     def is_ready(self) -> bool:
-        """Whether messages can be written."""
+        """Whether it has not been closed."""
         return self._is_open
 
     async def end_input(self) -> None:
@@ -69,7 +69,7 @@ def _message(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         return cast("dict[str, Any]", json.loads(line))
-    except ValueError:
+    except ValueError as error:
         if not line.endswith(b"\n"):
             return None
-        raise
+        raise CLIJSONDecodeError(line.decode("utf-8", "replace"), error) from error
