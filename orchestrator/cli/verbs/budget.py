@@ -9,7 +9,6 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected, in_path
 from orchestrator.cli.render import output
-from orchestrator.domain.budget import Unit, format_cap, format_used
 from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 
@@ -74,6 +73,8 @@ def caps(
 
 
 def _show(shown: BudgetsView, *, as_json: bool) -> None:
+    from orchestrator.domain.budget import Unit, format_cap, format_used  # 5 ms that `fleet --help` need not wait for
+
     if as_json:
         output.document(shown.model_dump(mode="json"))
         return
