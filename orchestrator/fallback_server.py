@@ -2,7 +2,7 @@
 
 It speaks both protocol eras and is a single file of standard-library code that any Python from 3.8 on runs by itself:
 `python3 -I fallback_server.py TOOL TEXT`. The launcher runs it when the package is not installed; the door uses it when
-there is no daemon that it may talk to. The caller provides the text.
+it has no daemon to talk to. The caller provides the text.
 """
 
 from __future__ import annotations

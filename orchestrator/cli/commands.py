@@ -74,7 +74,7 @@ def _mcp(context: typer.Context) -> None:
 def _as_program(name: str, arguments: list[str]) -> None:
     """Replace this process with a program that `python -m orchestrator` starts without importing the command line."""
     words = [sys.executable, "-P", "-m", "orchestrator", name, *arguments]
-    os.execve(sys.executable, words, paths.with_package_path(os.environ))  # noqa: S606 - our own program
+    os.execve(sys.executable, words, paths.with_package_path(os.environ))  # noqa: S606 - this interpreter with our own module, and no shell
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.errors import NotFoundError
+from orchestrator.providers.claude.catalog import bundled_program
 
 
 def claude_program(environment: Mapping[str, str]) -> Path:
@@ -25,11 +25,8 @@ def claude_program(environment: Mapping[str, str]) -> Path:
                 hint="correct it, or unset it to use the bundled claude",
             )
         return Path(found)
-    spec = importlib.util.find_spec("claude_agent_sdk")  # finds it without importing it
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        program = Path(place) / "_bundled" / "claude"
-        if program.is_file():
-            return program
+    if program := bundled_program():
+        return program
     raise NotFoundError(
         "claude-agent-sdk bundles no claude program for this platform",
         hint="install Claude Code and set CLAUDE_CODE_PATH to its claude",

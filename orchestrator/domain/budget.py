@@ -207,7 +207,7 @@ def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom]) -> str:
         return f"delete_agent {name}, and create it with max_tokens or another model"
     room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
     if room is None:
-        return "it goes on by itself: wait again"
+        return "it will resume on its own: wait again"
     return _remedy(room, max(room.cap * RAISE, room.used * RAISE))
 
 

@@ -66,8 +66,8 @@ async def test_a_caller_is_greeted_before_its_tools_are_there_and_answered_once_
         await doors.wait_greeted(60)
         assert (await greeted.get()).project == "/project"
         answer = asyncio.create_task(reader.readline())
-        await asyncio.sleep(0)
-        assert not answer.done()
+        early, _ = await asyncio.wait({answer}, timeout=0.1)
+        assert not early
 
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
             writer.write(caller.project.encode() + await reader.readline())

@@ -266,6 +266,7 @@ class GivenUp(ClaudeProvider):
         return session
 
 
+@pytest.mark.requirement("process:spawn:given-up")
 async def test_a_session_that_is_given_up_once_it_is_open_leaves_no_process(lab: Lab) -> None:
     async with open_world(lab.place / "fleet.db") as world:
         claim = await world.start()

@@ -52,6 +52,7 @@ def descendants(pid: int) -> list[psutil.Process]:
     return []
 
 
+@pytest.mark.requirement("process:spawn:given-up")
 async def test_a_command_whose_start_is_cancelled_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work, folder = tmp_path / "work", tmp_path / "agent"
     work.mkdir()

@@ -56,8 +56,8 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
     place += briefed(persona)
     if persona.verdict:
         place += (
-            f" Your verdict decides whether the work behind you goes on: the last line of your result must be "
-            f"{VERDICT_LINE}, alone on its line."
+            " Your verdict decides whether the work that depends on yours continues: the last line of your result must "
+            f"be {VERDICT_LINE}, alone on its line."
         )
     return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
 

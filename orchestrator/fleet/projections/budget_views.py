@@ -14,7 +14,7 @@ from orchestrator.store.families import budgets
 from orchestrator.store.schema.rows import AgentRow
 from orchestrator.store.schema.states import wait_of
 
-UNPAID = "its account is out of credit, or refused again and again: a person looks at it (it goes on by itself then)"
+UNPAID = "its account is out of credit or keeps being refused: a person must fix that, and it then resumes on its own"
 
 
 class Columns(TypedDict):

@@ -143,7 +143,7 @@ async def reply(context: FleetContext, call: CallContext, wait_id: str, given: M
     If one of them was declined, the questions wake the orchestrator.
 
     Raises:
-        NotFoundError: there is no such wait.
+        NotFoundError: the wait does not exist.
         InvalidError: a reply contains no answer.
     """
     row = await _row(context, call, wait_id)
@@ -171,7 +171,7 @@ async def cancel(context: FleetContext, call: CallContext, wait_id: str) -> None
     """End the durable wait; the agents keep working. Does nothing if it has already ended.
 
     Raises:
-        NotFoundError: there is no such wait.
+        NotFoundError: the wait does not exist.
     """
     row = await _row(context, call, wait_id)
     now = context.work.clock()

@@ -187,7 +187,7 @@ async def registry(
     """Return agents and personas that match; `most` is how many of the agents the caller shows.
 
     Raises:
-        InvalidError: there is no such status.
+        InvalidError: the status is unknown.
     """
     if status is not None and status not in set(Status):
         raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")

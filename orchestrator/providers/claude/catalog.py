@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 from types import MappingProxyType
 
 MODEL_ALIASES = MappingProxyType(
@@ -56,3 +58,10 @@ TOOL_NAMES = frozenset(DEFAULT_TOOLS) | frozenset(_OPTIONAL_TOOLS) | RETIRED_TOO
 def is_model(model: str) -> bool:
     """Whether this is an alias, or has the form of a Claude model's id (Anthropic, Bedrock or Vertex)."""
     return model in MODEL_ALIASES or _MODEL_ID.fullmatch(model) is not None
+
+
+def bundled_program() -> Path | None:
+    """The `claude` that ships with claude-agent-sdk, which is not imported; None if it ships none here."""
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    places = (Path(place) / "_bundled" / "claude" for place in (spec and spec.submodule_search_locations) or ())
+    return next((program for program in places if program.is_file()), None)

@@ -5,7 +5,6 @@ So the program starts up while the SDK is imported, which takes as long (0.4 s, 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from orchestrator import untrusted
 from orchestrator.errors import ProviderError
 from orchestrator.providers.base import CREW, FLEET_SERVER, SessionSpec, TranscriptStore
-from orchestrator.providers.claude.catalog import DEFAULT_TOOLS, RETIRED_TOOLS
+from orchestrator.providers.claude.catalog import DEFAULT_TOOLS, RETIRED_TOOLS, bundled_program
 from orchestrator.providers.claude.transcript.files import CONFIG_FOLDER
 from orchestrator.supervision import stdio
 from orchestrator.supervision.command import CommandSpec, LaunchConfig
@@ -49,19 +48,13 @@ class ProgramConfig:
         Raises:
             ProviderError: the file does not exist.
         """
-        path = self.cli or bundled()
+        path = self.cli or bundled_program()
         if path is None or not path.is_file():
             raise ProviderError(
-                f"the claude program does not exist: {path or f'{SDK} is not installed'}",
+                f"the claude program does not exist: {path or f'{SDK} bundles none for this platform'}",
                 hint=f"install Claude Code and set CLAUDE_CODE_PATH to it, or reinstall {SDK}",
             )
         return path
-
-
-def bundled() -> Path | None:
-    """Where the program that ships with the SDK should be; None if the SDK is not installed."""
-    spec = importlib.util.find_spec(SDK.replace("-", "_"))  # finds it without importing it
-    return Path(spec.origin).with_name("_bundled") / "claude" if spec and spec.origin else None
 
 
 def has_credentials(environment: Mapping[str, str]) -> bool:

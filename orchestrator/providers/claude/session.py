@@ -186,7 +186,7 @@ class ClaudeSession:
                 if isinstance(message, AssistantMessage):
                     self._gate.on_model_message(message.message_id)
                 await self._messages.put(message)
-        except Exception as caught:  # noqa: BLE001  # the SDK re-raises whatever ended the program
+        except Exception as caught:  # noqa: BLE001 - the SDK re-raises whatever ended the program
             error = caught
         await self._messages.put(_StreamEnd(error))
 

@@ -48,7 +48,7 @@ def agent_row(connection: Connection, agent_id: str) -> AgentRow:
     """Return the agent's row.
 
     Raises:
-        NotFoundError: there is no such agent.
+        NotFoundError: the agent does not exist.
     """
     row = one_row(AgentRow, fetch(connection, _AGENT, {"agent": agent_id}))
     if row is None:
@@ -60,7 +60,7 @@ def turn_row(connection: Connection, turn_id: str) -> TurnRow:
     """Return the turn's row.
 
     Raises:
-        NotFoundError: there is no such turn.
+        NotFoundError: the turn does not exist.
     """
     row = one_row(TurnRow, connection.execute(_TURN, {"turn": turn_id}))
     if row is None:
