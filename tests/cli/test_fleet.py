@@ -214,7 +214,7 @@ def _status(fleet: Command, agent: str) -> str:
 @pytest.mark.requirement("cli:down:refuses-while-working")
 def test_down_with_interrupt_loses_nothing(tidy: Command) -> None:
     assert tidy("create", "pausing", "begin").code == 0
-    wait_until(lambda: _status(tidy, "pausing") == "working", "a working agent")
+    wait_until(lambda: tidy("show", "pausing", "--json").json["session_id"], "an agent with a session")
     assert tidy("command", "pausing", "go on").code == 0
     before = tidy("show", "pausing", "--json").json
     down = tidy("down", "--interrupt", "--json")

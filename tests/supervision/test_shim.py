@@ -228,6 +228,19 @@ def test_a_keyboard_interrupt_of_the_daemon_does_not_reach_the_program(place: Pa
     assert finish(process, b"on\n")[:2] == (0, "on\n")
 
 
+@pytest.mark.requirement("process:priority:yields")
+def test_programs_that_start_at_once_all_run_at_a_lower_priority(place: Path) -> None:
+    """The kernel refuses most of their first attempts if they are not privileged (tier A, or an ordinary user)."""
+    body = """for _ in $(seq 200); do grep -q "nice 0" /proc/self/autogroup 2> /dev/null || break; sleep 0.05; done
+        echo "$(nice)" "$(cat /proc/self/autogroup 2> /dev/null)" """
+    processes = [start(place, body) for _ in range(6)]
+    for process in processes:
+        nice, _, autogroup = pipe(process.stdout).readline().decode().strip().partition(" ")
+        assert int(nice) == min(19, os.nice(0) + shim.NICENESS)
+        assert autogroup.endswith(f" nice {shim.NICENESS}") or not Path("/proc/self/autogroup").exists()
+        assert finish(process)[0] == 0
+
+
 def test_the_same_program_has_one_launcher(place: Path) -> None:
     assert program(place, "true") == program(place, "true")
     assert program(place, "true").stat().st_mode & 0o777 == 0o700
