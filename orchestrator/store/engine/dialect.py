@@ -1,16 +1,19 @@
-"""The SQL that differs between engines, each construct in one place: upserts, partial indexes, row ids."""
+"""The SQL that differs between engines, each construct in one place: upserts, partial indexes, row ids, query plans."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Index, Insert, Integer, Table, literal_column
+from sqlalchemy import Column, ColumnElement, Index, Insert, Integer, Table, func, literal_column
 from sqlalchemy.dialects.sqlite import insert
 
 IDS_ARE_NEVER_REUSED: Mapping[str, bool] = {"sqlite_autoincrement": True}
 """table option: the numbers of an integer primary key are never reused, even after a row is deleted"""
 ROW_ID: ColumnElement[int] = literal_column("rowid", Integer)
 """identifies a row within one statement, whatever its primary key is"""
+
+ZERO: ColumnElement[int] = literal_column("0", Integer)
+"""0 as text: a partial index serves only queries that contain its condition literally, without parameters"""
 
 
 def upsert(table: Table, *names: str) -> Insert:
@@ -23,6 +26,15 @@ def upsert(table: Table, *names: str) -> Insert:
 def insert_or_ignore(table: Table) -> Insert:
     """Inserts a row unless it would break a unique constraint of the table."""
     return insert(table).on_conflict_do_nothing()
+
+
+def unindexed(column: Column[str]) -> ColumnElement[str]:
+    """The column as an expression, so that no index is used for it.
+
+    Without statistics, SQLite prefers an index that fits to reading few rows first: 24 ms instead of 0.03 with ten
+    thousand agents (measured).
+    """
+    return func.coalesce(column, "")
 
 
 def partial_index(name: str, *columns: str, where: ColumnElement[bool], unique: bool = False) -> Index:

@@ -97,6 +97,7 @@ _TOUCHED = (
     .where(ARTIFACT.c.agent_id == bindparam("agent"), _IN_TURN)
     .order_by(ARTIFACT.c.turn, ARTIFACT.c.at, ARTIFACT.c.path)
 )
+_LAST_PROJECT = select(AGENT.c.project).join(EVENT, EVENT.c.agent_id == AGENT.c.id).order_by(EVENT.c.id.desc()).limit(1)
 _CURSOR = select(EVENT.c.id).order_by(EVENT.c.id.desc()).limit(1)
 
 
@@ -221,6 +222,12 @@ def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[
     rows = fetch(connection, _WRITTEN, {"ids": list(moments), "since": min(moments.values())})
     files = {(agent_id, path) for agent_id, path, at in rows if at >= moments[agent_id]}
     return Counter(agent_id for agent_id, _ in files)
+
+
+def last_project(connection: Connection) -> str | None:
+    """Return the project of the newest event, None if there are no events."""
+    found: str | None = fetch(connection, _LAST_PROJECT).scalar_one_or_none()
+    return found
 
 
 def last_cursor(connection: Connection) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Column, ColumnElement, and_, bindparam, func, select
+from sqlalchemy import BindParameter, and_, bindparam, func, select
 
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import unindexed
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.queries.agents import HEARD
 from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
@@ -21,15 +22,6 @@ from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 def _among(name: str) -> BindParameter[Any]:
     found: BindParameter[Any] = bindparam(name, expanding=True)
     return found
-
-
-def _unindexed(column: Column[str]) -> ColumnElement[str]:
-    """Return the column as an expression, so that no index is used for it.
-
-    The few unread turns are read first, then their agents. Without statistics, SQLite would instead walk through every
-    agent of the orchestrator: 24 ms with ten thousand (measured).
-    """
-    return func.coalesce(column, "")
 
 
 _RECEIVER = TURN.alias("receiver")
@@ -47,10 +39,11 @@ _UNREAD_NAMES = (
     .where(_LIVES)
     .order_by(AGENT.c.created_at)
 )
-_OF_ORCHESTRATOR = _UNREAD_NAMES.where(_unindexed(AGENT.c.orchestrator) == bindparam("orchestrator"))
-_OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(_unindexed(AGENT.c.project) == bindparam("project"))
+# the few unread turns are read first, then their agents: an index would lead through every agent of the orchestrator
+_OF_ORCHESTRATOR = _UNREAD_NAMES.where(unindexed(AGENT.c.orchestrator) == bindparam("orchestrator"))
+_OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(unindexed(AGENT.c.project) == bindparam("project"))
 _OF_OTHERS = _UNREAD_NAMES.where(
-    _unindexed(AGENT.c.project) == bindparam("project"), _unindexed(AGENT.c.orchestrator) != bindparam("orchestrator")
+    unindexed(AGENT.c.project) == bindparam("project"), unindexed(AGENT.c.orchestrator) != bindparam("orchestrator")
 )
 _TURNS = select(TURN).where(TURN.c.id.in_(_among("ids"))).order_by(TURN.c.outcome_cursor)
 _RECEIVERS = (

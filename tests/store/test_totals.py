@@ -1,0 +1,96 @@
+"""Sums over many agents are those of the agents one by one, and what needs few rows reads few."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import sqlalchemy
+from sqlalchemy import select, update
+
+from orchestrator.domain.agent import Status
+from orchestrator.fleet.projections.agent_views import cost_of
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.queries import agents, outcomes, totals
+from orchestrator.store.schema.tables import AGENT
+from tests.store.world import ORCHESTRATOR, PROJECT, World
+
+pytestmark = pytest.mark.anyio
+
+FIGURES = [
+    {
+        "status": status,
+        "running_since": running_since,
+        "live_tokens": live_tokens,
+        "live_cost_usd": live_cost_usd,
+        "cost_unknown": cost_unknown,
+        "tokens": tokens,
+        "cost_usd": 0.25,
+    }
+    for status, running_since, live_tokens, live_cost_usd, cost_unknown, tokens in itertools.product(
+        (Status.WORKING, Status.COMPLETE), (None, 1.0), (0, 5), (0.0, 0.5), (False, True), (0, 70)
+    )
+]
+"""every mix of what a current run has reported and what earlier turns have cost"""
+
+
+@pytest.mark.requirement("view:fleet:totals-and-waits")
+async def test_totals_are_the_sums_of_the_agents_whatever_their_runs_have_reported(world: World) -> None:
+    for number, figures in enumerate(FIGURES):
+        project = "/elsewhere" if number % 5 == 0 else PROJECT
+        made = await world.create(f"agent-{number}", rehearsal=number % 3 == 0, project=project)
+        await world.store.write(_set, made, {**figures, "context_tokens": None if number % 4 == 0 else number})
+    await world.delete("ag_agent-1")
+    for project in (None, PROJECT, "/elsewhere", "/nowhere"):
+        living = [row for row in await world.rows(select(AGENT)) if row.deleted_at is None]
+        mine = [row for row in living if project in {None, row.project}]
+        found = await world.store.read(lambda connection, project=project: totals.by_status(connection, project))
+        for status in Status:
+            sums, rows = [one for one in found if one.status == status], [row for row in mine if row.status == status]
+            costs = [cost_of(row) for row in rows]
+            assert sum(one.agents for one in sums) == len(rows)
+            assert sum(one.tokens for one in sums) == sum(row.tokens + row.live_tokens for row in rows)
+            assert sum(one.context_tokens for one in sums) == sum(row.context_tokens or 0 for row in rows)
+            assert sum(one.unknown_costs for one in sums) == costs.count(None)
+            assert sum(one.known_cost_usd for one in sums) == pytest.approx(sum(cost or 0.0 for cost in costs))
+            assert any(one.rehearsal for one in sums) == any(row.rehearsal for row in rows)
+
+
+READS: dict[str, Callable[[Connection], object]] = {
+    "who waits for whom": lambda connection: totals.blocks(connection, PROJECT),
+    "unread turns": lambda connection: outcomes.unread_of(connection, PROJECT, ORCHESTRATOR),
+    "unread turns of others": lambda connection: outcomes.unread_of_others(connection, PROJECT, ORCHESTRATOR),
+    "the oldest": lambda connection: agents.living(connection, PROJECT, 5),
+    "an agent by its name": lambda connection: agents.by_reference(connection, "agent-3", PROJECT),
+    "the project of the newest event": agents.last_project,
+}
+
+
+@pytest.mark.parametrize("what", READS)
+async def test_what_needs_few_rows_costs_the_same_with_many_agents(world: World, what: str) -> None:
+    async def more(numbers: range) -> int:
+        for number in numbers:
+            await world.create(f"agent-{number}")
+            await world.store.write(_set, f"ag_agent-{number}", {"status": Status.COMPLETE})
+        return await world.store.read(lambda connection: _steps(connection, READS[what]))
+
+    few = await more(range(10))
+    assert await more(range(10, 200)) < 2 * few
+
+
+def _set(connection: Connection, agent_id: str, values: dict[str, Any]) -> None:
+    connection.execute(update(AGENT).where(AGENT.c.id == agent_id).values(**values))
+
+
+def _steps(connection: Connection, read: Callable[[Connection], object]) -> int:
+    """How many instructions of SQLite's machine the read takes."""
+    driver: Any = cast("sqlalchemy.Connection", connection).connection.driver_connection
+    taken = itertools.count()
+    driver.set_progress_handler(lambda: next(taken) < 0, 1)
+    try:
+        read(connection)
+    finally:
+        driver.set_progress_handler(None, 0)
+    return next(taken)
