@@ -78,5 +78,6 @@ def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentRow]) -
     meant = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(f"{agent.name} ({agent.status})" for agent in oldest)
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    hint = f"{meant}agents here: {shown}{more}" if names else "this project has no agents: create one with create_agent"
+    none = "this project has no agents now, and no deleted one has this name"
+    hint = f"{meant}agents here: {shown}{more}" if names else none
     return NotFoundError(f"no agent {reference[:80]!r}", hint=hint)

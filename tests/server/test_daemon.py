@@ -136,6 +136,22 @@ def test_a_database_of_a_newer_fleet_is_one_readable_line(env: dict[str, str], s
     assert not any((state / name).exists() for name in SOCKETS)
 
 
+def test_a_row_that_cannot_be_read_does_not_keep_the_daemon_from_serving(
+    env: dict[str, str], state: Path, project: Path
+) -> None:
+    with running_daemon(state, env) as daemon, daemon.http(project) as client:
+        client.post("/v1/agents", json={"name": "damaged", "task": "work"}).raise_for_status()
+        client.post("/v1/agents/damaged/interrupt").raise_for_status()
+    with closing(sqlite3.connect(paths.database_path(state))) as database:
+        database.execute("UPDATE agent SET activity = 'nonsense'")
+        database.commit()
+    with running_daemon(state, env) as daemon:
+        wait_until(lambda: "warm-up failed" in daemon.events(), "the failed warm-up")
+        with daemon.http(project) as client:
+            assert client.get("/v1/health").status_code == 200
+            assert client.get("/v1/agents").status_code == 503
+
+
 def test_asked_to_shut_down_it_answers_and_ends(env: dict[str, str], state: Path) -> None:
     with running_daemon(state, env) as daemon:
         with daemon.http() as client:

@@ -47,7 +47,7 @@ def agent(**more: Any) -> AgentView:
 def fleet(*agents: AgentView, **more: Any) -> FleetView:
     totals: dict[str, Any] = {
         "agents": len(agents),
-        "by_status": {"working": len(agents), "failed": 0},
+        "by_status": {"working": len(agents)},
         "tokens": 45_678,
         "context_tokens": 12_345,
         "cost_usd": 0.12,

@@ -88,7 +88,7 @@ def context_bar(tokens: int | None, window: int | None) -> str:
 
 def totals_line(totals: Totals) -> str:
     """Return the totals in one line: agents by status, slots, tier, tokens, context, cost, rehearsal."""
-    states = ", ".join(f"{count} {status}" for status, count in sorted(totals.by_status.items()) if count)
+    states = ", ".join(f"{count} {status}" for status, count in totals.by_status.items())
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -250,9 +251,7 @@ def asked_view(question: QuestionRow) -> PastQuestionView:
 def totals(agents: Iterable[AgentView], slots: int) -> Totals:
     """Return the sum over these agents; a cost is unknown as soon as one agent's is."""
     all_agents = list(agents)
-    by_status: dict[str, int] = {}
-    for agent in all_agents:
-        by_status[agent.status] = by_status.get(agent.status, 0) + 1
+    by_status = _in_order(Counter(agent.status for agent in all_agents))
     costs = [agent.cost_usd for agent in all_agents]
     known = [cost for cost in costs if cost is not None]
     return Totals(
@@ -271,20 +270,27 @@ def totals(agents: Iterable[AgentView], slots: int) -> Totals:
 def summed(sums: Sequence[Sum], slots: int) -> Totals:
     """Return the totals of agents that the store has added up."""
     cost = sum(one.known_cost_usd for one in sums)
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for one in sums:
-        counts[one.status] = counts.get(one.status, 0) + one.agents
+        counts[one.status] += one.agents
     return Totals(
-        agents=sum(counts.values()),
-        by_status=counts,
+        agents=counts.total(),
+        by_status=_in_order(counts),
         tokens=sum(one.tokens for one in sums),
         context_tokens=sum(one.context_tokens for one in sums),
         cost_usd=None if any(one.unknown_costs for one in sums) else cost,
         known_cost_usd=cost,
-        working=counts.get(Status.WORKING, 0),
+        working=counts[Status.WORKING],
         slots=slots,
         rehearsal=any(one.rehearsal for one in sums),
     )
+
+
+def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts by status: working and waiting agents first, then as in `Status`."""
+    first = (Status.WORKING, Status.WAITING)
+    order = (*first, *(status for status in Status if status not in first))
+    return {str(status): counts[status] for status in order if counts.get(status)}
 
 
 def bottlenecks(blocks: Iterable[Block], now: float) -> tuple[Bottleneck, ...]:

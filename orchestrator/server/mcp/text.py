@@ -210,7 +210,7 @@ def _figures(agent: AgentView) -> list[str]:
 
 
 def _totals(totals: Totals) -> str:
-    by_status = ", ".join(f"{count} {status}" for status, count in totals.by_status.items() if count)
+    by_status = ", ".join(f"{count} {status}" for status, count in totals.by_status.items())
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd > 0:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown cost"
