@@ -30,8 +30,8 @@ GRACE_SECONDS = 3.0
 POLITE_SECONDS = 1.0
 """After this time the program gets SIGTERM: in the middle of a tool it would otherwise call the model (measured)."""
 KILL_SECONDS = 10.0
-NICENESS = 10
-"""On a busy machine, a tenth of what a program of usual priority gets (Linux; ADR 27)."""
+NICENESS = 5
+"""On a busy machine, a third of what a program of usual priority gets (Linux; ADR 27)."""
 POLL_MILLISECONDS = 50
 AUTOGROUP_MILLISECONDS = 100
 """The kernel accepts one change of an autogroup's priority in this time from all that are not privileged."""
