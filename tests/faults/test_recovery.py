@@ -26,7 +26,7 @@ from orchestrator.supervision import leftovers
 from tests.faults.places import Place, account_of, environment_of, make_folders
 from tests.fixtures.daemon import Daemon, clean_env, spawn_daemon, wait_until
 from tests.fixtures.personas import define
-from tests.fixtures.raw_door import open_process, text_of
+from tests.fixtures.raw_door import end_daemon, open_process, text_of
 
 SCRIPT = Path(__file__).with_name("recovery.yaml")
 pytestmark = pytest.mark.timeout(240)
@@ -119,6 +119,7 @@ def staged(root: Path, script: Path = SCRIPT, **settings: str) -> Generator[Scen
             yield scene
         finally:
             scene.daemon.stop()
+            end_daemon(state)  # a door may have been the first to start the next one
 
 
 def has_gone(pid: int) -> bool:
