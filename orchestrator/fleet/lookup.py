@@ -78,6 +78,6 @@ def _unknown(reference: str, names: Sequence[str], oldest: Sequence[AgentRow]) -
     meant = f"did you mean {close[0]}? " if close else ""
     shown = ", ".join(f"{agent.name} ({agent.status})" for agent in oldest)
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    none = "this project has no agents, and no deleted one has this name: create_agent makes one"
+    none = "this project has no agents, and no deleted one had this name: create one with create_agent"
     hint = f"{meant}agents here: {shown}{more}" if names else none
     return NotFoundError(f"no agent {reference[:80]!r}", hint=hint)

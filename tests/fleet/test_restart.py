@@ -81,7 +81,7 @@ async def test_a_cut_off_turn_that_may_not_be_taken_up_is_interrupted_with_the_r
         assert (view.status, view.reason) == ("interrupted", "the daemon ended")
         turn = (await lab.turns("a"))[0]
         assert (turn.status, turn.reason) == ("interrupted", "daemon")
-        assert "command the agent to go on" in turn.detail
+        assert "command the agent to continue" in turn.detail
         assert [event.kind for event in await lab.events("a") if event.kind in TERMINAL] == ["turn.interrupted"]
         digest = await lab.wait("a")
         assert "daemon" in digest.text

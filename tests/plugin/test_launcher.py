@@ -149,6 +149,12 @@ def test_a_broken_installation_is_passed_over(launch: Launch, plugin: Path) -> N
     assert launch().tool_names() == ["fleet_not_installed"]
 
 
+def test_an_installation_without_the_door_is_passed_over(launch: Launch, plugin: Path) -> None:
+    (plugin / ".venv" / "bin").mkdir(parents=True)
+    (plugin / ".venv" / "bin" / "python").symlink_to(getattr(sys, "_base_executable", sys.executable))
+    assert launch().tool_names() == ["fleet_not_installed"]
+
+
 def test_a_fleet_on_the_path_is_used_if_it_is_ours(launch: Launch, tmp_path: Path) -> None:
     found = program(tmp_path / "tools" / "fleet", f"{FLEET}raise SystemExit(main())\n")
     door = launch(PATH=f"{found.parent}:{shell_folder(tmp_path)}")

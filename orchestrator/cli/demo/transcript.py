@@ -114,7 +114,7 @@ def _text_of(content: object) -> str:
 
 
 def transcript_path(environment: Mapping[str, str], session_id: str) -> Path | None:
-    """Where Claude Code keeps the session's transcript; None if there is none."""
+    """Where Claude Code keeps the session's transcript; None if it keeps none."""
     configuration = environment.get("CLAUDE_CONFIG_DIR") or str(Path(environment["HOME"]) / ".claude")
     found = sorted(Path(configuration).glob(f"projects/*/{session_id}.jsonl")) if session_id else []
     return found[0] if found else None

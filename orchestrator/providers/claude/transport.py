@@ -33,7 +33,7 @@ class ProcessTransport(Transport):
             raise CLIConnectionError(f"cannot write to claude: {error}") from error
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the program's messages until it ends; lines that are no objects are debug output, and skipped.
+        """Yield the program's messages until it ends; lines that are not objects are debug output and are skipped.
 
         Raises:
             CLIConnectionError: a message is longer than the process may send.

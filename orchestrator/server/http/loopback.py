@@ -103,7 +103,7 @@ def token_of(state: Path) -> str:
 
 
 def _written(file: Path) -> str:
-    """What the file holds, made private; '' if there is none."""
+    """What the file holds, made private; '' if it does not exist."""
     try:
         file.chmod(0o600)
         return file.read_text().strip()

@@ -41,7 +41,7 @@ async def backup(path: Path, target: Path, *, overwrite: bool = False, report: R
     the event loop.
 
     Raises:
-        NotFoundError: there is no database at `path`.
+        NotFoundError: `path` holds no database.
         InvalidError: `target` cannot be a backup: its directory is missing, or it is the database itself.
         ConflictError: `target` exists and `overwrite` was not given.
         StoreError: the database cannot be read or the copy not written, for instance because the disk is full.
@@ -65,7 +65,7 @@ async def backup(path: Path, target: Path, *, overwrite: bool = False, report: R
 
 def _check(path: Path, target: Path, *, overwrite: bool) -> None:
     if not path.is_file():
-        raise NotFoundError(f"there is no database at {path}", hint="FLEET_STATE chooses the state directory")
+        raise NotFoundError(f"no database at {path}", hint="FLEET_STATE chooses the state directory")
     if not target.parent.is_dir():
         raise InvalidError(f"{target.parent} is not a directory", hint="create it, or give another path")
     if target.is_dir():

@@ -22,12 +22,12 @@ _IS_LIVING = column("deleted_at").is_(None)
 IS_RESTING = and_(
     _IS_LIVING, column("running_since").is_(None), column("live_tokens") == ZERO, column("live_cost_usd") == ZERO
 )
-"""agents without figures of a current run"""
+"""living agents without figures of a current run"""
 IS_RUNNING = and_(
     _IS_LIVING,
     or_(column("running_since").is_not(None), column("live_tokens") != ZERO, column("live_cost_usd") != ZERO),
 )
-"""living agents that have some"""
+"""living agents with figures of a current run"""
 _IS_UNREAD = column("outcome_cursor").is_not(None) & column("delivered_at").is_(None)
 
 

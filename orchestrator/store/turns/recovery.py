@@ -23,7 +23,7 @@ from orchestrator.store.turns.turns import Claim, count, rest, run_ended, withdr
 from orchestrator.store.waits import leases
 
 DAEMON = "daemon"
-DAEMON_ENDED = "the daemon ended in the middle of this turn; the conversation is kept: command the agent to go on"
+DAEMON_ENDED = "the daemon ended in the middle of this turn; the conversation is kept: command the agent to continue"
 CRASH_LOOP = "crash_loop"
 CRASH_LOOP_HINT = "read `fleet logs` of the agent and the daemon's log; command the agent to try once more"
 
