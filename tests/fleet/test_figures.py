@@ -1,4 +1,4 @@
-"""Usage of agents as readers see it: nothing spent is not unknown, and the current run counts."""
+"""Usage of agents as readers see it: nothing spent is not unknown, and the turn at work counts."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ FIGURES = [
         (Status.WORKING, Status.COMPLETE), (None, 1.0), (0, 5), (0.0, 0.5), (False, True), (0, 70)
     )
 ]
-"""every mix of what a current run has reported and what earlier turns have cost"""
+"""every mix of what a turn at work has reported and what earlier turns have cost"""
 
 
 @pytest.mark.requirement("view:fleet:totals-and-waits")
-async def test_totals_are_the_sums_of_the_agents_whatever_their_runs_have_reported(world: World) -> None:
+async def test_totals_are_the_sums_of_the_agents_whatever_a_turn_at_work_has_reported(world: World) -> None:
     for number, figures in enumerate(FIGURES):
         project = "/elsewhere" if number % 5 == 0 else PROJECT
         made = await world.create(f"agent-{number}", rehearsal=number % 3 == 0, project=project)

@@ -197,7 +197,7 @@ def _evidence(rows: Rows, agent: AgentRow, now: float) -> ProgressView | None:
 
 
 def cost_of(agent: AgentRow) -> float | None:
-    """Return the agent's cost with its current run; None while unknown (the store's totals do the same in SQL)."""
+    """Return the agent's cost with its turn at work; None while unknown (the store's totals do the same in SQL)."""
     untold = agent.running_since is not None and agent.live_cost_usd == 0 and (agent.live_tokens or not agent.tokens)
     return None if agent.cost_unknown or untold else agent.cost_usd + agent.live_cost_usd
 

@@ -22,12 +22,12 @@ _IS_LIVING = column("deleted_at").is_(None)
 IS_RESTING = and_(
     _IS_LIVING, column("running_since").is_(None), column("live_tokens") == ZERO, column("live_cost_usd") == ZERO
 )
-"""living agents without figures of a current run"""
+"""living agents that are resting; all their figures are in their totals"""
 IS_RUNNING = and_(
     _IS_LIVING,
     or_(column("running_since").is_not(None), column("live_tokens") != ZERO, column("live_cost_usd") != ZERO),
 )
-"""living agents with figures of a current run"""
+"""all other living agents: those with a turn at work, or with figures of one"""
 _IS_UNREAD = column("outcome_cursor").is_not(None) & column("delivered_at").is_(None)
 
 
@@ -133,7 +133,7 @@ class AgentTable(Table, table=True):
     cost_unknown: bool = False
     """some turn's cost is unknown"""
     live_tokens: int = 0
-    """of the current run, as far as it has reported; replaced by the figures at its end"""
+    """of the turn at work, as far as it has reported; replaced by the figures at its end"""
     live_cost_usd: float = 0.0
     begun_turns: int = 0
     worked_seconds: float = 0.0
