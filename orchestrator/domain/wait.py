@@ -95,7 +95,7 @@ def wait_words(wait: Wait) -> str:
         case WaitKind.BUDGET:
             return f"budget of {wait.on} {wait.detail}" if wait.on else f"budget {wait.detail}"
         case WaitKind.QUOTA:
-            return f"{'refused; next try' if wait.blocked else 'parked until'} {wait.detail}"
+            return f"{'refused; next try' if wait.blocked else 'quota until'} {wait.detail}"
         case WaitKind.OVERLOAD:
             return f"retrying {wait.detail}"
         case _:

@@ -1,4 +1,4 @@
-"""Deletes rows that are no longer needed after a while; agents, turns, results and events are kept."""
+"""Deletes rows 30 days after they have served their purpose; agents, turns, results and events are kept."""
 
 from __future__ import annotations
 

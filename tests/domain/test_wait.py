@@ -54,7 +54,7 @@ def test_the_sets_of_kinds_do_not_contradict_each_other() -> None:
             "budget of the fleet 3 turns of 3 turns",
         ),
         (Wait(kind=WaitKind.BUDGET, detail="no price", blocked=True), "budget: no price"),
-        (Wait(kind=WaitKind.QUOTA, detail="14:00"), "parked until 14:00"),
+        (Wait(kind=WaitKind.QUOTA, detail="14:00"), "quota until 14:00"),
         (Wait(kind=WaitKind.QUOTA, detail="14:00", blocked=True), "refused; next try 14:00"),
         (Wait(kind=WaitKind.OVERLOAD, detail="2/5"), "retrying 2/5"),
     ],

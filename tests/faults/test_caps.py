@@ -39,7 +39,7 @@ def paused(place: Place, name: str) -> str:
     return str(view(place, name)["reason"])
 
 
-@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:cap:resumes-after-top-up")
 def test_a_real_agent_at_its_cap_of_turns_begins_no_more_until_it_has_another(place: Place) -> None:
     place.create("turns", persona="scout", max_total_turns=1)
     assert place.outcome("turns")["status"] == "complete"
@@ -50,7 +50,7 @@ def test_a_real_agent_at_its_cap_of_turns_begins_no_more_until_it_has_another(pl
     assert (turn["turn"], turn["status"]) == (2, "complete")
 
 
-@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:agent-subtree-fleet", "budget:cap:resumes-after-top-up")
 def test_a_real_agent_is_stopped_when_its_seconds_are_up_and_goes_on_with_more(place: Place) -> None:
     place.create("slow", max_seconds=6)
     assert re.fullmatch(r"budget \d+s of 6s", paused(place, "slow"))

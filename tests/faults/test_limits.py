@@ -27,7 +27,7 @@ def status(place: Place, name: str) -> tuple[str, str]:
     return view["status"], view["reason"]
 
 
-@pytest.mark.requirement("budget:cap:pauses-until-top-up", "guarantee:spending:one-call-beyond-cap")
+@pytest.mark.requirement("budget:cap:suspends-until-top-up", "guarantee:spending:one-call-beyond-cap")
 def test_claude_pauses_at_its_cap_before_the_next_call_and_the_same_turn_goes_on(limits: Place) -> None:
     limits.create("spender", model=MODEL, max_cost_usd=0.15)
     wait_until(lambda: status(limits, "spender")[0] == "waiting", "the pause")
@@ -71,11 +71,11 @@ def test_a_cap_in_dollars_for_a_model_of_unknown_price_is_refused(limits: Place)
 
 
 @pytest.mark.requirement("quota:breaker:staggered-resume", "error:model-api:429")
-def test_a_real_429_parks_the_agent_and_its_like(limits: Place) -> None:
+def test_a_real_429_suspends_the_agent_and_its_like(limits: Place) -> None:
     limits.create("quota", model=MODEL)
-    wait_until(lambda: status(limits, "quota")[1].startswith("parked until "), "the parking")
+    wait_until(lambda: status(limits, "quota")[1].startswith("quota until "), "the suspension")
     limits.create("late", model=MODEL)
-    wait_until(lambda: status(limits, "late")[1].startswith("parked until "), "the other's parking")
+    wait_until(lambda: status(limits, "late")[1].startswith("quota until "), "the other's suspension")
     turn = limits.ask("GET", "/v1/agents/quota")["turns"][-1]
     assert turn["status"] == "waiting"
 

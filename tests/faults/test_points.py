@@ -19,14 +19,14 @@ from tests.fixtures.daemon import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 ALL_SECONDS = 400.0
-PARKED = ("waiting", "parked until")
+REFUSED = ("waiting", "quota until")
 Json = dict[str, Any]
 
 FAULTS: dict[str, tuple[Json, tuple[str, str]]] = {
     "401": ({"status": 401, "message": "invalid x-api-key"}, ("failed", "auth")),
     "403": ({"status": 403, "message": "this key may not"}, ("failed", "auth")),
     "404": ({"status": 404, "message": "no such model"}, ("failed", "not_found")),
-    "429": ({"status": 429, "message": "slow down"}, PARKED),
+    "429": ({"status": 429, "message": "slow down"}, REFUSED),
     "500": ({"status": 500, "message": "internal"}, ("failed", "overloaded")),
     "529": ({"status": 529, "message": "overloaded"}, ("failed", "overloaded")),
     "silence": ({"kind": "silence"}, ("failed", "silence")),
@@ -90,9 +90,9 @@ STRUCK = [Struck(point, fault) for point, faults in POINTS.items() for fault in 
 
 
 def begin(scene: Scene, one: Struck) -> None:
-    """Create the agent; one whose account will be parked has its own."""
+    """Create the agent; one whose account will be refused has its own."""
     place = scene.place
-    account = {**place.account, **({"ANTHROPIC_API_KEY": f"{KEY}-{one.name}"} if one.expected == PARKED else {})}
+    account = {**place.account, **({"ANTHROPIC_API_KEY": f"{KEY}-{one.name}"} if one.expected == REFUSED else {})}
     more: Json = {"checks": ["test -e never"], "check_retries": 1} if one.point == "check" else {}
     Place(place.daemon, place.project, account, place.environment).create(one.name, persona="reader", **more)
 
@@ -120,7 +120,7 @@ def outcome(scene: Scene, one: Struck) -> tuple[str, str]:
 
 
 def is_over(told: tuple[str, str]) -> bool:
-    return told[0] not in {"queued", "working"} and (told[0] != "waiting" or told[1].startswith("parked"))
+    return told[0] not in {"queued", "working"} and (told[0] != "waiting" or told[1].startswith("quota"))
 
 
 def faults_of(scene: Scene, one: Struck, told: tuple[str, str]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def faults_of(scene: Scene, one: Struck, told: tuple[str, str]) -> Iterator[str]
     if told[0] != status or not told[1].startswith(reason):
         yield f"{told}"
     ends = [event["kind"] for event in scene.events(one.name) if event["kind"] in TERMINAL and event["turn"] == 1]
-    if ends != ([] if one.expected == PARKED else [f"turn.{status}"]):
+    if ends != ([] if one.expected == REFUSED else [f"turn.{status}"]):
         yield f"ends {ends}"
     log = scene.project / f"{one.name}.log"
     runs = log.read_text().split() if log.exists() else []

@@ -64,7 +64,7 @@ def until(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["body"]["until"]).timestamp()
 
 
-@pytest.mark.requirement("quota:breaker:staggered-resume", "quota:breaker:one-error-parks-account")
+@pytest.mark.requirement("quota:breaker:staggered-resume", "quota:breaker:one-error-suspends-account")
 def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_one_after_the_other(
     keyed: Place, model: rehearsal.Rehearsal
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_subscriptions_agents_sleep_until_the_reset_they_were_told_and_go_on_o
     assert until(told) <= at(first)
     assert until(behind) <= at(second)
     calls = [record["n"] for record in log if record["agent"] == "behind"]
-    assert min(calls) > refused["n"], "the one behind was parked without a call of its own"
+    assert min(calls) > refused["n"], "the one behind was suspended without a call of its own"
 
 
 @pytest.mark.requirement("quota:breaker:staggered-resume")

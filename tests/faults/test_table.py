@@ -253,8 +253,8 @@ def test_attempts_are_numbered_while_the_model_is_tried_again(scene: Scene) -> N
     assert any(re.match(r"retrying [12]/2( in [\dm]+s)?$", reason) for reason in seen)
 
 
-def test_an_exhausted_quota_parks_the_agent_and_says_until_when(scene: Scene) -> None:
+def test_an_exhausted_quota_suspends_the_agent_and_says_until_when(scene: Scene) -> None:
     scene.place.create("quota-429")
     wait_until(lambda: scene.view("quota-429")["status"] == "waiting", "the pause", seconds=60)
-    assert scene.view("quota-429")["reason"].startswith("parked until ")
+    assert scene.view("quota-429")["reason"].startswith("quota until ")
     assert not [event for event in scene.events("quota-429") if event["kind"] in TERMINAL]

@@ -41,7 +41,7 @@ async def told(lab: Lab, name: str, prompts: int) -> str:
     return lab.provider.prompts[name][-1]
 
 
-@pytest.mark.requirement("check:retry:back-to-agent", "budget:pause:continues-after-top-up")
+@pytest.mark.requirement("check:retry:back-to-agent", "budget:cap:resumes-after-top-up")
 async def test_a_failed_check_pauses_its_agent_at_the_cap_and_reaches_it_after_the_top_up(lab: Lab) -> None:
     await create(lab, "a", "test -e proof", max_tokens=15)
     lab.finish("a", "the first end")

@@ -11,7 +11,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import Ended, SessionOutcome, Spent, ToolStarted
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.fleet.execution.pause import GO_ON
+from orchestrator.fleet.execution.pause import RESUME_PROMPT
 from orchestrator.fleet.views import AgentView
 from tests.fleet.scripted import Lab, ScriptedProvider, eventually, open_lab
 
@@ -38,7 +38,7 @@ def stopped(lab: Lab, name: str) -> int:
     return sum(session.interrupts for session in lab.provider.sessions if session.spec.agent_name == name)
 
 
-@pytest.mark.requirement("budget:cap:pauses-until-top-up", "budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:suspends-until-top-up", "budget:cap:resumes-after-top-up")
 async def test_an_agent_pauses_at_its_cap_and_the_same_turn_goes_on_after_a_top_up(lab: Lab) -> None:
     await capped(lab, "a", max_cost_usd=0.5)
     lab.play("a", Spent(tokens=10, cost_usd=0.2), Spent(tokens=30, cost_usd=0.5))
@@ -54,7 +54,7 @@ async def test_an_agent_pauses_at_its_cap_and_the_same_turn_goes_on_after_a_top_
     assert "continues" in receipt.happened
     lab.finish("a", "all of it")
     await lab.becomes("a", "complete")
-    assert lab.provider.prompts["a"] == ["look", GO_ON]
+    assert lab.provider.prompts["a"] == ["look", RESUME_PROMPT]
     turns = await lab.turns("a")
     assert [(turn.status, turn.result) for turn in turns] == [("complete", "all of it")]
     kinds = [event.kind for event in await lab.events("a")]
@@ -119,7 +119,7 @@ async def test_a_task_for_an_agent_at_its_cap_is_refused_with_the_call_that_rais
     lab.finish("a")
     await lab.fleet.command(lab.call(), "a", "and then this", caps={TOKENS: 1000})
     await lab.becomes("a", "complete")
-    assert lab.provider.prompts["a"] == ["look", GO_ON, "and then this"]
+    assert lab.provider.prompts["a"] == ["look", RESUME_PROMPT, "and then this"]
 
 
 async def test_a_top_up_that_is_too_small_says_what_is_still_missing(lab: Lab) -> None:
@@ -211,7 +211,7 @@ async def test_a_paused_agent_survives_the_daemon_and_goes_on_after_it(tmp_path:
         lab.finish("a")
         await lab.fleet.command(lab.call(), "a", caps={TOKENS: 500})
         await lab.becomes("a", "complete")
-        assert provider.prompts["a"] == ["look", GO_ON]
+        assert provider.prompts["a"] == ["look", RESUME_PROMPT]
         assert [turn.status for turn in await lab.turns("a")] == ["complete"]
 
 

@@ -177,7 +177,7 @@ async def test_an_agent_whose_persona_has_no_children_cannot_create_any(one: Lab
     assert {tool.name for tool in one.provider.sessions[0].spec.crew} == {"report_progress", "ask_orchestrator"}
 
 
-@pytest.mark.requirement("budget:cap:pauses-until-top-up")
+@pytest.mark.requirement("budget:cap:suspends-until-top-up")
 async def test_a_childs_budget_is_reserved_out_of_its_parents(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path, slots=2) as lab:
@@ -287,7 +287,7 @@ async def working(lab: Lab) -> list[str]:
     return [agent.name for agent in view.agents if agent.status == "working"]
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 async def test_a_childs_cap_takes_of_its_parents_only_what_the_child_had_not_taken_yet(tmp_path: Path) -> None:
     write_lead(tmp_path)
     async with open_lab(tmp_path) as lab:

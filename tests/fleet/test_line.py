@@ -32,7 +32,7 @@ async def statements(lab: Lab) -> list[str]:
     return [one.split(" IN (")[0] for one in asked[: asked.index("RELEASE op")]]
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 @pytest.mark.parametrize("caps", [{}, {Unit.TOKENS: 1e6}], ids=["no cap", "a cap of the fleet"])
 async def test_a_commit_asks_the_store_as_much_with_thirty_agents_in_the_line_as_with_six(
     lab: Lab, caps: dict[Unit, float]
@@ -71,7 +71,7 @@ async def test_writers_behind_one_checkout_cost_a_commit_one_question_about_who_
     assert (await lab.view("w29")).reason == "w0 writes in this checkout"
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 @pytest.mark.parametrize("of", ["fleet", "family"])
 async def test_agents_that_may_start_in_one_commit_do_not_share_the_last_turns_of_a_cap(lab: Lab, of: str) -> None:
     define(lab.project, "lead", "tools: Read, Grep, Glob\nchildren: 5")

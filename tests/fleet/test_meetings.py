@@ -20,7 +20,7 @@ from orchestrator.domain.clearance import ASK
 from orchestrator.domain.event import Ended, SessionEvent, SessionOutcome, Spent, ToolStarted
 from orchestrator.domain.tool import ToolCall
 from orchestrator.domain.turn import DeliveryMode
-from orchestrator.fleet.execution.pause import GO_ON
+from orchestrator.fleet.execution.pause import RESUME_PROMPT
 from orchestrator.fleet.sessions.steering import INTO_TURN
 from orchestrator.fleet.views import Receipt
 from orchestrator.providers.base import Prompt, Session, SessionSpec
@@ -293,7 +293,7 @@ async def steered(place: Path) -> AsyncGenerator[Lab]:
         assert lab.provider.violations == []
 
 
-@pytest.mark.requirement("turn:steer:running", "budget:pause:continues-after-top-up")
+@pytest.mark.requirement("turn:steer:running", "budget:cap:resumes-after-top-up")
 async def test_a_text_that_was_read_before_a_pause_at_a_cap_is_not_read_again_after_it(tmp_path: Path) -> None:
     async with steered(tmp_path) as lab:
         lab.play("a", Spent(tokens=100, cost_usd=0.1))
@@ -302,7 +302,7 @@ async def test_a_text_that_was_read_before_a_pause_at_a_cap_is_not_read_again_af
         lab.finish("a")
         lab.finish("a")
         assert await statuses(lab, "a") == ["complete", "cancelled"]
-        assert lab.provider.prompts["a"] == ["one", GO_ON]
+        assert lab.provider.prompts["a"] == ["one", RESUME_PROMPT]
 
 
 @pytest.mark.parametrize("reason", ["quota", "overloaded"])
@@ -317,7 +317,7 @@ async def test_a_text_that_was_read_before_the_model_refused_is_not_read_again(t
         lab.finish("a")
         lab.finish("a")
         assert await statuses(lab, "a") == ["complete", "cancelled"]
-        assert lab.provider.prompts["a"] == ["one", GO_ON]
+        assert lab.provider.prompts["a"] == ["one", RESUME_PROMPT]
 
 
 @pytest.mark.requirement("turn:steer:running")
@@ -330,7 +330,7 @@ async def test_a_text_that_was_read_in_an_interrupted_turn_is_not_read_again(tmp
         assert lab.provider.prompts["a"] == ["one"]
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 async def test_a_question_asked_as_the_cap_is_reached_is_still_asked(lab: Lab) -> None:
     call = ToolCall(id="toolu_late", name=ASK, input={"question": "which one?", "options": []})
     lab.provider.deaf.add("a")

@@ -232,7 +232,7 @@ async def test_the_limits_of_children_hold_over_all_plans_of_an_agent(tmp_path: 
         await lab.becomes("boss", "complete")
 
 
-@pytest.mark.requirement("family:plan:fans-out-from-schema", "budget:cap:pauses-until-top-up")
+@pytest.mark.requirement("family:plan:fans-out-from-schema", "budget:cap:suspends-until-top-up")
 async def test_the_budgets_of_planned_children_are_reserved_and_a_cap_holds_its_aggregate_back(tmp_path: Path) -> None:
     write_chief(tmp_path)
     async with open_lab(tmp_path, slots=1) as lab:
@@ -260,7 +260,7 @@ async def test_an_aggregate_whose_quota_is_used_up_is_told_of_its_children_when_
         lab.finish("boss", plan("a"))
         lab.finish("a", "what a found")
         lab.fail("boss", reason="quota", detail="HTTP 429")
-        await lab.becomes("boss", "waiting", "parked until ")
+        await lab.becomes("boss", "waiting", "quota until ")
         now[0] += 7200.0
         lab.context.work.notifier.publish()
         assert "| what a found" in await prompted(lab, "boss", 3)

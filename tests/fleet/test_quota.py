@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.event import Ended, Retrying, SessionOutcome
-from orchestrator.fleet.execution.pause import GO_ON
+from orchestrator.fleet.execution.pause import RESUME_PROMPT
 from orchestrator.store.waits.pauses import ENDLESS_TRIES, FIRST_BACK_OFF_SECONDS, STAGGER_SECONDS
 from tests.fleet.scripted import USED, Lab, ScriptedProvider, eventually, open_lab
 
@@ -73,18 +73,18 @@ async def looks(lab: Lab, condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.requirement(
-    "quota:breaker:one-error-parks-account", "quota:breaker:staggered-resume", "error:model-api:429"
+    "quota:breaker:one-error-suspends-account", "quota:breaker:staggered-resume", "error:model-api:429"
 )
-async def test_one_refused_quota_parks_everybody_of_the_account_and_all_go_on_staggered_when_it_is_back(
+async def test_one_refused_quota_suspends_everybody_of_the_account_and_all_resume_staggered_when_it_is_back(
     timed: Timed,
 ) -> None:
     lab = timed.lab
     await lab.create("a")
     refuse(lab, "a", resets_at=NOON + 3600)
-    view = await lab.becomes("a", "waiting", "parked until ")
+    view = await lab.becomes("a", "waiting", "quota until ")
     for name in ("b", "c"):
         await lab.create(name)
-        assert (await lab.becomes(name, "waiting", "parked until ")).reason == view.reason
+        assert (await lab.becomes(name, "waiting", "quota until ")).reason == view.reason
     assert lab.provider.opening == ["a"]
     dues = [await timed.due(name) for name in ("a", "b", "c")]
     assert dues == [3600, 3600 + STAGGER_SECONDS, 3600 + 2 * STAGGER_SECONDS]
@@ -99,15 +99,15 @@ async def test_one_refused_quota_parks_everybody_of_the_account_and_all_go_on_st
     await lab.becomes("b", "complete")
     timed.pass_by(STAGGER_SECONDS)
     await lab.becomes("c", "complete")
-    assert lab.provider.prompts == {"a": ["look", GO_ON], "b": ["look"], "c": ["look"]}
+    assert lab.provider.prompts == {"a": ["look", RESUME_PROMPT], "b": ["look"], "c": ["look"]}
     assert [turn.status for turn in await lab.turns("a")] == ["complete"]
 
 
-async def test_a_parked_agent_wakes_nobody_and_an_orchestrator_sleeps_on(timed: Timed) -> None:
+async def test_a_suspended_agent_wakes_nobody_and_an_orchestrator_sleeps_on(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
     refuse(lab, "a")
-    await lab.becomes("a", "waiting", "parked until ")
+    await lab.becomes("a", "waiting", "quota until ")
     digest = await lab.fleet.wait(lab.call(), timeout_seconds=0.05)
     assert digest.timed_out
     assert digest.needs == ()
@@ -119,7 +119,7 @@ async def test_an_unknown_reset_backs_off_longer_each_time_and_a_success_begins_
     for times in range(3):
         refuse(lab, "a")
         await looks(lab, lambda times=times: len(lab.provider.sessions) == times + 1)
-        await lab.becomes("a", "waiting", "parked until ")
+        await lab.becomes("a", "waiting", "quota until ")
         due = await timed.due("a")
         assert due == FIRST_BACK_OFF_SECONDS * 2**times
         timed.pass_by(due)
@@ -128,7 +128,7 @@ async def test_an_unknown_reset_backs_off_longer_each_time_and_a_success_begins_
     await lab.becomes("a", "complete")
     await lab.create("b")
     refuse(lab, "b")
-    await lab.becomes("b", "waiting", "parked until ")
+    await lab.becomes("b", "waiting", "quota until ")
     assert await timed.due("b") == FIRST_BACK_OFF_SECONDS
 
 
@@ -151,7 +151,7 @@ async def test_a_used_up_credit_wakes_who_waits_and_is_tried_again_all_the_same(
     timed.pass_by(await timed.due("b"))
     await lab.becomes("a", "complete")
     await lab.becomes("b", "complete")
-    assert lab.provider.prompts["a"] == ["look", GO_ON, "and this"]
+    assert lab.provider.prompts["a"] == ["look", RESUME_PROMPT, "and this"]
 
 
 @pytest.mark.requirement("quota:breaker:staggered-resume")
@@ -161,7 +161,7 @@ async def test_refusals_in_a_row_that_tell_no_time_wake_who_waits_and_those_that
     for times in range(1, 2 * ENDLESS_TRIES - 1):
         refuse(lab, "a", resets_at=timed.clock.now + 60 if times < ENDLESS_TRIES else None)
         await looks(lab, lambda times=times: len(lab.provider.sessions) == times)
-        await lab.becomes("a", "waiting", "parked until ")
+        await lab.becomes("a", "waiting", "quota until ")
         timed.pass_by(await timed.due("a"))
         await looks(lab, lambda times=times: len(lab.provider.sessions) == times + 1)
     refuse(lab, "a")
@@ -169,12 +169,12 @@ async def test_refusals_in_a_row_that_tell_no_time_wake_who_waits_and_those_that
     assert (await lab.wait("a")).needs == ("a",)
 
 
-async def test_another_account_is_not_parked(tmp_path: Path) -> None:
+async def test_another_account_is_not_suspended(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with open_lab(tmp_path, provider=provider, account={"ANTHROPIC_API_KEY": "sk-ant-one"}) as lab:
         await lab.create("a")
         refuse(lab, "a")
-        await lab.becomes("a", "waiting", "parked until ")
+        await lab.becomes("a", "waiting", "quota until ")
         lab.caller = type(lab.caller)(
             project=lab.caller.project,
             orchestrator="boss",
@@ -187,19 +187,19 @@ async def test_another_account_is_not_parked(tmp_path: Path) -> None:
         await lab.becomes("b", "complete")
 
 
-async def test_a_parked_agent_survives_the_daemon_and_goes_on_at_its_time(tmp_path: Path) -> None:
+async def test_a_suspended_agent_survives_the_daemon_and_resumes_at_its_time(tmp_path: Path) -> None:
     provider, clock = ScriptedProvider(), Clock()
     async with open_lab(tmp_path, provider=provider, clock=clock) as lab:
         await lab.create("a")
         refuse(lab, "a", resets_at=NOON + 600)
-        await lab.becomes("a", "waiting", "parked until ")
+        await lab.becomes("a", "waiting", "quota until ")
     clock.now += 300
     async with open_lab(tmp_path, provider=provider, clock=clock) as lab:
         assert (await lab.view("a")).status == "waiting"
         lab.finish("a")
         Timed(lab, clock).pass_by(300)
         await lab.becomes("a", "complete")
-        assert provider.prompts["a"] == ["look", GO_ON]
+        assert provider.prompts["a"] == ["look", RESUME_PROMPT]
 
 
 @pytest.mark.requirement("quota:retry:jitter-and-401")
@@ -214,7 +214,7 @@ async def test_an_overloaded_model_repeats_the_turn_with_growing_jitter_and_then
         timed.pass_by(due)
     refuse(lab, "a", reason="overloaded")
     await lab.becomes("a", "failed", "overloaded")
-    assert lab.provider.prompts["a"] == ["look", GO_ON, GO_ON]
+    assert lab.provider.prompts["a"] == ["look", RESUME_PROMPT, RESUME_PROMPT]
     assert [turn.status for turn in await lab.turns("a")] == ["failed"]
 
 
@@ -226,25 +226,25 @@ async def test_a_refused_key_fails_at_once(timed: Timed) -> None:
     await lab.becomes("a", "failed", "auth")
 
 
-async def test_a_command_for_a_parked_agent_is_queued_behind_its_open_turn(timed: Timed) -> None:
+async def test_a_command_for_a_suspended_agent_is_queued_behind_its_open_turn(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
     refuse(lab, "a")
-    await lab.becomes("a", "waiting", "parked until ")
+    await lab.becomes("a", "waiting", "quota until ")
     receipt = await lab.fleet.command(lab.call(), "a", "and then this")
-    assert "behind its open turn (parked until " in receipt.happened
+    assert "behind its open turn (quota until " in receipt.happened
     lab.finish("a")
     lab.finish("a")
     timed.pass_by(FIRST_BACK_OFF_SECONDS)
-    await looks(lab, lambda: lab.provider.prompts["a"] == ["look", GO_ON, "and then this"])
+    await looks(lab, lambda: lab.provider.prompts["a"] == ["look", RESUME_PROMPT, "and then this"])
     await lab.becomes("a", "complete")
 
 
-async def test_an_interrupted_parked_turn_ends_and_is_not_woken(timed: Timed) -> None:
+async def test_an_interrupted_suspended_turn_ends_and_is_not_woken(timed: Timed) -> None:
     lab = timed.lab
     await lab.create("a")
     refuse(lab, "a")
-    await lab.becomes("a", "waiting", "parked until ")
+    await lab.becomes("a", "waiting", "quota until ")
     await lab.fleet.interrupt(lab.call(), "a")
     await lab.becomes("a", "interrupted")
     timed.pass_by(FIRST_BACK_OFF_SECONDS)

@@ -13,7 +13,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.event import Ended, SessionOutcome, Spent, ToolStarted
 from orchestrator.fleet.execution import worker
-from orchestrator.fleet.execution.pause import GO_ON
+from orchestrator.fleet.execution.pause import RESUME_PROMPT
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Crash, Lab, ScriptedProvider, Spawn, eventually, open_lab
 
@@ -61,7 +61,7 @@ async def test_a_writer_whose_name_begins_like_a_pause_lets_the_next_one_write_a
     await lab.becomes("second", "complete")
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 async def test_a_higher_cap_in_the_settings_lets_paused_agents_go_on_at_the_next_start(tmp_path: Path) -> None:
     provider = ScriptedProvider()
     async with open_lab(tmp_path, provider=provider, FLEET_MAX_TOKENS=100) as lab:
@@ -71,10 +71,10 @@ async def test_a_higher_cap_in_the_settings_lets_paused_agents_go_on_at_the_next
     async with open_lab(tmp_path, provider=provider, FLEET_MAX_TOKENS=1000) as lab:
         lab.finish("a")
         await lab.becomes("a", "complete")
-        assert provider.prompts["a"] == ["look", GO_ON]
+        assert provider.prompts["a"] == ["look", RESUME_PROMPT]
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 async def test_an_agent_that_ends_below_its_estimate_leaves_its_room_to_those_that_paused(lab: Lab) -> None:
     await lab.fleet.set_budget(lab.call(), {Unit.USD: 0.3})
     await lab.create("a")
@@ -88,10 +88,10 @@ async def test_an_agent_that_ends_below_its_estimate_leaves_its_room_to_those_th
     lab.finish("a", cost_usd=0.01)
     await lab.becomes("a", "complete")
     await lab.becomes("b", "complete")
-    assert lab.provider.prompts["b"] == ["look", GO_ON]
+    assert lab.provider.prompts["b"] == ["look", RESUME_PROMPT]
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up", "budget:price:source-and-date")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up", "budget:price:source-and-date")
 async def test_room_elsewhere_does_not_wake_an_agent_that_paused_for_an_unknown_price(lab: Lab) -> None:
     await lab.fleet.create(lab.call(), NewAgent(name="a", task="look", persona="scout", max_cost_usd=1.0))
     lab.play("a", Spent(tokens=10, cost_usd=None))
@@ -126,7 +126,7 @@ async def test_the_time_in_which_no_daemon_ran_is_not_worked_time(tmp_path: Path
         assert 0 <= (await lab.view("a")).budgets[0].used <= 60
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up", "family:children:deterministic-ids")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up", "family:children:deterministic-ids")
 async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Path) -> None:
     define(tmp_path / "project", "writing-lead", "tools: Read, Write\nchildren: 5")
     async with open_lab(tmp_path) as lab:
@@ -144,7 +144,7 @@ async def test_a_writer_that_paused_at_its_cap_lets_its_child_write(tmp_path: Pa
         await lab.becomes("child", "complete")
         lab.finish("boss")
         await lab.becomes("boss", "complete")
-        assert lab.provider.prompts["boss"] == ["t", GO_ON]
+        assert lab.provider.prompts["boss"] == ["t", RESUME_PROMPT]
 
 
 @asynccontextmanager

@@ -92,7 +92,7 @@ async def test_a_claim_tells_what_to_run_and_moves_the_epoch(world: World) -> No
     claim = await world.start("a")
     assert (claim.agent_id, claim.turn_id, claim.turn, claim.epoch) == ("ag_a", "tn_a", 1, 1)
     assert not claim.continues
-    assert not claim.goes_on
+    assert not claim.was_suspended
     assert not claim.recovers
     agent, turn = await world.agent("ag_a"), await world.turn("tn_a")
     assert (agent.status, agent.owner, agent.epoch, agent.running_since) == ("working", "daemon-1", 1, NOON)

@@ -261,13 +261,19 @@ async def at_its_cap(world: World, name: str, **caps: float) -> str:
     return claim.agent_id
 
 
-@pytest.mark.requirement("budget:pause:continues-after-top-up")
+@pytest.mark.requirement("budget:cap:resumes-after-top-up")
 async def test_an_agent_goes_on_where_it_paused_once_its_cap_is_raised(world: World) -> None:
     agent_id = await at_its_cap(world, "a", tokens=100)
     assert await raise_caps(world, agent_id, tokens=100) == []
     assert await raise_caps(world, agent_id, tokens=101) == ["a"]
     claim = (await world.admit())[agent_id]
-    assert (claim.turn, claim.goes_on, claim.heard, claim.resumes, claim.overloads) == (1, True, True, 1, 0)
+    assert (claim.turn, claim.was_suspended, claim.prompt_received, claim.resumes, claim.overloads) == (
+        1,
+        True,
+        True,
+        1,
+        0,
+    )
     assert not claim.continues
 
 

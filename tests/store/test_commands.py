@@ -106,8 +106,8 @@ TABLE: dict[str, dict[DeliveryMode, tuple[str, str, str]]] = {
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "refused": {
-        QUEUE: (f"turn 2: {NEXT} (parked until", "waiting", "waiting queued"),
-        STEER: (f"turn 2: {NEXT} (parked until", "waiting", "waiting queued"),
+        QUEUE: (f"turn 2: {NEXT} (quota until", "waiting", "waiting queued"),
+        STEER: (f"turn 2: {NEXT} (quota until", "waiting", "waiting queued"),
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "overloaded": {

@@ -40,7 +40,7 @@ async def test_what_takes_it_up_again_knows_that_it_recovers(world: World) -> No
     claim = await world.start("a")
     await world.lose(claim)
     successor = await again(world)
-    assert (successor.turn_id, successor.recovers, successor.continues, successor.goes_on) == (
+    assert (successor.turn_id, successor.recovers, successor.continues, successor.was_suspended) == (
         "tn_a",
         True,
         False,

@@ -182,6 +182,19 @@ def test_every_column_of_a_durable_wait_is_carried_over(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+def test_a_turn_that_was_suspended_before_the_upgrade_is_so_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    _of_revision(path, "0007")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _insert(connection, "agent", id="ag_1")
+        _insert(connection, "turn", id="t1", agent_id="ag_1", ordinal=1, status="waiting", parked="quota", heard=1)
+        _insert(connection, "turn", id="t2", agent_id="ag_1", ordinal=2, status="queued")
+    migrated(path)
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT id, suspended_for, prompt_received FROM turn ORDER BY id"
+        assert connection.execute(query).fetchall() == [("t1", "quota", 1), ("t2", "", 0)]
+
+
 def _of_revision(path: Path, revision: str) -> None:
     """Make an empty database as that schema has it."""
     from alembic import command

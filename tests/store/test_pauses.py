@@ -164,30 +164,30 @@ async def test_one_agent_tries_first_once_the_time_has_come(world: World) -> Non
 
 async def test_a_paused_turn_is_taken_up_again_with_what_it_was(world: World) -> None:
     claim = await world.start("a")
-    await world.pause(claim, overload(NOON + 10), heard=False)
+    await world.pause(claim, overload(NOON + 10), prompt_received=False)
     turn = await world.turn(claim.turn_id)
-    assert (turn.status, turn.parked, turn.resumes, turn.overloads, turn.heard) == (
+    assert (turn.status, turn.suspended_for, turn.resumes, turn.overloads, turn.prompt_received) == (
         *("waiting", "overload", 1, 1),
         False,
     )
     world.now += 10
     await world.wake()
     again = (await world.admit())["ag_a"]
-    assert (again.turn_id, again.goes_on, again.heard, again.resumes, again.overloads) == (
+    assert (again.turn_id, again.was_suspended, again.prompt_received, again.resumes, again.overloads) == (
         *(claim.turn_id, True, False, 1),
         1,
     )
     turn = await world.turn(claim.turn_id)
-    assert (turn.parked, turn.attempts) == ("", 1)
+    assert (turn.suspended_for, turn.attempts) == ("", 1)
 
 
 async def test_what_a_session_has_shown_to_have_heard_stays_heard(world: World) -> None:
     claim = await world.start("a")
-    for heard in (True, False):
-        await world.pause(claim, overload(NOON), heard=heard)
+    for prompt_received in (True, False):
+        await world.pause(claim, overload(NOON), prompt_received=prompt_received)
         await world.wake()
         claim = (await world.admit())["ag_a"]
-        assert claim.heard
+        assert claim.prompt_received
 
 
 async def test_every_pause_is_counted_and_only_overloads_as_overloads(world: World) -> None:

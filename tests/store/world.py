@@ -224,9 +224,9 @@ class World:
         """Begin a durable wait of an orchestrator outside, and return the id that stands for it."""
         return await self.write(durable_waits.begin, durable_wait(wait_id, self.now, **more), self.now)
 
-    async def pause(self, claim: Claim, wait: Wait, *, heard: bool = True, **used: Any) -> None:
+    async def pause(self, claim: Claim, wait: Wait, *, prompt_received: bool = True, **used: Any) -> None:
         """Suspend the turn with this wait."""
-        await self.write(turns.suspend_turn, claim, wait, usage(**used), self.now, heard=heard)
+        await self.write(turns.suspend_turn, claim, wait, usage(**used), self.now, prompt_received=prompt_received)
 
     async def refuse(self, claim: Claim, resets_at: float | None = None, *, ends: bool = True) -> None:
         """Suspend the turn because its account is refused."""

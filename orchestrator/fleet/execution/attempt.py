@@ -99,7 +99,7 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
     )
     prompt = prompt_of(claim, prompt_id(turn.id), text)
     told = await last_told(work, claim, turn, persona, acceptance, partial(children_digest, work, agent.id))
-    if claim.goes_on and prompt is not None:
+    if claim.was_suspended and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
         await work.store.write(plans.add_children_results, claim, prompt.id)
     return Attempt(

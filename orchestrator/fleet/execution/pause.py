@@ -25,7 +25,7 @@ from orchestrator.store.turns.turns import Claim, suspend_for_quota, suspend_tur
 
 FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
-GO_ON = "You were stopped in the middle of your task from outside. Go on where you stopped; nothing else has changed."
+RESUME_PROMPT = "Your turn was suspended partway and now resumes. Continue where you stopped."
 QUOTA, CREDIT, OVERLOADED = "quota", "credit", "overloaded"
 FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
 """ends after which the session's process is useless"""
@@ -95,8 +95,8 @@ async def suspend_attempt(work: UnitOfWork, live: LiveTurn, ended: Ended, suspen
         wait, pause = suspension.wait, suspension.again_in_seconds
         if pause is not None:
             wait = replace(wait, until=now + pause)
-        heard = pause is not None or live.meter.heard
-        await work.commit(unless_cancelled, suspend_turn, claim, now, wait, usage, now, heard=heard)
+        received = pause is not None or live.meter.prompt_received
+        await work.commit(unless_cancelled, suspend_turn, claim, now, wait, usage, now, prompt_received=received)
     except StaleOwnerError:
         return
 
@@ -108,9 +108,9 @@ def prompt_of(claim: Claim, turn_uuid: str, text: str) -> Prompt | None:
     """
     if claim.continues:
         return None
-    if not claim.goes_on:
+    if not claim.was_suspended:
         return Prompt(id=turn_uuid, text=text)
-    return Prompt(id=resume_id(turn_uuid, claim.resumes), text=GO_ON if claim.heard else text)
+    return Prompt(id=resume_id(turn_uuid, claim.resumes), text=RESUME_PROMPT if claim.prompt_received else text)
 
 
 def resume_id(turn_uuid: str, resumes: int) -> str:

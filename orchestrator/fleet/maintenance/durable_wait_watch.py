@@ -30,20 +30,20 @@ class DurableWaitWatch:
         """Settle the waits that a change concerns; without changes, all of them periodically."""
         work = self.context.work
         topics: dict[str, set[str]] = {}
-        heard: set[str] | None = None
+        changed: set[str] | None = None
         with work.notifier.subscribe() as subscription:
             while True:
                 subscription.narrow(None)
                 rows = await work.store.read(durable_waits.under_way)
                 topics = {row.id: topics[row.id] for row in rows if row.id in topics}
                 for row in rows:
-                    if _concerns(row, heard, topics.get(row.id), work.clock()):
+                    if _concerns(row, changed, topics.get(row.id), work.clock()):
                         topics[row.id] = await self._settled(row)
                 left = [row.deadline - work.clock() for row in rows if row.deadline is not None]
                 nap = min([REREAD_SECONDS, *(max(0.0, seconds) for seconds in left)])
                 subscription.narrow({DURABLE_WAITS, *(name for each in topics.values() for name in each)})
                 await asyncio.sleep(PAUSE_SECONDS)
-                heard = subscription.take_topics() if await subscription.wait(nap) else None
+                changed = subscription.take_topics() if await subscription.wait(nap) else None
 
     async def _settled(self, row: DurableWaitRow) -> set[str]:
         """Settle the wait; returns the topics whose changes should trigger its next examination."""
@@ -56,8 +56,8 @@ class DurableWaitWatch:
             return {row.id}
 
 
-def _concerns(row: DurableWaitRow, heard: set[str] | None, topics: set[str] | None, now: float) -> bool:
+def _concerns(row: DurableWaitRow, changed: set[str] | None, topics: set[str] | None, now: float) -> bool:
     """Whether to examine the wait: it is new, its time is up, or one of its topics was published."""
-    if heard is None or topics is None or not topics.isdisjoint(heard):
+    if changed is None or topics is None or not topics.isdisjoint(changed):
         return True
     return row.deadline is not None and now >= row.deadline

@@ -30,7 +30,7 @@ class Meter:
     claim: Claim
     flush: Callable[[], Awaitable[None]]
     stop: Callable[[Wait], None]
-    heard: bool = False
+    prompt_received: bool = False
     """the session has shown that it received its prompt"""
     _price_unknown: bool = False
     _calls: set[str] = field(default_factory=set[str])
@@ -39,7 +39,7 @@ class Meter:
 
     def hear(self, event: SessionEvent) -> None:
         """Count an event of the session."""
-        self.heard = self.heard or not isinstance(event, Opened | Ended)
+        self.prompt_received = self.prompt_received or not isinstance(event, Opened | Ended)
         match event:
             case Spent():
                 self._price_unknown = self._price_unknown or event.cost_usd is None

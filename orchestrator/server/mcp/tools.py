@@ -74,7 +74,7 @@ CREATE = _object(
     inputs=_names("agents whose full results it gets as a file"),
     cwd=_text("directory inside the project; default: the project's"),
     max_turns={"type": "integer", "minimum": 1, "maximum": MAX_TURNS, "description": "model calls per task"},
-    max_cost_usd=_cap("at this cap it pauses and asks you"),
+    max_cost_usd=_cap("at this cap it is suspended and asks you"),
     max_tokens=_cap(),
     checks=_checks(
         'shell commands, {"exists": path}, {"schema": of its JSON result}: Fleet runs them after each of its turns; '
@@ -90,7 +90,7 @@ COMMAND = _object(
         "description": "while it works: after this turn (default), into it, or instead",
     },
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
-    max_cost_usd=_cap("new cap; a paused agent then resumes, without a task"),
+    max_cost_usd=_cap("new cap; a suspended agent then resumes, without a task"),
     max_tokens=_cap(),
     checks=_checks(),
 )

@@ -108,5 +108,5 @@ def _comes_back(connection: Connection, claim: Claim, prompt_id: str) -> None:
     connection.execute(
         update(TURN)
         .where(TURN.c.id == claim.turn_id)
-        .values(status=TurnStatus.WAITING, parked=PLAN, heard=True, resumes=TURN.c.resumes + 1)
+        .values(status=TurnStatus.WAITING, suspended_for=PLAN, prompt_received=True, resumes=TURN.c.resumes + 1)
     )

@@ -87,12 +87,12 @@ def adopt(connection: Connection, run: CallingTurn, limits: ChildLimits) -> Fami
 
     Raises:
         RefusedError: the parent may have no more children, or none at this depth.
-        ConflictError: the parent is no longer running.
+        ConflictError: the parent's turn is over.
     """
     parent_id = run.agent_id
     parent = agent_row(connection, parent_id)
     if parent.epoch != run.epoch or parent.status is not Status.WORKING:
-        raise ConflictError(f"{parent.name} is no longer working", hint="end your turn")
+        raise ConflictError(f"the turn of {parent.name} is over", hint="end your turn")
     if parent.depth + 1 > limits.depth:
         raise RefusedError(
             f"you are at depth {parent.depth} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",
@@ -150,7 +150,9 @@ def suspend_turn(
     Returns the id of the question that its call asks.
     """
     agent_id = claim.agent_id
-    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
+    connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for="")
+    )
     leases.release(connection, agent_id, now, leases.CHECKOUT)
     question_id = questions.ask(connection, agent_id, claim.turn, asked)
     suspension.suspend(connection, agent_row(connection, agent_id), claim.turn, wait, now, **told)

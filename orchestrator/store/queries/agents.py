@@ -225,7 +225,7 @@ def written_since(connection: Connection, moments: Mapping[str, float]) -> dict[
 
 
 def last_project(connection: Connection) -> str | None:
-    """Return the project of the newest event, None if there are no events."""
+    """Return the project in which something happened last; None before the first event."""
     found: str | None = fetch(connection, _LAST_PROJECT).scalar_one_or_none()
     return found
 

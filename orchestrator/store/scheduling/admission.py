@@ -138,14 +138,14 @@ def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: fl
     )
     kind = EventKind.RESUMED if continues or recovers else EventKind.STARTED
     emit(connection, agent.id, kind, now, turn.ordinal, turn_id=turn.id, epoch=epoch)
-    pauses.taken_up(connection, turn)
-    paused = pauses.values_of(turn)
+    pauses.resume_turn(connection, turn)
+    suspensions = pauses.suspension_fields(turn)
     return Claim(
         agent_id=agent.id,
         turn_id=turn.id,
         turn=turn.ordinal,
         epoch=epoch,
-        continues=continues and not paused["goes_on"],
+        continues=continues and not suspensions["was_suspended"],
         recovers=recovers,
-        **paused,
+        **suspensions,
     )

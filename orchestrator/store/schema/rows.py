@@ -189,9 +189,9 @@ class TurnRow(NamedTuple):
     ordinal: int
     urgent: int
     status: TurnStatus
-    parked: str
+    suspended_for: str
     stop: str
-    heard: bool
+    prompt_received: bool
     resumes: int
     overloads: int
     prompt: str

@@ -155,11 +155,11 @@ class TurnTable(Table, table=True):
     urgent: int = 0
     """domain.turn.TurnPriority"""
     status: TurnStatus = Field(sa_column=Column(EnumText(TurnStatus), nullable=False))
-    parked: str = ""
-    """the kind of suspension in the middle (budget, quota, overloaded, plan), until it resumes"""
+    suspended_for: str = ""
+    """what it was suspended for (budget, quota, overload, plan), until it resumes"""
     stop: str = ""
     """why it must stop, from the moment that was requested"""
-    heard: bool = False
+    prompt_received: bool = False
     """its session has shown that it received the prompt: when it resumes, it is not given its task again"""
     resumes: int = 0
     """how often it was suspended"""

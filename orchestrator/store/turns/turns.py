@@ -47,9 +47,9 @@ class Claim:
     epoch: int
     continues: bool
     """the turn waits in the middle of a tool call that now has its answer"""
-    goes_on: bool = False
+    was_suspended: bool = False
     """the turn was suspended; it resumes with a new prompt"""
-    heard: bool = False
+    prompt_received: bool = False
     resumes: int = 0
     overloads: int = 0
     recovers: bool = False
@@ -111,16 +111,16 @@ def add_to_prompt(connection: Connection, turn_id: str, text: str) -> None:
 
 
 def suspend_turn(
-    connection: Connection, claim: Claim, wait: Wait, usage: RunUsage, now: float, *, heard: bool = True
+    connection: Connection, claim: Claim, wait: Wait, usage: RunUsage, now: float, *, prompt_received: bool = True
 ) -> None:
     """Suspend the turn, count its use and free its slot; when resumed, it continues where it stopped.
 
-    `heard`: its session has shown that it received the prompt.
+    `prompt_received`: the session has shown that it has the prompt.
     """
     agent = owned_row(connection, claim.agent_id, claim.epoch)
     turn = turn_row(connection, claim.turn_id)
     run_ended(connection, agent, claim, budgets.at_least_live(agent, usage), now)
-    pauses.suspend_turn(connection, claim.agent_id, turn, wait, now, heard=heard)
+    pauses.suspend_turn(connection, claim.agent_id, turn, wait, now, prompt_received=prompt_received)
     if any(child.status in OPEN for child in children.of(connection, claim.agent_id)):
         leases.release(
             connection, claim.agent_id, now, leases.CHECKOUT
@@ -138,7 +138,9 @@ def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, 
 def suspend_for_answer(connection: Connection, claim: Claim, asked: NewQuestion, usage: RunUsage, now: float) -> None:
     """End the run in the middle of a tool call: the agent waits without slot or process."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
-    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, parked=""))
+    connection.execute(
+        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for="")
+    )
     run_ended(connection, agent, claim, usage, now)
     question_id = questions.ask(connection, claim.agent_id, claim.turn, asked)
     wait = Wait(kind=WaitKind(asked.kind), until=asked.deadline_at)

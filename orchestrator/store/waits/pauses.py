@@ -28,19 +28,19 @@ _TIMED = (AGENT.c.status == Status.WAITING) & AGENT.c.wait_kind.in_(sorted(TIMED
 
 
 def suspend_turn(
-    connection: Connection, agent_id: str, turn: TurnRow, wait: Wait, now: float, *, heard: bool = True
+    connection: Connection, agent_id: str, turn: TurnRow, wait: Wait, now: float, *, prompt_received: bool = True
 ) -> None:
     """Suspend the turn in the middle, without slot or process; it keeps its checkout.
 
-    `heard`: its session has shown that it received the prompt.
+    `prompt_received`: the session has shown that it has the prompt.
     """
     connection.execute(
         update(TURN)
         .where(TURN.c.id == turn.id)
         .values(
             status=TurnStatus.WAITING,
-            parked=wait.kind,
-            heard=turn.heard or heard,
+            suspended_for=wait.kind,
+            prompt_received=turn.prompt_received or prompt_received,
             resumes=turn.resumes + 1,
             overloads=turn.overloads + (wait.kind is WaitKind.OVERLOAD),
         )
@@ -73,9 +73,9 @@ def quota_wait(connection: Connection, account: str, provider: str, breaker: Ope
     return breaker.wait(breaker.until + STAGGER_SECONDS * before, now)
 
 
-def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, now: float) -> OpenBreaker:
+def open_breaker(connection: Connection, agent: AgentRow, refusal: QuotaRefusal, now: float) -> OpenBreaker:
     """Record that the agent's account is refused: until the stated time, or for a growing time if none was stated."""
-    resets_at = heard.resets_at
+    resets_at = refusal.resets_at
     account, provider = agent.account, agent.provider
     same = (BREAKER.c.account == account) & (BREAKER.c.provider == provider)
     # single writer: refusals are recorded one after the other
@@ -85,8 +85,8 @@ def open_breaker(connection: Connection, agent: AgentRow, heard: QuotaRefusal, n
     told = resets_at if resets_at is not None and resets_at > now else None
     tries = 0 if told else (int(before[1]) if before else 0) + 1
     grown = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (tries - 1))
-    breaker = OpenBreaker(told or now + grown, tries if heard.ends else max(tries, ENDLESS_TRIES))
-    row = {"account": account, "provider": provider, **breaker._asdict(), "detail": heard.detail}
+    breaker = OpenBreaker(told or now + grown, tries if refusal.ends else max(tries, ENDLESS_TRIES))
+    row = {"account": account, "provider": provider, **breaker._asdict(), "detail": refusal.detail}
     connection.execute(_OPEN, row)
     return breaker
 
@@ -111,21 +111,25 @@ def next_wake(connection: Connection) -> float | None:
     return connection.execute(select(func.min(AGENT.c.wait_until)).where(_TIMED)).scalar_one()
 
 
-def taken_up(connection: Connection, turn: TurnRow) -> None:
-    """Record that the turn runs again and is no longer suspended."""
-    connection.execute(update(TURN).where(TURN.c.id == turn.id).values(parked=""))
+def resume_turn(connection: Connection, turn: TurnRow) -> None:
+    """Record that the turn, if it was suspended, runs again."""
+    connection.execute(update(TURN).where(TURN.c.id == turn.id).values(suspended_for=""))
 
 
-class Pauses(TypedDict):
+class SuspensionFields(TypedDict):
     """The fields of a claim that its turn's suspensions decide."""
 
-    goes_on: bool
-    heard: bool
+    was_suspended: bool
+    prompt_received: bool
     resumes: int
     overloads: int
 
 
-def values_of(turn: TurnRow) -> Pauses:
+def suspension_fields(turn: TurnRow) -> SuspensionFields:
     """Return the fields of a claim that describe the turn's suspensions."""
-    parked = turn.status == TurnStatus.WAITING and bool(turn.parked)
-    return {"goes_on": parked, "heard": turn.heard, "resumes": turn.resumes, "overloads": turn.overloads}
+    return {
+        "was_suspended": turn.status == TurnStatus.WAITING and bool(turn.suspended_for),
+        "prompt_received": turn.prompt_received,
+        "resumes": turn.resumes,
+        "overloads": turn.overloads,
+    }
