@@ -145,13 +145,12 @@ async def started(parts: Parts) -> AsyncGenerator[Fleet]:
     """
     if resumed := await take_over(parts.context.work, parts.context.settings):
         LOG.warning("turns_taken_over_from_former_daemon", agents=resumed)
-    parts.workers.start()
-    parts.loops.start()
-    try:
-        yield parts.fleet
-    finally:
-        await parts.loops.aclose()
-        await parts.workers.aclose()
+    async with parts.workers.running():
+        parts.loops.start()
+        try:
+            yield parts.fleet
+        finally:
+            await parts.loops.aclose()
 
 
 def _limits(settings: Settings) -> SilenceLimits:

@@ -41,7 +41,7 @@ BRIEFING = (
     + ". Each entry becomes an agent of your own, {children} at most in all. `name` is unique in the project, `task` "
     "says what to do and what to report (it sees nothing of yours); `persona` (else builder), `model`, `max_cost_usd` "
     "and `max_tokens` may stand beside them. Its tools and its budget lie within yours. You sleep at no cost until all "
-    "have ended, are told how each ended and what it says, and go on; you may plan again. A turn that ends with any "
+    "have ended, are told how each ended and what it says, and continue; you may plan again. A turn that ends with any "
     "other text ends with it as your result."
 )
 REFUSED = (

@@ -45,26 +45,28 @@ class Workers:
     slots: AgentSlots
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     """tasks that serve slots, and tasks that rescue turns of dead workers"""
-    _accepting: asyncio.Task[None] | None = None
     _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(os.cpu_count() or 1))
     _resting: list[AgentSlot] = field(default_factory=list[AgentSlot])
     _leaving: bool = False
     """the daemon is stopping: turns of workers that die now are left to its successor"""
 
-    def start(self) -> None:
-        """Start to run the claims that are dispatched to the slots."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(), name="workers")
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Run the claims that are dispatched to the slots.
 
-    async def aclose(self) -> None:
-        """Admit nothing more, close every session, and return when all tasks have ended."""
-        self._leaving = True
-        self.runtime.work.stop_admitting()
-        await self.slots.stop_all()
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait({self._accepting})
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+        On exit it admits nothing more, closes every session, and returns when all tasks have ended.
+        """
+        accepting = asyncio.get_running_loop().create_task(self._accept(), name="workers")
+        try:
+            yield
+        finally:
+            self._leaving = True
+            self.runtime.work.stop_admitting()
+            await self.slots.stop_all()
+            accepting.cancel()
+            await asyncio.wait({accepting})
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 
     def kill(self) -> set[asyncio.Task[None]]:
         """Cancel every task as the death of the daemon would: nothing more is written. Returns the tasks."""

@@ -96,7 +96,7 @@ class Gate:
     async def can_use_tool(
         self, name: str, tool_input: Mapping[str, object], context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
-        """The same verdict for what the program asks for besides the hook (writes to `.claude/` and `.git/`)."""
+        """The same verdict where the program asks without calling the hook (writes to `.claude/` and `.git/`)."""
         call = ToolCall(
             id=context.tool_use_id or "", name=name, input=tool_input, in_subagent=context.agent_id is not None
         )

@@ -178,7 +178,7 @@ def rooms(connection: Connection, agent_id: str, now: float) -> list[Headroom]:
 def reserve(
     connection: Connection, parent: str, caps: Mapping[Unit, float], now: float, claimed: Mapping[Unit, float] = NOTHING
 ) -> None:
-    """Check that a child with these caps fits into what its ancestors have left besides its own earlier claims.
+    """Check that a child with these caps fits into what its ancestors have left, apart from its own earlier claims.
 
     Raises:
         RefusedError: it does not; the message says what is left.
