@@ -31,10 +31,10 @@ POLITE_SECONDS = 1.0
 """After this time the program gets SIGTERM: in the middle of a tool it would otherwise call the model (measured)."""
 KILL_SECONDS = 10.0
 NICENESS = 5
-"""On a busy machine, a third of what a program of usual priority gets (Linux; ADR 27)."""
+"""Gives the program a third of a normal program's processor time on a busy machine (Linux; ADR 27)."""
 POLL_MILLISECONDS = 50
 AUTOGROUP_MILLISECONDS = 100
-"""The kernel accepts one change of an autogroup's priority in this time from all that are not privileged."""
+"""The kernel accepts one change of an autogroup per this interval from all unprivileged processes together."""
 CANNOT_RUN = 127
 BY_SIGNAL = 128
 
@@ -93,12 +93,14 @@ def _lower_priority() -> None:
 
 
 def _lower_autogroup(pid: int) -> bool:
-    """Lower the priority of the process's session; false if that must be tried again later.
+    """Lower the priority of the session that the process leads; false if that must be tried again later.
 
-    Linux may share the processors between sessions (autogroups) first, and then between the processes of each: niceness
-    alone changes nothing between an agent and anything else.
+    Linux may divide processor time between sessions (autogroups) first and then within each session; niceness alone
+    then has no effect between an agent and other programs.
     """
     try:
+        if os.getsid(pid) != pid:  # it has not called setsid yet: this would lower the shim's own session
+            return False
         file = os.open(f"/proc/{pid}/autogroup", os.O_RDWR | os.O_CLOEXEC)
     except OSError:  # not Linux, a kernel without autogroups, or the program has exited
         return True

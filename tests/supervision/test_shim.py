@@ -246,6 +246,20 @@ def test_programs_that_start_at_once_all_run_at_a_lower_priority(place: Path) ->
         assert autogroup.endswith(f" nice {shim.NICENESS}") or not Path("/proc/self/autogroup").exists()
 
 
+def test_a_program_that_is_still_in_its_starters_session_leaves_that_at_its_priority() -> None:
+    lower = shim._lower_autogroup  # pyright: ignore[reportPrivateUsage] - no test can hold the shim before its setsid
+    with (
+        subprocess.Popen(["sleep", "300"]) as before,
+        subprocess.Popen(["sleep", "300"], start_new_session=True) as led,
+    ):
+        try:
+            assert lower(before.pid) is False
+            wait_until(lambda: lower(led.pid), "the kernel accepts")
+        finally:
+            before.kill()
+            led.kill()
+
+
 def test_the_same_program_has_one_launcher(place: Path) -> None:
     assert program(place, "true") == program(place, "true")
     assert program(place, "true").stat().st_mode & 0o777 == 0o700
