@@ -182,7 +182,6 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
     from orchestrator.app import open_fleet
     from orchestrator.server.http import loopback
 
-    gc.freeze()
     shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
@@ -236,7 +235,7 @@ async def _serve(
 
 
 async def _warm_up(fleet: Fleet) -> None:
-    """Make the first calls as fast as later ones."""
+    """Read one status, so that no caller waits for its statements to be compiled; then let Python collect garbage."""
     from orchestrator import log
     from orchestrator.server.mcp.text import MAX_AGENT_LINES
 

@@ -31,7 +31,7 @@ _ADDRESS = re.compile("|".join(_HOSTS), re.IGNORECASE)
 _PLACE = re.compile(r"(?<![\w.-])(" + "|".join(_PLACES) + ")")
 _UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME")) + r")\b")
 _EMPTY_WORDS = frozenset({"manager", "helper", "util", "utility", "service", "handler", "processor"})
-_REPLACED_WORDS = frozenset({"park", "parks", "parked", "parking"})  # docs/glossary.md: suspend
+_REPLACED_WORDS = frozenset({"park", "parked", "parking"})  # docs/glossary.md: suspend
 
 
 @cache
@@ -209,7 +209,7 @@ def test_functions_are_small(folder: str) -> None:
 
 @pytest.mark.requirement("project:style:small-and-named")
 @pytest.mark.parametrize("folder", FILE_LINES)
-def test_no_name_is_an_empty_word_or_one_that_the_glossary_replaces(folder: str) -> None:
+def test_no_name_is_an_empty_or_a_replaced_word(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in _python(folder)

@@ -241,7 +241,7 @@ class Fleet:
         await self._context.slots.wait_started(seconds)
 
     async def warm_up(self, most: int) -> None:
-        """Make the first status of `most` agents as fast as later ones, at the cost of one."""
+        """Read the status of at most `most` agents, so that the first caller's is as fast as later ones."""
         await query.warm_up(self._context, most)
 
     async def busy(self) -> dict[str, int]:

@@ -155,6 +155,12 @@ def test_an_installation_without_the_door_is_passed_over(launch: Launch, plugin:
     assert launch().tool_names() == ["fleet_not_installed"]
 
 
+def test_a_python_that_is_too_old_is_passed_over(launch: Launch, plugin: Path) -> None:
+    older = "import sys\nif sys.argv[2] == '-c':\n    sys.version_info = (3, 10, 14)\n    exec(sys.argv[3])\n"
+    program(plugin / ".venv" / "bin" / "python", f"#!{sys.executable}\n{older}")
+    assert launch().tool_names() == ["fleet_not_installed"]
+
+
 def test_a_fleet_on_the_path_is_used_if_it_is_ours(launch: Launch, tmp_path: Path) -> None:
     found = program(tmp_path / "tools" / "fleet", f"{FLEET}raise SystemExit(main())\n")
     door = launch(PATH=f"{found.parent}:{shell_folder(tmp_path)}")

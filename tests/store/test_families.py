@@ -90,7 +90,7 @@ async def test_only_a_parent_at_work_has_children(world: World, now: str) -> Non
         await world.ask(lead)
     else:
         await world.take_over()
-    with pytest.raises(ConflictError, match="the turn of lead is over"):
+    with pytest.raises(ConflictError, match="lead has stopped working on the turn"):
         await world.create("child", parent=lead)
 
 

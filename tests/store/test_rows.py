@@ -118,5 +118,5 @@ def test_a_word_that_this_version_does_not_know_is_an_error_that_a_person_can_re
     look_up = EnumText(DurableWaitStatus).result_processor(sqlite_dialect(), None)
     assert look_up("working") is DurableWaitStatus.WORKING
     assert look_up(None) is None
-    with pytest.raises(StoreError, match="'asleep' as DurableWaitStatus, which this version does not know"):
+    with pytest.raises(StoreError, match="'asleep', a DurableWaitStatus that this version does not know"):
         look_up("asleep")

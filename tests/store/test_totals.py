@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
 import sqlalchemy
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
+from sqlalchemy.dialects.sqlite import dialect
 
 from orchestrator.domain.agent import Status
 from orchestrator.fleet.projections.agent_views import cost_of
@@ -70,18 +71,47 @@ READS: dict[str, Callable[[Connection], object]] = {
 
 @pytest.mark.parametrize("what", READS)
 async def test_what_needs_few_rows_costs_the_same_with_many_agents(world: World, what: str) -> None:
-    async def more(numbers: range) -> int:
-        for number in numbers:
-            await world.create(f"agent-{number}")
-            await world.store.write(_set, f"ag_agent-{number}", {"status": Status.COMPLETE})
-        return await world.store.read(lambda connection: _steps(connection, READS[what]))
+    few = await _steps_with(world, range(10), READS[what])
+    assert await _steps_with(world, range(10, 200), READS[what]) < 2 * few
 
-    few = await more(range(10))
-    assert await more(range(10, 200)) < 2 * few
+
+async def test_totals_of_resting_agents_read_no_row_of_an_agent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def explain(connection: Connection, statement: Select[*tuple[Any, ...]], values: Mapping[str, object]) -> list[Any]:
+        compiled = statement.compile(dialect=dialect())
+        given = compiled.construct_params(dict(values))
+        parameters = [given[name] for name in compiled.positiontup or ()]
+        driver: Any = cast("sqlalchemy.Connection", connection).connection.driver_connection
+        ((table,),) = driver.execute("SELECT rootpage FROM sqlite_master WHERE name = 'agent'")
+        program = driver.execute(f"EXPLAIN {compiled}", parameters).fetchall()
+        cursors = {first for _, code, first, second, *_ in program if code == "OpenRead" and second == table}
+        reads_rows = any(code == "Column" and first in cursors for _, code, first, *_ in program)
+        (_, _, _, plan), *_ = driver.execute(f"EXPLAIN QUERY PLAN {compiled}", parameters)
+        seen.append((plan.replace("COVERING ", ""), reads_rows))
+        return []
+
+    monkeypatch.setattr(totals, "fetch", explain)
+    await world.store.read(lambda connection: totals.by_status(connection, PROJECT))
+    await world.store.read(lambda connection: totals.by_status(connection, None))
+    assert seen == [
+        ("SEARCH agent USING INDEX ix_agent_resting (project=?)", False),
+        ("SEARCH agent USING INDEX ix_agent_at_work (project=?)", True),
+        ("SCAN agent USING INDEX ix_agent_resting", False),
+        ("SCAN agent USING INDEX ix_agent_at_work", True),
+    ]
 
 
 def _set(connection: Connection, agent_id: str, values: dict[str, Any]) -> None:
     connection.execute(update(AGENT).where(AGENT.c.id == agent_id).values(**values))
+
+
+async def _steps_with(world: World, numbers: range, read: Callable[[Connection], object]) -> int:
+    """Create these resting agents; return what the read takes then."""
+    for number in numbers:
+        await world.create(f"agent-{number}")
+        await world.store.write(_set, f"ag_agent-{number}", {"status": Status.COMPLETE})
+    return await world.store.read(lambda connection: _steps(connection, read))
 
 
 def _steps(connection: Connection, read: Callable[[Connection], object]) -> int:

@@ -25,7 +25,12 @@ from orchestrator.store.turns.turns import Claim, suspend_for_quota, suspend_tur
 
 FIRST_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 120.0
-RESUME_PROMPT = "Your turn was suspended partway and now resumes. Continue where you stopped."
+RESUME_PROMPT = (
+    "Your turn was suspended partway and now resumes: continue where you stopped. Nobody refused the tool calls that "
+    "look rejected or interrupted: the suspension cut them off. Repeat those that you still need, but first look "
+    "whether a command or an edit among them took effect."
+)
+"""Claude Code reports the calls that an interrupt cuts off as rejected by the user (2.1.329)"""
 QUOTA, CREDIT, OVERLOADED = "quota", "credit", "overloaded"
 FATAL = frozenset({"process", "silence", "start", "internal", DAEMON})
 """ends after which the session's process is useless"""

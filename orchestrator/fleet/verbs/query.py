@@ -45,9 +45,7 @@ async def status(
 ) -> FleetView:
     """Return the agents asked for, or the oldest `most` living ones, with totals of all of them."""
     project = None if everyone else call.caller.project
-    view = await context.work.store.read(
-        partial(_status, context=context, caller=call.caller, references=references, project=project, most=most)
-    )
+    view = await _status(context, call.caller, references, project, most)
     context.shown.note(call, view.agents[:most])
     return view
 
@@ -56,40 +54,35 @@ async def warm_up(context: FleetContext, most: int) -> None:
     """Read one project's status: statements are then compiled, and pages read, before somebody waits for them."""
     project = await context.work.store.read(agent_queries.last_project)
     if project is not None:
-        caller = Caller(project=project, orchestrator="", cwd=project)
-        await context.work.store.read(
-            partial(_status, context=context, caller=caller, references=(), project=project, most=most)
-        )
+        await _status(context, Caller(project=project, orchestrator="", cwd=project), (), project, most)
 
 
-def _status(
-    connection: Connection,
-    *,
-    context: FleetContext,
-    caller: Caller,
-    references: Sequence[str],
-    project: str | None,
-    most: int | None,
+async def _status(
+    context: FleetContext, caller: Caller, references: Sequence[str], project: str | None, most: int | None
 ) -> FleetView:
     now = context.work.clock()
-    named = find_all(connection, caller, references, deleted=True) if references else []
-    agents = named if references else agent_queries.living(connection, project, most)
-    shown = agent_views.views(agent_views.rows_of(connection, agents), caller, now, context.patience)
-    names = {agent.name for agent in shown}
-    blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
-    if references:
-        unread = {agent.name: agent.unread for agent in shown if agent.unread and agent.own}
-        totals = agent_views.totals(shown, context.settings.slots)
-    else:
-        unread = outcomes.unread_of(connection, project, caller.orchestrator)
-        totals = agent_views.summed(sums.by_status(connection, project), context.settings.slots)
-    return FleetView(
-        agents=shown,
-        totals=totals.model_copy(update={"tier": context.supervision.partition(":")[0]}),
-        unread=unread,
-        bottlenecks=agent_views.bottlenecks(blocks, now),
-        cursor=str(agent_queries.last_cursor(connection)),
-    )
+
+    def fleet(connection: Connection) -> FleetView:
+        named = find_all(connection, caller, references, deleted=True) if references else []
+        agents = named if references else agent_queries.living(connection, project, most)
+        shown = agent_views.views(agent_views.rows_of(connection, agents), caller, now, context.patience)
+        names = {agent.name for agent in shown}
+        blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
+        if references:
+            unread = {agent.name: agent.unread for agent in shown if agent.unread and agent.own}
+            totals = agent_views.totals(shown, context.settings.slots)
+        else:
+            unread = outcomes.unread_of(connection, project, caller.orchestrator)
+            totals = agent_views.summed(sums.by_status(connection, project), context.settings.slots)
+        return FleetView(
+            agents=shown,
+            totals=totals.model_copy(update={"tier": context.supervision.partition(":")[0]}),
+            unread=unread,
+            bottlenecks=agent_views.bottlenecks(blocks, now),
+            cursor=str(agent_queries.last_cursor(connection)),
+        )
+
+    return await context.work.store.read(fleet)
 
 
 async def view(context: FleetContext, call: CallContext, agent_id: str) -> AgentView:

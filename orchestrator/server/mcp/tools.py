@@ -90,7 +90,7 @@ COMMAND = _object(
         "description": "while it works: after this turn (default), into it, or instead",
     },
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
-    max_cost_usd=_cap("new cap; a suspended agent then resumes, without a task"),
+    max_cost_usd=_cap("new cap; an agent suspended at its cap resumes, without a task"),
     max_tokens=_cap(),
     checks=_checks(),
 )

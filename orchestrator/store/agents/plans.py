@@ -98,7 +98,7 @@ def _running(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow]:
     query = select(TURN).where(TURN.c.id == claim.turn_id, TURN.c.status == TurnStatus.WORKING)
     turn = one_row(TurnRow, connection.execute(query))
     if turn is None:
-        raise StaleOwnerError(f"turn {claim.turn_id} has ended or belongs to another daemon")
+        raise StaleOwnerError(f"turn {claim.turn_id} has ended or is suspended")
     return agent, turn
 
 

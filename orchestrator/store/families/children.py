@@ -87,12 +87,12 @@ def adopt(connection: Connection, run: CallingTurn, limits: ChildLimits) -> Fami
 
     Raises:
         RefusedError: the parent may have no more children, or none at this depth.
-        ConflictError: the parent's turn is over.
+        ConflictError: the turn that called is not at work.
     """
     parent_id = run.agent_id
     parent = agent_row(connection, parent_id)
     if parent.epoch != run.epoch or parent.status is not Status.WORKING:
-        raise ConflictError(f"the turn of {parent.name} is over", hint="end your turn")
+        raise ConflictError(f"{parent.name} has stopped working on the turn that made this call", hint="end your turn")
     if parent.depth + 1 > limits.depth:
         raise RefusedError(
             f"you are at depth {parent.depth} and AGENT_MAX_RECURSIVE_DEPTH is {limits.depth}",

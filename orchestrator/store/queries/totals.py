@@ -11,7 +11,7 @@ from orchestrator.domain.agent import OPEN
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import unindexed
 from orchestrator.store.engine.prepared import fetch
-from orchestrator.store.schema.tables import AGENT, INPUT, IS_RESTING, IS_RUNNING, TURN
+from orchestrator.store.schema.tables import AGENT, INPUT, IS_AT_WORK, IS_RESTING, TURN
 
 _IN_PROJECT = AGENT.c.project == bindparam("project")
 _UNTOLD = and_(
@@ -34,7 +34,7 @@ _RESTING = (  # read from the index ix_agent_resting alone, in its order: ten th
     .where(IS_RESTING)
     .group_by(*_GROUP)
 )
-_RUNNING = (
+_AT_WORK = (
     select(
         AGENT.c.status,
         AGENT.c.rehearsal,
@@ -44,11 +44,11 @@ _RUNNING = (
         func.sum(case((_UNKNOWN, 0.0), else_=AGENT.c.cost_usd + AGENT.c.live_cost_usd)),
         func.sum(case((_UNKNOWN, 1), else_=0)),
     )
-    .where(IS_RUNNING)
+    .where(IS_AT_WORK)
     .group_by(*_GROUP)
 )
-_ALL = (_RESTING, _RUNNING)
-_IN_PROJECTS = (_RESTING.where(_IN_PROJECT), _RUNNING.where(_IN_PROJECT))
+_ALL = (_RESTING, _AT_WORK)
+_IN_PROJECTS = (_RESTING.where(_IN_PROJECT), _AT_WORK.where(_IN_PROJECT))
 _SOURCE = AGENT.alias("source")
 _BLOCKS = (
     select(
@@ -71,7 +71,7 @@ _BLOCKS_IN_PROJECT = _BLOCKS.where(unindexed(AGENT.c.project) == bindparam("proj
 
 
 class Sum(NamedTuple):
-    """Some living agents of one status."""
+    """Sums over living agents that share a status and whether they are rehearsed."""
 
     status: str
     rehearsal: bool

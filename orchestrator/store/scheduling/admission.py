@@ -134,11 +134,11 @@ def _claim(connection: Connection, entry: ready_queue.Entry, owner: str, now: fl
             epoch=epoch,
             started_at=turn.started_at or now,
             attempts=TURN.c.attempts + (not continues),
+            suspended_for="",
         )
     )
     kind = EventKind.RESUMED if continues or recovers else EventKind.STARTED
     emit(connection, agent.id, kind, now, turn.ordinal, turn_id=turn.id, epoch=epoch)
-    pauses.resume_turn(connection, turn)
     suspensions = pauses.suspension_fields(turn)
     return Claim(
         agent_id=agent.id,

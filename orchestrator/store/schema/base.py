@@ -41,7 +41,7 @@ class _Members(dict[str | None, StrEnum | None]):
 
     def __missing__(self, text: str | None) -> NoReturn:
         raise StoreError(
-            f"the database holds {text!r} as {self._name}, which this version does not know",
+            f"the database holds {text!r}, a {self._name} that this version does not know",
             hint="another version of Fleet or another program wrote it: fleet down, then put a backup in its place",
         )
 

@@ -23,7 +23,7 @@ IS_RESTING = and_(
     _IS_LIVING, column("running_since").is_(None), column("live_tokens") == ZERO, column("live_cost_usd") == ZERO
 )
 """living agents that are resting; all their figures are in their totals"""
-IS_RUNNING = and_(
+IS_AT_WORK = and_(
     _IS_LIVING,
     or_(column("running_since").is_not(None), column("live_tokens") != ZERO, column("live_cost_usd") != ZERO),
 )
@@ -41,7 +41,7 @@ class AgentTable(Table, table=True):
         Index("ix_agent_wait", "wait_kind", "wait_until"),
         partial_index("ix_agent_living", "project", "created_at", where=_IS_LIVING),
         partial_index("ix_agent_resting", *_RESTING_COLUMNS, where=IS_RESTING),
-        partial_index("ix_agent_running", "project", where=IS_RUNNING),
+        partial_index("ix_agent_at_work", "project", where=IS_AT_WORK),
         partial_index("ix_agent_asking", "project", where=column("pending").is_not(None)),
     )
     id: str = Field(primary_key=True)
@@ -156,7 +156,7 @@ class TurnTable(Table, table=True):
     """domain.turn.TurnPriority"""
     status: TurnStatus = Field(sa_column=Column(EnumText(TurnStatus), nullable=False))
     suspended_for: str = ""
-    """what it was suspended for (budget, quota, overload, plan), until it resumes"""
+    """what it was suspended for (budget, quota, overload, plan) until it resumes; empty if it waits in a tool call"""
     stop: str = ""
     """why it must stop, from the moment that was requested"""
     prompt_received: bool = False

@@ -48,7 +48,7 @@ class Claim:
     continues: bool
     """the turn waits in the middle of a tool call that now has its answer"""
     was_suspended: bool = False
-    """the turn was suspended; it resumes with a new prompt"""
+    """it was suspended outside a tool call, so it resumes with a new prompt"""
     prompt_received: bool = False
     resumes: int = 0
     overloads: int = 0

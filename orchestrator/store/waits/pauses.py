@@ -111,11 +111,6 @@ def next_wake(connection: Connection) -> float | None:
     return connection.execute(select(func.min(AGENT.c.wait_until)).where(_TIMED)).scalar_one()
 
 
-def resume_turn(connection: Connection, turn: TurnRow) -> None:
-    """Record that the turn, if it was suspended, runs again."""
-    connection.execute(update(TURN).where(TURN.c.id == turn.id).values(suspended_for=""))
-
-
 class SuspensionFields(TypedDict):
     """The fields of a claim that its turn's suspensions decide."""
 
