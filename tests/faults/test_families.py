@@ -118,7 +118,7 @@ def test_a_plan_of_a_real_agent_creates_each_child_once_and_joins_them_though_it
         assert len(scene.calls("chief")) == 2
         for name in ids:
             scene.ended_once(name)
-            assert scene.programs(name) == []
+            wait_until(lambda name=name: scene.programs(name) == [], f"the end of {name}'s program")
             assert scene.kinds(name).count("agent.created") == 1
 
 
