@@ -45,14 +45,6 @@ class _TooLargeError(ChangesUnknownError):
     """Too much for git to hash; trying again would not help."""
 
 
-def checkout_of(directory: Path) -> Path | None:
-    """The root of the git checkout that contains the directory; None outside of one."""
-    for path in (directory, *directory.parents):
-        if (path / ".git").exists():
-            return path
-    return None
-
-
 async def snapshot(checkout: Path, state: Path) -> CheckoutState:
     """The checkout as it is now.
 

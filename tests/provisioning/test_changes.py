@@ -15,11 +15,11 @@ from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.provisioning import changes
 from orchestrator.provisioning.changes import (
     ChangesUnknownError,
-    checkout_of,
     difference,
     location,
     snapshot,
 )
+from orchestrator.provisioning.checkouts import checkout_of
 
 pytestmark = pytest.mark.anyio
 IDENTITY = {

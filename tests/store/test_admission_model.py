@@ -22,7 +22,7 @@ from tests.store.world import World, names, open_world
 
 SLOTS = 3
 PICK = st.integers(0, 30)
-CHECKOUTS = ("/left", "/right")
+CHECKOUTS = ("/left", "/left/inner", "/right")
 ACCOUNTS = ("home", "home", "home", "away")
 
 
@@ -44,6 +44,10 @@ class Queued:
     """how many are open"""
 
 
+def _overlap(one: str | None, other: str) -> bool:
+    return one is not None and (f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/"))
+
+
 @dataclass
 class Queue:
     """The fleet as it must be."""
@@ -56,8 +60,8 @@ class Queue:
         return [agent for agent in self.agents.values() if agent.state in states]
 
     def holder(self, checkout: str) -> Queued | None:
-        """Who has begun to write there."""
-        return next((one for one in self.agents.values() if one.begun and one.checkout == checkout), None)
+        """Who has begun to write there, inside or around it."""
+        return next((one for one in self.agents.values() if one.begun and _overlap(one.checkout, checkout)), None)
 
     def is_ready(self, agent: Queued) -> bool:
         """Whether its inputs are there."""

@@ -35,6 +35,27 @@ async def test_what_is_free_is_held_by_who_asks_first(two: World) -> None:
     assert await two.held() == {"/x": "ag_a"}
 
 
+@pytest.mark.parametrize(
+    ("held", "asked", "is_one"),
+    [
+        ("/x", "/x/y/z", True),
+        ("/x/y/z", "/x", True),
+        ("/", "/x", True),
+        ("/x", "/", True),
+        ("/x", "/xy", False),
+        ("/x%", "/x1/y", False),
+        ("/x/ü", "/x/ü/y", True),
+        ("worktree:/x/tree", "/x", False),
+        ("/x", "worktree:/x/tree", False),
+        ("worktree:/x/tree", "worktree:/x/tree/sub", True),
+    ],
+)
+async def test_a_place_inside_another_is_the_same_lease(two: World, held: str, asked: str, is_one: bool) -> None:
+    assert await acquire(two, held, "ag_a") is None
+    found = await acquire(two, asked, "ag_b")
+    assert (found is not None) == is_one
+
+
 async def test_who_holds_it_may_acquire_it_again_without_a_second_row(two: World) -> None:
     for _ in range(3):
         assert await acquire(two, "/x", "ag_a") is None

@@ -34,7 +34,8 @@ from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, difference, prune, snapshot
+from orchestrator.provisioning.changes import ChangesUnknownError, difference, prune, snapshot
+from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries

@@ -20,7 +20,7 @@ from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
-from orchestrator.provisioning.changes import checkout_of
+from orchestrator.provisioning.checkouts import write_area
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.turns.turns import Claim
@@ -113,7 +113,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         task=task,
         turn_id=new_id("tn"),
         cwd=str(cwd),
-        checkout=str(checkout_of(cwd) or cwd),
+        checkout=write_area(cwd),
         desks=str(system_prompt.desks_path(caller.project)),
         session_id=str(uuid.uuid4()),
         account=context.work.accounts.bring(caller),

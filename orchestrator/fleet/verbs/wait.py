@@ -24,7 +24,8 @@ from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import Changes
-from orchestrator.provisioning.changes import ChangesUnknownError, checkout_of, location
+from orchestrator.provisioning.changes import ChangesUnknownError, location
+from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes

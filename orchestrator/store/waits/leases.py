@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import String, bindparam, func, insert, or_, select, update
 
 from orchestrator.domain.wait import WaitKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import AGENT, LEASE
 
 CHECKOUT = "checkout"
-"""the right to write in a checkout; held from a writer's claim to the end of its turn"""
+"""the right to write in a directory and everything below it; held from a writer's claim to the end of its turn"""
 DESK = "desk"
 """an agent's own folder in the project; held while the agent lives"""
-_HOLDER = (
+_NAME = bindparam("name", type_=String)
+_HELD = func.rtrim(LEASE.c.name, "/") + "/"
+_ASKED = func.rtrim(_NAME, "/") + "/"
+_OVERLAPS = or_(
+    LEASE.c.name == _NAME,
+    func.substr(_ASKED, 1, func.length(_HELD)) == _HELD,  # the held directory contains the asked one
+    func.substr(_HELD, 1, func.length(_ASKED)) == _ASKED,
+)
+_HOLDERS = (
     select(AGENT.c.id, AGENT.c.name, AGENT.c.wait_kind)
     .join(LEASE, LEASE.c.agent_id == AGENT.c.id)
-    .where(LEASE.c.kind == bindparam("kind"), LEASE.c.name == bindparam("name"), LEASE.c.released_at.is_(None))
+    .where(LEASE.c.kind == bindparam("kind"), _OVERLAPS, LEASE.c.released_at.is_(None))
+    .order_by(LEASE.c.id)
 )
 
 
@@ -31,13 +40,15 @@ class Holder(NamedTuple):
 
 
 def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
-    """Take the lease; returns the agent that holds it instead, or None if this one now has it."""
+    """Take the lease; returns the agent that holds it instead, or None if this one now has it.
+
+    A directory inside another, or around it, is the same lease: a submodule and its superproject have one writer.
+    """
     # single writer: nobody takes it between this look-up and the insert
-    row = connection.execute(_HOLDER, {"kind": kind, "name": name}).one_or_none()
-    if row is None:
+    holders = [Holder(*row) for row in connection.execute(_HOLDERS, {"kind": kind, "name": name})]
+    if not holders:
         connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
-        return None
-    return None if row[0] == agent_id else Holder(*row)
+    return None if not holders or agent_id in {holder.agent_id for holder in holders} else holders[0]
 
 
 def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:
