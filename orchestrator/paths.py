@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from orchestrator import VERSION
+from orchestrator import VERSION, pass_env
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -62,6 +62,9 @@ ACCOUNT = SECRETS | {
 }
 """Variables that decide whose key or login pays for an agent."""
 
+SSH_AGENT = "SSH_AUTH_SOCK"
+"""the socket of the caller's ssh-agent, with which commits are signed and pushed; only agents with a shell get it"""
+
 ENVIRONMENT = PROXIES | {
     "CONDA_PREFIX",
     "CURL_CA_BUNDLE",
@@ -72,6 +75,7 @@ ENVIRONMENT = PROXIES | {
     "PATH",
     "REQUESTS_CA_BUNDLE",
     "SHELL",
+    SSH_AGENT,
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "TMPDIR",
@@ -246,7 +250,8 @@ def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
     """Return the hello, which tells the daemon the client's build and project, and its agents' account and environment.
 
     Keys: `build`, `project`, `cwd`, `host_session` and `wait_seconds` (text or None), `account` and `environment` (name
-    to value, only the variables of `ACCOUNT` and `ENVIRONMENT`). It contains secrets: keep it in memory only.
+    to value, only the variables of `ACCOUNT` and `ENVIRONMENT`, and the umask), `pass_env` and `passed` (the value of
+    FLEET_PASS_ENV, and the variables that it names). It contains secrets: keep it in memory only.
     """
     return {
         "build": build(),
@@ -255,7 +260,13 @@ def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
         "host_session": env.get("CLAUDE_CODE_SESSION_ID") or None,
         "wait_seconds": env.get("FLEET_WAIT_SECONDS") or None,
         "account": _chosen(env, ACCOUNT),
-        "environment": _chosen(env, ENVIRONMENT) | {k: v for k, v in env.items() if k.startswith("LC_")},
+        "environment": {
+            **_chosen(env, ENVIRONMENT),
+            **{name: value for name, value in env.items() if name.startswith("LC_")},
+            pass_env.UMASK: pass_env.umask(),
+        },
+        "pass_env": env.get(pass_env.VARIABLE) or None,
+        "passed": pass_env.passed(env),
     }
 
 

@@ -78,6 +78,11 @@ class Persona:
         return self.offered is None or not WRITING_TOOLS.isdisjoint(self.offered)
 
     @property
+    def has_shell(self) -> bool:
+        """Whether it can run commands, such as tests, and `git commit`."""
+        return self.offered is None or "Bash" in self.offered
+
+    @property
     def may_change(self) -> bool:
         """Whether its turns can leave changes at all; a shell can, too."""
-        return self.writes or self.offered is None or "Bash" in self.offered
+        return self.writes or self.has_shell

@@ -29,6 +29,10 @@ class Caller:
     wait_seconds: float | None = None
     account: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    passed: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """variables that its FLEET_PASS_ENV names; each may be a secret"""
+    pass_problem: str = ""
+    """what is wrong with its FLEET_PASS_ENV; it creates and commands no agents until that is mended"""
 
 
 async def no_progress(seconds: float, text: str) -> None:

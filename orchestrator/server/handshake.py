@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator import log, paths
+from orchestrator import log, pass_env, paths
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError
 
@@ -38,6 +38,9 @@ class Hello(BaseModel):
     """longest time the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
     environment: dict[str, str] = Field(default_factory=dict, repr=False)
+    pass_env: str | None = None
+    """the value of FLEET_PASS_ENV; `passed` are the variables that it names"""
+    passed: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
 def parse_hello(raw: bytes | str) -> Hello:
@@ -54,7 +57,7 @@ def parse_hello(raw: bytes | str) -> Hello:
         ) from None
     if not PurePath(hello.project).is_absolute():
         raise InvalidError(f"the hello's project is not an absolute path: {hello.project!r}", hint="send its real path")
-    log.hide(_secrets({**hello.account, **hello.environment}))
+    log.hide([*_secrets({**hello.account, **hello.environment}), *hello.passed.values()])
     return hello
 
 
@@ -71,7 +74,9 @@ def caller_of(hello: Hello, *, door: str) -> Caller:
         door=hello.door,
         wait_seconds=hello.wait_seconds,
         account=_only(hello.account, paths.ACCOUNT),
-        environment=_only(hello.environment, paths.ENVIRONMENT),
+        environment=_only(hello.environment, paths.ENVIRONMENT | {pass_env.UMASK}),
+        passed=_passed(hello),
+        pass_problem=pass_env.problem(hello.pass_env),
     )
 
 
@@ -82,6 +87,11 @@ def _only(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
         for name, value in variables.items()
         if (name in allowed or name.startswith("LC_")) and "\0" not in value
     }
+
+
+def _passed(hello: Hello) -> dict[str, str]:
+    names = [name for name in pass_env.names(hello.pass_env) if not pass_env.refusal(name)]
+    return {name: hello.passed[name] for name in names if name in hello.passed and "\0" not in hello.passed[name]}
 
 
 def _secrets(variables: Mapping[str, str]) -> Iterable[str]:

@@ -8,7 +8,7 @@ Called as `python -IS shim.py PROGRAM ARGUMENT…`; standard library only, becau
   (the starter closed it, or died), the program has `GRACE_SECONDS` to exit by itself.
 - The program gets exactly the environment in `FLEET_SHIM_ENVIRONMENT`, so nothing of the starter's or of the launcher's
   reaches it.
-- The program runs at a lower priority than its starter.
+- The program runs at a lower priority than its starter, with the umask of who created the agent.
 - Standard error passes through; if a signal killed the program, the shim reports that there.
 
 Without Linux's prctl (macOS) the shim kills the program's process group, and detached descendants escape.
@@ -25,6 +25,8 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 
 ENVIRONMENT = "FLEET_SHIM_ENVIRONMENT"
+UMASK = b"FLEET_UMASK"
+"""in the program's environment: the umask with which it starts, in octal; the program does not see the variable"""
 GRACE_SECONDS = 3.0
 """How long the program may take to exit after its lifeline has closed or after SIGTERM, before it is killed."""
 POLITE_SECONDS = 1.0
@@ -76,11 +78,20 @@ def _start(command: list[str], environment: dict[bytes, bytes]) -> int:
             signal.signal(number, signal.SIG_DFL)
         _prctl(_PDEATHSIG, signal.SIGKILL)
         _lower_priority()
+        _set_umask(environment.pop(UMASK, b""))
         os.execve(command[0], command, environment)  # noqa: S606  # the program's own argv and environment, no shell
     except OSError as error:
         os.write(2, f"fleet-shim: cannot run {command[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(CANNOT_RUN)
+
+
+def _set_umask(octal: bytes) -> None:
+    """Set the umask of this process; it stays as it is if the text is not one."""
+    try:
+        os.umask(int(octal, 8) & 0o777)
+    except ValueError:
+        return
 
 
 def _lower_priority() -> None:

@@ -418,7 +418,10 @@ def test_the_door_loads_nothing_but_the_standard_library() -> None:
     ours = {name for name in loaded if name.partition(".")[0] == "orchestrator"}
     assert ours == {
         "orchestrator",
-        *(f"orchestrator.{name}" for name in ("__main__", "daemon_link", "door", "launch", "paths", "fallback_server")),
+        *(
+            f"orchestrator.{name}"
+            for name in ("__main__", "daemon_link", "door", "launch", "pass_env", "paths", "fallback_server")
+        ),
     }
     assert {name.partition(".")[0] for name in loaded - ours} <= sys.stdlib_module_names | {"__main__"}
     assert loaded.isdisjoint({"asyncio", "subprocess", "typing"})

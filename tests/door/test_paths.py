@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import launch, paths
+from orchestrator import launch, pass_env, paths
 from tests.fixtures.daemon import ROOT
 
 
@@ -144,6 +144,7 @@ HOST = {
     "CLAUDE_CONFIG_DIR": "/c",
     "CLAUDE_CODE_SESSION_ID": "host-1",
     "CLAUDE_CODE_MESSAGING_TOKEN": "token",
+    "FLEET_PASS_ENV": "GITHUB_TOKEN,LD_PRELOAD",
     "FLEET_STATE": "/s",
     "AGENT_MAX_CONCURRENT": "3",
     "GITHUB_TOKEN": "token",
@@ -153,6 +154,7 @@ HOST = {
     "LD_PRELOAD": "x.so",
     "PATH": "/bin",
     "PYTHONPATH": "/elsewhere",
+    "SSH_AUTH_SOCK": "/tmp/agent",
     "https_proxy": "http://proxy:1",
 }
 
@@ -167,7 +169,12 @@ def test_a_hello_says_who_pays_and_what_an_agent_may_know_and_nothing_more(proje
         "account": {
             name: HOST[name] for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "AWS_PROFILE", "CLAUDE_CONFIG_DIR")
         },
-        "environment": {name: HOST[name] for name in ("HOME", "HTTPS_PROXY", "LC_TIME", "PATH", "https_proxy")},
+        "environment": {
+            **{name: HOST[name] for name in ("HOME", "HTTPS_PROXY", "LC_TIME", "PATH", "SSH_AUTH_SOCK", "https_proxy")},
+            "FLEET_UMASK": pass_env.umask(),
+        },
+        "pass_env": "GITHUB_TOKEN,LD_PRELOAD",
+        "passed": {"GITHUB_TOKEN": "token"},
     }
     assert paths.hello({}, "/")["host_session"] is None
 
@@ -195,6 +202,7 @@ def test_the_daemon_inherits_settings_and_places_and_nobodys_account(tmp_path: P
     env = launch.daemon_environment(tmp_path, HOST)
     assert env == {
         "AGENT_MAX_CONCURRENT": "3",
+        "FLEET_PASS_ENV": "GITHUB_TOKEN,LD_PRELOAD",
         "FLEET_STATE": str(tmp_path),
         "HOME": "/home/me",
         "LC_TIME": "C",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from orchestrator import paths, untrusted
+from orchestrator import pass_env, paths, untrusted
 from orchestrator.errors import FleetError
 
 if TYPE_CHECKING:
@@ -154,6 +154,31 @@ def _account(environment: Environment) -> Iterator[ProbeResult]:
     else:
         text = ": ".join(filter(None, [payer.text, payer.trouble]))
         yield ProbeResult("account", WARN, f"{text}{at}", f"{LOG_IN} (fleet demo needs none)")
+
+
+def _agent_environment(environment: Environment) -> Iterator[ProbeResult]:
+    """Report what of this shell's environment its agents get besides the account, without any value."""
+    socket = environment.get(paths.SSH_AGENT)
+    if not socket:
+        yield ProbeResult("ssh-agent", OK, "none here (SSH_AUTH_SOCK is not set)")
+    elif Path(socket).is_socket():
+        yield ProbeResult("ssh-agent", OK, f"{socket}, passed to agents that have a shell")
+    else:
+        text = f"SSH_AUTH_SOCK is {socket}, which is not a socket: agents cannot sign or push with it"
+        yield ProbeResult("ssh-agent", WARN, text, "start ssh-agent, or unset SSH_AUTH_SOCK")
+    asked = environment.get(pass_env.VARIABLE)
+    if wrong := pass_env.problem(asked):
+        yield ProbeResult("variables", FAIL, wrong, f"correct {pass_env.VARIABLE}: with it no agent can be created")
+    elif names := pass_env.names(asked):
+        passed = pass_env.passed(environment)
+        missing = [name for name in names if name not in passed]
+        text = f"{pass_env.VARIABLE} passes {', '.join(passed) or 'nothing'} to agents"
+        text += f"; not set here: {', '.join(missing)}" if missing else ""
+        yield ProbeResult("variables", WARN if missing else OK, text, "set them, or remove them" if missing else "")
+    else:
+        yield ProbeResult(
+            "variables", OK, f"only those of docs/reference.md pass to agents ({pass_env.VARIABLE} is not set)"
+        )
 
 
 def _state(environment: Environment) -> Iterator[ProbeResult]:
@@ -301,6 +326,7 @@ _CHECKS: dict[str, Callable[[Environment], Iterator[ProbeResult]]] = {
     "git": _git,
     "claude": _claude,
     "account": _account,
+    "variables": _agent_environment,
     "state": _state,
     "daemon": _daemon,
     "plugin": _plugin,

@@ -139,11 +139,14 @@ def check_targets(call: CallContext, found: Sequence[AgentRow]) -> None:
 def _caller(agent: AgentRow, secrets: Mapping[str, str]) -> Caller:
     """Rebuild the caller that created the agent, so that its account is the same."""
     accounts = {name: value for name, value in secrets.items() if name in paths.ACCOUNT}
-    others = {name: value for name, value in secrets.items() if name not in paths.ACCOUNT}
+    others = {name: value for name, value in secrets.items() if name in paths.ENVIRONMENT or name.startswith("LC_")}
+    environment = {**agent.environment, **others}
+    environment.pop(paths.SSH_AGENT, None)  # it may be out of date, so it must not count as the project's latest
     return Caller(
         project=agent.project,
         orchestrator=agent.id,
         cwd=agent.cwd,
         account={**agent.account_public, **accounts},
-        environment={**agent.environment, **others},
+        environment=environment,
+        passed={name: value for name, value in secrets.items() if name not in accounts and name not in others},
     )

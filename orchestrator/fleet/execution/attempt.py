@@ -223,7 +223,11 @@ def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> t
 
 def _environment(runtime: Runtime, agent: AgentRow) -> Mapping[str, str]:
     """Return all variables of the agent's processes: its creator's, its account's, and its own name in a rehearsal."""
-    env = {**agent.environment, **agent.account_public, **runtime.work.accounts.secrets(agent.account)}
+    accounts = runtime.work.accounts
+    env = {**agent.environment, **agent.account_public, **accounts.secrets(agent.account)}
+    created_with = env.pop(paths.SSH_AGENT, None)
+    if persona_of(agent).has_shell and (ssh_agent := accounts.ssh_agent(agent.project, created_with)):
+        env[paths.SSH_AGENT] = ssh_agent
     if runtime.settings.rehearsal:
         own = [f"x-fleet-agent: {agent.name}", f"x-fleet-persona: {agent.persona}"]
         if persona_of(agent).orchestrates:

@@ -12,7 +12,7 @@ from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.questions import shown
-from orchestrator.fleet.verbs.create import new_id
+from orchestrator.fleet.verbs.create import check_passed, new_id
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
 from orchestrator.store.waits.questions import OtherQuestionError
@@ -37,6 +37,7 @@ async def command(
         FleetError: nothing was changed.
     """
     seen = context.shown.by(call)  # read first: a concurrent call of the same message may show it a new question
+    check_passed(call.caller)
     await context.enter(call)
     found = await context.find(call.caller, agent)
     given = checked_caps(caps or {})

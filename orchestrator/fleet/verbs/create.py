@@ -79,6 +79,17 @@ async def create_child(context: FleetContext, claim: Claim, call: CallContext, a
     return f"{arguments['name']} {agent_id} created{again}; wait_for_children brings its result"
 
 
+def check_passed(caller: Caller) -> None:
+    """Check that the caller's FLEET_PASS_ENV can be kept.
+
+    Raises:
+        InvalidError: it names a variable that never passes, or nothing that is a name.
+    """
+    if caller.pass_problem:
+        hint = "correct the variable where you start this session, then start it again; `fleet doctor` checks it"
+        raise InvalidError(caller.pass_problem, hint=hint)
+
+
 def limits_of(context: FleetContext) -> ChildLimits:
     """Return the limits from the settings."""
     settings = context.settings
@@ -87,6 +98,7 @@ def limits_of(context: FleetContext) -> ChildLimits:
 
 async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> AgentSpec:
     caller = call.caller
+    check_passed(caller)
     name = checked_name(new.name)
     task = checked_text("task", new.task)
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)

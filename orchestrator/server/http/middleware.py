@@ -91,7 +91,7 @@ class Handshake:
 
     async def _meet(self, caller: Caller) -> None:
         """Register an account with the fleet, once."""
-        seen = hash(tuple(sorted({**caller.environment, **caller.account}.items())))
+        seen = hash(tuple(sorted({**caller.environment, **caller.account, **caller.passed}.items())))
         if seen not in self._greeted:
             await self._greet(caller)
             self._greeted.add(seen)
