@@ -33,7 +33,7 @@ if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help demo test test-slow coverage check lint format bench chaos conformance docs clean
+.PHONY: help demo test test-slow coverage check lint format bench chaos conformance hosts docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +45,7 @@ help:
 	@echo "make bench   measure on the real thing (ARGS=--readme writes the figures into README.md)"
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
 	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (needs npm)"
+	@echo "make hosts   other vendors' libraries convert the tools (installs them into .hosts)"
 	@echo "make docs    write the tables of docs/guarantees.md (from the ledger) and docs/reference.md (from Settings)"
 	@echo "make format  fix what ruff can fix"
 
@@ -95,6 +96,15 @@ conformance: .venv/.ready-dev
 	@$(BIN)/python -m tests.conformance.run
 	@$(BIN)/python -m pytest --quiet tests/hosts/test_inspector.py
 
+.hosts/.ready: tests/hosts/requirements.txt .venv/.ready-dev
+	@echo "fleet: installing the libraries of other hosts (once)"
+	@$(BIN)/python -m venv --clear .hosts
+	@.hosts/bin/python -m pip --disable-pip-version-check --no-input --quiet --quiet install --requirement $<
+	@touch $@
+
+hosts: .hosts/.ready
+	@$(BIN)/python -m pytest --quiet tests/hosts/libraries.py $(ARGS)
+
 docs: .venv/.ready-dev
 	@$(BIN)/python -m tests.guarantees --write
 	@$(BIN)/python -m tests.settings_table --write
@@ -103,4 +113,4 @@ format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 clean:
-	rm -rf .venv .conformance .demo build dist .ruff_cache .hypothesis
+	rm -rf .venv .hosts .conformance .demo build dist .ruff_cache .hypothesis

@@ -42,7 +42,7 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
 
     Every mistake of the caller is answered by a result with `isError` that says what to do next.
     """
-    checks = {tool.name: (tool, ArgumentCheck(tool.name, tool.schema)) for tool in table}
+    checks = {tool.name: (tool, ArgumentCheck(tool)) for tool in table}
     listed = types.ListToolsResult(
         tools=[
             types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.schema)) for tool in table
@@ -55,8 +55,8 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
     async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         try:
             tool, check = _find(checks, params.name)
-            check(params.arguments or {})
-            return await invoke(ctx, params, tool)
+            arguments = check(params.arguments or {})
+            return await invoke(ctx, params.model_copy(update={"arguments": dict(arguments)}), tool)
         except FleetError as error:
             return result(str(error), is_error=True)
 

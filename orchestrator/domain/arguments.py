@@ -1,4 +1,9 @@
-"""Checks a tool's arguments against its schema; an error says how to correct the call."""
+"""Checks a tool's arguments against its schema; an error says how to correct the call.
+
+A schema is written for every host: each property has exactly one `type`, and nothing is listed that a converter of
+another vendor refuses. What it leaves out is checked here: unknown arguments are refused, and null stands for leaving
+an optional argument out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from orchestrator.domain.tool import Json
+from orchestrator.domain.tool import Json, Tool
 from orchestrator.errors import InvalidError
 
 MAX_PROBLEMS = 3
@@ -67,41 +72,54 @@ def _compiled(schema: str) -> Errors:
 class ArgumentCheck:
     """Checks the arguments of one tool; tools with equal schemas share one validator, compiled by the first call."""
 
-    def __init__(self, tool: str, schema: Json) -> None:
-        self._tool = tool
-        self._known = tuple(schema.get("properties", {}))
-        self._schema = json.dumps(schema)
+    def __init__(self, tool: Tool) -> None:
+        self._tool = tool.name
+        self._known = tuple(tool.schema.get("properties", {}))
+        self._required = frozenset(tool.schema.get("required", ()))
+        self._json_lists = tool.json_lists
+        self._schema = json.dumps(tool.schema)
 
-    def __call__(self, arguments: Json) -> None:
-        """Check the arguments.
+    def __call__(self, arguments: Json) -> Json:
+        """Return the arguments as the tool takes them: without nulls of optional ones, objects in lists as JSON text.
 
         Raises:
             InvalidError: they are not valid; names the argument, what is valid and the closest known argument.
         """
-        found = list(self._problems(arguments))
+        try:
+            given = {
+                name: self._plain(name, value) for name, value in arguments.items() if not self._is_unset(name, value)
+            }
+            found = list(self._problems(given))
+        except RecursionError:
+            raise InvalidError(f"{self._tool}: an argument is nested too deeply", hint="send plain values") from None
         if not found:
-            return
+            return given
         known = ", ".join(self._known) or "no arguments"
         raise InvalidError(f"{self._tool}: {'; '.join(found[:MAX_PROBLEMS])}", hint=f"it takes {known}")
+
+    def _is_unset(self, name: str, value: object) -> bool:
+        return value is None and name in self._known and name not in self._required
+
+    def _plain(self, name: str, value: object) -> object:
+        if name not in self._json_lists or not isinstance(value, list):
+            return value
+        return [json.dumps(item) if isinstance(item, dict) else item for item in cast("list[object]", value)]
 
     def _problems(self, arguments: Json) -> Iterator[str]:
         for name in arguments:
             if name not in self._known:
                 close = difflib.get_close_matches(name, self._known, 1, 0.5)
                 yield f"no argument {_shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else "")
-        yield from (said for error in _compiled(self._schema)(arguments) if (said := _said(error)))
+        yield from map(_said, _compiled(self._schema)(arguments))
         for name, value in arguments.items():
             if isinstance(value, float) and not math.isfinite(value):
                 yield f"{name!r} must be a finite number"
 
 
 def _said(error: Violation) -> str:
-    """Describe one problem; '' for unknown arguments, which are reported separately."""
     where = _place(error.absolute_path)
     limit: object = error.validator_value
     match error.validator:
-        case "additionalProperties":
-            return ""
         case "required":
             return f"{error.message.split(' ')[0]} is missing"
         case "type":

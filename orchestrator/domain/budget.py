@@ -16,6 +16,7 @@ FLEET = "fleet"
 MAX_CAP = 1e12
 RAISE = 2
 """a proposed cap is this many times the one that was reached"""
+MAX_SHOWN_CHARACTERS = 40
 MAX_EXACT_USD = 100_000
 """above it, format `g` would show an exponent"""
 UNPRICED = Wait(
@@ -185,11 +186,15 @@ def checked_caps(asked: Mapping[Unit, float | None]) -> dict[Unit, float]:
     Raises:
         InvalidError: a cap is not; the message names it.
     """
-    given = {unit: float(cap) for unit, cap in asked.items() if cap is not None}
+    given = {unit: cap for unit, cap in asked.items() if cap is not None}
     for unit, cap in given.items():
-        if not 0 < cap <= MAX_CAP:
-            raise InvalidError(f"{CAP_NAMES[unit]} is {cap:g}", hint="give more than 0, or omit it for no cap")
-    return given
+        if not 0 < cap <= MAX_CAP:  # before it becomes a float: an integer may have thousands of digits
+            shown = f"{cap:g}" if isinstance(cap, float) else str(cap)[:MAX_SHOWN_CHARACTERS]
+            raise InvalidError(
+                f"{CAP_NAMES[unit]} is {shown}",
+                hint=f"give more than 0 and at most {MAX_CAP:g}, or omit it for no cap",
+            )
+    return {unit: float(cap) for unit, cap in given.items()}
 
 
 CAP_NAMES: Mapping[Unit, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
 FAILED_CHECK_REASONS = frozenset({FAILED_CHECKS, FAILED_VERDICT})
 """reasons of turns that failed although their session ended without an error"""
 VERDICT_LINE = "`VERDICT: pass` or `VERDICT: changes`"
+_JSON_OBJECT = re.compile(r'\s*\{\s*(?:"(?:[^"\\]|\\.)*"\s*:|\})')
 _VERDICT = re.compile(rf"[\W_]*verdict[\W_]+({PASS}|{CHANGES})[\W_]*", re.IGNORECASE)
 
 
@@ -120,14 +122,14 @@ def round_of(row: Mapping[str, Any]) -> CheckRound:
 
 
 def check_of(value: object) -> Check:
-    """Parse a requested check: a shell command, or an object with `run`, `exists` or `schema`.
+    """Parse a requested check: a shell command, or an object with `run`, `exists` or `schema`, which may be JSON text.
 
     Raises:
         InvalidError: it is not a valid check; the hint says what is valid.
     """
-    if isinstance(value, str):
-        return Check(kind=CheckKind.RUN, what=_command(value))
     given = _object(value)
+    if isinstance(value, str) and not given:
+        return Check(kind=CheckKind.RUN, what=_command(value))
     what = next((given[kind] for kind in CheckKind if kind in given), None)
     if set(given) - {"timeout_seconds"} == {CheckKind.RUN} and isinstance(what, str):
         seconds = _timeout(given.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS))
@@ -140,6 +142,12 @@ def check_of(value: object) -> Check:
 
 
 def _object(value: object) -> dict[str, object]:
+    """Return the object, or the one whose JSON text this is: no shell command begins like one."""
+    if isinstance(value, str) and _JSON_OBJECT.match(value):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidError(f"{ascii(value)[:80]} is not a valid check: it is not JSON", hint=VALID) from error
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 

@@ -39,7 +39,7 @@ WITHDRAWN = "your question was withdrawn: a new task follows"
 def rule(call: ToolCall, persona: Persona) -> GateDecision | None:
     """Return the verdict of the persona's rules; None if no rule applies, so that somebody must be asked."""
     if call.name == ASK:
-        if not str(call.input.get("question", "")).strip():
+        if not str(call.input.get("question") or "").strip():
             return Deny(
                 "the question is empty: say in one or two sentences what you need to know, with options if you can"
             )

@@ -77,6 +77,7 @@ class WaitEnd:
 
 def wait_request_of(arguments: Mapping[str, Any]) -> WaitRequest | None:
     """Build the request from the arguments of `wait_for_agents`; None if they are not valid."""
+    arguments = {name: value for name, value in arguments.items() if value is not None}
     names: object = arguments.get("agents", [])
     until, seconds, since = arguments.get("until", "all"), arguments.get("timeout_seconds"), arguments.get("since")
     if set(arguments) - {"agents", "until", "timeout_seconds", "since"} or until not in UNTIL:

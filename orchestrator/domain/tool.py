@@ -69,6 +69,9 @@ class CallContext:
 class Tool:
     """A tool, the same for every door; `call` returns its text or raises a FleetError.
 
+    `schema` is what every door lists. `json_lists` names arguments that are lists of text, in which an object may stand
+    for its JSON text.
+
     `waits` marks a tool that is cancelled with its caller; all others run to completion. `begin` is for clients
     that let a call outlive their connection: it returns the wait, or the text at once if there is nothing to wait for;
     its last argument says whether the client can show forms to a person.
@@ -78,6 +81,7 @@ class Tool:
     description: str
     schema: Json
     call: Callable[[CallContext, Json], Awaitable[str]]
+    json_lists: frozenset[str] = frozenset()
     waits: bool = False
     begin: Callable[[CallContext, Json, bool], Awaitable[str | DurableWait]] | None = None
 

@@ -49,7 +49,6 @@ class Crew:
             "type": "object",
             "properties": {"text": TEXT},
             "required": ["text"],
-            "additionalProperties": False,
         }
         return (
             Tool(name="note", description="Note a text.", schema=noted, call=self._note),

@@ -10,10 +10,14 @@ import pytest
 from orchestrator.server.mcp.tools import INSTRUCTIONS
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.door import through_door
+from tests.hosts import crew
 
 SNAPSHOT = Path(__file__).with_name("tools.snapshot.json")
-MAX_TOKENS = 1200
+MAX_TOKENS = 1300
 BYTES_PER_TOKEN = 4
+TEXT = {"type": "string"}
+PLAIN = {"type", "description", "enum", "items", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum"}
+ROOT = SNAPSHOT.parents[2]
 MAX_INSTRUCTIONS_BYTES = 1000
 
 
@@ -40,6 +44,24 @@ async def test_the_tools_are_those_of_the_snapshot_in_both_eras_and_fit_their_bu
     assert modern == json.loads(SNAPSHOT.read_text()), f"the tools changed; if that was tried, rewrite {SNAPSHOT.name}"
     sent = json.dumps(modern, ensure_ascii=False, separators=(",", ":")).encode()
     assert len(sent) / BYTES_PER_TOKEN <= MAX_TOKENS
+
+
+@pytest.mark.requirement("mcp:schema:every-host")
+def test_every_schema_says_one_type_for_each_property_and_nothing_that_another_vendor_refuses() -> None:
+    listed = [tool["inputSchema"] for tool in json.loads(SNAPSHOT.read_text())]
+    for schema in (*listed, *(tool.schema for tool in crew.TOOLS)):
+        assert schema.keys() <= {"type", "properties", "required"}
+        for described in schema["properties"].values():
+            assert described.keys() <= PLAIN, described
+            assert isinstance(described["type"], str)
+            assert described["type"] == "string" or "enum" not in described
+            assert described.get("items", TEXT) == TEXT
+
+
+@pytest.mark.requirement("mcp:schema:every-host")
+def test_ci_converts_them_with_the_libraries_of_other_hosts() -> None:
+    assert "make hosts" in (ROOT / ".ci" / "run").read_text()
+    assert "tests/hosts/libraries.py" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.requirement("mcp:schema:token-limit")

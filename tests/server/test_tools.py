@@ -142,6 +142,24 @@ async def test_the_registry_shows_agents_and_personas_that_fit(host: Host) -> No
         assert "persona scout" not in fitting
 
 
+@pytest.mark.requirement("mcp:arguments:null-and-json-text")
+async def test_null_leaves_an_optional_argument_out_and_a_check_is_text_or_an_object(
+    host: Host, tools_daemon: Daemon, project: Path
+) -> None:
+    async with host() as client:
+        unset = dict.fromkeys(("persona", "model", "inputs", "cwd", "max_turns", "max_cost_usd", "max_tokens"))
+        checks = ["make lint", {"exists": "a.py"}, '{"run": "make test", "timeout_seconds": 9}', "{ true; }"]
+        await asked(client, "create_agent", name="nulls", task="work", checks=checks, **unset)
+        await asked(client, "command_agent", agent="nulls", mode="queue", task="more", inputs=None, checks=None)
+        await asked(client, "wait_for_agents", agents=["nulls"], until=None, since=None, timeout_seconds=0)
+        with tools_daemon.http(project) as api:
+            shown = api.get("/v1/agents/nulls").json()
+        assert shown["turns"][0]["checks"] == ["make lint", "a.py exists", "make test", "{ true; }"]
+        assert "'task' must be text, not null" in await refused(client, "create_agent", name="x", task=None)
+        said = await refused(client, "create_agent", name="x", task="t", checks=['{"exists": "a.py"'])
+        assert "it is not JSON" in said
+
+
 CREATE: dict[str, Any] = {"name": "x", "task": "t"}
 
 

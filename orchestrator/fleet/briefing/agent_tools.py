@@ -16,7 +16,6 @@ PROGRESS: Json = {
     "type": "object",
     "properties": {"text": {"type": "string", "minLength": 1, "maxLength": MAX_PROGRESS_CHARACTERS}},
     "required": ["text"],
-    "additionalProperties": False,
 }
 QUESTION: Json = {
     "type": "object",
@@ -25,7 +24,6 @@ QUESTION: Json = {
         "options": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
     },
     "required": ["question"],
-    "additionalProperties": False,
 }
 
 
@@ -36,11 +34,10 @@ CHILD: Json = {
         "task": {"type": "string", "description": "what to do and what to report; it sees nothing of yours"},
         "persona": {"type": "string"},
         "model": {"type": "string"},
-        "max_cost_usd": {"type": "number", "exclusiveMinimum": 0},
-        "max_tokens": {"type": "integer", "exclusiveMinimum": 0},
+        "max_cost_usd": {"type": "number", "minimum": 0},
+        "max_tokens": {"type": "integer", "minimum": 0},
     },
     "required": ["name", "task"],
-    "additionalProperties": False,
 }
 
 
@@ -84,7 +81,7 @@ def family_tools(port: AgentPort) -> tuple[Tool, ...]:
         Tool(
             name="wait_for_children",
             description="Sleep at no cost until all your agents have ended; gives how each ended and what it says.",
-            schema={"type": "object", "properties": {}, "additionalProperties": False},
+            schema={"type": "object", "properties": {}},
             call=wait_for_children,
         ),
     )

@@ -27,7 +27,7 @@ from orchestrator.store.turns.turns import Claim
 
 PLANNED: Json = {
     "type": "object",
-    "properties": {"plan": {"type": "array", "items": CHILD, "minItems": 1}},
+    "properties": {"plan": {"type": "array", "items": {**CHILD, "additionalProperties": False}, "minItems": 1}},
     "required": ["plan"],
     "additionalProperties": False,
 }

@@ -1,7 +1,7 @@
 """The table of tools that an orchestrator sees: eight tools, with no parameter that Fleet does not enforce.
 
 Names and texts were tested with real models on a simulated fleet; change them only after such a test. Together they
-stay under 1,200 tokens (UTF-8 bytes / 4), and a snapshot in the tests pins them.
+stay under 1,300 tokens (UTF-8 bytes / 4), and a snapshot in the tests pins them.
 """
 
 from __future__ import annotations
@@ -41,27 +41,19 @@ MAX_WAIT_SECONDS = 604_800
 
 
 def _object(required: Iterable[str] = (), **properties: Json) -> Json:
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
     return {**schema, "required": list(required)} if required else schema
 
 
-def _text(description: str = "", **more: object) -> Json:
-    return {"type": "string", **({"description": description} if description else {}), **more}
+def _of(kind: str, description: str = "", **more: object) -> Json:
+    return {"type": kind, **({"description": description} if description else {}), **more}
 
 
-def _cap(description: str = "") -> Json:
-    shown = {"description": description} if description else {}
-    return {"type": "number", "exclusiveMinimum": 0, **shown}
+_text = partial(_of, "string")
 
 
 def _names(description: str = "", **more: object) -> Json:
-    shown = {"description": description} if description else {}
-    return {"type": "array", "items": {"type": "string"}, **shown, **more}
-
-
-def _checks(description: str = "") -> Json:
-    shown = {"description": description} if description else {}
-    return {"type": "array", "items": {"type": ["string", "object"]}, **shown}
+    return _of("array", description, items={"type": "string"}, **more)
 
 
 CREATE = _object(
@@ -69,14 +61,14 @@ CREATE = _object(
     name=_text("unique while it lives, e.g. scout-api"),
     task=_text("what to do and what to report; it cannot see this conversation"),
     persona=_text("scout, planner, builder (default), reviewer, shipper; list_agents has more"),
-    provider={"enum": ["claude"]},
+    provider=_text(enum=["claude"]),
     model=_text("default: the persona's, e.g. haiku, sonnet, opus"),
     inputs=_names("agents whose full results it gets as a file"),
     cwd=_text("directory inside the project; default: the project's"),
-    max_turns={"type": "integer", "minimum": 1, "maximum": MAX_TURNS, "description": "model calls per task"},
-    max_cost_usd=_cap("at this cap it is suspended and asks you"),
-    max_tokens=_cap(),
-    checks=_checks(
+    max_turns=_of("integer", "model calls per task", minimum=1, maximum=MAX_TURNS),
+    max_cost_usd=_of("number", "at this cap it is suspended and asks you"),
+    max_tokens=_of("integer"),
+    checks=_names(
         'shell commands, {"exists": path}, {"schema": of its JSON result}: Fleet runs them after each of its turns; '
         "it mends what fails"
     ),
@@ -85,37 +77,31 @@ COMMAND = _object(
     ["agent"],
     agent=_text(),
     task=_text("for an agent not yet started: added to its task"),
-    mode={
-        "enum": [str(mode) for mode in DeliveryMode],
-        "description": "while it works: after this turn (default), into it, or instead",
-    },
+    mode=_text(
+        "while it works: after this turn (default), into it, or instead", enum=[str(mode) for mode in DeliveryMode]
+    ),
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
-    max_cost_usd=_cap("new cap; an agent suspended at its cap resumes, without a task"),
-    max_tokens=_cap(),
-    checks=_checks(),
+    max_cost_usd=_of("number", "new cap; an agent suspended at its cap resumes, without a task"),
+    max_tokens=_of("integer"),
+    checks=_names(),
 )
 WAIT = _object(
     agents=_names("default: all of yours"),
-    until={"enum": ["all", "any"]},
-    timeout_seconds={"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
+    until=_text(enum=["all", "any"]),
+    timeout_seconds=_of("number", minimum=0, maximum=MAX_WAIT_SECONDS),
     since=_text("'0': tell outcomes again that you had before"),
 )
 STATUS = _object(agents=_names())
 OUTPUT = _object(
     ["agent"],
     agent=_text(),
-    turn={"type": "integer", "minimum": 1, "description": "default: the last"},
-    offset={"type": "integer", "minimum": 0},
-    limit={
-        "type": "integer",
-        "minimum": 1,
-        "maximum": MAX_PAGE_CHARACTERS,
-        "description": f"characters, max {MAX_PAGE_CHARACTERS}",
-    },
+    turn=_of("integer", "default: the last", minimum=1),
+    offset=_of("integer", minimum=0),
+    limit=_of("integer", f"characters, max {MAX_PAGE_CHARACTERS}", minimum=1, maximum=MAX_PAGE_CHARACTERS),
 )
 REGISTRY = _object(status=_text("e.g. working, failed"), capability=_text("what it should be good for, e.g. tests"))
 DELETE = _object(["agents"], agents=_names(minItems=1))
-DELETE_ALL = _object(scope={"enum": ["mine", "project"], "description": "project: everyone's; only if told to"})
+DELETE_ALL = _object(scope=_text("project: everyone's; only if told to", enum=["mine", "project"]))
 
 
 async def _create(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -259,6 +245,7 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
             description=description,
             schema=schema,
             call=partial(verb, fleet),
+            json_lists=frozenset({"checks"}),
             waits=verb is _wait,
             begin=partial(_begin_wait, fleet) if verb is _wait else None,
         )
