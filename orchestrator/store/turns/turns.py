@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.clearance import AUTHOR
 from orchestrator.domain.event import TERMINAL, EventKind
 from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
 from orchestrator.domain.text import one_line
@@ -136,10 +137,11 @@ def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, 
 
 
 def suspend_for_answer(connection: Connection, claim: Claim, asked: NewQuestion, usage: RunUsage, now: float) -> None:
-    """End the run in the middle of a tool call: the agent waits without slot or process."""
+    """End the run in the middle of a tool call, or before it began: the agent waits without slot or process."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
+    before = AUTHOR if asked.tool == AUTHOR else ""
     connection.execute(
-        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for="")
+        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for=before)
     )
     run_ended(connection, agent, claim, usage, now)
     question_id = questions.ask(connection, claim.agent_id, claim.turn, asked)
