@@ -11,8 +11,8 @@ from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.clearance import AUTHOR
 from orchestrator.domain.event import TERMINAL, EventKind
 from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
-from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
+from orchestrator.domain.text import one_line, quantity
+from orchestrator.domain.turn import HOLDS_QUEUE, TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
@@ -32,7 +32,7 @@ from orchestrator.store.schema.transitions import (
     turn_row,
 )
 from orchestrator.store.turns import outcomes
-from orchestrator.store.waits import leases, pauses, questions
+from orchestrator.store.waits import leases, pauses, questions, ready_queue
 from orchestrator.store.waits.inputs import source_ended, source_opened
 from orchestrator.store.waits.ready_queue import next_turn
 from orchestrator.store.waits.suspension import suspend
@@ -231,10 +231,17 @@ def expire(connection: Connection, now: float) -> int:
 
 
 def rest(connection: Connection, agent: AgentRow, status: Status, reason: str, now: float) -> None:
-    """Give the agent the status of its ended turn, or queue it again if it has more turns."""
+    """Give the agent the status of its ended turn, or queue it again if it has more turns.
+
+    After a failure that its next task would meet, too, they are held until a command releases or drops them.
+    """
     more = next_turn(connection, agent.id)
     fresh = agent_row(connection, agent.id)
-    if more is not None:
+    if more is not None and status is Status.FAILED and reason in HOLDS_QUEUE:
+        count = ready_queue.count_queued(connection, agent.id)
+        held = Wait(kind=WaitKind.HELD, on=reason, detail=quantity(count, "task"))
+        suspend(connection, fresh, more.ordinal, held, now)
+    elif more is not None:
         move(connection, fresh, Status.QUEUED, now, wait=SLOT, owner=None)
     else:
         move(connection, fresh, status, now, reason=reason, owner=None)
