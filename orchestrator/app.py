@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import log, paths
+from orchestrator.fleet.connections import Connections
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.delegation.delegates import Delegates
 from orchestrator.fleet.delegation.orchestrators import ManagedOrchestrators, granted_names
@@ -121,6 +122,7 @@ def assemble(store: Store, host: Host, providers: Mapping[str, Provider]) -> Par
         build=paths.build(),
         supervision=host.supervision,
         http=host.http,
+        connections=Connections(host.state),
     )
     fleet = Fleet(context)
     runtime = Runtime(

@@ -27,16 +27,16 @@ class NoDaemonError(Exception):
         self.text = text
 
 
-def greet(state: Path, env: Mapping[str, str], cwd: str, name: str = "") -> tuple[socket, Collection[object]]:
+def greet(state: Path, env: Mapping[str, str], cwd: str, door: Mapping[str, str]) -> tuple[socket, Collection[object]]:
     """Return a connection to a daemon of this build that answered the hello, and the names of its waiting tools.
 
-    Starts a daemon if none runs. `name` identifies the door and is the same on each of its connections.
+    Starts a daemon if none runs. `door` is what the hello says about the door itself: `door` and `orchestrator`.
 
     Raises:
         NoDaemonError: The daemon does not start, does not answer within 30 s, or runs another build.
     """
     deadline = time.monotonic() + _GREETING_SECONDS
-    hello = paths.hello(env, cwd) | {"door": name}
+    hello = {**paths.hello(env, cwd), **door}
     failed = 0
     while True:
         error_text = ""

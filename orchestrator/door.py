@@ -22,7 +22,7 @@ from socket import socket
 from threading import Lock, Thread
 
 from orchestrator import fallback_server as fallback
-from orchestrator import launch, paths
+from orchestrator import launch, paths, presence
 from orchestrator.daemon_link import NoDaemonError, greet
 
 USAGE = """Usage: fleet mcp
@@ -86,7 +86,8 @@ class Door:
 
     def __init__(self, state: Path, env: Mapping[str, str], cwd: str) -> None:
         self._state, self._env, self._cwd = state, env, cwd
-        self._name = os.urandom(8).hex()
+        name = os.urandom(8).hex()
+        self._about = {"door": name, "orchestrator": paths.orchestrator_of(env) or f"mcp-{name[:8]}"}
         self._lock = Lock()  # guards all of the following
         self._calls: dict[object, PendingCall] = {}
         self._handshake: list[bytes] = []  # the accepted `initialize` and `notifications/initialized`
@@ -101,10 +102,11 @@ class Door:
 
     def run(self) -> None:
         """Relay lines until the client exits, which ends this process."""
+        presence.hold(self._state, self._about["orchestrator"])
         Thread(target=self._read_client, daemon=True).start()
         while True:
             try:
-                connection, waiting_tools = greet(self._state, self._env, self._cwd, self._name)
+                connection, waiting_tools = greet(self._state, self._env, self._cwd, self._about)
             except NoDaemonError as error:
                 self._refuse(error)
                 while not self._was_connected:  # the client saw only the fallback tool, and that must not change

@@ -89,6 +89,9 @@ ENVIRONMENT = PROXIES | {
 """Variables that an agent gets from its creator, together with `LC_*`."""
 
 
+MAX_ORCHESTRATOR_CHARACTERS = 200
+
+
 class StateError(Exception):
     """The state directory is not usable; the text says why and what to do."""
 
@@ -249,7 +252,7 @@ def is_secret(name: str, value: str) -> bool:
 def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
     """Return the hello, which tells the daemon the client's build and project, and its agents' account and environment.
 
-    Keys: `build`, `project`, `cwd`, `host_session` and `wait_seconds` (text or None), `account` and `environment` (name
+    Keys: `build`, `project`, `cwd`, `orchestrator` and `wait_seconds` (text or None), `account` and `environment` (name
     to value, only the variables of `ACCOUNT` and `ENVIRONMENT`, and the umask), `pass_env` and `passed` (the value of
     FLEET_PASS_ENV, and the variables that it names). It contains secrets: keep it in memory only.
     """
@@ -257,7 +260,7 @@ def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
         "build": build(),
         "project": project_of(cwd),
         "cwd": cwd,
-        "host_session": env.get("CLAUDE_CODE_SESSION_ID") or None,
+        "orchestrator": orchestrator_of(env),
         "wait_seconds": env.get("FLEET_WAIT_SECONDS") or None,
         "account": _chosen(env, ACCOUNT),
         "environment": {
@@ -268,6 +271,12 @@ def hello(env: Mapping[str, str], cwd: str) -> dict[str, object]:
         "pass_env": env.get(pass_env.VARIABLE) or None,
         "passed": pass_env.passed(env),
     }
+
+
+def orchestrator_of(env: Mapping[str, str]) -> str | None:
+    """Return whose agents a client of this environment commands: the session that it names, else Claude Code's."""
+    named = env.get("FLEET_SESSION") or env.get("CLAUDE_CODE_SESSION_ID") or ""
+    return "".join(filter(str.isprintable, named))[:MAX_ORCHESTRATOR_CHARACTERS] or None
 
 
 def _chosen(env: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -127,7 +127,6 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
         children=front_matter.children,
         fans_out=front_matter.fans_out,
         verdict=front_matter.verdict,
-        commits=front_matter.commits,
     )
 
 

@@ -14,7 +14,7 @@ from orchestrator import paths
 from orchestrator.cli.demo import demo, rehearse
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.render import output
-from orchestrator.cli.verbs import agents, backup, budget, daemon, inspect, logs, wait
+from orchestrator.cli.verbs import adopt, agents, backup, budget, daemon, inspect, logs, wait
 from orchestrator.cli.verbs import run as running
 from orchestrator.errors import FleetError
 
@@ -49,6 +49,7 @@ for _name, _command in (
     ("budget", budget.budget),
     ("interrupt", agents.interrupt),
     ("rm", agents.rm),
+    ("adopt", adopt.adopt),
     ("up", daemon.up),
     ("down", daemon.down),
     ("backup", backup.backup),

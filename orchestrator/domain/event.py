@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     INTERRUPTED = "turn.interrupted"
     CANCELLED = "turn.cancelled"
     BLOCKED = "agent.blocked"
+    ADOPTED = "agent.adopted"
+    MOVED = "agent.moved"
     DELETED = "agent.deleted"
     SESSION = "session.opened"
     SAID = "session.said"

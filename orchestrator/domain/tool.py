@@ -10,13 +10,16 @@ from orchestrator.domain.durable_wait import DurableWait
 
 Json = Mapping[str, Any]
 Progress = Callable[[float, str], Awaitable[None]]
+COMMAND_LINE = "cli"
+"""the orchestrator of a person's commands: one in each project, whichever terminal they are typed in"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     """Who calls: the project that it sees, its orchestrator's name, and the account and environment that it sent.
 
-    `orchestrator` is the host's session id (or a stable word such as `cli`); `door` is the name of the stdio door
+    `orchestrator` is the host's session id, the door's own if the host has none, or `cli`; '' is nobody, who may only
+    look at what the server offers. `door` is the name of the stdio door
     in between, '' without one; `wait_seconds` is how long its host lets a call wait, None if without limit;
     `account` and `environment` are allow-listed variables of the hello, including secrets, which are kept in
     memory only.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orchestrator.domain.activity import Patience, patience
 from orchestrator.domain.tool import CallContext, Caller
+from orchestrator.fleet.connections import Connections
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.slots import AgentSlots
 from orchestrator.fleet.lookup import find_all
@@ -46,6 +47,7 @@ class FleetContext:
     build: str
     supervision: str
     """how the processes of agents are contained and ended on this machine"""
+    connections: Connections
     http: str
     """address of HTTP on loopback, '' if it is not served"""
     started_at: float = field(default_factory=time.time)

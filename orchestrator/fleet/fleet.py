@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from orchestrator.domain.agent import NewAgent
@@ -14,6 +15,7 @@ from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs import (
+    adopt,
     budget,
     catch_up,
     children,
@@ -28,6 +30,7 @@ from orchestrator.fleet.verbs import (
 )
 from orchestrator.fleet.verbs.backup import PagesCopied, back_up
 from orchestrator.fleet.views import (
+    Adopted,
     AgentDetail,
     BudgetsView,
     Created,
@@ -35,6 +38,7 @@ from orchestrator.fleet.views import (
     EventView,
     FleetView,
     Health,
+    Orphans,
     OutputPage,
     Receipt,
     Registry,
@@ -75,9 +79,12 @@ class Fleet:
         Raises:
             FleetError: nothing was changed.
         """
-        return await command.command(
+        claimed = await adopt.claim(self._context, call, [agent])
+        receipt = await command.command(
             self._context, call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify
         )
+        happened = "; ".join(filter(None, [receipt.happened, adopt.yours_now(claimed)]))
+        return receipt.model_copy(update={"happened": happened})
 
     async def answer(self, call: CallContext, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the agent's open question, or decide on its permission: allow, always, or deny: why.
@@ -146,9 +153,12 @@ class Fleet:
         await self._context.enter(call)
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
         timeout_seconds = min(slices, default=None)
-        return await wait.wait(
+        claimed = await adopt.claim(self._context, call, agents)
+        digest = await wait.wait(
             self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
+        text = "\n".join(filter(None, [digest.text, adopt.yours_now(claimed)]))
+        return digest.model_copy(update={"text": text})
 
     async def catch_up(self, call: CallContext) -> str:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
@@ -158,6 +168,7 @@ class Fleet:
         self, call: CallContext, request: WaitRequest, *, asks_person: bool
     ) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
+        await adopt.claim(self._context, call, request.agents)
         return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
 
     async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
@@ -230,6 +241,28 @@ class Fleet:
             FleetError: `target` is not usable, exists (without `overwrite`), or cannot be written; no part is left.
         """
         return await back_up(self._context.state, target, overwrite=overwrite, report=report)
+
+    async def orphans(self, call: CallContext) -> Orphans:
+        """Return the agents whose sessions have ended or whose project was moved, and the connected sessions."""
+        return await adopt.orphans(self._context, call)
+
+    async def adopt(
+        self, call: CallContext, references: Sequence[str], *, everything: bool = False, to: str | None = None
+    ) -> tuple[Adopted, ...]:
+        """Give these agents, or all whose sessions have ended, to another session.
+
+        Raises:
+            FleetError: one cannot be adopted; the message says which and why.
+        """
+        return await adopt.adopt(self._context, call, references, everything=everything, to=to)
+
+    def connected(self, caller: Caller) -> AbstractContextManager[None]:
+        """Count the caller as connected while the block runs."""
+        return self._context.connections.connected(caller)
+
+    def heard(self, caller: Caller) -> AbstractContextManager[None]:
+        """Count a caller without a connection of its own as connected while the block runs, and for a while after."""
+        return self._context.connections.heard(caller)
 
     async def greet(self, caller: Caller) -> None:
         """Register the account of a door; agents that wait for it resume."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS
 from orchestrator.domain.durable_wait import MAX_CURSOR_DIGITS
@@ -17,6 +19,7 @@ from orchestrator.store.schema.rows import AgentRow
 SHOWN_NAMES = 12
 MIN_PREFIX_CHARACTERS = 5
 MAX_REFERENCE_CHARACTERS = 200
+_WHOLE_ID = re.compile(r"ag_[0-9a-f]{32}(_child_\d+)*")
 
 
 def cursor_of(since: str) -> int:
@@ -47,11 +50,17 @@ def _find(connection: Connection, project: str, reference: str, *, deleted: bool
         raise InvalidError("an agent's name is empty", hint="give its id or name")
     if not is_plain(reference) or len(reference) > MAX_REFERENCE_CHARACTERS:
         raise InvalidError(f"{reference[:80]!a} is not an agent's name or id", hint="give its id or name")
-    found = agent_queries.by_reference(connection, reference, project)
+    found = agent_queries.by_reference(connection, reference, project) or _lost(connection, reference)
     if not found:
         names = agent_queries.living_names(connection, project)
         raise _unknown(reference, names, agent_queries.living(connection, project, SHOWN_NAMES))
     return _chosen(reference, found, deleted=deleted)
+
+
+def _lost(connection: Connection, reference: str) -> Sequence[AgentRow]:
+    """Find the agent with this whole id if its project no longer exists: it may have been moved to the caller's."""
+    found = agent_queries.by_ids(connection, {reference}) if _WHOLE_ID.fullmatch(reference) else ()
+    return [agent for agent in found if not Path(agent.project).is_dir()]
 
 
 def _chosen(reference: str, found: Sequence[AgentRow], *, deleted: bool) -> AgentRow:

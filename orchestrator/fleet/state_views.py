@@ -68,13 +68,9 @@ class WaitView(View):
     """What a queued or waiting agent waits for."""
 
     kind: str
-    """slot | inputs | checkout | question | permission | children | agents | account | budget | quota | overload |
-    held
-    """
+    """slot | inputs | checkout | question | permission | children | agents | account | budget | quota | overload"""
     on: str = ""
-    """names of the inputs, the holder of the checkout, the owner of the budget ('': the agent itself), or the code of
-    the failure that holds the queue
-    """
+    """names of the inputs, the holder of the checkout, or the owner of the budget ('': the agent itself)"""
     until: str | None = None
     """when it ends by itself, if it does"""
     detail: str = ""

@@ -71,7 +71,7 @@ class AgentView(View):
     """name of the agent that created it"""
     budgets: tuple[BudgetView, ...] = ()
     remedy: str = ""
-    """the call that ends its wait at a cap, or releases its held queue"""
+    """the call that ends its wait at a cap"""
     unread: int = 0
     """how many of its ended turns have not been delivered to its orchestrator"""
     files_consumed: int = 0
@@ -253,6 +253,37 @@ class Deleted(View):
     """its status before"""
     work: str
     """e.g. `results stay readable; 3 changed files stay in this checkout, uncommitted`"""
+
+
+class Orphan(View):
+    """An agent that can be adopted: its session has ended, or its project is no longer where it was."""
+
+    agent: str
+    name: str
+    status: str
+    orchestrator: str
+    """the session that created it"""
+    project: str
+    is_moved: bool
+
+
+class Orphans(View):
+    """The agents that can be adopted in a project, and the sessions that are connected to it."""
+
+    agents: tuple[Orphan, ...]
+    sessions: tuple[str, ...]
+
+
+class Adopted(View):
+    """An agent that was given to another session."""
+
+    agent: str
+    name: str
+    was: str
+    """the session that it belonged to"""
+    orchestrator: str
+    moved_from: str
+    """its project until now"""
 
 
 class PersonaView(View):

@@ -17,7 +17,6 @@ HELLO = "x-fleet-hello"
 """the header that carries a hello over HTTP"""
 CALLER = "fleet.caller"
 """the key of an HTTP request's scope that holds its `Caller`; missing if the request brings no hello"""
-MAX_ORCHESTRATOR_CHARACTERS = 200
 LINE_BYTES = 16 << 20
 """longest line that is read from a door; a longer one is answered with an error and skipped"""
 
@@ -62,14 +61,14 @@ def parse_hello(raw: bytes | str) -> Hello:
 
 
 def caller_of(hello: Hello, *, door: str) -> Caller:
-    """Return the caller; `door` (`mcp` or `cli`) is used as the orchestrator's name if the client gives none.
+    """Return the caller; `door` is used as the orchestrator's name if the client gives none.
 
     Variables that are not on the allow-lists in `paths` are dropped.
     """
     orchestrator = hello.orchestrator or hello.host_session or door
     return Caller(
         project=hello.project,
-        orchestrator="".join(c for c in orchestrator if c.isprintable())[:MAX_ORCHESTRATOR_CHARACTERS] or door,
+        orchestrator="".join(c for c in orchestrator if c.isprintable())[: paths.MAX_ORCHESTRATOR_CHARACTERS] or door,
         cwd=hello.cwd or hello.project,
         door=hello.door,
         wait_seconds=hello.wait_seconds,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcp.server import Server as McpServer
 from starlette.types import ASGIApp
 
+from orchestrator.domain.tool import Caller
 from orchestrator.server.calls import Calls
 from orchestrator.server.http.guard import guard
 from orchestrator.server.http.loopback import Loopback
@@ -42,7 +42,12 @@ def table(fleet: Fleet, calls: Calls, log_file: str) -> McpServer[Any]:
 def door_backend(table: McpServer[Any], fleet: Fleet) -> DoorBackend:
     """Return what doors are served with: this MCP server."""
     waits = tuple(tool.name for tool in tools.table(fleet) if tool.waits)
-    return DoorBackend(partial(serve_connection, table), waits)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
+        with fleet.connected(caller):
+            await serve_connection(table, reader, writer, caller)
+
+    return DoorBackend(serve, waits)
 
 
 def webs(listener: socket.socket, bound: Loopback | None, application: ASGIApp) -> list[tuple[Server, socket.socket]]:

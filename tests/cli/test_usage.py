@@ -16,8 +16,8 @@ HEAVY = {"claude_agent_sdk", "anthropic", "sqlalchemy", "sqlmodel", "mcp", "http
 STARTERS = {"rm", "wait", "logs", "output", "create", "answer"}
 """commands whose mistake may be seen only with a daemon"""
 COMMANDS = (
-    "demo", "ps", "show", "logs", "output", "create", "command", "answer", "wait", "interrupt", "rm", "up", "down",
-    "doctor", "rehearse", "version", "daemon", "mcp",
+    "demo", "ps", "show", "logs", "output", "create", "command", "answer", "wait", "interrupt", "rm", "adopt", "up",
+    "down", "doctor", "rehearse", "version", "daemon", "mcp",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ async def serve(kind: str, port: int) -> None:
                 sessions.event_store, sessions.retry_interval = Replayed(), RETRY_MILLISECONDS
             bound = loopback.listen(port, state)
             route = streamable.route(sessions.handle_request)
-            application = api.application([route], calls=Calls(), greet=greet)
+            application = api.application([route], calls=Calls(), greet=greet, attend=lambda _: nullcontext())
             guarded = guard.guard(application, bound.port, bound.token)
             web = http_server(introduced(guarded, bound.token, str(state)))
             async with sessions.run():

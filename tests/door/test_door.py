@@ -420,7 +420,16 @@ def test_the_door_loads_nothing_but_the_standard_library() -> None:
         "orchestrator",
         *(
             f"orchestrator.{name}"
-            for name in ("__main__", "daemon_link", "door", "launch", "pass_env", "paths", "fallback_server")
+            for name in (
+                "__main__",
+                "daemon_link",
+                "door",
+                "launch",
+                "pass_env",
+                "paths",
+                "presence",
+                "fallback_server",
+            )
         ),
     }
     assert {name.partition(".")[0] for name in loaded - ours} <= sys.stdlib_module_names | {"__main__"}

@@ -164,7 +164,7 @@ def test_a_hello_says_who_pays_and_what_an_agent_may_know_and_nothing_more(proje
         "build": paths.build(),
         "project": str(project),
         "cwd": str(project),
-        "host_session": "host-1",
+        "orchestrator": "host-1",
         "wait_seconds": None,
         "account": {
             name: HOST[name] for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "AWS_PROFILE", "CLAUDE_CONFIG_DIR")
@@ -176,7 +176,8 @@ def test_a_hello_says_who_pays_and_what_an_agent_may_know_and_nothing_more(proje
         "pass_env": "GITHUB_TOKEN,LD_PRELOAD",
         "passed": {"GITHUB_TOKEN": "token"},
     }
-    assert paths.hello({}, "/")["host_session"] is None
+    assert paths.hello({}, "/")["orchestrator"] is None
+    assert paths.hello({**HOST, "FLEET_SESSION": "my\x1b window"}, "/")["orchestrator"] == "my window"
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ async def test_a_new_session_is_told_once_what_others_left_and_may_answer_it(lab
     await lab.becomes("ended", "complete")
     fresh = lab.call(orchestrator="second session")
     said = await lab.fleet.catch_up(fresh)
-    assert said.startswith("left by other sessions: 1 agent waits for an answer: asks; unread outcomes: ended -> ")
+    assert said.startswith("left by ended sessions: asks waits for an answer; unread outcomes: ended -> ")
     assert await lab.fleet.catch_up(fresh) == ""
     assert await lab.fleet.catch_up(lab.call()) == ""
     await lab.fleet.command(fresh, "asks", "red")
@@ -214,8 +214,21 @@ async def test_the_first_digest_of_a_session_carries_what_others_left(lab: Lab) 
     await lab.fleet.create(fresh, NewAgent(name="mine", task="t", persona="scout"))
     lab.finish("mine")
     first = await lab.fleet.wait(fresh, agents=["mine"])
-    assert "left by other sessions: 1 agent waits for an answer: asks" in first.text
+    assert "left by ended sessions: asks waits for an answer" in first.text
     assert "left by" not in (await lab.fleet.wait(fresh, agents=["mine"], since="0")).text
+
+
+@pytest.mark.requirement("session:identity:one-per-door")
+async def test_an_outcome_that_another_session_reads_is_still_told_to_its_own(lab: Lab) -> None:
+    await lab.create("a")
+    lab.finish("a")
+    await lab.becomes("a", "complete")
+    other = lab.call(orchestrator="second session")
+    with lab.context.connections.connected(lab.caller):
+        for _ in range(2):
+            assert "[a complete" in (await lab.fleet.wait(other, agents=["a"])).text
+    assert "[a complete" in (await lab.fleet.wait(lab.call())).text
+    assert "[a complete" not in (await lab.fleet.wait(lab.call(), timeout_seconds=0)).text
 
 
 async def test_a_person_is_told_no_news(lab: Lab) -> None:

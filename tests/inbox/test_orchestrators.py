@@ -22,7 +22,7 @@ async def test_the_next_session_is_told_what_the_last_one_left_and_answers_it(of
         assert 'NEEDS YOU left wants to use Bash: "echo ran' in await asked(first, "wait_for_agents")
     async with through_door(daemon, office.project, **office.account, CLAUDE_CODE_SESSION_ID="second") as second:
         made = await asked(second, "create_agent", name="mine", task="read", persona="asker")
-        assert "\nleft by other sessions: 1 agent waits for an answer: left -> get_agent_status" in made
+        assert "\nleft by ended sessions: left waits for an answer -> name them in wait_for_agents" in made
         status = await asked(second, "get_agent_status", agents=["left"])
         assert "left by" not in status
         assert "-> command_agent left with allow, always or deny: <why>" in status

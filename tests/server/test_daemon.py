@@ -289,7 +289,9 @@ def test_whoever_comes_while_it_leaves_finds_a_daemon_all_the_same(
     idle_seconds, pause, pids = 0.4, threading.Event(), list[int]()
     mine = {**env, "FLEET_IDLE_EXIT_SECONDS": str(idle_seconds)}
     while len(pids) < 5 or len(set(pids)) == 1:  # later each time, until one has left before the next visitor came
-        link, _ = daemon_link.greet(state, mine, str(project))  # as the door does; it starts a daemon if there is none
+        link, _ = daemon_link.greet(
+            state, mine, str(project), {}
+        )  # as the door does; it starts a daemon if there is none
         pids.append(Daemon(state, mine).pid)
         link.close()
         pause.wait(idle_seconds + 0.04 * (len(pids) - 1))

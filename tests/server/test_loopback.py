@@ -55,10 +55,11 @@ def token(daemon: Daemon) -> str:
     return (daemon.state / loopback.TOKEN_FILE).read_text().strip()
 
 
-def hello(daemon: Daemon, project: Path, account: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {
-        "x-fleet-hello": json.dumps(daemon.hello(project, account=dict(account or {}), environment=dict(daemon.env)))
-    }
+def hello(
+    daemon: Daemon, project: Path, account: Mapping[str, str] | None = None, *, orchestrator: str | None = "by-http"
+) -> dict[str, str]:
+    about = {"account": dict(account or {}), "environment": dict(daemon.env), "orchestrator": orchestrator}
+    return {"x-fleet-hello": json.dumps(daemon.hello(project, **about))}
 
 
 @asynccontextmanager
@@ -288,6 +289,20 @@ async def test_two_principals_do_not_see_each_others_project(
         assert "mine" not in await asked(theirs, "get_agent_status")
         assert "no agent 'mine'" in await refused(theirs, "command_agent", agent="mine", task="stop")
         assert "mine" in await asked(mine, "delete_agent", agents=["mine"])
+
+
+@pytest.mark.requirement("session:identity:one-per-door")
+async def test_each_mcp_session_is_an_orchestrator_and_without_sessions_the_hello_names_one(
+    web: Daemon, project: Path
+) -> None:
+    unnamed = hello(web, project, orchestrator=None)
+    async with over_http(web, unnamed, "legacy") as one, over_http(web, unnamed, "legacy") as two:
+        await asked(one, "create_agent", name="ones", task="work", persona="scout")
+        assert "left by" not in await asked(two, "get_agent_status")
+        assert "ones" not in await asked(two, "delete_all_agents")
+        assert "ones" in await asked(one, "delete_all_agents")
+    async with over_http(web, unnamed) as nobody:
+        assert 'add "orchestrator": "an id of your own"' in await refused(nobody, "delete_all_agents")
 
 
 @pytest.mark.requirement("http:mcp:streamable-on-loopback", "wait:digest:delivered-once")

@@ -9,6 +9,7 @@ from orchestrator.domain.question import AnsweredBy, QuestionKind
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import Wait, WaitKind
 from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.store.queries import left
 from orchestrator.store.turns import turns
 from orchestrator.store.waits import questions
 from orchestrator.store.waits.questions import OtherQuestionError
@@ -313,8 +314,8 @@ async def test_open_questions_of_other_orchestrators_are_named_to_those_of_the_p
         await world.ask(await world.start(name, **values))
     await world.delete("ag_gone")
     await world.answer("ag_answered")
-    found = await world.store.read(lambda connection: questions.left_by_others(connection, "/project", "host-1"))
-    assert list(found) == ["theirs"]
+    found = await world.store.read(lambda connection: left.asking(connection, "/project", "host-1"))
+    assert list(found) == [("theirs", "host-2", 0)]
 
 
 async def test_several_agents_ask_and_each_gets_its_own_answer(world: World) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from orchestrator.domain.agent import Status
 from orchestrator.fleet.projections.agent_views import cost_of
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.queries import agents, outcomes, totals
+from orchestrator.store.queries import agents, left, outcomes, totals
 from orchestrator.store.schema.tables import AGENT
 from tests.store.world import ORCHESTRATOR, PROJECT, World
 
@@ -62,7 +62,9 @@ async def test_totals_are_the_sums_of_the_agents_whatever_a_turn_at_work_has_rep
 READS: dict[str, Callable[[Connection], object]] = {
     "who waits for whom": lambda connection: totals.blocks(connection, PROJECT),
     "unread turns": lambda connection: outcomes.unread_of(connection, PROJECT, ORCHESTRATOR),
-    "unread turns of others": lambda connection: outcomes.unread_of_others(connection, PROJECT, ORCHESTRATOR),
+    "unread turns of others": lambda connection: left.unread(connection, PROJECT, ORCHESTRATOR),
+    "questions of others": lambda connection: left.asking(connection, PROJECT, ORCHESTRATOR),
+    "work of others": lambda connection: left.at_work(connection, PROJECT, ORCHESTRATOR),
     "the oldest": lambda connection: agents.living(connection, PROJECT, 5),
     "an agent by its name": lambda connection: agents.by_reference(connection, "agent-3", PROJECT),
     "the project of the newest event": agents.last_project,

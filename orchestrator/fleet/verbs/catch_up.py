@@ -1,17 +1,20 @@
-"""Tells a new session which agents of other sessions wait for an answer or have unread outcomes."""
+"""Tells a new session what sessions that have ended left in its project: agents at work, questions, unread outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from orchestrator.domain.tool import CallContext
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.queries import outcomes
-from orchestrator.store.waits import questions
+from orchestrator.store.queries import left
+from orchestrator.store.queries.left import LeftAgent
 
 MAX_NAMES = 4
+
+Left = tuple[Sequence[LeftAgent], Sequence[LeftAgent], Sequence[LeftAgent]]
 
 
 async def catch_up(context: FleetContext, call: CallContext) -> str:
@@ -22,29 +25,36 @@ async def catch_up(context: FleetContext, call: CallContext) -> str:
         return ""
     context.told.add(session)
 
-    def left(connection: Connection) -> tuple[Sequence[str], Mapping[str, int]]:
-        return (
-            questions.left_by_others(connection, *session),
-            outcomes.unread_of_others(connection, *session),
-        )
+    def all_left(connection: Connection) -> Left:
+        asking, working = left.asking(connection, *session), left.at_work(connection, *session)
+        return asking, working, left.unread(connection, *session)
 
-    return catch_up_line(*await context.work.store.read(left))
+    found = await context.work.store.read(all_left)
+    gone = context.connections.gone(one.orchestrator for some in found for one in some)
+    asking, working, unread = [[one for one in some if one.orchestrator in gone] for some in found]
+    return catch_up_line([one.name for one in asking], [one.name for one in working], unread)
 
 
-def catch_up_line(waiting: Sequence[str], unread: Mapping[str, int]) -> str:
-    """Return the line that names waiting agents, and agents with the number of their unread turns."""
+def catch_up_line(waiting: Sequence[str], working: Sequence[str], unread: Sequence[LeftAgent]) -> str:
+    """Return the line that names waiting and working agents, and agents with the number of their unread turns."""
     parts: list[str] = []
     if waiting:
-        parts.append(f"{_wait(waiting)} for an answer: {_some(waiting)}")
+        parts.append(f"{_some(waiting)} {_verb(waiting, 'wait')} for an answer")
+    if working:
+        parts.append(f"{_some(working)} {_verb(working, 'work')}")
     if unread:
-        parts.append(f"unread outcomes: {_some(counted(unread))}")
+        turns = Counter[str]()
+        for one in unread:
+            turns[one.name] += one.turns
+        parts.append(f"unread outcomes: {_some(counted(turns))}")
     if not parts:
         return ""
-    return f"left by other sessions: {'; '.join(parts)} -> get_agent_status; answer and read them by name"
+    told = "; ".join(parts)
+    return f"left by ended sessions: {told} -> name them in wait_for_agents or command_agent: then they are yours"
 
 
-def _wait(names: Sequence[str]) -> str:
-    return "1 agent waits" if len(names) == 1 else f"{len(names)} agents wait"
+def _verb(names: Sequence[str], verb: str) -> str:
+    return f"{verb}s" if len(names) == 1 else verb
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.questions import shown
+from orchestrator.fleet.verbs.adopt import check_place
 from orchestrator.fleet.verbs.create import check_passed, new_id
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
@@ -40,6 +41,7 @@ async def command(
     check_passed(call.caller)
     await context.enter(call)
     found = await context.find(call.caller, agent)
+    await check_place(found)
     given = checked_caps(caps or {})
     sources = None
     if inputs is not None:

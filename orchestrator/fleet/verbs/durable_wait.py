@@ -64,7 +64,7 @@ async def begin(
     seen = await _arrived(context, call, request)
     if seen.wakes(request.until):
         digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
-        context.offer(call, seen.turn_ids())
+        context.offer(call, seen.received_by(call.caller.orchestrator))
         return digest
     ids = [agent.id for agent in seen.agents] if request.agents else []
     begun = new_wait(call, replace(request, agents=ids), now, asks_person=asks_person)
@@ -204,7 +204,7 @@ async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool 
             return seen
         told = replace(seen, asks_person=False)
         digest = await wait.tell(context, call, told, now - row.created_at, timed_out=not seen.wakes(row.until))
-        ended = WaitEnd(result=digest.text, outcomes=told.turn_ids())
+        ended = WaitEnd(result=digest.text, outcomes=told.received_by(row.orchestrator))
     except StoreError:
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the error tells the orchestrator

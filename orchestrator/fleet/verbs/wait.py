@@ -76,6 +76,11 @@ class WaitSnapshot:
         """The turns whose outcomes a digest of this snapshot contains."""
         return [turn.id for turn in self.untold]
 
+    def received_by(self, orchestrator: str) -> list[str]:
+        """The turns that its digest delivers to this orchestrator: not those of agents that another one commands."""
+        foreign = {one.id for one in self.agents if one.parent is None and one.orchestrator != orchestrator}
+        return [turn.id for turn in self.untold if turn.agent_id not in foreign]
+
     def tells(self) -> bool:
         """Whether there is anything that the orchestrator has not received."""
         return bool(self.untold) or any(self.needs(agent) for agent in self.agents)
@@ -128,7 +133,7 @@ async def wait(
             if seen is not None and found is not None:
                 slept = now - begun
                 digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), rows=found)
-                context.offer(call, seen.turn_ids())
+                context.offer(call, seen.received_by(call.caller.orchestrator))
                 return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.fleet.views import AgentDetail, Created, Deleted, FleetView, OutputPage, Receipt, Registry
+from orchestrator.fleet.views import AgentDetail, Created, Deleted, FleetView, Orphans, OutputPage, Receipt, Registry
 from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
 from orchestrator.server.http.schemas import (
+    AdoptBody,
+    AdoptedAgents,
     AnswerBody,
     CreateBody,
     DeletedAgents,
@@ -80,6 +82,18 @@ async def get_registry(asked: ApiRequest[NoBody, RegistryQuery]) -> Registry:
     return await asked.fleet.registry(asked.call, status=asked.query.status, capability=asked.query.capability)
 
 
+async def get_orphans(asked: ApiRequest[NoBody, NoQuery]) -> Orphans:
+    """List the agents that can be adopted here: their session has ended, or their project no longer exists."""
+    return await asked.fleet.orphans(asked.call)
+
+
+async def adopt_agents(asked: ApiRequest[AdoptBody, NoQuery]) -> AdoptedAgents:
+    """Give agents to another session; those of a moved project are bound to the caller's project as well."""
+    body = asked.body
+    adopted = await asked.fleet.adopt(asked.call, body.agents, everything=body.everything, to=body.to)
+    return AdoptedAgents(adopted=adopted)
+
+
 ENDPOINTS: Endpoints = (
     Endpoint("GET", "/v1/agents", get_status, NoBody, StatusQuery, FleetView),
     Endpoint("POST", "/v1/agents", create_agent, CreateBody, NoQuery, Created, status=201),
@@ -90,5 +104,7 @@ ENDPOINTS: Endpoints = (
     Endpoint("POST", "/v1/agents/{ref}/answer", answer_agent, AnswerBody, NoQuery, Receipt),
     Endpoint("POST", "/v1/agents/{ref}/interrupt", interrupt_agent, NoBody, NoQuery, Receipt),
     Endpoint("GET", "/v1/agents/{ref}/output", get_output, NoBody, OutputQuery, OutputPage),
+    Endpoint("GET", "/v1/orphans", get_orphans, NoBody, NoQuery, Orphans),
+    Endpoint("POST", "/v1/adoptions", adopt_agents, AdoptBody, NoQuery, AdoptedAgents),
     Endpoint("GET", "/v1/registry", get_registry, NoBody, RegistryQuery, Registry),
 )

@@ -6,6 +6,7 @@ Bodies and queries are validated strictly, and every error is a problem document
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import cast
 
 from starlette.applications import Starlette
@@ -44,7 +45,8 @@ ENDPOINTS: Endpoints = (
 
 def app(api: Api, *more: Route) -> ASGIApp:
     """Build the ASGI application for one fleet; `more` adds routes to those of the API."""
-    return application([*routes(api, ENDPOINTS), *more], calls=api.calls, greet=api.fleet.greet, log_file=api.log_file)
+    fleet, served = api.fleet, [*routes(api, ENDPOINTS), *more]
+    return application(served, calls=api.calls, greet=fleet.greet, attend=fleet.heard, log_file=api.log_file)
 
 
 def application(
@@ -52,6 +54,7 @@ def application(
     *,
     calls: Calls,
     greet: Callable[[Caller], Awaitable[None]],
+    attend: Callable[[Caller], AbstractContextManager[None]],
     log_file: str = "the daemon's log",
 ) -> ASGIApp:
     """Build an ASGI application from routes and the shared middleware; everything else is answered with a problem."""
@@ -61,7 +64,7 @@ def application(
         middleware=[
             Middleware(Presence, calls=calls),
             Middleware(Problems, log_file=log_file),
-            Middleware(Handshake, greet=greet),
+            Middleware(Handshake, greet=greet, attend=attend),
         ],
         exception_handlers=cast("Mapping[object, object]", refused),  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
     )

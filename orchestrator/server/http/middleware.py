@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -10,11 +11,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator import log
-from orchestrator.domain.tool import Caller
+from orchestrator.domain.tool import COMMAND_LINE, Caller
 from orchestrator.errors import FleetError
 from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import CALLER, HELLO, caller_of, parse_hello
 from orchestrator.server.http.problems import problem
+
+MCP_SESSION = "mcp-session-id"
+"""the header that carries the id of an MCP session, in the protocol era that has sessions"""
+SESSION_CHARACTERS = 8
+"""of that id, which has 32 random digits"""
 
 _log = log.logger(__name__)
 
@@ -68,12 +74,18 @@ class Problems:
 class Handshake:
     """Reads the hello of a request: the endpoint finds its `Caller` in the scope, and the fleet knows the account.
 
-    A caller without a name is called `cli` below `/v1` and `mcp` everywhere else.
+    A caller without a name is the command line below `/v1`; elsewhere its MCP session, or nobody if it has none.
     """
 
-    def __init__(self, app: ASGIApp, greet: Callable[[Caller], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        greet: Callable[[Caller], Awaitable[None]],
+        attend: Callable[[Caller], AbstractContextManager[None]],
+    ) -> None:
         self._app = app
         self._greet = greet
+        self._attend = attend
         self._greeted: set[int] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +94,16 @@ class Handshake:
         Raises:
             InvalidError: the hello is not valid.
         """
-        raw = Headers(scope=scope).get(HELLO)
-        if raw:
-            caller = caller_of(parse_hello(raw), door="cli" if scope["path"].startswith("/v1/") else "mcp")
-            await self._meet(caller)
-            scope = {**scope, CALLER: caller}
-        await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        if not (raw := headers.get(HELLO)):
+            await self._app(scope, receive, send)
+            return
+        session = headers.get(MCP_SESSION, "")[:SESSION_CHARACTERS]
+        unnamed = COMMAND_LINE if scope["path"].startswith("/v1/") else session and f"http-{session}"
+        caller = caller_of(parse_hello(raw), door=unnamed)
+        await self._meet(caller)
+        with self._attend(caller):
+            await self._app({**scope, CALLER: caller}, receive, send)
 
     async def _meet(self, caller: Caller) -> None:
         """Register an account with the fleet, once."""

@@ -10,7 +10,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.state_views import View
-from orchestrator.fleet.views import Deleted, EventView
+from orchestrator.fleet.views import Adopted, Deleted, EventView
 from orchestrator.server.http.problems import Problem
 
 MAX_EVENTS = 5000
@@ -97,6 +97,16 @@ class WaitBody(Body):
     since: str | None = None
 
 
+class AdoptBody(Body):
+    """`POST /v1/adoptions`."""
+
+    agents: tuple[str, ...] = ()
+    everything: bool = False
+    """all agents of the project whose sessions have ended"""
+    to: str | None = None
+    """id of the session that gets them; default: the caller's, or the one session that is connected"""
+
+
 class ShutdownBody(Body):
     """`POST /v1/shutdown`."""
 
@@ -178,6 +188,12 @@ class DeletedAgents(View):
     """The answer to `DELETE /v1/agents`."""
 
     deleted: tuple[Deleted, ...]
+
+
+class AdoptedAgents(View):
+    """The answer to `POST /v1/adoptions`."""
+
+    adopted: tuple[Adopted, ...]
 
 
 class EventPage(View):

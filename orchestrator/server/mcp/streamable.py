@@ -47,13 +47,19 @@ def caller_anywhere(ctx: Context) -> Caller:
     """Return the caller: on sockets the one attached to the message, over HTTP the one of the request's hello.
 
     Raises:
-        InvalidError: the request carried no hello.
+        InvalidError: the request carried no hello, or neither it nor an MCP session says whose agents it commands.
     """
     if isinstance(ctx.request, Caller):
         return ctx.request
     caller: object = getattr(ctx.request, "scope", {}).get(CALLER)
     if not isinstance(caller, Caller):
         raise InvalidError(
-            f"the header {HELLO} is missing", hint='name the caller: {"project": "/path/of/the/project"} is enough'
+            f"the header {HELLO} is missing",
+            hint='name the caller: {"project": "/path/of/the/project", "orchestrator": "an id of your own"}',
+        )
+    if not caller.orchestrator:
+        raise InvalidError(
+            "these agents would be everybody's: this protocol version has no sessions, and the hello names none",
+            hint=f'add "orchestrator": "an id of your own" to the header {HELLO}, the same in every request',
         )
     return caller

@@ -15,7 +15,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import unindexed
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.queries.agents import HEARD
-from orchestrator.store.schema.rows import TurnRow, all_rows
+from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 
@@ -42,9 +42,6 @@ _UNREAD_NAMES = (
 # the few unread turns are read first, then their agents: an index would lead through every agent of the orchestrator
 _OF_ORCHESTRATOR = _UNREAD_NAMES.where(unindexed(AGENT.c.orchestrator) == bindparam("orchestrator"))
 _OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(unindexed(AGENT.c.project) == bindparam("project"))
-_OF_OTHERS = _UNREAD_NAMES.where(
-    unindexed(AGENT.c.project) == bindparam("project"), unindexed(AGENT.c.orchestrator) != bindparam("orchestrator")
-)
 _TURNS = select(TURN).where(TURN.c.id.in_(_among("ids"))).order_by(TURN.c.outcome_cursor)
 _RECEIVERS = (
     select(INPUT.c.source_id, _RECEIVER.c.started_at)
@@ -61,8 +58,11 @@ _LAST_HEARD = (
     .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
     .limit(1)
 )
-_ALL_ENDED = (
-    select(TURN).where(_THEIRS, TURN.c.outcome_cursor.is_not(None)).order_by(TURN.c.agent_id, TURN.c.outcome_cursor)
+_LAST = (
+    select(TURN)
+    .where(TURN.c.agent_id == bindparam("agent"), TURN.c.outcome_cursor.is_not(None))
+    .order_by(TURN.c.outcome_cursor.desc())
+    .limit(1)
 )
 
 
@@ -134,12 +134,10 @@ def latest(connection: Connection, agent_ids: Collection[str]) -> dict[str, Late
     return {one: LatestTurns(ended_id=ended[one], open=waiting.get(one)) for one in agent_ids}
 
 
-def ended(connection: Connection, agent_ids: Collection[str]) -> dict[str, list[TurnRow]]:
-    """Return the turns of each agent that have an outcome, in the order of their ends, by agent id."""
-    found: dict[str, list[TurnRow]] = {}
-    for row in all_rows(TurnRow, fetch(connection, _ALL_ENDED, {"ids": list(agent_ids)})) if agent_ids else ():
-        found.setdefault(row.agent_id, []).append(row)
-    return found
+def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnRow]:
+    """Return the turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
+    found = {one: one_row(TurnRow, fetch(connection, _LAST, {"agent": one})) for one in agent_ids}
+    return {agent_id: row for agent_id, row in found.items() if row is not None}
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:
@@ -153,11 +151,6 @@ def unread_of(connection: Connection, project: str | None, orchestrator: str) ->
     if project is None:
         return _by_name(fetch(connection, _OF_ORCHESTRATOR, {"orchestrator": orchestrator}).all())
     return _by_name(fetch(connection, _OF_ORCHESTRATOR_HERE, {"project": project, "orchestrator": orchestrator}).all())
-
-
-def unread_of_others(connection: Connection, project: str, orchestrator: str) -> dict[str, int]:
-    """Return the same for the project's living agents that other orchestrators created."""
-    return _by_name(fetch(connection, _OF_OTHERS, {"project": project, "orchestrator": orchestrator}).all())
 
 
 def _by_name(rows: Sequence[Any]) -> dict[str, int]:

@@ -43,6 +43,10 @@ class AgentChange(MoveColumns, total=False):
     children: int
     checks: Sequence[StoredCheck] | None
     check_retries: int | None
+    orchestrator: str
+    project: str
+    cwd: str
+    checkout: str
     account: str
     account_public: Mapping[str, str]
     environment: Mapping[str, str]

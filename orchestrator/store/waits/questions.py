@@ -13,7 +13,7 @@ from orchestrator.domain.text import one_line, quoted
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.rows import PendingQuestion, QuestionRow, all_rows, one_row
-from orchestrator.store.schema.tables import AGENT, DURABLE_WAIT, QUESTION
+from orchestrator.store.schema.tables import DURABLE_WAIT, QUESTION
 from orchestrator.store.schema.transitions import CLOCK, change, touch
 
 MAX_TOLD_CHARACTERS = 400
@@ -23,18 +23,6 @@ _OF_CALL = (
 )
 _OF_AGENT = select(QUESTION).where(_ITS, QUESTION.c.kind.in_(sorted(INBOX))).order_by(QUESTION.c.asked_at)
 _ALWAYS = select(QUESTION).where(_ITS, QUESTION.c.kind == QuestionKind.PERMISSION, QUESTION.c.answer == ALWAYS)
-_OTHERS = (
-    select(AGENT.c.name)
-    .where(
-        AGENT.c.project == bindparam("project"),
-        AGENT.c.orchestrator != bindparam("orchestrator"),
-        AGENT.c.deleted_at.is_(None),
-        AGENT.c.pending.is_not(None),
-    )
-    .order_by(
-        func.coalesce(AGENT.c.created_at, 0.0)
-    )  # as an expression; otherwise SQLite walks through all rows in order
-)
 
 
 class OtherQuestionError(ConflictError):
@@ -169,8 +157,3 @@ def of_agent(connection: Connection, agent_id: str) -> Sequence[QuestionRow]:
 def always(connection: Connection, agent_id: str) -> Sequence[QuestionRow]:
     """Return the permissions of this agent that were answered `always`."""
     return all_rows(QuestionRow, connection.execute(_ALWAYS, {"agent": agent_id}))
-
-
-def left_by_others(connection: Connection, project: str, orchestrator: str) -> Sequence[str]:
-    """Return the names of the project's agents of other orchestrators that wait for an answer."""
-    return connection.execute(_OTHERS, {"project": project, "orchestrator": orchestrator}).scalars().all()
