@@ -22,7 +22,9 @@ from orchestrator.domain.persona import BY_PLAN, BY_TOOLS
 from orchestrator.domain.question import INBOX, QuestionKind, checked_answer
 from orchestrator.errors import InvalidError
 
-MAX_NAME_CHARACTERS = 100
+MAX_NAME_CHARACTERS = 256
+"""as in Claude Code"""
+MAX_FILE_NAME_BYTES = 100
 MAX_DIGITS = 9
 MODEL_OF_CALLER = "inherit"
 EVERYTHING = "*"
@@ -35,16 +37,16 @@ def _is_short_line(name: str) -> str:
 
 
 def _is_plain_file_name(name: str) -> str:
-    plain = name.isprintable() and len(name.encode(errors="replace")) <= MAX_NAME_CHARACTERS
+    plain = name.isprintable() and len(name.encode(errors="replace")) <= MAX_FILE_NAME_BYTES
     if not plain or Path(name).name != name or not name or name.startswith("."):
         raise ValueError("not a plain file name")
     return name
 
 
 def _tool_names(value: object) -> object:
-    """Tools as a list or as comma-separated text; no value or `*` means every tool."""
+    """Tools as a list or as comma-separated text; `*` means every tool."""
     if isinstance(value, str):
-        return None if value in {"", EVERYTHING} else tuple(name.strip() for name in value.split(",") if name.strip())
+        return None if value == EVERYTHING else tuple(name.strip() for name in value.split(",") if name.strip())
     if isinstance(value, list):
         return tuple(str(name) for name in cast("list[object]", value))
     raise ValueError("not a list of tools")

@@ -1,39 +1,44 @@
 """Reads personas from the project's `.claude/agents` and `.fleet/agents`, from `~/.claude/agents` and from the package.
 
 Each file is both a Claude Code sub-agent and a persona of ours. Its front matter and text are read; nothing is run.
+Reading a hostile folder takes seconds at worst: call these functions in a thread.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from orchestrator import untrusted
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.errors import InvalidError, NotFoundError
-from orchestrator.front_matter import FrontMatter
+from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter
 from orchestrator.paths import asset
+from orchestrator.persona_files import Folder, PersonaFile, PersonaReader
 
-MAX_BYTES = 128 * 1024
 MAX_SHOWN_CHARACTERS = 80
 """of an invalid value, in the error that quotes it"""
-MAX_BRACKETS = 200
-"""5,000 open brackets keep the YAML reader busy for 17 s (ruamel.yaml 0.19, measured)"""
 
 
-def folders(project: Path, home: Path | None) -> list[Path]:
+@dataclass(frozen=True, kw_only=True)
+class Personas:
+    """What the folders hold: personas, each name once, and a sentence for each file or folder that has a mistake."""
+
+    found: tuple[Persona, ...]
+    problems: tuple[str, ...]
+
+
+def folders(project: Path, home: Path | None) -> list[Folder]:
     """The folders that are searched for personas; the first file with a name wins."""
-    own = [home / ".claude" / "agents"] if home is not None else []
-    return [project / ".claude" / "agents", project / ".fleet" / "agents", *own, asset("agents")]
+    own = [Folder(path=home / ".claude" / "agents")] if home is not None else []
+    fleets = Folder(path=project / ".fleet" / "agents", is_fleets=True)
+    return [Folder(path=project / ".claude" / "agents"), fleets, *own, Folder(path=asset("agents"), is_fleets=True)]
 
 
 def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Persona:
@@ -43,78 +48,57 @@ def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[P
         NotFoundError: no file has this name; the hint lists the names that exist.
         InvalidError: its file is not a valid persona; the message names the file and the key.
     """
-    for path in _files(project, home):
-        try:
-            front, body = _split(path, project, hidden)
-        except InvalidError:
-            if path.stem == name:
-                raise
-            continue
-        if _name(path, front) == name:
-            return _persona(path, front, body)
-    names = sorted({persona.name for persona in list_personas(project, home, hidden)})
+    reader = PersonaReader(project=project, hidden=hidden)
+    for file in _files(reader, home):
+        if isinstance(file, PersonaFile) and file.name == name:
+            whole = reader.read(file.path, file.folder)
+            if whole is not None and whole.name == name:
+                return _persona(whole)
+    names = sorted({persona.name for persona in list_personas(project, home, hidden).found})
     close = difflib.get_close_matches(name, names, 1)
     meant = f"did you mean {close[0]}? " if close else ""
     raise NotFoundError(f"no persona {name[:80]!r}", hint=f"{meant}personas here: {', '.join(names)}")
 
 
-def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> list[Persona]:
-    """Every persona that an agent can have, each name once; invalid files and orchestrators are skipped.
+def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Personas:
+    """Every persona that an agent can have, as far as the first kilobytes of its file tell; without orchestrators.
 
     `hidden` are folders that a link of the project must not lead into.
     """
-    found: dict[str, Persona] = {}
-    for path in _files(project, home):
-        try:
-            persona = _persona(path, *_split(path, project, hidden))
-        except InvalidError:
+    found: dict[str, Persona | None] = {}
+    problems: list[str] = []
+    for file in _files(PersonaReader(project=project, hidden=hidden), home):
+        if isinstance(file, str):
+            problems.append(file)
             continue
-        if not persona.orchestrates:
-            found.setdefault(persona.name, persona)
-    return list(found.values())
+        try:
+            persona = _persona(file)
+        except InvalidError as error:
+            problems.append(str(error))
+            found.setdefault(str(file.name), None)  # it hides others of its name, as it does when it is asked for
+            continue
+        found.setdefault(persona.name, None if persona.orchestrates else persona)
+    return Personas(found=tuple(one for one in found.values() if one is not None), problems=tuple(problems))
 
 
-def _files(project: Path, home: Path | None) -> Iterator[Path]:
-    for folder in folders(project, home):
-        if folder.is_dir():
-            yield from sorted(path for path in folder.glob("*.md") if path.is_file())
+def _files(reader: PersonaReader, home: Path | None) -> Iterator[PersonaFile | str]:
+    """The files that Claude Code would take for personas or would refuse, and the bounds that were hit."""
+    for folder in folders(reader.project, home):
+        for file in reader.files(folder):
+            if isinstance(file, str) or file.name not in (None, ""):
+                yield file
 
 
-def _split(path: Path, project: Path, hidden: Sequence[Path]) -> tuple[Mapping[str, Any], str]:
-    try:
-        raw = untrusted.head(path, MAX_BYTES + 1, within=project, never=hidden)
-        if len(raw) > MAX_BYTES:
-            raise InvalidError(f"{path}: has more than {MAX_BYTES} bytes", hint="shorten the prompt")
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{path}: cannot be read: {error}", hint="save it as UTF-8 text") from error
-    if not text.startswith("---"):
-        return {}, text
-    head, _, body = text.removeprefix("---").partition("\n---")
-    return _front_matter(path, head), body.partition("\n")[2].strip()
-
-
-def _front_matter(path: Path, head: str) -> Mapping[str, Any]:
-    if head.count("[") + head.count("{") > MAX_BRACKETS:
-        raise InvalidError(f"{path}: its front matter is nested too deeply", hint="write plain `key: value` lines")
-    try:
-        loaded: object = YAML(typ="safe").load(io.StringIO(head))  # pyright: ignore[reportUnknownMemberType] - untyped library
-    except (YAMLError, ValueError, RecursionError):
-        # Claude Code accepts `description: Use this: always`, which is not valid YAML; read it line by line
-        pairs = (line.partition(":") for line in head.splitlines() if ":" in line and not line.startswith(" "))
-        return {key.strip(): value.strip() for key, _, value in pairs}
-    return cast("Mapping[str, Any]", loaded) if isinstance(loaded, dict) else {}
-
-
-def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
-    if not body:
-        raise InvalidError(f"{path}: the persona has no prompt", hint="write it below the front matter")
-    front_matter = _validated(path, front)
+def _persona(file: PersonaFile) -> Persona:
+    if file.problem:
+        raise InvalidError(f"{file.path}: {file.problem}", hint="correct or remove the file")
+    _check_is_taken(file)
+    front_matter = _validated(file)
     return Persona(
         name=front_matter.name,
         description=front_matter.description,
-        prompt=body,
-        source=str(path),
+        prompt=file.body,
+        source=str(file.path),
         tools=front_matter.tools,
         model=front_matter.model,
         produces=front_matter.produces,
@@ -130,25 +114,44 @@ def _persona(path: Path, front: Mapping[str, Any], body: str) -> Persona:
     )
 
 
-def _name(path: Path, front: Mapping[str, Any]) -> str:
-    return str(front.get("name", path.stem))
+def _check_is_taken(file: PersonaFile) -> None:
+    """Check what Claude Code 2.1.329 requires of a file before it takes it for a sub-agent (measured).
+
+    Raises:
+        InvalidError: Claude Code would ignore the file, or Fleet cannot show its name.
+    """
+    name, description = file.name, file.front.get("description")
+    if not isinstance(name, str):
+        raise InvalidError(f"{file.path}: name: {name!r} is not text", hint=f'write it in quotes: name: "{name}"')
+    if name.startswith("-") or ":" in unicodedata.normalize("NFKC", name) or len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidError(
+            f"{file.path}: name: {name[:MAX_SHOWN_CHARACTERS]!r} begins with `-`, has a colon or is too long",
+            hint="choose another: Claude Code ignores the file, too",
+        )
+    if not file.folder.is_fleets and not (isinstance(description, str) and description):
+        raise InvalidError(
+            f"{file.path}: has no text as its description, so Claude Code ignores it, too",
+            hint="write e.g. description: Finds files",
+        )
 
 
-def _validated(path: Path, front: Mapping[str, Any]) -> FrontMatter:
-    """The validated front matter; a key without a value counts as missing.
+def _validated(file: PersonaFile) -> FrontMatter:
+    """The validated front matter; a key without a value counts as missing, but `tools` without one means no tools.
 
     Raises:
         InvalidError: names the file, each invalid key and the reason, with an example of a valid line.
     """
-    present = {key: value for key, value in front.items() if key in FrontMatter.model_fields and value is not None}
+    present = {key: value for key, value in file.front.items() if key in FrontMatter.model_fields and value is not None}
+    if "tools" in file.front:
+        present["tools"] = present.get("tools", [])  # as Claude Code reads it
     try:
-        return FrontMatter.model_validate({**present, "name": _name(path, front)})
+        return FrontMatter.model_validate(present)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         keys = dict.fromkeys(str(problem["loc"][0]) for problem in problems)
         examples = [str(entry) for key in keys for entry in FrontMatter.model_fields[key].examples or ()]
         raise InvalidError(
-            f"{path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
+            f"{file.path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
         ) from error
 
 

@@ -12,7 +12,8 @@ from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.front_matter import FrontMatter
-from orchestrator.personas import MAX_BYTES, find_persona, folders, list_personas
+from orchestrator.persona_files import MAX_BYTES
+from orchestrator.personas import find_persona, folders, list_personas
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = {"scout", "planner", "builder", "reviewer", "shipper"}
@@ -44,14 +45,14 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
 
 def mine(project: Path, text: str | bytes, name: str = "mine") -> Persona:
     """The persona that this file makes."""
-    write(project / ".claude" / "agents", name, text)
+    write(project / ".fleet" / "agents", name, text)
     return find_persona(name, project, None)
 
 
 def test_the_shipped_personas_are_there_and_the_orchestrator_is_no_agents_persona(
     project: Path, own_home: Path
 ) -> None:
-    found = {persona.name: persona for persona in list_personas(project, own_home)}
+    found = {persona.name: persona for persona in list_personas(project, own_home).found}
     assert set(found) == SHIPPED
     assert found["scout"].produces == "relevant-files.md"
     assert found["planner"].produces == "detailed-plan.md"
@@ -61,16 +62,16 @@ def test_the_shipped_personas_are_there_and_the_orchestrator_is_no_agents_person
 @pytest.mark.requirement("persona:user:usable")
 def test_the_first_file_of_a_name_wins_project_then_fleet_then_home_then_package(project: Path, own_home: Path) -> None:
     places = [project / ".claude" / "agents", project / ".fleet" / "agents", own_home / ".claude" / "agents"]
-    assert folders(project, own_home)[:3] == places
+    assert [folder.path for folder in folders(project, own_home)][:3] == places
     for folder in reversed(places):
-        path = write(folder, "scout", f"---\nname: scout\n---\nfrom {folder}")
+        path = write(folder, "scout", f"---\nname: scout\ndescription: d\n---\nfrom {folder}")
         assert find_persona("scout", project, own_home).source == str(path)
-        listed = [persona for persona in list_personas(project, own_home) if persona.name == "scout"]
+        listed = [persona for persona in list_personas(project, own_home).found if persona.name == "scout"]
         assert [persona.source for persona in listed] == [str(path)]
 
 
 def test_without_a_home_the_users_own_personas_are_left_out(project: Path, own_home: Path) -> None:
-    write(own_home / ".claude" / "agents", "mine", "do it")
+    write(own_home / ".claude" / "agents", "mine", "---\nname: mine\ndescription: d\n---\ndo it")
     assert find_persona("mine", project, own_home).prompt == "do it"
     with pytest.raises(NotFoundError):
         find_persona("mine", project, None)
@@ -93,7 +94,8 @@ def test_a_whole_file_is_read_as_it_is_written(project: Path) -> None:
     ("line", "tools"),
     [
         ("", None),
-        ("tools:", None),
+        ("tools:", ()),
+        ("tools: ''", ()),
         ("tools: '*'", None),
         ("tools: Read, Grep ,", ("Read", "Grep")),
         ("tools: [Read, Grep]", ("Read", "Grep")),
@@ -178,7 +180,7 @@ def test_all_wrong_fields_are_named_at_once_each_with_an_example(project: Path) 
 
 
 def test_a_key_without_a_value_counts_as_not_given(project: Path) -> None:
-    front = "".join(f"{key}:\n" for key in FrontMatter.model_fields if key != "name")
+    front = "".join(f"{key}:\n" for key in FrontMatter.model_fields if key not in {"name", "tools"})
     persona = mine(project, f"---\nname: mine\n{front}---\nx")
     assert persona == mine(project, "---\nname: mine\n---\nx")
 
@@ -192,7 +194,8 @@ def test_the_examples_of_every_key_are_valid(project: Path) -> None:
     for key, field in FrontMatter.model_fields.items():
         for example in field.examples or ():
             line = f"{example}\nchildren: 5" if key == "fans_out" else str(example)
-            assert mine(project, f"---\n{line}\n---\nx", name="scout" if key == "name" else "mine")
+            name = "" if key == "name" else "name: mine\n"
+            assert mine(project, f"---\n{name}{line}\n---\nx", name="scout" if key == "name" else "mine")
 
 
 def test_every_key_is_documented() -> None:
@@ -207,23 +210,24 @@ def test_agents_fan_out_by_tools_unless_their_persona_says_by_a_plan(project: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "---\nname: mine\n---\n", "---\nname: mine\nnever closed", "---\nname: mine\n---\n \n"]
+    "text", ["", "just a prompt", "# Notes\n---\nname: mine\n---\n", "---\nname: mine\nnot closed"]
 )
-def test_a_persona_without_a_prompt_is_refused(project: Path, text: str) -> None:
-    with pytest.raises(InvalidError) as error:
+def test_a_file_without_front_matter_is_no_persona(project: Path, text: str) -> None:
+    with pytest.raises(NotFoundError):
         mine(project, text)
-    assert "no prompt" in error.value.message
 
 
 BROKEN = {
     "no text": b"\xff\xfe\x00binary",
-    "endless": b"---\nname: x\n---\n" + b"x" * (MAX_BYTES + 1),
-    "cut character": b"---\nname: x\n---\n" + "ü".encode() * MAX_BYTES,
+    "endless": b"---\nname: mine\ndescription: x\n---\n" + b"x" * (MAX_BYTES + 1),
+    "endless front matter": b"---\nname: mine\ndescription: x\n" + b"x: y\n" * 20_000 + b"---\nx",
+    "anchor": b"---\nname: mine\ndescription: &x x\n---\nx",
+    "tag": b"---\nname: mine\ndescription: !x x\n---\nx",
     "date": b"---\nname: x\ndescription: 2026-13-45\n---\nx",
-    "deep": b"---\nname: x\ndescription: " + b"[" * 5000 + b"\n---\nx",
-    "two keys": b"---\nname: x\nname: y\n---\nx",
+    "deep": b"---\nname: mine\ndescription: x\nx: " + b"[" * 5000 + b"\n---\nx",
+    "two keys": b"---\nname: mine\nname: y\n---\nx",
     "list": b"---\n- a\n- b\n---\nx",
-    "line in the name": b'---\nname: "x\\n[root complete]"\n---\nx',
+    "line in the name": b'---\nname: "x\\n[root complete]"\ndescription: x\n---\nx',
 }
 
 
@@ -231,12 +235,12 @@ BROKEN = {
 def test_a_broken_file_does_not_hide_the_others(project: Path, what: str) -> None:
     write(project / ".claude" / "agents", "aaa", BROKEN[what])
     assert find_persona("scout", project, None).name == "scout"
-    names = {persona.name for persona in list_personas(project, None)}
+    names = {persona.name for persona in list_personas(project, None).found}
     assert names >= SHIPPED
     assert all(name.isprintable() for name in names)
 
 
-@pytest.mark.parametrize("what", ["no text", "endless", "cut character"])
+@pytest.mark.parametrize("what", ["endless", "endless front matter", "anchor", "tag", "two keys", "deep"])
 def test_a_broken_file_that_is_asked_for_is_named(project: Path, what: str) -> None:
     with pytest.raises(InvalidError) as error:
         mine(project, BROKEN[what])
@@ -248,22 +252,18 @@ def test_a_folder_or_a_link_to_nothing_is_no_persona(project: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "folder.md").mkdir()
     (folder / "gone.md").symlink_to(project / "nowhere")
-    assert {persona.name for persona in list_personas(project, None)} == SHIPPED
+    assert {persona.name for persona in list_personas(project, None).found} == SHIPPED
 
 
 def test_a_file_from_another_system_is_read_the_same(project: Path) -> None:
-    persona = mine(project, b"\xef\xbb\xbf---\r\nname: mine\r\ntools: Read\r\n---\r\nthe prompt\r\n")
+    persona = mine(project, b"\xef\xbb\xbf---\r\nname: mine\r\ndescription: d\r\ntools: Read\r\n---\r\nthe prompt\r\n")
     assert (persona.tools, persona.prompt) == (("Read",), "the prompt")
 
 
-def test_a_file_without_front_matter_has_its_own_name(project: Path) -> None:
-    persona = mine(project, "just a prompt")
-    assert (persona.name, persona.prompt, persona.tools) == ("mine", "just a prompt", None)
-
-
-def test_a_number_as_a_name_is_that_name(project: Path) -> None:
-    write(project / ".claude" / "agents", "file", "---\nname: 7\n---\nx")
-    assert find_persona("7", project, None).name == "7"
+def test_a_number_as_a_name_is_refused_as_claude_code_ignores_it(project: Path) -> None:
+    write(project / ".fleet" / "agents", "seven", "---\nname: 7\n---\nx")
+    (problem,) = list_personas(project, None).problems
+    assert 'name: 7 is not text -> write it in quotes: name: "7"' in problem
 
 
 def test_an_unknown_persona_is_answered_with_those_there_are(project: Path) -> None:
@@ -277,5 +277,5 @@ def test_an_unknown_persona_is_answered_with_those_there_are(project: Path) -> N
 @given(st.text(max_size=200) | st.text(st.sampled_from("-:[]{}'\"&*!|>%@`#,? \n\tab0.1e~"), max_size=60))
 def test_no_front_matter_whatever_stops_the_listing(project: Path, head: str) -> None:
     write(project / ".claude" / "agents", "odd", f"---\n{head}\n---\nprompt".encode(errors="replace"))
-    assert {persona.name for persona in list_personas(project, None)} >= SHIPPED - {"odd"}
+    assert {persona.name for persona in list_personas(project, None).found} >= SHIPPED - {"odd"}
     find_persona("scout", project, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from orchestrator.domain.activity import Patience, patience
 from orchestrator.domain.tool import CallContext, Caller
@@ -55,14 +57,29 @@ class FleetContext:
     """sessions (project, orchestrator) that know what other sessions left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
     shown: ShownQuestions = field(default_factory=ShownQuestions)
+    preparations: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """locks of orchestrators (project, orchestrator), see `preparing`"""
 
     @property
     def patience(self) -> Patience:
         """How old the last sign of life of a working agent may be."""
         return patience(self.settings.stall_seconds, self.settings.tool_seconds)
 
+    def preparing(self, call: CallContext) -> asyncio.Lock:
+        """The lock to hold while a command of the caller reads personas or judges schemas, which threads do.
+
+        Later calls of the same orchestrator wait for it, so that the calls of one message keep their order.
+        """
+        return self.preparations.setdefault((call.caller.project, call.caller.orchestrator), asyncio.Lock())
+
     async def enter(self, call: CallContext) -> None:
-        """Begin a verb. Its call shows that the caller received the results of its earlier calls.
+        """Begin a verb as soon as the caller's earlier commands are prepared."""
+        async with self.preparing(call):
+            pass
+        await self.confirm(call)
+
+    async def confirm(self, call: CallContext) -> None:
+        """Note that the call shows that its caller received the results of its earlier calls.
 
         A call that is resent after a daemon died has the key of the first one and confirms nothing.
         """

@@ -58,9 +58,10 @@ class Fleet:
         Raises:
             FleetError: nothing was created.
         """
-        await self._context.enter(call)
-        parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
-        agent_id, existed = await create.create(self._context, call, new, parent)
+        async with self._context.preparing(call):
+            await self._context.confirm(call)
+            parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
+            agent_id, existed = await create.create(self._context, call, new, parent)
         return Created(agent=await query.view(self._context, call, agent_id), existed=existed)
 
     async def command(

@@ -88,7 +88,7 @@ def test_the_orchestrator_has_exactly_the_tools_that_the_fleet_offers_by_their_f
 
 @pytest.mark.requirement("plugin:personas:five-roles")
 def test_the_personas_are_sub_agents_and_ours_and_only_a_builder_can_write(tmp_path: Path) -> None:
-    found = {persona.name: persona for persona in personas.list_personas(tmp_path, None)}
+    found = {persona.name: persona for persona in personas.list_personas(tmp_path, None).found}
     assert set(found) == PERSONAS
     assert {Path(name).stem for name in manifest()["agents"]} == PERSONAS | {"orchestrator"}
     for name, persona in found.items():

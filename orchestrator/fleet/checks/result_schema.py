@@ -26,13 +26,13 @@ def schema_problem(schema: dict[str, object]) -> str:
     """Why this is not a usable schema of a result; '' if it is."""
     try:
         size = len(json.dumps(schema).encode())
+        if size > MAX_SCHEMA_BYTES:
+            return f"{size} bytes; at most {MAX_SCHEMA_BYTES} are accepted"
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return f"no JSON schema: {_place(error)}{error.message[:MAX_SAID_CHARACTERS]}"
     except (ValueError, RecursionError) as error:
         return f"no JSON schema: {error}"
-    if size > MAX_SCHEMA_BYTES:
-        return f"{size} bytes; at most {MAX_SCHEMA_BYTES} are accepted"
     foreign = [one for one in _references(schema) if not one.startswith("#")]
     if foreign:
         return f"a reference to {foreign[0][:80]}: nothing is fetched, so only those within it (#…) can be followed"

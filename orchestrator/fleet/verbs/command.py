@@ -46,6 +46,8 @@ async def command(
     sources = None
     if inputs is not None:
         sources = [source.id for source in await context.find_all(call.caller, inputs, deleted=True)]
+    async with context.preparing(call):
+        checks = await verify.checked()
     asked = commands.Command(
         agent_id=found.id,
         text=checked_text("task", task) if task or not given else "",
@@ -55,7 +57,7 @@ async def command(
         turn_id=new_id("tn"),
         call_key=stored_key(call),
         account=context.work.accounts.bring(call.caller),
-        verify=verify.checked(),
+        verify=checks,
         only_answer=only_answer,
         by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
         question_id=question or shown.meant_by(call, seen.get(found.id)),

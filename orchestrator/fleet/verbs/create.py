@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import uuid
 from dataclasses import replace
@@ -103,7 +104,8 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
     task = checked_text("task", new.task)
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
-    persona = find_persona(new.persona, Path(caller.project), Path(home) if home else None, paths.hidden(context.state))
+    place = Path(caller.project), Path(home) if home else None
+    persona = await asyncio.to_thread(find_persona, new.persona, *place, paths.hidden(context.state))
     _check_tools(context, provider, persona)
     model = new.model or persona.model
     if model is not None:
@@ -132,7 +134,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         max_turns=_max_turns(new.max_turns, persona.max_turns),
         priority=_priority(new.priority),
         rehearsal=bool(context.settings.rehearsal),
-        checks=Verify(checks=new.checks, retries=new.check_retries).checked(),
+        checks=await Verify(checks=new.checks, retries=new.check_retries).checked(),
         inputs=inputs,
     )
 

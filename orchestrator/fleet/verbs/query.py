@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -210,6 +211,8 @@ async def registry(
 
     rows = await context.work.store.read(living)
     home = call.caller.environment.get("HOME")
+    place = Path(call.caller.project), Path(home) if home else None
+    found = await asyncio.to_thread(list_personas, *place, paths.hidden(context.state))
     personas = [
         PersonaView(
             name=persona.name,
@@ -219,9 +222,7 @@ async def registry(
             produces=persona.produces,
             source=persona.source,
         )
-        for persona in list_personas(
-            Path(call.caller.project), Path(home) if home else None, paths.hidden(context.state)
-        )
+        for persona in found.found
     ]
     agents = [
         view

@@ -1,0 +1,84 @@
+"""A project full of hostile persona files or schemas delays no other project: the daemon goes on answering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon
+from tests.fixtures.door import asked, refused, through_door
+from tests.test_bounded_yaml import ALIASES
+
+pytestmark = [pytest.mark.anyio, pytest.mark.requirement("persona:files:bounded-reading")]
+FRONT = "name: odd\ndescription: odd\n"
+HOSTILE = {
+    "aliases": ["name: odd\n" + ALIASES + "description: *i\n"],
+    "merges": [FRONT + "<<: {a: b}\n" * 3000] * 8,
+    "repeated keys": [FRONT + "".join(f"k{number}: 1\n" * 2 for number in range(3000))] * 8,
+    "brackets": [FRONT + "x: " + "[" * 190 + "\n" * 3] * 8,
+    "many files": [FRONT] * 1200,
+}
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for several projects."""
+    home, state = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("s")
+    state.chmod(0o700)
+    with running_daemon(state, clean_env(home, state)) as daemon:
+        yield daemon
+
+
+def filled(root: Path, fronts: list[str]) -> Path:
+    """A project with a persona file for each front matter."""
+    folder = root / "hostile" / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for number, front in enumerate(fronts):
+        (folder / f"odd-{number:04}.md").write_text(f"---\n{front}---\nYou are odd.\n")
+    return root / "hostile"
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_hostile_persona_files_delay_no_other_project(victim: Daemon, tmp_path: Path, what: str) -> None:
+    hostile, calm = filled(tmp_path, HOSTILE[what]), tmp_path / "calm"
+    calm.mkdir()
+    with anyio.fail_after(60):
+        async with through_door(victim, hostile) as attacker, through_door(victim, calm) as other:
+
+            async def attack() -> None:
+                assert "persona scout" in await asked(attacker, "list_agents")
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(attack)
+                await anyio.lowlevel.checkpoint()
+                assert "no living agents" in await asked(other, "get_agent_status")
+                assert "persona scout" in await asked(other, "list_agents")
+            assert "no persona 'nobody'" in await refused(
+                attacker, "create_agent", name="a", task="t", persona="nobody"
+            )
+
+
+async def test_a_hostile_schema_delays_no_other_project(victim: Daemon, tmp_path: Path) -> None:
+    checks: list[dict[str, Any]] = [{"schema": {"anyOf": [{} for _ in range(6000)], "$ref": "http://elsewhere"}}]
+    projects = [tmp_path / "one", tmp_path / "two"]
+    for project in projects:
+        project.mkdir()
+    order: list[str] = []
+    with anyio.fail_after(60):
+        async with through_door(victim, projects[0]) as attacker, through_door(victim, projects[1]) as other:
+
+            async def attack() -> None:
+                told = await refused(attacker, "create_agent", name="a", task="t", checks=checks)
+                assert "nothing is fetched" in told
+                order.append("schema")
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(attack)
+                await anyio.sleep(0.3)  # the judging, which takes seconds, begins
+                await asked(other, "get_agent_status")
+                order.append("status")
+    assert order == ["status", "schema"]
