@@ -60,11 +60,12 @@ def read_message(line: bytes) -> dict[str, object]:
         MalformedError: It is not valid; the MCP SDK would not answer it at all.
     """
     try:
-        value = _DECODER.decode(line.decode("utf-8"))
+        value = _DECODER.decode(line.decode("utf-8-sig"))  # without the byte order mark that some clients begin with
     except (ValueError, RecursionError) as error:
         raise MalformedError(failure(None, PARSE_ERROR, f"not a JSON message: {error}")) from error
     if not is_object(value):
         raise MalformedError(failure(None, INVALID_REQUEST, "a message must be a JSON object (no batches)"))
+    _as_integers(value)
     if problem := _problem(value) or _lone_surrogate(line, value):
         raise MalformedError(failure(id_of(value), INVALID_REQUEST, problem))
     return value
@@ -80,6 +81,14 @@ def _lone_surrogate(line: bytes, message: dict[str, object]) -> str:
     return ""
 
 
+def _as_integers(message: dict[str, object]) -> None:
+    """Write whole numbers such as 1.0 as integers where they are ids: some clients have one type of number."""
+    params = message.get("params")
+    for place, key in ((message, "id"), (params, "requestId")):
+        if is_object(place) and isinstance(found := place.get(key), float) and found.is_integer():
+            place[key] = int(found)
+
+
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
     """Return whether this is a JSON object."""
     return isinstance(value, dict)
@@ -89,7 +98,7 @@ def _problem(message: dict[str, object]) -> str:
     if message.get("jsonrpc") != "2.0":
         return 'a message needs "jsonrpc": "2.0"'
     if "id" in message and id_of(message) is None:
-        return "an id must be a number or a text"
+        return "an id must be a whole number or a text"
     if "method" not in message:
         return "" if "id" in message and ("result" in message or "error" in message) else "a request needs a method"
     if not isinstance(message["method"], str):

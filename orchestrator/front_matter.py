@@ -128,6 +128,7 @@ class FrontMatter(BaseModel):
     children: WholeNumber = Field(default=0, ge=0, examples=["children: 5"])
     fans_out: Literal["tools", "plan"] = Field(default=BY_TOOLS, examples=["fans_out: plan"])
     verdict: bool = Field(default=False, examples=["verdict: true"])
+    commits: bool = Field(default=False, examples=["commits: true"])
 
     @field_validator("fans_out")
     @classmethod

@@ -111,6 +111,7 @@ def _persona(file: PersonaFile) -> Persona:
         children=front_matter.children,
         fans_out=front_matter.fans_out,
         verdict=front_matter.verdict,
+        commits=front_matter.commits,
     )
 
 

@@ -15,11 +15,13 @@ from typing import Any, TypeVar, cast
 
 import mcp_types as types
 from mcp.server import Server
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 
 from orchestrator import VERSION, log
-from orchestrator.domain.arguments import ArgumentCheck
-from orchestrator.domain.text import clean
+from orchestrator.domain.arguments import MAX_PROBLEMS, ArgumentCheck
+from orchestrator.domain.text import clean, one_line
 from orchestrator.domain.tool import Tool
 from orchestrator.errors import FleetError, NotFoundError
 
@@ -31,6 +33,7 @@ Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[types.
 TOOL_USE = "claudecode/toolUseId"
 """The key under which Claude Code sends the id of its tool call (measured with 2.1.329)."""
 MAX_NAME_CHARACTERS = 80
+MAX_EXPLAINED_CHARACTERS = 300
 LOG_SECONDS = 0.01
 """how long after a call its line is logged, as writing it takes longer than sending the answer; a kill may lose it"""
 
@@ -60,7 +63,11 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
         except FleetError as error:
             return result(str(error), is_error=True)
 
-    return Server(name, version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool)
+    server: Server[Any] = Server(
+        name, version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool
+    )
+    server.middleware.append(_explain)
+    return server
 
 
 def tool_use_id(ctx: Context) -> str | None:
@@ -93,6 +100,36 @@ async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daem
 def result(text: str, *, is_error: bool = False) -> types.CallToolResult:
     """The text as a tool result, without invisible characters."""
     return types.CallToolResult(content=[types.TextContent(text=clean(text))], is_error=is_error)
+
+
+async def _explain(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Say what is wrong with a request's parameters, where the SDK says only that something is.
+
+    Raises:
+        MCPError: the request is refused.
+    """
+    try:
+        return await call_next(ctx)
+    except ValidationError as error:
+        raise MCPError(types.INVALID_PARAMS, f"{ctx.method}: {_wrong(error)}") from None
+    except MCPError as error:
+        if error.code != types.INVALID_PARAMS or error.data != "":
+            raise
+        wanted = "the client sent no accepted initialize: send one with protocolVersion, capabilities and clientInfo"
+        raise MCPError(types.INVALID_PARAMS, f"{ctx.method}: {wanted}") from None
+
+
+def _wrong(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
+    missing = [_place(one["loc"]) for one in found if one["type"] == "missing"]
+    others = [f"{_place(one['loc'])}: {one['msg']}" for one in found if one["type"] != "missing"]
+    said = [f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
+    return one_line("; ".join([*said, *others]), MAX_EXPLAINED_CHARACTERS)
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    """The place in the parameters; pydantic begins with the request's own field for them."""
+    return ".".join(map(str, steps[1:] if len(steps) > 1 and steps[0] == "params" else steps))
 
 
 def _find(checks: Mapping[str, tuple[Tool, ArgumentCheck]], name: str) -> tuple[Tool, ArgumentCheck]:

@@ -331,6 +331,7 @@ READERS_OF_THE_ENVIRONMENT = {
     "cli/render/output.py": "NO_COLOR, FORCE_COLOR and TERM belong to the terminal",
     "daemon.py": "entry point",
     "door.py": "entry point",
+    "provisioning/author.py": "runs git from the daemon's PATH",
     "provisioning/changes.py": "runs git from the daemon's PATH",
     "rehearsal/__init__.py": "a program of its own",
     "supervision/shim.py": "a program of its own",

@@ -21,10 +21,13 @@ ASK = CREW + "ask_orchestrator"
 WAIT_FOR_CHILDREN = CREW + "wait_for_children"
 FLEET_TOOL = FLEET + "__"
 WAIT_FOR_AGENTS = FLEET_TOOL + "wait_for_agents"
+AUTHOR = "author"
+"""tool name of Fleet's own question for the author of an agent's commits, asked before its turn begins"""
 PLAN = "plan"
 """tool name of a plan: the end of a turn that asks for children in its text"""
 DEFERRED = {
     ASK: QuestionKind.QUESTION,
+    AUTHOR: QuestionKind.QUESTION,
     WAIT_FOR_CHILDREN: QuestionKind.CHILDREN,
     PLAN: QuestionKind.CHILDREN,
     WAIT_FOR_AGENTS: QuestionKind.AGENTS,

@@ -93,6 +93,20 @@ class BindAccount:
 
 
 @dataclass(frozen=True)
+class ReleaseQueue:
+    """Queue a turn before the turns that a failure holds, and release them."""
+
+    held: str
+
+
+@dataclass(frozen=True)
+class DropQueue:
+    """Drop the turns that a failure holds, and queue a turn in their place."""
+
+    held: str
+
+
+@dataclass(frozen=True)
 class QueueBehindWait:
     """Queue a turn after the one that is suspended with this wait."""
 
@@ -108,7 +122,9 @@ class QueueTurn:
     """the running turn was meant to absorb it"""
 
 
-Queueing = ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | QueueBehindWait | QueueTurn
+Queueing = (
+    ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | ReleaseQueue | DropQueue | QueueBehindWait | QueueTurn
+)
 """decisions that queue the text as a separate turn"""
 Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
 
@@ -162,6 +178,8 @@ def _decide_working(command: CommandOptions) -> Decision:
 def _decide_waiting(agent: AgentState, command: CommandOptions) -> Decision:
     """Decide what a command does to an agent that waits: for its account, an answer, budget, time, or other agents."""
     wait = agent.wait
+    if wait is not None and wait.kind is WaitKind.HELD:
+        return DropQueue(wait.detail) if command.mode is DeliveryMode.INTERRUPT else ReleaseQueue(wait.detail)
     waits_for_account = wait is not None and wait.kind is WaitKind.ACCOUNT
     if command.mode is DeliveryMode.INTERRUPT:
         return ReplaceTurn(binds_account=waits_for_account)
@@ -193,7 +211,9 @@ def urgency_of(decision: Queueing) -> TurnPriority:
             return TurnPriority.REPLACES
         case SteerTurn():
             return TurnPriority.STEERED
-        case BindAccount() | QueueBehindWait() | QueueTurn():
+        case ReleaseQueue():
+            return TurnPriority.RETRIES
+        case BindAccount() | DropQueue() | QueueBehindWait() | QueueTurn():
             return TurnPriority.NONE
 
 
@@ -212,21 +232,31 @@ def receipt_text(decision: Decision, turn: int = 0) -> str:
 
 def _queued(decision: Queueing) -> str:
     match decision:
-        case ReplaceTurn():
-            return "its open turn was dropped; the new task is next"
-        case InterruptTurn():
-            return "the running turn is interrupted; this one is next"
-        case SteerTurn():
-            return "handed into the running turn at its next tool call, or run next if that turn ends first"
-        case BindAccount():
-            return "its account is available again; queued behind its open turn"
-        case QueueBehindWait(wait):
-            return f"queued behind its open turn ({wait_words(wait)})"
         case QueueTurn(is_behind_running=True, cannot_steer=cannot_steer):
             reason = " (not steered: inputs and checks belong to a turn of their own)" if cannot_steer else ""
             return f"queued behind the running turn{reason}"
         case QueueTurn(cannot_steer=cannot_steer):
             return "queued" + (" (not steered: no turn is running)" if cannot_steer else "")
+        case InterruptTurn():
+            return "the running turn is interrupted; this one is next"
+        case SteerTurn():
+            return "handed into the running turn at its next tool call, or run next if that turn ends first"
+        case _:
+            return _queued_while_waiting(decision)
+
+
+def _queued_while_waiting(decision: ReplaceTurn | BindAccount | ReleaseQueue | DropQueue | QueueBehindWait) -> str:
+    match decision:
+        case ReplaceTurn():
+            return "its open turn was dropped; the new task is next"
+        case BindAccount():
+            return "its account is available again; queued behind its open turn"
+        case ReleaseQueue(held):
+            return f"it runs first, then what was held ({held})"
+        case DropQueue(held):
+            return f"it runs next; what was held is dropped ({held})"
+        case QueueBehindWait(wait):
+            return f"queued behind its open turn ({wait_words(wait)})"
 
 
 def caps_receipt_text(agent: AgentState, caps: Mapping[Unit, float], *, resumed: bool) -> str:
@@ -238,6 +268,14 @@ def caps_receipt_text(agent: AgentState, caps: Mapping[Unit, float], *, resumed:
     return told if short is None else f"{told}; it still waits: {short.shown(agent.id)}"
 
 
+def release_call(name: str) -> str:
+    """Return the calls that release or drop the queue of an agent that a failure holds."""
+    return (
+        f'command_agent(agent="{name}", task="<try again, or a task>") runs that first, then what is held; '
+        'mode="interrupt" runs it instead; delete_agent drops all'
+    )
+
+
 class Interruption(StrEnum):
     """What ends when an agent is interrupted; its descendants are interrupted as well."""
 
@@ -247,6 +285,8 @@ class Interruption(StrEnum):
     """The turn that has begun and has no session."""
     QUEUED = "queued"
     """The queued turn that was next."""
+    HELD = "held"
+    """All its queued turns, which a failure holds."""
     DESCENDANTS = "descendants"
     """No turn of the agent itself: only descendants have an open turn."""
 
@@ -260,6 +300,8 @@ def decide_interrupt(agent: AgentState, *, descendants_open: bool = False) -> In
     if agent.status is Status.WORKING:
         return Interruption.RUNNING
     if agent.status in OPEN:
+        if agent.wait is not None and agent.wait.kind is WaitKind.HELD:
+            return Interruption.HELD
         return Interruption.BEGUN if agent.next_turn and agent.next_turn.has_begun else Interruption.QUEUED
     if descendants_open:
         return Interruption.DESCENDANTS

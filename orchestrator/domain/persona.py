@@ -38,6 +38,8 @@ class Persona:
     default_answer: str = ""
     verdict: bool = False
     """its result must end with a verdict; agents with it as input start only after `pass`"""
+    commits: bool = False
+    """it commits, so git must know the author before its turn begins"""
 
     @property
     def offered(self) -> tuple[str, ...] | None:

@@ -43,6 +43,12 @@ class TurnResult:
     """why git cannot tell what the turn changed"""
 
 
+HOLDS_QUEUE = frozenset({"auth", "credit", "not_found", "context", "process", "silence", "start", "crash_loop"})
+"""reasons of failed turns that the agent's next task would meet, too, so they hold its queue: the account, the model,
+the conversation or the program is at fault, not the task
+"""
+
+
 class TurnPriority(IntEnum):
     """Order in which an agent's queued turns run."""
 
@@ -51,6 +57,8 @@ class TurnPriority(IntEnum):
     """It was meant to be steered into a running turn."""
     REPLACES = 2
     """It was sent to replace a running turn."""
+    RETRIES = 3
+    """It was sent to an agent whose queue is held: it runs before the turns that are held."""
 
 
 class DeliveryMode(StrEnum):

@@ -33,12 +33,14 @@ class WaitKind(StrEnum):
     """An account that the provider refuses for a time."""
     OVERLOAD = "overload"
     """The next attempt, after the model's API was overloaded."""
+    HELD = "held"
+    """A command that releases its queue or drops it, after a failure that its next task would meet, too."""
     # Playbook steps, cards and messages get kinds together with the code that waits for them.
 
 
 ANSWERS = frozenset({WaitKind.QUESTION, WaitKind.PERMISSION})
 """waits that end with an answer"""
-NEEDS_ACTION = ANSWERS | {WaitKind.ACCOUNT, WaitKind.BUDGET}
+NEEDS_ACTION = ANSWERS | {WaitKind.ACCOUNT, WaitKind.BUDGET, WaitKind.HELD}
 """waits that need the orchestrator or a person"""
 TIMED = frozenset({WaitKind.QUOTA, WaitKind.OVERLOAD})
 """waits that end at `until`"""
@@ -64,11 +66,15 @@ class Wait:
 
     kind: WaitKind
     on: str = ""
-    """names of the inputs, the holder of the checkout, or the agent that owns the budget ('': the agent itself)"""
+    """names of the inputs, the holder of the checkout, the agent that owns the budget ('': the agent itself), or the
+    code of the failure that holds the queue
+    """
     until: float | None = None
     """when the wait ends by itself, if it does"""
     detail: str = ""
-    """details for readers: how an input ended, the amounts of a budget, the local time of a quota, the attempt"""
+    """details for readers: how an input ended, the amounts of a budget, the local time of a quota, the attempt, the
+    number of held tasks
+    """
     blocked: bool = False
     """nothing ends the wait in its usual way: an input failed, the holder of the checkout waits for an answer, the
     price of the model is unknown, or the account is refused repeatedly
@@ -98,6 +104,8 @@ def wait_words(wait: Wait) -> str:
             return f"{'refused; next try' if wait.blocked else 'quota until'} {wait.detail}"
         case WaitKind.OVERLOAD:
             return f"retrying {wait.detail}"
+        case WaitKind.HELD:
+            return f"held: {wait.detail} after {wait.on.replace('_', ' ')} failure"
         case _:
             return str(wait.kind)
 

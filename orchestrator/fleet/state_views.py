@@ -68,9 +68,13 @@ class WaitView(View):
     """What a queued or waiting agent waits for."""
 
     kind: str
-    """slot | inputs | checkout | question | permission | children | agents | account | budget | quota | overload"""
+    """slot | inputs | checkout | question | permission | children | agents | account | budget | quota | overload |
+    held
+    """
     on: str = ""
-    """names of the inputs, the holder of the checkout, or the owner of the budget ('': the agent itself)"""
+    """names of the inputs, the holder of the checkout, the owner of the budget ('': the agent itself), or the code of
+    the failure that holds the queue
+    """
     until: str | None = None
     """when it ends by itself, if it does"""
     detail: str = ""

@@ -71,7 +71,7 @@ class AgentView(View):
     """name of the agent that created it"""
     budgets: tuple[BudgetView, ...] = ()
     remedy: str = ""
-    """the call that ends its wait at a cap"""
+    """the call that ends its wait at a cap, or releases its held queue"""
     unread: int = 0
     """how many of its ended turns have not been delivered to its orchestrator"""
     files_consumed: int = 0

@@ -16,6 +16,7 @@ from orchestrator.domain.command import (
     BindAccount,
     CommandOptions,
     Decision,
+    DropQueue,
     EndDurableWait,
     Interruption,
     InterruptTurn,
@@ -23,6 +24,7 @@ from orchestrator.domain.command import (
     QueueBehindWait,
     Queueing,
     QueueTurn,
+    ReleaseQueue,
     ReplaceTurn,
     SteerTurn,
     caps_receipt_text,
@@ -80,6 +82,7 @@ TABLE: list[tuple[Status, WaitKind | None, NextTurn | None, object, object, obje
     (Status.WAITING, WaitKind.PERMISSION, BEGUN, AnswerQuestion(), AnswerQuestion(), ReplaceTurn(binds_account=False)),
     (Status.WAITING, WaitKind.ACCOUNT, QUEUED, BindAccount(), BindAccount(), ReplaceTurn(binds_account=True)),
     (Status.WAITING, WaitKind.ACCOUNT, BEGUN, BindAccount(), BindAccount(), ReplaceTurn(binds_account=True)),
+    (Status.WAITING, WaitKind.HELD, QUEUED, ReleaseQueue(""), ReleaseQueue(""), DropQueue("")),
     (Status.WAITING, WaitKind.BUDGET, BEGUN, REFUSED, REFUSED, ReplaceTurn(binds_account=False)),
     *[
         (Status.WAITING, kind, BEGUN, behind, behind, ReplaceTurn(binds_account=False))
@@ -181,6 +184,8 @@ RECEIPTS: list[tuple[Decision, str]] = [
     (SteerTurn(), "turn 2: handed into the running turn at its next tool call, or run next if that turn ends first"),
     (BindAccount(), "turn 2: its account is available again; queued behind its open turn"),
     (QueueBehindWait(Wait(kind=WaitKind.CHILDREN)), "turn 2: queued behind its open turn (children)"),
+    (ReleaseQueue("3 tasks"), "turn 2: it runs first, then what was held (3 tasks)"),
+    (DropQueue("3 tasks"), "turn 2: it runs next; what was held is dropped (3 tasks)"),
     (PLAIN, "turn 2: queued"),
     (NOT_STEERED, "turn 2: queued (not steered: no turn is running)"),
     (BEHIND, "turn 2: queued behind the running turn"),
@@ -196,11 +201,12 @@ def test_a_receipt_tells_the_decision(decision: Decision, receipt: str) -> None:
     assert receipt_text(decision, 2) == receipt
 
 
-def test_only_what_replaces_or_steers_a_turn_overtakes_queued_ones() -> None:
+def test_only_what_replaces_steers_or_retries_a_turn_overtakes_queued_ones() -> None:
     urgent: dict[type, TurnPriority] = {
         ReplaceTurn: TurnPriority.REPLACES,
         InterruptTurn: TurnPriority.REPLACES,
         SteerTurn: TurnPriority.STEERED,
+        ReleaseQueue: TurnPriority.RETRIES,
     }
     queueing = [decision for decision, _ in RECEIPTS if isinstance(decision, Queueing)]
     assert {type(decision) for decision in queueing} == set(get_args(Queueing))
@@ -224,10 +230,12 @@ def test_new_caps_tell_whether_the_agent_goes_on() -> None:
 def test_every_state_gives_an_interrupt_one_decision_or_a_refusal_with_a_hint() -> None:
     for agent, descendants_open in product(STATES, [False, True]):
         begun = agent.next_turn is not None and agent.next_turn.has_begun
+        held = agent.wait is not None and agent.wait.kind is WaitKind.HELD
+        unbegun = Interruption.HELD if held else Interruption.QUEUED
         own = {
             Status.WORKING: Interruption.RUNNING,
-            Status.QUEUED: Interruption.BEGUN if begun else Interruption.QUEUED,
-            Status.WAITING: Interruption.BEGUN if begun else Interruption.QUEUED,
+            Status.QUEUED: Interruption.BEGUN if begun and not held else unbegun,
+            Status.WAITING: Interruption.BEGUN if begun and not held else unbegun,
         }.get(agent.status, Interruption.DESCENDANTS if descendants_open else None)
         if own is None:
             with pytest.raises(ConflictError) as error:

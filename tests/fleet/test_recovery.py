@@ -162,15 +162,22 @@ async def test_without_resumes_a_dead_session_fails_at_once_as_what_it_is(tmp_pa
         assert (await lab.turns("a"))[0].detail == "the program was killed"
 
 
-async def test_a_turn_that_crashed_too_often_does_not_hold_up_those_behind_it(tmp_path: Path) -> None:
+async def test_a_turn_that_crashed_too_often_holds_those_behind_it_until_a_command_comes(tmp_path: Path) -> None:
     async with open_lab(tmp_path, max_resumes=1) as lab:
         await lab.create("a", task="one")
         await lab.becomes("a", "working")
         await lab.fleet.command(lab.call(), "a", "two")
         lab.play("a", DIED, DIED)
+        await lab.becomes("a", "waiting", "held: 1 task after crash loop failure")
+        await lab.fleet.command(lab.call(), "a", "try again")
+        lab.finish("a", "third")
         lab.finish("a", "second")
         await lab.becomes("a", "complete")
-        assert [turn.reason for turn in await lab.turns("a")] == ["crash_loop", ""]
+        assert [(turn.reason, turn.result) for turn in await lab.turns("a")] == [
+            ("crash_loop", ""),
+            ("", "second"),
+            ("", "third"),
+        ]
 
 
 async def test_a_recovering_turn_keeps_its_checkout(tmp_path: Path) -> None:

@@ -151,3 +151,37 @@ def test_doctor_shows_what_agents_get_besides_the_account_and_no_value(fleet: Co
     assert "passes NPM_TOKEN to agents; not set here: UNSET" in told
     assert SECRET not in told
     assert "not a socket" in fleet("doctor", SSH_AUTH_SOCK=socket).out
+
+
+@pytest.mark.requirement("environment:author:asked-before-work")
+def test_a_persona_that_commits_asks_for_the_author_before_its_first_model_call(fleet: Command, tmp_path: Path) -> None:
+    place = tmp_path / "without-author"
+    place.mkdir()
+    for words in ("init -q", "config user.useConfigOnly true"):
+        subprocess.run(["git", *words.split()], cwd=place, check=True)
+    asking = Command(place, fleet.env)
+    commit = "run git commit -q --allow-empty -m shipped && git log -1 --format='%an %ae %cn'"
+    made = asking("create", "ships", commit, "--persona", "shipper", "--wait")
+    assert "NEEDS YOU" in made.out, made.out + made.err
+    assert "who the author of my commits here is" in made.out
+    waiting = asking("show", "ships", "--json").json["agent"]
+    assert (waiting["status"], waiting["wait"]["kind"], waiting["cost_usd"]) == ("waiting", "question", 0)
+    assert waiting["tokens"] == 0
+
+    assert asking("command", "ships", "done").code == 0
+    assert asking("wait", "ships").code == 5
+    assert asking("command", "ships", "Ada Love <ada@example.org>").code == 0
+    assert asking("wait", "ships").code == 0
+    assert asking("output", "ships").out.strip() == "it said: Ada Love ada@example.org Ada Love"
+    assert asking("command", "ships", commit).code == 0
+    assert asking("wait", "ships").code == 0
+    authors = subprocess.run(["git", "log", "--format=%an"], cwd=place, check=True, capture_output=True, text=True)
+    assert authors.stdout.split("\n") == ["Ada Love", "Ada Love", ""]
+
+    mended = asking("create", "ships-too", commit, "--persona", "shipper", "--wait")
+    assert "NEEDS YOU" in mended.out
+    for words in ("config user.name Grace", "config user.email grace@example.org"):
+        subprocess.run(["git", *words.split()], cwd=place, check=True)
+    assert asking("command", "ships-too", "done").code == 0
+    assert asking("wait", "ships-too").code == 0
+    assert asking("output", "ships-too").out.strip() == "it said: Grace grace@example.org Grace"

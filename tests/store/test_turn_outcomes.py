@@ -127,16 +127,16 @@ async def test_a_deleted_agents_turns_end_with_one_outcome_for_the_last(world: W
     assert [turn.outcome_cursor is not None for turn in turns] == [False, True]
 
 
-async def test_the_last_outcome_of_an_agent_is_that_of_the_turn_that_ended_last(world: World) -> None:
+async def test_the_outcomes_of_an_agent_come_in_the_order_of_their_ends(world: World) -> None:
     claim = await world.start("a")
     await world.queue("ag_a")
     await world.finish(claim, TurnStatus.FAILED)
-    found = await world.store.read(lambda connection: reads.last(connection, ["ag_a", "ag_nobody"]))
-    assert {agent_id: turn.id for agent_id, turn in found.items()} == {"ag_a": "tn_a"}
+    found = await world.store.read(lambda connection: reads.ended(connection, ["ag_a", "ag_nobody"]))
+    assert {agent_id: [turn.id for turn in turns] for agent_id, turns in found.items()} == {"ag_a": ["tn_a"]}
     claim = (await world.admit())["ag_a"]
     await world.finish(claim)
-    found = await world.store.read(lambda connection: reads.last(connection, ["ag_a"]))
-    assert found["ag_a"].id == claim.turn_id
+    found = await world.store.read(lambda connection: reads.ended(connection, ["ag_a"]))
+    assert [turn.id for turn in found["ag_a"]] == ["tn_a", claim.turn_id]
 
 
 async def test_unread_outcomes_are_counted_by_orchestrator_and_deleted_agents_do_not_count(world: World) -> None:

@@ -26,6 +26,7 @@ from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
+from orchestrator.fleet.execution import author
 from orchestrator.fleet.execution.delegation import Delegation
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
 from orchestrator.fleet.execution.runtime import Runtime
@@ -72,7 +73,7 @@ class Attempt:
     answer_seconds: float | None
     """how long a question of this turn waits before its default applies; None: forever"""
     ended: Ended | None = None
-    """the end of its session's run, if its transcript already contains one"""
+    """the end of its session's run, if its transcript already contains one or a question precedes it"""
     acceptance: Acceptance = field(default_factory=Acceptance)
     told: Prompt | None = None
     """the last report to the turn: failed checks, or the result of its plan"""
@@ -99,13 +100,16 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
         system_prompt.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks
     )
     prompt = prompt_of(claim, prompt_id(turn.id), text)
+    answers = await author.answers_of(work, persona, agent.id)
+    spec = _spec(runtime, slot, agent, persona, answers.variables())
     told = await last_told(work, claim, turn, persona, acceptance, partial(children_digest, work, agent.id))
     if claim.was_suspended and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
         await work.store.write(plans.add_children_results, claim, prompt.id)
     return Attempt(
         provider=agent.provider,
-        spec=_spec(runtime, slot, agent, persona),
+        spec=spec,
+        ended=await author.unknown_author(claim, persona, spec, answers),
         prompt=prompt,
         checkout=checkout,
         before=before,
@@ -187,7 +191,7 @@ async def _before(
     return before, ""
 
 
-def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona) -> SessionSpec:
+def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, more: Mapping[str, str]) -> SessionSpec:
     cwd, state = Path(agent.cwd), runtime.state
     port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
@@ -202,7 +206,7 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona) 
         cwd=cwd,
         folder=state / "agents" / agent.id,
         system_prompt=prompt,
-        environment=_environment(runtime, agent),
+        environment={**_environment(runtime, agent), **more},
         decide=gate.gate(runtime.work, slot, persona),
         model=agent.model,
         tools=persona.offered,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from orchestrator.domain.budget import Headroom, remedy_for
+from orchestrator.domain.command import release_call
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.state_views import BudgetView
 from orchestrator.store.engine.connection import Connection
@@ -45,10 +46,12 @@ def columns_of(agent: AgentRow, rooms: Sequence[Headroom]) -> Columns:
 
 
 def remedy_of(agent: AgentRow, rooms: Sequence[Headroom]) -> str:
-    """Return the call that lets the agent continue, if it waits at a cap."""
+    """Return the call that lets the agent continue, if it waits at a cap or its queue is held."""
     wait = wait_of(agent)
     if wait is None:
         return ""
     if wait.kind is WaitKind.QUOTA and wait.blocked:
         return UNPAID
+    if wait.kind is WaitKind.HELD:
+        return release_call(agent.name)
     return remedy_for(wait, agent.name, rooms) if wait.kind is WaitKind.BUDGET else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
@@ -21,24 +23,40 @@ MIN_SHARE_CHARACTERS = 200
 
 
 async def children_digest(work: UnitOfWork, parent_id: str) -> str:
-    """Return an entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` in all."""
+    """Return an entry per child: its status, cost and the beginning of its result, within `TOLD_CHARACTERS` in all.
 
-    def ends(connection: Connection) -> tuple[Sequence[AgentRow], Mapping[str, TurnRow]]:
+    Turns of a child before its last one are told in one line each.
+    """
+
+    def ends(connection: Connection) -> tuple[Sequence[AgentRow], Mapping[str, Sequence[TurnRow]]]:
         found = agent_queries.children(connection, parent_id)
-        return found, outcomes.last(connection, [child.id for child in found])
+        return found, outcomes.ended(connection, [child.id for child in found])
 
     found, turns = await work.store.read(ends)
     if not found:
         return "you have no children"
     share = max(MIN_SHARE_CHARACTERS, TOLD_CHARACTERS // len(found))
-    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id), share))
+    return "\n".join(line for child in found for line in _child_lines(child, turns.get(child.id, ()), share))
 
 
-def _child_lines(child: AgentRow, turn: TurnRow | None, share: int) -> Sequence[str]:
+def _child_lines(child: AgentRow, turns: Sequence[TurnRow], share: int) -> Sequence[str]:
+    turn = turns[-1] if turns else None
     text = clean((turn.result or turn.detail) if turn else "")
     words = agent_views.words_of(child)
     reason = f" ({one_line(words, 120)})" if words else ""
     path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
     cut = f" · the rest: {path}" if len(text) > share else ""
     head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"
-    return [head, *[f"| {line}" for line in text[:share].splitlines() if line.strip()]]
+    return [
+        *map(partial(_earlier_line, child), turns[:-1]),
+        head,
+        *[f"| {line}" for line in text[:share].splitlines() if line.strip()],
+    ]
+
+
+def _earlier_line(child: AgentRow, turn: TurnRow) -> str:
+    reason = (
+        "" if turn.status == TurnStatus.COMPLETE else one_line(": ".join(filter(None, [turn.reason, turn.detail])), 120)
+    )
+    cost = shown_cost(None if turn.cost_unknown else turn.cost_usd)
+    return f"[{child.name} turn {turn.ordinal} {turn.status}{f' ({reason})' if reason else ''} · {cost}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -168,7 +169,7 @@ def _adapter(model: type[M]) -> TypeAdapter[M]:
 
 
 async def _body(request: Request, model: type[M]) -> M:
-    raw = (await request.body()).strip() or b"{}"
+    raw = (await request.body()).removeprefix(BOM_UTF8).strip() or b"{}"
     try:
         given = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from orchestrator.server.handshake import LINE_BYTES
 
 _HEAD_BYTES = 4096
 _HEAD_ID = re.compile(
-    rb'\A\s*\{(?:\s*"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,)*\s*"id"\s*:\s*(\d{1,18}|"[^"\\]{1,200}")\s*,'
+    rb'\A(?:\xef\xbb\xbf)?\s*\{(?:\s*"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,)*\s*"id"\s*:\s*(\d{1,18}|"[^"\\]{1,200}")\s*,'
 )
 
 

@@ -19,11 +19,13 @@ from orchestrator.domain.command import (
     BindAccount,
     CommandOptions,
     Decision,
+    DropQueue,
     EndDurableWait,
     Interruption,
     InterruptTurn,
     NextTurn,
     Queueing,
+    ReleaseQueue,
     ReplaceTurn,
     SteerTurn,
     caps_receipt_text,
@@ -48,6 +50,7 @@ from orchestrator.store.turns import cancellation, turns
 from orchestrator.store.turns.checks import set_checks
 from orchestrator.store.waits import leases, ready_queue
 from orchestrator.store.waits.inputs import set_inputs
+from orchestrator.store.waits.suspension import resume
 
 MESSAGE = "a message for you, while your agents work on:\n{text}\nact on it, then wait_for_agents again"
 
@@ -174,6 +177,10 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
     ordinal = turns.queue_turn(
         connection, agent_id, turn_id=asked.turn_id, prompt=asked.text, now=now, urgent=urgency_of(decision)
     )
+    if isinstance(decision, DropQueue):
+        lifecycle.drop_queued(connection, agent_id, now, keep=asked.turn_id)
+    if isinstance(decision, (ReleaseQueue, DropQueue)):
+        resume(connection, agent_row(connection, agent_id), now)
     if isinstance(decision, ReplaceTurn):  # once the new turn is queued; otherwise the agent would end and be reported
         turns.drop_question(connection, agent_id, now)
         running = interrupt_below(connection, agent_id, now)
@@ -212,15 +219,16 @@ def _is_open(connection: Connection, agent_id: str) -> bool:
 def _interrupt(connection: Connection, agent_id: str, what: Interruption, now: float, *, whole: bool = False) -> str:
     """Return the running turn that must be stopped; if none runs, end the next one and return ''.
 
-    Later queued turns are kept; with `whole` they end, too, if the agent has not begun its next turn.
+    Later queued turns are kept, unless a failure holds them; with `whole` they end, too, if the agent has not begun its
+    next turn.
     """
     match what:
         case Interruption.RUNNING:
             return cancellation.ask(connection, agent_id)
         case Interruption.BEGUN:
             turns.drop_question(connection, agent_id, now)
-        case Interruption.QUEUED:
-            agent = agent_row(connection, agent_id)
+        case Interruption.QUEUED | Interruption.HELD:
+            agent, whole = agent_row(connection, agent_id), whole or what is Interruption.HELD
             lifecycle.end_open_turns(connection, agent, now, reason="interrupted", whole=whole)
             leases.release(connection, agent_id, now, leases.CHECKOUT)
             turns.withdraw(connection, agent)

@@ -173,6 +173,17 @@ def end_open_turns(connection: Connection, agent: AgentRow, now: float, *, reaso
         outcomes.record(connection, agent.id, ended_turn[0], TurnStatus.CANCELLED, ended_turn[1])
 
 
+def drop_queued(connection: Connection, agent_id: str, now: float, *, keep: str) -> None:
+    """Cancel the agent's turns that have not begun, except one; they have no outcome: a command asked for that."""
+    mine = (TURN.c.agent_id == agent_id) & (TURN.c.status == TurnStatus.QUEUED) & (TURN.c.id != keep)
+    rows = connection.execute(select(TURN.c.id, TURN.c.ordinal).where(mine).order_by(TURN.c.ordinal)).all()
+    for turn_id, ordinal in rows:
+        ended = {"status": TurnStatus.CANCELLED, "reason": "dropped", "ended_at": now}
+        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(ended))
+        forget_unsettled(connection, agent_id, ordinal)
+        emit(connection, agent_id, EventKind.CANCELLED, now, ordinal, reason="dropped")
+
+
 def rebind(connection: Connection, agent_id: str, account: Account) -> None:
     """Let this account pay for the agent from now on, with its environment."""
     public, environment = dict(account.public), dict(account.environment)

@@ -15,7 +15,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import unindexed
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.queries.agents import HEARD
-from orchestrator.store.schema.rows import TurnRow, all_rows, one_row
+from orchestrator.store.schema.rows import TurnRow, all_rows
 from orchestrator.store.schema.tables import AGENT, INPUT, TURN
 
 
@@ -58,11 +58,8 @@ _LAST_HEARD = (
     .order_by(TURN.c.ended_at.desc(), TURN.c.ordinal.desc())
     .limit(1)
 )
-_LAST = (
-    select(TURN)
-    .where(TURN.c.agent_id == bindparam("agent"), TURN.c.outcome_cursor.is_not(None))
-    .order_by(TURN.c.outcome_cursor.desc())
-    .limit(1)
+_ALL_ENDED = (
+    select(TURN).where(_THEIRS, TURN.c.outcome_cursor.is_not(None)).order_by(TURN.c.agent_id, TURN.c.outcome_cursor)
 )
 
 
@@ -134,10 +131,12 @@ def latest(connection: Connection, agent_ids: Collection[str]) -> dict[str, Late
     return {one: LatestTurns(ended_id=ended[one], open=waiting.get(one)) for one in agent_ids}
 
 
-def last(connection: Connection, agent_ids: Collection[str]) -> dict[str, TurnRow]:
-    """Return the turn of each agent that ended last, by agent id; agents without an ended turn are left out."""
-    found = {one: one_row(TurnRow, fetch(connection, _LAST, {"agent": one})) for one in agent_ids}
-    return {agent_id: row for agent_id, row in found.items() if row is not None}
+def ended(connection: Connection, agent_ids: Collection[str]) -> dict[str, list[TurnRow]]:
+    """Return the turns of each agent that have an outcome, in the order of their ends, by agent id."""
+    found: dict[str, list[TurnRow]] = {}
+    for row in all_rows(TurnRow, fetch(connection, _ALL_ENDED, {"ids": list(agent_ids)})) if agent_ids else ():
+        found.setdefault(row.agent_id, []).append(row)
+    return found
 
 
 def unread_counts(connection: Connection, agent_ids: Collection[str]) -> dict[str, int]:

@@ -9,15 +9,20 @@ from sqlalchemy import select, update
 from orchestrator.domain.turn import TurnPriority, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.tables import TURN
+from orchestrator.store.waits.inputs import source_failed
 
 
 def record(connection: Connection, agent_id: str, turn_id: str, status: TurnStatus, cursor: int) -> None:
     """Give the ended turn its outcome; `cursor` is that of its terminal event.
 
-    A turn that was interrupted to make way for another one has none: its orchestrator asked for that.
+    A turn that was interrupted to make way for another one has none: its orchestrator asked for that. One without a
+    result blocks the agents that wait for this one.
     """
-    if status is not TurnStatus.INTERRUPTED or not is_replaced(connection, agent_id):
-        connection.execute(update(TURN).where(TURN.c.id == turn_id).values(outcome_cursor=cursor))
+    if status is TurnStatus.INTERRUPTED and is_replaced(connection, agent_id):
+        return
+    connection.execute(update(TURN).where(TURN.c.id == turn_id).values(outcome_cursor=cursor))
+    if status is not TurnStatus.COMPLETE:
+        source_failed(connection, agent_id)
 
 
 def is_replaced(connection: Connection, agent_id: str) -> bool:

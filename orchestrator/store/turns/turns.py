@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Status
+from orchestrator.domain.clearance import AUTHOR
 from orchestrator.domain.event import TERMINAL, EventKind
 from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
-from orchestrator.domain.text import one_line
-from orchestrator.domain.turn import TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
+from orchestrator.domain.text import one_line, quantity
+from orchestrator.domain.turn import HOLDS_QUEUE, TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT, QuotaRefusal, Wait, WaitKind
 from orchestrator.errors import ConflictError
@@ -31,7 +32,7 @@ from orchestrator.store.schema.transitions import (
     turn_row,
 )
 from orchestrator.store.turns import outcomes
-from orchestrator.store.waits import leases, pauses, questions
+from orchestrator.store.waits import leases, pauses, questions, ready_queue
 from orchestrator.store.waits.inputs import source_ended, source_opened
 from orchestrator.store.waits.ready_queue import next_turn
 from orchestrator.store.waits.suspension import suspend
@@ -136,10 +137,11 @@ def suspend_for_quota(connection: Connection, claim: Claim, told: QuotaRefusal, 
 
 
 def suspend_for_answer(connection: Connection, claim: Claim, asked: NewQuestion, usage: RunUsage, now: float) -> None:
-    """End the run in the middle of a tool call: the agent waits without slot or process."""
+    """End the run in the middle of a tool call, or before it began: the agent waits without slot or process."""
     agent = owned_row(connection, claim.agent_id, claim.epoch)
+    before = AUTHOR if asked.tool == AUTHOR else ""
     connection.execute(
-        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for="")
+        update(TURN).where(TURN.c.id == claim.turn_id).values(status=TurnStatus.WAITING, suspended_for=before)
     )
     run_ended(connection, agent, claim, usage, now)
     question_id = questions.ask(connection, claim.agent_id, claim.turn, asked)
@@ -229,10 +231,17 @@ def expire(connection: Connection, now: float) -> int:
 
 
 def rest(connection: Connection, agent: AgentRow, status: Status, reason: str, now: float) -> None:
-    """Give the agent the status of its ended turn, or queue it again if it has more turns."""
+    """Give the agent the status of its ended turn, or queue it again if it has more turns.
+
+    After a failure that its next task would meet, too, they are held until a command releases or drops them.
+    """
     more = next_turn(connection, agent.id)
     fresh = agent_row(connection, agent.id)
-    if more is not None:
+    if more is not None and status is Status.FAILED and reason in HOLDS_QUEUE:
+        count = ready_queue.count_queued(connection, agent.id)
+        held = Wait(kind=WaitKind.HELD, on=reason, detail=quantity(count, "task"))
+        suspend(connection, fresh, more.ordinal, held, now)
+    elif more is not None:
         move(connection, fresh, Status.QUEUED, now, wait=SLOT, owner=None)
     else:
         move(connection, fresh, status, now, reason=reason, owner=None)

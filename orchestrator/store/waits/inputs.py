@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import ColumnElement, delete, insert, update
 
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.check import FAILED_CHECK_REASONS
@@ -62,20 +62,38 @@ def forget_unsettled(connection: Connection, agent_id: str, turn: int) -> None:
 
 def source_opened(connection: Connection, source: str) -> None:
     """Unblock the turns that wait for an input that failed and now works again."""
-    connection.execute(
-        update(INPUT).where(INPUT.c.source_id == source, INPUT.c.settled.is_(False)).values(blocked=False)
-    )
+    connection.execute(update(INPUT).where(_waits_for(source)).values(blocked=False))
+
+
+def source_failed(connection: Connection, source: str) -> None:
+    """Block the inputs that wait for this agent, because one of its turns has no result, whatever its later turns do.
+
+    Only its next command unblocks them (`source_opened`).
+    """
+    connection.execute(update(INPUT).where(_waits_for(source)).values(blocked=True))
 
 
 def source_ended(connection: Connection, source: str, status: Status) -> None:
-    """Settle the inputs that waited for this agent, or block them; admission updates the waiting agents."""
-    waiting = (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
-    complete = status is Status.COMPLETE
-    connection.execute(update(INPUT).where(waiting).values(settled=complete, blocked=not complete))
+    """Settle the inputs that waited for this agent, or block them; admission updates the waiting agents.
+
+    An input that an earlier turn has blocked stays blocked.
+    """
+    if status is not Status.COMPLETE:
+        source_failed(connection, source)
+        return
+    connection.execute(update(INPUT).where(_waits_for(source), INPUT.c.blocked.is_(False)).values(settled=True))
+
+
+def _waits_for(source: str) -> ColumnElement[bool]:
+    return (INPUT.c.source_id == source) & INPUT.c.settled.is_(False)
 
 
 def blocked_by(name: str, status: Status, reason: str = "") -> Wait:
-    """Return the wait of an agent whose input ended like this, without a result."""
+    """Return the wait of an agent whose input is in this state and has had a turn without a result."""
     failed = f"failed ({reason})" if reason in FAILED_CHECK_REASONS else "failed"
-    verb = {Status.DELETED: "was deleted", Status.INTERRUPTED: "was interrupted"}.get(status, failed)
+    verb = {
+        Status.DELETED: "was deleted",
+        Status.INTERRUPTED: "was interrupted",
+        Status.FAILED: failed,
+    }.get(status, "failed in an earlier turn")
     return Wait(kind=WaitKind.INPUTS, on=name, detail=verb, blocked=True)

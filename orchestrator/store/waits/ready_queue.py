@@ -18,6 +18,7 @@ from orchestrator.store.schema.tables import AGENT, BREAKER, BUDGET, INPUT, TURN
 _ASIDE_FIRST = ((TURN.c.status != TurnStatus.QUEUED).desc(), TURN.c.urgent.desc(), TURN.c.ordinal)
 _CAN_RUN = TURN.c.status.in_(sorted(TURN_OPEN - {TurnStatus.WORKING}))
 _NEXT_TURN = select(TURN).where(TURN.c.agent_id == bindparam("agent"), _CAN_RUN).order_by(*_ASIDE_FIRST).limit(1)
+_COUNT_QUEUED = select(func.count()).where(TURN.c.agent_id == bindparam("agent"), TURN.c.status == TurnStatus.QUEUED)
 _ITS_NEXT = (
     select(TURN.c.id)
     .where(TURN.c.agent_id == AGENT.c.id, _CAN_RUN)
@@ -129,6 +130,11 @@ def working(connection: Connection) -> int:
 def next_turn(connection: Connection, agent_id: str) -> TurnRow | None:
     """Return the turn to run next: one in the middle of a question or a recovery, then urgent ones, then the oldest."""
     return one_row(TurnRow, connection.execute(_NEXT_TURN, {"agent": agent_id}))
+
+
+def count_queued(connection: Connection, agent_id: str) -> int:
+    """Return how many turns of the agent have not begun."""
+    return int(connection.execute(_COUNT_QUEUED, {"agent": agent_id}).scalar_one())
 
 
 def has_begun(turn: TurnRow | None) -> bool:
