@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from orchestrator import VERSION, log
 from orchestrator.domain.arguments import MAX_PROBLEMS, ArgumentCheck
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import MAX_RESULT_BYTES, clean, one_line, within
 from orchestrator.domain.tool import Tool
 from orchestrator.errors import FleetError, NotFoundError
 
@@ -61,7 +61,7 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
             arguments = check(params.arguments or {})
             return await invoke(ctx, params.model_copy(update={"arguments": dict(arguments)}), tool)
         except FleetError as error:
-            return result(str(error), is_error=True)
+            return _failure(error)
 
     server: Server[Any] = Server(
         name, version=VERSION, instructions=instructions, on_list_tools=list_tools, on_call_tool=call_tool
@@ -87,7 +87,7 @@ async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daem
         outcome = await work
     except FleetError as error:
         log_fields["error"] = str(error)
-        outcome = result(str(error), is_error=True)
+        outcome = _failure(error)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever fails, the caller gets one sentence
         _log.exception("a tool broke", tool=tool.name)
         text = f"Fleet itself failed ({type(error).__name__}) -> the traceback is in {log_file}"
@@ -95,6 +95,11 @@ async def answer(tool: Tool, work: Awaitable[str | T], log_file: str = "the daem
     log_fields["ms"] = round((time.monotonic() - started) * 1000, 1)
     asyncio.get_running_loop().call_later(LOG_SECONDS, partial(_log.info, "called", **log_fields))
     return result(outcome) if isinstance(outcome, str) else outcome
+
+
+def _failure(error: FleetError) -> types.CallToolResult:
+    """The error on one line, as it may quote anything."""
+    return result(within(str(error), MAX_RESULT_BYTES), is_error=True)
 
 
 def result(text: str, *, is_error: bool = False) -> types.CallToolResult:

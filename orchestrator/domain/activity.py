@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.domain.duration import format_age
+from orchestrator.domain.text import named
 from orchestrator.domain.tool import Json
 
 SLACK_SECONDS = 30.0
@@ -55,7 +56,7 @@ def activity_words(activity: Activity) -> str:
     """Return the activity in words; '' if the agent simply works."""
     match activity.kind:
         case ActivityKind.CHECKING | ActivityKind.LOOPING:
-            return f"{activity.kind}: {activity.detail}"
+            return f"{activity.kind}: {named(activity.detail)}"
         case ActivityKind.STALLED:
             return f"stalled {format_age(activity.seconds)}"
         case ActivityKind.UNKNOWN:

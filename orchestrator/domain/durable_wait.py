@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import ForeignText, labelled, named, one_line, raw
 from orchestrator.errors import InvalidError
 
 MAX_OPTION_CHARACTERS = 200
@@ -134,25 +134,25 @@ class Reply:
     fields: Mapping[str, Any] | None
 
 
-def question_form(agent: str, text: str, options: tuple[str, ...]) -> Form:
+def question_form(agent: str, text: ForeignText, options: tuple[ForeignText, ...]) -> Form:
     """Build the form for an agent's question: one field, with the question's options as choices."""
     field_schema: dict[str, Any] = {"type": "string", "title": "Answer"}
     if options:
-        field_schema["enum"] = list(dict.fromkeys(one_line(option, MAX_OPTION_CHARACTERS) for option in options))
+        field_schema["enum"] = list(dict.fromkeys(one_line(raw(option), MAX_OPTION_CHARACTERS) for option in options))
     else:
         field_schema["minLength"] = 1
     schema = {"type": "object", "properties": {ANSWER: field_schema}, "required": [ANSWER]}
-    return Form(text=f"{agent} asks: {clean(text)}", schema=schema)
+    return Form(text="\n".join(labelled(f"{agent} asks", text)), schema=schema)
 
 
-def permission_form(agent: str, tool: str, text: str) -> Form:
+def permission_form(agent: str, tool: ForeignText, text: ForeignText) -> Form:
     """Build the form for a permission: allow, always, or deny with a reason that the agent reads."""
     fields: dict[str, Any] = {
         ANSWER: {"type": "string", "title": "Decision", "enum": [ALLOW, ALWAYS, DENIED]},
         WHY: {"type": "string", "title": "Why not"},
     }
     return Form(
-        text=f"{agent} wants to use {one_line(tool, MAX_OPTION_CHARACTERS)}: {clean(text)}",
+        text="\n".join(labelled(f"{agent} wants to use {named(tool, MAX_OPTION_CHARACTERS)}", text)),
         schema={"type": "object", "properties": fields, "required": [ANSWER]},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from orchestrator.domain.text import one_line, storable, visible
+from orchestrator.domain.text import one_line, shortened, storable, visible
 from orchestrator.errors import InvalidError
 
 ALLOW = "allow"
@@ -133,16 +133,6 @@ def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
     rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
     whole = " ".join(filter(None, [text, _compact(rest) if rest else ""]))
     return shortened(visible(whole), limit_characters)
-
-
-def shortened(text: str, limit_characters: int) -> str:
-    """Return the text on one line; a long one is cut in the middle, with a mark that says how much is missing."""
-    flat = one_line(text, len(text) + 1)
-    if len(flat) <= limit_characters:
-        return flat
-    tail = limit_characters // 3
-    head = limit_characters - tail
-    return f"{flat[:head].rstrip()} [… {len(flat) - head - tail} characters …] {flat[-tail:].lstrip()}"
 
 
 def _compact(value: object) -> str:

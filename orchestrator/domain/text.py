@@ -1,8 +1,14 @@
-"""Text made safe to store and to show: what agents write is data, never instructions or terminal control."""
+"""Text made safe to store and to show: what Fleet did not write is data, never instructions or terminal control.
+
+`ForeignText` carries such text to its readers. Whatever shows it goes through `quoted`, `named`, `listed`, `fenced` or
+`margin`, so no line outside of quotation marks and fences is anyone's but Fleet's.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 _ESCAPES = re.compile(
     # strings for the terminal or a device (titles, links, graphics), introduced by ESC or a C1 character
@@ -18,9 +24,69 @@ _UNSEEN = re.compile(
     "\U000e0000-\U000e0fff]"  # tags, selectors: text that only a model reads
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
+_TICKS = re.compile("`{3,}")
+_MARKS = re.compile('["\u201c-\u201f\u2033\u2036\u301d-\u301f\uff02]')
+_WORD = re.compile(r"[\w./+@~%=:#-]+")
+"""a name that cannot be mistaken for words of Fleet's: without spaces, quotation marks, brackets and separators"""
 
 LINE_CHARACTERS = 160
+MARGIN = "| "
+"""begins each line that quotes a text; what stands behind it is not Fleet's"""
+MAX_OPTION_CHARACTERS = 60
+MAX_LIST_BYTES = 400
+"""limit of one list of names"""
+MAX_RESULT_BYTES = 1600
+"""limit of each result that an orchestrator reads, unless it asked for a page: 400 tokens"""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ForeignText:
+    """Text of an agent, a repository or a program, which cannot reach a reader as if Fleet had written it.
+
+    `str` and f-strings show it quoted on one line. `raw` returns the text itself, for data: storage, JSON, files.
+    """
+
+    _raw: str = ""
+
+    def __str__(self) -> str:
+        """The text in quotation marks, on one line."""
+        return quoted(self)
+
+    def __format__(self, spec: str) -> str:
+        """The text in quotation marks, on one line."""
+        return format(quoted(self), spec)
+
+    def __repr__(self) -> str:
+        """The beginning of the text, in ASCII."""
+        return f"ForeignText({self._raw[:LINE_CHARACTERS]!a})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same text, foreign or not."""
+        return self._raw == (other._raw if isinstance(other, ForeignText) else other)
+
+    def __hash__(self) -> int:
+        """The hash of the text."""
+        return hash(self._raw)
+
+    def __contains__(self, part: str) -> bool:
+        """Whether the text has this part."""
+        return part in self._raw
+
+    def __bool__(self) -> bool:
+        """Whether there is any text."""
+        return bool(self._raw)
+
+    def __len__(self) -> int:
+        """Its number of characters."""
+        return len(self._raw)
+
+
+NO_TEXT = ForeignText()
+
+
+def raw(text: ForeignText | str) -> str:
+    """Return the text itself: data, never part of a line that somebody reads."""
+    return text._raw if isinstance(text, ForeignText) else text  # noqa: SLF001 - the one place that may
 
 
 def is_plain(text: str) -> bool:
@@ -55,9 +121,104 @@ def quantity(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def quoted(line: str) -> str:
-    """Return the line in quotation marks that it cannot close, so that its text cannot pass for Fleet's."""
-    return '"' + line.replace('"', "'") + '"'
+def quoted(text: ForeignText | str, limit_characters: int = LINE_CHARACTERS) -> str:
+    """Return the text on one line, in quotation marks that it cannot close."""
+    line = _MARKS.sub("'", one_line(raw(text), limit_characters))
+    return f'"{line}"'
+
+
+def quoted_ends(text: ForeignText | str, limit_characters: int) -> str:
+    """Return the text quoted on one line; a long one is cut in the middle, because either end may matter."""
+    shown = shortened(raw(text), limit_characters)
+    return quoted(shown, len(shown))
+
+
+def shortened(text: str, limit_characters: int) -> str:
+    """Return the text on one line; a long one is cut in the middle, with a mark that says how much is missing."""
+    flat = one_line(text, len(text) + 1)
+    if len(flat) <= limit_characters:
+        return flat
+    tail = limit_characters // 3
+    head = limit_characters - tail
+    return f"{flat[:head].rstrip()} [… {len(flat) - head - tail} characters …] {flat[-tail:].lstrip()}"
+
+
+def named(text: ForeignText | str, limit_characters: int = LINE_CHARACTERS) -> str:
+    """Return a name: as it is if it is one plain word, such as most paths are, otherwise quoted."""
+    name = raw(text)
+    return name if len(name) <= limit_characters and _WORD.fullmatch(name) else quoted(name, limit_characters)
+
+
+def listed(
+    names: Sequence[ForeignText | str], most: int, *, limit_bytes: int = MAX_LIST_BYTES, total: int | None = None
+) -> str:
+    """Return the first names, at most this many and within the limit, and the number of the others.
+
+    `total` counts them all if only some are given.
+    """
+    return _joined([named(name) for name in names[:most]], limit_bytes, max(total or 0, len(names)))
+
+
+def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BYTES) -> str:
+    """Return the options of a question, each quoted, and the number of those that do not fit."""
+    return _joined([quoted(option, MAX_OPTION_CHARACTERS) for option in options], limit_bytes, len(options))
+
+
+def _joined(shown: Sequence[str], limit_bytes: int, total: int) -> str:
+    kept: list[str] = []
+    for one in shown:
+        if kept and size_bytes([*kept, one]) + len(kept) > limit_bytes:
+            break
+        kept.append(one)
+    more = total - len(kept)
+    return f"{', '.join(kept)} and {more} more" if more else ", ".join(kept)
+
+
+def fenced(text: ForeignText | str) -> str:
+    """Return the cleaned text in a fence that it cannot close."""
+    inside = clean(raw(text)).rstrip()
+    fence = "`" * (max((len(run) for run in _TICKS.findall(inside)), default=2) + 1)
+    return f"{fence}\n{inside}\n{fence}"
+
+
+def margin(text: ForeignText | str) -> list[str]:
+    """Return the lines of the cleaned text, each behind a margin; empty ones are left out."""
+    return [f"{MARGIN}{line.rstrip()}" for line in clean(raw(text)).splitlines() if line.strip()]
+
+
+def labelled(label: str, text: ForeignText | str) -> list[str]:
+    """Return the cleaned text behind its label, or below it if the text has several lines."""
+    lines = [line for line in clean(raw(text)).splitlines() if line.strip()]
+    return [f"{label}: {lines[0].strip()}"] if len(lines) == 1 else [f"{label}:", *margin(text)]
+
+
+def within(text: ForeignText | str, limit_bytes: int) -> str:
+    """Return the text on one line of at most this many bytes; a cut shows as `…`."""
+    flat = one_line(raw(text), limit_bytes)
+    encoded = flat.encode()
+    return flat if len(encoded) <= limit_bytes else encoded[: limit_bytes - 3].decode(errors="ignore") + "…"
+
+
+def size_bytes(lines: Sequence[str]) -> int:
+    """Return the size of the lines, each with its line feed."""
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def bounded(lines: Sequence[str], rest: str, limit_bytes: int = MAX_RESULT_BYTES) -> list[str]:
+    """Return all lines if they fit, otherwise the first ones and one that counts the others and says `rest`.
+
+    The first line is always kept, cut if it must be.
+    """
+    if size_bytes(lines) <= limit_bytes:
+        return list(lines)
+    kept: list[str] = []
+    for line in lines:
+        last = f"… and {len(lines) - len(kept)} more: {rest}"
+        if size_bytes([*kept, line, last]) > limit_bytes:
+            break
+        kept.append(line)
+    last = f"… and {len(lines) - max(1, len(kept))} more: {rest}"
+    return [*(kept or [within(lines[0], limit_bytes - size_bytes([last]) - 1)]), last]
 
 
 def within_brackets(line: str) -> str:

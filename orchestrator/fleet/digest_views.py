@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.fleet.state_views import View
+from orchestrator.domain.text import NO_TEXT
+from orchestrator.fleet.state_views import Foreign, View
 from orchestrator.fleet.views import Changes, CheckView
 
 
@@ -23,14 +24,17 @@ class OutcomeView(View):
     status: str
     """complete | failed | interrupted"""
     reason: str = ""
-    code: str = ""
-    """short code of the reason, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …"""
+    """short code, if it failed or was interrupted: `checks`, `auth`, `crash_loop`, …, or `before it began`"""
+    detail: Foreign = NO_TEXT
+    """the reason in a sentence"""
+    hint: Foreign = NO_TEXT
+    """what to do about it"""
     turn: int
     is_latest: bool = True
     """no other turn of the agent has ended since"""
     open_turn: OpenTurnView | None = None
     """what the agent works on, if anything"""
-    text: str = ""
+    text: Foreign = NO_TEXT
     cost_usd: float | None = None
     """of this turn; None if unknown"""
     changes: Changes | None = None

@@ -5,7 +5,25 @@ Times are ISO 8601 in UTC; ages and durations are seconds at the time of reading
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema
+
+from orchestrator.domain.text import NO_TEXT, ForeignText, raw
+
+
+def _foreign(value: object) -> ForeignText:
+    if isinstance(value, ForeignText):
+        return value
+    if isinstance(value, str):
+        return ForeignText(value)
+    raise ValueError("this is not text")
+
+
+Foreign = Annotated[
+    ForeignText, PlainValidator(_foreign), PlainSerializer(raw, return_type=str), WithJsonSchema({"type": "string"})
+]
+"""text that Fleet did not write; a string in JSON"""
 
 
 class View(BaseModel):
@@ -17,16 +35,16 @@ class View(BaseModel):
 class QuestionView(View):
     """What a waiting agent asks; answer it with a command. `text` of a permission is its input, shortened."""
 
-    text: str
-    options: tuple[str, ...] = ()
+    text: Foreign
+    options: tuple[Foreign, ...] = ()
     age_seconds: float = 0.0
     id: str = ""
     kind: str = "question"
     """question | permission (answers: allow, always, deny: why)"""
-    tool: str = ""
+    tool: Foreign = NO_TEXT
     deadline_seconds: float | None = None
     """until the default applies; None: it waits forever"""
-    fallback: str = ""
+    fallback: Foreign = NO_TEXT
     """the default"""
 
 
@@ -36,14 +54,14 @@ class PastQuestionView(View):
     id: str
     turn: int
     kind: str
-    tool: str
+    tool: Foreign
     input: dict[str, object]
-    text: str
+    text: Foreign
     state: str
     """open | answered | settled (its call ran) | dropped"""
     asked_at: str
     deadline_at: str | None = None
-    answer: str | None = None
+    answer: Foreign | None = None
     answered_at: str | None = None
     answered_by: str | None = None
     """orchestrator | person | policy | deadline"""
@@ -77,7 +95,7 @@ class WaitView(View):
     """
     until: str | None = None
     """when it ends by itself, if it does"""
-    detail: str = ""
+    detail: Foreign = NO_TEXT
     blocked: bool = False
     """it does not end in the usual way: a person or orchestrator must act"""
 
@@ -87,7 +105,7 @@ class ActivityView(View):
 
     kind: str
     """starting | recovering | checking | stalled | retrying | looping | unknown"""
-    detail: str = ""
+    detail: Foreign = NO_TEXT
     """the check, the repeated call, or the number of the attempt"""
     seconds: float | None = None
     """of silence, or of the announced pause before a retry"""

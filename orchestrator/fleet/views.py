@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from orchestrator.domain.text import NO_TEXT
 from orchestrator.fleet.state_views import (
     ActivityView,
     BudgetView,
+    Foreign,
     PastQuestionView,
     ProgressView,
     QuestionView,
@@ -47,8 +49,8 @@ class AgentView(View):
     """ordinal of the last turn, from 1; 0 if it has none"""
     elapsed_seconds: float | None
     """of the last turn: so far, or in total"""
-    progress: str = ""
-    last_tool: str = ""
+    progress: Foreign = NO_TEXT
+    last_tool: Foreign = NO_TEXT
     last_event_age_seconds: float | None = None
     evidence: ProgressView | None = None
     """of a working agent"""
@@ -138,7 +140,7 @@ class Receipt(View):
 class Changes(View):
     """What a turn changed in the checkout, according to git; None where git could not tell."""
 
-    files: tuple[str, ...] = ()
+    files: tuple[Foreign, ...] = ()
     files_changed: int = 0
     insertions: int = 0
     deletions: int = 0
@@ -150,7 +152,7 @@ class Changes(View):
 class CheckView(View):
     """The result of one acceptance check."""
 
-    check: str
+    check: Foreign
     """the command, `<path> exists`, `result schema` or `verdict`"""
     kind: str
     """run | exists | schema | verdict"""
@@ -160,7 +162,7 @@ class CheckView(View):
     exit_code: int | None = None
     """None: no command ran, or it was killed"""
     seconds: float = 0.0
-    tail: str = ""
+    tail: Foreign = NO_TEXT
     """the end of its output, or what the validator says about the result: data"""
 
 
@@ -180,9 +182,9 @@ class TurnView(View):
     turn: int
     status: str
     reason: str = ""
-    detail: str = ""
-    task: str
-    result: str = ""
+    detail: Foreign = NO_TEXT
+    task: Foreign
+    result: Foreign = NO_TEXT
     created_at: str
     started_at: str | None = None
     ended_at: str | None = None
@@ -193,9 +195,9 @@ class TurnView(View):
     model_calls: int = 0
     cost_usd: float | None = None
     changes: Changes | None = None
-    changes_unknown: str = ""
+    changes_unknown: Foreign = NO_TEXT
     """why git could not tell, if so"""
-    checks: tuple[str, ...] = ()
+    checks: tuple[Foreign, ...] = ()
     """what had to hold at its end"""
     checked: tuple[AttemptView, ...] = ()
     """every run of the checks"""
@@ -204,7 +206,7 @@ class TurnView(View):
 class FileView(View):
     """A file that an agent read or wrote; the path is relative if it is inside the project."""
 
-    path: str
+    path: Foreign
     kind: str
     """consumed | produced"""
     turn: int
@@ -214,7 +216,7 @@ class AgentDetail(View):
     """Everything about one agent."""
 
     agent: AgentView
-    task: str
+    task: Foreign
     system_prompt_source: str
     session_id: str | None
     desk: str
@@ -232,13 +234,14 @@ class OutputPage(View):
     turns: int
     status: str
     reason: str = ""
-    text: str
+    detail: Foreign = NO_TEXT
+    text: Foreign
     offset: int
     total_characters: int
     next_offset: int | None
-    files_consumed: tuple[str, ...] = ()
-    files_produced: tuple[str, ...] = ()
-    path: str | None = None
+    files_consumed: tuple[Foreign, ...] = ()
+    files_produced: tuple[Foreign, ...] = ()
+    path: Foreign | None = None
     """file with the full text"""
     checks: tuple[CheckView, ...] = ()
     """result of the last attempt at its checks"""
@@ -290,11 +293,11 @@ class PersonaView(View):
     """A persona that an agent can have."""
 
     name: str
-    description: str
-    tools: tuple[str, ...] | None
-    model: str | None
-    produces: str
-    source: str
+    description: Foreign
+    tools: tuple[Foreign, ...] | None
+    model: Foreign | None
+    produces: Foreign
+    source: Foreign
 
 
 class Registry(View):

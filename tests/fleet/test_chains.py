@@ -27,7 +27,9 @@ async def test_an_agent_waits_for_its_inputs_and_then_starts_by_itself(lab: Lab)
     lab.finish("s2", "found B")
     await lab.becomes("plan", "working")
     desk = lab.project / ".fleet" / "desk" / made.agent.id
-    assert (desk / "relevant-files.md").read_text() == "# s1 (scout)\n\nfound A\n\n\n# s2 (scout)\n\nfound B\n"
+    assert (
+        desk / "relevant-files.md"
+    ).read_text() == "# s1 (scout)\n```\nfound A\n```\n\n\n# s2 (scout)\n```\nfound B\n```\n"
     assert (desk / ".gitignore").read_text() == "*\n"
     named = f".fleet/desk/{made.agent.id}/relevant-files.md"
     assert lab.provider.prompts["plan"] == [f"look\n\nHanded to you by other agents (read these first):\n- {named}"]
@@ -55,7 +57,7 @@ async def test_an_agent_below_the_project_is_told_a_path_that_it_can_open(lab: L
     await lab.fleet.create(lab.call(), new)
     await lab.becomes("deep", "working")
     named = lab.provider.prompts["deep"][0].rpartition("- ")[2]
-    assert (lab.project / "sub" / named).read_text().endswith("places\n")
+    assert (lab.project / "sub" / named).read_text().endswith("places\n```\n")
 
 
 @pytest.mark.requirement("inputs:handover:already-ended")
@@ -281,7 +283,7 @@ def test_results_keep_the_order_in_which_they_were_named(tmp_path: Path) -> None
     desk = tmp_path / ".fleet" / "desk" / "ag_1"
     files = write_inputs(desk, [_result("b", "x"), _result("a", "y", "plan.md"), _result("c", "")])
     assert [path.name for path in files] == ["result.md", "plan.md"]
-    assert files[0].read_text() == "# b (scout)\n\nx\n\n\n# c (scout)\n\n(no text)\n"
+    assert files[0].read_text() == "# b (scout)\n```\nx\n```\n\n\n# c (scout)\n(no text)\n"
 
 
 def _result(agent: str, text: str, produces: str = "result.md") -> SourceResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.text import raw
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError, RefusedError
 from tests.fleet.scripted import Lab
 
@@ -206,13 +207,13 @@ async def test_pages_of_a_result_join_to_the_whole(lab: Lab) -> None:
     lab.finish("a", text=text)
     await lab.becomes("a", "complete")
     page = await lab.fleet.output(lab.call(), "a", limit=5999)
-    parts = [page.text]
+    parts = [raw(page.text)]
     while page.next_offset is not None:
         page = await lab.fleet.output(lab.call(), "a", offset=page.next_offset, limit=5999)
-        parts.append(page.text)
+        parts.append(raw(page.text))
     assert "".join(parts) == text
     assert page.path is not None
-    assert Path(page.path).read_text() == text
+    assert Path(raw(page.path)).read_text() == text
 
 
 @pytest.mark.parametrize("since", ["-1", "x", "1.5", "\u0661", "9" * 5000, "9" * 30], ids=lambda s: f"{s!a:.12}")

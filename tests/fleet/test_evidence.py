@@ -79,14 +79,14 @@ async def test_the_same_call_over_and_over_is_told_once_and_stops_nothing(timed:
         )
     await told(lab, "a")
     view = await lab.view("a")
-    assert view.reason == "looping: Bash ls"
+    assert view.reason == 'looping: "Bash ls"'
     assert view.evidence is not None
     assert view.evidence.same_calls == 5
     assert (await kinds(lab, "a")).count("agent.looping") == 1
     assert "same call 5 x" in await timed.line("a")
     digest = await lab.fleet.wait(lab.call(), agents=["a"], timeout_seconds=0)
     assert digest.timed_out
-    assert "a works (looping: Bash ls, 0s): no progress line yet" in digest.text
+    assert 'a works (looping: "Bash ls", 0s): no progress line yet' in digest.text
 
     lab.play("a", Said(text="hm"), bash("pwd", 9))
     await told(lab, "a")
@@ -187,10 +187,10 @@ async def test_a_stall_a_pause_and_a_check_are_believed_as_long_as_they_may_take
     lab.finish("a")
 
     async def is_checking() -> bool:
-        return await reason(0) == "checking: sleep 60"
+        return await reason(0) == 'checking: "sleep 60"'
 
     await eventually(is_checking)
-    assert await reason(730) == "checking: sleep 60"
+    assert await reason(730) == 'checking: "sleep 60"'
     assert await reason(1) == "unknown: nothing heard for 12m11s"
 
 

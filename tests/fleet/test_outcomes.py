@@ -70,7 +70,7 @@ async def test_every_ended_turn_is_told_with_its_own_status_text_cost_and_durati
     assert digest.text.split("\n")[1:] == [
         "[a complete · turn 1 · $0.10]",
         "| first words",
-        "[a failed (api: the model said no) · turn 2 · $0.01]",
+        '[a failed (api: "the model said no") · turn 2 · $0.01]',
         "[a complete · turn 3 · $0.30]",
         "| third words",
     ]

@@ -211,7 +211,7 @@ async def test_the_third_bad_plan_in_a_row_ends_the_turn_with_what_was_wrong(one
     assert await ends(one, "boss") == ["turn.failed"]
     assert list((await one.names()).values()) == ["boss"]
     digest = await one.wait("boss")
-    assert "failed (plan: - x: no persona 'nobody'" in digest.text
+    assert "failed (plan: \"- x: no persona 'nobody'" in digest.text
 
 
 @pytest.mark.requirement("family:plan:fans-out-from-schema", "limit:admission:sessions-depth-children-retries")

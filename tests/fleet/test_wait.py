@@ -63,7 +63,7 @@ async def test_a_failure_wakes_whatever_until_says(lab: Lab, until: str) -> None
     task = await sleeping(lab, "a", "b", until=until)
     lab.fail("a", "auth", "try at noon")
     digest = await task
-    assert "[a failed (auth: try at noon)" in digest.text
+    assert '[a failed (auth: "try at noon")' in digest.text
 
 
 @pytest.mark.requirement("wait:wake:event-or-period")
@@ -75,7 +75,7 @@ async def test_a_question_wakes_whatever_until_says_with_the_call_that_answers_i
     await lab.asks("a", "red or blue?", ("red", "blue"))
     digest = await task
     assert digest.needs == ("a",)
-    assert 'NEEDS YOU a asks: "red or blue?" (options: "red" | "blue") -> command_agent(agent="a"' in digest.text
+    assert 'NEEDS YOU a asks: "red or blue?" (options: "red", "blue") -> command_agent(agent="a"' in digest.text
 
 
 async def test_a_wait_without_names_is_for_my_agents_only(lab: Lab) -> None:

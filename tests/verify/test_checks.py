@@ -64,7 +64,7 @@ def test_a_turn_whose_checks_pass_is_complete_and_the_digest_says_so(shared: Sce
     assert verdicts(turn) == [[("test -s README.md", True, "exit 0"), ("README.md exists", True, "it does")]]
     assert turn["checked"][0]["checks"][0]["exit_code"] == 0
     assert "[good complete" in digest["text"]
-    assert "checks: test -s README.md ok; README.md exists ok" in digest["text"]
+    assert 'checks: "test -s README.md" ok; "README.md exists" ok' in digest["text"]
     assert digest["outcomes"][0]["checks"][0]["exit_code"] == 0
     asked = str(shared.calls("good")[0]["task"])
     assert asked.startswith("do it\n\nWhen you end your turn Fleet checks it")
@@ -101,7 +101,7 @@ def test_checks_that_fail_too_often_end_the_turn_as_failed_with_the_receipts_of_
     assert turn["result"] == "done by stubborn", "what it said is kept"
     assert turn["model_calls"] == 2
     assert "[stubborn failed (checks) · " in digest["text"]
-    assert "checks: echo not yet; exit 4 exit 4; true ok" in digest["text"]
+    assert 'checks: "echo not yet; exit 4" exit 4; true ok' in digest["text"]
     assert len(digest["text"].encode()) <= 1600
     shared.ended_once("stubborn")
 
@@ -156,7 +156,7 @@ def test_the_status_says_what_is_checked_and_a_stop_ends_the_check(end: str, sha
     agent = create(shared, name, command)["agent"]["id"]
     wait_until((shared.project / f"{name}.pid").exists, "the check")
     wait_until(lambda: shown(shared, name)[1].startswith("checking: "), "the reason")
-    assert shown(shared, name) == ("working", f"checking: {command}")
+    assert shown(shared, name) == ("working", f'checking: "{command}"')
     assert shared.place.ask("GET", f"/v1/agents?agent={name}")["agents"][0]["age_seconds"] >= 0
     pid, ended_at = last_process(shared, agent)
     assert ended_at is None
@@ -278,7 +278,7 @@ def test_a_reviewer_that_wants_changes_fails_and_holds_back_what_is_behind_it_un
 
     assert digest["needs"] == ["ship-strict"]
     assert "NEEDS YOU ship-strict cannot start: its input strict failed (verdict)" in digest["text"]
-    assert "[strict failed (verdict: its verdict is changes)" in digest["text"]
+    assert "[strict failed (verdict)" in digest["text"]
     assert "checks: verdict changes" in digest["text"]
     turn = shared.place.ask("GET", "/v1/agents/strict")["turns"][-1]
     assert (turn["status"], turn["reason"], len(turn["checked"])) == ("failed", "verdict", 1)
@@ -317,9 +317,9 @@ def test_an_orchestrator_gives_checks_with_the_tool_and_reads_the_receipts(share
     finally:
         door.kill()
 
-    assert "checks: echo why not; exit 5 exit 5; by-tool.txt exists it does not" in digest
+    assert 'checks: "echo why not; exit 5" exit 5; "by-tool.txt exists" it does not' in digest
     assert "check echo why not; exit 5: FAILED, exit 5; it says last:\n```\nwhy not\n```" in page
-    assert "checks: by-tool.txt exists ok" in second
+    assert 'checks: "by-tool.txt exists" ok' in second
     assert "is not a valid check" in text_of(wrong)
     assert wrong["result"]["isError"] is True
 
@@ -339,7 +339,7 @@ def test_the_command_line_gives_checks_and_shows_their_receipts(shared: Scene) -
     assert "checks, attempt 1: failed" in told
     assert "FAILED echo almost; exit 6: exit 6, " in told
     assert "| almost" in told
-    assert "FAILED nowhere/file exists: it does not" in told
+    assert 'FAILED "nowhere/file exists": it does not' in told
     assert "FAILED result schema: the result does not fit" in told
     assert "| the result is not JSON" in told
     document = fleet("show", "by-hand", "--json").json

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.demo.sandbox import Stage, TestRun, git
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import clean, one_line, raw
 from orchestrator.domain.usage import shown_cost, shown_tokens
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _agent(detail: AgentDetail) -> dict[str, object]:
         "model": agent.model,
         "status": agent.status,
         "last_turn": last.status if last else None,
-        "reason": (last.detail or last.reason) if last else agent.reason,
+        "reason": (raw(last.detail) or last.reason) if last else agent.reason,
         "turns": len(detail.turns),
         "seconds": agent.elapsed_seconds,
         "tool_calls": agent.tool_calls,

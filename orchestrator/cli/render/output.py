@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,7 @@ EXIT_INTERRUPTED = 130
 QUESTION_CHARACTERS = 11
 """of a question's id, when shown inside a command to type"""
 _PIPE_WIDTH = 4000
+MAX_MESSAGE_CHARACTERS = 4000
 
 
 def answer_command(agent: str, kind: str, question_id: str) -> str:
@@ -81,9 +82,9 @@ def complain(kind: str, message: str, hint: str = "", *, as_json: bool = False) 
     if as_json:
         document({"error": {"kind": kind, "message": message, "hint": hint}})
         return
-    say(f"fleet: {clean(message)}")
+    say(f"fleet: {one_line(message, MAX_MESSAGE_CHARACTERS)}")
     if hint:
-        say(f"  -> {clean(hint)}")
+        say(f"  -> {one_line(hint, MAX_MESSAGE_CHARACTERS)}")
 
 
 def shown_clock(at: str) -> str:

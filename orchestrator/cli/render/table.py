@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named, one_line
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import NEEDS_ACTION, ON_OTHERS
 
@@ -49,25 +49,25 @@ def fleet_table(view: FleetView, *, projects: bool = False) -> Table:
         if members:
             table.add_row(Text(f"{group} ({len(members)})", style=_STYLES[group]))
         for agent in members:
-            table.add_row(*_cells(agent), *([Text(one_line(agent.project, 60))] if projects else []))
+            table.add_row(*_cells(agent), *([Text(named(agent.project, 60))] if projects else []))
     return table
 
 
 def _cells(agent: AgentView) -> Iterable[Text]:
-    name = f"  {agent.name}" if agent.own else f"  {agent.name} (of {agent.orchestrator})"
+    name = f"  {agent.name}" if agent.own else f"  {agent.name} (of {named(agent.orchestrator, 40)})"
     cost = shown_cost(agent.cost_usd) if agent.cost_usd is not None else "unknown"
     cells = (
         name,
         status_words(agent),
         agent.persona,
-        agent.model or "?",
+        named(agent.model) if agent.model else "?",
         context_bar(agent.context_tokens, agent.context_window_tokens),
         shown_tokens(agent.tokens),
         f"{cost}*" if agent.rehearsal else cost,
-        agent.last_tool,
+        named(agent.last_tool, 70) if agent.last_tool else "",
         ", ".join(agent.waits_for),
     )
-    return (Text(one_line(cell, 70) if index else name) for index, cell in enumerate(cells))
+    return (Text(one_line(cell, 72) if index else name) for index, cell in enumerate(cells))
 
 
 def status_words(agent: AgentView) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.domain.duration import format_elapsed
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import margin, named
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -74,6 +74,6 @@ def checked_lines(attempts: Sequence[AttemptView]) -> list[str]:
 
 def _lines(check: CheckView) -> list[str]:
     took = f", {format_elapsed(check.seconds)}" if check.kind == "run" else ""
-    head = one_line(f"{'ok' if check.passed else 'FAILED':<6} {check.check}: {check.said}{took}", 400)
-    tail = [] if check.passed else clean(check.tail).splitlines()[-MAX_TAIL_LINES:]
-    return [f"    {head}", *(f"           | {text}" for text in tail)]
+    head = f"{'ok' if check.passed else 'FAILED':<6} {named(check.check, 200)}: {check.said}{took}"
+    tail = [] if check.passed else margin(check.tail)[-MAX_TAIL_LINES:]
+    return [f"    {head}", *(f"           {text}" for text in tail)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quantity, quoted, raw
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def _picture(view: FleetView, *, everyone: bool) -> Group:
 
     asking = [
         Text(
-            one_line(f"{one.name}: {one.question.text}", MAX_QUESTION_CHARACTERS)
-            + f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
+            f"{one.name}: {quoted(one.question.text, MAX_QUESTION_CHARACTERS)}"
+            f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
         )
         for one in view.agents
         if one.question is not None
@@ -123,29 +124,29 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
     fields = [
         ("agent", f"{agent.name}  {agent.id}"),
         ("status", status_words(agent)),
-        ("persona", f"{agent.persona} (from {detail.system_prompt_source})"),
-        ("model", f"{agent.provider}/{agent.model or '?'}"),
+        ("persona", f"{agent.persona} (from {named(detail.system_prompt_source)})"),
+        ("model", f"{agent.provider}/{named(agent.model or '?')}"),
         ("context", context_bar(agent.context_tokens, agent.context_window_tokens)),
         (
             "spent",
             f"{shown_tokens(agent.tokens)} tokens, {shown_cost(agent.cost_usd)}{mark}, {agent.tool_calls} tool calls",
         ),
-        ("works in", agent.cwd),
+        ("works in", named(agent.cwd)),
         ("session", detail.session_id or "none yet"),
-        ("desk", detail.desk),
+        ("desk", named(detail.desk)),
         ("inputs", ", ".join(agent.inputs)),
         ("waits for", ", ".join(agent.waits_for)),
-        ("progress", agent.progress),
-        ("last tool", agent.last_tool),
+        ("progress", quoted(agent.progress, 300) if agent.progress else ""),
+        ("last tool", quoted(agent.last_tool, 300) if agent.last_tool else ""),
         ("since", evidence_words(agent.evidence) if agent.evidence else ""),
     ]
-    lines = [f"{name:<10} {one_line(value, 300)}" for name, value in fields if value]
+    lines = [f"{name:<10} {value}" for name, value in fields if value]
     lines += [*_question_lines(detail), *_asked_lines(detail)]
-    lines += ["", "task", *_indented(detail.task)]
+    lines += ["", "task", *_indented(margin(detail.task))]
     for turn in detail.turns:
         lines += _turn_lines(turn)
     for kind in ("consumed", "produced"):
-        files = [one_line(f"{file.path} (turn {file.turn})", 300) for file in detail.files if file.kind == kind]
+        files = [f"{named(file.path, 300)} (turn {file.turn})" for file in detail.files if file.kind == kind]
         lines += ["", f"files {kind} ({len(files)})", *(f"  {file}" for file in files)] if files else []
     return lines
 
@@ -156,25 +157,24 @@ def _question_lines(detail: AgentDetail) -> list[str]:
         return []
     head = f"{question.kind} ({format_age(question.age_seconds)} old)"
     if question.deadline_seconds is not None:
-        default = one_line(question.fallback, 200)
+        default = quoted(question.fallback, 200)
         head += f"; unanswered in {format_age(question.deadline_seconds)} it is: {default}"
     lines = [
         "",
         head,
-        *_indented(f"{question.tool}: {question.text}" if question.kind == "permission" else question.text),
+        *([f"  it wants to use {named(question.tool)}:"] if question.kind == "permission" else []),
+        *_indented(margin(question.text)),
     ]
-    lines += [f"  - {one_line(option)}" for option in question.options]
+    lines += [f"  - {quoted(option)}" for option in question.options]
     return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]
 
 
 def _asked_lines(detail: AgentDetail) -> list[str]:
     """Lines for its past questions: who answered them, and what."""
     lines = [
-        one_line(
-            f"{one.kind} in turn {one.turn}: {one.tool + ': ' if one.kind == 'permission' else ''}{one.text}"
-            f" -> {one.answer or one.state}" + (f" (by {one.answered_by})" if one.answered_by else ""),
-            400,
-        )
+        f"{one.kind} in turn {one.turn}: {f'{named(one.tool)}: ' if one.kind == 'permission' else ''}{quoted(one.text)}"
+        f" -> {named(one.answer) if one.answer else one.state}"
+        + (f" (by {one.answered_by})" if one.answered_by else "")
         for one in detail.asked
         if one.state != "open"
     ]
@@ -190,25 +190,26 @@ def _turn_lines(turn: TurnView) -> list[str]:
     head = f"turn {turn.turn}: {turn.status}{reason}, {turn.model_calls} model calls, {shown_tokens(tokens)} tokens"
     lines = ["", f"{head}, {shown_cost(turn.cost_usd)}"]
     if turn.turn > 1:
-        lines.append(f"  task: {one_line(turn.task)}")
+        lines.append(f"  task: {quoted(turn.task)}")
     if turn.detail:
-        lines.append(f"  {one_line(turn.detail, 600)}")
+        lines.append(f"  why: {quoted(turn.detail, 600)}")
     if turn.changes is not None:
         made = turn.changes
         where = f" in {made.where}" if made.where else ""
-        stat = f"{made.files_changed} files, +{made.insertions} -{made.deletions}, {made.commits} commits"
-        text = one_line(f"changed: {stat}{where}: {', '.join(made.files)}", 1000)
-        lines.append(f"  {text}")
+        counts = f"{quantity(made.files_changed, 'file')}, +{made.insertions} -{made.deletions}"
+        stat = f"{counts}, {quantity(made.commits, 'commit')}"
+        lines.append(f"  changed: {stat}{where}: {listed(made.files, 50, limit_bytes=1000, total=made.files_changed)}")
     elif turn.changes_unknown:
-        lines.append(f"  changes unknown: {one_line(turn.changes_unknown)}")
+        lines.append(f"  changes unknown: {quoted(turn.changes_unknown)}")
     lines += checked_lines(turn.checked)
     if turn.result:
-        lines += _indented(turn.result[:SCREENFUL] + (" […]" if len(turn.result) > SCREENFUL else ""))
+        lines += _indented(margin(raw(turn.result)[:SCREENFUL]))
+        lines += ["  […] fleet output prints it whole"] if len(turn.result) > SCREENFUL else []
     return lines
 
 
-def _indented(text: str) -> list[str]:
-    return [f"  {part}" for part in clean(text).splitlines()]
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def show_output(
@@ -237,7 +238,7 @@ def show_output(
             page = client.get(OutputPage, path, turn=page.turn, offset=page.next_offset)
             pages.append(page)
     whole = pages[0].model_copy(
-        update={"text": "".join(one.text for one in pages), "next_offset": pages[-1].next_offset}
+        update={"text": ForeignText("".join(raw(one.text) for one in pages)), "next_offset": pages[-1].next_offset}
     )
     _print_output(whole, as_json=as_json)
 
@@ -246,7 +247,7 @@ def _print_output(page: OutputPage, *, as_json: bool) -> None:
     if as_json:
         output.document(page.model_dump(mode="json"))
         return
-    text = clean(page.text) if sys.stdout.isatty() else page.text
+    text = clean(raw(page.text)) if sys.stdout.isatty() else raw(page.text)
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
     sys.stdout.flush()
     end = page.next_offset if page.next_offset is not None else page.total_characters
@@ -257,6 +258,6 @@ def _print_output(page: OutputPage, *, as_json: bool) -> None:
         output.say(f"  -> fleet output {page.name} --turn {page.turn} --offset {page.next_offset}")
     for kind, files in (("consumed", page.files_consumed), ("produced", page.files_produced)):
         if files:
-            output.say(one_line(f"files {kind}: {', '.join(files)}", 1000))
+            output.say(f"files {kind}: {listed(files, 50, limit_bytes=1000)}")
     if page.path:
-        output.say(f"full text: {page.path}")
+        output.say(f"full text: {named(page.path)}")

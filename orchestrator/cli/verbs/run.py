@@ -13,7 +13,7 @@ import typer
 from orchestrator.cli.options import AsJson, Cwd, Task, connected, given_text, here, in_path, own_home
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import clean, one_line, quoted, raw
 from orchestrator.errors import FleetError, InvalidError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _say_what_runs(client: Client, created: AgentView) -> None:
 
 def _show(ended: RunEnd, *, as_json: bool) -> None:
     agent, turn = ended.detail.agent, ended.turn
-    report = turn.result if turn is not None else ""
+    report = raw(turn.result) if turn is not None else ""
     if as_json:
         shown = turn.model_dump(mode="json", exclude={"task", "result"}) if turn is not None else None
         left = [{"name": one.name, "status": one.status} for one in ended.left]
@@ -159,9 +159,13 @@ def _show(ended: RunEnd, *, as_json: bool) -> None:
         text = clean(report) if sys.stdout.isatty() else report
         print(text.rstrip("\n"), flush=True)
     if not ended.ok:
-        why = ": ".join(filter(None, [turn.status, turn.detail or turn.reason])) if turn is not None else agent.status
-        output.say(one_line(f"{agent.name} did not finish: {why}", 600))
+        output.say(f"{agent.name} did not finish: {agent.status if turn is None else _why(turn)}")
         output.say(f'  -> fleet show {agent.name}   or   fleet command {agent.name} "continue"')
     if ended.left:
         names = ", ".join(f"{one.name} ({one.status})" for one in ended.left[:_SHOWN_NAMES])
         output.say(one_line(f"agents that it left: {names}  -> fleet ps, fleet rm NAME", 600))
+
+
+def _why(turn: TurnView) -> str:
+    why = quoted(turn.detail, 400) if turn.detail else turn.reason
+    return f"{turn.status}: {why}" if why else turn.status

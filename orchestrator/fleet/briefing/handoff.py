@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untrusted
+from orchestrator.domain.text import fenced, named
 from orchestrator.errors import FleetError
 
 
@@ -22,7 +23,7 @@ class SourceResult:
 
 
 def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
-    """Write the results into the desk: one file per `produces` name, one heading per result.
+    """Write the results into the desk: one file per `produces` name, one heading and one fenced text per result.
 
     Returns the files in the order of their first result.
 
@@ -46,7 +47,8 @@ def write_result(desk: Path, name: str, text: str) -> Path:
 
 def _section(result: SourceResult) -> str:
     ended = "" if result.status == "complete" else f" — it ended as {result.status}"
-    return f"# {result.agent} ({result.persona}){ended}\n\n{result.text.strip() or '(no text)'}\n"
+    body = fenced(result.text.strip("\n")) if result.text.strip() else "(no text)"
+    return f"# {result.agent} ({named(result.persona)}){ended}\n{body}\n"
 
 
 def _write(desk: Path, name: str, text: str) -> Path:

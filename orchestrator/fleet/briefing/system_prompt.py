@@ -11,8 +11,10 @@ from pathlib import Path
 from orchestrator import untrusted
 from orchestrator.domain.check import VERDICT_LINE
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import named
 from orchestrator.fleet.briefing.plan import briefed
 
+MAX_PATH_CHARACTERS = 4096
 MAX_INSTRUCTION_BYTES = 40 * 1024
 INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
 DESKS = Path(".fleet") / "desk"
@@ -39,16 +41,17 @@ class Workplace:
 
 def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -> str:
     """The whole system prompt of an agent's session."""
+    cwd = named(str(site.cwd), MAX_PATH_CHARACTERS)
     if persona.orchestrates:
         place = (
             f"You are the agent `{name}`, and nobody sees your steps: your last message is your report. Working "
-            f"directory: {site.cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of "
+            f"directory: {cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of "
             "its own: it may be asleep, too."
         ) + briefed(persona)
         return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
     place = (
         f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
-        f"Working directory: {site.cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
+        f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
         f"as `{persona.produces}`; make it complete and self-contained. Your own folder for scratch files: "
         f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
         "on long work use mcp__crew__report_progress now and then."
@@ -81,7 +84,7 @@ def _instructions(site: Workplace) -> list[str]:
             raw = untrusted.head(path, MAX_INSTRUCTION_BYTES + 1, within=project, never=site.hidden)
             cut = "\n(cut: the file is longer)" if len(raw) > MAX_INSTRUCTION_BYTES else ""
             text = raw[:MAX_INSTRUCTION_BYTES].decode(errors="replace")
-            parts.append(f"# Project instructions: {path}\n{text}{cut}")
+            parts.append(f"# Project instructions: {named(str(path), MAX_PATH_CHARACTERS)}\n{text}{cut}")
     return parts
 
 
@@ -89,5 +92,5 @@ def with_files(task: str, files: Sequence[Path]) -> str:
     """The task, with the hand-off files named below it."""
     if not files:
         return task
-    names = "\n".join(f"- {path}" for path in files)
+    names = "\n".join(f"- {named(str(path), MAX_PATH_CHARACTERS)}" for path in files)
     return f"{task}\n\nHanded to you by other agents (read these first):\n{names}"

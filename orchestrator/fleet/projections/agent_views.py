@@ -12,6 +12,7 @@ from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Headroom
 from orchestrator.domain.check import check_of
+from orchestrator.domain.text import NO_TEXT, ForeignText
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.wait import wait_words
 from orchestrator.fleet.projections import budget_views
@@ -108,8 +109,8 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
         cwd=agent.cwd,
         turn=agent.turns,
         elapsed_seconds=_elapsed(rows.spans.get(agent.id), now),
-        progress=agent.progress,
-        last_tool=agent.last_tool,
+        progress=ForeignText(agent.progress),
+        last_tool=ForeignText(agent.last_tool),
         last_event_age_seconds=None if agent.last_event_at is None else max(0.0, now - agent.last_event_at),
         evidence=_evidence(rows, agent, now),
         tool_calls=agent.tool_calls,
@@ -158,13 +159,15 @@ class _State(TypedDict):
 def _state(agent: AgentRow, now: float, patience: Patience, check_seconds: float) -> _State:
     if (wait := wait_of(agent)) is not None:
         until = None if wait.until is None else iso(wait.until)
-        told = WaitView(kind=wait.kind, on=wait.on, until=until, detail=wait.detail, blocked=wait.blocked)
+        told = WaitView(kind=wait.kind, on=wait.on, until=until, detail=ForeignText(wait.detail), blocked=wait.blocked)
         return {"wait": told, "activity": None, "reason": wait_words(wait)}
     if agent.status is not Status.WORKING:
         return {"wait": None, "activity": None, "reason": agent.reason}
     quiet = now - max(agent.changed_at, agent.last_event_at or 0.0)
     found = patience.staleness(activity_of(agent), quiet, in_tool=agent.open_tools > 0, check_seconds=check_seconds)
-    shown = ActivityView(kind=found.kind, detail=found.detail, seconds=found.seconds) if found.kind else None
+    shown = (
+        ActivityView(kind=found.kind, detail=ForeignText(found.detail), seconds=found.seconds) if found.kind else None
+    )
     return {"wait": None, "activity": shown, "reason": activity_words(found)}
 
 
@@ -219,14 +222,14 @@ def question_of(agent: AgentRow, now: float) -> QuestionView | None:
         return None
     deadline = pending["deadline_at"]
     return QuestionView(
-        text=pending["text"],
-        options=tuple(pending["options"]),
+        text=ForeignText(pending["text"]),
+        options=tuple(map(ForeignText, pending["options"])),
         age_seconds=max(0.0, now - pending["asked_at"]),
         id=pending["id"],
         kind=pending["kind"],
-        tool=pending["tool"],
+        tool=ForeignText(pending["tool"]),
         deadline_seconds=None if deadline is None else max(0.0, deadline - now),
-        fallback=pending["fallback"] if deadline is not None else "",
+        fallback=ForeignText(pending["fallback"]) if deadline is not None else NO_TEXT,
     )
 
 
@@ -236,13 +239,13 @@ def asked_view(question: QuestionRow) -> PastQuestionView:
         id=question.id,
         turn=question.turn,
         kind=question.kind,
-        tool=question.tool,
+        tool=ForeignText(question.tool),
         input=dict(question.input),
-        text=question.text,
+        text=ForeignText(question.text),
         state=question.state,
         asked_at=iso(question.asked_at),
         deadline_at=None if question.deadline_at is None else iso(question.deadline_at),
-        answer=question.answer,
+        answer=None if question.answer is None else ForeignText(question.answer),
         answered_at=None if question.answered_at is None else iso(question.answered_at),
         answered_by=question.answered_by,
     )

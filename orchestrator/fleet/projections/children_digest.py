@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from orchestrator.domain.text import clean, one_line
+from orchestrator.domain.text import ForeignText, margin, named
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.projections.digest import with_detail
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
@@ -41,22 +42,16 @@ async def children_digest(work: UnitOfWork, parent_id: str) -> str:
 
 def _child_lines(child: AgentRow, turns: Sequence[TurnRow], share: int) -> Sequence[str]:
     turn = turns[-1] if turns else None
-    text = clean((turn.result or turn.detail) if turn else "")
+    text = (turn.result or turn.detail) if turn else ""
     words = agent_views.words_of(child)
-    reason = f" ({one_line(words, 120)})" if words else ""
+    reason = f" ({words})" if words else ""
     path = system_prompt.desk_path(child.project, child.id) / persona_of(child).produces
-    cut = f" · the rest: {path}" if len(text) > share else ""
+    cut = f" · the rest: {named(str(path), len(str(path)))}" if len(text) > share else ""
     head = f"[{child.name} {child.status}{reason} · {shown_cost(agent_views.cost_of(child))}{cut}]"
-    return [
-        *map(partial(_earlier_line, child), turns[:-1]),
-        head,
-        *[f"| {line}" for line in text[:share].splitlines() if line.strip()],
-    ]
+    return [*map(partial(_earlier_line, child), turns[:-1]), head, *margin(text[:share])]
 
 
 def _earlier_line(child: AgentRow, turn: TurnRow) -> str:
-    reason = (
-        "" if turn.status == TurnStatus.COMPLETE else one_line(": ".join(filter(None, [turn.reason, turn.detail])), 120)
-    )
+    reason = "" if turn.status == TurnStatus.COMPLETE else with_detail(turn.reason, ForeignText(turn.detail))
     cost = shown_cost(None if turn.cost_unknown else turn.cost_usd)
     return f"[{child.name} turn {turn.ordinal} {turn.status}{f' ({reason})' if reason else ''} · {cost}]"

@@ -9,10 +9,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.domain.check import FAILED_CHECKS
+from orchestrator.domain.check import FAILED_CHECK_REASONS
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.question import shortened
-from orchestrator.domain.text import clean, one_line, quantity, quoted, within_brackets
+from orchestrator.domain.text import (
+    ForeignText,
+    choices,
+    listed,
+    margin,
+    named,
+    one_line,
+    quantity,
+    quoted,
+    quoted_ends,
+    within,
+    within_brackets,
+)
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
@@ -29,7 +40,6 @@ MAX_FILES = 6
 MAX_CHECK_CHARACTERS = 60
 MAX_SAID_CHARACTERS = 80
 MAX_CHECKS_BYTES = 260
-FENCE = "| "
 MIN_TEXT_BYTES = 60
 MAX_MISSING_BYTES = 320
 """reserved for the line about ended turns that do not fit"""
@@ -118,9 +128,9 @@ def _missing(outcomes: Sequence[OutcomeView], room: int) -> list[str]:
     turns: dict[str, list[int]] = {}
     for outcome in outcomes:
         turns.setdefault(outcome.name, []).append(outcome.turn)
-    named = ", ".join(f"{name} {_within(_spans(numbers), MAX_SAID_CHARACTERS)}" for name, numbers in turns.items())
+    named = ", ".join(f"{name} {within(_spans(numbers), MAX_SAID_CHARACTERS)}" for name, numbers in turns.items())
     width = min(room, MAX_MISSING_BYTES - MIN_TEXT_BYTES) - len(count) - MIN_TEXT_BYTES // 2
-    return [f"({count}: {_within(named, width)}: get_agent_output)" if width > 0 else f"({count}: get_agent_status)"]
+    return [f"({count}: {within(named, width)}: get_agent_output)" if width > 0 else f"({count}: get_agent_status)"]
 
 
 def _spans(numbers: Sequence[int]) -> str:
@@ -160,15 +170,14 @@ def _need(agent: AgentView) -> str:
     who = f"NEEDS YOU {agent.name}{_age(agent.age_seconds)}"
     if agent.question and agent.question.kind == "permission":
         wanted = _ends_of(agent.question.text)
-        tool = one_line(agent.question.tool, 60)
+        tool = named(agent.question.tool, 60)
         return (
-            f"{who} wants to use {tool}: {quoted(wanted)}{_else(agent.question)} "
+            f"{who} wants to use {tool}: {wanted}{_else(agent.question)} "
             f'-> command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
         )
     if agent.question:
-        asked = _within(agent.question.text, MAX_QUESTION_BYTES)
-        choices = _within(" | ".join(quoted(one_line(option, 60)) for option in agent.question.options), MAX_LIST_BYTES)
-        options = f" (options: {choices})"
+        asked = within(agent.question.text, MAX_QUESTION_BYTES)
+        options = f" (options: {choices(agent.question.options)})"
         return (
             f"{who} asks: {quoted(asked)}{options if agent.question.options else ''}"
             f"{_else(agent.question)} "
@@ -195,6 +204,11 @@ def _quiet(agent: AgentView) -> str:
     )
 
 
+def with_detail(reason: str, detail: ForeignText, limit_characters: int = MAX_REASON_CHARACTERS) -> str:
+    """Return why a turn ended: the code, then the sentence, which may quote programs and services."""
+    return f"{reason}: {quoted(detail, limit_characters)}" if detail else reason
+
+
 def evidence_words(found: ProgressView) -> str:
     """Return in words what a working agent has done since its last line of progress."""
     if found.progress_age_seconds is None:
@@ -215,17 +229,17 @@ def _age(seconds: float) -> str:
     return f" ({format_age(seconds)})" if seconds >= FRESH_SECONDS else ""
 
 
-def _ends_of(text: str) -> str:
+def _ends_of(text: ForeignText) -> str:
     """Return the beginning and the end of a tool's input, because either may matter."""
-    shown = shortened(text, MAX_QUESTION_BYTES // 2)
-    return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else shortened(text, MAX_QUESTION_BYTES // 5)
+    shown = quoted_ends(text, MAX_QUESTION_BYTES // 2)
+    return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else quoted_ends(text, MAX_QUESTION_BYTES // 5)
 
 
 def _else(question: QuestionView) -> str:
     """Return what happens without an answer."""
     if question.deadline_seconds is None:
         return ""
-    return f" (in {format_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
+    return f" (in {format_age(question.deadline_seconds)}: {quoted(question.fallback, 60)})"
 
 
 def _json(names: Sequence[str]) -> str:
@@ -233,19 +247,12 @@ def _json(names: Sequence[str]) -> str:
     return listed if len(listed) <= MAX_LIST_BYTES else f"[<its other {len(names)} inputs>]"
 
 
-def _within(text: str, limit_bytes: int) -> str:
-    """Return the text on one line of at most this many bytes; a cut is marked."""
-    flat = one_line(text, limit_bytes)
-    raw = flat.encode()
-    return flat if len(raw) <= limit_bytes else raw[: limit_bytes - 3].decode(errors="ignore") + "…"
-
-
 def _fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str:
     ahead = outcome.open_turn
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
-        told = outcome.checks and outcome.code == FAILED_CHECKS  # the lines below name the failed checks
-        parts[0] += f" ({FAILED_CHECKS if told else one_line(outcome.reason, MAX_REASON_CHARACTERS)})"
+        told = outcome.checks and outcome.reason in FAILED_CHECK_REASONS  # the failed checks are named behind it
+        parts[0] += f" ({outcome.reason if told else with_detail(outcome.reason, outcome.detail)})"
     parts[0] += _age(outcome.age_seconds)
     if outcome.turn > 1 or is_one_of_several or ahead is not None:
         parts.append(f"turn {outcome.turn}")
@@ -266,31 +273,30 @@ def _checks(checks: Sequence[CheckView]) -> str:
     if len(named.encode()) <= MAX_CHECKS_BYTES:
         return f"checks: {named}"
     counted = f"{len(failed)} failed, {len(passed)} ok"
-    return f"checks: {counted}: {_within(named, MAX_CHECKS_BYTES - len(counted))}"
+    return f"checks: {counted}: {within(named, MAX_CHECKS_BYTES - len(counted))}"
 
 
 def _check(check: CheckView) -> str:
     found = "ok" if check.passed and check.kind != "verdict" else one_line(check.said, MAX_SAID_CHARACTERS)
-    return f"{one_line(check.check, MAX_CHECK_CHARACTERS)} {found}"
+    return f"{named(check.check, MAX_CHECK_CHARACTERS)} {found}"
 
 
 def _changes(changes: Changes) -> str:
     if not changes.files_changed:
         return "no files changed"
-    shown = _within(", ".join(changes.files[:MAX_FILES]), MAX_LIST_BYTES)  # an agent chooses its files' names
-    more = changes.files_changed - min(len(changes.files), MAX_FILES)
+    shown = listed(changes.files, MAX_FILES, total=changes.files_changed)
     commits = f", {quantity(changes.commits, 'new commit')}" if changes.commits else ""
     where = one_line(changes.where, MAX_REASON_CHARACTERS)
     return (
         f"{where}{commits}: {quantity(changes.files_changed, 'file')} "
-        f"+{changes.insertions} -{changes.deletions} ({shown}{f', {more} more' if more > 0 else ''})"
+        f"+{changes.insertions} -{changes.deletions} ({shown})"
     )
 
 
 def _words(outcome: OutcomeView) -> list[str]:
     if outcome.handed_on and outcome.status == COMPLETE:
         return []
-    return [f"{FENCE}{line.rstrip()}" for line in clean(outcome.text).splitlines() if line.strip()]
+    return margin(outcome.text)
 
 
 def _share(texts: Sequence[Sequence[str]], room: int) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from orchestrator.domain.check import CheckRound, check_of, round_of
+from orchestrator.domain.text import NO_TEXT, ForeignText
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
 from orchestrator.fleet.projections.agent_views import iso
@@ -28,9 +31,9 @@ def turn_view(turn: TurnRow) -> TurnView:
         turn=turn.ordinal,
         status=turn.status,
         reason=turn.reason,
-        detail=turn.detail,
-        task=turn.prompt,
-        result=turn.result,
+        detail=ForeignText(turn.detail),
+        task=ForeignText(turn.prompt),
+        result=ForeignText(turn.result),
         created_at=iso(turn.created_at),
         started_at=iso(turn.started_at) if turn.started_at else None,
         ended_at=iso(turn.ended_at) if turn.ended_at else None,
@@ -41,14 +44,14 @@ def turn_view(turn: TurnRow) -> TurnView:
         model_calls=turn.model_calls,
         cost_usd=turn.cost_usd if known else None,
         changes=changes_of(turn),
-        changes_unknown=turn.changes_unknown,
-        checks=tuple(check_of(one).title for one in turn.checks or ()),
+        changes_unknown=ForeignText(turn.changes_unknown),
+        checks=tuple(ForeignText(check_of(one).title) for one in turn.checks or ()),
         checked=tuple(_attempt_view(round_of(row)) for row in turn.checked or ()),
     )
 
 
 def _attempt_view(attempt: CheckRound) -> AttemptView:
-    checks = tuple(CheckView(**vars(receipt)) for receipt in attempt.receipts)
+    checks = tuple(CheckView.model_validate(vars(receipt)) for receipt in attempt.receipts)
     return AttemptView(attempt=attempt.number, at=iso(attempt.at), passed=attempt.passed, checks=checks)
 
 
@@ -68,12 +71,11 @@ def outcome_view(
         name=agent.name,
         id=agent.id,
         status=TurnStatus.INTERRUPTED if turn.status == TurnStatus.CANCELLED else turn.status,
-        reason=_why_ended(turn),
-        code="" if turn.status == TurnStatus.COMPLETE else turn.reason,
+        **_why_ended(turn),
         turn=turn.ordinal,
         is_latest=latest is None or latest.ended_id in {None, turn.id},
         open_turn=None if ahead is None else OpenTurnView(turn=ahead.ordinal, status=ahead.status),
-        text=turn.result,
+        text=ForeignText(turn.result),
         cost_usd=None if turn.cost_unknown else turn.cost_usd,
         changes=changes,
         age_seconds=max(0.0, now - ended),
@@ -83,12 +85,18 @@ def outcome_view(
     )
 
 
-def _why_ended(turn: TurnRow) -> str:
+class _Why(TypedDict):
+    reason: str
+    detail: ForeignText
+    hint: ForeignText
+
+
+def _why_ended(turn: TurnRow) -> _Why:
     if turn.status == TurnStatus.CANCELLED:
-        return NEVER_BEGAN
+        return {"reason": NEVER_BEGAN, "detail": NO_TEXT, "hint": NO_TEXT}
     if turn.status == TurnStatus.COMPLETE:
-        return ""
-    return ": ".join(filter(None, [turn.reason, turn.detail])) + (f" -> {turn.hint}" if turn.hint else "")
+        return {"reason": "", "detail": NO_TEXT, "hint": NO_TEXT}
+    return {"reason": turn.reason, "detail": ForeignText(turn.detail), "hint": ForeignText(turn.hint)}
 
 
 def checks_of(turn: TurnRow | None) -> tuple[CheckView, ...]:

@@ -25,6 +25,7 @@ from orchestrator.domain.durable_wait import (
     question_form,
 )
 from orchestrator.domain.question import QuestionKind
+from orchestrator.domain.text import MAX_RESULT_BYTES, within
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.domain.wait import WaitKind
 from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
@@ -208,7 +209,7 @@ async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool 
     except StoreError:
         raise
     except FleetError as error:  # an agent was deleted meanwhile: the error tells the orchestrator
-        seen, ended = None, WaitEnd(result=str(error), is_error=True)
+        seen, ended = None, WaitEnd(result=within(str(error), MAX_RESULT_BYTES), is_error=True)
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, ended)
     return seen
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
+from orchestrator.domain.text import ForeignText, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
@@ -115,7 +116,7 @@ async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> A
     context.shown.note(call, [view])
     return AgentDetail(
         agent=view,
-        task=agent.task,
+        task=ForeignText(agent.task),
         system_prompt_source=persona_of(agent).source,
         session_id=agent.session_id if agent.session_started else None,
         desk=str(system_prompt.desk_path(agent.project, agent.id)),
@@ -153,15 +154,16 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
         turn=chosen.ordinal,
         turns=agent.turns,
         status=chosen.status,
-        reason=": ".join(filter(None, [chosen.reason, chosen.detail])),
-        text=text[offset:end],
+        reason=chosen.reason,
+        detail=ForeignText(chosen.detail),
+        text=ForeignText(text[offset:end]),
         offset=offset,
         total_characters=len(text),
         next_offset=end if end < len(text) else None,
         files_consumed=_paths(agent, files, "consumed"),
         files_produced=_paths(agent, files, "produced"),
         checks=turn_views.checks_of(chosen),
-        path=str(project / desk) if is_whole and untrusted.is_file(project, str(desk)) else None,
+        path=ForeignText(str(project / desk)) if is_whole and untrusted.is_file(project, str(desk)) else None,
     )
 
 
@@ -186,12 +188,12 @@ def _last_ended(turns: Sequence[TurnRow]) -> TurnRow | None:
     return max(ended, key=lambda turn: (turn.ended_at or 0.0, turn.ordinal)) if ended else None
 
 
-def _shown_path(agent: AgentRow, path: str) -> str:
+def _shown_path(agent: AgentRow, path: str) -> ForeignText:
     project = Path(agent.project)
-    return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path
+    return ForeignText(str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path)
 
 
-def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[str, ...]:
+def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[ForeignText, ...]:
     return tuple(_shown_path(agent, file.path) for file in files if file.kind == kind)
 
 
@@ -216,11 +218,11 @@ async def registry(
     personas = [
         PersonaView(
             name=persona.name,
-            description=persona.description,
-            tools=persona.tools,
-            model=persona.model,
-            produces=persona.produces,
-            source=persona.source,
+            description=ForeignText(persona.description),
+            tools=None if persona.tools is None else tuple(map(ForeignText, persona.tools)),
+            model=None if persona.model is None else ForeignText(persona.model),
+            produces=ForeignText(persona.produces),
+            source=ForeignText(persona.source),
         )
         for persona in found.found
     ]
@@ -230,7 +232,7 @@ async def registry(
         if status in {None, view.status}
     ]
     if capability:
-        personas = [one for one in personas if _can(capability, one.name, one.description)]
+        personas = [one for one in personas if _can(capability, one.name, raw(one.description))]
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
     context.shown.note(call, agents[:most])

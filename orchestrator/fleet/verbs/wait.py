@@ -12,7 +12,7 @@ from pathlib import Path
 from orchestrator.domain.activity import DOUBTFUL, activity_words
 from orchestrator.domain.agent import ENDED, OPEN, Status
 from orchestrator.domain.durable_wait import MAX_WAIT_SECONDS, UNTIL
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import one_line, quoted, raw
 from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.wait import ANSWERS, WaitKind
@@ -321,7 +321,7 @@ async def changes_now(context: FleetContext, agent: AgentRow, turn: TurnRow | No
         return found
     try:
         async with asyncio.timeout(10):
-            where = await location(checkout, context.state, found.files)
+            where = await location(checkout, context.state, tuple(map(raw, found.files)))
     except (ChangesUnknownError, TimeoutError) as error:
-        where = f"this checkout (git cannot tell more: {error})"
+        where = f"this checkout (git cannot tell more: {quoted(str(error))})"
     return found.model_copy(update={"where": where})

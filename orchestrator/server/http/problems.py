@@ -72,7 +72,7 @@ def document(error: FleetError, *, status: int | None = None) -> Problem:
         title=kind.title,
         status=status or kind.status,
         detail=one_line(error.message, MAX_DETAIL_CHARACTERS),
-        hint=error.hint,
+        hint=one_line(error.hint, MAX_DETAIL_CHARACTERS),
         errors=mistakes[:MAX_MISTAKES],
     )
 

@@ -6,16 +6,14 @@ of invisible characters.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.domain.activity import DOUBTFUL
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.question import shortened
-from orchestrator.domain.text import clean, one_line, quoted
+from orchestrator.domain.text import choices, fenced, listed, named, quoted, quoted_ends, within_brackets
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.projections.agent_views import counted
-from orchestrator.fleet.projections.digest import evidence_words
+from orchestrator.fleet.projections.digest import evidence_words, with_detail
 from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import (
     AgentView,
@@ -40,15 +38,6 @@ MAX_NAMED_QUESTION_CHARACTERS = 2000
 MAX_TOOL_CHARACTERS = 60
 SHORT_ID_CHARACTERS = 11
 
-_FENCE = re.compile("`{3,}")
-
-
-def fenced(text: str) -> str:
-    """Return the text in a fence that the text itself cannot close."""
-    ticks = max((len(run) for run in _FENCE.findall(text)), default=2) + 1
-    fence = "`" * ticks
-    return f"{fence}\n{clean(text).rstrip()}\n{fence}"
-
 
 def short(agent_id: str) -> str:
     """Return the short form of an id, which every tool accepts."""
@@ -58,8 +47,8 @@ def short(agent_id: str) -> str:
 def created_lines(created: Created) -> str:
     """Return a line about the created agent: its model, its directory, and what it needs, if anything."""
     agent = created.agent
-    model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
-    where = "project directory" if agent.cwd == agent.project else agent.cwd
+    model = f"{agent.provider}/{named(agent.model)}" if agent.model else agent.provider
+    where = "project directory" if agent.cwd == agent.project else named(agent.cwd)
     parts = [f"{short(agent.id)} {agent.name} {_standing(agent)}", model, where]
     if created.existed:
         parts.append("this very call created it before")
@@ -87,15 +76,16 @@ def status_lines(view: FleetView, *, named: bool) -> str:
         return "no living agents in this project -> create_agent"
     behind = [_bottleneck(one) for one in view.bottlenecks[:MAX_AGENT_LINES]]
     if view.unread:
-        behind.append(f"unread outcomes: {_some(counted(view.unread))} -> wait_for_agents")
+        behind.append(f"unread outcomes: {_counted(view.unread)} -> wait_for_agents")
     return "\n".join([_totals(view.totals), *lines, *behind])
 
 
 def output_page(page: OutputPage) -> str:
     """Return the facts of a page, then the agent's own text in a fence."""
     end = page.offset + len(page.text)
+    why = with_detail(page.reason, page.detail, MAX_QUESTION_CHARACTERS)
     head = [
-        f"{short(page.agent)} {page.name} {_with_reason(page.status, page.reason)}",
+        f"{short(page.agent)} {page.name} {_with_reason(page.status, why)}",
         f"turn {page.turn} of {page.turns}",
     ]
     if page.total_characters > len(page.text):
@@ -104,11 +94,11 @@ def output_page(page: OutputPage) -> str:
         head.append(f"more at offset={page.next_offset}")
     lines = [" · ".join(head)]
     if page.files_consumed:
-        lines.append(f"read: {_some(page.files_consumed)}")
+        lines.append(f"read: {listed(page.files_consumed, MAX_FILES)}")
     if page.files_produced:
-        lines.append(f"wrote: {_some(page.files_produced)}")
+        lines.append(f"wrote: {listed(page.files_produced, MAX_FILES)}")
     if page.path:
-        lines.append(f"full text: {clean(page.path)}")
+        lines.append(f"full text: {named(page.path)}")
     lines += [line for check in page.checks for line in _check_lines(check)]
     if not page.text:
         return "\n".join([*lines, "no text" if page.total_characters == 0 else "nothing at this offset"])
@@ -116,7 +106,7 @@ def output_page(page: OutputPage) -> str:
 
 
 def _check_lines(check: CheckView) -> list[str]:
-    head = f"check {one_line(check.check, MAX_QUESTION_CHARACTERS)}: {'ok' if check.passed else 'FAILED'}, {check.said}"
+    head = f"check {named(check.check, MAX_QUESTION_CHARACTERS)}: {'ok' if check.passed else 'FAILED'}, {check.said}"
     return [head] if check.passed or not check.tail else [f"{head}; it says last:", fenced(check.tail)]
 
 
@@ -133,41 +123,39 @@ def deleted_lines(deleted: Sequence[Deleted]) -> str:
     """Return a line per deleted agent: its last status, and where its work is."""
     if not deleted:
         return "there was nothing to delete"
-    return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {clean(one.work)}" for one in deleted)
+    return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {one.work}" for one in deleted)
 
 
 def _with_reason(status: str, reason: str) -> str:
-    return f"{status} ({one_line(reason, MAX_QUESTION_CHARACTERS)})" if reason else status
+    return f"{status} ({reason})" if reason else status
 
 
 def _standing(agent: AgentView) -> str:
     if agent.reason:
         return _with_reason(agent.status, agent.reason)
     if agent.status == "queued" and agent.waits_for:
-        return f"queued (inputs: {_some(agent.waits_for)})"
+        return f"queued (inputs: {listed(agent.waits_for, MAX_FILES)})"
     return agent.status
 
 
 def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
     default = (
-        f" (in {format_age(question.deadline_seconds)}: {quoted(one_line(question.fallback, 60))})"
+        f" (in {format_age(question.deadline_seconds)}: {quoted(question.fallback, 60)})"
         if (question.deadline_seconds is not None)
         else ""
     )
     if question.kind == "permission":
-        wanted = f"wants to use {one_line(question.tool, 60)}: {quoted(shortened(question.text, limit_characters))}"
+        wanted = f"wants to use {named(question.tool, 60)}: {quoted_ends(question.text, limit_characters)}"
         return f"{wanted}{default} -> command_agent {name} with allow, always or deny: <why>"
-    choices = one_line(", ".join(map(quoted, question.options)), MAX_QUESTION_CHARACTERS)
-    options = f" (options: {choices})" if question.options else ""
-    asked = one_line(question.text, limit_characters)
-    return f"asks: {quoted(asked)}{options}{default} -> command_agent {name} with the answer"
+    options = f" (options: {choices(question.options)})" if question.options else ""
+    return f"asks: {quoted(question.text, limit_characters)}{options}{default} -> command_agent {name} with the answer"
 
 
 def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS, *, detailed: bool = False) -> str:
     """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
     head = f"{short(agent.id)} {agent.name} {agent.persona}"
     if not agent.own:
-        head += f" [not yours: {one_line(agent.orchestrator, MAX_OWNER_CHARACTERS)}]"
+        head += f" [not yours: {named(within_brackets(agent.orchestrator), MAX_OWNER_CHARACTERS)}]"
     standing = _standing(agent)
     parts = [f"{head} {standing}{_age(agent, standing)}"]
     if agent.elapsed_seconds is not None:
@@ -175,12 +163,12 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     if agent.question:
         parts.append(_question(agent.name, agent.question, question_characters))
     elif agent.progress:
-        parts.append(quoted(one_line(agent.progress, MAX_PROGRESS_CHARACTERS)))
+        parts.append(quoted(agent.progress, MAX_PROGRESS_CHARACTERS))
     if agent.evidence is not None and (detailed or _is_doubtful(agent)):
         parts.append(evidence_words(agent.evidence))
     parts += _figures(agent)
     if agent.last_tool:
-        parts.append(f"last {one_line(agent.last_tool, MAX_TOOL_CHARACTERS)}")
+        parts.append(f"last {named(agent.last_tool, MAX_TOOL_CHARACTERS)}")
     if agent.unread:
         parts.append("unread" if agent.unread == 1 else f"{agent.unread} unread")
     return " · ".join(parts)
@@ -226,16 +214,18 @@ def _totals(totals: Totals) -> str:
 
 def _bottleneck(one: Bottleneck) -> str:
     elapsed = f" {format_age(one.elapsed_seconds)}" if one.elapsed_seconds is not None else ""
-    return f"{_some(one.blocks)} wait{'s' if len(one.blocks) == 1 else ''} for {one.name} ({one.status}{elapsed})"
+    wait = "waits" if len(one.blocks) == 1 else "wait"
+    return f"{listed(one.blocks, MAX_FILES)} {wait} for {one.name} ({one.status}{elapsed})"
+
+
+def _counted(unread: Mapping[str, int]) -> str:
+    names = counted(unread)
+    more = len(names) - MAX_FILES
+    return ", ".join(names[:MAX_FILES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _persona_line(persona: PersonaView) -> str:
-    tools = "all tools" if persona.tools is None else " ".join(persona.tools) or "no tools"
-    model = f" · {persona.model}" if persona.model else ""
-    description = one_line(persona.description, 160)
-    return f"persona {persona.name}: {description} · {one_line(tools, 120)}{model} · produces {persona.produces}"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name) for name in names[:MAX_FILES])
-    return shown if len(names) <= MAX_FILES else f"{shown} (+{len(names) - MAX_FILES})"
+    tools = "all tools" if persona.tools is None else listed(persona.tools, MAX_FILES, limit_bytes=120) or "no tools"
+    model = f" · {named(persona.model)}" if persona.model else ""
+    about = f"{quoted(persona.description)} · {tools}{model} · produces {named(persona.produces)}"
+    return f"persona {named(persona.name)}: {about}"

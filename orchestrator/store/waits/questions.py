@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, func, insert, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
-from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, NewQuestion, QuestionKind, QuestionState, shortened
-from orchestrator.domain.text import one_line, quoted
+from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, NewQuestion, QuestionKind, QuestionState
+from orchestrator.domain.text import named, quoted_ends
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.schema.rows import PendingQuestion, QuestionRow, all_rows, one_row
@@ -29,8 +29,8 @@ class OtherQuestionError(ConflictError):
     """The agent has another question than the one the answer is for; the message shows it (`question_id`)."""
 
     def __init__(self, name: str, question: QuestionRow) -> None:
-        text = quoted(shortened(question.text, MAX_TOLD_CHARACTERS))
-        wants = f"wants to use {one_line(question.tool, 60)}: {text}"
+        text = quoted_ends(question.text, MAX_TOLD_CHARACTERS)
+        wants = f"wants to use {named(question.tool, 60)}: {text}"
         asks = wants if question.kind == QuestionKind.PERMISSION else f"asks: {text}"
         super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
         self.question_id = question.id
