@@ -36,6 +36,7 @@ from orchestrator.settings import Settings
 from orchestrator.store.engine.database import Store, open_store
 from orchestrator.supervision import programs, tiers
 from orchestrator.supervision.command import LaunchConfig
+from orchestrator.supervision.hidden import hidden_place
 
 RUN = "run"
 """folder of the state directory for generated launchers"""
@@ -84,7 +85,8 @@ async def open_fleet(
     tier = tiers.choose_tier(settings.supervision, search_path)
     git = programs.find("git", search_path)  # cached from now on: no agent has run yet
     LOG.info("supervision", tier=tier.letter, limitation=tier.limitation, git=git)
-    launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=paths.hidden(state))
+    hidden = tuple(map(hidden_place, paths.hidden(state)))
+    launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=hidden)
     host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)
     async with open_store(paths.database_path(state)) as store:
         _log_lost_history(store)
@@ -95,7 +97,7 @@ async def open_fleet(
             transcripts=Transcripts(store),
             limits=_limits(settings),
             tier=tier,
-            hidden=paths.hidden(state),
+            hidden=hidden,
         )
         async with started(assemble(store, host, {claude.name: claude})) as fleet:
             yield fleet

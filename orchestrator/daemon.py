@@ -274,6 +274,7 @@ async def _wait_for_shutdown(served: _Serving) -> None:
     step = min(_CHECK_SECONDS, idle / 4) if idle else _CHECK_SECONDS
     while not await served.shutdown.wait(step):
         if lost := served.ownership.lost():
+            served.ownership.leave_note()
             served.shutdown.request(lost)
         elif idle and calls.quiet_seconds() >= idle and not any((await served.busy()).values()):
             await _exit_if_still_idle(served)

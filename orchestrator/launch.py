@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 
-from orchestrator import paths
+from orchestrator import paths, peer_proof
 
 TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs every door 3 ms
 if TYPE_CHECKING:
@@ -38,17 +38,25 @@ class StartError(Exception):
 
 
 def connect(state: Path, name: str = MCP_SOCKET) -> socket | None:
-    """Return a connected socket, or None if no daemon listens.
+    """Return a socket that is connected to the daemon that holds the lock of `state`, or None if none listens.
 
     The listener of a dying daemon still accepts for a moment, so only an answer proves that a daemon is there.
+
+    Raises:
+        StateError: Something listens that is not proven to be the daemon.
     """
     connection = socket(AF_UNIX, SOCK_STREAM)
     try:
         connection.connect(os.fspath(paths.socket_path(state, name)))
+        if peer_proof.is_daemon(connection, state):
+            return connection
     except OSError:
+        pass
+    except BaseException:
         connection.close()
-        return None
-    return connection
+        raise
+    connection.close()
+    return None
 
 
 def is_listening(state: Path) -> bool:
@@ -69,6 +77,7 @@ def start_daemon(state: Path, env: Mapping[str, str]) -> None:
 
     Raises:
         StartError: The daemon exited immediately, or does not listen within 20 s.
+        StateError: Something else listens in its place.
         OSError: The state directory is not writable.
     """
     lock = os.open(paths.start_lock_path(state), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -35,6 +35,8 @@ class Ownership:
     state: Path
     lock: int
     build: str
+    folders: Mapping[Path, int]
+    """the state directory and that of the sockets, each with the descriptor by which this process holds it"""
     listeners: Mapping[str, socket.socket]
     inodes: Mapping[str, int]
 
@@ -43,7 +45,10 @@ class Ownership:
         return paths.socket_path(self.state, name)
 
     def lost(self) -> str:
-        """Which file of ours was replaced or removed, in words; '' if none was."""
+        """Which directory of ours was moved, or which file replaced or removed, in words; '' if none was."""
+        if place := self.displaced():
+            found = f"was moved to {place}" if place.exists() else "was removed"
+            return f"the state directory {self.state} {found}; its turns resume when it is back and a daemon starts"
         if _inode(paths.lock_path(self.state)) != os.fstat(self.lock).st_ino:
             return f"the lock file {paths.lock_path(self.state)} was replaced or removed"
         for name, inode in self.inodes.items():
@@ -51,12 +56,28 @@ class Ownership:
                 return f"the socket {self.path(name)} was replaced or removed"
         return ""
 
+    def displaced(self) -> Path | None:
+        """Where the directory is that was ours at its path, if another one or none is there now; else None."""
+        for path, folder in self.folders.items():
+            held = os.fstat(folder)
+            try:
+                found = path.stat()
+            except OSError:
+                return _path_of(folder, path)
+            if (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+                return _path_of(folder, path)
+        return None
+
+    def leave_note(self) -> None:
+        """If the state directory was moved and another is in its place, say there where the agents are."""
+        place = self.displaced()
+        with suppress(OSError, paths.StateError):
+            if place is not None and self.state.is_dir():
+                paths.leave_moved_note(self.state, place, os.getpid())
+
     def mark(self, *, stopping: bool) -> None:
         """Record in the lock file who holds it and whether a successor should wait for the exit."""
-        line = json.dumps({"pid": os.getpid(), "build": self.build, "stopping": stopping}).encode()
-        os.pwrite(
-            self.lock, line.ljust(_LOCK_BYTES) + b"\n", 0
-        )  # one write of a fixed length: no reader sees half a line
+        _mark(self.lock, self.build, stopping=stopping)
 
     def step_aside(self, *, back: bool = False) -> None:
         """Rename the sockets so that nobody can connect, or rename them back; open connections stay open."""
@@ -75,6 +96,8 @@ class Ownership:
         for name, listener in self.listeners.items():
             self._hidden_path(name).unlink(missing_ok=True)
             listener.close()
+        for folder in self.folders.values():
+            os.close(folder)
         os.close(self.lock)
 
     def _hidden_path(self, name: str) -> Path:
@@ -91,15 +114,22 @@ def acquire(state: Path) -> Ownership:
         OSError: the lock or a socket cannot be created.
     """
     lock = _lock(state)
+    build = paths.build()
+    _mark(lock, build, stopping=False)  # before a client can connect, because it compares its peer with this
     try:
         listeners = {name: _bind(paths.socket_path(state, name)) for name in _SOCKETS}
     except BaseException:
         os.close(lock)
         raise
     inodes = {name: _inode(paths.socket_path(state, name)) for name in _SOCKETS}
-    ownership = Ownership(state, lock, paths.build(), listeners, inodes)
-    ownership.mark(stopping=False)
-    return ownership
+    folders = {place: os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for place in paths.hidden(state)}
+    return Ownership(state, lock, build, folders, listeners, inodes)
+
+
+def _mark(lock: int, build: str, *, stopping: bool) -> None:
+    """Record who holds the lock in one write of a fixed length, so that no reader sees half a line."""
+    line = json.dumps({"pid": os.getpid(), "build": build, "stopping": stopping}).encode()
+    os.pwrite(lock, line.ljust(_LOCK_BYTES) + b"\n", 0)
 
 
 def _lock(state: Path) -> int:
@@ -159,6 +189,14 @@ def _bind(path: Path) -> socket.socket:
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+def _path_of(folder: int, path: Path) -> Path:
+    """Where the open directory is now; the path that it had where the system does not tell."""
+    try:
+        return Path(f"/proc/self/fd/{folder}").readlink()
+    except OSError:
+        return path
 
 
 def _inode(path: Path) -> int:

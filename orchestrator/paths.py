@@ -3,6 +3,7 @@
 Standard library only and cheap to import, because every `fleet mcp` imports it.
 """
 
+import json
 import os
 import stat
 import sys
@@ -170,6 +171,35 @@ OWN_FOLDERS = ("agents", "git", "run")
 def hidden(state: Path) -> tuple[Path, ...]:
     """Return the directories that agents must not see: the state directory, and its sockets' if that is another."""
     return tuple(dict.fromkeys([state, socket_path(state, "mcp.sock").parent]))
+
+
+def moved_note_path(state: Path) -> Path:
+    """Return the file in which a daemon says that `state` took the place of its own state directory."""
+    return state / "moved.json"
+
+
+def leave_moved_note(state: Path, place: Path, pid: int) -> None:
+    """Write into `state` that it is in the place of the directory that is now at `place`; keep an earlier note.
+
+    Raises:
+        OSError: It cannot be written, or a note is there.
+        StateError: `state` is not a private directory of this user.
+    """
+    _check_private(state, forbidden=0o022)
+    note = os.open(moved_note_path(state), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(note, "w") as file:
+        json.dump({"pid": pid, "moved_to": str(place)}, file)
+
+
+def moved_note(state: Path) -> str:
+    """Return in one sentence that `state` took the place of a directory with agents; '' if no daemon said so."""
+    try:
+        with moved_note_path(state).open("rb") as file:
+            found = json.loads(file.read(10_000))
+        pid, place = int(found["pid"]), str(found["moved_to"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+    return f"this is not the state directory of the daemon {pid}, which found its own at {ascii(place)[1:-1]}"
 
 
 def lock_path(state: Path) -> Path:

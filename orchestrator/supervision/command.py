@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.supervision.hidden import HiddenPlace, wait_in_place
 from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
 from orchestrator.supervision.spawn import spawn
 from orchestrator.supervision.tiers import SHIM_TIER, Tier, launcher_environment, working_tree_of, write_launcher
@@ -32,7 +33,7 @@ class LaunchConfig:
 
     folder: Path
     tier: Tier = SHIM_TIER
-    hidden: tuple[Path, ...] = ()
+    hidden: tuple[HiddenPlace, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,7 @@ async def open_process(
 
     `line_bytes` is the longest line that its streams return.
     """
+    await wait_in_place(launch.hidden)
     program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden)
     environment = launcher_environment(
         {**spec.environment, "PWD": str(spec.cwd)},

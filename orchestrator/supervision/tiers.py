@@ -8,7 +8,7 @@ import shlex
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import ENOTDIR
@@ -17,6 +17,7 @@ from pathlib import Path
 from orchestrator import paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
+from orchestrator.supervision.hidden import HiddenPlace, mounts, seals, visible_path
 
 MARKER = "FLEET_PROCESS"
 """variable in the environment of an agent's processes: a random word per session, by which the reaper finds them"""
@@ -164,7 +165,7 @@ def _probe_error(command: list[str]) -> str | None:
     return lines[-1][:200] if lines else f"exit code {probe.returncode}"
 
 
-def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: Iterable[Path] = ()) -> Path:
+def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: Sequence[HiddenPlace] = ()) -> Path:
     """Write the executable that runs `program` under the shim in this tier, and return its path.
 
     `hidden` are directories that the program must not see, if the tier can hide them; `launcher_environment` names the
@@ -185,7 +186,7 @@ def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: 
     return path
 
 
-def _command_prefix(tier: Tier, hidden: Iterable[Path]) -> str:
+def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace]) -> str:
     """The part of the command line before the shim's, quoted for the shell."""
     if not tier.prefix:
         return ""
@@ -193,13 +194,11 @@ def _command_prefix(tier: Tier, hidden: Iterable[Path]) -> str:
     if tier.letter == "B":
         unit = f'"${UNIT}"' if cgroups.JOIN_SCRIPT in tier.prefix else f'--unit="${UNIT}"'
         return f"{prefix} {unit} {'' if cgroups.JOIN_SCRIPT in tier.prefix else '-- '}"
-    places = [shlex.quote(os.path.realpath(place)) for place in hidden]
-    masks = "".join(f" --tmpfs {place}" for place in places)
+    masks = ""
     for place in _activation_sockets(os.environ):
         mask = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
         masks += f" {mask} {shlex.quote(str(place))}"
-    shown = "".join(f' ${{{name}:+--bind "${name}" "${name}"}}' for name in (FOLDER, WORK))
-    return f"{prefix}{masks}{shown}{''.join(f' --remount-ro {place}' for place in places)} -- "
+    return f"{prefix}{mounts(hidden, (FOLDER, WORK))}{masks}{seals(hidden)} -- "
 
 
 def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
@@ -230,7 +229,7 @@ def launcher_environment(
     environment: Mapping[str, str],
     *,
     marker: str = "",
-    hidden: Iterable[Path] = (),
+    hidden: Sequence[HiddenPlace] = (),
     folder: Path | None = None,
     working_tree: Path | None = None,
 ) -> dict[str, str]:
@@ -249,26 +248,10 @@ def launcher_environment(
         shim.ENVIRONMENT: shim.encode_environment(own),
         UNIT: cgroups.unit_name(marker),
     }
-    masks = [(place, Path(os.path.realpath(place))) for place in hidden]
-    variables[FOLDER], variables[WORK] = _visible_path(folder, masks), _visible_path(working_tree, masks)
-    if any(Path(variables[WORK]).is_relative_to(mask / name) for _, mask in masks for name in paths.OWN_FOLDERS):
+    variables[FOLDER], variables[WORK] = visible_path(folder, hidden), visible_path(working_tree, hidden)
+    if any(Path(variables[WORK]).is_relative_to(place.real / name) for place in hidden for name in paths.OWN_FOLDERS):
         raise NotADirectoryError(ENOTDIR, "it contains Fleet's own files, where no agent may work", str(working_tree))
     return variables
-
-
-def _visible_path(place: Path | None, masks: Iterable[tuple[Path, Path]]) -> str:
-    """The real path of a place inside a hidden directory; '' if it is in none of them.
-
-    It must still be the path that the agent was created with: a link that an agent put there since is refused.
-    """
-    for named, real in masks:
-        for base in (named, real):
-            if place is not None and place != base and place.is_relative_to(base):
-                shown = real / place.relative_to(base)
-                if os.path.realpath(shown) != str(shown):
-                    raise NotADirectoryError(ENOTDIR, "a link is in its place", str(place))
-                return str(shown)
-    return ""
 
 
 def working_tree_of(cwd: Path) -> Path:

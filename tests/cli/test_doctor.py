@@ -99,7 +99,7 @@ def test_doctor_shows_the_supervision_tier_and_how_to_get_a_better_one(fleet: Co
     chosen = fleet("doctor", "--json", FLEET_SUPERVISION="C")
     assert _level(chosen, "supervision") == "ok"
     assert "set by FLEET_SUPERVISION" in _text(chosen, "supervision")
-    assert "agents can read Fleet's state" in _text(chosen, "supervision")
+    assert "agents can read, change and move Fleet's state" in _text(chosen, "supervision")
     assert "agents can read" not in _text(best, "supervision")
 
     bare = tmp_path / "bin"

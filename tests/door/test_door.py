@@ -42,6 +42,7 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(paths.socket_path(state, "mcp.sock")))
+        paths.lock_path(state).write_text(json.dumps({"pid": os.getpid()}))
         listener.listen()
         listener.setblocking(False)
         server = render([tool], caller=caller_anywhere, calls=calls, log_file="")
@@ -49,6 +50,7 @@ async def served(tool: Tool, state: Path, build: str) -> AsyncGenerator[Doors]:
         doors.accept()
         yield doors
         await doors.aclose()
+        paths.lock_path(state).unlink()
 
 
 @pytest.mark.anyio
@@ -427,6 +429,7 @@ def test_the_door_loads_nothing_but_the_standard_library() -> None:
                 "launch",
                 "pass_env",
                 "paths",
+                "peer_proof",
                 "presence",
                 "fallback_server",
             )

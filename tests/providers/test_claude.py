@@ -26,6 +26,7 @@ from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.store.schema.tables import PROCESS
+from orchestrator.supervision.hidden import hidden_place
 from orchestrator.supervision.tiers import choose_tier
 from tests.fixtures.daemon import wait_until
 from tests.store.world import open_world
@@ -50,7 +51,9 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 def make(place: Path) -> ClaudeProvider:
     tier = choose_tier("", "/usr/local/bin:/usr/bin:/bin")  # as the daemon does it: the contract holds in the best tier
-    return ClaudeProvider(shim_dir=place / "shim dir's", max_retries=1, tier=tier, hidden=(place / "shim dir's",))
+    folder = place / "shim dir's"
+    folder.mkdir(exist_ok=True)
+    return ClaudeProvider(shim_dir=folder, max_retries=1, tier=tier, hidden=(hidden_place(folder),))
 
 
 VENDOR = Vendor(

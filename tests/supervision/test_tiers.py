@@ -14,6 +14,7 @@ import pytest
 from orchestrator.errors import InvalidError
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
+from orchestrator.supervision.hidden import hidden_place
 from orchestrator.supervision.reaper import ProcessIdentity, reap
 from orchestrator.supervision.tiers import (
     UNIT,
@@ -41,7 +42,7 @@ def run(tier: Tier, body: str, place: Path, *arguments: str, **view: Path) -> su
     program = place / "program"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o700)
-    hidden = (view.pop("hidden"),) if "hidden" in view else ()
+    hidden = (hidden_place(view.pop("hidden")),) if "hidden" in view else ()
     return subprocess.run(
         [write_launcher(place / "launchers", program, tier, hidden), *arguments],
         env={**os.environ, **launcher_environment(ENVIRONMENT, marker="word", hidden=hidden, **view)},
@@ -218,16 +219,16 @@ def test_a_link_in_place_of_a_directory_opens_nothing_that_is_hidden(tmp_path: P
         project.symlink_to(target)
         with pytest.raises(NotADirectoryError):
             working_tree_of(project)
-        view = launcher_environment(ENVIRONMENT, hidden=[state], folder=None, working_tree=project)
+        view = launcher_environment(ENVIRONMENT, hidden=[hidden_place(state)], folder=None, working_tree=project)
         assert view[WORK] == "", "that it lay outside when it was given is what counts"
         project.unlink()
     inner = state / "work" / "project"
     inner.symlink_to(state / "agents")
     for work in (inner, state / "agents", state / "run" / "x", state / "git"):
         with pytest.raises(NotADirectoryError):
-            launcher_environment(ENVIRONMENT, hidden=[state], working_tree=work)
+            launcher_environment(ENVIRONMENT, hidden=[hidden_place(state)], working_tree=work)
     with pytest.raises(NotADirectoryError):
-        launcher_environment(ENVIRONMENT, hidden=[state], folder=inner)
+        launcher_environment(ENVIRONMENT, hidden=[hidden_place(state)], folder=inner)
 
 
 @pytest.mark.requirement("agent:self:never-own-orchestrator")

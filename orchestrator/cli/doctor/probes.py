@@ -201,6 +201,11 @@ def _state(environment: Environment) -> Iterator[ProbeResult]:
     if sockets[0] != state:
         text += f"; its path is too long for sockets, so they are in {sockets[0]}"
     yield ProbeResult("state", level, text, hint)
+    if moved := paths.moved_note(state):
+        advice = (
+            f"fleet down, move that one back to {state}, fleet up; to keep this one: rm {paths.moved_note_path(state)}"
+        )
+        yield ProbeResult("moved", WARN, moved, advice)
 
 
 def _daemon(environment: Environment) -> Iterator[ProbeResult]:
@@ -234,7 +239,7 @@ def _supervision(environment: Environment, settings: Settings) -> Iterator[Probe
     from orchestrator.supervision.tiers import choose_tier
 
     found = choose_tier(settings.supervision, environment.get("PATH"))
-    text = f"tier {found}" + ("" if found.hides else "; agents can read Fleet's state")
+    text = f"tier {found}" + ("" if found.hides else "; agents can read, change and move Fleet's state")
     if found.limitation:
         text += f" ({found.limitation})"
     if found.hides:

@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from orchestrator import launch, paths
+from orchestrator import launch, paths, peer_proof
 from orchestrator.cli.http.answer import as_error, checked
 from orchestrator.cli.http.json_shape import as_object
 from orchestrator.errors import ConflictError, InvalidError, StoreError
@@ -54,7 +55,7 @@ def start_daemon(to: Target) -> None:
     """
     try:
         launch.start_daemon(to.state, to.environment)
-    except launch.StartError as error:
+    except (launch.StartError, paths.StateError) as error:
         raise StoreError(str(error), hint="fleet doctor shows what is wrong") from error
     except OSError as error:
         raise StoreError(
@@ -104,6 +105,7 @@ class Client:
             headers=header,
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             trust_env=False,
+            event_hooks={"request": [partial(_prove_each_connection, to.state)]},
         )
 
     def __enter__(self) -> Self:
@@ -303,6 +305,27 @@ class Client:
                 f"lost the connection to the daemon during this call ({type(error).__name__})",
                 hint=f"read {paths.log_path(self.target.state)}, then try again",
             ) from error
+
+
+def _prove_each_connection(state: Path, request: httpx.Request) -> None:
+    """Make a connection that is opened for this request prove that it leads to the daemon before the request is sent.
+
+    httpcore reports each step of a request and gives up when the report fails.
+    """
+
+    def on_step(step: str, facts: Mapping[str, Any]) -> None:
+        import httpx
+
+        if step != "connection.connect_unix_socket.complete":
+            return
+        try:
+            if peer_proof.is_daemon(facts["return_value"].get_extra_info("socket"), state):
+                return
+        except peer_proof.UnprovenError as error:
+            raise StoreError(str(error), hint="fleet doctor shows what is wrong") from error
+        raise httpx.ConnectError("the daemon that listened there has exited")
+
+    request.extensions["trace"] = on_step
 
 
 def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:

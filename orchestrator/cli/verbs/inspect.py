@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import paths
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
@@ -39,6 +40,9 @@ def ps(
             _watch(client, everyone=everyone, as_json=as_json)
             return
         view = _fleet(client, everyone=everyone)
+        moved = paths.moved_note(client.target.state)
+    if moved:
+        output.say(f"fleet: {moved}; fleet doctor says how to bring it back")
     if as_json:
         output.document(view.model_dump(mode="json"))
     else:

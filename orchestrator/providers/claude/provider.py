@@ -12,6 +12,7 @@ from orchestrator.providers.base import Session, SessionSpec, TranscriptStore
 from orchestrator.providers.claude.catalog import MODEL_ALIASES, TOOL_NAMES, is_model
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.supervision.command import LaunchConfig
+from orchestrator.supervision.hidden import HiddenPlace
 from orchestrator.supervision.tiers import SHIM_TIER, Tier
 
 
@@ -34,7 +35,7 @@ class ClaudeProvider:
         limits: SilenceLimits | None = None,
         transcripts: TranscriptStore | None = None,
         tier: Tier = SHIM_TIER,
-        hidden: tuple[Path, ...] = (),
+        hidden: tuple[HiddenPlace, ...] = (),
     ) -> None:
         self._launch = LaunchConfig(folder=shim_dir, tier=tier, hidden=hidden)
         self._cli = cli

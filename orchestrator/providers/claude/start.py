@@ -14,6 +14,7 @@ from orchestrator.providers.claude.totals import SessionTotals, saved_totals
 from orchestrator.providers.claude.transcript import files
 from orchestrator.providers.claude.transcript.resume import prepare_resume
 from orchestrator.providers.watchdog import SilenceLimits
+from orchestrator.supervision.hidden import wait_in_place
 
 if TYPE_CHECKING:
     from orchestrator.providers.claude.session import ClaudeSession
@@ -31,6 +32,7 @@ async def open_session(spec: SessionSpec, program: ProgramConfig, limits: Silenc
         ProviderError: the program does not start; the message holds its error output.
     """
     stderr: deque[str] = deque(maxlen=KEPT_STDERR_LINES)
+    await wait_in_place(program.launch.hidden)
     has_conversation = await prepare_resume(spec, program.transcripts)
     if has_conversation or program.transcripts is not None:  # what is missing in the mirror too has never begun
         # the program refuses to start a conversation that exists and to resume one that does not
