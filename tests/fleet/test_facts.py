@@ -206,6 +206,30 @@ async def test_an_instruction_file_or_persona_that_leads_into_the_state_director
         await lab.create("b", persona="spy")
 
 
+@pytest.mark.requirement("persona:instructions:as-the-persons-session")
+async def test_an_agent_is_told_the_users_instructions_and_what_was_not_read_because_it_leads_elsewhere(
+    lab: Lab, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret.md").write_text("of somebody else")
+    user = Path(lab.caller.environment["HOME"]) / ".claude"
+    user.mkdir(exist_ok=True)
+    (user / "CLAUDE.md").write_text("I prefer tabs")
+    (lab.project / "CLAUDE.md").write_text(f"See @more.md, @{elsewhere}/secret.md and @out.md")
+    (lab.project / "more.md").write_text("never")
+    (lab.project / "out.md").symlink_to(elsewhere / "secret.md")
+    (lab.project / ".claude").mkdir(exist_ok=True)
+    (lab.project / ".claude" / "rules").symlink_to(elsewhere)
+    (lab.project / "CLAUDE.local.md").write_text("x" * 50_000)
+    await lab.create("a")
+    await at_work(lab, "a")
+    prompt = lab.provider.sessions[0].spec.system_prompt
+    for told in ("I prefer tabs", f"@{elsewhere}/secret.md in", "out.md is a link that leads out of", "(cut: the file"):
+        assert prompt.count(told) == 1, told
+    assert "of somebody else" not in prompt
+
+
 async def test_instructions_and_persona_reach_the_agent_as_text(lab: Lab) -> None:
     (lab.project / "CLAUDE.md").write_text("Use tabs. @import /etc/passwd")
     (lab.project / "AGENTS.md").symlink_to("CLAUDE.md")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import untrusted
 from orchestrator.domain.check import VERDICT_LINE
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import named
+from orchestrator.fleet.briefing.instructions import MAX_PATH_CHARACTERS, Workplace, instructions
 from orchestrator.fleet.briefing.plan import briefed
 
-MAX_PATH_CHARACTERS = 4096
-MAX_INSTRUCTION_BYTES = 40 * 1024
-INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
 DESKS = Path(".fleet") / "desk"
 
 
@@ -30,15 +24,6 @@ def desk_path(project: str, agent_id: str) -> Path:
     return desks_path(project) / agent_id
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where an agent works, and the paths that links to instruction files must not lead into."""
-
-    project: Path
-    cwd: Path
-    hidden: Sequence[Path] = ()
-
-
 def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -> str:
     """The whole system prompt of an agent's session."""
     cwd = named(str(site.cwd), MAX_PATH_CHARACTERS)
@@ -48,7 +33,7 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
             f"directory: {cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of "
             "its own: it may be asleep, too."
         ) + briefed(persona)
-        return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
+        return "\n\n".join([persona.prompt, "# Your place\n" + place, *instructions(site)])
     place = (
         f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
         f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
@@ -62,30 +47,7 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
             " Your verdict decides whether the work that depends on yours continues: the last line of your result must "
             f"be {VERDICT_LINE}, alone on its line."
         )
-    return "\n\n".join([persona.prompt, "# Your place\n" + place, *_instructions(site)])
-
-
-def _instructions(site: Workplace) -> list[str]:
-    """The project's instruction files as text, from its top down to the working directory; each file once.
-
-    An agent may have written them, so one may be a link: it must not show the next agent a file that both may not see.
-    """
-    project, cwd = site.project, site.cwd
-    folders = [project, *(parent for parent in reversed(cwd.parents) if project in parent.parents)]
-    if cwd != project:
-        folders.append(cwd)
-    parts: list[str] = []
-    seen: set[Path] = set()
-    for path in (folder / name for folder in folders for name in INSTRUCTIONS):
-        if (real := Path(os.path.realpath(path))) in seen:
-            continue
-        seen.add(real)
-        with suppress(OSError):
-            raw = untrusted.head(path, MAX_INSTRUCTION_BYTES + 1, within=project, never=site.hidden)
-            cut = "\n(cut: the file is longer)" if len(raw) > MAX_INSTRUCTION_BYTES else ""
-            text = raw[:MAX_INSTRUCTION_BYTES].decode(errors="replace")
-            parts.append(f"# Project instructions: {named(str(path), MAX_PATH_CHARACTERS)}\n{text}{cut}")
-    return parts
+    return "\n\n".join([persona.prompt, "# Your place\n" + place, *instructions(site)])
 
 
 def with_files(task: str, files: Sequence[Path]) -> str:

@@ -22,6 +22,7 @@ from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreE
 from orchestrator.fleet.briefing import plan, system_prompt
 from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, AgentPort, crew_tools
 from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs, write_result
+from orchestrator.fleet.briefing.instructions import Workplace
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
@@ -101,7 +102,7 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
     )
     prompt = prompt_of(claim, prompt_id(turn.id), text)
     answers = await author.answers_of(work, persona, agent.id)
-    spec = _spec(runtime, slot, agent, persona, answers.variables())
+    spec = await asyncio.to_thread(_spec, runtime, slot, agent, persona, answers.variables())  # it reads files
     told = await last_told(work, claim, turn, persona, acceptance, partial(children_digest, work, agent.id))
     if claim.was_suspended and prompt is not None:
         prompt = prompt if told is None else replace(prompt, text=told.text)
@@ -195,7 +196,7 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, 
     cwd, state = Path(agent.cwd), runtime.state
     port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
-    site = system_prompt.Workplace(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state))
+    site = Workplace(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state), user=_user_folder(agent))
     prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)
     return SessionSpec(
         agent_id=agent.id,
@@ -216,6 +217,13 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, 
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
     )
+
+
+def _user_folder(agent: AgentRow) -> Path | None:
+    """Return the folder of the instructions of the user who created the agent."""
+    home = agent.environment.get("HOME")
+    given = agent.account_public.get("CLAUDE_CONFIG_DIR") or (home and f"{home}/.claude")
+    return Path(given) if given and Path(given).is_absolute() else None
 
 
 def _fleet_tools(delegation: Delegation, slot: AgentSlot, persona: Persona) -> tuple[Tool, ...]:
