@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
-from orchestrator.domain.text import clean, is_plain, one_line
+from orchestrator.domain.text import clean, is_plain, named, one_line
 from orchestrator.domain.tool import Json
 from orchestrator.errors import InvalidError
 
@@ -200,7 +200,7 @@ def _path(text: str) -> str:
             f"{ascii(text)[:80]} is not a valid path", hint="name a file or directory below the agent's cwd"
         )
     if text.startswith("/") or ".." in steps:
-        raise InvalidError(f"{text} is outside the agent's cwd", hint="name a file or directory below it")
+        raise InvalidError(f"{named(text)} is outside the agent's cwd", hint="name a file or directory below it")
     return text
 
 

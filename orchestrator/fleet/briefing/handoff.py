@@ -60,7 +60,7 @@ def _write(desk: Path, name: str, text: str) -> Path:
         untrusted.write(project, f"{place}/{name}", text.encode("utf-8", "replace"), mode=0o644, folder_mode=0o777)
     except OSError as error:
         raise FleetError(
-            f"the desk {desk} cannot be written: {error.strerror or error}",
+            f"the desk {named(str(desk))} cannot be written: {error.strerror or error}",
             hint="free disk space or correct its permissions, then command the agent again",
         ) from error
     return desk / name

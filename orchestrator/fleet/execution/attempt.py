@@ -14,7 +14,7 @@ from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.domain.event import Ended, EventKind, SessionOutcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import NewQuestion
-from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.text import named, one_line, storable
 from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
@@ -134,13 +134,14 @@ def _check_place(cwd: Path) -> None:
     Raises:
         NotFoundError: it is gone or has been replaced.
     """
+    place = named(str(cwd))
     try:
         working_tree_of(cwd)
     except OSError as error:
-        hint = f"put the directory back in its place (rm {cwd}; mv … {cwd}), or delete the agent"
-        raise NotFoundError(f"the agent's directory {cwd} is not usable: {error.strerror}", hint=hint) from error
+        hint = f"put the directory back in its place (rm {place}; mv … {place}), or delete the agent"
+        raise NotFoundError(f"the agent's directory {place} is not usable: {error.strerror}", hint=hint) from error
     if not cwd.is_dir():
-        raise NotFoundError(f"the agent's directory {cwd} is gone", hint="create it again, or delete the agent")
+        raise NotFoundError(f"the agent's directory {place} is gone", hint="create it again, or delete the agent")
 
 
 def _seen_from(cwd: Path, path: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from orchestrator import paths
-from orchestrator.domain.text import is_plain
+from orchestrator.domain.text import is_plain, named
 from orchestrator.domain.tool import COMMAND_LINE, CallContext, Caller
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
@@ -86,7 +86,7 @@ async def check_place(agent: AgentRow) -> None:
     """
     if not await asyncio.to_thread(os.path.isdir, agent.project):
         raise ConflictError(
-            f"{agent.name} cannot work: its project {agent.project} no longer exists",
+            f"{agent.name} cannot work: its project {named(agent.project)} no longer exists",
             hint=f"if it was moved, run there: fleet adopt {agent.id}",
         )
 
@@ -130,14 +130,15 @@ async def _adopt(context: FleetContext, caller: Caller, agent: AgentRow, heir: s
     if agent.project != caller.project:
         if await asyncio.to_thread(os.path.isdir, agent.project):
             raise ConflictError(
-                f"{agent.name} works in {agent.project}, which still exists", hint="run fleet adopt in that directory"
+                f"{agent.name} works in {named(agent.project)}, which still exists",
+                hint="run fleet adopt in that directory",
             )
         await context.work.commit(adoption.rebind, agent.id, caller.project, context.work.clock())
     elif agent.orchestrator == heir != COMMAND_LINE:
         raise ConflictError(f"{agent.name} already belongs to {heir}", hint="command it by its name")
     elif agent.orchestrator != COMMAND_LINE and not context.connections.gone([agent.orchestrator]):
         raise ConflictError(
-            f"{agent.name} belongs to the session {agent.orchestrator}, which is connected",
+            f"{agent.name} belongs to the session {named(agent.orchestrator)}, which is connected",
             hint="end that session first, or command the agent by its name",
         )
     await _give(context, agent, heir)

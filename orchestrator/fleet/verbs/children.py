@@ -9,6 +9,7 @@ from functools import partial
 from orchestrator.domain.agent import OPEN, NewAgent
 from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import listed, named
 from orchestrator.domain.tool import CallContext, Caller, CallingTurn, Json
 from orchestrator.errors import RefusedError
 from orchestrator.fleet.briefing.personas import persona_of
@@ -76,20 +77,20 @@ def check_clearance(parent: Persona, child: Persona) -> None:
         return
     if child.tools is None and parent.tools is not None:
         raise RefusedError(
-            f"persona {child.name} has every tool and you have only {', '.join(parent.tools)}",
+            f"persona {named(child.name)} has every tool and you have only {listed(parent.tools, len(parent.tools))}",
             hint="choose a persona whose tools are among yours",
         )
     more = beyond(child, parent)
     denied = [tool for tool, held in more.items() if held is Right.DENIED]
-    yours = "" if parent.tools is None else f": {', '.join(parent.tools)}"
+    yours = "" if parent.tools is None else f": {listed(parent.tools, len(parent.tools))}"
     if denied:
         raise RefusedError(
-            f"persona {child.name} has tools that you do not have: {', '.join(denied)}",
+            f"persona {named(child.name)} has tools that you do not have: {listed(denied, len(denied))}",
             hint=f"choose a persona whose tools are among yours{yours}",
         )
     if more:
         raise RefusedError(
-            f"persona {child.name} may use without asking what you must ask for: {', '.join(more)}",
+            f"persona {named(child.name)} may use without asking what you must ask for: {listed([*more], len(more))}",
             hint="choose a persona that must ask for them, too, or that does not have them",
         )
 

@@ -12,7 +12,7 @@ from orchestrator import paths
 from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.text import is_plain
+from orchestrator.domain.text import is_plain, listed, named
 from orchestrator.domain.tool import CallContext, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet.briefing import system_prompt
@@ -30,6 +30,7 @@ DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
 MAX_PRIORITY = 100
 MAX_INPUTS = 50
+MAX_SHOWN_TOOLS = 12
 MAX_PATH_CHARACTERS = 4000
 
 
@@ -143,7 +144,7 @@ def _caps(context: FleetContext, new: NewAgent, spec: AgentSpec) -> dict[Unit, f
     caps = checked_caps(new.caps)
     if Unit.USD in caps and not context.providers[spec.provider].has_price(spec.model):
         raise InvalidError(
-            f"the price of {spec.model} is not known, so a cap in dollars cannot be kept",
+            f"the price of {named(spec.model or '')} is not known, so a cap in dollars cannot be kept",
             hint="give max_tokens instead: only budgets in tokens and time can be promised for this model",
         )
     return caps
@@ -169,8 +170,8 @@ def _check_tools(context: FleetContext, provider: Provider, persona: Persona) ->
     wrong = [tool for tool in persona.tools or () if tool not in known]
     if wrong:
         raise InvalidError(
-            f"persona {persona.name} ({persona.source}) names tools that {provider.name} agents cannot have: "
-            f"{', '.join(wrong)}",
+            f"persona {named(persona.name)} ({named(persona.source)}) names tools that {provider.name} agents cannot "
+            f"have: {listed(wrong, MAX_SHOWN_TOOLS)}",
             hint=f"whole tools are: {', '.join(sorted(provider.tool_names()))}",
         )
 
@@ -191,10 +192,13 @@ def _cwd(caller: Caller, asked: str | None) -> Path:
         path = (project / asked).resolve(strict=True)
     except OSError as error:
         raise InvalidError(
-            f"cwd {project / asked} cannot be used: {error.strerror}", hint="create it first, or omit cwd"
+            f"cwd {named(str(project / asked))} cannot be used: {error.strerror}", hint="create it first, or omit cwd"
         ) from error
     if not path.is_dir():
-        raise InvalidError(f"cwd {path} is not a directory", hint="give a directory of the project")
+        raise InvalidError(f"cwd {named(str(path))} is not a directory", hint="give a directory of the project")
     if path != project and project not in path.parents:
-        raise RefusedError(f"cwd {path} is outside the project {project}", hint="start your session in that project")
+        raise RefusedError(
+            f"cwd {named(str(path))} is outside the project {named(str(project))}",
+            hint="start your session in that project",
+        )
     return path
