@@ -16,12 +16,14 @@ from orchestrator.cli.doctor import doctor
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs import adopt, agents, backup, budget, daemon, inspect, logs, wait
 from orchestrator.cli.verbs import run as running
-from orchestrator.errors import FleetError
+from orchestrator.domain.text import is_plain
+from orchestrator.errors import FleetError, InvalidError
 
 _EPILOG = (
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 time-out, 5 an agent needs an answer, 130 interrupted. "
     "FLEET_STATE chooses the state directory; NO_COLOR and FORCE_COLOR are honoured."
 )
+MAX_SHOWN_CHARACTERS = 80
 _PASSED_ON: dict[str, object] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 app = typer.Typer(
@@ -86,6 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - text streams have it
     before = signal.signal(signal.SIGTERM, _end)
     try:
+        _check_words(given)
         code: object = app(args=given, prog_name="fleet", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -98,6 +101,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else 0
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Check that the words can be sent to the daemon.
+
+    Raises:
+        InvalidError: one has bytes that are no UTF-8.
+    """
+    for word in words:
+        if not is_plain(word):
+            raise InvalidError(f"{word[:MAX_SHOWN_CHARACTERS]!a} is not UTF-8", hint="write it in UTF-8")
 
 
 def _end(number: int, frame: object) -> None:

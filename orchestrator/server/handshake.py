@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator import log, pass_env, paths
+from orchestrator.domain.text import is_plain
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import InvalidError
 
@@ -17,6 +19,8 @@ HELLO = "x-fleet-hello"
 """the header that carries a hello over HTTP"""
 CALLER = "fleet.caller"
 """the key of an HTTP request's scope that holds its `Caller`; missing if the request brings no hello"""
+MAX_PATH_BYTES = 4095
+MAX_SHOWN_CHARACTERS = 80
 LINE_BYTES = 16 << 20
 """longest line that is read from a door; a longer one is answered with an error and skipped"""
 
@@ -31,9 +35,9 @@ class Hello(BaseModel):
     build: str = ""
     host_session: str | None = None
     orchestrator: str | None = None
-    door: str = Field(default="", max_length=64)
+    door: str = Field(default="", max_length=64, pattern=r"^[!-~]*$")
     """random name of the stdio door, the same on all of its connections"""
-    wait_seconds: float | None = Field(default=None, gt=0, strict=False)
+    wait_seconds: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
     """longest time the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
     environment: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -54,10 +58,22 @@ def parse_hello(raw: bytes | str) -> Hello:
         raise InvalidError(
             f"this is not a valid hello: {_why(error)}", hint="send one JSON object as `fleet mcp` does"
         ) from None
-    if not PurePath(hello.project).is_absolute():
-        raise InvalidError(f"the hello's project is not an absolute path: {hello.project!r}", hint="send its real path")
+    _check_path("project", hello.project)
+    _check_path("cwd", hello.cwd or hello.project)
     log.hide([*_secrets({**hello.account, **hello.environment}), *hello.passed.values()])
     return hello
+
+
+def _check_path(field: str, path: str) -> None:
+    if not is_plain(path) or len(path.encode()) > MAX_PATH_BYTES:
+        raise InvalidError(
+            f"the hello's {field} is not a usable path: {path[:MAX_SHOWN_CHARACTERS]!a}",
+            hint=f"send UTF-8 of at most {MAX_PATH_BYTES} bytes without NUL",
+        )
+    if not PurePath(path).is_absolute():
+        raise InvalidError(
+            f"the hello's {field} is not an absolute path: {path[:MAX_SHOWN_CHARACTERS]!a}", hint="send its real path"
+        )
 
 
 def caller_of(hello: Hello, *, door: str) -> Caller:
@@ -84,13 +100,21 @@ def _only(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     return {
         name: value
         for name, value in variables.items()
-        if (name in allowed or name.startswith("LC_")) and "\0" not in value
+        if (name in allowed or name.startswith("LC_")) and _may_be_passed(name, value)
     }
+
+
+def _may_be_passed(name: str, value: str) -> bool:
+    """Whether a program can be started with this variable; bytes that are no UTF-8 can be passed on."""
+    try:
+        return b"\0" not in os.fsencode(name + value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _passed(hello: Hello) -> dict[str, str]:
     names = [name for name in pass_env.names(hello.pass_env) if not pass_env.refusal(name)]
-    return {name: hello.passed[name] for name in names if name in hello.passed and "\0" not in hello.passed[name]}
+    return {name: hello.passed[name] for name in names if _may_be_passed(name, hello.passed.get(name, "\0"))}
 
 
 def _secrets(variables: Mapping[str, str]) -> Iterable[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator import paths
+from orchestrator.domain.text import is_plain
 from orchestrator.errors import InvalidError
 from orchestrator.store.engine.backup import PagesCopied, backup
 
@@ -27,4 +28,6 @@ async def back_up(
     """
     if not target.is_absolute():
         raise InvalidError(f"the path {target} is relative", hint="give an absolute path")
+    if not is_plain(str(target)):
+        raise InvalidError(f"{str(target)!a} is not a usable path", hint="give one in UTF-8 and without NUL")
     return await backup(paths.database_path(state), target, overwrite=overwrite, report=report)

@@ -100,7 +100,7 @@ def limits_of(context: FleetContext) -> ChildLimits:
 
 async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> AgentSpec:
     caller = call.caller
-    check_passed(caller)
+    _check_project(caller)
     name = checked_name(new.name)
     task = checked_text("task", new.task)
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)
@@ -138,6 +138,19 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         checks=await Verify(checks=new.checks, retries=new.check_retries).checked(),
         inputs=inputs,
     )
+
+
+def _check_project(caller: Caller) -> None:
+    """Check that there can be agents for the caller; older Pythons raise OSError for a name that is too long."""
+    try:
+        found = Path(caller.project).is_dir()
+    except OSError:
+        found = False
+    if not found:
+        raise InvalidError(
+            f"the project {named(caller.project)} is not a directory", hint="start your session in one that exists"
+        )
+    check_passed(caller)
 
 
 def _caps(context: FleetContext, new: NewAgent, spec: AgentSpec) -> dict[Unit, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
-from orchestrator.domain.text import ForeignText, raw
+from orchestrator.domain.text import ForeignText, one_line, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
@@ -40,6 +40,7 @@ from orchestrator.store.waits import questions
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
+MAX_SHOWN_CHARACTERS = 40
 
 
 async def status(
@@ -171,7 +172,10 @@ def _turn(agent: AgentRow, turns: Sequence[TurnRow], ordinal: int | None) -> Tur
     if ordinal is not None:
         found = [turn for turn in turns if turn.ordinal == ordinal]
         if not found:
-            raise NotFoundError(f"{agent.name} has no turn {ordinal}", hint=f"it has turns 1 to {len(turns)}")
+            raise NotFoundError(
+                f"{agent.name} has no turn {one_line(str(ordinal), MAX_SHOWN_CHARACTERS)}",
+                hint=f"it has turns 1 to {len(turns)}",
+            )
         return found[0]
     ended = _last_ended(turns)
     if ended is None:
@@ -206,7 +210,7 @@ async def registry(
         InvalidError: the status is unknown.
     """
     if status is not None and status not in set(Status):
-        raise InvalidError(f"status is {status!r}", hint=f"give one of {', '.join(Status)}")
+        raise InvalidError(f"status is {status[:MAX_SHOWN_CHARACTERS]!a}", hint=f"give one of {', '.join(Status)}")
 
     def living(connection: Connection) -> agent_views.Rows:
         return agent_views.rows_of(connection, agent_queries.living(connection, call.caller.project))

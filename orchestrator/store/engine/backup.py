@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiosqlite
 
+from orchestrator.domain.text import one_line
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, StoreError
 from orchestrator.store.engine.stream import connected
 
@@ -46,7 +47,11 @@ async def backup(path: Path, target: Path, *, overwrite: bool = False, report: R
         ConflictError: `target` exists and `overwrite` was not given.
         StoreError: the database cannot be read or the copy not written, for instance because the disk is full.
     """
-    _check(path, target, overwrite=overwrite)
+    try:
+        _check(path, target, overwrite=overwrite)
+    except OSError as error:
+        hint = "give a shorter path, or one that you may read"
+        raise InvalidError(f"{one_line(str(target))} cannot be used: {error.strerror}", hint=hint) from error
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         try:
