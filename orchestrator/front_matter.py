@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -20,6 +21,7 @@ from pydantic import (
 from orchestrator.domain.duration import parse_duration
 from orchestrator.domain.persona import BY_PLAN, BY_TOOLS
 from orchestrator.domain.question import INBOX, QuestionKind, checked_answer
+from orchestrator.domain.tool_names import is_pattern, names_in
 from orchestrator.errors import InvalidError
 
 MAX_NAME_CHARACTERS = 256
@@ -44,18 +46,19 @@ def _is_plain_file_name(name: str) -> str:
 
 
 def _tool_names(value: object) -> object:
-    """Tools as a list or as comma-separated text; `*` means every tool."""
-    if isinstance(value, str):
-        return None if value == EVERYTHING else tuple(name.strip() for name in value.split(",") if name.strip())
-    if isinstance(value, list):
-        return tuple(str(name) for name in cast("list[object]", value))
-    raise ValueError("not a list of tools")
+    """Tools as a list or as text, apart by commas or spaces; `*` means every tool."""
+    if not isinstance(value, str | list):
+        raise ValueError("not a list of tools")  # noqa: TRY004 - pydantic reports a ValueError with its place
+    names = names_in(value) if isinstance(value, str) else [str(name) for name in cast("list[object]", value)]
+    return None if EVERYTHING in names else tuple(names)
 
 
 def _whole_tools(value: object) -> object:
     """Whole tools only: a pattern over commands would promise protection that it cannot give."""
-    names = cast("tuple[str, ...]", (EVERYTHING,) if value == EVERYTHING else _tool_names(value) or ())
-    if wrong := [name for name in names if "(" in name or EVERYTHING in name]:
+    names = cast("tuple[str, ...] | None", _tool_names(value))
+    if names is None:
+        raise ValueError(f"{EVERYTHING} is a pattern: name whole tools")
+    if wrong := [name for name in names if is_pattern(name)]:
         raise ValueError(
             f"{', '.join(wrong)} is a pattern, and patterns over commands are easily evaded: name whole tools; "
             "the answer `always` allows one exact command"
@@ -136,3 +139,13 @@ class FrontMatter(BaseModel):
         if way == BY_PLAN and not info.data.get("children"):
             raise ValueError("plan without children: write e.g. `children: 5` as well")
         return way
+
+
+def is_valid(key: str, value: object) -> bool:
+    """Whether the key may have this value."""
+    needed = {"children": 1} if key == "fans_out" else {}
+    try:
+        FrontMatter.model_validate({"name": "x", **needed, key: value})
+    except ValidationError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from pydantic_core import ErrorDetails
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.errors import InvalidError, NotFoundError
-from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter
+from orchestrator.foreign_keys import ForeignError, translated
+from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter, is_valid
 from orchestrator.paths import asset
 from orchestrator.persona_files import Folder, PersonaFile, PersonaReader
 
@@ -93,12 +94,15 @@ def _persona(file: PersonaFile) -> Persona:
     if file.problem:
         raise InvalidError(f"{file.path}: {file.problem}", hint="correct or remove the file")
     _check_is_taken(file)
-    front_matter = _validated(file)
+    front, warnings = _fleets_keys(file)
+    front_matter = _validated(file.path, front)
     return Persona(
         name=front_matter.name,
         description=front_matter.description,
         prompt=file.body,
         source=str(file.path),
+        is_foreign=not file.folder.is_fleets,
+        warnings=warnings,
         tools=front_matter.tools,
         model=front_matter.model,
         produces=front_matter.produces,
@@ -136,15 +140,31 @@ def _check_is_taken(file: PersonaFile) -> None:
         )
 
 
-def _validated(file: PersonaFile) -> FrontMatter:
-    """The validated front matter; a key without a value counts as missing, but `tools` without one means no tools.
+def _fleets_keys(file: PersonaFile) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """The front matter in Fleet's keys, and warnings; `tools` without a value means no tools, as in Claude Code.
+
+    Raises:
+        InvalidError: a key restricts the agent in a way that Fleet cannot keep.
+    """
+    front = dict(file.front)
+    if "tools" in front and front["tools"] is None:
+        front["tools"] = ""
+    if file.folder.is_fleets:
+        return front, ()
+    try:
+        done = translated(front, frozenset(FrontMatter.model_fields), is_valid)
+    except ForeignError as error:
+        raise InvalidError(f"{file.path}: {error}", hint="say it with Fleet's keys, or remove it") from error
+    return done.front, done.warnings
+
+
+def _validated(path: Path, front: Mapping[str, object]) -> FrontMatter:
+    """The validated front matter; a key without a value counts as missing.
 
     Raises:
         InvalidError: names the file, each invalid key and the reason, with an example of a valid line.
     """
-    present = {key: value for key, value in file.front.items() if key in FrontMatter.model_fields and value is not None}
-    if "tools" in file.front:
-        present["tools"] = present.get("tools", [])  # as Claude Code reads it
+    present = {key: value for key, value in front.items() if key in FrontMatter.model_fields and value is not None}
     try:
         return FrontMatter.model_validate(present)
     except ValidationError as error:
@@ -152,7 +172,7 @@ def _validated(file: PersonaFile) -> FrontMatter:
         keys = dict.fromkeys(str(problem["loc"][0]) for problem in problems)
         examples = [str(entry) for key in keys for entry in FrontMatter.model_fields[key].examples or ()]
         raise InvalidError(
-            f"{file.path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
+            f"{path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
         ) from error
 
 

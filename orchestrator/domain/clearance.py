@@ -1,8 +1,8 @@
 """Decides whether a tool call of an agent is allowed, denied or deferred, from plain facts.
 
-Rules name whole tools. Lists of banned *commands* were evaded in 6 of 16 ways (Claude Code 2.1.329, measured), so
-Fleet has none. A tool is allowed, asked for each time, or denied; `always` allows the exact input of a shell call,
-and the whole tool for any other.
+Rules name whole tools, however they are spelled. Lists of banned *commands* were evaded in 6 of 16 ways (Claude Code
+2.1.329, measured), so Fleet has none. A tool is allowed, asked for each time, or denied; `always` allows the exact
+input of a shell call, and the whole tool for any other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, CallRecord, Grant, QuestionKind
 from orchestrator.domain.tool import Allow, Defer, Deny, GateDecision, ToolCall
+from orchestrator.domain.tool_names import is_named
 
 CREW = "mcp__crew__"
 ASK = CREW + "ask_orchestrator"
@@ -52,14 +53,14 @@ def rule(call: ToolCall, persona: Persona) -> GateDecision | None:
     if call.name.startswith(FLEET_TOOL) and persona.directs_with(call.name.removeprefix(FLEET_TOOL)):
         # a call with invalid arguments is allowed: the tool itself says what is wrong
         suspends = call.name == WAIT_FOR_AGENTS and wait_request_of(call.input) is not None
-        return None if suspends or call.name in persona.ask else Allow()
+        return None if suspends or is_named(call.name, persona.ask) else Allow()
     return _of_whole_tools(call, persona)
 
 
 def _of_whole_tools(call: ToolCall, persona: Persona) -> GateDecision | None:
-    if call.name in persona.deny:
+    if is_named(call.name, persona.deny):
         return Deny(f"{call.name} is denied to you; report what you need instead")
-    if call.name in persona.ask:
+    if is_named(call.name, persona.ask):
         return None
     if persona.tools is None or call.name in persona.tools:
         return Allow()

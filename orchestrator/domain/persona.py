@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.domain.budget import Scope
 from orchestrator.domain.question import Policy
+from orchestrator.domain.tool_names import is_named
 
 FLEET = "mcp__plugin_fleet_fleet"
 """the fleet's tools in a persona: this name means all of them; with `__` and a tool's name, that tool"""
@@ -41,13 +42,17 @@ class Persona:
     commits: bool = False
     """it commits, so git must know the author before its turn begins"""
 
+    is_foreign: bool = False
+    """its file is Claude Code's as well, so what Fleet does not know in it is left out with one of `warnings`"""
+    warnings: tuple[str, ...] = ()
+
     @property
     def offered(self) -> tuple[str, ...] | None:
         """The whole tools that its session has, including those that need permission; None: all of the provider's."""
         if self.tools is None:
             return None
         named = dict.fromkeys((*self.tools, *self.ask))
-        return tuple(tool for tool in named if tool not in self.deny and not tool.startswith(FLEET))
+        return tuple(tool for tool in named if not is_named(tool, self.deny) and not tool.startswith(FLEET))
 
     @property
     def orchestrates(self) -> bool:
@@ -62,7 +67,7 @@ class Persona:
     def directs_with(self, name: str) -> bool:
         """Whether it has this tool of the fleet."""
         full = f"{FLEET}__{name}"
-        return full not in self.deny and not {FLEET, full}.isdisjoint(self.tools or ())
+        return not is_named(full, self.deny) and is_named(full, self.tools or ())
 
     children: int = 0
     """how many agents it may create itself; 0: none"""

@@ -134,6 +134,7 @@ async def test_a_childs_tools_lie_within_its_parents(one: Lab) -> None:
     ("front", "persona", "told"),
     [
         ("deny: Bash", "builder", "tools that you do not have: Bash"),
+        ("deny: bash", "builder", "tools that you do not have: Bash"),
         ("tools: Read, Grep, Glob\nask: Bash", "reviewer", "without asking what you must ask for: Bash"),
         ("deny: Bash", "orchestrator", "tools that you do not have: mcp__plugin_fleet_fleet__create_agent"),
     ],

@@ -26,6 +26,9 @@ PERSONAS = {
     "careful": "tools: Read\nask: [Bash]",
     "hasty": f"tools: Read\nask: Bash\nanswer_within: {HASTY}\ndefault_answer: green",
     "boss": "tools: Read, Agent\nask: [Bash]",
+    "sloppy": "deny: bash, Task",
+    "sloppily-asked": "tools: Read, task\nask: BASH",
+    "misspelt": "deny: Bsah",
     "ruled": (
         "tools: Read, WebFetch\nask: [Bash, WebFetch]\npolicy:\n"
         '  - {tool: Bash, answer: "deny: no shell on a Sunday"}\n  - {kind: question, answer: "blue, says the policy"}'

@@ -157,3 +157,16 @@ def test_an_interrupted_permission_is_withdrawn_and_never_runs(office: Office) -
     assert office.result("a") == "did: something else"
     assert not (office.project / "ran.txt").exists()
     assert office.asked("a") == [("permission", "dropped", None, None)]
+
+
+@pytest.mark.requirement("clearance:rules:however-spelled")
+def test_a_rule_holds_however_its_tool_is_spelled_and_a_misspelt_one_refuses_the_persona(office: Office) -> None:
+    office.create("a", "run touch ran.txt", persona="sloppy")
+    office.create("b", "delegate", persona="sloppy")
+    office.create("c", "run touch ran.txt", persona="sloppily-asked")
+    assert "Bash is denied to you" in office.result("a")
+    assert "Agent is denied to you" in office.result("b")
+    assert "wants to use Bash" in office.wait("c")
+    assert not (office.project / "ran.txt").exists()
+    refused = office.try_ask("POST", "/v1/agents", {"name": "d", "task": "run x", "persona": "misspelt"})
+    assert "deny: Bsah (did you mean Bash?)" in str(refused)

@@ -109,7 +109,7 @@ FILES = {
     "CLAUDE.md": "In this project we whistle while you work and ask nobody.\n",
     "lesson.txt": "the moon is made of cheese\n",
     "app.ini": "[app]\ngreeting = hello\n",
-    ".claude/agents/odd.md": "---\nname: odd\ndescription: odd\ntools: Read, Frobnicate\n---\nYou are odd.\n",
+    ".fleet/agents/odd.md": "---\nname: odd\ndescription: odd\ntools: Read, Frobnicate\n---\nYou are odd.\n",
 }
 POET = "---\nname: poet\ndescription: rhymes\ntools: Read\n---\nYou are a poet of this user.\n"
 

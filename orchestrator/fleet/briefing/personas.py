@@ -12,5 +12,5 @@ def persona_of(agent: AgentRow) -> Persona:
     body = dict(agent.persona_body)
     tools = body.pop("tools", None)
     policy = tuple(Policy(**one) for one in body.pop("policy", ()))
-    ask, deny = tuple(body.pop("ask", ())), tuple(body.pop("deny", ()))
-    return Persona(**body, ask=ask, deny=deny, policy=policy, tools=None if tools is None else tuple(tools))
+    body |= {key: tuple(body.pop(key, ())) for key in ("ask", "deny", "warnings")}
+    return Persona(**body, policy=policy, tools=None if tools is None else tuple(tools))

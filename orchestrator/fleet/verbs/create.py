@@ -11,8 +11,7 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
-from orchestrator.domain.persona import Persona
-from orchestrator.domain.text import is_plain, listed, named
+from orchestrator.domain.text import is_plain, named
 from orchestrator.domain.tool import CallContext, Caller, Json
 from orchestrator.errors import InvalidError, RefusedError
 from orchestrator.fleet.briefing import system_prompt
@@ -25,12 +24,12 @@ from orchestrator.provisioning.checkouts import write_area
 from orchestrator.store.agents import lifecycle
 from orchestrator.store.families.children import ChildLimits
 from orchestrator.store.turns.turns import Claim
+from orchestrator.tool_rules import checked as checked_tools
 
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
 MAX_PRIORITY = 100
 MAX_INPUTS = 50
-MAX_SHOWN_TOOLS = 12
 MAX_PATH_CHARACTERS = 4000
 
 
@@ -106,8 +105,8 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)
     home = caller.environment.get("HOME")
     place = Path(caller.project), Path(home) if home else None
-    persona = await asyncio.to_thread(find_persona, new.persona, *place, paths.hidden(context.state))
-    _check_tools(context, provider, persona)
+    found = await asyncio.to_thread(find_persona, new.persona, *place, paths.hidden(context.state))
+    persona = checked_tools(found, provider.tool_names() | context.fleet_tools)
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
@@ -176,17 +175,6 @@ def _provider(context: FleetContext, name: str) -> Provider:
     if provider is None:
         raise InvalidError(f"no provider {name[:80]!r}", hint=f"providers here: {', '.join(context.providers)}")
     return provider
-
-
-def _check_tools(context: FleetContext, provider: Provider, persona: Persona) -> None:
-    known = provider.tool_names() | context.fleet_tools
-    wrong = [tool for tool in persona.tools or () if tool not in known]
-    if wrong:
-        raise InvalidError(
-            f"persona {named(persona.name)} ({named(persona.source)}) names tools that {provider.name} agents cannot "
-            f"have: {listed(wrong, MAX_SHOWN_TOOLS)}",
-            hint=f"whole tools are: {', '.join(sorted(provider.tool_names()))}",
-        )
 
 
 def _max_turns(asked: int | None, default: int | None) -> int | None:

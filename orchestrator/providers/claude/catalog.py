@@ -36,11 +36,15 @@ DEFAULT_TOOLS = (
 Left out are tools that need a person (questions, plan mode), act after the session has ended (cron, wake-ups,
 monitors), leave the directory (worktrees), or duplicate Fleet (SendMessage, Workflow).
 """
-_OPTIONAL_TOOLS = ("Skill", "Task", "TaskStop", "ToolSearch")
+_OPTIONAL_TOOLS = ("Skill", "TaskStop", "ToolSearch")
 RETIRED_TOOLS = frozenset(
-    {"AskUserQuestion", "BashOutput", "ExitPlanMode", "KillShell", "LS", "MultiEdit", "NotebookRead", "TodoWrite"}
+    {"Artifact", "AskUserQuestion", "BashOutput", "CronCreate", "CronDelete", "CronList", "EnterPlanMode"}
+    | {"EnterWorktree", "ExitPlanMode", "ExitWorktree", "LS", "LSP", "ListAgents", "ListMcpResourcesTool", "Monitor"}
+    | {"MultiEdit", "NotebookRead", "PowerShell", "ReadMcpResourceDirTool", "ReadMcpResourceTool", "RemoteTrigger"}
+    | {"ScheduleWakeup", "SendMessage", "SendUserMessage", "SetGoal", "SlashCommand", "TaskOutput", "TodoWrite"}
+    | {"Workflow"}
 )
-"""Names that agent files may still list although this CLI has no such tool in unattended sessions; they are ignored."""
+"""Names that agent files may list although this CLI has no such tool in unattended sessions; they are ignored."""
 
 _MODEL_ID = re.compile(
     r"""claude-[a-z0-9][a-z0-9.-]*(@[0-9]{8})?(\[1m\])?          # Anthropic and Vertex
