@@ -29,6 +29,7 @@ from orchestrator.fleet.maintenance.scheduler import Scheduler
 from orchestrator.fleet.maintenance.startup import take_over
 from orchestrator.fleet.sessions.transcripts import Transcripts
 from orchestrator.providers.base import Provider
+from orchestrator.providers.claude.catalog import SOCKET_FOLDERS
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.server.mcp import tools
@@ -86,7 +87,7 @@ async def open_fleet(
     git = programs.find("git", search_path)  # cached from now on: no agent has run yet
     LOG.info("supervision", tier=tier.letter, limitation=tier.limitation, git=git)
     hidden = tuple(map(hidden_place, paths.hidden(state)))
-    launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=hidden)
+    launch = LaunchConfig(folder=state / RUN, tier=tier, hidden=hidden, private=SOCKET_FOLDERS)
     host = Host(state=state, settings=settings, launch=launch, tier=tier.letter, supervision=str(tier), http=http)
     async with open_store(paths.database_path(state)) as store:
         _log_lost_history(store)
@@ -98,6 +99,7 @@ async def open_fleet(
             limits=_limits(settings),
             tier=tier,
             hidden=hidden,
+            private=SOCKET_FOLDERS,
         )
         async with started(assemble(store, host, {claude.name: claude})) as fleet:
             yield fleet

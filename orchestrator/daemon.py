@@ -20,7 +20,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from orchestrator import paths
+from orchestrator import pass_env, paths
 from orchestrator.domain.duration import format_duration
 from orchestrator.ownership import Ownership, RunningError, acquire
 
@@ -66,9 +66,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(str(error), EXIT_RUNNING)
     except (paths.StateError, OSError) as error:
         return _fail(f"fleet daemon: {error}", 1)
-    finally:
-        os.umask(user_umask)  # agents write the user's files, so the user's own mask applies to them
     _scrub_environment(env)
+    os.environ[pass_env.UMASK] = f"{user_umask:04o}"  # for agents whose creator sent none: they write the user's files
     try:
         return _run(ownership, env if options.idle_exit is None else {**env, IDLE_EXIT: options.idle_exit})
     finally:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.supervision.channels import Channels
 from orchestrator.supervision.hidden import HiddenPlace, wait_in_place
 from orchestrator.supervision.shim import GRACE_SECONDS, KILL_SECONDS
 from orchestrator.supervision.spawn import spawn
@@ -29,11 +30,15 @@ _WITHOUT_STDIN = 'exec /bin/sh -c "$0" </dev/null'
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """How agents' programs start on this machine: the folder for launchers, the tier, and the directories to hide."""
+    """How agents' programs start on this machine: the folder for launchers, the tier, and the directories to hide.
+
+    `private` names directories of sockets that each session gets empty and for itself (`foreign_sockets.py`).
+    """
 
     folder: Path
     tier: Tier = SHIM_TIER
     hidden: tuple[HiddenPlace, ...] = ()
+    private: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,21 +146,22 @@ async def start(launch: LaunchConfig, spec: CommandSpec, marker: str) -> Running
     Raises:
         OSError: the command did not start.
     """
-    process = await open_process(launch, spec, marker, stderr=STDOUT)
+    process = await open_process(launch, spec, marker, is_private=False)
     if spec.line and process.stdin is not None:
         process.stdin.write(spec.line)
     return RunningCommand(process)
 
 
 async def open_process(
-    launch: LaunchConfig, spec: CommandSpec, marker: str, *, stderr: int, line_bytes: int = _CHUNK_BYTES
+    launch: LaunchConfig, spec: CommandSpec, marker: str, *, is_private: bool, line_bytes: int = _CHUNK_BYTES
 ) -> Process:
     """Start the command like `start`, with the same errors, but read none of its output.
 
-    `line_bytes` is the longest line that its streams return.
+    `line_bytes` is the longest line that its streams return. With `is_private` its error output is apart, and nothing
+    that it starts can open its streams; else both outputs are one pipe.
     """
     await wait_in_place(launch.hidden)
-    program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden)
+    program = write_launcher(launch.folder, spec.program, launch.tier, launch.hidden, launch.private)
     environment = launcher_environment(
         {**spec.environment, "PWD": str(spec.cwd)},
         marker=marker,
@@ -163,16 +169,23 @@ async def open_process(
         folder=spec.folder,
         working_tree=working_tree_of(spec.cwd),
     )
-    return await spawn(
-        asyncio.create_subprocess_exec(
+    channels = Channels(with_output=is_private)
+
+    async def starting() -> Process:
+        process = await asyncio.create_subprocess_exec(
             program,
             *spec.arguments,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=stderr,
+            stdin=channels.descriptor("stdin", PIPE),
+            stdout=channels.descriptor("stdout", PIPE),
+            stderr=channels.descriptor("stderr", STDOUT),
             cwd=spec.cwd,
             env=environment,
             limit=line_bytes,
-        ),
-        discard=end_process,
-    )
+        )
+        await channels.connect(process, line_bytes)
+        return process
+
+    try:
+        return await spawn(starting(), discard=end_process)
+    finally:
+        channels.close()

@@ -62,6 +62,11 @@ def start_time(pid: int, *, parent: int) -> str:
     return process.start_time if process and process.parent == parent else ""
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process with this id runs; a zombie does not."""
+    return _process(pid) is not None
+
+
 def is_descendant(pid: int, ancestor: int) -> bool | None:
     """Whether the process descends from `ancestor`; None if unknown, because it or one in between has ended.
 

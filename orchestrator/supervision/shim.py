@@ -40,7 +40,7 @@ AUTOGROUP_MILLISECONDS = 100
 CANNOT_RUN = 127
 BY_SIGNAL = 128
 
-_SUBREAPER, _PDEATHSIG = 36, 1
+_SUBREAPER, _PDEATHSIG, _DUMPABLE = 36, 1, 4
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -148,7 +148,7 @@ class _ProcessTree:
 
     def kill(self) -> None:
         """Kill every descendant that is visible now; those forked meanwhile need another round."""
-        for pid in _descendants(os.getpid()):
+        for pid in descendants(os.getpid()):
             _send_signal(pid, signal.SIGKILL)
         if sys.platform != "linux":
             try:
@@ -164,26 +164,27 @@ def _send_signal(pid: int, number: int) -> None:
         return
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     """Process ids below `root`; empty without /proc."""
     found: list[int] = []
     pending = [root]
     while pending:
-        children = _children(pending.pop())
-        found += children
-        pending += children
+        below = children(pending.pop())
+        found += below
+        pending += below
     return found
 
 
-def _children(pid: int) -> list[int]:
-    children: list[int] = []
+def children(pid: int) -> list[int]:
+    """Process ids of the children, the oldest first and adopted ones last; empty without /proc."""
+    found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # pathlib would cost its import at each start
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123  # as above
-                children += map(int, file.read().split())
+                found += map(int, file.read().split())
     except OSError:
-        return children
-    return children
+        return found
+    return found
 
 
 class _EventWatch:
@@ -253,6 +254,7 @@ def main(command: list[str]) -> int:
     _prctl(_SUBREAPER, 1)
     events = _EventWatch()
     tree = _ProcessTree(_start(command, environment))
+    _prctl(_DUMPABLE, 0)  # what the program starts cannot trace the shim, take its descriptors or change its arguments
     _wait_for_program(tree, events)
     was_running = tree.code is None
     _kill_remaining(tree)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
@@ -112,5 +112,5 @@ async def start(
     Raises:
         OSError: it did not start.
     """
-    process = await open_process(launch, spec, marker, stderr=PIPE, line_bytes=line_bytes)
+    process = await open_process(launch, spec, marker, is_private=True, line_bytes=line_bytes)
     return StdioProcess(process, on_stderr, line_bytes)

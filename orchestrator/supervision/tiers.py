@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,10 @@ from dataclasses import dataclass, replace
 from errno import ENOTDIR
 from pathlib import Path
 
-from orchestrator import paths, untrusted
+from orchestrator import pass_env, paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
+from orchestrator.supervision.foreign_sockets import masks
 from orchestrator.supervision.hidden import HiddenPlace, mounts, seals, visible_path
 
 MARKER = "FLEET_PROCESS"
@@ -165,8 +165,16 @@ def _probe_error(command: list[str]) -> str | None:
     return lines[-1][:200] if lines else f"exit code {probe.returncode}"
 
 
-def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: Sequence[HiddenPlace] = ()) -> Path:
+def write_launcher(
+    folder: Path,
+    program: Path,
+    tier: Tier = SHIM_TIER,
+    hidden: Sequence[HiddenPlace] = (),
+    private: Sequence[str] = (),
+) -> Path:
     """Write the executable that runs `program` under the shim in this tier, and return its path.
+
+    `private` names directories of sockets that the program gets empty and for itself, if the tier can hide files.
 
     `hidden` are directories that the program must not see, if the tier can hide them; `launcher_environment` names the
     parts that stay visible. The same program always yields the same file, which is reused only if it is unchanged.
@@ -176,7 +184,7 @@ def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: 
     """
     start = shlex.join([sys.executable, "-IS", str(Path(shim.__file__).resolve()), str(program)])
     ignore_signals = "trap '' INT HUP"  # a terminal's Ctrl-C is for the daemon; ignored signals stay ignored after exec
-    script = f'#!/bin/sh\n{ignore_signals}\nexec {_command_prefix(tier, hidden)}{start} "$@"\n'
+    script = f'#!/bin/sh\n{ignore_signals}\nexec {_command_prefix(tier, hidden, private)}{start} "$@"\n'
     path = folder / f"{program.name}-{hashlib.sha256(script.encode()).hexdigest()[:8]}"
     with suppress(OSError):
         if untrusted.read(folder, path.name, len(script.encode())) == script.encode():
@@ -186,7 +194,7 @@ def write_launcher(folder: Path, program: Path, tier: Tier = SHIM_TIER, hidden: 
     return path
 
 
-def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace]) -> str:
+def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace], private: Sequence[str]) -> str:
     """The part of the command line before the shim's, quoted for the shell."""
     if not tier.prefix:
         return ""
@@ -194,35 +202,7 @@ def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace]) -> str:
     if tier.letter == "B":
         unit = f'"${UNIT}"' if cgroups.JOIN_SCRIPT in tier.prefix else f'--unit="${UNIT}"'
         return f"{prefix} {unit} {'' if cgroups.JOIN_SCRIPT in tier.prefix else '-- '}"
-    masks = ""
-    for place in _activation_sockets(os.environ):
-        mask = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
-        masks += f" {mask} {shlex.quote(str(place))}"
-    return f"{prefix}{mounts(hidden, (FOLDER, WORK))}{masks}{seals(hidden)} -- "
-
-
-def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
-    """The existing sockets of services that would start a program for this user outside of every session.
-
-    These are systemd and D-Bus (the user's and, for root, also the system's), tmux and screen.
-    """
-    uid = os.geteuid()
-    places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
-    for runtime in (f"/run/user/{uid}", environment.get("XDG_RUNTIME_DIR")):
-        places += [Path(runtime, name) for name in ("bus", "systemd")] if runtime else []
-    for parent in ("/tmp", environment.get("TMUX_TMPDIR")):  # noqa: S108 - where tmux has its sockets
-        places += [Path(parent, f"tmux-{uid}")] if parent else []
-    places += Path("/run/screen").glob("S-*")
-    return [place for place in dict.fromkeys(places) if _is_owned(place, uid)]
-
-
-def _is_owned(place: Path, uid: int) -> bool:
-    """Whether it exists, belongs to this user and is not a link: another user's link could make us mask any path."""
-    try:
-        found = place.lstat()
-    except OSError:
-        return False
-    return found.st_uid == uid and not stat.S_ISLNK(found.st_mode)
+    return f"{prefix}{mounts(hidden, (FOLDER, WORK))}{masks(os.environ, private)}{seals(hidden)} -- "
 
 
 def launcher_environment(
@@ -242,7 +222,9 @@ def launcher_environment(
     Raises:
         NotADirectoryError: the path of one of the two contains a link, or the working tree contains Fleet's own files.
     """
-    own = {**environment, MARKER: marker} if marker else environment
+    own = {**environment, MARKER: marker} if marker else dict(environment)
+    if mask := os.environ.get(pass_env.UMASK):
+        own.setdefault(pass_env.UMASK, mask)  # the daemon's own creates files that nobody else can read
     variables = {
         **dict.fromkeys(os.environ, ""),
         shim.ENVIRONMENT: shim.encode_environment(own),

@@ -6,14 +6,16 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import InvalidError
+from orchestrator.providers.claude.catalog import SOCKET_FOLDERS, bundled_program
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
+from orchestrator.supervision.foreign_sockets import private_places
 from orchestrator.supervision.hidden import hidden_place
 from orchestrator.supervision.reaper import ProcessIdentity, reap
 from orchestrator.supervision.tiers import (
@@ -263,3 +265,51 @@ def test_a_session_in_a_delegated_cgroup_ends_with_it(tmp_path: Path, leavers: L
         reap([ProcessIdentity(cgroup=cgroup)])
         leavers.wait_gone()
         assert not Path(cgroup).exists()
+
+
+@pytest.mark.requirement("agent:self:sockets-of-others-hidden")
+def test_programs_that_listen_for_each_other_do_so_in_a_directory_of_each_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = tier_or_skip("A")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    there, missing = tmp_path / "test-there", tmp_path / f"test-missing-{os.geteuid()}"
+    there.mkdir()
+    script = tmp_path / "reach.py"
+    script.write_text(REACH)
+    program = tmp_path / "program"
+    words = f"touch {missing}/own.sock && exec {sys.executable} -S {script} {there}/1.sock {missing}/2.sock"
+    program.write_text(f"#!/bin/sh\n{words}\n")
+    program.chmod(0o700)
+    start = write_launcher(tmp_path / "launchers", program, tier, (), ("test-there", "test-missing-{uid}"))
+    with ExitStack() as stack:
+        for place in (there / "1.sock", missing / "2.sock"):  # the launcher has made the directory of the second
+            listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(str(place))
+            listening.listen()
+        done = subprocess.run(
+            [start],
+            env={**os.environ, **launcher_environment(ENVIRONMENT)},
+            stdin=subprocess.PIPE,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout.splitlines() == ["FileNotFoundError"] * 2, done.stderr
+    assert not (missing / "own.sock").exists()
+    for parent in ("/tmp", f"/run/user/{os.geteuid()}"):
+        for name in (there.name, missing.name):
+            with suppress(OSError):
+                Path(parent, name).rmdir()
+
+
+@pytest.mark.requirement("agent:self:sockets-of-others-hidden")
+def test_the_places_are_those_where_the_real_program_listens() -> None:
+    program = bundled_program()
+    assert program is not None
+    words = program.read_bytes()
+    for name in SOCKET_FOLDERS:
+        start = name.partition("{")[0].encode()
+        assert any(quote + start in words for quote in (b'"', b"`", b"/")), f"the program has no {name} any more"
+    assert Path("/run/user", str(os.geteuid()), "cc-socks") in private_places({}, SOCKET_FOLDERS)
+    assert Path("/mine/cc-socks") in private_places({"TMPDIR": "/mine"}, SOCKET_FOLDERS)

@@ -244,6 +244,7 @@ def _supervision(environment: Environment, settings: Settings) -> Iterator[Probe
         text += f" ({found.limitation})"
     if found.hides:
         text += "; it does not contain what an agent starts through Docker, ssh localhost, crontab or login files"
+    text += _tracing()
     restart = "fleet down && fleet up"
     if settings.supervision:
         yield ProbeResult("supervision", OK, f"{text}, set by FLEET_SUPERVISION")
@@ -256,6 +257,14 @@ def _supervision(environment: Environment, settings: Settings) -> Iterator[Probe
     tiers = {found.letter, health.supervision[:1] if health is not None else found.letter}
     has_port = settings.http_port is not None or (health is not None and bool(health.http))
     yield from _port(environment, has_port, "".join(sorted(tiers - {"A"})))
+
+
+def _tracing() -> str:
+    """What Linux lets an agent's own programs do to its `claude`; '' if it lets them do nothing."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if sys.platform != "linux" or (scope.exists() and scope.read_text().strip() != "0"):
+        return ""
+    return "; what an agent starts can trace the agent's own claude (kernel.yama.ptrace_scope is 0 or missing)"
 
 
 def _port(environment: Environment, is_open: bool, seeing: str) -> Iterator[ProbeResult]:

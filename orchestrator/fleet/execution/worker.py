@@ -197,10 +197,14 @@ class Workers:
             async with asyncio.timeout(None) as limit:
                 async with _beside([_watch_stop(slot, slot.session, limit), live.meter.watch()]):
                     live.recorder.ran = True
-                    return await _listen(slot, slot.session, attempt.prompt, live)
+                    ended = await _listen(slot, slot.session, attempt.prompt, live)
         except TimeoutError:
             await self._close(slot)
             return NO_RESULT
+        if slot.opened is not None and not await processes.is_settled(slot.opened.identity):
+            LOG.info("left_running_ended")
+            await self._close(slot)  # before its checks run and before its checkout is another's to write in
+        return ended
 
     async def _open(self, slot: AgentSlot, claim: Claim, attempt: Attempt) -> None:
         """Open the session, unless the turn must stop before it is open; no process of it is left then."""

@@ -18,6 +18,7 @@ from orchestrator.store.turns.turns import Claim
 from orchestrator.supervision import cgroups, reaper
 from orchestrator.supervision.command import CommandSpec, LaunchConfig, RunningCommand, start
 from orchestrator.supervision.reaper import ProcessIdentity
+from orchestrator.supervision.settled import wait_settled
 
 LOG = log.logger("fleet.processes")
 
@@ -126,6 +127,11 @@ async def over(store: Store, identity: ProcessIdentity, *, tier: str, failed: bo
         await store.write(processes.ended, [identity.marker], time.time())
     except StoreError as error:  # the next daemon looks again
         LOG.warning("end_of_process_not_written", error=error.message)
+
+
+async def is_settled(identity: ProcessIdentity) -> bool:
+    """Whether nothing that a turn started runs any more; only the session's program may stay for the next turn."""
+    return identity.pid is None or await wait_settled(identity.pid)
 
 
 async def clear(store: Store) -> int:

@@ -57,6 +57,11 @@ _MODEL_ID = re.compile(
 
 TOOL_NAMES = frozenset(DEFAULT_TOOLS) | frozenset(_OPTIONAL_TOOLS) | RETIRED_TOOLS
 """Every name that a persona's list of tools may contain."""
+SOCKET_FOLDERS = ("cc-socks", "cc-socks-{uid}", "cc-daemon-{uid}", "claude-mcp-browser-bridge-{user}")
+"""Where running `claude` programs of a user listen for each other, below a directory for temporary files (2.1.329).
+
+Whoever reaches such a socket could tell the program of another session what to do, or ask it what it knows.
+"""
 
 
 def is_model(model: str) -> bool:

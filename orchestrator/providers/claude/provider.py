@@ -19,9 +19,10 @@ from orchestrator.supervision.tiers import SHIM_TIER, Tier
 class ClaudeProvider:
     """Opens Claude sessions; `cli` is the program, None for the one that ships with the SDK.
 
-    `shim_dir` is a private directory for generated launchers. `tier` is how sessions are supervised, and `hidden` the
-    directories that they must not see, if the tier can hide them. `max_retries` bounds how often the program retries a
-    failed model call (None: its own rule, 10 times in about three minutes). `transcripts` mirrors the conversations.
+    `shim_dir` is a private directory for generated launchers. `tier` is how sessions are supervised; if it can hide
+    files, sessions do not see the `hidden` directories, and each gets the `private` ones empty and for itself.
+    `max_retries` bounds how often the program retries a failed model call (None: its own rule, 10 times in about three
+    minutes). `transcripts` mirrors the conversations.
     """
 
     name = "claude"
@@ -36,8 +37,9 @@ class ClaudeProvider:
         transcripts: TranscriptStore | None = None,
         tier: Tier = SHIM_TIER,
         hidden: tuple[HiddenPlace, ...] = (),
+        private: tuple[str, ...] = (),
     ) -> None:
-        self._launch = LaunchConfig(folder=shim_dir, tier=tier, hidden=hidden)
+        self._launch = LaunchConfig(folder=shim_dir, tier=tier, hidden=hidden, private=private)
         self._cli = cli
         self._max_retries = max_retries
         self._limits = limits or SilenceLimits()

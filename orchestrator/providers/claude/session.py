@@ -41,6 +41,10 @@ CONTROL_SECONDS = 1.0
 SEND_SECONDS = 60.0
 CONTINUE_SECONDS = 30.0
 STDERR_SECONDS = 0.1
+DOUBTFUL = (
+    "claude's output said that the turn was over while one of its tools still ran, which claude itself never does: "
+    "something that the agent started may have written it"
+)
 
 
 @dataclass(frozen=True)
@@ -326,6 +330,9 @@ class ClaudeSession:
         run.usage = run_totals(run.totals_before, self._totals, result, run.progress.usage)
         self._context_window_tokens = context_window_of(result) or self._context_window_tokens
         outcome = judge_result(result, run.progress.error, run.progress.error_text)
+        if outcome.kind is SessionOutcome.COMPLETE and run.progress.in_tool and run.stop_outcome is None:
+            run.result, run.usage = None, None  # nor are its figures to be trusted
+            return failed("process", DOUBTFUL)
         if run.stop_outcome is not None and outcome.kind in (SessionOutcome.INTERRUPTED, SessionOutcome.FAILED):
             return run.stop_outcome
         return outcome

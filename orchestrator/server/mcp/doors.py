@@ -17,6 +17,8 @@ from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import LINE_BYTES, Hello, caller_of, parse_hello
 
 HELLO_SECONDS = 10.0
+MAX_REFUSED = 32
+"""connections of agents that may be open at the same time, until they have got their refusal"""
 _BREATH_SECONDS = 0.1
 
 _log = log.logger(__name__)
@@ -48,6 +50,7 @@ class Doors:
         refuse: Callable[[socket.socket], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         self._refuse = refuse
+        self._refused = 0
         self._listener = listener
         self._backend = backend
         self._build = build
@@ -105,13 +108,19 @@ class Doors:
         with link, self._calls.presence():
             try:
                 refusal = self._refuse(link)
+                if refusal[0] and self._refused >= MAX_REFUSED:
+                    return
                 reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
             except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
                 _log.exception("a connection broke")
                 return
             if (task := asyncio.current_task()) is not None:
                 self._connections[task] = writer
-            await self._serve(reader, writer, refusal)
+            self._refused += bool(refusal[0])
+            try:
+                await self._serve(reader, writer, refusal)
+            finally:
+                self._refused -= bool(refusal[0])
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]

@@ -1,0 +1,120 @@
+"""What an agent or a careless user can do to the daemon's files and sockets without commanding it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.errors import FleetError
+from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs, write_result
+from tests.fixtures.daemon import wait_until
+from tests.fixtures.outpost import outpost
+
+pytestmark = pytest.mark.slow
+FLOOD = """
+import socket, sys, time
+held = []
+for number in range(400):
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(1)
+    try:
+        link.connect(sys.argv[1 + number % 2])
+    except OSError:
+        continue
+    held.append(link)
+open("flooded", "w").close()
+time.sleep(300)
+"""
+"""Opens connections and says nothing on them."""
+FEW = 100
+
+
+@pytest.mark.requirement("daemon:sockets:agents-hold-few")
+def test_an_agent_that_opens_hundreds_of_connections_takes_them_from_nobody(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="fleet-") as place,
+        outpost(tmp_path, Path(place).resolve(), "C") as own,
+    ):
+        (own.project / "flood.py").write_text(FLOOD)
+        daemon = psutil.Process(own.daemon.pid)
+        before = daemon.num_fds()
+        sockets = f"{own.state}/http.sock {own.state}/mcp.sock"
+        own.create("flood", f"run {sys.executable} -S flood.py {sockets}")
+        wait_until((own.project / "flooded").exists, "the flood")
+        wait_until(lambda: daemon.num_fds() < before + FEW, "an end of the agent's connections", seconds=5)
+        assert own.ask("GET", "/v1/health")["working"] == 1
+        own.ask("DELETE", "/v1/agents/flood")
+
+
+@pytest.mark.requirement("daemon:sockets:owner-only")
+def test_a_daemon_of_a_user_without_a_umask_leaves_nothing_that_others_can_read(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="fleet-") as place,
+            outpost(tmp_path, Path(place).resolve(), "C") as own,
+        ):
+            own.state.chmod(0o755)  # which the daemon accepts: nobody else can write
+            own.create("writer", "run touch made")
+            assert own.outcome("writer")["status"] == "complete"
+            own.create("reader", "run cat made")
+            assert own.outcome("reader")["status"] == "complete"
+            open_to_others = [path for path in reachable(own.state) if path.lstat().st_mode & 0o077]
+            assert open_to_others == []
+            made = stat.S_IMODE((own.project / "made").stat().st_mode)
+            assert made == 0o666, "the umask of the user is the agent's"
+    finally:
+        os.umask(mask)
+
+
+def reachable(folder: Path) -> Iterator[Path]:
+    """What another user of the machine can come to."""
+    for path in folder.iterdir():
+        yield path
+        if path.is_dir() and not path.is_symlink() and path.stat().st_mode & 0o011:
+            yield from reachable(path)
+
+
+@pytest.mark.requirement("agent:desk:no-way-out")
+def test_a_desk_that_an_agent_swaps_for_a_link_all_the_time_never_leads_fleet_elsewhere(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    for place in (project, outside):
+        place.mkdir()
+    desk, over = project / ".fleet" / "agents" / "me", threading.Event()
+    desk.mkdir(parents=True)
+
+    def swap() -> None:
+        aside = project / "aside"
+        while not over.is_set():
+            for away, target in ((desk, outside), (desk.parent, outside), (desk.parent.parent, outside)):
+                with suppress(OSError):
+                    away.rename(aside)
+                    away.symlink_to(target)
+                    away.unlink()
+                    aside.rename(away)
+
+    attacker = threading.Thread(target=swap)
+    attacker.start()
+    written = 0
+    source = SourceResult(agent="a", persona="scout", status=TurnStatus.COMPLETE, produces="plan", text="secret")
+    try:
+        for _ in range(400):
+            with suppress(FleetError):
+                write_inputs(desk, [source])
+                write_result(desk, "plan", "secret")
+                written += 1
+    finally:
+        over.set()
+        attacker.join()
+    assert written, "some attempts must have come through"
+    assert list(outside.iterdir()) == []
