@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 from orchestrator import pass_env, paths
 from orchestrator.domain.duration import format_duration
 from orchestrator.ownership import Ownership, RunningError, acquire
+from orchestrator.supervision import shim
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
         return _fail(str(error), EXIT_RUNNING)
     except (paths.StateError, OSError) as error:
         return _fail(f"fleet daemon: {error}", 1)
+    shim.make_opaque()  # it will hold the keys of accounts, and in tiers B and C agents see its process
     _scrub_environment(env)
     os.environ[pass_env.UMASK] = f"{user_umask:04o}"  # for agents whose creator sent none: they write the user's files
     try:

@@ -65,6 +65,11 @@ def _prctl(option: int, value: int) -> bool:
     return ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
 
 
+def make_opaque() -> None:
+    """Keep other processes of this user from reading this process's memory and environment and from tracing it."""
+    _prctl(_DUMPABLE, 0)
+
+
 def _start(command: list[str], environment: dict[bytes, bytes]) -> int:
     """Start the program in its own session and return its process id."""
     sys.stderr.flush()
@@ -254,7 +259,7 @@ def main(command: list[str]) -> int:
     _prctl(_SUBREAPER, 1)
     events = _EventWatch()
     tree = _ProcessTree(_start(command, environment))
-    _prctl(_DUMPABLE, 0)  # what the program starts cannot trace the shim, take its descriptors or change its arguments
+    make_opaque()  # what the program starts cannot take the shim's descriptors or change its arguments
     _wait_for_program(tree, events)
     was_running = tree.code is None
     _kill_remaining(tree)

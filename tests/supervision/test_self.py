@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -141,6 +142,21 @@ def test_an_agent_sees_of_the_state_directory_its_own_folder_where_files_can_be_
     seen = (own.project / "seen.txt").read_text().split()
     assert (seen == [str(own.state), f"{own.state}/agents", f"{own.state}/agents/{agent}"]) is (tier == "A")
     assert own.ask("GET", "/v1/health")["supervision"].startswith(tier)
+
+
+@pytest.mark.requirement("daemon:memory:opaque")
+def test_no_process_of_the_same_user_reads_the_memory_of_the_daemon_or_takes_its_descriptors(
+    shared: tuple[str, Outpost],
+) -> None:
+    _, own = shared
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() == 0 and setpriv is None:
+        pytest.skip("root may read everything, and only setpriv can take that away")
+    box = [setpriv, "--bounding-set=-sys_ptrace", "--"] if os.geteuid() == 0 and setpriv else []
+    for name in ("mem", "fd/0"):
+        words = [*box, sys.executable, "-S", "-c", "open(__import__('sys').argv[1]).close()"]
+        done = subprocess.run([*words, f"/proc/{own.daemon.pid}/{name}"], capture_output=True, text=True, check=False)
+        assert "PermissionError" in done.stderr, name
 
 
 def test_an_agent_is_known_whatever_number_its_connection_has() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import CALLER, HELLO, caller_of, parse_hello
 from orchestrator.server.http.problems import problem
 
+MCP_VERSION = "mcp-protocol-version"
 MCP_SESSION = "mcp-session-id"
 """the header that carries the id of an MCP session, in the protocol era that has sessions"""
 SESSION_CHARACTERS = 8
@@ -98,7 +100,7 @@ class Handshake:
         if not (raw := headers.get(HELLO)):
             await self._app(scope, receive, send)
             return
-        session = headers.get(MCP_SESSION, "")[:SESSION_CHARACTERS]
+        session = headers.get(MCP_SESSION, "")[:SESSION_CHARACTERS] if _has_sessions(headers) else ""
         unnamed = COMMAND_LINE if scope["path"].startswith("/v1/") else session and f"http-{session}"
         caller = caller_of(parse_hello(raw), door=unnamed)
         await self._meet(caller)
@@ -111,6 +113,12 @@ class Handshake:
         if seen not in self._greeted:
             await self._greet(caller)
             self._greeted.add(seen)
+
+
+def _has_sessions(headers: Headers) -> bool:
+    """Whether the protocol version of this request has sessions: their id is checked there, and only there."""
+    version = headers.get(MCP_VERSION)
+    return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 class BodyLimit:

@@ -58,7 +58,7 @@ class PeerProtocol(H11Protocol):
         """Cancel the deadline."""
         if self._hurry is not None:
             self._hurry.cancel()
-        self._refused.discard(cast("asyncio.Transport", self.transport))
+        self._refused.discard(self.transport)
         super().connection_lost(exc)
 
 
