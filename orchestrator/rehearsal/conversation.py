@@ -8,8 +8,11 @@ from typing import Literal
 
 _REMINDER = re.compile(r"<system-reminder>.*?(</system-reminder>|\Z)", re.DOTALL)
 _INTERRUPTED = frozenset({"[Request interrupted by user]", "[Request interrupted by user for tool use]"})
-_NOT_A_TASK = _INTERRUPTED | {"Continue from where you left off."}
-"""What the Claude CLI itself says in the user's name (CLI 2.1.329, measured)."""
+_NOT_A_TASK = _INTERRUPTED | {
+    "Continue from where you left off.",
+    "Your call above has its result now. Go on with your task.",
+}
+"""What the Claude CLI itself says in the user's name (CLI 2.1.329, measured), also in the words that Fleet gives it."""
 _NOT_A_TURN = "No response requested."
 """What it says in the model's name after a turn that a dead process left open."""
 _STEER = re.compile(

@@ -48,6 +48,41 @@ async def test_inputs_of_several_kinds_become_a_file_each(lab: Lab) -> None:
     assert "- .fleet" in lab.provider.prompts["build"][0]
 
 
+@pytest.mark.requirement("inputs:handover:what-a-verdict-judges-by")
+async def test_a_reviewer_gets_the_tasks_and_the_plan_that_it_judges_by_and_a_file_for_each_builder(lab: Lab) -> None:
+    await lab.create("plan", persona="planner", task="plan it")
+    lab.finish("plan", "the steps")
+    await lab.becomes("plan", "complete")
+    for name in ("one", "two"):
+        await lab.create(name, persona="builder", task=f"build part {name}", inputs=["plan"])
+        lab.finish(name, f"built {name}")
+        await lab.becomes(name, "complete")
+    made = await lab.create("judge", persona="reviewer", inputs=["one", "two"])
+    await lab.becomes("judge", "working")
+    desk = lab.project / ".fleet" / "desk" / made.agent.id
+    texts = {path.name: path.read_text() for path in desk.glob("*.md")}
+    assert sorted(texts) == ["build-report-one.md", "build-report-two.md", "detailed-plan.md"]
+    report = "# one (builder)\nIts task was:\n```\nbuild part one\n```\nIts result:\n```\nbuilt one\n```\n"
+    assert texts["build-report-one.md"] == report
+    assert texts["detailed-plan.md"] == "# plan (planner)\n```\nthe steps\n```\n"
+    again = await lab.create("mend", persona="builder", inputs=["one", "two"])
+    await lab.becomes("mend", "working")
+    desk = lab.project / ".fleet" / "desk" / again.agent.id
+    assert "task was" not in (desk / "build-report-one.md").read_text()
+
+
+@pytest.mark.requirement("persona:prompt:only-what-it-can")
+async def test_only_who_can_write_is_told_of_a_folder_for_scratch_files(lab: Lab) -> None:
+    for persona, told in (("scout", False), ("planner", False), ("builder", True), ("reviewer", True)):
+        await lab.create(persona, persona=persona)
+        await lab.becomes(persona, "working")
+        [prompt] = [one.spec.system_prompt for one in lab.provider.sessions if one.spec.agent_name == persona]
+        assert ("scratch" in prompt) is told
+        assert "in Fleet, a program that runs agents" in prompt
+        lab.finish(persona, "VERDICT: pass")
+        await lab.becomes(persona, "complete")
+
+
 async def test_an_agent_below_the_project_is_told_a_path_that_it_can_open(lab: Lab) -> None:
     (lab.project / "sub").mkdir()
     await lab.create("scout")

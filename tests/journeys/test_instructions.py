@@ -59,7 +59,7 @@ Inline <!-- @docs/inline.md --> comment
     },
 }
 SHOWN = re.compile(r"^Contents of (\S.*) \((?:user's|project)[^()]*\):\n\n", re.MULTILINE)
-OURS = re.compile(r"\A# (?:The user's own|Project) instructions: (.*)\n((?:.|\n)*)\Z")
+OURS = re.compile(r'\A# (?:The user\'s own|Project) instructions: "?(.*?)"?\n((?:.|\n)*)\Z')
 
 
 @pytest.fixture

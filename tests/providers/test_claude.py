@@ -23,6 +23,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.fleet.sessions.processes import open_session
 from orchestrator.providers.base import Session, SessionSpec
 from orchestrator.providers.claude.catalog import DEFAULT_TOOLS
+from orchestrator.providers.claude.program import RESUMED
 from orchestrator.providers.claude.provider import ClaudeProvider
 from orchestrator.providers.watchdog import SilenceLimits
 from orchestrator.store.schema.tables import PROCESS
@@ -167,6 +168,23 @@ async def test_an_unknown_conversation_cannot_be_resumed(lab: Lab) -> None:
 
 
 @pytest.mark.requirement("question:ask:closes-process")
+@pytest.mark.requirement("question:answer:no-foreign-request")
+async def test_after_an_answer_the_model_is_not_told_to_continue_from_where_it_left_off(lab: Lab) -> None:
+    crew = Crew()
+    spec = lab.spec(crew)
+    session = await lab.open(spec)
+    asked = ended(await run(session, "ask")).deferred
+    assert asked is not None
+    await session.close()
+    crew.answers[asked.id] = "blue"
+    assert ended(await run(await lab.open(replace(spec, resume=True)), None)).text
+    [transcript] = spec.folder.rglob(f"{spec.session_id}.jsonl")
+    lines = [json.loads(line) for line in transcript.read_text().splitlines()]
+    said = [line["message"]["content"] for line in lines if line.get("type") == "user"]
+    assert said[-1] == RESUMED
+    assert not any("left off" in str(one) for one in said)
+
+
 async def test_an_answer_survives_the_death_of_the_program_that_asked(lab: Lab) -> None:
     crew = Crew()
     spec = lab.spec(crew)

@@ -10,20 +10,30 @@ from orchestrator import untrusted
 from orchestrator.domain.text import fenced, named
 from orchestrator.errors import FleetError
 
+MAX_TASK_CHARACTERS = 8000
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceResult:
-    """What one agent hands on: its text and the file name for it."""
+    """What one agent hands on: its text and the file name for it.
+
+    `task` is what it was told, for those who judge its result.
+    """
 
     agent: str
     persona: str
     status: str
     produces: str
     text: str
+    may_change: bool = False
+    """its report is about its own changes, so it has a file of its own even beside others of that name"""
+    task: str = ""
 
 
 def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
-    """Write the results into the desk: one file per `produces` name, one heading and one fenced text per result.
+    """Write the results into the desk: one file per name, one heading and one fenced text per result.
+
+    Findings of several agents under one name are one file; reports of agents that change files are one file each.
 
     Returns the files in the order of their first result.
 
@@ -32,7 +42,7 @@ def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
     """
     groups: dict[str, list[SourceResult]] = {}
     for result in results:
-        groups.setdefault(result.produces, []).append(result)
+        groups.setdefault(_file_name(result, results), []).append(result)
     return [_write(desk, name, "\n\n".join(map(_section, group))) for name, group in groups.items()]
 
 
@@ -45,10 +55,21 @@ def write_result(desk: Path, name: str, text: str) -> Path:
     return _write(desk, name, text)
 
 
+def _file_name(result: SourceResult, results: Sequence[SourceResult]) -> str:
+    others = [one for one in results if one.produces == result.produces and one is not result]
+    if not others or not result.may_change:
+        return result.produces
+    name = Path(result.produces)
+    return f"{name.stem}-{result.agent}{name.suffix}"
+
+
 def _section(result: SourceResult) -> str:
     ended = "" if result.status == "complete" else f" — it ended as {result.status}"
+    cut = "\n(cut: the task is longer)" if len(result.task) > MAX_TASK_CHARACTERS else ""
+    task = fenced(result.task[:MAX_TASK_CHARACTERS].strip("\n") + cut)
+    told = ["Its task was:", task, "Its result:"] if result.task else []
     body = fenced(result.text.strip("\n")) if result.text.strip() else "(no text)"
-    return f"# {result.agent} ({named(result.persona)}){ended}\n{body}\n"
+    return "\n".join([f"# {result.agent} ({named(result.persona)}){ended}", *told, body, ""])
 
 
 def _write(desk: Path, name: str, text: str) -> Path:

@@ -35,12 +35,14 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
         ) + briefed(persona)
         return "\n\n".join([persona.prompt, "# Your place\n" + place, *instructions(site)])
     place = (
-        f"You are the agent `{name}` ({persona.name}), one of a fleet that an orchestrator directs. "
+        f"You are the agent `{name}` ({persona.name}) in Fleet, a program that runs agents side by side for an "
+        "orchestrator. "
         f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
-        f"as `{persona.produces}`; make it complete and self-contained. Your own folder for scratch files: "
-        f"{desk}. If you cannot go on without a decision, use mcp__crew__ask_orchestrator; "
-        "on long work use mcp__crew__report_progress now and then."
+        f"as `{persona.produces}`; make it complete and self-contained. If you cannot go on without a decision, use "
+        "mcp__crew__ask_orchestrator; on long work use mcp__crew__report_progress now and then."
     )
+    if persona.may_change:
+        place += f" Your own folder for scratch files: {desk}."
     place += briefed(persona)
     if persona.verdict:
         place += (

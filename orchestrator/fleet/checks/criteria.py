@@ -29,9 +29,11 @@ from orchestrator.store.schema.rows import AgentRow, TurnRow
 
 ANNOUNCED = "When you end your turn Fleet checks it; all of this must hold:"
 AGAIN = (
-    "Mend what is wrong, then end your turn again with your complete result: it replaces the one before. "
-    "All checks run again."
+    "Mend what is wrong, then end your turn again with your complete result: it replaces the one before. If the check "
+    "itself is wrong, do not work around it: ask with mcp__crew__ask_orchestrator. All checks run again; {left}."
 )
+LAST = "if one fails once more, your turn ends as failed"
+MORE = "after {left} more failures your turn ends as failed"
 MAX_SHOWN_CHARACTERS = 500
 
 
@@ -126,7 +128,9 @@ def feedback(attempt: CheckRound, retries: int) -> str:
     passed = [receipt.check for receipt in attempt.receipts if receipt.passed]
     also = [f"These passed: {listed(passed, len(passed), limit_bytes=MAX_SHOWN_CHARACTERS)}"] if passed else []
     head = f"Your turn is not complete: Fleet checked it, and this failed (time {attempt.number} of {retries + 1}):"
-    return "\n".join([head, *failed, *also, "", AGAIN])
+    left = retries + 1 - attempt.number
+    ends = LAST if left <= 1 else MORE.replace("{left}", str(left))
+    return "\n".join([head, *failed, *also, "", AGAIN.replace("{left}", ends)])
 
 
 def _failed(receipt: CheckReceipt) -> list[str]:

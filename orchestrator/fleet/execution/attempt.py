@@ -31,6 +31,7 @@ from orchestrator.fleet.execution import author
 from orchestrator.fleet.execution.delegation import Delegation
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
 from orchestrator.fleet.execution.runtime import Runtime
+from orchestrator.fleet.execution.source_results import source_results
 from orchestrator.fleet.projections.children_digest import children_digest
 from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
@@ -151,29 +152,8 @@ def _seen_from(cwd: Path, path: Path) -> Path:
 
 def _rows(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow | None, list[SourceResult]]:
     [agent] = agent_queries.by_ids(connection, {claim.agent_id})
-    return agent, agent_queries.turn(connection, claim.turn_id), _results(connection, claim)
-
-
-def _results(connection: Connection, claim: Claim) -> list[SourceResult]:
-    """Return what the inputs of this turn hand over: the text of each one's last ended turn."""
-    if claim.continues:
-        return []
-    inputs = [row for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
-    sources = {row.id: row for row in agent_queries.by_ids(connection, {row.source_id for row in inputs})}
-    turns = agent_queries.outcomes(connection, sources)
-    results: list[SourceResult] = []
-    for row in inputs:
-        source, ended = sources[row.source_id], turns.get(row.source_id)
-        results.append(
-            SourceResult(
-                agent=source.name,
-                persona=source.persona,
-                status=ended.status if ended else source.status,
-                produces=persona_of(source).produces,
-                text=(ended.result or ended.detail) if ended else "",
-            )
-        )
-    return results
+    results = source_results(connection, claim, persona_of(agent))
+    return agent, agent_queries.turn(connection, claim.turn_id), results
 
 
 async def _before(

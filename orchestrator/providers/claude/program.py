@@ -30,6 +30,10 @@ START_HINT = "run `claude --version` and `fleet doctor`; the program is CLAUDE_C
 SDK = "claude-agent-sdk"
 SYSTEM_PROMPT_FILE = "system-prompt.md"
 CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+RESUMED = "Your call above has its result now. Go on with your task."
+"""what the model reads after a deferred call; the program's own text, "Continue from where you left off.", is read as a
+new request. It cannot be left out (2.1.329, undocumented, measured)
+"""
 _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
 
@@ -125,6 +129,7 @@ def _environment(spec: SessionSpec, program: ProgramConfig) -> dict[str, str]:
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # else a broken stream is requested and paid for twice
+        "CLAUDE_CODE_RESUME_PROMPT": RESUMED,
     }
     if program.max_retries is not None:
         technical["CLAUDE_CODE_MAX_RETRIES"] = str(program.max_retries)

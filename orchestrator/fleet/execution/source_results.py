@@ -1,0 +1,50 @@
+"""What the inputs of a turn hand over to it: the result of each one's last ended turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.domain.persona import Persona
+from orchestrator.fleet.briefing.handoff import SourceResult
+from orchestrator.fleet.briefing.personas import persona_of
+from orchestrator.store.engine.connection import Connection
+from orchestrator.store.queries import agents as agent_queries
+from orchestrator.store.schema.rows import AgentRow, TurnRow
+from orchestrator.store.turns.turns import Claim
+
+
+def source_results(connection: Connection, claim: Claim, persona: Persona) -> list[SourceResult]:
+    """Return the results of the turn's inputs, in order.
+
+    A persona that gives a verdict also gets the tasks of its inputs and the results that these were handed, such as the
+    plan: it judges by them.
+    """
+    if claim.continues:
+        return []
+    direct = [row.source_id for row in agent_queries.inputs(connection, {claim.agent_id}) if row.turn == claim.turn]
+    turns = agent_queries.outcomes(connection, direct)
+    behind: Sequence[str] = _inputs_of(connection, turns) if persona.verdict else ()
+    further = [source_id for source_id in dict.fromkeys(behind) if source_id not in {*direct, claim.agent_id}]
+    turns |= agent_queries.outcomes(connection, further)
+    sources = {row.id: row for row in agent_queries.by_ids(connection, {*direct, *further})}
+    found = [_result(sources[one], turns.get(one), with_task=persona.verdict) for one in direct]
+    return found + [_result(sources[one], turns.get(one), with_task=False) for one in further]
+
+
+def _inputs_of(connection: Connection, turns: dict[str, TurnRow]) -> Sequence[str]:
+    """Return the inputs that these turns had."""
+    rows = agent_queries.inputs(connection, set(turns))
+    return [row.source_id for row in rows if row.turn == turns[row.agent_id].ordinal]
+
+
+def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> SourceResult:
+    persona = persona_of(source)
+    return SourceResult(
+        agent=source.name,
+        persona=source.persona,
+        status=ended.status if ended else source.status,
+        produces=persona.produces,
+        text=(ended.result or ended.detail) if ended else "",
+        may_change=persona.may_change,
+        task=ended.prompt if ended and with_task else "",
+    )
