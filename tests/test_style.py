@@ -332,7 +332,7 @@ READERS_OF_THE_ENVIRONMENT = {
     "daemon.py": "entry point",
     "door.py": "entry point",
     "provisioning/author.py": "runs git from the daemon's PATH",
-    "provisioning/changes.py": "runs git from the daemon's PATH",
+    "provisioning/own_git.py": "runs git from the daemon's PATH",
     "rehearsal/__init__.py": "a program of its own",
     "supervision/shim.py": "a program of its own",
     "supervision/tiers.py": "hides the daemon's own variables and services from sessions",

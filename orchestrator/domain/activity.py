@@ -20,6 +20,8 @@ class ActivityKind(StrEnum):
     NONE = ""
     """It works; nothing more specific is known."""
     STARTING = "starting"
+    LOOKING = "looking at the checkout"
+    """Git finds out what is there before the turn, or what the turn changed."""
     RECOVERING = "recovering"
     """Its session resumes a turn whose last run died."""
     CHECKING = "checking"
@@ -48,6 +50,7 @@ class Activity:
 WORKING = Activity()
 STARTING = Activity(kind=ActivityKind.STARTING)
 RECOVERING = Activity(kind=ActivityKind.RECOVERING)
+LOOKING = Activity(kind=ActivityKind.LOOKING)
 DOUBTFUL = frozenset({ActivityKind.LOOPING, ActivityKind.UNKNOWN, ActivityKind.STALLED, ActivityKind.RETRYING})
 """activities that the orchestrator may want to look into"""
 

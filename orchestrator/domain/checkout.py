@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckoutState:
-    """A checkout at one moment: the tree of all files that are not ignored, and the commit at HEAD."""
+    """A checkout at one moment: the tree of all files that are not ignored, and what HEAD named."""
 
     tree: str
     head: str | None
+    branch: str = ""
+    """'' if HEAD is detached"""
+    log_bytes: int = 0
+    """the length of HEAD's log: what is appended to it says how later commits came"""
+    large: Mapping[str, str] = field(default_factory=dict[str, str])
+    """files too large to read: their size, time and inode stand for their content"""
+    nested: Mapping[str, CheckoutState] = field(default_factory=dict[str, "CheckoutState"])
+    """submodules and other repositories inside, by path"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """The commits that a turn made, and what is in them."""
+
+    commit: str
+    """the newest"""
+    branch: str
+    """a branch that ends in it, '' if none does"""
+    inside: str = ""
+    """the submodule or other inner repository that has it"""
+    files: tuple[str, ...]
+    """the first 100 paths"""
+    files_changed: int
+    insertions: int
+    deletions: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +50,21 @@ class CheckoutDiff:
     insertions: int
     deletions: int
     commits: int
+    """how many the turn made"""
+    committed: Committed | None = None
+    moved: str = ""
+    """where HEAD went otherwise: pulled, merged, checked out or reset"""
+    files_moved: int = 0
+    """files that differ only because HEAD moved; they are not among `files`"""
+
+
+def state_of(stored: Mapping[str, Any]) -> CheckoutState:
+    """Return the state as `asdict` stored it."""
+    nested = {path: state_of(inner) for path, inner in stored.get("nested", {}).items()}
+    rest = {name: value for name, value in stored.items() if name != "nested"}
+    return CheckoutState(**rest, nested=nested)
+
+
+def trees_of(state: CheckoutState) -> list[str]:
+    """Return the tree of the checkout and those of the repositories inside it."""
+    return [state.tree, *(tree for inner in state.nested.values() for tree in trees_of(inner))]

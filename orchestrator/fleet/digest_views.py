@@ -38,6 +38,8 @@ class OutcomeView(View):
     cost_usd: float | None = None
     """of this turn; None if unknown"""
     changes: Changes | None = None
+    changes_unknown: Foreign = NO_TEXT
+    """why git could not tell, if so"""
     age_seconds: float = 0.0
     """since its end"""
     elapsed_seconds: float | None = None

@@ -137,6 +137,20 @@ class Receipt(View):
     """one sentence: started, queued behind the running turn, answered, added to its task…"""
 
 
+class CommittedView(View):
+    """The commits that a turn made."""
+
+    commit: str
+    """the newest"""
+    branch: Foreign = NO_TEXT
+    inside: Foreign = NO_TEXT
+    """the inner repository that has it"""
+    files: tuple[Foreign, ...] = ()
+    files_changed: int = 0
+    insertions: int = 0
+    deletions: int = 0
+
+
 class Changes(View):
     """What a turn changed in the checkout, according to git; None where git could not tell."""
 
@@ -145,6 +159,11 @@ class Changes(View):
     insertions: int = 0
     deletions: int = 0
     commits: int = 0
+    committed: CommittedView | None = None
+    moved: Foreign = NO_TEXT
+    """where HEAD went by a pull, merge, checkout or reset: `main 1a2b3c4d -> feature 5e6f7a8b`"""
+    files_moved: int = 0
+    """files that differ only because of that; they are not counted as changed"""
     where: str = ""
     """e.g. `this checkout, uncommitted`"""
 
@@ -245,6 +264,8 @@ class OutputPage(View):
     """file with the full text"""
     checks: tuple[CheckView, ...] = ()
     """result of the last attempt at its checks"""
+    changes: str = ""
+    """in words, or why they are unknown"""
 
 
 class Deleted(View):

@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from orchestrator.errors import InvalidError
-from orchestrator.fleet.execution import attempt
-from orchestrator.provisioning import changes
+from orchestrator.fleet.execution import looks
+from orchestrator.provisioning import snapshots
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, eventually, open_lab
 
@@ -103,12 +103,12 @@ def tidied(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Path]:
     done: asyncio.Queue[Path] = asyncio.Queue()
 
     async def prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
-        await changes.prune(checkout, state, needed)
+        await snapshots.prune(checkout, state, needed)
         done.put_nowait(checkout)
 
-    monkeypatch.setattr(attempt, "prune", prune)
-    monkeypatch.setattr(changes, "MAX_KEPT_BYTES", 0)
-    monkeypatch.setattr(changes, "EXPIRY", "now")
+    monkeypatch.setattr(looks, "prune", prune)
+    monkeypatch.setattr(snapshots, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(snapshots, "EXPIRY", "now")
     return done
 
 

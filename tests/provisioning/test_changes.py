@@ -12,14 +12,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
-from orchestrator.provisioning import changes
-from orchestrator.provisioning.changes import (
-    ChangesUnknownError,
-    difference,
-    location,
-    snapshot,
-)
+from orchestrator.provisioning import own_git, snapshots
+from orchestrator.provisioning.changes import difference, location
 from orchestrator.provisioning.checkouts import checkout_of
+from orchestrator.provisioning.files import ChangesUnknownError
+from orchestrator.provisioning.snapshots import prune, snapshot
 
 pytestmark = pytest.mark.anyio
 IDENTITY = {
@@ -290,7 +287,7 @@ async def test_many_looks_at_once_tell_the_same(checkout: Path, state: Path) -> 
     before = await snapshot(checkout, state)
     (checkout / "a.txt").write_text("x\n")
     found = await asyncio.gather(*[snapshot(checkout, state) for _ in range(6)])
-    assert len(set(found)) == 1
+    assert all(one == found[0] for one in found)
     assert (await difference(checkout, state, before, found[0])).files == ("a.txt",)
 
 
@@ -380,10 +377,15 @@ async def test_a_git_that_hangs_is_given_up(
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(changes, "GIT_SECONDS", 0.2)
+    monkeypatch.setattr(own_git, "GIT_SECONDS", 0.2)
     with pytest.raises(ChangesUnknownError) as error:
         await snapshot(checkout, state)
     assert "took longer" in str(error.value)
+
+
+def head(checkout: Path) -> str:
+    """The commit at HEAD, as Fleet shows it."""
+    return git(checkout, "rev-parse", "HEAD")[:8]
 
 
 def kept(state: Path) -> list[Path]:
@@ -391,32 +393,53 @@ def kept(state: Path) -> list[Path]:
     return [path for path in (state / "git").glob("*/objects/*/*") if path.parent.name not in {"info", "pack"}]
 
 
+@pytest.mark.requirement("checkout:look:large-files-unread")
 @pytest.mark.parametrize("tracked", [True, False])
-async def test_a_file_that_is_too_large_is_named_and_nothing_of_it_is_kept(
+async def test_a_large_file_is_compared_without_reading_it_and_nothing_of_it_is_kept(
     checkout: Path, state: Path, tracked: bool
 ) -> None:
     name = "a.txt" if tracked else "model.bin"
     before = await snapshot(checkout, state)
     (checkout / name).touch()
-    os.truncate(checkout / name, 2**33)
-    with pytest.raises(ChangesUnknownError, match=f"{name} has 8192 MiB, above 512: have git ignore it"):
-        await snapshot(checkout, state)
-    assert sum(path.stat().st_size for path in kept(state)) < 2**20
+    os.truncate(checkout / name, 2**43)  # nobody could read it
+    large = await snapshot(checkout, state)
+    assert (await difference(checkout, state, before, large)).files == (name,)
+    assert (await difference(checkout, state, large, await snapshot(checkout, state))).files == ()
+    assert await location(checkout, state, (name,)) == "this checkout, uncommitted"
+    os.truncate(checkout / name, 2**42)
+    other = await snapshot(checkout, state)
+    assert (await difference(checkout, state, large, other)).files == (name,)
     (checkout / name).write_text("small again\n")
-    assert (await difference(checkout, state, before, await snapshot(checkout, state))).files == (name,)
+    assert (await difference(checkout, state, other, await snapshot(checkout, state))).files == (name,)
+    assert sum(path.stat().st_size for path in kept(state)) < 2**20
 
 
-async def test_many_files_that_are_too_large_together_are_not_looked_into(
+async def test_of_many_files_only_the_smaller_ones_are_read(
     checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MAX_UNTRACKED_BYTES", 2**21)
+    monkeypatch.setattr(snapshots, "MAX_READ_BYTES", 2**20)
     for number in range(5):
         (checkout / f"{number}.bin").write_bytes(b"x" * 2**19)
-    with pytest.raises(ChangesUnknownError, match="have 2 MiB, above 2"):
-        await snapshot(checkout, state)
+    before = await snapshot(checkout, state)
+    assert sorted(before.large) == ["2.bin", "3.bin", "4.bin"]
+    (checkout / "4.bin").write_bytes(b"y" * 2**19)
+    (checkout / "0.bin").write_bytes(b"y" * 2**19)
+    assert (await difference(checkout, state, before, await snapshot(checkout, state))).files == ("0.bin", "4.bin")
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "-m", "tracked")
-    assert (await snapshot(checkout, state)).tree == git(checkout, "rev-parse", "HEAD^{tree}").strip()
+    assert (await snapshot(checkout, state)).large == {}
+    assert await location(checkout, state, ("0.bin", "4.bin")) == f"this checkout, committed ({head(checkout)})"
+
+
+async def test_more_large_files_than_can_be_noted_make_the_changes_unknown(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "MAX_LARGE_FILES", 2)
+    for number in range(3):
+        (checkout / f"{number}.bin").touch()
+        os.truncate(checkout / f"{number}.bin", 2**33)
+    with pytest.raises(ChangesUnknownError, match=r"above 2: have git ignore 0\.bin and its like"):
+        await snapshot(checkout, state)
 
 
 async def test_a_git_that_was_killed_leaves_no_piece_of_a_file_and_is_not_started_again(
@@ -426,14 +449,14 @@ async def test_a_git_that_was_killed_leaves_no_piece_of_a_file_and_is_not_starte
     slow, said = tmp_path / "git", tmp_path / "said"
     slow.write_text(
         "#!/bin/sh\n"
-        f'case "$*" in *" add "*) ;; *) exec {real} "$@" ;; esac\n'
+        f'case "$*" in *" --add "*) ;; *) exec {real} "$@" ;; esac\n'
         f"echo add >> {said}; cd {state}/git/*/objects; mkdir -p ab; touch ab/tmp_obj_x; exec sleep 600\n"
     )
     slow.chmod(0o755)
+    (checkout / "new.txt").touch()
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(changes, "GIT_SECONDS", 3.0)
-    with pytest.raises(ChangesUnknownError, match="git add took longer"):
-        await snapshot(checkout, state)
+    with pytest.raises(ChangesUnknownError, match="looking took longer than 2s"):
+        await snapshot(checkout, state, seconds=2)
     assert said.read_text() == "add\n"
     assert not list(state.glob("git/*/objects/*/tmp_*"))
 
@@ -450,13 +473,13 @@ async def test_what_no_open_turn_needs_is_dropped_once_it_takes_too_much_room(
     async def needed() -> list[str]:
         return [looks[1].tree, "1234567890" * 4]
 
-    await changes.prune(checkout, state, needed)
+    await prune(checkout, state, needed)
     assert len(kept(state)) == held, "it is small"
-    monkeypatch.setattr(changes, "MAX_KEPT_BYTES", 0)
-    await changes.prune(checkout, state, needed)
+    monkeypatch.setattr(snapshots, "MAX_KEPT_BYTES", 0)
+    await prune(checkout, state, needed)
     assert len(kept(state)) == held, "it is of this hour"
-    monkeypatch.setattr(changes, "EXPIRY", "now")
-    await changes.prune(checkout, state, needed)
+    monkeypatch.setattr(snapshots, "EXPIRY", "now")
+    await prune(checkout, state, needed)
     assert len(kept(state)) < held
     assert (await difference(checkout, state, looks[1], looks[3])).files == ("a.txt",)
     with pytest.raises(ChangesUnknownError):

@@ -13,7 +13,7 @@ from orchestrator import paths
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quantity, quoted, raw
+from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quoted, raw
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _REFRESH_SECONDS = 0.5
 MAX_QUESTION_CHARACTERS = 400
 
 SCREENFUL = 600
+SHOWN_FILES = 100
+MAX_FILES_BYTES = 4000
 """characters of a result that `show` prints; `fleet output` prints the rest"""
 
 
@@ -188,6 +190,7 @@ def _asked_lines(detail: AgentDetail) -> list[str]:
 def _turn_lines(turn: TurnView) -> list[str]:
     from orchestrator.cli.verbs.check_options import checked_lines
     from orchestrator.domain.usage import shown_cost, shown_tokens
+    from orchestrator.fleet.projections.change_words import change_words
 
     tokens = turn.input_tokens + turn.output_tokens + turn.cache_read_tokens + turn.cache_write_tokens
     reason = f" ({turn.reason})" if turn.reason else ""
@@ -197,14 +200,8 @@ def _turn_lines(turn: TurnView) -> list[str]:
         lines.append(f"  task: {quoted(turn.task)}")
     if turn.detail:
         lines.append(f"  why: {quoted(turn.detail, 600)}")
-    if turn.changes is not None:
-        made = turn.changes
-        where = f" in {made.where}" if made.where else ""
-        counts = f"{quantity(made.files_changed, 'file')}, +{made.insertions} -{made.deletions}"
-        stat = f"{counts}, {quantity(made.commits, 'commit')}"
-        lines.append(f"  changed: {stat}{where}: {listed(made.files, 50, limit_bytes=1000, total=made.files_changed)}")
-    elif turn.changes_unknown:
-        lines.append(f"  changes unknown: {quoted(turn.changes_unknown)}")
+    if changed := change_words(turn.changes, turn.changes_unknown, max_files=SHOWN_FILES, max_bytes=MAX_FILES_BYTES):
+        lines.append(f"  {changed}")
     lines += checked_lines(turn.checked)
     if turn.result:
         lines += _indented(margin(raw(turn.result)[:SCREENFUL]))
@@ -263,5 +260,7 @@ def _print_output(page: OutputPage, *, as_json: bool) -> None:
     for kind, files in (("consumed", page.files_consumed), ("produced", page.files_produced)):
         if files:
             output.say(f"files {kind}: {listed(files, 50, limit_bytes=1000)}")
+    if page.changes:
+        output.say(page.changes)
     if page.path:
         output.say(f"full text: {named(page.path)}")

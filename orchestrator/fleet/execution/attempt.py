@@ -18,7 +18,7 @@ from orchestrator.domain.text import named, one_line, storable
 from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
-from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreError
+from orchestrator.errors import ConflictError, FleetError, NotFoundError
 from orchestrator.fleet.briefing import plan, system_prompt
 from orchestrator.fleet.briefing.agent_tools import MAX_PROGRESS_CHARACTERS, AgentPort, crew_tools
 from orchestrator.fleet.briefing.handoff import SourceResult, write_inputs, write_result
@@ -26,9 +26,9 @@ from orchestrator.fleet.briefing.instructions import Workplace
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
-from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution import author
 from orchestrator.fleet.execution.delegation import Delegation
+from orchestrator.fleet.execution.looks import look_after, look_before, tidy
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
 from orchestrator.fleet.execution.runtime import Runtime
 from orchestrator.fleet.execution.source_results import source_results
@@ -37,7 +37,6 @@ from orchestrator.fleet.questions import gate
 from orchestrator.fleet.sessions import steering
 from orchestrator.fleet.sessions.slot import AgentSlot, LiveTurn
 from orchestrator.providers.base import Prompt, SessionSpec
-from orchestrator.provisioning.changes import ChangesUnknownError, difference, prune, snapshot
 from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.store.agents import plans
 from orchestrator.store.engine.connection import Connection
@@ -45,7 +44,7 @@ from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import AgentRow, TurnRow
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_cancelled
-from orchestrator.store.turns.events import Fact, note_before
+from orchestrator.store.turns.events import Fact
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, finish, suspend_for_answer, suspend_for_children
 from orchestrator.supervision.tiers import working_tree_of
@@ -96,7 +95,7 @@ async def prepare(runtime: Runtime, slot: AgentSlot, claim: Claim) -> Attempt:
     desk = system_prompt.desk_path(agent.project, agent.id)
     files = await asyncio.to_thread(write_inputs, desk, results)
     checkout = checkout_of(cwd)
-    before, unknown = await _before(work, claim, turn, persona, checkout, runtime.state)
+    before, unknown = await look_before(runtime, slot.live, turn, persona, checkout)
     acceptance = acceptance_of(agent, turn, persona)
     text = announced(
         system_prompt.with_files(turn.prompt, [_seen_from(cwd, path) for path in files]), acceptance.checks
@@ -154,23 +153,6 @@ def _rows(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow | Non
     [agent] = agent_queries.by_ids(connection, {claim.agent_id})
     results = source_results(connection, claim, persona_of(agent))
     return agent, agent_queries.turn(connection, claim.turn_id), results
-
-
-async def _before(
-    work: UnitOfWork, claim: Claim, turn: TurnRow, persona: Persona, checkout: Path | None, state: Path
-) -> tuple[CheckoutState | None, str]:
-    if not persona.may_change:
-        return None, ""
-    if checkout is None:
-        return None, "this directory is not a git checkout"
-    if turn.before:
-        return CheckoutState(tree=turn.before["tree"], head=turn.before["head"]), ""
-    try:
-        before = await snapshot(checkout, state)
-    except ChangesUnknownError as error:
-        return None, str(error)
-    await work.store.write(note_before, claim, before)
-    return before, ""
 
 
 def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, more: Mapping[str, str]) -> SessionSpec:
@@ -263,7 +245,7 @@ def prompt_id(turn_id: str) -> str:
 
 async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | None, ended: Ended) -> None:
     """Record the end of an attempt: events, the question or result, the files, and the changes in the checkout."""
-    work, state, claim, recorder = runtime.work, runtime.state, live.claim, live.recorder
+    work, claim, recorder = runtime.work, live.claim, live.recorder
     usage = ended.run_usage
     try:
         await recorder.flush()
@@ -277,7 +259,7 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
             ended = replace(
                 ended, outcome=SessionOutcome.FAILED, reason=clearance.PLAN, detail=problem, hint=hint, deferred=None
             )
-        changes, unknown = await _after(state, attempt)
+        changes, unknown = await _after(runtime, live, attempt)
         if attempt is not None and ended.text and not recorder.stale:
             await _keep_result(attempt, ended.text)
         end = TurnResult(
@@ -293,17 +275,9 @@ async def finish_attempt(runtime: Runtime, live: LiveTurn, attempt: Attempt | No
         asked = _asked(attempt, ended.deferred, now) if ended.deferred else None
         await work.commit(finish, claim, end, usage, now, asked=asked)
         if attempt is not None and attempt.checkout is not None and attempt.persona.may_change:
-            await _prune(work, state, attempt.checkout)
+            await tidy(work, runtime.state, attempt.checkout, attempt.before)
     except StaleOwnerError:
         LOG.info("late_end_dropped", reason=ended.reason)
-
-
-async def _prune(work: UnitOfWork, state: Path, checkout: Path) -> None:
-    """Keep Fleet's git directory of the checkout within its bounds; a failure does not affect the turn."""
-    try:
-        await prune(checkout, state, lambda: work.store.read(agent_queries.trees_before))
-    except (ChangesUnknownError, StoreError) as error:
-        LOG.warning("git_directory_not_tidied", error=str(error))
 
 
 async def _defer(runtime: Runtime, claim: Claim, attempt: Attempt | None, call: ToolCall, usage: RunUsage) -> str:
@@ -336,12 +310,11 @@ async def _keep_result(attempt: Attempt, text: str) -> None:
         LOG.warning("result_file_not_written", error=error.message)
 
 
-async def _after(state: Path, attempt: Attempt | None) -> tuple[CheckoutDiff | None, str]:
+async def _after(runtime: Runtime, live: LiveTurn, attempt: Attempt | None) -> tuple[CheckoutDiff | None, str]:
     if attempt is None or attempt.checkout is None or attempt.before is None:
         return None, attempt.unknown if attempt else ""
     try:
         _check_place(attempt.spec.cwd)
-        after = await snapshot(attempt.checkout, state)
-        return await difference(attempt.checkout, state, attempt.before, after), ""
-    except (ChangesUnknownError, NotFoundError) as error:
+    except NotFoundError as error:
         return None, str(error)
+    return await look_after(runtime, live, attempt.checkout, attempt.before)

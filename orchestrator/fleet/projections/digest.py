@@ -14,7 +14,6 @@ from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import (
     ForeignText,
     choices,
-    listed,
     margin,
     named,
     one_line,
@@ -28,8 +27,9 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
+from orchestrator.fleet.projections.change_words import change_words
 from orchestrator.fleet.state_views import ProgressView, QuestionView
-from orchestrator.fleet.views import AgentView, Changes, CheckView, Totals
+from orchestrator.fleet.views import AgentView, CheckView, Totals
 
 MAX_BYTES = 1600
 MAX_REASON_CHARACTERS = 120
@@ -261,9 +261,8 @@ def _fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> st
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:
         parts.append(_checks(outcome.checks))
-    if outcome.changes is not None:
-        parts.append(_changes(outcome.changes))
-    return f"[{within_brackets(' · '.join(parts))}]"
+    parts.append(change_words(outcome.changes, outcome.changes_unknown, max_files=MAX_FILES, max_bytes=MAX_LIST_BYTES))
+    return f"[{within_brackets(' · '.join(filter(None, parts)))}]"
 
 
 def _checks(checks: Sequence[CheckView]) -> str:
@@ -279,18 +278,6 @@ def _checks(checks: Sequence[CheckView]) -> str:
 def _check(check: CheckView) -> str:
     found = "ok" if check.passed and check.kind != "verdict" else one_line(check.said, MAX_SAID_CHARACTERS)
     return f"{named(check.check, MAX_CHECK_CHARACTERS)} {found}"
-
-
-def _changes(changes: Changes) -> str:
-    if not changes.files_changed:
-        return "no files changed"
-    shown = listed(changes.files, MAX_FILES, total=changes.files_changed)
-    commits = f", {quantity(changes.commits, 'new commit')}" if changes.commits else ""
-    where = one_line(changes.where, MAX_REASON_CHARACTERS)
-    return (
-        f"{where}{commits}: {quantity(changes.files_changed, 'file')} "
-        f"+{changes.insertions} -{changes.deletions} ({shown})"
-    )
 
 
 def _words(outcome: OutcomeView) -> list[str]:

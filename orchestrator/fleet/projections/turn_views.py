@@ -78,6 +78,7 @@ def outcome_view(
         text=ForeignText(turn.result),
         cost_usd=None if turn.cost_unknown else turn.cost_usd,
         changes=changes,
+        changes_unknown=ForeignText(turn.changes_unknown),
         age_seconds=max(0.0, now - ended),
         elapsed_seconds=None if started is None else max(0.0, ended - started),
         checks=checks_of(turn),

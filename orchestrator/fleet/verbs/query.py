@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
-from orchestrator.domain.text import ForeignText, one_line, raw
+from orchestrator.domain.text import ForeignText, one_line, quantity, quoted, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
@@ -18,6 +18,7 @@ from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views, turn_views
+from orchestrator.fleet.projections.change_words import change_words
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -147,6 +148,7 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
     if not 0 <= offset <= len(text):
         raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
     end = min(len(text), offset + limit)
+    changes = await wait.changes_now(context, agent, chosen)
     project, desk = Path(agent.project), system_prompt.DESKS / agent.id / persona_of(agent).produces
     is_whole = bool(chosen.result) and chosen is _last_ended(turns)
     return OutputPage(
@@ -164,6 +166,7 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
         files_consumed=_paths(agent, files, "consumed"),
         files_produced=_paths(agent, files, "produced"),
         checks=turn_views.checks_of(chosen),
+        changes=change_words(changes, chosen.changes_unknown),
         path=ForeignText(str(project / desk)) if is_whole and untrusted.is_file(project, str(desk)) else None,
     )
 
@@ -256,7 +259,9 @@ async def work_left(context: FleetContext, agent: AgentRow) -> str:
     for turn in turns:
         changes = await wait.changes_now(context, agent, turn)
         if changes and changes.files_changed:
-            changed.append(f"turn {turn.ordinal} changed {changes.files_changed} files: {changes.where}")
+            changed.append(f"turn {turn.ordinal} changed {quantity(changes.files_changed, 'file')}: {changes.where}")
+        elif changes is None and turn.changes_unknown:
+            changed.append(f"what turn {turn.ordinal} changed is unknown: {quoted(turn.changes_unknown)}")
     return "; ".join(["results stay readable", *changed])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,9 @@ from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.views import Changes
-from orchestrator.provisioning.changes import ChangesUnknownError, location
+from orchestrator.provisioning.changes import location
 from orchestrator.provisioning.checkouts import checkout_of
+from orchestrator.provisioning.files import ChangesUnknownError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
@@ -320,8 +320,7 @@ async def changes_now(context: FleetContext, agent: AgentRow, turn: TurnRow | No
     if found is None or not found.files_changed or checkout is None:
         return found
     try:
-        async with asyncio.timeout(10):
-            where = await location(checkout, context.state, tuple(map(raw, found.files)))
-    except (ChangesUnknownError, TimeoutError) as error:
+        where = await location(checkout, context.state, tuple(map(raw, found.files)))
+    except ChangesUnknownError as error:
         where = f"this checkout (git cannot tell more: {quoted(str(error))})"
     return found.model_copy(update={"where": where})

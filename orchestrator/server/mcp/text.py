@@ -97,6 +97,8 @@ def output_page(page: OutputPage) -> str:
         lines.append(f"read: {listed(page.files_consumed, MAX_FILES)}")
     if page.files_produced:
         lines.append(f"wrote: {listed(page.files_produced, MAX_FILES)}")
+    if page.changes:
+        lines.append(page.changes)
     if page.path:
         lines.append(f"full text: {named(page.path)}")
     lines += [line for check in page.checks for line in _check_lines(check)]

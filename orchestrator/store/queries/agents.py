@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
+from orchestrator.domain.checkout import state_of, trees_of
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
@@ -156,8 +157,9 @@ def families(connection: Connection, agents: Collection[AgentRow]) -> Sequence[A
 
 
 def trees_before(connection: Connection) -> Sequence[str]:
-    """Return the file trees from before the open turns."""
-    return [str(before["tree"]) for before in fetch(connection, _BEFORES).scalars() if before]
+    """Return the file trees from before the open turns, those of inner repositories included."""
+    states = [state_of(before) for before in fetch(connection, _BEFORES).scalars() if before]
+    return [tree for state in states for tree in trees_of(state)]
 
 
 def children(connection: Connection, parent_id: str) -> Sequence[AgentRow]:

@@ -7,7 +7,7 @@ are read ten times as fast as those of SQLAlchemy's own rows (measured).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from sqlalchemy import Result
 
@@ -75,10 +75,26 @@ class StoredLoss(TypedDict):
 
 
 class StoredSnapshot(TypedDict):
-    """A checkout at one moment: the id of its tree, and the commit that HEAD named."""
+    """A checkout at one moment, as `domain.checkout.state_of` reads it; older rows have only tree and head."""
 
     tree: str
     head: str | None
+    branch: NotRequired[str]
+    log_bytes: NotRequired[int]
+    large: NotRequired[Mapping[str, str]]
+    nested: NotRequired[Mapping[str, StoredSnapshot]]
+
+
+class StoredCommitted(TypedDict):
+    """The commits that a turn made."""
+
+    commit: str
+    branch: str
+    inside: str
+    files: Sequence[str]
+    files_changed: int
+    insertions: int
+    deletions: int
 
 
 class StoredChanges(TypedDict):
@@ -89,6 +105,9 @@ class StoredChanges(TypedDict):
     insertions: int
     deletions: int
     commits: int
+    committed: NotRequired[StoredCommitted | None]
+    moved: NotRequired[str]
+    files_moved: NotRequired[int]
 
 
 class PendingQuestion(TypedDict):

@@ -96,6 +96,11 @@ def note_before(connection: Connection, claim: Claim, before: CheckoutState) -> 
     )
 
 
+def note_unknown(connection: Connection, claim: Claim, reason: str) -> None:
+    """Record why the checkout before the turn is unknown, so that a later run of the turn does not take its own."""
+    connection.execute(update(TURN).where(TURN.c.id == claim.turn_id).values(changes_unknown=reason))
+
+
 def events_after(
     connection: Connection, cursor: int, *, project: str | None, agent_id: str | None, limit: int
 ) -> Sequence[EventRow]:

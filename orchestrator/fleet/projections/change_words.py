@@ -1,0 +1,51 @@
+"""Words for what a turn changed: the one place that makes them, for digests, output and the command line."""
+
+from __future__ import annotations
+
+from orchestrator.domain.text import MAX_LIST_BYTES, ForeignText, listed, named, quantity, quoted, raw
+from orchestrator.fleet.views import Changes
+
+SHORT_ID = 8
+MAX_REASON_CHARACTERS = 240
+SHOWN_FILES = 12
+
+
+def change_words(
+    changes: Changes | None,
+    unknown: ForeignText | str,
+    *,
+    max_files: int = SHOWN_FILES,
+    max_bytes: int = MAX_LIST_BYTES,
+) -> str:
+    """Return what the turn changed on one line, or why that is unknown; '' if the agent cannot change anything."""
+    if changes is None:
+        return f"changes unknown: {quoted(unknown, MAX_REASON_CHARACTERS)}" if raw(unknown) else ""
+    where = "" if _is_told_by_commit(changes) else changes.where
+    head = ", ".join(filter(None, [where, _commit(changes)]))
+    tail = f"; {_moved(changes)}" if raw(changes.moved) else ""
+    counted = changes if changes.files_changed else changes.committed
+    if counted is None:
+        return f"{head or 'no files changed'}{tail}"
+    names = listed(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
+    stat = f"{quantity(counted.files_changed, 'file')} +{counted.insertions} -{counted.deletions}"
+    return f"{head}{': ' if head else ''}{stat} ({names}){tail}"
+
+
+def _is_told_by_commit(changes: Changes) -> bool:
+    """Whether the place of the changes is the commit that is named anyway."""
+    made = changes.committed
+    return made is not None and f"committed ({made.commit[:SHORT_ID]})" in changes.where
+
+
+def _commit(changes: Changes) -> str:
+    if (made := changes.committed) is None:
+        return ""
+    several = f"{changes.commits} commits up to " if changes.commits > 1 else "commit "
+    branch = f" on branch {named(made.branch)}" if raw(made.branch) else ""
+    inside = f" in {named(made.inside)}" if raw(made.inside) else ""
+    return f"{several}{made.commit[:SHORT_ID]}{branch}{inside}"
+
+
+def _moved(changes: Changes) -> str:
+    came = f", {quantity(changes.files_moved, 'file')} came with it" if changes.files_moved else ""
+    return f"HEAD moved: {quoted(changes.moved)}{came}"

@@ -1,0 +1,125 @@
+"""The git settings that change what git sees, read as data: the repository's own, the user's and the machine's.
+
+Only fixed words reach Fleet's git. No program that a setting names is ever run, filters of the user included: they
+would run in the daemon on content that an agent chose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator.provisioning.files import read_bounded
+
+MAX_INCLUDES = 5
+"""configuration files of the user that include each other in a row"""
+SYSTEM = Path("/etc/gitconfig")
+BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
+WORDS = {
+    "core.autocrlf": BOOLEANS | {"input"},
+    "core.eol": frozenset({"lf", "crlf", "native"}),
+    "core.filemode": BOOLEANS,
+    "core.ignorecase": BOOLEANS,
+    "core.precomposeunicode": BOOLEANS,
+    "core.symlinks": BOOLEANS,
+    "core.trustctime": BOOLEANS,
+    "core.checkstat": frozenset({"default", "minimal"}),
+}
+"""the settings that Fleet's git takes over, and their values"""
+_SECTION = re.compile(r'\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
+_SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*))?$")
+_ESCAPED = re.compile(r"\\(.)")
+_ESCAPES = {"n": "\n", "t": "\t", "b": "\b"}
+
+GitSettings = Mapping[str, str]
+"""values by key; section and name in lower case, a subsection as it is written"""
+
+
+def read_git_settings(path: Path) -> GitSettings:
+    """The settings of one file, without those of files that it includes; empty if it is missing.
+
+    Raises:
+        ChangesUnknownError: it is not a regular file, cannot be read, or is too large.
+    """
+    return dict(_settings((read_bounded(path) or b"").decode(errors="surrogateescape")))
+
+
+def user_settings(environment: Mapping[str, str]) -> GitSettings:
+    """The settings of the machine and of the user, with the files that these include by their path.
+
+    Raises:
+        ChangesUnknownError: as in `read_git_settings`.
+    """
+    files = [] if environment.get("GIT_CONFIG_NOSYSTEM") else [SYSTEM]
+    if environment.get("HOME"):
+        files += [_config_folder(environment) / "config", Path(environment["HOME"], ".gitconfig")]
+    return {key: value for file in files for key, value in _included(file, environment, MAX_INCLUDES)}
+
+
+def options(settings: GitSettings) -> list[str]:
+    """Return the options of git that carry these settings over; values that git does not know are left out."""
+    known = {key: settings[key].lower() for key in WORDS if settings.get(key, "").lower() in WORDS[key]}
+    return [word for key, value in known.items() for word in ("-c", f"{key}={value}")]
+
+
+def named_file(settings: GitSettings, key: str, default: str, checkout: Path, environment: Mapping[str, str]) -> Path:
+    """Return the file that a setting such as `core.excludesFile` names, or the user's default one."""
+    named = settings.get(key)
+    if named is None:
+        return _config_folder(environment) / default
+    return checkout / _expanded(named, environment)
+
+
+def filters(settings: GitSettings) -> frozenset[str]:
+    """Return the names of the filters that git would run when it reads a file of the working tree."""
+    parts = [(key.rpartition("."), value) for key, value in settings.items() if key.startswith("filter.")]
+    return frozenset(name.partition(".")[2] for (name, _, key), value in parts if key in {"clean", "process"} and value)
+
+
+def _config_folder(environment: Mapping[str, str]) -> Path:
+    named = environment.get("XDG_CONFIG_HOME")
+    return Path(named or Path(environment.get("HOME") or "/nonexistent", ".config"), "git")
+
+
+def _expanded(path: str, environment: Mapping[str, str]) -> Path:
+    text = path.replace("\0", "")
+    return Path(environment.get("HOME") or "/nonexistent", text[2:]) if text.startswith("~/") else Path(text)
+
+
+def _included(file: Path, environment: Mapping[str, str], depth: int) -> Iterator[tuple[str, str]]:
+    content = (read_bounded(file) or b"").decode(errors="surrogateescape")
+    for key, value in _settings(content):
+        yield key, value
+        if key == "include.path" and depth > 0:
+            yield from _included(file.parent / _expanded(value, environment), environment, depth - 1)
+
+
+def _settings(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the settings in their order; a key without a value is `true`."""
+    section = ""
+    for line in text.replace("\\\n", "").splitlines():
+        rest = line
+        if (head := _SECTION.match(line)) is not None:
+            section = head[1].lower() + ("" if head[2] is None else "." + _ESCAPED.sub(r"\1", head[2]))
+            rest = line[head.end() :]
+        if section and (setting := _SETTING.match(rest)) is not None:
+            yield f"{section}.{setting[1].lower()}", "true" if setting[2] is None else _value(setting[2])
+
+
+def _value(text: str) -> str:
+    """The value without quotes, comment and surrounding blanks."""
+    parts: list[str] = []
+    is_quoted = False
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, "")
+            parts.append(_ESCAPES.get(escaped, escaped))
+        elif character == '"':
+            is_quoted = not is_quoted
+        elif character in "#;" and not is_quoted:
+            break
+        else:
+            parts.append(character)
+    return "".join(parts).strip()

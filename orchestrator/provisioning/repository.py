@@ -1,0 +1,142 @@
+"""Reads a repository of the user without git: where it is, and what HEAD and the branches name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from orchestrator.provisioning.configuration import GitSettings, read_git_settings
+from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
+
+MAX_PACKED_REFS_BYTES = 64 * 2**20
+MAX_BRANCHES = 10_000
+MAX_SYMBOLIC_REFS = 5
+"""in a row"""
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_HEADS = "refs/heads/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A checkout and its git directories; a linked worktree shares `common` with others."""
+
+    checkout: Path
+    git_dir: Path
+    common: Path
+    settings: GitSettings
+    """the repository's own"""
+
+    @property
+    def object_format(self) -> str:
+        """The hash of its object ids: sha1 or sha256."""
+        return self.settings.get("extensions.objectformat", "sha1").lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What HEAD names: a commit (None before the first one), and its branch ('' if detached)."""
+
+    commit: str | None
+    branch: str
+
+
+def read_repository(checkout: Path) -> Repository:
+    """Find the git directories of the checkout and read its configuration.
+
+    Raises:
+        ChangesUnknownError: it is not a checkout, or Fleet cannot read it; the message says why.
+    """
+    git_dir = _git_dir(checkout)
+    if not git_dir.is_dir():
+        raise ChangesUnknownError(f"{checkout} is not a git checkout")
+    common = _common_dir(git_dir)
+    settings = read_git_settings(common / "config")
+    found = Repository(checkout=checkout, git_dir=git_dir, common=common, settings=settings)
+    if found.object_format not in {"sha1", "sha256"}:
+        raise ChangesUnknownError(f"its object ids are {found.object_format[:20]!a}; Fleet reads sha1 and sha256")
+    if (storage := settings.get("extensions.refstorage", "files")) != "files":
+        raise ChangesUnknownError(f"its branches are stored as {storage[:20]!a}; Fleet reads files")
+    return found
+
+
+def _git_dir(checkout: Path) -> Path:
+    entry = checkout / ".git"
+    if entry.is_dir():
+        return entry
+    prefix, _, path = os.fsdecode(read_bounded(entry) or b"").partition(":")  # a linked worktree or a submodule
+    if prefix != "gitdir" or "\0" in path:
+        raise ChangesUnknownError(f"{entry} names no git directory")
+    return (checkout / path.strip()).resolve()
+
+
+def _common_dir(git_dir: Path) -> Path:
+    file = git_dir / "commondir"
+    if (content := read_bounded(file)) is None:
+        return git_dir
+    if b"\0" in content:
+        raise ChangesUnknownError(f"{file} names no git directory")
+    return (git_dir / os.fsdecode(content).strip()).resolve()
+
+
+def head_of(repository: Repository) -> Head:
+    """What HEAD names now.
+
+    Raises:
+        ChangesUnknownError: it cannot be read.
+    """
+    content = read_bounded(repository.git_dir / "HEAD")
+    if content is None:
+        raise ChangesUnknownError(f"{repository.git_dir} has no HEAD")
+    text = os.fsdecode(content).strip()
+    name = text.removeprefix("ref:").strip() if text.startswith("ref:") else ""
+    branch = name.removeprefix(_HEADS) if name.startswith(_HEADS) else ""
+    return Head(commit=_resolved(repository, text), branch=branch)
+
+
+def branches_of(repository: Repository) -> dict[str, str]:
+    """The commits of at most 10,000 local branches, by the branch's name.
+
+    Raises:
+        ChangesUnknownError: they cannot be read.
+    """
+    found = {name: value for name, value in _packed(repository) if name.startswith(_HEADS)}
+    root = repository.common / _HEADS
+    files = (Path(folder, file) for folder, _, files in os.walk(root) for file in files)
+    for path in islice(files, MAX_BRANCHES):
+        name = f"{_HEADS}{path.relative_to(root).as_posix()}"
+        if (value := _resolved(repository, f"ref: {name}")) is not None:
+            found[name] = value
+    return {name.removeprefix(_HEADS): value for name, value in found.items()}
+
+
+def _resolved(repository: Repository, text: str) -> str | None:
+    """The object id that the content of a ref leads to."""
+    for _ in range(MAX_SYMBOLIC_REFS):
+        if not text.startswith("ref:"):
+            return text if _OBJECT_ID.fullmatch(text) else None
+        name = text.removeprefix("ref:").strip()
+        if not name.startswith("refs/") or "\0" in name or ".." in name.split("/"):
+            return None
+        content = _ref_file(repository, name)
+        if content is None:
+            return next((value for packed, value in _packed(repository) if packed == name), None)
+        text = os.fsdecode(content).strip()
+    return None
+
+
+def _ref_file(repository: Repository, name: str) -> bytes | None:
+    is_own = name.startswith(("refs/bisect/", "refs/worktree/", "refs/rewritten/"))
+    path = (repository.git_dir if is_own else repository.common) / name
+    return None if path.is_dir() else read_bounded(path)
+
+
+def _packed(repository: Repository) -> Iterator[tuple[str, str]]:
+    content = read_bounded(repository.common / "packed-refs", MAX_PACKED_REFS_BYTES) or b""
+    for line in content.splitlines():
+        value, _, name = os.fsdecode(line).partition(" ")
+        if _OBJECT_ID.fullmatch(value):
+            yield name, value
