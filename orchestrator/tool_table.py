@@ -27,7 +27,8 @@ from orchestrator.errors import FleetError, NotFoundError
 
 T = TypeVar("T")
 Context = ServerRequestContext[Any, Any]
-Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[types.CallToolResult]]
+Answer = types.CallToolResult | types.InputRequiredResult
+Invoke = Callable[[Context, types.CallToolRequestParams, Tool], Awaitable[Answer]]
 """Runs a tool whose arguments fit its schema; a FleetError that it raises becomes an error result."""
 
 TOOL_USE = "claudecode/toolUseId"
@@ -55,7 +56,7 @@ def tool_server(name: str, table: Sequence[Tool], invoke: Invoke, *, instruction
     async def list_tools(_ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return listed
 
-    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> Answer:
         try:
             tool, check = _find(checks, params.name)
             arguments = check(params.arguments or {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,8 @@ class CallContext:
     progress: Progress = no_progress
     person: bool = False
     """called through a person's door (command line, HTTP): its answers count as a person's"""
+    roots: Sequence[str] = ()
+    """where the caller's session works now, if it says so: it may have gone to another worktree since its start"""
     run: CallingTurn | None = None
     """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""
 
@@ -77,7 +79,8 @@ class Tool:
 
     `waits` marks a tool that is cancelled with its caller; all others run to completion. `begin` is for clients
     that let a call outlive their connection: it returns the wait, or the text at once if there is nothing to wait for;
-    its last argument says whether the client can show forms to a person.
+    its last argument says whether the client can show forms to a person. `located` marks a tool that needs to know
+    where its caller's session works now.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Tool:
     call: Callable[[CallContext, Json], Awaitable[str]]
     json_lists: frozenset[str] = frozenset()
     waits: bool = False
+    located: bool = False
     begin: Callable[[CallContext, Json, bool], Awaitable[str | DurableWait]] | None = None
 
 

@@ -35,6 +35,8 @@ class OutcomeView(View):
     open_turn: OpenTurnView | None = None
     """what the agent works on, if anything"""
     text: Foreign = NO_TEXT
+    place: str = ""
+    """the agent's directory and branch, if they are not those that its session was started in"""
     cost_usd: float | None = None
     """of this turn; None if unknown"""
     changes: Changes | None = None

@@ -45,6 +45,8 @@ class AgentView(View):
     orchestrator: str
     project: str
     cwd: str
+    place: str = ""
+    """its directory and branch, if it does not work in the checkout that its session was started in"""
     turn: int
     """ordinal of the last turn, from 1; 0 if it has none"""
     elapsed_seconds: float | None

@@ -92,6 +92,7 @@ class ManagedOrchestrators:
         return CallContext(
             caller=_caller(agent, self.context.work.accounts.secrets(agent.account)),
             key=f"{agent_id}/{key}" if key else None,
+            roots=(agent.cwd,),
             run=CallingTurn(agent_id=agent_id, epoch=claim.epoch),
         )
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypedDict
 
 from orchestrator.domain.activity import ActivityKind, Patience, activity_words
@@ -22,6 +23,7 @@ from orchestrator.fleet.views import (
     Bottleneck,
     Totals,
 )
+from orchestrator.provisioning import worktrees
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
@@ -85,6 +87,11 @@ def counted(unread: Mapping[str, int]) -> list[str]:
     return [f"{name} ({count})" if count > 1 else name for name, count in unread.items()]
 
 
+def place_of(agent: AgentRow) -> str:
+    """Return where the agent works, with the branch, if that is not the checkout of its project; otherwise ''."""
+    return "" if agent.cwd == agent.project else worktrees.place_of(Path(agent.project), Path(agent.cwd))
+
+
 def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:
     """Return the agents as their caller sees them; an activity is `unknown` if the last sign of life is too old."""
     return tuple(_view(rows, agent, caller, now, patience) for agent in rows.agents)
@@ -107,6 +114,7 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
         orchestrator=agent.orchestrator,
         project=agent.project,
         cwd=agent.cwd,
+        place=place_of(agent),
         turn=agent.turns,
         elapsed_seconds=_elapsed(rows.spans.get(agent.id), now),
         progress=ForeignText(agent.progress),

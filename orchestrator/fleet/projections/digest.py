@@ -258,6 +258,8 @@ def _fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> st
         parts.append(f"turn {outcome.turn}")
     if ahead is not None and is_last:
         parts.append(f"turn {ahead.turn} {_DOES[ahead.status]}")
+    if outcome.place:
+        parts.append(f"in {outcome.place}")
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:
         parts.append(_checks(outcome.checks))

@@ -8,7 +8,7 @@ from orchestrator.domain.check import CheckRound, check_of, round_of
 from orchestrator.domain.text import NO_TEXT, ForeignText
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
-from orchestrator.fleet.projections.agent_views import iso
+from orchestrator.fleet.projections.agent_views import iso, place_of
 from orchestrator.fleet.views import (
     AttemptView,
     Changes,
@@ -83,6 +83,7 @@ def outcome_view(
         elapsed_seconds=None if started is None else max(0.0, ended - started),
         checks=checks_of(turn),
         handed_on=handed_on,
+        place=place_of(agent),
     )
 
 

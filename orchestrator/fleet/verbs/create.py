@@ -11,13 +11,14 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
-from orchestrator.domain.text import is_plain, named
+from orchestrator.domain.text import named
 from orchestrator.domain.tool import CallContext, Caller, Json
-from orchestrator.errors import InvalidError, RefusedError
+from orchestrator.errors import InvalidError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
+from orchestrator.fleet.verbs.workplace import workplace
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
 from orchestrator.provisioning.checkouts import write_area
@@ -30,7 +31,6 @@ DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
 MAX_PRIORITY = 100
 MAX_INPUTS = 50
-MAX_PATH_CHARACTERS = 4000
 
 
 def new_id(prefix: str) -> str:
@@ -110,7 +110,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
-    cwd = _cwd(caller, new.cwd)
+    cwd = await asyncio.to_thread(workplace, caller.project, call.roots, new.cwd)
     if len(new.inputs) > MAX_INPUTS:
         raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are allowed", hint="combine some first")
     inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
@@ -181,25 +181,3 @@ def _max_turns(asked: int | None, default: int | None) -> int | None:
     if asked is not None and not 1 <= asked <= MAX_TURNS:
         raise InvalidError(f"max_turns is {asked}", hint=f"give 1 to {MAX_TURNS} model turns, or omit it")
     return asked if asked is not None else default
-
-
-def _cwd(caller: Caller, asked: str | None) -> Path:
-    project = Path(caller.project).resolve()
-    if asked is None:
-        return project
-    if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:
-        raise InvalidError(f"cwd {asked[:80]!a} is not a valid path", hint="give a directory of the project")
-    try:
-        path = (project / asked).resolve(strict=True)
-    except OSError as error:
-        raise InvalidError(
-            f"cwd {named(str(project / asked))} cannot be used: {error.strerror}", hint="create it first, or omit cwd"
-        ) from error
-    if not path.is_dir():
-        raise InvalidError(f"cwd {named(str(path))} is not a directory", hint="give a directory of the project")
-    if path != project and project not in path.parents:
-        raise RefusedError(
-            f"cwd {named(str(path))} is outside the project {named(str(project))}",
-            hint="start your session in that project",
-        )
-    return path

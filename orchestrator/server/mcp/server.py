@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from orchestrator.domain.text import clean
 from orchestrator.domain.tool import CallContext, Caller, Progress, Tool
 from orchestrator.server.calls import Calls, while_connected
 from orchestrator.server.mcp import tasks
+from orchestrator.server.mcp.roots import roots
 from orchestrator.tool_table import Context
 
 LEFT = "fleet.left"
@@ -40,8 +42,12 @@ def render(
     With `durable_waits`, a waiting tool returns a task to clients that take one.
     """
 
-    async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> types.CallToolResult:
+    async def invoke(ctx: Context, params: types.CallToolRequestParams, tool: Tool) -> tool_table.Answer:
+        found = await roots(ctx, params) if tool.located else ()
+        if isinstance(found, types.InputRequiredResult):
+            return found
         call, arguments = _call(ctx, caller(ctx), _resent(ctx, params)), params.arguments or {}
+        call = replace(call, roots=found)
         if durable_waits is not None and tool.begin is not None and tasks.may_become_task(ctx):
             begun = tool.begin(call, arguments, tasks.shows_forms(ctx))
             return await calls.run_to_completion(_answer(tool, call, begun, log_file))

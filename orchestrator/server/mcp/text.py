@@ -49,6 +49,8 @@ def created_lines(created: Created) -> str:
     agent = created.agent
     model = f"{agent.provider}/{named(agent.model)}" if agent.model else agent.provider
     where = "project directory" if agent.cwd == agent.project else named(agent.cwd)
+    if agent.place:
+        where = f"in {agent.place}, not where this session was started"
     parts = [f"{short(agent.id)} {agent.name} {_standing(agent)}", model, where]
     if created.existed:
         parts.append("this very call created it before")
@@ -155,11 +157,10 @@ def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUE
 
 def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS, *, detailed: bool = False) -> str:
     """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
-    head = f"{short(agent.id)} {agent.name} {agent.persona}"
-    if not agent.own:
-        head += f" [not yours: {named(within_brackets(agent.orchestrator), MAX_OWNER_CHARACTERS)}]"
     standing = _standing(agent)
-    parts = [f"{head} {standing}{_age(agent, standing)}"]
+    parts = [f"{_head(agent)} {standing}{_age(agent, standing)}"]
+    if agent.place:
+        parts.append(f"in {agent.place}")
     if agent.elapsed_seconds is not None:
         parts.append(f"turn {agent.turn}: {format_age(agent.elapsed_seconds)}")
     if agent.question:
@@ -174,6 +175,11 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     if agent.unread:
         parts.append("unread" if agent.unread == 1 else f"{agent.unread} unread")
     return " · ".join(parts)
+
+
+def _head(agent: AgentView) -> str:
+    owner = "" if agent.own else f" [not yours: {named(within_brackets(agent.orchestrator), MAX_OWNER_CHARACTERS)}]"
+    return f"{short(agent.id)} {agent.name} {agent.persona}{owner}"
 
 
 def _is_doubtful(agent: AgentView) -> bool:

@@ -64,7 +64,7 @@ CREATE = _object(
     provider=_text(enum=["claude"]),
     model=_text("default: the persona's, e.g. haiku, sonnet, opus"),
     inputs=_names("agents whose full results it gets as a file"),
-    cwd=_text("directory inside the project; default: the project's"),
+    cwd=_text("directory of this repository, also of another worktree; default: where your session works"),
     max_turns=_of("integer", "model calls per task", minimum=1, maximum=MAX_TURNS),
     max_cost_usd=_of("number", "at this cap it is suspended and asks you"),
     max_tokens=_of("integer"),
@@ -247,6 +247,7 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
             call=partial(verb, fleet),
             json_lists=frozenset({"checks"}),
             waits=verb is _wait,
+            located=verb is _create,
             begin=partial(_begin_wait, fleet) if verb is _wait else None,
         )
         for name, verb, schema, description in _ROWS

@@ -1,0 +1,49 @@
+"""Asks a client where its session works now: roots/list, which both protocol eras carry in their own way.
+
+Claude Code (2.1.329, measured) names the worktree that a session has entered; for a sub-agent with a worktree of its
+own it names the session's place, so such an agent has to give `cwd`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from pydantic import ValidationError
+
+from orchestrator.tool_table import Context
+
+SECONDS = 5.0
+_KEY = "roots"
+_WITHOUT_REQUESTS = frozenset({"2026-07-28"})
+"""protocol versions in which a server asks by an interim result, and its client calls again with the answer"""
+
+
+async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[str] | types.InputRequiredResult:
+    """Return the directories that the client works in, or the result that asks it for them; none if it cannot say."""
+    capabilities = ctx.session.client_capabilities
+    if capabilities is None or capabilities.roots is None:
+        return ()
+    if ctx.protocol_version not in _WITHOUT_REQUESTS:
+        return await _asked(ctx)
+    if params.input_responses is None:
+        return types.InputRequiredResult(input_requests={_KEY: types.ListRootsRequest()})
+    found = params.input_responses.get(_KEY)
+    return _directories(found) if isinstance(found, types.ListRootsResult) else ()
+
+
+async def _asked(ctx: Context) -> Sequence[str]:
+    with suppress(MCPError, NoBackChannelError, ValidationError, TimeoutError):
+        async with asyncio.timeout(SECONDS):
+            return _directories(await ctx.session.list_roots())  # pyright: ignore[reportDeprecated] - deprecated in the new era only
+    return ()
+
+
+def _directories(found: types.ListRootsResult) -> Sequence[str]:
+    parts = [urlsplit(str(root.uri)) for root in found.roots]
+    return [os.fsdecode(unquote_to_bytes(one.path)) for one in parts if one.scheme == "file" and one.path]

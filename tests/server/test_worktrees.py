@@ -1,0 +1,125 @@
+"""Agents work where their orchestrator's session works now: also in another worktree of the repository."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import mcp_types as types
+import pytest
+from mcp import Client
+
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon
+from tests.fixtures.door import asked, door_command, refused
+
+pytestmark = pytest.mark.anyio
+ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
+Window = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+def git(place: Path, *words: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t.invalid")
+    subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon whose agents never start: their program is missing."""
+    home, state = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("s")
+    state.chmod(0o700)
+    with running_daemon(state, clean_env(home, state, CLAUDE_CODE_PATH="/nonexistent")) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def repository(project: Path) -> Path:
+    """The project as a git repository with a worktree inside it and one beside it."""
+    git(project, "init", "-q", "-b", "main")
+    git(project, "commit", "-q", "--allow-empty", "-m", "first")
+    git(project, "worktree", "add", "-q", "-b", "feature", ".claude/worktrees/inside")
+    git(project, "worktree", "add", "-q", "-b", "fix/this", "../beside")
+    return project
+
+
+@pytest.fixture
+def window(shared: Daemon, repository: Path) -> Window:
+    """A host that tells its server where its session works; that place may change, or be unknown."""
+
+    @asynccontextmanager
+    async def opened(mode: str, places: list[str] | None) -> AsyncGenerator[Client]:
+        async def roots(context: object) -> types.ListRootsResult:
+            del context
+            return types.ListRootsResult(roots=[types.Root(uri=place) for place in places or []])  # pyright: ignore[reportArgumentType] - pydantic parses it
+
+        door = door_command(shared.env, repository)
+        async with Client(door, mode=mode, list_roots_callback=None if places is None else roots) as client:
+            yield client
+
+    return opened
+
+
+async def create(client: Client, name: str, **more: str) -> str:
+    return await asked(client, "create_agent", name=name, task="look", persona="scout", **more)
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+@ERAS
+async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
+    window: Window, repository: Path, shared: Daemon, mode: str
+) -> None:
+    places = [repository.as_uri()]
+    async with window(mode, places) as client:
+        assert (await create(client, "before")).endswith("project directory")
+        places[:] = [(repository / ".claude" / "worktrees" / "inside").as_uri()]
+        inside = await create(client, "inside")
+        assert inside.endswith("in .claude/worktrees/inside on feature, not where this session was started")
+        assert " · in .claude/worktrees/inside on feature" in await create(client, "relative", cwd=".")
+        places[:] = [(repository.parent / "beside").as_uri()]
+        assert f"in {repository.parent / 'beside'} on fix/this, not where" in await create(client, "beside")
+        assert " · in .claude/worktrees/inside on feature" in await asked(client, "get_agent_status", agents=["inside"])
+        assert (await create(client, "explicit", cwd=str(repository))).endswith("project directory")
+    with shared.http(repository) as rest:
+        cwd = rest.get("/v1/agents/inside").json()["agent"]["cwd"]
+    assert cwd == str(repository / ".claude" / "worktrees" / "inside")
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+@ERAS
+async def test_the_digest_names_the_place_and_the_branch(window: Window, repository: Path, mode: str) -> None:
+    async with window(mode, [(repository.parent / "beside").as_uri()]) as client:
+        await create(client, "beside")
+        digest = await asked(client, "wait_for_agents", timeout_seconds=30)
+    assert f" · in {repository.parent / 'beside'} on fix/this · " in digest
+
+
+@pytest.mark.requirement("agent:place:worktrees-of-the-repository")
+async def test_without_roots_a_worktree_can_be_named_and_what_only_claims_to_be_one_is_refused(
+    window: Window, repository: Path
+) -> None:
+    beside, posing = repository.parent / "beside", repository.parent / "posing"
+    posing.mkdir()
+    (posing / ".git").write_text((beside / ".git").read_text())
+    async with window("auto", None) as client:
+        assert (await create(client, "default")).endswith("project directory")
+        assert "on fix/this" in await create(client, "beside", cwd="../beside")
+        for place in ("../posing", ".."):
+            text = await refused(client, "create_agent", name="x", task="look", persona="scout", cwd=place)
+            assert "is outside the project" in text
+            assert "no worktree of its repository" in text
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+@ERAS
+async def test_a_session_that_left_the_project_is_told_so_before_an_agent_works_in_the_wrong_one(
+    window: Window, tmp_path: Path, mode: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere %41"
+    git_dir = elsewhere / ".git"
+    git_dir.mkdir(parents=True)
+    (git_dir / "HEAD").write_text("ref: refs/heads/main\n")
+    async with window(mode, [elsewhere.as_uri()]) as client:
+        text = await refused(client, "create_agent", name="x", task="look", persona="scout")
+        assert f'your session works in "{elsewhere}" now, outside the project' in text
+        assert (await create(client, "told", cwd=".")).endswith("project directory")
