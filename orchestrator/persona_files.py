@@ -36,9 +36,13 @@ _SPECIAL = re.compile(r"[{}\[\]*&#!|>%@`]|: ")
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder with personas; `is_fleets` if only Fleet reads it, so that its files were written for Fleet."""
+    """A folder with personas; `is_fleets` if only Fleet reads it, so that its files were written for Fleet.
+
+    `shown` is its place in short, empty for Fleet's own personas.
+    """
 
     path: Path
+    shown: str
     is_fleets: bool = False
 
 

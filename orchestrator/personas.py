@@ -6,7 +6,6 @@ Reading a hostile folder takes seconds at worst: call these functions in a threa
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
+from orchestrator.domain.ranking import is_similar, nearest
+from orchestrator.domain.text import listed, named, quantity
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.foreign_keys import ForeignError, translated
 from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter, is_valid
@@ -25,6 +26,7 @@ from orchestrator.persona_files import Folder, PersonaFile, PersonaReader
 
 MAX_SHOWN_CHARACTERS = 80
 """of an invalid value, in the error that quotes it"""
+MAX_SHOWN_NAMES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,14 @@ class Personas:
 
 def folders(project: Path, home: Path | None) -> list[Folder]:
     """The folders that are searched for personas; the first file with a name wins."""
-    own = [Folder(path=home / ".claude" / "agents")] if home is not None else []
-    fleets = Folder(path=project / ".fleet" / "agents", is_fleets=True)
-    return [Folder(path=project / ".claude" / "agents"), fleets, *own, Folder(path=asset("agents"), is_fleets=True)]
+    claudes, fleets = ".claude/agents", ".fleet/agents"
+    own = [Folder(path=home / claudes, shown=f"~/{claudes}")] if home is not None else []
+    return [
+        Folder(path=project / claudes, shown=claudes),
+        Folder(path=project / fleets, shown=fleets, is_fleets=True),
+        *own,
+        Folder(path=asset("agents"), shown="", is_fleets=True),
+    ]
 
 
 def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Persona:
@@ -55,10 +62,12 @@ def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[P
             whole = reader.read(file.path, file.folder)
             if whole is not None and whole.name == name:
                 return _persona(whole)
-    names = sorted({persona.name for persona in list_personas(project, home, hidden).found})
-    close = difflib.get_close_matches(name, names, 1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    raise NotFoundError(f"no persona {name[:80]!r}", hint=f"{meant}personas here: {', '.join(names)}")
+    listing = list_personas(project, home, hidden)
+    names = nearest(name, [persona.name for persona in listing.found])
+    meant = f"did you mean {named(names[0])}? " if names and is_similar(name, names[0]) else ""
+    wrong = f"; fleet doctor: {quantity(len(listing.problems), 'mistake')} in others" if listing.problems else ""
+    hint = f"{meant}personas here: {listed(names, MAX_SHOWN_NAMES)}{wrong}"
+    raise NotFoundError(f"no persona {name[:80]!r}", hint=hint)
 
 
 def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Personas:
@@ -101,6 +110,7 @@ def _persona(file: PersonaFile) -> Persona:
         description=front_matter.description,
         prompt=file.body,
         source=str(file.path),
+        origin=file.folder.shown and f"{file.folder.shown}/{file.path.relative_to(file.folder.path)}",
         is_foreign=not file.folder.is_fleets,
         warnings=warnings,
         tools=front_matter.tools,

@@ -42,6 +42,8 @@ class Persona:
     commits: bool = False
     """it commits, so git must know the author before its turn begins"""
 
+    origin: str = ""
+    """the place of its file in short; empty for a persona of Fleet's own"""
     is_foreign: bool = False
     """its file is Claude Code's as well, so what Fleet does not know in it is left out with one of `warnings`"""
     warnings: tuple[str, ...] = ()

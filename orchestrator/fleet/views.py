@@ -328,6 +328,8 @@ class Registry(View):
 
     agents: tuple[AgentView, ...]
     personas: tuple[PersonaView, ...]
+    mistakes: int = 0
+    """persona files and folders that cannot be used as they are; `fleet doctor` says why"""
 
 
 class EventView(View):

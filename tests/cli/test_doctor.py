@@ -165,3 +165,22 @@ def test_a_daemon_that_cannot_keep_the_wished_tier_does_not_start(fleet: Command
     ran = fleet("up", FLEET_SUPERVISION="A", PATH=str(tmp_path))
     assert ran.code == 1
     assert "FLEET_SUPERVISION=A: bubblewrap is not installed" in ran.err
+
+
+@pytest.mark.requirement("persona:files:as-claude-code")
+def test_doctor_names_every_persona_file_that_cannot_be_used_and_what_was_left_out(fleet: Command) -> None:
+    folder = fleet.cwd / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for name, line in {
+        "a": "deny: Bsah",
+        "b": "hooks: {PreToolUse: []}",
+        "c": "verdict: maybe",
+        "d": "x: &y z",
+    }.items():
+        (folder / f"{name}.md").write_text(f"---\nname: {name}\ndescription: d\n{line}\n---\nx\n")
+    (folder / "README.md").write_text("# About these\n")
+    text = _text(fleet("doctor", "--json"), "personas")
+    assert "6 can be used here, 3 cannot" in text
+    for told in ("did you mean Bash?", "Fleet runs no hooks", "leaves out verdict", "has an anchor"):
+        assert told in text
+    assert "README" not in text

@@ -160,6 +160,26 @@ async def test_null_leaves_an_optional_argument_out_and_a_check_is_text_or_an_ob
         assert "it is not JSON" in said
 
 
+@pytest.mark.requirement("result:bounded:400-tokens")
+async def test_hundreds_of_personas_cost_no_more_than_a_few(host: Host, project: Path) -> None:
+    folder = project / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for number in range(371):
+        about = f"Writes tests of kind {number}. " + "Use it whenever there is something to do. " * 20
+        (folder / f"{number}.md").write_text(f"---\nname: tester-{number}\ndescription: {about}\n---\nTest.\n")
+    async with host() as client:
+        everything = await asked(client, "list_agents")
+        fitting = await asked(client, "list_agents", capability="tests of kind 77")
+        unknown = await refused(client, "create_agent", **CREATE, persona="tester77")
+    assert all(len(text.encode()) <= 4 * 400 for text in (everything, fitting, unknown))
+    assert {"scout", "planner", "builder"} <= set(re.findall("^persona (.*?):", everything, re.MULTILINE))
+    assert re.search(r"\d+ more personas: tester-.* and \d+ more -> list_agents with a capability", everything)
+    assert fitting.startswith("persona tester-77: ")
+    assert fitting.count("\npersona ") < 8
+    assert "did you mean tester-77? personas here: tester-77, " in unknown
+    assert re.search(r" and \d+ more", unknown)
+
+
 CREATE: dict[str, Any] = {"name": "x", "task": "t"}
 
 

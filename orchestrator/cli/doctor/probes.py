@@ -14,34 +14,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator import pass_env, paths, untrusted
+from orchestrator.cli.doctor.persona_probe import personas
+from orchestrator.cli.doctor.result import FAIL, OK, WARN, ProbeResult
 from orchestrator.errors import FleetError
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import Health
     from orchestrator.settings import Settings
 
-OK, WARN, FAIL = "ok", "warn", "fail"
 _SAFE_SQLITE = (3, 51, 3)
 _GIB = 1 << 30
 _PROGRAM_SECONDS = 20.0
 _COPY_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """The result of one check; `hint` says what to do about it."""
-
-    name: str
-    level: str
-    text: str
-    hint: str = ""
 
 
 Environment = Mapping[str, str]
@@ -344,6 +334,7 @@ _CHECKS: dict[str, Callable[[Environment], Iterator[ProbeResult]]] = {
     "state": _state,
     "daemon": _daemon,
     "plugin": _plugin,
+    "personas": personas,
 }
 _SETTINGS_CHECKS: dict[str, Callable[[Environment, Settings], Iterator[ProbeResult]]] = {
     "supervision": _supervision,

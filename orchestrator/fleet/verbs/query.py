@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.ranking import fitting
 from orchestrator.domain.text import ForeignText, one_line, quantity, quoted, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
@@ -38,6 +40,7 @@ from orchestrator.store.queries import totals as sums
 from orchestrator.store.schema.rows import AgentRow, ArtifactRow, QuestionRow, TurnRow
 from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
+from orchestrator.tool_rules import checked as checked_tools
 
 MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
@@ -219,9 +222,7 @@ async def registry(
         return agent_views.rows_of(connection, agent_queries.living(connection, call.caller.project))
 
     rows = await context.work.store.read(living)
-    home = call.caller.environment.get("HOME")
-    place = Path(call.caller.project), Path(home) if home else None
-    found = await asyncio.to_thread(list_personas, *place, paths.hidden(context.state))
+    found, mistakes = await _personas(context, call.caller)
     personas = [
         PersonaView(
             name=persona.name,
@@ -231,7 +232,7 @@ async def registry(
             produces=ForeignText(persona.produces),
             source=ForeignText(persona.source),
         )
-        for persona in found.found
+        for persona in sorted(found, key=lambda persona: bool(persona.origin))
     ]
     agents = [
         view
@@ -239,17 +240,24 @@ async def registry(
         if status in {None, view.status}
     ]
     if capability:
-        personas = [one for one in personas if _can(capability, one.name, raw(one.description))]
+        personas = fitting(capability, personas, lambda one: (one.name, raw(one.description)))
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
     context.shown.note(call, agents[:most])
-    return Registry(agents=tuple(agents), personas=tuple(personas))
+    return Registry(agents=tuple(agents), personas=tuple(personas), mistakes=mistakes)
 
 
-def _can(capability: str, *texts: str) -> bool:
-    """Whether the text contains every word of the capability, ignoring case and hyphens."""
-    haystack = " ".join(texts).lower().replace("-", " ")
-    return all(word in haystack for word in capability.lower().replace("-", " ").split())
+async def _personas(context: FleetContext, caller: Caller) -> tuple[list[Persona], int]:
+    """Return the personas that an agent can have here, and how many files or folders have mistakes."""
+    home = caller.environment.get("HOME")
+    place = Path(caller.project), Path(home) if home else None
+    listing = await asyncio.to_thread(list_personas, *place, paths.hidden(context.state))
+    tools = context.fleet_tools.union(*(provider.tool_names() for provider in context.providers.values()))
+    found: list[Persona] = []
+    for persona in listing.found:
+        with suppress(InvalidError):
+            found.append(checked_tools(persona, tools))
+    return found, len(listing.problems) + len(listing.found) - len(found)
 
 
 async def work_left(context: FleetContext, agent: AgentRow) -> str:

@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.domain.activity import DOUBTFUL
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import choices, fenced, listed, named, quoted, quoted_ends, within_brackets
+from orchestrator.domain.text import (
+    MAX_RESULT_BYTES,
+    bounded,
+    choices,
+    fenced,
+    listed,
+    named,
+    quantity,
+    quoted,
+    quoted_ends,
+    size_bytes,
+    within_brackets,
+)
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.fleet.projections.digest import evidence_words, with_detail
@@ -31,6 +43,8 @@ from orchestrator.fleet.views import (
 
 MAX_AGENT_LINES = 40
 MAX_FILES = 12
+MAX_PERSONA_LINES = 8
+MIN_PERSONA_BYTES = 800
 MAX_OWNER_CHARACTERS = 24
 MAX_PROGRESS_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 400
@@ -115,12 +129,21 @@ def _check_lines(check: CheckView) -> list[str]:
 
 
 def registry_lines(registry: Registry) -> str:
-    """List agents, then personas."""
+    """List agents, then personas: the first ones in full, the names of some more, and their number."""
     lines = [_agent_line(agent) for agent in registry.agents[:MAX_AGENT_LINES]]
     if (more := len(registry.agents) - MAX_AGENT_LINES) > 0:
         lines.append(f"… and {more} more: pass a status or a capability")
-    lines += [_persona_line(persona) for persona in registry.personas]
+    lines += _persona_lines(registry, max(MIN_PERSONA_BYTES, MAX_RESULT_BYTES - size_bytes(lines)))
     return "\n".join(lines) or "nobody fits -> list_agents without arguments shows all"
+
+
+def _persona_lines(registry: Registry, limit_bytes: int) -> list[str]:
+    full = [_persona_line(persona) for persona in registry.personas[:MAX_PERSONA_LINES]]
+    rest = [persona.name for persona in registry.personas[len(full) :]]
+    last = [f"{len(rest)} more personas: {listed(rest, MAX_FILES)} -> list_agents with a capability"] if rest else []
+    if registry.mistakes:
+        last.append(f"{quantity(registry.mistakes, 'persona file')} cannot be used: fleet doctor says why")
+    return [*bounded(full, "list_agents with a capability", limit_bytes - size_bytes(last)), *last] if full else last
 
 
 def deleted_lines(deleted: Sequence[Deleted]) -> str:
