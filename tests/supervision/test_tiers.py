@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from orchestrator.providers.claude.catalog import SOCKET_FOLDERS, bundled_progra
 from orchestrator.settings import read_settings
 from orchestrator.supervision import cgroups
 from orchestrator.supervision.foreign_sockets import private_places
-from orchestrator.supervision.hidden import hidden_place
+from orchestrator.supervision.hidden import hidden_place, wait_in_place
 from orchestrator.supervision.reaper import ProcessIdentity, reap
 from orchestrator.supervision.tiers import (
     UNIT,
@@ -313,3 +314,23 @@ def test_the_places_are_those_where_the_real_program_listens() -> None:
         assert any(quote + start in words for quote in (b'"', b"`", b"/")), f"the program has no {name} any more"
     assert Path("/run/user", str(os.geteuid()), "cc-socks") in private_places({}, SOCKET_FOLDERS)
     assert Path("/mine/cc-socks") in private_places({"TMPDIR": "/mine"}, SOCKET_FOLDERS)
+
+
+@pytest.mark.anyio
+@pytest.mark.requirement("agent:self:state-stays-in-place")
+async def test_nothing_starts_while_another_directory_is_in_the_place_of_a_hidden_one(tmp_path: Path) -> None:
+    state, away = tmp_path / "state", tmp_path / "away"
+    state.mkdir()
+    place = hidden_place(state)
+    await wait_in_place([place])
+    state.rename(away)
+    state.mkdir()
+    waiting = asyncio.create_task(wait_in_place([place]))
+    early, _ = await asyncio.wait({waiting}, timeout=0.05)
+    assert not early
+    state.rmdir()
+    state.symlink_to(away)  # the same directory at another real path: what is above it would be another's to move
+    assert not place.is_in_place
+    state.unlink()
+    away.rename(state)
+    await asyncio.wait_for(waiting, timeout=30)
