@@ -1,9 +1,9 @@
 """Proves that the process behind a socket is the daemon, before a client tells it anything.
 
-A socket's path proves nothing: an agent of the same user may have moved the state directory away and put its own
-socket, lock file and all, in that place. What an agent cannot change is where it comes from: everything that it starts
-descends from the shim that supervises its session (a stranger to the daemon's own line). Linux only; elsewhere
-nothing is known about the peer, and nothing is refused.
+Nothing inside a state directory proves anything: an agent of the same user may have moved the directory away and put
+its own in that place, with sockets and a lock that it holds. What an agent cannot change is its ancestry: everything
+that it starts descends from the shim of its session, and the daemon does not, unless the client itself does too. Linux
+only: other systems do not say who the peer is, and nothing is refused there.
 
 Standard library only and cheap to import, because every `fleet mcp` imports it.
 """
@@ -40,7 +40,7 @@ class _EndedError(Exception):
 
 
 def is_daemon(connection: socket.socket, state: Path) -> bool:
-    """Return whether the peer is the daemon that holds the lock of `state`; False if it has exited or is no holder.
+    """Return whether the peer is the daemon that the lock file of `state` names; False if it is not, or has exited.
 
     Raises:
         UnprovenError: the peer is another user's, an agent's, or cannot be seen from here.
@@ -58,10 +58,11 @@ def is_daemon(connection: socket.socket, state: Path) -> bool:
         raise UnprovenError(_text(state, "is in a pid namespace that this process cannot see into"))
     try:
         own_pid = _own_pid(pid)
-        has_stranger = bool(_shims(pid) and _shims(pid) - _shims(os.getpid()))
+        shims = _shims(pid)
+        is_agents = bool(shims and shims - _shims(os.getpid()))
     except _EndedError:
         return False
-    if has_stranger:
+    if is_agents:
         raise UnprovenError(_text(state, f"(pid {pid}) was started by an agent"))
     return not _has_ended(connection) and _holder(state) == own_pid  # ended: asked last, so the pid was not reused
 
