@@ -137,14 +137,15 @@ def check_command(agent: AgentState, command: CommandOptions) -> None:
     """
     if agent.status is Status.DELETED:
         raise ConflictError(f"{agent.name} is deleted", hint="create a new agent")
-    if command.only_answer and not _asks(agent):
+    if command.only_answer and not asks(agent):
         raise ConflictError(
             f"{agent.name} is not waiting for an answer: it is {agent.status}",
             hint="give it its next task with command_agent (fleet command)",
         )
 
 
-def _asks(agent: AgentState) -> bool:
+def asks(agent: AgentState) -> bool:
+    """Whether the agent waits for an answer."""
     return agent.status is Status.WAITING and agent.wait is not None and agent.wait.kind in ANSWERS
 
 
@@ -190,7 +191,7 @@ def _decide_waiting(agent: AgentState, command: CommandOptions) -> Decision:
     if wait is not None and wait.kind in SUSPENDED:
         _check_budget(agent, wait)
         return QueueBehindWait(wait)
-    if not _asks(agent):
+    if not asks(agent):
         raise ConflictError(f"{agent.name} is not waiting for an answer: it is {agent.status}", hint="read its status")
     return AnswerQuestion()
 

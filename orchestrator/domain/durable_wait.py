@@ -145,14 +145,19 @@ def question_form(agent: str, text: ForeignText, options: tuple[ForeignText, ...
     return Form(text="\n".join(labelled(f"{agent} asks", text)), schema=schema)
 
 
-def permission_form(agent: str, tool: ForeignText, text: ForeignText) -> Form:
-    """Build the form for a permission: allow, always, or deny with a reason that the agent reads."""
+def permission_form(agent: str, tool: ForeignText, text: ForeignText, *, whole: bool) -> Form:
+    """Build the form for a permission: allow, always, or deny with a reason that the agent reads.
+
+    If the form does not show the whole input, it only denies.
+    """
+    decisions = [ALLOW, ALWAYS, DENIED] if whole else [DENIED]
+    rest = "" if whole else f"\n(cut: to allow it, read it with `fleet output {agent}` and answer with `fleet answer`)"
     fields: dict[str, Any] = {
-        ANSWER: {"type": "string", "title": "Decision", "enum": [ALLOW, ALWAYS, DENIED]},
+        ANSWER: {"type": "string", "title": "Decision", "enum": decisions},
         WHY: {"type": "string", "title": "Why not"},
     }
     return Form(
-        text="\n".join(labelled(f"{agent} wants to use {named(tool, MAX_OPTION_CHARACTERS)}", text)),
+        text="\n".join(labelled(f"{agent} wants to use {named(tool, MAX_OPTION_CHARACTERS)}", text)) + rest,
         schema={"type": "object", "properties": fields, "required": [ANSWER]},
     )
 

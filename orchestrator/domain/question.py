@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from orchestrator.domain.text import one_line, shortened, storable, visible
+from orchestrator.domain.text import ForeignText, one_line, quoted, quoted_ends, raw, shortened, storable, visible
 from orchestrator.errors import InvalidError
 
 ALLOW = "allow"
@@ -16,7 +17,13 @@ ALWAYS = "always"
 DENY = "deny:"
 ANSWERS = "allow, always, or deny: <why>"
 NOBODY = "nobody answered: decide yourself and say so"
+MAX_TEXT_CHARACTERS = 2000
+"""of a tool's input in the text of its permission; `whole_text` has the rest"""
+MAX_LINE_CHARACTERS = 300
+MAX_LINE_BYTES = 600
+"""what every door shows of a permission's text wherever it shows the agent"""
 _TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", "path", "prompt")
+_NUMBER = re.compile(r"[0-9]{1,3}")
 
 
 class QuestionKind(StrEnum):
@@ -43,6 +50,15 @@ class AnsweredBy(StrEnum):
     DEADLINE = "deadline"
     CHILDREN = "children"
     AGENTS = "agents"
+
+
+ANSWERED_BY: Mapping[AnsweredBy | None, str] = {
+    AnsweredBy.ORCHESTRATOR: "an orchestrator",
+    AnsweredBy.PERSON: "a person",
+    AnsweredBy.POLICY: "its persona's policy",
+    AnsweredBy.DEADLINE: "its time-out",
+}
+"""who gave an answer, in words"""
 
 
 class QuestionState(StrEnum):
@@ -124,15 +140,49 @@ def checked_answer(kind: QuestionKind, text: str) -> str:
     )
 
 
-def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
-    """Return the relevant part of a tool's input on one line; a long one is cut in the middle, so its end is visible.
+def chosen(options: Sequence[str], text: str) -> str:
+    """Return the option whose number, from 1, is the answer; any other answer as it is."""
+    number = text.strip()
+    if number in options or not _NUMBER.fullmatch(number) or not 1 <= int(number) <= len(options):
+        return text
+    return options[int(number) - 1]
+
+
+def input_text(tool_input: Mapping[str, Any]) -> str:
+    """Return the relevant part of a tool's input, whole.
 
     Invisible characters are named, so that a command cannot look like another one to the person who permits it.
     """
     text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
-    rest = {name: value for name, value in tool_input.items() if value != text and name != "description"}
-    whole = " ".join(filter(None, [text, _compact(rest) if rest else ""]))
-    return shortened(visible(whole), limit_characters)
+    words = {"description"} if "command" in tool_input else set[str]()  # what a shell command says of itself
+    rest = {name: value for name, value in tool_input.items() if value != text and name not in words}
+    return visible(" ".join(filter(None, [text, _compact(rest) if rest else ""])))
+
+
+def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
+    """Return the same on one line, with a sign for each line feed; a cut is in the middle, so that its end shows."""
+    return shortened(input_text(tool_input).replace("\n", " ⏎ "), limit_characters)
+
+
+def whole_text(kind: QuestionKind, text: ForeignText | str, tool_input: Mapping[str, Any]) -> str:
+    """Return all of what is asked: the question, or the tool's input."""
+    return raw(text) if kind is QuestionKind.QUESTION else input_text(tool_input)
+
+
+def is_whole(kind: QuestionKind, text: ForeignText | str) -> bool:
+    """Whether a question's stored text is all of what is asked; `asked` cuts the input of a tool."""
+    return kind is QuestionKind.QUESTION or len(text) < MAX_TEXT_CHARACTERS
+
+
+def fits_line(kind: QuestionKind, text: ForeignText | str) -> bool:
+    """Whether every door that shows the agent shows all of what is asked."""
+    return is_whole(kind, text) and line_of(text) == quoted(text, len(text) + 1)
+
+
+def line_of(text: ForeignText | str) -> str:
+    """Return a permission's text as it is quoted in a list: its beginning and its end, because either may matter."""
+    shown = quoted_ends(text, MAX_LINE_CHARACTERS)
+    return shown if len(shown.encode()) <= MAX_LINE_BYTES else quoted_ends(text, MAX_LINE_BYTES // 5)
 
 
 def _compact(value: object) -> str:

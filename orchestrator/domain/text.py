@@ -160,8 +160,9 @@ def listed(
 
 
 def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BYTES) -> str:
-    """Return the options of a question, each quoted, and the number of those that do not fit."""
-    return _joined([quoted(option, MAX_OPTION_CHARACTERS) for option in options], limit_bytes, len(options))
+    """Return the options of a question, each quoted behind its number, and how many do not fit."""
+    shown = [f"{at} {quoted(option, MAX_OPTION_CHARACTERS)}" for at, option in enumerate(options, 1)]
+    return _joined(shown, limit_bytes, len(options))
 
 
 def _joined(shown: Sequence[str], limit_bytes: int, total: int) -> str:

@@ -126,10 +126,10 @@ class Fleet:
     async def output(
         self, call: CallContext, agent: str, *, turn: int | None = None, offset: int = 0, limit: int = 6000
     ) -> OutputPage:
-        """Return a page of the result of one turn, by default of the last that ended."""
+        """Return a page of the result of one turn, by default of the last that ended, or of what the agent asks now."""
         await self._context.enter(call)
         found = await self._context.find(call.caller, agent, deleted=True)
-        return await query.output(self._context, found, turn=turn, offset=offset, limit=limit)
+        return await query.output(self._context, call, found, turn=turn, offset=offset, limit=limit)
 
     async def registry(
         self, call: CallContext, *, status: str | None = None, capability: str | None = None, most: int | None = None

@@ -164,13 +164,20 @@ async def test_a_form_answers_the_question_that_it_showed(lab: Lab, monkeypatch:
     command, raced = durable_wait.command, False
 
     async def late(
-        context: FleetContext, call: CallContext, agent: str, text: str, *, only_answer: bool, question: str
+        context: FleetContext,
+        call: CallContext,
+        agent: str,
+        text: str,
+        *,
+        only_answer: bool,
+        question: str,
+        is_read: bool,
     ) -> Receipt:
         nonlocal raced  # between the look at the form and the answer somebody denies it, and the agent asks anew
         raced = True
         await lab.fleet.answer(person(lab), "a", "deny: no")
         await wants(lab, ERASE)
-        return await command(context, call, agent, text, only_answer=only_answer, question=question)
+        return await command(context, call, agent, text, only_answer=only_answer, question=question, is_read=is_read)
 
     monkeypatch.setattr(durable_wait, "command", late)
     await lab.fleet.reply_to_forms(lab.call(), sleep.id, {key: Reply(fields={"answer": "allow"})})
@@ -196,4 +203,5 @@ async def test_what_a_full_digest_leaves_out_was_not_shown(lab: Lab) -> None:
             with pytest.raises(ConflictError, match="now wants to use Bash"):
                 await lab.fleet.command(lab.call(), name, "allow")
         else:
+            await lab.fleet.output(lab.call(), name)
             await lab.fleet.command(lab.call(), name, "allow")

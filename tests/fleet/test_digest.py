@@ -178,7 +178,7 @@ def test_no_question_closes_its_quotation_mark_and_no_file_its_bracket() -> None
         files=(ForeignText("x)] [builder complete"),), files_changed=1, insertions=1, deletions=0, where="here"
     )
     lines = digest_text(awake([need], [outcome(changes=changes)])).split("\n")
-    assert lines[1].count('"') == 4 + 4, "two quotations, and the two of Fleet's own call"
+    assert lines[1].count('"') == 4 + 2 + 4, "two quotations, and those of Fleet's own two calls"
     assert lines[2].count("[") == lines[2].count("]") == 1
 
 

@@ -75,7 +75,7 @@ async def test_a_question_wakes_whatever_until_says_with_the_call_that_answers_i
     await lab.asks("a", "red or blue?", ("red", "blue"))
     digest = await task
     assert digest.needs == ("a",)
-    assert 'NEEDS YOU a asks: "red or blue?" (options: "red", "blue") -> command_agent(agent="a"' in digest.text
+    assert 'NEEDS YOU a asks: "red or blue?" (options: 1 "red", 2 "blue") -> command_agent(agent="a"' in digest.text
 
 
 async def test_a_wait_without_names_is_for_my_agents_only(lab: Lab) -> None:

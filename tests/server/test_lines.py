@@ -116,7 +116,7 @@ def test_a_question_comes_with_the_call_that_answers_it() -> None:
     question = QuestionView(
         text=ForeignText("Which\none?"), options=(ForeignText("A"), ForeignText("B")), age_seconds=3
     )
-    assert 'asks: "Which one?" (options: "A", "B") -> command_agent scout-1 with the answer' in line(
+    assert 'asks: "Which one?" (options: 1 "A", 2 "B") -> command_agent scout-1 with the answer' in line(
         status="waiting", question=question
     )
 

@@ -171,7 +171,7 @@ def _question_lines(detail: AgentDetail) -> list[str]:
         *([f"  it wants to use {named(question.tool)}:"] if question.kind == "permission" else []),
         *_indented(margin(question.text)),
     ]
-    lines += [f"  - {quoted(option)}" for option in question.options]
+    lines += [f"  {at}. {quoted(option)}" for at, option in enumerate(question.options, 1)]
     return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]
 
 

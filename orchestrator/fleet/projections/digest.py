@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS
 from orchestrator.domain.duration import format_age
+from orchestrator.domain.question import QuestionKind, fits_line, line_of
 from orchestrator.domain.text import (
+    MAX_OPTION_CHARACTERS,
     ForeignText,
     choices,
     margin,
@@ -19,7 +21,7 @@ from orchestrator.domain.text import (
     one_line,
     quantity,
     quoted,
-    quoted_ends,
+    raw,
     within,
     within_brackets,
 )
@@ -169,19 +171,17 @@ def _head(awake: DigestInput) -> str:
 def _need(agent: AgentView) -> str:
     who = f"NEEDS YOU {agent.name}{_age(agent.age_seconds)}"
     if agent.question and agent.question.kind == "permission":
-        wanted = _ends_of(agent.question.text)
-        tool = named(agent.question.tool, 60)
+        wanted, tool = line_of(agent.question.text), named(agent.question.tool, 60)
         return (
-            f"{who} wants to use {tool}: {wanted}{_else(agent.question)} "
-            f'-> command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
+            f"{who} wants to use {tool}: {wanted}{_else(agent.question)} -> {_reading(agent)}"
+            f'command_agent(agent="{agent.name}", task="allow" or "always" or "deny: <why>"), then wait again'
         )
     if agent.question:
-        asked = within(agent.question.text, MAX_QUESTION_BYTES)
-        options = f" (options: {choices(agent.question.options)})"
+        asked, numbered = within(agent.question.text, MAX_QUESTION_BYTES), choices(agent.question.options)
+        options, answer = (f" (options: {numbered})", "your answer or its number") if numbered else ("", "your answer")
         return (
-            f"{who} asks: {quoted(asked)}{options if agent.question.options else ''}"
-            f"{_else(agent.question)} "
-            f'-> command_agent(agent="{agent.name}", task="<your answer>"), then wait again'
+            f"{who} asks: {quoted(asked, len(asked))}{options}{_else(agent.question)} -> {_reading(agent)}"
+            f'command_agent(agent="{agent.name}", task="<{answer}>"), then wait again'
         )
     if agent.status == "waiting" and agent.remedy:
         return f"{who}: {agent.reason} -> {agent.remedy}"
@@ -229,10 +229,18 @@ def _age(seconds: float) -> str:
     return f" ({format_age(seconds)})" if seconds >= FRESH_SECONDS else ""
 
 
-def _ends_of(text: ForeignText) -> str:
-    """Return the beginning and the end of a tool's input, because either may matter."""
-    shown = quoted_ends(text, MAX_QUESTION_BYTES // 2)
-    return shown if len(shown.encode()) <= MAX_QUESTION_BYTES else quoted_ends(text, MAX_QUESTION_BYTES // 5)
+def _reading(agent: AgentView) -> str:
+    """Return the call that reads what the line cuts, which must come before the answer; '' if it cuts nothing."""
+    question = agent.question
+    if question is None:
+        return ""
+    if question.kind == QuestionKind.PERMISSION:
+        cut = not fits_line(QuestionKind.PERMISSION, question.text)
+    else:
+        cut = within(question.text, MAX_QUESTION_BYTES) != one_line(raw(question.text), len(question.text) + 1)
+        cut |= any(len(option) > MAX_OPTION_CHARACTERS for option in question.options)
+        cut |= choices(question.options) != choices(question.options, MAX_BYTES)
+    return f'get_agent_output(agent="{agent.name}") shows it whole; then ' if cut else ""
 
 
 def _else(question: QuestionView) -> str:

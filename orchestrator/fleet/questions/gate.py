@@ -16,6 +16,7 @@ from orchestrator.domain.event import EventKind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import (
     INBOX,
+    MAX_TEXT_CHARACTERS,
     CallRecord,
     Grant,
     NewQuestion,
@@ -33,7 +34,6 @@ from orchestrator.store.schema.rows import QuestionRow
 from orchestrator.store.turns.events import Fact
 from orchestrator.store.waits import questions
 
-MAX_TEXT_CHARACTERS = 2000
 STOPPED_SECONDS = 60.0
 
 

@@ -1,19 +1,29 @@
-"""Which question each caller was shown last, so that a late answer never applies to another question."""
+"""Which question each caller was shown last, and how much of it: an answer applies to what its sender has read."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
+from orchestrator.domain.question import QuestionKind, fits_line, is_whole
 from orchestrator.domain.tool import CallContext
+from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import AgentView
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShownQuestion:
     """The question of an agent that a caller was shown last."""
 
-    question_id: str
+    question_id: str | None
+    """None: a refusal has shown that the question which the caller meant is closed"""
+    read_characters: int = 0
+    """how much of it the caller has read, from its beginning"""
+    is_read: bool = False
+    """the caller was shown all of it"""
+    is_answered: bool = False
+    """the caller has answered it, and was told so"""
     refused: str | None = None
     """the key of the call whose refusal showed it: the same call, sent again, has not read it"""
     before: str | None = None
@@ -22,6 +32,16 @@ class ShownQuestion:
 
 ByAgent = Mapping[str, ShownQuestion]
 """the questions that one caller was shown, by agent id"""
+
+
+def in_line(question: QuestionView) -> bool:
+    """Whether a line about the agent shows all of its question."""
+    return fits_line(QuestionKind(question.kind), question.text)
+
+
+def in_full(question: QuestionView) -> bool:
+    """Whether all that the daemon keeps ready shows all of the question."""
+    return is_whole(QuestionKind(question.kind), question.text)
 
 
 @dataclass
@@ -37,17 +57,46 @@ class ShownQuestions:
         """What this caller has been shown up to now; later notes do not change the returned mapping."""
         return self._by_caller.get((call.caller.project, call.caller.orchestrator), {})
 
-    def note(self, call: CallContext, agents: Iterable[AgentView]) -> None:
-        """Note that the caller is shown these agents, with their questions."""
-        self._add(call, {agent.id: ShownQuestion(agent.question.id) for agent in agents if agent.question is not None})
+    def note(
+        self, call: CallContext, agents: Iterable[AgentView], whole: Callable[[QuestionView], bool] = in_line
+    ) -> None:
+        """Note that the caller is shown these agents, with their questions, or that they ask nothing any more."""
+        new: dict[str, ShownQuestion | None] = {}
+        for agent in agents:
+            if (question := agent.question) is None:
+                new[agent.id] = None
+                continue
+            found = self._of(call, agent.id, question.id)
+            new[agent.id] = replace(found, is_read=found.is_read or whole(question))
+        self._set(call, new)
 
-    def refused(self, call: CallContext, agent_id: str, meant: str | None, question_id: str) -> None:
-        """Note that the caller meant another question, and that the refusal shows it this one."""
-        self._add(call, {agent_id: ShownQuestion(question_id, call.key, meant)})
+    def page(self, call: CallContext, agent_id: str, question_id: str, span: tuple[int, int], total: int) -> None:
+        """Note that the caller is shown these characters of the question, of so many; a gap before them counts."""
+        found, (start, end) = self._of(call, agent_id, question_id), span
+        read = max(found.read_characters, end) if start <= found.read_characters else found.read_characters
+        self._set(call, {agent_id: replace(found, read_characters=read, is_read=found.is_read or read >= total)})
 
-    def _add(self, call: CallContext, more: ByAgent) -> None:
-        if more:
-            self._by_caller[call.caller.project, call.caller.orchestrator] = {**self.by(call), **more}
+    def refused(self, call: CallContext, agent_id: str, meant: str | None, question_id: str | None) -> None:
+        """Note that the caller meant another question, and that the refusal shows it this one, or that none is open."""
+        self._set(call, {agent_id: ShownQuestion(question_id=question_id, refused=call.key, before=meant)})
+
+    def answered(self, call: CallContext, agent_id: str, question_id: str) -> None:
+        """Note that the caller is told that it has answered the question."""
+        self._set(call, {agent_id: ShownQuestion(question_id=question_id, is_answered=True)})
+
+    def commanded(self, call: CallContext, agent_id: str) -> None:
+        """Note that the caller is told that the agent has a new task of its own."""
+        self._set(call, {agent_id: None})
+
+    def _of(self, call: CallContext, agent_id: str, question_id: str) -> ShownQuestion:
+        found = self.by(call).get(agent_id)
+        same = found is not None and found.question_id == question_id and found.refused is None
+        return found if found is not None and same else ShownQuestion(question_id=question_id)
+
+    def _set(self, call: CallContext, new: Mapping[str, ShownQuestion | None]) -> None:
+        merged = {**self.by(call), **new}
+        kept = {agent_id: one for agent_id, one in merged.items() if one is not None}
+        self._by_caller[call.caller.project, call.caller.orchestrator] = kept
 
     def forget(self, agent_ids: Collection[str]) -> None:
         """Forget the questions of these agents."""
@@ -55,8 +104,24 @@ class ShownQuestions:
             self._by_caller[caller] = {one: question for one, question in shown.items() if one not in agent_ids}
 
 
-def meant_by(call: CallContext, shown: ShownQuestion | None) -> str | None:
-    """The question that this call answers if it names none: the one that its caller was shown last."""
+class Meant(TypedDict):
+    """What a call that may be an answer means (the fields of the same names of `store.agents.commands.Command`)."""
+
+    question_id: str | None
+    read: str | None
+    knows_closed: bool
+
+
+def meant_by(
+    call: CallContext, shown: ShownQuestion | None, named: str | None = None, *, is_read: bool = False
+) -> Meant:
+    """Return what this call answers: the question that it names, or the one that its caller was shown last."""
     if shown is None:
-        return None
-    return shown.before if shown.refused is not None and shown.refused == call.key else shown.question_id
+        return {"question_id": named, "read": named if is_read else None, "knows_closed": False}
+    has_not_read = shown.refused is not None and shown.refused == call.key
+    read = named if is_read else shown.question_id if shown.is_read else None
+    return {
+        "question_id": named or (shown.before if has_not_read else shown.question_id),
+        "read": read,
+        "knows_closed": shown.is_answered,
+    }

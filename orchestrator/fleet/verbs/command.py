@@ -16,7 +16,7 @@ from orchestrator.fleet.verbs.adopt import check_place
 from orchestrator.fleet.verbs.create import check_passed, new_id
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
-from orchestrator.store.waits.questions import OtherQuestionError
+from orchestrator.store.waits.questions import ClosedQuestionError, OtherQuestionError
 
 
 async def command(
@@ -29,10 +29,13 @@ async def command(
     inputs: Sequence[str] | None = None,
     only_answer: bool = False,
     question: str | None = None,
+    is_read: bool = False,
     caps: Mapping[Unit, float | None] | None = None,
     verify: Verify = NOTHING_NEW,
 ) -> Receipt:
     """Check and apply the command; `question` is the id of the question that the task answers, or its beginning.
+
+    With `is_read`, its caller was shown all of that question just now.
 
     Raises:
         FleetError: nothing was changed.
@@ -60,7 +63,7 @@ async def command(
         verify=checks,
         only_answer=only_answer,
         by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
-        question_id=question or shown.meant_by(call, seen.get(found.id)),
+        **shown.meant_by(call, seen.get(found.id), question, is_read=is_read),
     )
     return await _send(context, call, found.name, asked)
 
@@ -72,6 +75,13 @@ async def _send(context: FleetContext, call: CallContext, name: str, asked: comm
     except OtherQuestionError as error:
         context.shown.refused(call, asked.agent_id, asked.question_id, error.question_id)
         raise
+    except ClosedQuestionError:
+        context.shown.refused(call, asked.agent_id, asked.question_id, None)
+        raise
+    if done.answered is not None:
+        context.shown.answered(call, asked.agent_id, done.answered)
+    elif asked.text and not done.is_repeat:
+        context.shown.commanded(call, asked.agent_id)
     for agent_id, turn_id in done.running.items():
         context.slots.interrupt(agent_id, "interrupted", turn_id)
     happened = done.happened

@@ -32,6 +32,7 @@ from orchestrator.errors import ConflictError, FleetError, NotFoundError, StoreE
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.questions.shown import in_full
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.verbs.command import command
 from orchestrator.fleet.verbs.create import new_id
@@ -164,8 +165,12 @@ async def reply(context: FleetContext, call: CallContext, wait_id: str, given: M
     for key, text in answers.items():
         by_person = replace(call, caller=person, key=f"{wait_id}/{key}", person=True)
         question_id = str((asked[key].pending or {}).get("id"))
+        view = agent_views.question_of(asked[key], context.work.clock())
+        is_read = view is not None and in_full(view)
         with suppress(ConflictError):  # somebody else answered first: the form is obsolete
-            await command(context, by_person, asked[key].id, text, only_answer=True, question=question_id)
+            await command(
+                context, by_person, asked[key].id, text, only_answer=True, question=question_id, is_read=is_read
+            )
 
 
 async def cancel(context: FleetContext, call: CallContext, wait_id: str) -> None:
@@ -240,7 +245,7 @@ def _forms(row: DurableWaitRow, seen: wait.WaitSnapshot, now: float) -> dict[str
         if question is None:
             continue
         if question.kind == QuestionKind.PERMISSION:
-            forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text)
+            forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text, whole=in_full(question))
         else:
             forms[_form_key(agent)] = question_form(agent.name, question.text, question.options)
     return forms

@@ -11,8 +11,9 @@ from pathlib import Path
 from orchestrator import paths, untrusted
 from orchestrator.domain.agent import Status
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.question import QuestionKind, whole_text
 from orchestrator.domain.ranking import fitting
-from orchestrator.domain.text import ForeignText, one_line, quantity, quoted, raw
+from orchestrator.domain.text import ForeignText, named, one_line, quantity, quoted, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
@@ -21,6 +22,8 @@ from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.change_words import change_words
+from orchestrator.fleet.questions.shown import in_full, in_line
+from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -37,7 +40,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
-from orchestrator.store.schema.rows import AgentRow, ArtifactRow, QuestionRow, TurnRow
+from orchestrator.store.schema.rows import AgentRow, ArtifactRow, PendingQuestion, QuestionRow, TurnRow
 from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 from orchestrator.tool_rules import checked as checked_tools
@@ -53,7 +56,7 @@ async def status(
     """Return the agents asked for, or the oldest `most` living ones, with totals of all of them."""
     project = None if everyone else call.caller.project
     view = await _status(context, call.caller, references, project, most)
-    context.shown.note(call, view.agents[:most])
+    context.shown.note(call, view.agents[:most], in_full if references else in_line)
     return view
 
 
@@ -118,7 +121,7 @@ async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> A
     if turns and views[-1].changes is not None:
         views[-1] = views[-1].model_copy(update={"changes": await wait.changes_now(context, agent, turns[-1])})
     [view] = agent_views.views(rows, call.caller, context.work.clock(), context.patience)
-    context.shown.note(call, [view])
+    context.shown.note(call, [view], in_full)
     return AgentDetail(
         agent=view,
         task=ForeignText(agent.task),
@@ -131,8 +134,10 @@ async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> A
     )
 
 
-async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, offset: int, limit: int) -> OutputPage:
-    """Return a page of a turn's result text.
+async def output(
+    context: FleetContext, call: CallContext, agent: AgentRow, *, turn: int | None, offset: int, limit: int
+) -> OutputPage:
+    """Return a page of a turn's result text, or of what the agent asks in the turn that waits for an answer.
 
     Raises:
         InvalidError: offset or limit is out of range; the hint says what is valid.
@@ -141,6 +146,12 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
 
+    asked = agent_views.question_of(agent, context.work.clock())
+    if asked is not None and agent.pending is not None and turn in {None, agent.pending["turn"]}:
+        page = _question_page(agent, asked, agent.pending, offset, limit)
+        context.shown.page(call, agent.id, asked.id, (offset, offset + len(page.text)), page.total_characters)
+        return page
+
     def turns_and_files(connection: Connection) -> tuple[Sequence[TurnRow], TurnRow, Sequence[ArtifactRow]]:
         turns = agent_queries.turns(connection, agent.id)
         chosen = _turn(agent, turns, turn)
@@ -148,9 +159,7 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
 
     turns, chosen, files = await context.work.store.read(turns_and_files)
     text = chosen.result
-    if not 0 <= offset <= len(text):
-        raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
-    end = min(len(text), offset + limit)
+    end = _end(text, offset, limit)
     changes = await wait.changes_now(context, agent, chosen)
     project, desk = Path(agent.project), system_prompt.DESKS / agent.id / persona_of(agent).produces
     is_whole = bool(chosen.result) and chosen is _last_ended(turns)
@@ -171,6 +180,35 @@ async def output(context: FleetContext, agent: AgentRow, *, turn: int | None, of
         checks=turn_views.checks_of(chosen),
         changes=change_words(changes, chosen.changes_unknown),
         path=ForeignText(str(project / desk)) if is_whole and untrusted.is_file(project, str(desk)) else None,
+    )
+
+
+def _end(text: str, offset: int, limit: int) -> int:
+    if not 0 <= offset <= len(text):
+        raise InvalidError(f"offset is {offset}; the text has {len(text)} characters", hint=f"give 0 to {len(text)}")
+    return min(len(text), offset + limit)
+
+
+def _question_page(
+    agent: AgentRow, asked: QuestionView, pending: PendingQuestion, offset: int, limit: int
+) -> OutputPage:
+    """Return a page of all that the agent asks: its question with its options, or the whole input of its tool."""
+    kind = QuestionKind(asked.kind)
+    text = whole_text(kind, asked.text, pending["input"])
+    if asked.options:
+        text = "\n".join([text, *(f"{at}. {raw(option)}" for at, option in enumerate(asked.options, 1))])
+    end = _end(text, offset, limit)
+    return OutputPage(
+        agent=agent.id,
+        name=agent.name,
+        turn=pending["turn"],
+        turns=agent.turns,
+        status=agent.status,
+        reason=f"asks to use {named(asked.tool)}" if kind is QuestionKind.PERMISSION else "asks",
+        text=ForeignText(text[offset:end]),
+        offset=offset,
+        total_characters=len(text),
+        next_offset=end if end < len(text) else None,
     )
 
 

@@ -284,7 +284,9 @@ async def tell(
         seen_before=any(agent.status in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)
+    asking = {agent.id for agent in needs}
     context.shown.note(call, shown_needs(text, needs))
+    context.shown.note(call, [view for view in shown if view.id in news_of - asking and view.question is None])
     return Digest(
         text=text,
         cursor=str(seen.cursor),

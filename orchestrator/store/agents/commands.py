@@ -28,6 +28,7 @@ from orchestrator.domain.command import (
     ReleaseQueue,
     ReplaceTurn,
     SteerTurn,
+    asks,
     caps_receipt_text,
     check_command,
     decide,
@@ -48,7 +49,7 @@ from orchestrator.store.schema.states import wait_of
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.turns import cancellation, turns
 from orchestrator.store.turns.checks import set_checks
-from orchestrator.store.waits import leases, ready_queue
+from orchestrator.store.waits import leases, questions, ready_queue
 from orchestrator.store.waits.inputs import set_inputs
 from orchestrator.store.waits.suspension import resume
 
@@ -77,6 +78,16 @@ class Command:
     """who answers, if this is an answer"""
     question_id: str | None = None
     """the question that it answers; None: the caller was shown none"""
+    read: str | None = None
+    """the id of the question that its caller was shown whole"""
+    knows_closed: bool = False
+    """its caller has answered that question, and was told so"""
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether it reads as an answer: only tasks come with a mode, inputs or checks."""
+        plain = self.mode is DeliveryMode.QUEUE and self.inputs is None and self.verify == UNCHANGED
+        return bool(self.text) and plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +99,10 @@ class Commanded:
     steer: bool = False
     running: Mapping[str, str] = field(default_factory=dict[str, str])
     """turns to stop now, by agent: its own and its descendants'"""
+    answered: str | None = None
+    """the id of the question that it answered"""
+    is_repeat: bool = False
+    """it was carried out before, under the same idempotency key"""
 
 
 def command(connection: Connection, asked: Command, now: float) -> Commanded:
@@ -97,7 +112,7 @@ def command(connection: Connection, asked: Command, now: float) -> Commanded:
             raise ConflictError(
                 "this idempotency key was used for another agent", hint="send each command under its own"
             )
-        return Commanded(turn_id=before.turn_id, happened=before.happened)
+        return Commanded(turn_id=before.turn_id, happened=before.happened, is_repeat=True)
     done = _carry_out(connection, asked, now)
     set_checks(connection, asked.agent_id, done.turn_id, asked.verify)
     turns.note_command(
@@ -115,6 +130,7 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
     )
     # single writer: the state stays true until the command is carried out
     state = _state(connection, asked.agent_id, now)
+    _check_open(connection, asked, state)
     if asked.caps:
         check_command(state, terms)
         told = _set_caps(connection, asked, now)
@@ -122,6 +138,21 @@ def _carry_out(connection: Connection, asked: Command, now: float) -> Commanded:
             return Commanded(turn_id=None, happened=told)
         state = _state(connection, asked.agent_id, now)
     return _apply(connection, asked, decide(state, terms), now)
+
+
+def _check_open(connection: Connection, asked: Command, state: AgentState) -> None:
+    """Check that a text for a question that was closed meanwhile does not become a task.
+
+    Raises:
+        ClosedQuestionError: it would.
+    """
+    if asks(state) or state.status is Status.DELETED:
+        return
+    agent = agent_row(connection, asked.agent_id)
+    if asked.only_answer:
+        questions.check_open(connection, agent, asked.question_id)
+    elif asked.question_id is not None and asked.may_answer:
+        questions.check_open(connection, agent, asked.question_id, asked.text if asked.knows_closed else None)
 
 
 def _set_caps(connection: Connection, asked: Command, now: float) -> str:
@@ -156,14 +187,19 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
             if asked.inputs is not None:
                 set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs)
         case AnswerQuestion():
-            by, question_id = asked.by, asked.question_id
-            turn_id = turns.answer(connection, asked.agent_id, asked.text, now, by=by, question_id=question_id).id
+            return _answer(connection, asked, decision, now)
         case EndDurableWait(wait_id, turn_id):
             told = MESSAGE.format(text=asked.text)
             orchestrator_waits.end(connection, wait_id, DurableWaitStatus.COMPLETED, now, WaitEnd(result=told))
         case _:
             return _queue(connection, asked, decision, now)
     return Commanded(turn_id=turn_id, happened=receipt_text(decision))
+
+
+def _answer(connection: Connection, asked: Command, decision: AnswerQuestion, now: float) -> Commanded:
+    by, meant, turn = asked.by, asked.question_id, turns.next_turn(connection, asked.agent_id)
+    question = turns.answer(connection, asked.agent_id, asked.text, now, by=by, question_id=meant, read=asked.read)
+    return Commanded(turn_id=None if turn is None else turn.id, happened=receipt_text(decision), answered=question.id)
 
 
 def _queue(connection: Connection, asked: Command, decision: Queueing, now: float) -> Commanded:

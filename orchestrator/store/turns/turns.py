@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.clearance import AUTHOR
 from orchestrator.domain.event import TERMINAL, EventKind
-from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer
+from orchestrator.domain.question import INBOX, AnsweredBy, NewQuestion, checked_answer, chosen
 from orchestrator.domain.text import one_line, quantity
 from orchestrator.domain.turn import HOLDS_QUEUE, TURN_OPEN, TURN_SUSPENDED, TurnPriority, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
@@ -19,7 +19,7 @@ from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
 from orchestrator.store.schema.changes import AgentChange
-from orchestrator.store.schema.rows import AgentRow, CommandRow, TurnRow, one_row
+from orchestrator.store.schema.rows import AgentRow, CommandRow, QuestionRow, one_row
 from orchestrator.store.schema.tables import COMMAND, TURN
 from orchestrator.store.schema.transitions import (
     StaleOwnerError,
@@ -165,11 +165,15 @@ def answer(
     *,
     by: AnsweredBy = AnsweredBy.ORCHESTRATOR,
     question_id: str | None = None,
-) -> TurnRow:
-    """Record the answer to the question that is meant and queue the agent to resume its turn. Returns the turn.
+    read: str | None = None,
+) -> QuestionRow:
+    """Record the answer to the question that is meant and queue the agent to resume its turn. Returns the question.
+
+    `read` is the id of the question that the caller was shown whole.
 
     Raises:
-        ConflictError: the agent does not wait for an answer, or has another question.
+        ConflictError: the agent does not wait for an answer, has another question, or asks to be allowed more than the
+            caller was shown.
         InvalidError: the agent waits for a permission, and the text does not answer one.
     """
     agent = agent_row(connection, agent_id)
@@ -177,7 +181,9 @@ def answer(
     if agent.status is not Status.WAITING or question is None or question.kind not in INBOX:
         raise ConflictError(f"{agent.name} is not waiting for an answer: it is {agent.status}", hint="read its status")
     questions.check_meant(agent.name, question, question_id, by)
-    given = checked_answer(question.kind, text)
+    given = checked_answer(question.kind, chosen(question.options, text))
+    if by is not AnsweredBy.DEADLINE:
+        questions.check_read(agent.name, question, given, read)
     questions.put_answer(connection, question.id, given, by, now)
     move(connection, agent, Status.QUEUED, now, wait=SLOT, pending=None)
     turn = next_turn(connection, agent_id)
@@ -190,7 +196,7 @@ def answer(
         "answer": one_line(given, 300),
     }
     emit(connection, agent_id, EventKind.ANSWERED, now, turn.ordinal, **told)
-    return turn
+    return question
 
 
 def drop_question(connection: Connection, agent_id: str, now: float) -> None:

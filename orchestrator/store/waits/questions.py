@@ -8,11 +8,24 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, func, insert, select, update
 
 from orchestrator.domain.durable_wait import DurableWaitStatus
-from orchestrator.domain.question import ALWAYS, INBOX, AnsweredBy, NewQuestion, QuestionKind, QuestionState
-from orchestrator.domain.text import named, quoted_ends
+from orchestrator.domain.question import (
+    ALLOW,
+    ALWAYS,
+    ANSWERED_BY,
+    INBOX,
+    MAX_LINE_CHARACTERS,
+    AnsweredBy,
+    NewQuestion,
+    QuestionKind,
+    QuestionState,
+    chosen,
+    fits_line,
+    whole_text,
+)
+from orchestrator.domain.text import named, quoted, quoted_ends
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
-from orchestrator.store.schema.rows import PendingQuestion, QuestionRow, all_rows, one_row
+from orchestrator.store.schema.rows import AgentRow, PendingQuestion, QuestionRow, all_rows, one_row
 from orchestrator.store.schema.tables import DURABLE_WAIT, QUESTION
 from orchestrator.store.schema.transitions import CLOCK, change, touch
 
@@ -34,6 +47,37 @@ class OtherQuestionError(ConflictError):
         asks = wants if question.kind == QuestionKind.PERMISSION else f"asks: {text}"
         super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
         self.question_id = question.id
+
+
+class ClosedQuestionError(ConflictError):
+    """The text answers a question that is closed; the message says how it was, and nothing was queued."""
+
+    def __init__(self, name: str, question: QuestionRow) -> None:
+        asked = quoted_ends(question.text, MAX_LINE_CHARACTERS)
+        is_permission = question.kind is QuestionKind.PERMISSION
+        what = f"permission to use {named(question.tool, 60)}" if is_permission else "question"
+        if question.answer is None:
+            ended = "was withdrawn: its turn ended without an answer"
+        else:
+            answer = quoted(question.answer, MAX_LINE_CHARACTERS)
+            ended = f"was answered {answer} by {ANSWERED_BY.get(question.answered_by, 'Fleet')}"
+        super().__init__(
+            f"nothing was queued: {name}'s {what} {asked} {ended}",
+            hint=f"if you mean this as the next task of {name}, send it with command_agent (fleet command) once more",
+        )
+
+
+class UnreadPermissionError(ConflictError):
+    """An answer allows more than its caller was shown."""
+
+    def __init__(self, name: str, question: QuestionRow) -> None:
+        size = len(whole_text(question.kind, question.text, question.input))
+        super().__init__(
+            f"nothing was allowed: you were not shown all {size} characters of what {name} wants to use "
+            f"{named(question.tool, 60)} for",
+            hint=f'read them with get_agent_output(agent="{name}") (fleet output {name}), then answer; '
+            "deny: <why> needs no reading",
+        )
 
 
 def ask(connection: Connection, agent_id: str, turn: int, asked: NewQuestion) -> str:
@@ -100,6 +144,33 @@ def check_meant(name: str, question: QuestionRow, meant: str | None, by: Answere
         fits = question.id.startswith(meant)
     if not fits:
         raise OtherQuestionError(name, question)
+
+
+def check_read(name: str, question: QuestionRow, given: str, read: str | None) -> None:
+    """Check that who allows a tool call was shown all of its input; `read` is the id of the question read whole.
+
+    Raises:
+        UnreadPermissionError: it may have been shown only in part.
+    """
+    allows = question.kind is QuestionKind.PERMISSION and given in {ALLOW, ALWAYS}
+    if allows and read != question.id and not fits_line(question.kind, question.text):
+        raise UnreadPermissionError(name, question)
+
+
+def check_open(connection: Connection, agent: AgentRow, meant: str | None, repeated: str | None = None) -> None:
+    """Check that the question that a text answers is open; None means the agent's last one.
+
+    With `repeated`, whoever sends the text knows that the question is closed: only the same answer is refused.
+
+    Raises:
+        ClosedQuestionError: it is closed.
+    """
+    rows = [row for row in of_agent(connection, agent.id) if meant is None or row.id.startswith(meant)]
+    if not rows or rows[-1].state == QuestionState.OPEN:
+        return
+    question = rows[-1]
+    if repeated is None or question.answer in {repeated.strip(), chosen(question.options, repeated)}:
+        raise ClosedQuestionError(agent.name, question)
 
 
 def put_answer(connection: Connection, question_id: str, text: str, by: AnsweredBy, now: float) -> None:

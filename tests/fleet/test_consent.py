@@ -1,0 +1,163 @@
+"""What a text means, and what it permits, is decided by what its sender was shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain.text import raw
+from orchestrator.domain.turn import DeliveryMode
+from orchestrator.errors import ConflictError
+from tests.fixtures.personas import define
+from tests.fleet.scripted import Ask, Lab
+from tests.fleet.test_answers import person
+
+pytestmark = pytest.mark.anyio
+LONG = "echo start; " + "x" * 3000 + "; rm -rf important; " + "y" * 3000 + "; echo end"
+
+
+async def asked(lab: Lab) -> None:
+    """An agent whose question the orchestrator has been shown."""
+    await lab.create("a")
+    await lab.asks("a", "red or blue?", ("red", "blue"))
+    assert "red or blue?" in (await lab.wait("a")).text
+
+
+async def turns(lab: Lab) -> int:
+    """How many turns the agent has."""
+    return len(await lab.turns("a"))
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_an_answer_to_a_question_that_a_person_has_answered_is_refused_and_no_task(lab: Lab) -> None:
+    await asked(lab)
+    await lab.fleet.answer(person(lab), "a", "blue")
+    for _ in range(2):  # the very call that was refused has not read the refusal
+        with pytest.raises(ConflictError) as error:
+            await lab.fleet.command(lab.call("k1"), "a", "red")
+        assert error.value.message == (
+            'nothing was queued: a\'s question "red or blue?" was answered "blue" by a person'
+        )
+        assert "once more" in error.value.hint
+    assert await turns(lab) == 1
+    receipt = await lab.fleet.command(lab.call("k2"), "a", "red")
+    assert receipt.happened == "turn 2: queued behind the running turn"
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_the_same_answer_again_is_refused_and_another_text_is_the_next_task(lab: Lab) -> None:
+    await asked(lab)
+    first = await lab.fleet.command(lab.call("k1"), "a", "2")
+    assert await lab.fleet.command(lab.call("k1"), "a", "2") == first
+    with pytest.raises(ConflictError, match='was answered "blue" by an orchestrator'):
+        await lab.fleet.command(lab.call("k2"), "a", "blue")
+    await lab.asks("a", "and now?")
+    await lab.wait("a")
+    await lab.fleet.command(lab.call("k3"), "a", "go")
+    await lab.fleet.command(lab.call("k4"), "a", "then test it")
+    assert [turn.prompt for turn in await lab.turns("a")] == ["look", "then test it"]
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_an_answer_after_the_end_of_the_turn_that_asked_is_refused(lab: Lab) -> None:
+    await asked(lab)
+    await lab.fleet.interrupt(person(lab), "a")
+    with pytest.raises(ConflictError, match="was withdrawn: its turn ended without an answer"):
+        await lab.fleet.command(lab.call(), "a", "red")
+    with pytest.raises(ConflictError, match="was withdrawn"):
+        await lab.fleet.answer(person(lab), "a", "red")
+    assert await turns(lab) == 1
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+@pytest.mark.parametrize("way", ["status", "digest", "interrupt"])
+async def test_who_knows_that_nothing_is_asked_any_more_gives_a_task(lab: Lab, way: str) -> None:
+    await asked(lab)
+    await lab.fleet.answer(person(lab), "a", "blue")
+    lab.finish("a")
+    await lab.becomes("a", "complete")
+    if way == "status":
+        await lab.fleet.status(lab.call(), ["a"])
+    elif way == "digest":
+        await lab.wait("a")
+    mode = DeliveryMode.INTERRUPT if way == "interrupt" else DeliveryMode.QUEUE
+    await lab.fleet.command(lab.call(), "a", "no", mode=mode)
+    assert await turns(lab) == 2
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_a_permission_that_was_decided_takes_no_second_word(lab: Lab) -> None:
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("a", persona="shell")
+    lab.play("a", Ask("", tool="Bash", input={"command": "ls"}))
+    await lab.becomes("a", "waiting", "permission")
+    await lab.wait("a")
+    await lab.fleet.answer(person(lab), "a", "deny: not today")
+    with pytest.raises(ConflictError) as error:
+        await lab.fleet.command(lab.call(), "a", "allow")
+    assert 'permission to use Bash "ls" was answered "deny: not today" by a person' in error.value.message
+    assert await turns(lab) == 1
+
+
+@pytest.mark.requirement("question:answer:by-number")
+@pytest.mark.parametrize(("text", "given"), [("1", "red"), (" 2 ", "blue"), ("3", "3"), ("0", "0"), ("red", "red")])
+async def test_an_option_is_chosen_by_its_number(lab: Lab, text: str, given: str) -> None:
+    await asked(lab)
+    await lab.fleet.command(lab.call(), "a", text)
+    assert (await lab.fleet.detail(person(lab), "a")).asked[0].answer == given
+
+
+@pytest.mark.requirement("question:answer:by-number")
+async def test_options_are_numbered_wherever_they_are_shown(lab: Lab) -> None:
+    await asked(lab)
+    digest = (await lab.wait("a")).text
+    assert '(options: 1 "red", 2 "blue")' in digest
+    assert 'task="<your answer or its number>"' in digest
+
+
+async def wants_much(lab: Lab) -> None:
+    """An agent that wants to run a long command."""
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("a", persona="shell")
+    lab.play("a", Ask("", tool="Bash", input={"command": LONG}))
+    await lab.becomes("a", "waiting", "permission")
+
+
+@pytest.mark.requirement("permission:allow:only-what-was-shown")
+@pytest.mark.parametrize("word", ["allow", "always"])
+async def test_what_was_shown_with_its_middle_cut_is_allowed_only_after_it_was_read_whole(lab: Lab, word: str) -> None:
+    await wants_much(lab)
+    digest = (await lab.wait("a")).text
+    assert "rm -rf important" not in digest
+    assert 'get_agent_output(agent="a") shows it whole; then command_agent' in digest
+    with pytest.raises(ConflictError) as error:
+        await lab.fleet.command(lab.call(), "a", word)
+    assert f"nothing was allowed: you were not shown all {len(LONG)} characters" in error.value.message
+    assert 'get_agent_output(agent="a")' in error.value.hint
+    await lab.fleet.output(lab.call(), "a", offset=3000)  # its end alone is not all of it
+    with pytest.raises(ConflictError, match="nothing was allowed"):
+        await lab.fleet.command(lab.call(), "a", word)
+    first = await lab.fleet.output(lab.call(), "a", limit=3000)
+    assert (first.status, first.reason, first.total_characters) == ("waiting", "asks to use Bash", len(LONG))
+    rest = await lab.fleet.output(lab.call(), "a", offset=first.next_offset or 0)
+    assert raw(first.text) + raw(rest.text) == LONG
+    assert (await lab.fleet.command(lab.call(), "a", word)).happened.startswith("answered")
+
+
+@pytest.mark.requirement("permission:allow:only-what-was-shown")
+async def test_reading_by_one_caller_permits_no_other_one_and_a_denial_needs_none(lab: Lab) -> None:
+    await wants_much(lab)
+    await lab.fleet.output(lab.call(), "a")
+    await lab.fleet.output(lab.call(), "a", offset=6000)
+    await lab.fleet.detail(person(lab), "a")
+    with pytest.raises(ConflictError, match="nothing was allowed"):
+        await lab.fleet.answer(person(lab), "a", "allow")
+    assert (await lab.fleet.answer(person(lab), "a", "deny: too long")).happened.startswith("answered")
+
+
+@pytest.mark.requirement("permission:allow:only-what-was-shown")
+async def test_a_line_feed_in_a_command_shows_as_one(lab: Lab) -> None:
+    define(lab.project, "shell", "tools: Read\nask: [Bash]")
+    await lab.create("a", persona="shell")
+    lab.play("a", Ask("", tool="Bash", input={"command": "echo fine #\nrm -rf ."}))
+    await lab.becomes("a", "waiting", "permission")
+    assert '"echo fine # ⏎ rm -rf ."' in (await lab.wait("a")).text
