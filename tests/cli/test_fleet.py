@@ -176,7 +176,7 @@ def test_a_question_ends_a_wait_with_5_and_show_says_how_to_answer(tidy: Command
     assert "fleet show asker" in waited.err
     shown = tidy("show", "asker")
     assert "Which colour?" in shown.out
-    assert '  - "blue"' in shown.out
+    assert '  2. "blue"' in shown.out
     assert 'fleet answer asker "…"' in shown.out
     assert "Needs you (1)" in tidy("ps").out
     answered = tidy("answer", "asker", "blue")
