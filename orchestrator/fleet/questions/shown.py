@@ -112,9 +112,7 @@ class Meant(TypedDict):
     knows_closed: bool
 
 
-def meant_by(
-    call: CallContext, shown: ShownQuestion | None, named: str | None = None, *, is_read: bool = False
-) -> Meant:
+def meant_by(call: CallContext, shown: ShownQuestion | None, named: str | None, *, is_read: bool) -> Meant:
     """Return what this call answers: the question that it names, or the one that its caller was shown last."""
     if shown is None:
         return {"question_id": named, "read": named if is_read else None, "knows_closed": False}

@@ -23,7 +23,6 @@ from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.change_words import change_words
 from orchestrator.fleet.questions.shown import in_full, in_line
-from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
@@ -40,7 +39,7 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
-from orchestrator.store.schema.rows import AgentRow, ArtifactRow, PendingQuestion, QuestionRow, TurnRow
+from orchestrator.store.schema.rows import AgentRow, ArtifactRow, QuestionRow, TurnRow
 from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 from orchestrator.tool_rules import checked as checked_tools
@@ -146,11 +145,8 @@ async def output(
     if not 1 <= limit <= MAX_PAGE_CHARACTERS:
         raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_PAGE_CHARACTERS} characters")
 
-    asked = agent_views.question_of(agent, context.work.clock())
-    if asked is not None and agent.pending is not None and turn in {None, agent.pending["turn"]}:
-        page = _question_page(agent, asked, agent.pending, offset, limit)
-        context.shown.page(call, agent.id, asked.id, (offset, offset + len(page.text)), page.total_characters)
-        return page
+    if (asked := _asked_page(context, call, agent, turn, (offset, limit))) is not None:
+        return asked
 
     def turns_and_files(connection: Connection) -> tuple[Sequence[TurnRow], TurnRow, Sequence[ArtifactRow]]:
         turns = agent_queries.turns(connection, agent.id)
@@ -189,15 +185,23 @@ def _end(text: str, offset: int, limit: int) -> int:
     return min(len(text), offset + limit)
 
 
-def _question_page(
-    agent: AgentRow, asked: QuestionView, pending: PendingQuestion, offset: int, limit: int
-) -> OutputPage:
-    """Return a page of all that the agent asks: its question with its options, or the whole input of its tool."""
+def _asked_page(
+    context: FleetContext, call: CallContext, agent: AgentRow, turn: int | None, span: tuple[int, int]
+) -> OutputPage | None:
+    """Return a page of all that the agent asks in this turn: its question with its options, or its tool's whole input.
+
+    Note that the caller is shown it. None: the agent asks nothing in this turn.
+    """
+    asked, pending = agent_views.question_of(agent, context.work.clock()), agent.pending
+    if asked is None or pending is None or turn not in {None, pending["turn"]}:
+        return None
+    offset, limit = span
     kind = QuestionKind(asked.kind)
     text = whole_text(kind, asked.text, pending["input"])
     if asked.options:
         text = "\n".join([text, *(f"{at}. {raw(option)}" for at, option in enumerate(asked.options, 1))])
     end = _end(text, offset, limit)
+    context.shown.page(call, agent.id, asked.id, (offset, end), len(text))
     return OutputPage(
         agent=agent.id,
         name=agent.name,
