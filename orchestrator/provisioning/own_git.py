@@ -205,13 +205,9 @@ def remove_stale(own: OwnGit) -> None:
         stale.unlink(missing_ok=True)
 
 
-async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None = None) -> str:
-    """Run git on the checkout and return its output.
-
-    Raises:
-        ChangesUnknownError: git is missing, failed, or took longer than a minute.
-    """
-    env = {
+def environment() -> dict[str, str]:
+    """Return the variables with which git reads no configuration, asks nobody, and fetches and locks nothing."""
+    return {
         "PATH": os.defpath,
         "HOME": "/nonexistent",
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -219,13 +215,21 @@ async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
         "LC_ALL": "C",
-        **({} if index is None else {"GIT_INDEX_FILE": str(index)}),
     }
+
+
+async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None = None) -> str:
+    """Run git on the checkout and return its output.
+
+    Raises:
+        ChangesUnknownError: git is missing, failed, or took longer than a minute.
+    """
+    env = environment() | ({} if index is None else {"GIT_INDEX_FILE": str(index)})
     pipe = asyncio.subprocess.PIPE
     try:
         process = await spawn(
             asyncio.create_subprocess_exec(
-                *_command(own, words),
+                *command(own, words),
                 cwd=own.repository.checkout,
                 env=env,
                 stdin=pipe,
@@ -233,7 +237,7 @@ async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None
                 stderr=pipe,
                 start_new_session=True,
             ),
-            discard=_kill,
+            discard=kill,
         )
     except OSError as error:
         raise ChangesUnknownError(f"git cannot run: {error}") from error
@@ -241,7 +245,7 @@ async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None
         async with asyncio.timeout(GIT_SECONDS):
             out, err = await process.communicate(os.fsencode(input_text))
     except BaseException as error:
-        await _kill(process)
+        await kill(process)
         if isinstance(error, TimeoutError):
             raise TookTooLongError(f"git {words[0]} took longer than {format_duration(GIT_SECONDS)}") from error
         raise
@@ -250,7 +254,8 @@ async def run(own: OwnGit, *words: str, input_text: str = "", index: Path | None
     return out.decode(errors="surrogateescape")
 
 
-def _command(own: OwnGit, words: tuple[str, ...]) -> list[str]:
+def command(own: OwnGit, words: tuple[str, ...]) -> list[str]:
+    """Return the command that runs git with this git directory, without anything that the repository configures."""
     if (program := programs.find("git", os.environ.get("PATH"))) is None:
         raise ChangesUnknownError("git cannot run: PATH has no git outside of projects")
     tree = [] if words[0] == "init" else [f"--work-tree={own.repository.checkout}"]
@@ -260,7 +265,7 @@ def _command(own: OwnGit, words: tuple[str, ...]) -> list[str]:
     return [program, f"--git-dir={own.folder}", *tree, *safe, *configuration.options(own.settings), *words]
 
 
-async def _kill(process: Process) -> None:
+async def kill(process: Process) -> None:
     """End git with whatever it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

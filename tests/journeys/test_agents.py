@@ -25,6 +25,13 @@ parts:
   - part: whistler
     match: {agent: whistler, system: "You are a scout[^$]*Project instructions: [^$]*whistle while you work"}
     replies: [{say: "I whistle: {{ 'ask nobody' in system }}"}]
+  - part: historian
+    match: {agent: historian}
+    replies:
+      - calls:
+          - {tool: mcp__crew__git, as: log, input: {command: log, args: ["-n", "1", "--format=%s by %an"]}}
+          - {tool: mcp__crew__git, as: wrong, input: {command: log, args: [--output=x]}}
+      - say: "{{ results.log }} {{ 'may not have' in results.wrong }} {{ 'scratch' in system }}"
   - part: poet
     match: {agent: poet, system: "You are a poet of this user"}
     replies: [{say: roses}]
@@ -155,6 +162,14 @@ def agent(troupe: Command, name: str) -> dict[str, Any]:
 @pytest.mark.requirement("persona:prompt:as-text")
 def test_an_agent_is_told_its_persona_and_the_projects_instructions(troupe: Command) -> None:
     assert told(troupe, "whistler", "--persona", "scout") == "I whistle: True"
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+def test_a_scout_reads_the_history_without_a_shell(troupe: Command) -> None:
+    told_it = told(troupe, "historian", "--persona", "scout")
+    assert told_it.startswith("git log, characters 0 to ")
+    assert "begin by t" in told_it
+    assert told_it.endswith("True False")
 
 
 @pytest.mark.requirement("persona:user:usable")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.domain.git_call import COMMANDS
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.tool import CallContext, Json, Tool
 from orchestrator.errors import ConflictError
@@ -25,7 +26,16 @@ QUESTION: Json = {
     },
     "required": ["question"],
 }
-
+GIT: Json = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "string", "enum": list(COMMANDS)},
+        "args": {"type": "array", "items": {"type": "string"}},
+        "offset": {"type": "integer", "minimum": 0, "description": "character at which a long output continues"},
+    },
+    "required": ["command"],
+    "additionalProperties": False,
+}
 
 CHILD: Json = {
     "type": "object",
@@ -53,6 +63,8 @@ class AgentPort:
     create: Callable[[CallContext, Json], Awaitable[str]] | None = None
     """None: this agent may not create agents"""
     children: Callable[[], Awaitable[str]] | None = None
+    git: Callable[[str, Sequence[str], int], Awaitable[str]] | None = None
+    """None: it can run git itself, or it has nothing to read with it"""
 
 
 def family_tools(port: AgentPort) -> tuple[Tool, ...]:
@@ -83,6 +95,28 @@ def family_tools(port: AgentPort) -> tuple[Tool, ...]:
             description="Sleep at no cost until all your agents have ended; gives how each ended and what it says.",
             schema={"type": "object", "properties": {}},
             call=wait_for_children,
+        ),
+    )
+
+
+def git_tools(port: AgentPort) -> tuple[Tool, ...]:
+    """The tool of an agent that reads the history of its repository through Fleet."""
+    git = port.git
+    if git is None:
+        return ()
+
+    async def read(call: CallContext, arguments: Json) -> str:
+        del call
+        return await git(str(arguments["command"]), list(arguments.get("args", ())), int(arguments.get("offset", 0)))
+
+    return (
+        Tool(
+            name="git",
+            description=(
+                'Read this repository with git, such as command "log", args ["-5", "--", "src"]; it changes nothing.'
+            ),
+            schema=GIT,
+            call=read,
         ),
     )
 
@@ -118,5 +152,6 @@ def crew_tools(port: AgentPort) -> tuple[Tool, ...]:
             schema=QUESTION,
             call=ask_orchestrator,
         ),
+        *git_tools(port),
         *family_tools(port),
     )

@@ -28,6 +28,7 @@ from orchestrator.fleet.briefing.plan import last_told
 from orchestrator.fleet.checks.criteria import Acceptance, acceptance_of, announced
 from orchestrator.fleet.execution import author
 from orchestrator.fleet.execution.delegation import Delegation
+from orchestrator.fleet.execution.git_reader import git_reader
 from orchestrator.fleet.execution.looks import look_after, look_before, tidy
 from orchestrator.fleet.execution.pause import prompt_of, resume_id
 from orchestrator.fleet.execution.runtime import Runtime
@@ -157,7 +158,10 @@ def _rows(connection: Connection, claim: Claim) -> tuple[AgentRow, TurnRow | Non
 
 def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, more: Mapping[str, str]) -> SessionSpec:
     cwd, state = Path(agent.cwd), runtime.state
-    port = _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans)
+    port = replace(
+        _agent_port(runtime, slot, may_create=persona.children > 0 and not persona.plans),
+        git=git_reader(persona, cwd, state),
+    )
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
     site = Workplace(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state), user=_user_folder(agent))
     prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)

@@ -1,0 +1,140 @@
+"""Runs an agent's read-only git calls in a view of the repository that holds none of its configuration.
+
+The view is a fresh git directory for each call: copies of HEAD, the packed refs and the index, the repository's refs
+and objects, and nothing that git would run. It lies where agents cannot write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator import untrusted
+from orchestrator.domain.duration import format_duration
+from orchestrator.errors import ConflictError, InvalidError
+from orchestrator.provisioning import files, own_git
+from orchestrator.provisioning.checkouts import checkout_of
+from orchestrator.provisioning.own_git import OwnGit
+from orchestrator.supervision.spawn import spawn
+
+SECONDS = 10.0
+MAX_OUTPUT_BYTES = 4 * 2**20
+"""of which a page is shown; git is ended after that"""
+MAX_ERROR_BYTES = 4096
+MAX_PACKED_REFS_BYTES = 64 * 2**20
+_HEAD = re.compile(rb"(?:ref: refs/[^\0\n]{1,1000}|[0-9a-f]{40,64})\n?")
+_TOLD = re.compile(
+    r"fatal: (?:ambiguous argument|bad revision|invalid object name|your current branch|no such path|path '|file |"
+    r"bad object|unrecognized argument|-L |There is no path|Not a valid|no such ref|needed a single revision).*"
+)
+"""errors about the call itself; others may quote files that git took for its own"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitOutput:
+    """What git printed, from the beginning; `is_cut` if it had more to say."""
+
+    text: str
+    is_cut: bool
+
+
+async def read_git(cwd: Path, state: Path, words: Sequence[str]) -> GitOutput:
+    """Run this checked call in the agent's directory.
+
+    Raises:
+        InvalidError: git does not understand the call.
+        ConflictError: there is no repository that Fleet can read, or git took too long.
+    """
+    checkout = checkout_of(cwd)
+    if checkout is None:
+        raise ConflictError("this directory is not in a git checkout", hint="go on without its history")
+    try:
+        own = await own_git.open_own(checkout, state)
+        view = await asyncio.to_thread(_view, own)
+    except (files.ChangesUnknownError, OSError, ValueError) as error:
+        raise ConflictError(f"Fleet cannot read this repository: {error}", hint="go on without its history") from error
+    try:
+        return await _output(replace(own, folder=view), cwd, words)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, view, ignore_errors=True)
+
+
+def _view(own: OwnGit) -> Path:
+    """Write the view, and return its folder."""
+    repository = own.repository
+    files.check_objects(repository.common / "objects")
+    head = files.read_bounded(repository.git_dir / "HEAD") or b""
+    if not _HEAD.fullmatch(head):
+        raise ValueError("its HEAD names nothing that Fleet knows")
+    packed = b""
+    with contextlib.suppress(FileNotFoundError):
+        packed = untrusted.read(repository.common, "packed-refs", MAX_PACKED_REFS_BYTES)
+    sha256 = repository.object_format == "sha256"
+    form = "1\n[extensions]\n\tobjectFormat = sha256\n" if sha256 else "0\n"
+    view = Path(tempfile.mkdtemp(prefix="view-", dir=own.folder.parent))
+    try:
+        for name, content in {
+            "HEAD": head,
+            "packed-refs": packed,
+            "config": f"[core]\n\tbare = false\n\trepositoryFormatVersion = {form}".encode(),
+            "objects/info/alternates": os.fsencode(repository.common / "objects") + b"\n",
+            "info/exclude": files.read_bounded(repository.common / "info" / "exclude") or b"",
+            "ignore": b"",
+            "attributes": b"",
+        }.items():
+            (view / name).parent.mkdir(parents=True, exist_ok=True)
+            (view / name).write_bytes(content)
+        (view / "refs").symlink_to(repository.common / "refs")
+        own_git.copy_index(own, view / "index")
+    except BaseException:
+        shutil.rmtree(view, ignore_errors=True)
+        raise
+    return view
+
+
+async def _output(own: OwnGit, cwd: Path, words: Sequence[str]) -> GitOutput:
+    starting = asyncio.create_subprocess_exec(
+        *own_git.command(own, ("--no-pager", *words)),
+        cwd=cwd,
+        env=own_git.environment(),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+    process = await spawn(starting, discard=own_git.kill)
+    told = asyncio.create_task(_read(process.stderr, MAX_ERROR_BYTES))
+    try:
+        async with asyncio.timeout(SECONDS):
+            out = await _read(process.stdout, MAX_OUTPUT_BYTES)
+            if len(out) >= MAX_OUTPUT_BYTES:
+                return GitOutput(text=out.decode(errors="replace"), is_cut=True)
+            error = (await told).decode(errors="replace").strip()
+            code = await process.wait()
+    except TimeoutError as error:
+        hint = "ask for less: fewer commits, or one path"
+        raise ConflictError(f"git {words[0]} took longer than {format_duration(SECONDS)}", hint=hint) from error
+    finally:
+        told.cancel()
+        if process.returncode is None:
+            await own_git.kill(process)
+    if code != 0:
+        first = error.partition("\n")[0]
+        said = first.removeprefix("fatal: ") if _TOLD.fullmatch(first) else f"it failed with exit code {code}"
+        raise InvalidError(f"git {words[0]}: {said[:300]}", hint="correct the revision, path or option")
+    return GitOutput(text=out.decode(errors="replace"), is_cut=False)
+
+
+async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
+    content = bytearray()
+    while stream is not None and len(content) < limit and (chunk := await stream.read(limit - len(content))):
+        content += chunk
+    return bytes(content)
