@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,7 +13,10 @@ from orchestrator.domain.persona import Persona
 from orchestrator.errors import ConflictError, InvalidError
 
 MAX_TASK_BYTES = 256 * 1024
+MAX_BRIEF_BYTES = 32 * 1024
 MAX_NAME_CHARACTERS = 64
+ANY_END = "ended"
+"""after a colon behind an input's name: however it ends"""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _ID_LIKE = re.compile(r"(ag|tn|rn)_", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -76,6 +79,8 @@ class NewAgent:
     persona: str = "builder"
     provider: str | None = None
     model: str | None = None
+    brief: str = ""
+    """the text, or a reference to an agent that has it"""
     inputs: tuple[str, ...] = ()
     cwd: str | None = None
     max_turns: int | None = None
@@ -96,6 +101,29 @@ class NewAgent:
             Unit.TURNS: self.max_total_turns,
             Unit.SECONDS: self.max_seconds,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """What an orchestrator tells all agents of a chain, and the name of the agent with which it did."""
+
+    of: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputReference:
+    """An input as a caller names it; `any_end`: it is waited for to end in any way, not to be complete."""
+
+    agent: str
+    any_end: bool
+
+
+def input_reference(text: str) -> InputReference:
+    """Return the input that `NAME` or `NAME:ended` means."""
+    agent, mark, end = text.rpartition(":")
+    any_end = bool(mark) and end.strip() == ANY_END
+    return InputReference(agent=agent.strip() if any_end else text, any_end=any_end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +165,9 @@ class AgentSpec:
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     inputs: Sequence[str] = ()
     """ids of the agents whose results it takes"""
+    any_end: Collection[str] = ()
+    """those of them that may end in any way"""
+    briefs: Sequence[Brief] = ()
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:

@@ -70,6 +70,8 @@ class AgentView(View):
     """those that ended without a result to hand on"""
     inputs: tuple[str, ...] = ()
     """names of the agents whose results its next turn takes, or its last turn took"""
+    briefs_of: tuple[str, ...] = ()
+    """names of the agents with which its chain was briefed"""
     question: QuestionView | None = None
     parent: str | None = None
     """name of the agent that created it"""
@@ -233,11 +235,19 @@ class FileView(View):
     turn: int
 
 
+class BriefView(View):
+    """What the agents of a chain were told, and the name of the agent with which they were."""
+
+    of: str
+    text: Foreign
+
+
 class AgentDetail(View):
     """Everything about one agent."""
 
     agent: AgentView
     task: Foreign
+    briefs: tuple[BriefView, ...] = ()
     system_prompt_source: str
     session_id: str | None
     desk: str

@@ -71,6 +71,26 @@ async def test_an_input_that_fails_meanwhile_wakes_the_orchestrator_and_its_retr
     assert "places of late: look again" in text
 
 
+@pytest.mark.requirement("inputs:ended:however", "create:brief:once-per-chain")
+async def test_a_chain_is_briefed_once_and_an_agent_starts_because_its_input_failed(host: Host) -> None:
+    async with host.client() as client:
+        brief = "Mind the style.\nthe token is plum"
+        first = await asked(client, "create_agent", name="late", task="look", persona="scout", brief=brief)
+        assert "its brief goes to all that have it as input" in first
+        mend = {"name": "told-mend", "task": "mend", "persona": "planner", "inputs": ["late:ended"]}
+        assert "brief of late" in await asked(client, "create_agent", **mend)
+        assert "brief of late" in await asked(client, "create_agent", name="told-side", task="look", brief="@late")
+        os.kill(host.daemon.pid, signal.SIGKILL)
+        digest = await waited(client, "told-mend", "told-side")
+        assert digest.count("I know PLUM") == 2
+        assert "the token is plum" not in digest
+        files = await asked(client, "get_agent_output", agent="told-mend")
+        assert "relevant-files.md" in files
+        assert "no agent 'nobody'" in await refused(client, "create_agent", name="x", task="t", brief="@nobody")
+    with host.daemon.http(host.project) as http:
+        assert http.get("/v1/agents/told-mend").json()["briefs"] == [{"of": "late", "text": brief}]
+
+
 @pytest.mark.requirement("inputs:cycle:refused")
 async def test_a_circle_of_inputs_is_an_error_that_names_it_and_changes_nothing(host: Host) -> None:
     async with host.client() as client:

@@ -195,6 +195,18 @@ def test_a_turn_that_was_suspended_before_the_upgrade_is_so_after_it(tmp_path: P
         assert connection.execute(query).fetchall() == [("t1", "quota", 1), ("t2", "", 0)]
 
 
+def test_agents_and_inputs_of_before_have_no_brief_and_wait_as_they_did(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    _of_revision(path, "0008")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _insert(connection, "agent", id="ag_1")
+        _insert(connection, "input", agent_id="ag_1", source_id="ag_1", turn=1, position=0)
+    migrated(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT briefs FROM agent").fetchall() == [(None,)]
+        assert connection.execute("SELECT any_end FROM input").fetchall() == [(0,)]
+
+
 def _of_revision(path: Path, revision: str) -> None:
     """Make an empty database as that schema has it."""
     from alembic import command

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 
 PersonaName = Annotated[str | None, typer.Option(help="Persona: scout, planner, builder… (default: builder).")]
+ModelName = Annotated[str | None, typer.Option(help="Model, or a provider's alias for one (default: the persona's).")]
+BriefText = Annotated[
+    str | None, typer.Option(help="What its whole chain must know (-: read stdin), or @NAME of an agent that has it.")
+]
 NextTask = Annotated[
     str, typer.Argument(help="What to do (-: read stdin); omit it to change only the budget.", show_default=False)
 ]
@@ -38,9 +42,8 @@ def create(
     name: Annotated[str, typer.Argument(help="Name, unique among living agents.", show_default=False)],
     task: Task,
     persona: PersonaName = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model, or a provider's alias for one (default: the persona's).")
-    ] = None,
+    model: ModelName = None,
+    brief: BriefText = None,
     inputs: Inputs = None,
     cwd: Cwd = None,
     max_turns: Annotated[int | None, typer.Option(help="Maximum model calls per turn.")] = None,
@@ -64,6 +67,7 @@ def create(
     from orchestrator.fleet.views import Created
 
     body: dict[str, object] = {"name": name, "persona": persona, "model": model, "inputs": inputs or None, "cwd": cwd}
+    body |= {"brief": brief and given_text(brief)}
     body |= caps(max_cost_usd, max_tokens, max_total_turns, max_seconds) | {"max_turns": max_turns}
     body |= asked_checks(check, check_timeout, must_exist, result_schema, check_retries) | {"priority": priority}
     with connected() as client:

@@ -148,6 +148,8 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
     ]
     lines = [f"{name:<10} {value}" for name, value in fields if value]
     lines += [*_question_lines(detail), *_asked_lines(detail)]
+    for brief in detail.briefs:
+        lines += ["", f"brief of {brief.of}", *_indented(margin(brief.text))]
     lines += ["", "task", *_indented(margin(detail.task))]
     for turn in detail.turns:
         lines += _turn_lines(turn)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.domain.agent import Brief
 from orchestrator.domain.check import VERDICT_LINE
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.text import named
+from orchestrator.domain.text import margin, named
 from orchestrator.fleet.briefing.instructions import MAX_PATH_CHARACTERS, Workplace, instructions
 from orchestrator.fleet.briefing.plan import briefed
 
@@ -24,7 +25,7 @@ def desk_path(project: str, agent_id: str) -> Path:
     return desks_path(project) / agent_id
 
 
-def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -> str:
+def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path, briefs: Sequence[Brief] = ()) -> str:
     """The whole system prompt of an agent's session."""
     cwd = named(str(site.cwd), MAX_PATH_CHARACTERS)
     if persona.orchestrates:
@@ -33,7 +34,7 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
             f"directory: {cwd}. Ask the person who started you with mcp__crew__ask_orchestrator, in a message of "
             "its own: it may be asleep, too."
         ) + briefed(persona)
-        return "\n\n".join([persona.prompt, "# Your place\n" + place, *instructions(site)])
+        return "\n\n".join([persona.prompt, "# Your place\n" + place, *map(_brief, briefs), *instructions(site)])
     place = (
         f"You are the agent `{name}` ({persona.name}) in Fleet, a program that runs agents side by side for an "
         "orchestrator. "
@@ -49,7 +50,14 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path) -
             " Your verdict decides whether the work that depends on yours continues: the last line of your result must "
             f"be {VERDICT_LINE}, alone on its line."
         )
-    return "\n\n".join([persona.prompt, "# Your place\n" + place, *instructions(site)])
+    return "\n\n".join([persona.prompt, "# Your place\n" + place, *map(_brief, briefs), *instructions(site)])
+
+
+def _brief(brief: Brief) -> str:
+    return (
+        "# Brief\nWhat your orchestrator tells every agent of this chain, in its words behind |. Your own part is your "
+        "task.\n" + "\n".join(margin(brief.text))
+    )
 
 
 def with_files(task: str, files: Sequence[Path]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from orchestrator import paths
+from orchestrator.domain.agent import input_reference
 from orchestrator.domain.durable_wait import DurableWaitStatus, WaitRequest, wait_request_of
 from orchestrator.domain.persona import FLEET
 from orchestrator.domain.question import NewQuestion
@@ -118,7 +119,9 @@ class ManagedOrchestrators:
             given = arguments.get(name, ())
             for reference in (given,) if isinstance(given, str) else given:
                 try:
-                    found.append(await self.context.find(call.caller, str(reference), deleted=True))
+                    found.append(
+                        await self.context.find(call.caller, input_reference(str(reference)).agent, deleted=True)
+                    )
                 except FleetError:
                     continue
         return found

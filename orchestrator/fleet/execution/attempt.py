@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator import log, paths
 from orchestrator.domain import clearance
+from orchestrator.domain.agent import Brief
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.domain.event import Ended, EventKind, SessionOutcome
 from orchestrator.domain.persona import Persona
@@ -164,7 +165,8 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, 
     )
     desk = _seen_from(cwd, system_prompt.desk_path(agent.project, agent.id))
     site = Workplace(project=Path(agent.project), cwd=cwd, hidden=paths.hidden(state), user=_user_folder(agent))
-    prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk)
+    briefs = [Brief(**brief) for brief in agent.briefs or ()]
+    prompt = system_prompt.system_prompt(persona, site, name=agent.name, desk=desk, briefs=briefs)
     return SessionSpec(
         agent_id=agent.id,
         agent_name=agent.name,

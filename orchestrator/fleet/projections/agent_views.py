@@ -126,6 +126,7 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
         waits_for=tuple(rows.names[row.source_id] for row in unsettled),
         blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
         inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
+        briefs_of=tuple(brief["of"] for brief in agent.briefs or ()),
         question=question_of(agent, now),
         parent=rows.names.get(agent.parent) if agent.parent else None,
         **budget_views.columns_of(agent, rows.rooms.get(agent.id, ())),

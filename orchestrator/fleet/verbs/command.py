@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.domain.agent import checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import AnsweredBy
+from orchestrator.domain.text import listed
 from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
@@ -14,6 +15,7 @@ from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.questions import shown
 from orchestrator.fleet.verbs.adopt import check_place
 from orchestrator.fleet.verbs.create import check_passed, new_id
+from orchestrator.fleet.verbs.inputs import find_inputs
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
 from orchestrator.store.waits.questions import ClosedQuestionError, OtherQuestionError
@@ -46,9 +48,7 @@ async def command(
     found = await context.find(call.caller, agent)
     await check_place(found)
     given = checked_caps(caps or {})
-    sources = None
-    if inputs is not None:
-        sources = [source.id for source in await context.find_all(call.caller, inputs, deleted=True)]
+    sources = await find_inputs(context, call.caller, inputs or ())
     async with context.preparing(call):
         checks = await verify.checked()
     asked = commands.Command(
@@ -56,7 +56,8 @@ async def command(
         text=checked_text("task", task) if task or not given else "",
         caps=given,
         mode=mode,
-        inputs=sources,
+        inputs=None if inputs is None else [source.id for source in sources.agents],
+        any_end=sources.any_end,
         turn_id=new_id("tn"),
         call_key=stored_key(call),
         account=context.work.accounts.bring(call.caller),
@@ -87,4 +88,6 @@ async def _send(context: FleetContext, call: CallContext, name: str, asked: comm
     happened = done.happened
     if done.steer and done.turn_id is not None:
         happened = await context.slots.steer(asked.agent_id, done.turn_id, asked.text) or happened
+    if (checks := asked.verify.checks) is not None:
+        happened += f"; its checks are now: {listed([check.title for check in checks], most=5) or 'none'}"
     return Receipt(agent=asked.agent_id, name=name, turn_id=done.turn_id, happened=happened)

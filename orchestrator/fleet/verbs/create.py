@@ -18,6 +18,7 @@ from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
+from orchestrator.fleet.verbs.inputs import briefs_of, find_inputs
 from orchestrator.fleet.verbs.workplace import workplace
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
@@ -30,7 +31,6 @@ from orchestrator.tool_rules import checked as checked_tools
 DEFAULT_PROVIDER = "claude"
 MAX_TURNS = 1000
 MAX_PRIORITY = 100
-MAX_INPUTS = 50
 
 
 def new_id(prefix: str) -> str:
@@ -111,9 +111,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
     if model is not None:
         provider.check_model(model)
     cwd = await asyncio.to_thread(workplace, caller.project, call.roots, new.cwd)
-    if len(new.inputs) > MAX_INPUTS:
-        raise InvalidError(f"{len(new.inputs)} inputs; at most {MAX_INPUTS} are allowed", hint="combine some first")
-    inputs = [agent.id for agent in await context.find_all(caller, new.inputs, deleted=True)]
+    inputs = await find_inputs(context, caller, new.inputs)
     return AgentSpec(
         id=new_id("ag"),
         name=name,
@@ -135,7 +133,9 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         priority=_priority(new.priority),
         rehearsal=bool(context.settings.rehearsal),
         checks=await Verify(checks=new.checks, retries=new.check_retries).checked(),
-        inputs=inputs,
+        inputs=[agent.id for agent in inputs.agents],
+        any_end=inputs.any_end,
+        briefs=await briefs_of(context, caller, name, new.brief, inputs.agents),
     )
 
 

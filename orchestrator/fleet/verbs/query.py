@@ -27,6 +27,7 @@ from orchestrator.fleet.verbs import wait
 from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
+    BriefView,
     EventView,
     FileView,
     FleetView,
@@ -124,6 +125,7 @@ async def detail(context: FleetContext, call: CallContext, agent: AgentRow) -> A
     return AgentDetail(
         agent=view,
         task=ForeignText(agent.task),
+        briefs=tuple(BriefView(of=brief["of"], text=ForeignText(brief["text"])) for brief in agent.briefs or ()),
         system_prompt_source=persona_of(agent).source,
         session_id=agent.session_id if agent.session_started else None,
         desk=str(system_prompt.desk_path(agent.project, agent.id)),

@@ -57,6 +57,8 @@ class CreateBody(BudgetBody):
     persona: str = "builder"
     provider: str | None = None
     model: str | None = None
+    brief: str = ""
+    """what its whole chain must know, or the name of an agent that has it"""
     inputs: tuple[str, ...] = ()
     cwd: str | None = None
     max_turns: int | None = Field(default=None, ge=1)

@@ -66,6 +66,9 @@ def created_lines(created: Created) -> str:
     if agent.place:
         where = f"in {agent.place}, not where this session was started"
     parts = [f"{short(agent.id)} {agent.name} {_standing(agent)}", model, where]
+    if agent.briefs_of:
+        others = [name for name in agent.briefs_of if name != agent.name]
+        parts.append(f"brief of {listed(others, most=5)}" if others else "its brief goes to all that have it as input")
     if created.existed:
         parts.append("this very call created it before")
     if agent.question:

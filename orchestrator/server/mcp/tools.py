@@ -59,15 +59,22 @@ def _names(description: str = "", **more: object) -> Json:
 CREATE = _object(
     ["name", "task"],
     name=_text("unique while it lives, e.g. scout-api"),
-    task=_text("what to do and what to report; it cannot see this conversation"),
+    task=_text("its part: what to do and report; it sees nothing of this conversation"),
+    brief=_text(
+        "what the whole chain must know, said once, in the first create: whoever has that agent among its inputs, or "
+        "theirs, reads it too; others say @name of that agent"
+    ),
     persona=_text("scout, planner, builder (default), reviewer, shipper; list_agents has more"),
     provider=_text(enum=["claude"]),
     model=_text("default: the persona's, e.g. haiku, sonnet, opus"),
-    inputs=_names("agents whose full results it gets as a file"),
-    cwd=_text("directory of this repository, also of another worktree; default: where your session works"),
+    inputs=_names("agents whose full results it gets as a file; review:ended starts it however review ends, to mend"),
+    cwd=_text(
+        "directory of this repository, also of another worktree; default: where your session works, in your own "
+        "checkout; one agent writes there at a time"
+    ),
     max_turns=_of("integer", "model calls per task", minimum=1, maximum=MAX_TURNS),
-    max_cost_usd=_of("number", "at this cap it is suspended and asks you"),
-    max_tokens=_of("integer"),
+    max_cost_usd=_of("number", "at a cap it is suspended and asks you"),
+    max_tokens=_of("integer", "the same in tokens"),
     checks=_names(
         'shell commands, {"exists": path}, {"schema": of its JSON result}: Fleet runs them after each of its turns; '
         "it mends what fails"
@@ -82,8 +89,8 @@ COMMAND = _object(
     ),
     inputs=_names("replaces its inputs; those that ended are handed over as they are, it waits for the others"),
     max_cost_usd=_of("number", "new cap; an agent suspended at its cap resumes, without a task"),
-    max_tokens=_of("integer"),
-    checks=_names(),
+    max_tokens=_of("integer", "the same in tokens"),
+    checks=_names("replace its checks"),
 )
 WAIT = _object(
     agents=_names("default: all of yours"),
@@ -101,7 +108,7 @@ OUTPUT = _object(
 )
 REGISTRY = _object(status=_text("e.g. working, failed"), capability=_text("what it should be good for, e.g. tests"))
 DELETE = _object(["agents"], agents=_names(minItems=1))
-DELETE_ALL = _object(scope=_text("project: everyone's; only if told to", enum=["mine", "project"]))
+DELETE_ALL = _object(scope=_text("default: mine; project: everyone's, only if told to", enum=["mine", "project"]))
 
 
 async def _create(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -172,7 +179,7 @@ async def _delete_all(fleet: Fleet, call: CallContext, args: Json) -> str:
 
 
 def _new_agent(args: Json) -> NewAgent:
-    given = {name: args[name] for name in ("persona", "provider", "model", "cwd") if name in args}
+    given = {name: args[name] for name in ("persona", "provider", "model", "brief", "cwd") if name in args}
     new = NewAgent(name=args["name"], task=args["task"], inputs=tuple(args.get("inputs", ())), **given)
     new = replace(new, checks=tuple(args.get("checks", ())))
     if "max_turns" in args:
@@ -188,7 +195,8 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
         CREATE,
         (
             "Start a background agent; returns at once. Create a whole chain in one message, with wait_for_agents "
-            "behind it: an agent starts when its inputs are complete (a failed check or verdict is not complete)."
+            "behind it: an agent starts when its inputs are complete. A reviewer's last line is its verdict: after "
+            "`changes`, as after a failed check, it counts as failed, and what is behind it waits until it passes."
         ),
     ),
     (

@@ -6,7 +6,7 @@ decided on cannot change before the decision is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.domain.agent import OPEN, Account, Status
@@ -68,6 +68,8 @@ class Command:
     call_key: str | None
     account: Account
     """the caller's"""
+    any_end: Collection[str] = ()
+    """the inputs that may end in any way"""
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     """caps to set first; with them the text may be empty"""
     verify: NewChecks = UNCHANGED
@@ -185,7 +187,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
             turn_id = turn.id
             turns.add_to_prompt(connection, turn_id, asked.text)
             if asked.inputs is not None:
-                set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs)
+                set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs, asked.any_end)
         case AnswerQuestion():
             return _answer(connection, asked, decision, now)
         case EndDurableWait(wait_id, turn_id):
@@ -220,7 +222,7 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
     if isinstance(decision, ReplaceTurn):  # once the new turn is queued; otherwise the agent would end and be reported
         turns.drop_question(connection, agent_id, now)
         running = interrupt_below(connection, agent_id, now)
-    set_inputs(connection, agent_id, ordinal, asked.inputs or ())
+    set_inputs(connection, agent_id, ordinal, asked.inputs or (), asked.any_end)
     steer = isinstance(decision, SteerTurn)
     return Commanded(turn_id=asked.turn_id, happened=receipt_text(decision, ordinal), steer=steer, running=running)
 

@@ -69,7 +69,7 @@ def create(
     leases.acquire(connection, leases.DESK, f"{spec.desks}/{agent_id}", agent_id, now)
     budgets.set_caps(connection, agent_id, spec.persona.cap_scope, spec.caps)
     queue_turn(connection, agent_id, turn_id=spec.turn_id, prompt=spec.task, now=now)
-    set_inputs(connection, agent_id, 1, spec.inputs)
+    set_inputs(connection, agent_id, 1, spec.inputs, spec.any_end)
     return agent_id, False
 
 
@@ -93,6 +93,7 @@ def _insert(connection: Connection, spec: AgentSpec, place: FamilyPlace) -> None
         rehearsal=spec.rehearsal,
         checks=None if checks is None else [stored_check(one) for one in checks],
         check_retries=spec.checks.retries,
+        briefs=[asdict(brief) for brief in spec.briefs] or None,
         account=spec.account.id,
         account_public=dict(spec.account.public),
         environment=dict(spec.account.environment),

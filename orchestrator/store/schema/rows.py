@@ -43,6 +43,13 @@ class StoredCheck(TypedDict, total=False):
     schema: Json
 
 
+class StoredBrief(TypedDict):
+    """What a chain was told (domain.agent.Brief)."""
+
+    of: str
+    text: str
+
+
 class StoredReceipt(TypedDict):
     """The result of one check (domain.check.CheckReceipt)."""
 
@@ -156,6 +163,7 @@ class AgentRow(NamedTuple):
     priority: int
     checks: Sequence[StoredCheck] | None
     check_retries: int | None
+    briefs: Sequence[StoredBrief] | None
     account: str
     account_public: Mapping[str, str]
     environment: Mapping[str, str]
@@ -271,6 +279,7 @@ class InputRow(NamedTuple):
     source_id: str
     settled: bool
     blocked: bool
+    any_end: bool
 
 
 class ArtifactRow(NamedTuple):

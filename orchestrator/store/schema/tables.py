@@ -77,6 +77,8 @@ class AgentTable(Table, table=True):
     """what must hold at the end of its next turns (domain.check.Check)"""
     check_retries: int | None = None
     """how often a failed check goes back to it; None: the default"""
+    briefs: list[Json] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    """what its chain was told (domain.agent.Brief)"""
 
     account: str
     account_public: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
@@ -242,6 +244,8 @@ class InputTable(Table, table=True):
     source_id: str = Field(foreign_key="agent.id", index=True)
     settled: bool = False
     blocked: bool = False
+    any_end: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    """it may end in any way"""
 
 
 class EventTable(Table, table=True):

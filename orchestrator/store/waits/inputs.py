@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, delete, insert, update
 
@@ -16,8 +16,10 @@ from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.waits.deadlocks import circle
 
 
-def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequence[str]) -> None:
-    """Make these the inputs of the turn; it waits for those that have not ended.
+def set_inputs(
+    connection: Connection, agent_id: str, turn: int, sources: Sequence[str], any_end: Collection[str] = ()
+) -> None:
+    """Make these the inputs of the turn; it waits for those that have not ended, for `any_end` to end in any way.
 
     Raises:
         ConflictError: agents would wait for each other in a cycle.
@@ -32,7 +34,13 @@ def set_inputs(connection: Connection, agent_id: str, turn: int, sources: Sequen
         waits |= open_now
         connection.execute(
             insert(INPUT).values(
-                agent_id=agent_id, turn=turn, position=position, source_id=source, settled=not open_now, blocked=False
+                agent_id=agent_id,
+                turn=turn,
+                position=position,
+                source_id=source,
+                settled=not open_now,
+                blocked=False,
+                any_end=source in any_end,
             )
         )
     if waits:  # single writer: no operation adds the other half of a cycle meanwhile
@@ -68,16 +76,20 @@ def source_opened(connection: Connection, source: str) -> None:
 def source_failed(connection: Connection, source: str) -> None:
     """Block the inputs that wait for this agent, because one of its turns has no result, whatever its later turns do.
 
-    Only its next command unblocks them (`source_opened`).
+    Only its next command unblocks them (`source_opened`). Those that it may end for in any way are not blocked.
     """
-    connection.execute(update(INPUT).where(_waits_for(source)).values(blocked=True))
+    connection.execute(update(INPUT).where(_waits_for(source), INPUT.c.any_end.is_(False)).values(blocked=True))
 
 
 def source_ended(connection: Connection, source: str, status: Status) -> None:
     """Settle the inputs that waited for this agent, or block them; admission updates the waiting agents.
 
-    An input that an earlier turn has blocked stays blocked.
+    An input that an earlier turn has blocked stays blocked. A deleted agent blocks all: nobody meant its end.
     """
+    if status is Status.DELETED:
+        connection.execute(update(INPUT).where(_waits_for(source)).values(blocked=True))
+        return
+    connection.execute(update(INPUT).where(_waits_for(source), INPUT.c.any_end.is_(True)).values(settled=True))
     if status is not Status.COMPLETE:
         source_failed(connection, source)
         return
