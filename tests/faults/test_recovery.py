@@ -225,7 +225,7 @@ def test_a_program_that_is_stopped_is_ended_for_its_silence_and_the_turn_goes_on
 
 
 @pytest.mark.requirement("recovery:loop:fails-after-max-resumes", "turn:outcome:one-notice-per-turn")
-def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_it_go_on(tmp_path: Path) -> None:
+def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_it_are_held(tmp_path: Path) -> None:
     with staged(tmp_path, FLEET_MAX_RESUMES="2") as scene:
         scene.place.ask("POST", "/v1/agents", {"name": "hang-two", "task": "think for ever"})
         scene.place.ask("POST", "/v1/agents/hang-two/turns", {"task": "say a word"})
@@ -234,8 +234,12 @@ def test_a_turn_whose_programs_all_die_fails_with_its_history_and_those_behind_i
             for pid in scene.programs("hang-two"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: "turn.complete" in scene.kinds("hang-two"), "the turn behind it", seconds=60)
-        first, second = scene.place.ask("GET", "/v1/agents/hang-two")["turns"]
+        wait_until(lambda: "turn.failed" in scene.kinds("hang-two"), "the end of the turn", seconds=60)
+        agent = scene.place.ask("GET", "/v1/agents/hang-two")["agent"]
+        assert (agent["status"], agent["reason"]) == ("waiting", "held: 1 task after crash loop failure")
+        scene.place.ask("POST", "/v1/agents/hang-two/turns", {"task": "say a word"})
+        wait_until(lambda: scene.kinds("hang-two").count("turn.complete") == 2, "the turns behind it", seconds=60)
+        first, second, _ = scene.place.ask("GET", "/v1/agents/hang-two")["turns"]
 
         assert (first["status"], first["reason"]) == ("failed", "crash_loop")
         assert "attempt 1: process" in first["detail"]

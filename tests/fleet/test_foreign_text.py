@@ -126,7 +126,7 @@ async def told(lab: Lab, tool_name: str, **arguments: object) -> str:
 async def people_read(lab: Lab, name: str) -> str:
     """What a person reads about the agent at a terminal."""
     detail = await lab.fleet.detail(lab.call(), name)
-    copied = AgentDetail.model_validate(json.loads(detail.model_dump_json()))
+    copied = AgentDetail.model_validate(json.loads(json.dumps(detail.model_dump())))  # as the HTTP API sends it
     return "\n".join(inspect._detail_lines(copied))
 
 
