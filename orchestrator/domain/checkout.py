@@ -56,6 +56,13 @@ class CheckoutDiff:
     """where HEAD went otherwise: pulled, merged, checked out or reset"""
     files_moved: int = 0
     """files that differ only because HEAD moved; they are not among `files`"""
+    shared: tuple[str, ...] = ()
+    """the first 100 of `files` that somebody else may have changed"""
+    files_shared: int = 0
+    shared_with: tuple[str, ...] = ()
+    """agents that may have changed them; none: the user, or a process in the background"""
+    files_of_others: int = 0
+    """files that others changed meanwhile; they are not among `files`"""
 
 
 def state_of(stored: Mapping[str, Any]) -> CheckoutState:

@@ -168,6 +168,13 @@ class Changes(View):
     """where HEAD went by a pull, merge, checkout or reset: `main 1a2b3c4d -> feature 5e6f7a8b`"""
     files_moved: int = 0
     """files that differ only because of that; they are not counted as changed"""
+    shared: tuple[Foreign, ...] = ()
+    """of the files, those that somebody else may have changed"""
+    files_shared: int = 0
+    shared_with: tuple[str, ...] = ()
+    """agents that may have; none: the user, or a process in the background"""
+    files_of_others: int = 0
+    """files that others changed meanwhile; they are not counted as changed"""
     where: str = ""
     """e.g. `this checkout, uncommitted`"""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.domain.attribution import Origin, WriteEvidence
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState, Committed
 from orchestrator.provisioning import filters
 from orchestrator.provisioning.commits import SHOWN_FILES, commits_made, committed
@@ -25,44 +26,53 @@ class _Row:
     deletions: int | None = None
 
 
-async def difference(checkout: Path, state: Path, before: CheckoutState, after: CheckoutState) -> CheckoutDiff:
+async def difference(
+    checkout: Path, state: Path, before: CheckoutState, after: CheckoutState, evidence: WriteEvidence | None = None
+) -> CheckoutDiff:
     """What changed between two snapshots of the same checkout, and in the repositories inside it.
+
+    With evidence, only what the turn may have written itself counts.
 
     Raises:
         ChangesUnknownError: git failed, or the time is up.
     """
     async with time_limit(AFTER_SECONDS):
-        return await _difference(checkout, state, before, after)
+        return await _difference(checkout, state, before, after, evidence)
 
 
-async def _difference(checkout: Path, state: Path, before: CheckoutState, after: CheckoutState) -> CheckoutDiff:
-    found = await _own_difference(checkout, state, before, after)
+async def _difference(
+    checkout: Path, state: Path, before: CheckoutState, after: CheckoutState, evidence: WriteEvidence | None
+) -> CheckoutDiff:
+    found = await _own_difference(checkout, state, before, after, evidence)
     for path in sorted({*before.nested, *after.nested}):
         old, new = before.nested.get(path), after.nested.get(path)
         if old is None or new is None:
             found = _with_files(found, [f"{path}/"])  # cloned or removed as a whole
         elif old != new:
-            inner = await _difference(checkout / path, state, old, new)
+            inner = await _difference(checkout / path, state, old, new, evidence)
             found = _joined(found, path, inner)
     return found
 
 
-async def _own_difference(checkout: Path, state: Path, before: CheckoutState, after: CheckoutState) -> CheckoutDiff:
+async def _own_difference(
+    checkout: Path, state: Path, before: CheckoutState, after: CheckoutState, evidence: WriteEvidence | None
+) -> CheckoutDiff:
     own = await open_own(checkout, state)
     rows = {row.path: row for row in await _rows(own, before.tree, after.tree)}
     marks = {*before.large.items()} ^ {*after.large.items()}
     rows |= {path: _Row(path=path) for path, _ in sorted(marks)}
     if (before.head, before.log_bytes) == (after.head, after.log_bytes):
-        return _diff(rows.values())
-    made = await commits_made(own, before, after)
+        return _diff(checkout, rows.values(), evidence)
+    may_commit = evidence is None or bool(evidence.spans)
+    made = await commits_made(own, before, after) if may_commit else ()
     done = await committed(own, made)
     if before.head == after.head:
-        return replace(_diff(rows.values()), commits=len(made), committed=_shown(done))
+        return replace(_diff(checkout, rows.values(), evidence), commits=len(made), committed=_shown(done))
     rest = set(done.files if done else ()) | await _names(own, after.head, after.tree) | {path for path, _ in marks}
     kept = [row for row in rows.values() if row.path in rest]
     is_led_there = bool(made) and after.head == made[-1] and len(kept) == len(rows)
     return replace(
-        _diff(kept),
+        _diff(checkout, kept, evidence),
         commits=len(made),
         committed=_shown(done),
         moved="" if is_led_there else f"{_place(before)} -> {_place(after)}",
@@ -95,15 +105,32 @@ def _diff_tree(*words: str) -> tuple[str, ...]:
     return ("diff-tree", "-r", "-z", *words)
 
 
-def _diff(rows: Iterable[_Row]) -> CheckoutDiff:
-    found = sorted(rows, key=lambda row: row.path)
+def _diff(checkout: Path, rows: Collection[_Row], evidence: WriteEvidence | None) -> CheckoutDiff:
+    origins = {row.path: _origin(checkout / row.path, evidence) for row in rows}
+    found = sorted((row for row in rows if origins[row.path] is not Origin.OTHERS), key=lambda row: row.path)
+    shared = [row.path for row in found if origins[row.path] is Origin.SHARED]
+    with_agents = {evidence.others.get(str(checkout / path), "") for path in shared} if evidence else set[str]()
     return CheckoutDiff(
+        shared=tuple(shared[:SHOWN_FILES]),
+        files_shared=len(shared),
+        shared_with=tuple(sorted({*filter(None, with_agents), *(evidence.writers if evidence and shared else ())})),
+        files_of_others=len(origins) - len(found),
         files=tuple(row.path for row in found[:SHOWN_FILES]),
         files_changed=len(found),
         insertions=sum(row.insertions or 0 for row in found),
         deletions=sum(row.deletions or 0 for row in found),
         commits=0,
     )
+
+
+def _origin(path: Path, evidence: WriteEvidence | None) -> Origin:
+    if evidence is None:
+        return Origin.OWN
+    try:
+        changed_at = path.lstat().st_ctime
+    except OSError:
+        changed_at = None
+    return evidence.origin(str(path), changed_at)
 
 
 def _shown(done: Committed | None) -> Committed | None:
@@ -132,6 +159,10 @@ def _joined(outer: CheckoutDiff, path: str, inner: CheckoutDiff) -> CheckoutDiff
         committed=outer.committed or (done and replace(done, inside=done.inside or path)),
         moved=outer.moved or (inner.moved and f"{path}: {inner.moved}"),
         files_moved=outer.files_moved + inner.files_moved,
+        shared=(*outer.shared, *(f"{path}/{name}" for name in inner.shared))[:SHOWN_FILES],
+        files_shared=outer.files_shared + inner.files_shared,
+        shared_with=tuple(sorted({*outer.shared_with, *inner.shared_with})),
+        files_of_others=outer.files_of_others + inner.files_of_others,
     )
 
 

@@ -41,12 +41,13 @@ async def repo(tmp_path: Path) -> AsyncGenerator[Lab]:
 
 
 async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
-    """Return once the session has its prompt: what lay there before was looked at."""
+    """Return once the session has its prompt (what lay there before was looked at); its shell may write from now on."""
 
     async def prompted() -> bool:
         return len(lab.provider.prompts[name]) == turns
 
     await eventually(prompted)
+    lab.play(name, ToolStarted(call_id=f"shell-{turns}", tool="Bash", summary="work"))
 
 
 @pytest.mark.requirement("wait:digest:git-facts", "wait:digest:changed-files-are-facts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from orchestrator import log
@@ -25,6 +26,7 @@ from orchestrator.store.schema.rows import TurnRow
 from orchestrator.store.schema.states import activity_of
 from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.turns.events import Fact, note_before, note_unknown
+from orchestrator.store.turns.evidence import write_evidence
 
 LOG = log.logger("fleet.looks")
 TOLD_AFTER_SECONDS = 0.3
@@ -60,7 +62,9 @@ async def look_after(
     try:
         async with _told(runtime.work, live):
             after = await snapshot(checkout, runtime.state)
-            return await difference(checkout, runtime.state, before, after), ""
+            known = partial(write_evidence, claim=live.claim, now=runtime.work.clock())
+            evidence = await runtime.work.store.read(known)
+            return await difference(checkout, runtime.state, before, after, evidence), ""
     except ChangesUnknownError as error:
         return None, storable(str(error))
 

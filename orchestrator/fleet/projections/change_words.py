@@ -22,7 +22,7 @@ def change_words(
         return f"changes unknown: {quoted(unknown, MAX_REASON_CHARACTERS)}" if raw(unknown) else ""
     where = "" if _is_told_by_commit(changes) else changes.where
     head = ", ".join(filter(None, [where, _commit(changes)]))
-    tail = f"; {_moved(changes)}" if raw(changes.moved) else ""
+    tail = "".join(f"; {part}" for part in (_moved(changes), _shared(changes), _others(changes)) if part)
     counted = changes if changes.files_changed else changes.committed
     if counted is None:
         return f"{head or 'no files changed'}{tail}"
@@ -46,6 +46,22 @@ def _commit(changes: Changes) -> str:
     return f"{several}{made.commit[:SHORT_ID]}{branch}{inside}"
 
 
+def _shared(changes: Changes) -> str:
+    """Return which files are perhaps not the turn's, and whose they may be."""
+    if not changes.files_shared:
+        return ""
+    who = listed(changes.shared_with, 3) if changes.shared_with else "the user or a background process"
+    if changes.files_shared == changes.files_changed:
+        return f"shared with {who}"
+    return f"shared with {who}: {listed(changes.shared, 3, total=changes.files_shared)}"
+
+
+def _others(changes: Changes) -> str:
+    return f"{quantity(changes.files_of_others, 'file')} changed by others meanwhile" if changes.files_of_others else ""
+
+
 def _moved(changes: Changes) -> str:
+    if not raw(changes.moved):
+        return ""
     came = f", {quantity(changes.files_moved, 'file')} came with it" if changes.files_moved else ""
     return f"HEAD moved: {quoted(changes.moved)}{came}"

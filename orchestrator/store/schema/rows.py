@@ -115,6 +115,10 @@ class StoredChanges(TypedDict):
     committed: NotRequired[StoredCommitted | None]
     moved: NotRequired[str]
     files_moved: NotRequired[int]
+    shared: NotRequired[Sequence[str]]
+    files_shared: NotRequired[int]
+    shared_with: NotRequired[Sequence[str]]
+    files_of_others: NotRequired[int]
 
 
 class PendingQuestion(TypedDict):

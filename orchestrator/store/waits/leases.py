@@ -30,6 +30,12 @@ _HOLDERS = (
 )
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether the names of two places are one lease: they are the same, or one contains the other."""
+    first, second = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return first.startswith(second) or second.startswith(first)
+
+
 class Holder(NamedTuple):
     """The agent that holds a lease."""
 

@@ -1,0 +1,113 @@
+"""A turn is credited with what it may have written itself; what cannot be told apart is said to be shared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.domain.event import ToolEnded, ToolStarted
+from tests.fixtures.personas import define
+from tests.fixtures.repositories import git, repository
+from tests.fleet.scripted import Lab, eventually, open_lab
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def repo(tmp_path: Path) -> AsyncGenerator[Lab]:
+    """A fleet whose project is a git checkout with one file, with a persona that can only edit."""
+    repository(tmp_path / "project")
+    async with open_lab(tmp_path) as lab:
+        define(lab.project, "hand", "tools: Read, Write, Edit")
+        yield lab
+
+
+async def begin(lab: Lab, name: str, persona: str) -> None:
+    """Create the agent, and return once it works."""
+    await lab.create(name, persona=persona)
+
+    async def prompted() -> bool:
+        return len(lab.provider.prompts[name]) == 1
+
+    await eventually(prompted)
+
+
+async def calls(lab: Lab, name: str, tool: str, *produced: Path, ends: bool = True) -> None:
+    """Let the agent use the tool, and return once the store knows."""
+    number = (await lab.view(name)).tool_calls
+    lab.play(name, ToolStarted(call_id=str(number), tool=tool, summary="x"))
+    if ends:
+        lab.play(name, ToolEnded(call_id=str(number), tool=tool, ok=True, produced=tuple(map(str, produced))))
+
+    async def known() -> bool:
+        view = await lab.view(name)
+        return view.tool_calls == number + 1 and view.files_produced >= len(produced)
+
+    await eventually(known)
+
+
+async def edits(lab: Lab, name: str, file: str) -> None:
+    """Let the agent edit a file with its editing tool."""
+    (lab.project / file).write_text(f"by {name}\n")
+    await calls(lab, name, "Edit", lab.project / file)
+
+
+async def digest(lab: Lab, name: str) -> str:
+    """The facts about the agent's turn once it is done."""
+    lab.finish(name, "fine\n\nVERDICT: pass")
+    return next(line for line in (await lab.wait(name)).text.splitlines() if line.startswith("["))
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_a_reviewer_is_not_credited_with_the_builders_file(repo: Lab) -> None:
+    await begin(repo, "review", "reviewer")
+    await begin(repo, "build", "builder")
+    await calls(repo, "review", "Bash", ends=False)
+    await edits(repo, "build", "b.py")
+    assert "no files changed; 1 file changed by others meanwhile]" in await digest(repo, "review")
+    assert "1 file +1 -0 (b.py)]" in await digest(repo, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_an_agent_without_a_shell_is_not_credited_with_the_users_edit_or_commit(repo: Lab) -> None:
+    await begin(repo, "hand", "hand")
+    (repo.project / "a.py").write_text("the user's\n")
+    git(repo.project, "commit", "--quiet", "-am", "the user's")
+    (repo.project / "user.py").write_text("the user's\n")
+    await edits(repo, "hand", "h.py")
+    text = await digest(repo, "hand")
+    assert "uncommitted: 1 file +1 -0 (h.py)" in text
+    assert "1 file changed by others meanwhile" in text
+    assert "commit " not in text
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_two_shells_may_have_written_is_shared_and_says_with_whom(repo: Lab) -> None:
+    await begin(repo, "review", "reviewer")
+    await begin(repo, "build", "builder")
+    for name in ("review", "build"):
+        await calls(repo, name, "Bash", ends=False)
+    (repo.project / "x.py").write_text("whose?\n")
+    await edits(repo, "build", "b.py")
+    assert "2 files +2 -0 (b.py, x.py); shared with review: x.py]" in await digest(repo, "build")
+    assert "1 file +1 -0 (x.py); shared with build; 1 file changed by others meanwhile]" in await digest(repo, "review")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_changed_while_no_shell_of_the_turn_ran_may_be_the_users(repo: Lab) -> None:
+    await begin(repo, "build", "builder")
+    await calls(repo, "build", "Bash", ends=False)
+    (repo.project / "x.py").write_text("by its shell\n")
+    text = await digest(repo, "build")
+    assert "(x.py)]" in text
+
+
+async def test_a_sub_agent_or_an_unknown_tool_may_have_written_anything(repo: Lab) -> None:
+    for number, tool in enumerate(("Agent", "mcp__files__write")):
+        name = f"build-{number}"
+        await begin(repo, name, "builder")
+        await calls(repo, name, tool, ends=False)
+        (repo.project / f"{number}.py").write_text("x\n")
+        assert f"({number}.py)]" in await digest(repo, name)
