@@ -62,7 +62,8 @@ async def test_a_reviewer_gets_the_tasks_and_the_plan_that_it_judges_by_and_a_fi
     desk = lab.project / ".fleet" / "desk" / made.agent.id
     texts = {path.name: path.read_text() for path in desk.glob("*.md")}
     assert sorted(texts) == ["build-report-one.md", "build-report-two.md", "detailed-plan.md"]
-    report = "# one (builder)\nIts task was:\n```\nbuild part one\n```\nIts result:\n```\nbuilt one\n```\n"
+    unknown = '[Fleet\'s facts: changes unknown: "this directory is not a git checkout"]'
+    report = f"# one (builder)\n{unknown}\nIts task was:\n```\nbuild part one\n```\nIts result:\n```\nbuilt one\n```\n"
     assert texts["build-report-one.md"] == report
     assert texts["detailed-plan.md"] == "# plan (planner)\n```\nthe steps\n```\n"
     again = await lab.create("mend", persona="builder", inputs=["one", "two"])

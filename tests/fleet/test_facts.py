@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -229,6 +230,28 @@ async def test_an_agent_is_told_the_users_instructions_and_what_was_not_read_bec
     for told in ("I prefer tabs", f"@{elsewhere}/secret.md in", "out.md is a link that leads out of", "(cut: the file"):
         assert prompt.count(told) == 1, told
     assert "of somebody else" not in prompt
+
+
+@pytest.mark.requirement("inputs:handover:what-a-verdict-judges-by")
+async def test_a_hand_off_file_names_the_commit_and_branch_or_that_nothing_was_committed(repo: Lab) -> None:
+    git(repo.project, "checkout", "--quiet", "-b", "topic")
+    await repo.create("commits", persona="builder")
+    await at_work(repo, "commits")
+    (repo.project / "a.py").write_text("two\n")
+    git(repo.project, "commit", "--quiet", "-am", "second")
+    repo.finish("commits", "I did it")
+    await repo.becomes("commits", "complete")
+    await repo.create("edits", persona="builder")
+    await at_work(repo, "edits")
+    (repo.project / "a.py").write_text("three\n")
+    repo.finish("edits", "I did it, too")
+    await repo.becomes("edits", "complete")
+    made = await repo.create("judge", persona="reviewer", inputs=["commits", "edits"])
+    await at_work(repo, "judge")
+    desk = repo.project / ".fleet" / "desk" / made.agent.id
+    facts = [(desk / f"build-report-{name}.md").read_text().splitlines()[1] for name in ("commits", "edits")]
+    assert re.fullmatch(r"\[Fleet's facts: commit [0-9a-f]{8} on branch topic: 1 file \+1 -1 \(a\.py\)\]", facts[0])
+    assert facts[1] == "[Fleet's facts: 1 file +1 -1 (a.py); not committed by this turn]"
 
 
 async def test_instructions_and_persona_reach_the_agent_as_text(lab: Lab) -> None:

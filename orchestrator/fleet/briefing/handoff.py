@@ -17,7 +17,7 @@ MAX_TASK_CHARACTERS = 8000
 class SourceResult:
     """What one agent hands on: its text and the file name for it.
 
-    `task` is what it was told, for those who judge its result.
+    `changes` is what its turn changed, in Fleet's words; `task` is what it was told, for those who judge its result.
     """
 
     agent: str
@@ -27,6 +27,7 @@ class SourceResult:
     text: str
     may_change: bool = False
     """its report is about its own changes, so it has a file of its own even beside others of that name"""
+    changes: str = ""
     task: str = ""
 
 
@@ -69,7 +70,8 @@ def _section(result: SourceResult) -> str:
     task = fenced(result.task[:MAX_TASK_CHARACTERS].strip("\n") + cut)
     told = ["Its task was:", task, "Its result:"] if result.task else []
     body = fenced(result.text.strip("\n")) if result.text.strip() else "(no text)"
-    return "\n".join([f"# {result.agent} ({named(result.persona)}){ended}", *told, body, ""])
+    facts = [f"[Fleet's facts: {result.changes}]"] if result.changes else []
+    return "\n".join([f"# {result.agent} ({named(result.persona)}){ended}", *facts, *told, body, ""])
 
 
 def _write(desk: Path, name: str, text: str) -> Path:

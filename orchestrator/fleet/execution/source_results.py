@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from orchestrator.domain.persona import Persona
 from orchestrator.fleet.briefing.handoff import SourceResult
 from orchestrator.fleet.briefing.personas import persona_of
+from orchestrator.fleet.projections.change_words import change_words
+from orchestrator.fleet.projections.turn_views import changes_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import AgentRow, TurnRow
@@ -37,6 +39,14 @@ def _inputs_of(connection: Connection, turns: dict[str, TurnRow]) -> Sequence[st
     return [row.source_id for row in rows if row.turn == turns[row.agent_id].ordinal]
 
 
+def _changed(turn: TurnRow) -> str:
+    """Return what the turn changed, and that it committed nothing if so."""
+    changes = changes_of(turn)
+    words = change_words(changes, turn.changes_unknown)
+    is_open = changes is not None and changes.files_changed > 0 and changes.committed is None
+    return f"{words}; not committed by this turn" if is_open else words
+
+
 def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> SourceResult:
     persona = persona_of(source)
     return SourceResult(
@@ -46,5 +56,6 @@ def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> Sour
         produces=persona.produces,
         text=(ended.result or ended.detail) if ended else "",
         may_change=persona.may_change,
+        changes=_changed(ended) if ended else "",
         task=ended.prompt if ended and with_task else "",
     )
