@@ -6,6 +6,7 @@ matter, and the processor time of a folder. Nothing is run. It reads for seconds
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -55,6 +56,8 @@ class PersonaFile:
     name: object
     front: Mapping[str, object]
     body: str
+    digest: str = ""
+    """SHA-256 of what was read of it"""
     problem: str = ""
 
 
@@ -96,7 +99,10 @@ class PersonaReader:
             return None
         front, problem = parsed(parts[0])
         name = front.get("name") if not problem else _named(parts[0])
-        return PersonaFile(path=path, folder=folder, name=name, front=front, body=parts[1], problem=problem)
+        digest = hashlib.sha256(raw).hexdigest()
+        return PersonaFile(
+            path=path, folder=folder, name=name, front=front, body=parts[1], digest=digest, problem=problem
+        )
 
 
 def _unread(path: Path, folder: Folder, problem: str) -> PersonaFile:

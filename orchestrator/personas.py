@@ -70,6 +70,14 @@ def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[P
     raise NotFoundError(f"no persona {name[:80]!r}", hint=hint)
 
 
+def own_persona(name: str) -> Persona | None:
+    """Fleet's own persona of this name, if there is one."""
+    folder = Folder(path=asset("agents"), shown="", is_fleets=True)
+    reader = PersonaReader(project=folder.path)
+    files = (file for file in reader.files(folder) if isinstance(file, PersonaFile))
+    return next((_persona(file) for file in files if file.name == name), None)
+
+
 def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Personas:
     """Every persona that an agent can have, as far as the first kilobytes of its file tell; without orchestrators.
 
@@ -111,6 +119,7 @@ def _persona(file: PersonaFile) -> Persona:
         prompt=file.body,
         source=str(file.path),
         origin=file.folder.shown and f"{file.folder.shown}/{file.path.relative_to(file.folder.path)}",
+        digest=file.digest,
         is_foreign=not file.folder.is_fleets,
         warnings=warnings,
         tools=front_matter.tools,

@@ -14,7 +14,7 @@ from orchestrator import paths
 from orchestrator.cli.demo import demo, rehearse
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.render import output
-from orchestrator.cli.verbs import adopt, agents, backup, budget, daemon, inspect, logs, wait
+from orchestrator.cli.verbs import adopt, agents, backup, budget, daemon, inspect, logs, trust, wait
 from orchestrator.cli.verbs import run as running
 from orchestrator.domain.text import is_plain
 from orchestrator.errors import FleetError, InvalidError
@@ -52,6 +52,7 @@ for _name, _command in (
     ("interrupt", agents.interrupt),
     ("rm", agents.rm),
     ("adopt", adopt.adopt),
+    ("trust", trust.trust),
     ("up", daemon.up),
     ("down", daemon.down),
     ("backup", backup.backup),

@@ -98,6 +98,23 @@ def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
     return {**fleets, **{tool: held for tool, held in others.items() if right(child, tool) > held}}
 
 
+def wider(persona: Persona, own: Persona) -> list[str]:
+    """Return what the persona may do that Fleet's own one of its name may not, in words; empty if nothing.
+
+    Its tools count, the children and commits that it may make, and the verdict that others wait for.
+    """
+    more = [f"{tool} without asking" if held is Right.ASKED else tool for tool, held in beyond(persona, own).items()]
+    if persona.tools is None and own.tools is not None:
+        more = ["every tool"]
+    if persona.children > own.children:
+        more.append(f"create {persona.children} agents")
+    if persona.commits and not own.commits:
+        more.append("commit")
+    if own.verdict and not persona.verdict:
+        more.append("end without a verdict")
+    return more
+
+
 def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: Sequence[Grant] = ()) -> GateDecision:
     """Decide one call.
 

@@ -44,6 +44,8 @@ class Persona:
 
     origin: str = ""
     """the place of its file in short; empty for a persona of Fleet's own"""
+    digest: str = ""
+    """SHA-256 of its file"""
     is_foreign: bool = False
     """its file is Claude Code's as well, so what Fleet does not know in it is left out with one of `warnings`"""
     warnings: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from orchestrator.fleet.verbs import (
     health,
     interrupt,
     query,
+    trust,
     wait,
 )
 from orchestrator.fleet.verbs.backup import PagesCopied, back_up
@@ -42,6 +43,7 @@ from orchestrator.fleet.views import (
     OutputPage,
     Receipt,
     Registry,
+    TrustedPersona,
 )
 from orchestrator.store.agents import lifecycle
 
@@ -256,6 +258,26 @@ class Fleet:
             FleetError: one cannot be adopted; the message says which and why.
         """
         return await adopt.adopt(self._context, call, references, everything=everything, to=to)
+
+    async def trust(self, call: CallContext, persona: str) -> TrustedPersona:
+        """Let the persona's file, as it is now, do more than Fleet's own persona of its name.
+
+        Raises:
+            FleetError: there is no such persona, or it is Fleet's own.
+        """
+        return await trust.trust(self._context, call, persona)
+
+    def trusted(self) -> tuple[TrustedPersona, ...]:
+        """Return all persona files that are trusted."""
+        return trust.trusted(self._context)
+
+    def revoke_trust(self, persona: str) -> tuple[TrustedPersona, ...]:
+        """End the trust in the files of this name, path or hash, and return them.
+
+        Raises:
+            NotFoundError: none is trusted.
+        """
+        return trust.revoke(self._context, persona)
 
     def connected(self, caller: Caller) -> AbstractContextManager[None]:
         """Count the caller as connected while the block runs."""

@@ -23,12 +23,24 @@ class BudgetsView(View):
     budgets: tuple[BudgetView, ...]
 
 
+class TrustedPersona(View):
+    """A persona file that may do more than Fleet's own persona of its name, as long as it has this hash."""
+
+    name: str
+    path: str
+    digest: str
+    more: tuple[str, ...] = ()
+    """what it may do more; told when the trust is given"""
+
+
 class AgentView(View):
     """The current state of one agent."""
 
     id: str
     name: str
     persona: str
+    persona_origin: Foreign = NO_TEXT
+    """the place of its file, unless the persona is Fleet's own"""
     provider: str
     model: str | None
     status: str

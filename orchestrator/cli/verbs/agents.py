@@ -19,7 +19,7 @@ from orchestrator.cli.verbs.check_options import (
     ResultSchema,
     asked_checks,
 )
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named, one_line, raw
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _created_line(created: Created) -> str:
     model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
     reason = f" ({agent.reason})" if agent.reason else ""
     existed = ", existed" if created.existed else ""
-    return one_line(f"{agent.name} {agent.id} {agent.persona} {model} {agent.status}{reason}{existed}", 400)
+    origin = f" (persona of {named(agent.persona_origin)})" if raw(agent.persona_origin) else ""
+    return one_line(f"{agent.name} {agent.id} {agent.persona}{origin} {model} {agent.status}{reason}{existed}", 400)
 
 
 def command(

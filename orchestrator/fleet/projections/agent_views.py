@@ -105,6 +105,7 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
         id=agent.id,
         name=agent.name,
         persona=agent.persona,
+        persona_origin=ForeignText(str(agent.persona_body.get("origin", ""))),
         provider=agent.provider,
         model=agent.model,
         status=agent.status,

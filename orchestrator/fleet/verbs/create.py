@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.domain.agent import Account, AgentSpec, NewAgent, checked_name, checked_text
 from orchestrator.domain.budget import Unit, checked_caps
+from orchestrator.domain.persona import Persona
 from orchestrator.domain.text import named
 from orchestrator.domain.tool import CallContext, Caller, Json
 from orchestrator.errors import InvalidError
@@ -19,6 +20,7 @@ from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.children import Parent, check_clearance, new_child, parent_of
 from orchestrator.fleet.verbs.inputs import briefs_of, find_inputs
+from orchestrator.fleet.verbs.trust import check_trust
 from orchestrator.fleet.verbs.workplace import workplace
 from orchestrator.personas import find_persona
 from orchestrator.providers.base import Provider
@@ -103,10 +105,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
     name = checked_name(new.name)
     task = checked_text("task", new.task)
     provider = _provider(context, new.provider or DEFAULT_PROVIDER)
-    home = caller.environment.get("HOME")
-    place = Path(caller.project), Path(home) if home else None
-    found = await asyncio.to_thread(find_persona, new.persona, *place, paths.hidden(context.state))
-    persona = checked_tools(found, provider.tool_names() | context.fleet_tools)
+    persona = await _persona(context, caller, provider, new.persona)
     model = new.model or persona.model
     if model is not None:
         provider.check_model(model)
@@ -150,6 +149,16 @@ def _check_project(caller: Caller) -> None:
             f"the project {named(caller.project)} is not a directory", hint="start your session in one that exists"
         )
     check_passed(caller)
+
+
+async def _persona(context: FleetContext, caller: Caller, provider: Provider, name: str) -> Persona:
+    """The persona of this name, with its rules checked."""
+    home = caller.environment.get("HOME")
+    place = Path(caller.project), Path(home) if home else None
+    found = await asyncio.to_thread(find_persona, name, *place, paths.hidden(context.state))
+    persona = checked_tools(found, provider.tool_names() | context.fleet_tools)
+    check_trust(context, persona)
+    return persona
 
 
 def _caps(context: FleetContext, new: NewAgent, spec: AgentSpec) -> dict[Unit, float]:

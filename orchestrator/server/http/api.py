@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from orchestrator.domain.tool import Caller
 from orchestrator.server.calls import Calls
-from orchestrator.server.http import agents, backup, budgets, daemon, events, openapi, waits
+from orchestrator.server.http import agents, backup, budgets, daemon, events, openapi, trust, waits
 from orchestrator.server.http.endpoint import Api, ApiRequest, Endpoint, Endpoints, routes
 from orchestrator.server.http.middleware import Handshake, Presence, Problems
 from orchestrator.server.http.problems import status_problem
@@ -39,6 +39,7 @@ ENDPOINTS: Endpoints = (
     *waits.ENDPOINTS,
     *events.ENDPOINTS,
     *backup.ENDPOINTS,
+    *trust.ENDPOINTS,
     Endpoint("GET", "/v1/openapi.json", get_openapi, NoBody, NoQuery, Document, anonymous=True),
 )
 

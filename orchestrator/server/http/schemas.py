@@ -10,7 +10,7 @@ from orchestrator.domain.budget import Unit
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import Verify
 from orchestrator.fleet.state_views import View
-from orchestrator.fleet.views import Adopted, Deleted, EventView
+from orchestrator.fleet.views import Adopted, Deleted, EventView, TrustedPersona
 from orchestrator.server.http.problems import Problem
 
 MAX_EVENTS = 5000
@@ -109,6 +109,14 @@ class AdoptBody(Body):
     """id of the session that gets them; default: the caller's, or the one session that is connected"""
 
 
+class TrustBody(Body):
+    """`POST /v1/trust`."""
+
+    persona: str
+    """its name, or the path of its file"""
+    revoke: bool = False
+
+
 class ShutdownBody(Body):
     """`POST /v1/shutdown`."""
 
@@ -196,6 +204,12 @@ class AdoptedAgents(View):
     """The answer to `POST /v1/adoptions`."""
 
     adopted: tuple[Adopted, ...]
+
+
+class TrustedPersonas(View):
+    """The answer to `GET /v1/trust` and `POST /v1/trust`."""
+
+    personas: tuple[TrustedPersona, ...]
 
 
 class EventPage(View):

@@ -20,6 +20,7 @@ from orchestrator.domain.text import (
     quantity,
     quoted,
     quoted_ends,
+    raw,
     size_bytes,
     within_brackets,
 )
@@ -69,6 +70,8 @@ def created_lines(created: Created) -> str:
     if agent.briefs_of:
         others = [name for name in agent.briefs_of if name != agent.name]
         parts.append(f"brief of {listed(others, most=5)}" if others else "its brief goes to all that have it as input")
+    if raw(agent.persona_origin):
+        parts.append(f"persona {named(agent.persona)} of {named(agent.persona_origin)}")
     if created.existed:
         parts.append("this very call created it before")
     if agent.question:
@@ -185,8 +188,7 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
     """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
     standing = _standing(agent)
     parts = [f"{_head(agent)} {standing}{_age(agent, standing)}"]
-    if agent.place:
-        parts.append(f"in {agent.place}")
+    parts += _places(agent, detailed=detailed)
     if agent.elapsed_seconds is not None:
         parts.append(f"turn {agent.turn}: {format_age(agent.elapsed_seconds)}")
     if agent.question:
@@ -206,6 +208,14 @@ def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARAC
 def _head(agent: AgentView) -> str:
     owner = "" if agent.own else f" [not yours: {named(within_brackets(agent.orchestrator), MAX_OWNER_CHARACTERS)}]"
     return f"{short(agent.id)} {agent.name} {agent.persona}{owner}"
+
+
+def _places(agent: AgentView, *, detailed: bool) -> list[str]:
+    """Where the agent works and where its persona is from, if either is not what its orchestrator expects."""
+    places = [f"in {agent.place}"] if agent.place else []
+    if detailed and raw(agent.persona_origin):
+        places.append(f"persona of {named(agent.persona_origin)}")
+    return places
 
 
 def _is_doubtful(agent: AgentView) -> bool:

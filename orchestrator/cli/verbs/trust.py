@@ -1,0 +1,42 @@
+"""`fleet trust`: lets a persona file do more than Fleet's own persona of its name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, connected
+from orchestrator.cli.render import output
+from orchestrator.domain.text import one_line
+from orchestrator.errors import InvalidError
+
+
+def trust(
+    persona: Annotated[str | None, typer.Argument(help="Name of a persona, or the path of its file.")] = None,
+    everything: Annotated[bool, typer.Option("--list", help="List the files that are trusted.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="No longer trust it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Trust a persona file, as it is now, to do more than Fleet's own persona of that name.
+
+    Read the file first. Any change to it ends the trust. Agents cannot give it.
+    """
+    from orchestrator.server.http.schemas import TrustedPersonas
+
+    if (persona is None) != everything or (everything and revoke):
+        raise InvalidError("name one persona, or use --list", hint="fleet trust NAME  |  fleet trust --list")
+    with connected() as client:
+        if everything:
+            answer = client.get(TrustedPersonas, "/v1/trust")
+        else:
+            answer = client.post(TrustedPersonas, "/v1/trust", persona=persona, revoke=revoke)
+    if as_json:
+        output.document(answer.model_dump(mode="json"))
+        return
+    said = "no longer trusted" if revoke else "trusted"
+    for one in answer.personas:
+        more = f"; it may do more than Fleet's own: {', '.join(one.more)}" if one.more else ""
+        print(one_line(f"{one.name} {said}: {one.path} (sha256 {one.digest[:12]}){more}", 1000))
+    if not answer.personas:
+        output.say("no persona file is trusted")
