@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from orchestrator.domain.activity import WORKING, Activity, ActivityKind, stalled
-from orchestrator.domain.checkout import CheckoutState
+from orchestrator.domain.checkout import CheckoutState, state_of
 from orchestrator.domain.event import EventKind
 from orchestrator.domain.question import QuestionKind
 from orchestrator.errors import ConflictError
@@ -206,7 +206,9 @@ async def test_what_a_checkout_was_before_its_turn_is_noted_once(world: World) -
     claim = await world.start("a")
     for tree in ("first", "second"):
         await world.write(events.note_before, claim, CheckoutState(tree=tree, head=None))
-    assert (await world.turn(claim.turn_id)).before == {"tree": "first", "head": None}
+    before = (await world.turn(claim.turn_id)).before
+    assert before is not None
+    assert state_of(before) == CheckoutState(tree="first", head=None)
 
 
 # who is told
