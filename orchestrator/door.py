@@ -305,8 +305,8 @@ def main(arguments: list[str]) -> int:
     env = dict(os.environ)
     try:
         state = paths.state_dir(env)
-        cwd = env.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
-    except (paths.StateError, OSError) as error:
+        cwd = paths.session_dir(env)
+    except (paths.StateError, paths.PlaceError, OSError) as error:
         fallback.serve("fleet_not_running", f"Fleet cannot start here. {error}")
         return 1
     if os.isatty(0):

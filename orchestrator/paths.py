@@ -91,10 +91,52 @@ ENVIRONMENT = PROXIES | {
 
 
 MAX_ORCHESTRATOR_CHARACTERS = 200
+PROJECT_VARIABLE = "CLAUDE_PROJECT_DIR"
+"""how Claude Code tells its MCP servers where its session was started"""
 
 
 class StateError(Exception):
     """The state directory is not usable; the text says why and what to do."""
+
+
+class PlaceError(Exception):
+    """Fleet cannot work in the directory of the session; the text says why and what to do."""
+
+
+def session_dir(env: Mapping[str, str]) -> str:
+    """Return the directory in which the session was started: CLAUDE_PROJECT_DIR, else this process's.
+
+    Raises:
+        PlaceError: It does not exist, is no directory, or its path is not UTF-8.
+    """
+    if named := env.get(PROJECT_VARIABLE):
+        if not (Path(named).is_absolute() and Path(named).is_dir()):
+            raise PlaceError(
+                f"{PROJECT_VARIABLE} is {named!a}, which is not the absolute path of a directory. "
+                "Start the session in a directory that exists, or correct the variable."
+            )
+        return check_place(named)
+    try:
+        return check_place(str(Path.cwd()))
+    except FileNotFoundError as error:
+        raise PlaceError("The current directory no longer exists. Start the session in another one.") from error
+
+
+def check_place(directory: str) -> str:
+    """Return the directory, in which Fleet can work.
+
+    Raises:
+        PlaceError: Its path is not UTF-8: no message and no record could name it.
+    """
+    for path in (directory, os.path.realpath(directory)):
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise PlaceError(
+                f"The path {path!a} is not UTF-8, and Fleet cannot work in such a directory. Rename it, or start the "
+                "session in another one."
+            ) from error
+    return directory
 
 
 def state_dir(env: Mapping[str, str]) -> Path:

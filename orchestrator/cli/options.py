@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import paths
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ def here() -> Path:
     """Return the current directory.
 
     Raises:
-        InvalidError: it no longer exists.
+        InvalidError: it no longer exists, or its path is not UTF-8.
     """
     try:
-        return Path.cwd()
+        return Path(paths.check_place(str(Path.cwd())))
     except FileNotFoundError as error:
         raise InvalidError("the current directory no longer exists", hint="cd into your project") from error
+    except paths.PlaceError as error:
+        raise InvalidError(str(error), hint="cd into another directory") from error
 
 
 def given_text(text: str) -> str:

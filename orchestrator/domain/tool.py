@@ -34,6 +34,8 @@ class Caller:
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     passed: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """variables that its FLEET_PASS_ENV names; each may be a secret"""
+    wait_problem: str = ""
+    """what is wrong with its FLEET_WAIT_SECONDS; it waits for no agents until that is mended"""
     pass_problem: str = ""
     """what is wrong with its FLEET_PASS_ENV; it creates and commands no agents until that is mended"""
 

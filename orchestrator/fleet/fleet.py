@@ -11,6 +11,7 @@ from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.durable_wait import DurableWait, Reply, WaitRequest
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.domain.turn import DeliveryMode
+from orchestrator.errors import InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest
@@ -154,6 +155,9 @@ class Fleet:
         If the caller's host limits how long a call may wait, the digest comes by then and says to wait again.
         """
         await self._context.enter(call)
+        if call.caller.wait_problem:
+            hint = "correct the variable where you start this session, then start it again; the other tools work"
+            raise InvalidError(call.caller.wait_problem, hint=hint)
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
         timeout_seconds = min(slices, default=None)
         claimed = await adopt.claim(self._context, call, agents)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -25,6 +26,9 @@ LINE_BYTES = 16 << 20
 """longest line that is read from a door; a longer one is answered with an error and skipped"""
 
 
+WAIT_VARIABLE = "FLEET_WAIT_SECONDS"
+
+
 class Hello(BaseModel):
     """The object that `paths.hello` builds; unknown fields, from newer builds, are ignored."""
 
@@ -37,8 +41,8 @@ class Hello(BaseModel):
     orchestrator: str | None = None
     door: str = Field(default="", max_length=64, pattern=r"^[!-~]*$")
     """random name of the stdio door, the same on all of its connections"""
-    wait_seconds: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
-    """longest time the host lets a call wait"""
+    wait_seconds: float | str | None = None
+    """the value of FLEET_WAIT_SECONDS: the longest time the host lets a call wait"""
     account: dict[str, str] = Field(default_factory=dict, repr=False)
     environment: dict[str, str] = Field(default_factory=dict, repr=False)
     pass_env: str | None = None
@@ -81,18 +85,33 @@ def caller_of(hello: Hello, *, door: str) -> Caller:
 
     Variables that are not on the allow-lists in `paths` are dropped.
     """
+    seconds, problem = _wait_limit(hello.wait_seconds)
     orchestrator = hello.orchestrator or hello.host_session or door
     return Caller(
         project=hello.project,
         orchestrator="".join(c for c in orchestrator if c.isprintable())[: paths.MAX_ORCHESTRATOR_CHARACTERS] or door,
         cwd=hello.cwd or hello.project,
         door=hello.door,
-        wait_seconds=hello.wait_seconds,
+        wait_seconds=seconds,
+        wait_problem=problem,
         account=_only(hello.account, paths.ACCOUNT),
         environment=_only(hello.environment, paths.ENVIRONMENT | {pass_env.UMASK}),
         passed=_passed(hello),
         pass_problem=pass_env.problem(hello.pass_env),
     )
+
+
+def _wait_limit(given: float | str | None) -> tuple[float | None, str]:
+    """The limit of FLEET_WAIT_SECONDS, None if there is none, and what is wrong with the variable."""
+    if given is None:
+        return None, ""
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds) and seconds > 0:
+        return seconds, ""
+    return None, f"{WAIT_VARIABLE} is {str(given)[:MAX_SHOWN_CHARACTERS]!a}, which is not a number of seconds above 0"
 
 
 def _only(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

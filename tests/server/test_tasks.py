@@ -15,7 +15,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from orchestrator import rehearsal
-from tests.fixtures.door import answer, asked
+from tests.fixtures.door import answer, asked, refused
 from tests.fixtures.raw_door import end_daemon
 from tests.fixtures.tasks import Tasks, accept, ask, until
 from tests.fixtures.tasks_host import Host
@@ -242,8 +242,10 @@ async def test_a_host_that_lets_no_call_wait_long_is_answered_in_slices(host: Ho
     assert "NEEDS YOU asker asks" in text
 
 
-async def test_a_slice_that_is_no_number_is_refused_with_the_reason(host: Host) -> None:
-    async with host.client(FLEET_WAIT_SECONDS="soon") as client:
-        names = [tool.name for tool in (await client.list_tools()).tools]
-        assert names == ["fleet_not_running"]
-        assert "wait_seconds" in (await answer(client, "fleet_not_running"))[0]
+@pytest.mark.requirement("handshake:settings:named")
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "inf", "nan", "1e400", "\udcff"])
+async def test_a_bad_slice_names_its_variable_and_the_other_tools_work(host: Host, value: str) -> None:
+    async with host.client(FLEET_WAIT_SECONDS=value) as client:
+        text = await refused(client, "wait_for_agents")
+        assert text.startswith(f"FLEET_WAIT_SECONDS is {value!a}, which is not a number of seconds above 0 -> correct")
+        assert "no living agents" in await asked(client, "get_agent_status")
