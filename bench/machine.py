@@ -70,6 +70,8 @@ def _pss_kb(pid: int, kind: str) -> int:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    except PermissionError:  # a daemon or a shim, to anybody but root: all of its pages instead of its share
+        return psutil.Process(pid).memory_info().rss // 1024
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)
 
 

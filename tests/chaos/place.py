@@ -90,7 +90,16 @@ class Place:
         return "shim" if any(word.endswith("shim.py") for word in words) else "claude"
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        return str(self.root) in process.cwd() or process.environ().get("FLEET_STATE") == str(self.state)
+        try:
+            return str(self.root) in process.cwd() or process.environ().get("FLEET_STATE") == str(self.state)
+        except psutil.AccessDenied:  # a daemon or a shim, to anybody but root
+            return any(str(self.root) in word for word in process.cmdline()) or process.pid == self._holder()
+
+    def _holder(self) -> int:
+        """The process that the lock file names; 0 if it names none."""
+        with suppress(OSError, ValueError):
+            return int(json.loads(paths.lock_path(self.state).read_text())["pid"])
+        return 0
 
     def left(self) -> list[str]:
         """Every process that has anything of this place in its directory, words or environment, the model apart."""
@@ -100,7 +109,9 @@ class Place:
             with suppress(psutil.Error):
                 if process.pid in own or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                texts = [process.cwd(), *process.cmdline(), *process.environ().values()]
+                texts = process.cmdline()
+                with suppress(psutil.AccessDenied):  # a daemon or a shim, to anybody but root
+                    texts = [process.cwd(), *texts, *process.environ().values()]
                 if any(mark in text for text in texts):
                     found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
         return found
