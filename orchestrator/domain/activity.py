@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.domain.duration import format_age
@@ -122,7 +122,13 @@ class Patience:
             limit += known
         elif activity.kind is ActivityKind.CHECKING:
             limit = max(limit, check_seconds + SLACK_SECONDS)
-        return activity if quiet <= limit else Activity(kind=ActivityKind.UNKNOWN, seconds=quiet)
+        if quiet > limit:
+            return Activity(kind=ActivityKind.UNKNOWN, seconds=quiet)
+        if activity.kind is ActivityKind.STALLED:
+            return stalled(quiet)
+        if activity.kind is ActivityKind.RETRYING and activity.seconds is not None:
+            return replace(activity, seconds=max(0.0, known - quiet_seconds))
+        return activity
 
 
 def stalled(seconds: float) -> Activity:

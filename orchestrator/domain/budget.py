@@ -206,24 +206,24 @@ CAP_NAMES: Mapping[Unit, str] = {
 """the parameter name of each cap"""
 
 
-def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom]) -> str:
-    """Return the call that ends this agent's wait for budget."""
+def remedy_for(wait: Wait, name: str, rooms: Sequence[Headroom], *, person: bool = False) -> str:
+    """Return the call that ends this agent's wait for budget; for a person, the `fleet` command."""
     if wait.blocked:
-        return f"delete_agent {name}, and create it with max_tokens or another model"
+        return f"{'fleet rm' if person else 'delete_agent'} {name}, and create it with max_tokens or another model"
     room = shortage(rooms, starts_turn=False) or shortage(rooms, starts_turn=True)
     if room is None:
         return "it will resume on its own: wait again"
-    return _remedy(room, max(room.cap * RAISE, room.used * RAISE))
+    return _remedy(room, max(room.cap * RAISE, room.used * RAISE), person=person)
 
 
-def _remedy(room: Headroom, raised_to: float) -> str:
+def _remedy(room: Headroom, raised_to: float, *, person: bool) -> str:
     is_small = room.unit is Unit.USD and raised_to < MAX_EXACT_USD
     raised = f"{raised_to:g}" if is_small else f"{math.ceil(raised_to)}"
-    if room.scope is Scope.FLEET:
-        option = CAP_NAMES[room.unit].replace("_", "-")
-        return f"the person raises it: fleet budget --{option} {raised}"
-    if room.scope is Scope.AGENT and room.unit in {Unit.USD, Unit.TOKENS}:
-        return f'command_agent(agent="{room.name}", {CAP_NAMES[room.unit]}={raised}), then wait again'
     option = CAP_NAMES[room.unit].replace("_", "-")
+    who = "" if person else "the person raises it: "
+    if room.scope is Scope.FLEET:
+        return f"{who}fleet budget --{option} {raised}"
+    if not person and room.scope is Scope.AGENT and room.unit in {Unit.USD, Unit.TOKENS}:
+        return f'command_agent(agent="{room.name}", {CAP_NAMES[room.unit]}={raised}), then wait again'
     subtree = " --subtree" if room.scope is Scope.SUBTREE else ""
-    return f"the person raises it: fleet budget {room.name}{subtree} --{option} {raised}"
+    return f"{who}fleet budget {room.name}{subtree} --{option} {raised}"

@@ -269,8 +269,13 @@ def caps_receipt_text(agent: AgentState, caps: Mapping[Unit, float], *, resumed:
     return told if short is None else f"{told}; it still waits: {short.shown(agent.id)}"
 
 
-def release_call(name: str) -> str:
+def release_call(name: str, *, person: bool = False) -> str:
     """Return the calls that release or drop the queue of an agent that a failure holds."""
+    if person:
+        return (
+            f'fleet command {name} "<try again, or a task>" runs that first, then what is held; '
+            f"with --interrupt it runs instead; fleet rm {name} drops all"
+        )
     return (
         f'command_agent(agent="{name}", task="<try again, or a task>") runs that first, then what is held; '
         'mode="interrupt" runs it instead; delete_agent drops all'

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 _ESCAPES = re.compile(
     # strings for the terminal or a device (titles, links, graphics), introduced by ESC or a C1 character
@@ -97,6 +98,16 @@ def is_plain(text: str) -> bool:
 def storable(text: str) -> str:
     """Replace lone surrogates by U+FFFD, so that the text can be encoded."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+def storable_value(value: object) -> object:
+    """Replace lone surrogates in every text of a JSON value."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, object]", value).items()
+        return {storable(str(key)): storable_value(one) for key, one in items}
+    return [storable_value(one) for one in cast("list[object]", value)] if isinstance(value, list) else value
 
 
 def clean(text: str) -> str:
@@ -205,21 +216,26 @@ def size_bytes(lines: Sequence[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def bounded(lines: Sequence[str], rest: str, limit_bytes: int = MAX_RESULT_BYTES) -> list[str]:
+def bounded(lines: Sequence[str], rest: str, limit_bytes: int = MAX_RESULT_BYTES, *, missing: int = 0) -> list[str]:
     """Return all lines if they fit, otherwise the first ones and one that counts the others and says `rest`.
 
-    The first line is always kept, cut if it must be.
+    `missing` counts what is not among the lines. The first line is always kept, cut if it must be.
     """
-    if size_bytes(lines) <= limit_bytes:
+    if not missing and size_bytes(lines) <= limit_bytes:
         return list(lines)
     kept: list[str] = []
+    used = size_bytes([_rest(len(lines) + missing, rest)])
     for line in lines:
-        last = f"… and {len(lines) - len(kept)} more: {rest}"
-        if size_bytes([*kept, line, last]) > limit_bytes:
+        used += size_bytes([line])
+        if used > limit_bytes:
             break
         kept.append(line)
-    last = f"… and {len(lines) - max(1, len(kept))} more: {rest}"
-    return [*(kept or [within(lines[0], limit_bytes - size_bytes([last]) - 1)]), last]
+    kept = kept or [within(lines[0], limit_bytes - size_bytes([_rest(len(lines) + missing, rest)]) - 1)]
+    return [*kept, _rest(len(lines) - len(kept) + missing, rest)] if len(kept) < len(lines) + missing else kept
+
+
+def _rest(count: int, rest: str) -> str:
+    return f"… and {count} more: {rest}"
 
 
 def within_brackets(line: str) -> str:

@@ -112,14 +112,20 @@ class Fleet:
         return await interrupt.interrupt(self._context, found)
 
     async def status(
-        self, call: CallContext, references: Sequence[str] = (), *, everyone: bool = False, most: int | None = None
+        self,
+        call: CallContext,
+        references: Sequence[str] = (),
+        *,
+        everyone: bool = False,
+        most: int | None = None,
+        shown: query.Shown | None = None,
     ) -> FleetView:
         """Return the agents asked for (deleted ones too), or all living ones of the project (`everyone`: anywhere).
 
-        The view shows the oldest `most` of them; its totals count all of them.
+        The view has the oldest `most` of them, and `shown` says which of those its reader sees; its totals count all.
         """
         await self._context.enter(call)
-        return await query.status(self._context, call, references, everyone=everyone, most=most)
+        return await query.status(self._context, call, references, everyone=everyone, most=most, shown=shown)
 
     async def detail(self, call: CallContext, agent: str) -> AgentDetail:
         """Return everything about one agent, deleted or not."""

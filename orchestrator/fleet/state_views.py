@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema
 
-from orchestrator.domain.text import NO_TEXT, ForeignText, raw
+from orchestrator.domain.text import NO_TEXT, ForeignText, raw, storable
 
 
 def _foreign(value: object) -> ForeignText:
@@ -20,8 +20,12 @@ def _foreign(value: object) -> ForeignText:
     raise ValueError("this is not text")
 
 
+def _string(text: ForeignText) -> str:
+    return storable(raw(text))  # JSON has no lone surrogates
+
+
 Foreign = Annotated[
-    ForeignText, PlainValidator(_foreign), PlainSerializer(raw, return_type=str), WithJsonSchema({"type": "string"})
+    ForeignText, PlainValidator(_foreign), PlainSerializer(_string, return_type=str), WithJsonSchema({"type": "string"})
 ]
 """text that Fleet did not write; a string in JSON"""
 

@@ -89,7 +89,9 @@ class AgentView(View):
     """name of the agent that created it"""
     budgets: tuple[BudgetView, ...] = ()
     remedy: str = ""
-    """the call that ends its wait at a cap, or releases its held queue"""
+    """the call that ends its wait at a cap, or for a queue that is held"""
+    remedy_command: str = ""
+    """the same as a `fleet` command"""
     unread: int = 0
     """how many of its ended turns have not been delivered to its orchestrator"""
     files_consumed: int = 0
@@ -307,7 +309,7 @@ class Deleted(View):
     was: str
     """its status before"""
     work: str
-    """e.g. `results stay readable; 3 changed files stay in this checkout, uncommitted`"""
+    """where its changes are, e.g. `turn 2 changed 3 files: this checkout, uncommitted`; '' if it made none"""
 
 
 class Orphan(View):

@@ -38,9 +38,7 @@ def test_claude_pauses_at_its_cap_before_the_next_call_and_the_same_turn_goes_on
     assert limits.ask("GET", "/v1/health")["sessions"] == 0
 
     digest = limits.ask("POST", "/v1/wait", {"agents": ["spender"], "timeout_seconds": 5})
-    assert (
-        'NEEDS YOU spender: budget $0.20 of $0.15 -> command_agent(agent="spender", max_cost_usd=0.4' in digest["text"]
-    )
+    assert "NEEDS YOU spender: budget $0.20 of $0.15 -> fleet budget spender --max-cost-usd 0.4" in digest["text"]
     limits.ask("POST", "/v1/agents/spender/turns", {"max_cost_usd": 1.0})
     turn = limits.outcome("spender")
     assert (turn["turn"], turn["status"], turn["result"]) == (1, "complete", "all done after the pause")

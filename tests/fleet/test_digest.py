@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
 from orchestrator.fleet.projections.digest import DigestInput, digest_text
 from orchestrator.fleet.state_views import QuestionView, WaitView
-from orchestrator.fleet.views import AgentView, Changes, Totals
+from orchestrator.fleet.views import AgentView, Changes, CheckView, Totals
 
 MAX_BYTES = 1600
 WORDS = st.text(max_size=400) | st.sampled_from(
@@ -115,7 +118,7 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
     kinds = ""
     for line in lines[1:]:
         kinds += line[0]
-        assert line.startswith(("NEEDS YOU ", "[", "| ", "("))
+        assert line.startswith(("NEEDS YOU ", "[", "| ", "(", "… and ", "-> "))
         if line.startswith("["):
             assert line.split(" ·")[0].split(" (")[0] in own
         if line.startswith("NEEDS YOU "):
@@ -128,6 +131,7 @@ def test_any_digest_fits_and_carries_no_line_that_an_agent_forged(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(OUTCOMES, min_size=1, max_size=12))
 def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> None:
+    outcomes = [outcome.model_copy(update={"handed_on": False}) for outcome in outcomes]
     lines = digest_text(awake([], outcomes)).split("\n")
     whole = {f"| {line.rstrip()}" for outcome in outcomes for line in clean(raw(outcome.text)).splitlines()}
     shown = [line for line in lines if line.startswith("| ")]
@@ -193,7 +197,7 @@ def test_a_long_question_in_any_script_is_still_asked() -> None:
 def test_many_blocked_agents_are_counted_when_they_do_not_fit() -> None:
     needs = [view(f"a{i}", status="queued", reason="its input s failed", inputs=("s", "t")) for i in range(40)]
     text = digest_text(awake(needs, []))
-    assert text.split("\n")[-1].endswith("more lines: get_agent_status)")
+    assert text.split("\n")[-1].endswith("more: get_agent_status")
 
 
 def test_turns_that_do_not_fit_are_counted_and_named_with_the_call_that_reads_them_and_failures_come_first() -> None:
@@ -219,13 +223,15 @@ def test_a_cut_names_the_call_that_returns_the_rest_of_the_same_turn() -> None:
     def cut(*outcomes: OutcomeView) -> list[str]:
         return [line for line in digest_text(awake([], list(outcomes))).split("\n") if line.startswith("(")]
 
-    assert cut(outcome(text=LONG_TEXT)) == ["(46 more lines: get_agent_output)"]
+    [line] = cut(outcome(text=LONG_TEXT))
+    assert line == '(47 more lines: get_agent_output(agent="a", offset=909))'
+    assert LONG_TEXT[909:].startswith("word word")
     earlier = outcome("long", text=LONG_TEXT, is_latest=False)
-    assert cut(earlier, outcome("long", turn=2)) == ['(54 more lines: get_agent_output(agent="long", turn=1))']
+    assert 'get_agent_output(agent="long", turn=1, offset=' in cut(earlier, outcome("long", turn=2))[0]
     working = outcome("long", turn=2, text=LONG_TEXT, open_turn=OpenTurnView(turn=3, status="working"))
-    assert cut(working) == ['(47 more lines: get_agent_output(agent="long", turn=2))']
+    assert 'get_agent_output(agent="long", turn=2, offset=' in cut(working)[0]
     assert cut(*[outcome("b" * 40, turn=turn, text=LONG_TEXT, is_latest=turn == 16) for turn in range(1, 17)])[-1] == (
-        "(16 results not shown: get_agent_output with agent and turn)"
+        "(16 results not shown: get_agent_output)"
     )
 
 
@@ -259,9 +265,120 @@ def test_results_that_do_not_fit_are_said_to_be_missing() -> None:
     assert "get_agent_output" in text
 
 
+REPORT = "\n".join(
+    [
+        "# Report",
+        "I changed the parser.",
+        *[
+            f"- detail {number} of the long middle part of this report, which nobody needs at once"
+            for number in range(60)
+        ],
+        "## Tests",
+        "20 passed",
+        "## Open",
+        "- the changelog is not written",
+        "VERDICT: changes",
+    ]
+)
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_a_long_report_is_cut_in_its_middle_and_keeps_tests_open_and_verdict() -> None:
+    lines = digest_text(awake([], [outcome("a", text=REPORT)])).split("\n")
+    assert lines[2:4] == ["| # Report", "| I changed the parser."]
+    assert lines[-5:] == [
+        "| ## Tests",
+        "| 20 passed",
+        "| ## Open",
+        "| - the changelog is not written",
+        "| VERDICT: changes",
+    ]
+    [cut] = [line for line in lines if line.startswith("(")]
+    found = re.search(r'get_agent_output\(agent="a", offset=(\d+)\)', cut)
+    assert found is not None
+    shown = [line.removeprefix("| ") for line in lines if line.startswith("| - detail")]
+    assert REPORT[int(found[1]) :].startswith(f"- detail {len(shown)} ")
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_a_result_that_is_handed_on_is_told_in_one_line_what_it_leaves_open_or_its_summary() -> None:
+    assert digest_text(awake([], [outcome("a", text=REPORT, handed_on=True)])).split("\n")[2:] == [
+        "| Open: the changelog is not written"
+    ]
+    done = REPORT.replace("- the changelog is not written", "none")
+    assert digest_text(awake([], [outcome("a", text=done, handed_on=True)])).split("\n")[2:] == [
+        "| I changed the parser."
+    ]
+
+
+@pytest.mark.requirement("wait:digest:says-what-it-measures")
+def test_a_duration_says_what_it_measures_and_rows_and_total_say_what_they_count() -> None:
+    found = digest_text(awake([], [outcome("a", elapsed_seconds=147.0, age_seconds=555.0, cost_usd=0.25)])).split("\n")
+    assert found[0].endswith("your agents $1.50 in all turns ($0.25 in those below)")
+    assert found[1] == "[a complete · ran 2m27s · $0.25]"
+    rows = [outcome("a", cost_usd=1.0), outcome("b", cost_usd=0.5)]
+    assert digest_text(awake([], rows)).split("\n")[0].endswith("your agents $1.50")
+
+
+def test_up_to_twelve_changed_files_are_named_and_the_others_counted() -> None:
+    files = tuple(ForeignText(f"src/{number}.py") for number in range(14))
+    text = digest_text(awake([], [outcome(changes=Changes(files=files, files_changed=14, where="this checkout"))]))
+    assert "14 files +0 -0 (src/0.py, " in text
+    assert "src/11.py and 2 more)]" in text
+
+
+@pytest.mark.requirement("wait:digest:check-output")
+def test_a_check_says_its_last_line_if_it_failed_or_printed_no_more_than_that() -> None:
+    checks = (
+        CheckView(
+            check=ForeignText("git rev-parse HEAD"), kind="run", passed=True, said="exit 0", tail=ForeignText("1a2b")
+        ),
+        CheckView(
+            check=ForeignText("make test"), kind="run", passed=False, said="exit 2", tail=ForeignText("x\n1 failed")
+        ),
+        CheckView(check=ForeignText("make lint"), kind="run", passed=True, said="exit 0", tail=ForeignText("a\nb")),
+    )
+    [_, line, call] = digest_text(awake([], [outcome(text="", status="failed", reason="checks", checks=checks)])).split(
+        "\n"
+    )
+    assert 'checks: "make test" exit 2 "1 failed"; "git rev-parse HEAD" ok "1a2b"; "make lint" ok' in line
+    assert call == '-> command_agent(agent="a", task="<mend what failed>")'
+
+
+@pytest.mark.requirement("wait:digest:next-call")
+@pytest.mark.parametrize(
+    ("reason", "call", "typed"),
+    [
+        ("crash_loop", 'command_agent(agent="a", task="<try again>")', 'fleet command a "<try again>"'),
+        (
+            "verdict",
+            'inputs=["a"]), then command_agent(agent="a", task="check again")',
+            'fleet command a "check again"',
+        ),
+        ("auth", 'login, then command_agent(agent="a"', 'login, then fleet command a "'),
+    ],
+)
+def test_a_failure_has_its_next_call_written_out_for_its_reader(reason: str, call: str, typed: str) -> None:
+    given = awake([], [outcome(status="failed", reason=reason)])
+    assert call in digest_text(given)
+    shown = digest_text(replace(given, person=True))
+    assert typed in shown
+    assert "command_agent" not in shown
+
+
+@pytest.mark.requirement("wait:digest:next-call")
+def test_a_person_reads_commands_where_an_orchestrator_reads_calls() -> None:
+    question = QuestionView(text=ForeignText("Which?"), id="qu_0123456789abcdef")
+    needs = [view("a", question=question), blocked("b", ["s", "t"])]
+    shown = digest_text(replace(awake(needs, [outcome(text=LONG_TEXT)]), person=True))
+    assert 'fleet answer a "<your answer>" --question qu_01234567' in shown
+    assert "fleet output a --offset " in shown
+    assert "_agent" not in shown
+
+
 @pytest.mark.parametrize("status", ["complete", "failed"])
 def test_only_a_complete_result_is_left_out_when_it_is_handed_on(status: str) -> None:
-    text = digest_text(awake([], [outcome(text="the words", status=status, handed_on=True)]))
+    text = digest_text(awake([], [outcome(text="Summary\nthe words", status=status, handed_on=True)]))
     assert ("| the words" in text) == (status == "failed")
 
 

@@ -123,5 +123,5 @@ async def test_a_parent_is_told_every_turn_of_its_children(tmp_path: Path) -> No
         lab.finish("c", "what c found")
         await lab.becomes("boss", "complete")
         assert lab.provider.answers["boss"][-1].startswith(
-            "[c turn 1 failed (api: the model said no) · $0.01]\n[c complete · $0.02]\n| what c found"
+            '[c turn 1 failed (api: "the model said no") · $0.01]\n[c complete · $0.02]\n| what c found'
         )

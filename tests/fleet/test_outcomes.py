@@ -148,7 +148,7 @@ async def test_text_that_a_queued_agent_will_receive_is_told_while_a_later_turn_
     lab.finish("a", "first words")
     first = await lab.wait("a", until="any", key="k1")
     assert "| first words" in first.text
-    lab.finish("a", "second words")
+    lab.finish("a", "one line\nsecond words")
     await lab.becomes("plan", "working")
     second = await lab.wait("a", until="any", key="k2")
     assert "turn 2" in second.text

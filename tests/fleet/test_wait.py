@@ -222,9 +222,10 @@ async def test_a_wait_for_an_agent_that_is_deleted_meanwhile_ends(lab: Lab) -> N
 async def test_results_that_are_handed_on_are_not_repeated(lab: Lab) -> None:
     await lab.create("scout")
     await lab.create("plan", persona="planner", inputs=["scout"])
-    lab.finish("scout", "secret places")
+    lab.finish("scout", "# Places\n\nThere are two.\n\n- secret places\n")
     lab.finish("plan", "the plan")
     digest = await lab.wait("scout", "plan")
+    assert "| There are two." in digest.text
     assert "secret places" not in digest.text
     assert "| the plan" in digest.text
 

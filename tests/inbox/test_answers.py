@@ -21,7 +21,7 @@ def test_a_permission_is_answered_two_daemons_later_without_a_process_in_between
     office.create("a", "run echo ran >> ran.txt; echo it ran")
     digest = office.wait("a")
     assert 'NEEDS YOU a wants to use Bash: "echo ran >> ran.txt; echo it ran' in digest
-    assert '-> command_agent(agent="a", task="allow" or "always" or "deny: <why>")' in digest
+    assert '-> fleet answer a allow | always | "deny: <why>" --question qu_' in digest
     assert (office.agent("a")["status"], office.agent("a")["reason"]) == ("waiting", "permission")
     for _ in range(2):
         assert office.processes() == []

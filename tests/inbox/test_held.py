@@ -21,7 +21,7 @@ def test_of_four_tasks_for_a_model_that_is_not_there_one_fails_and_three_are_hel
         office.ask("POST", "/v1/agents/a/turns", {"task": task, "mode": "queue"})
     waited = fleet("wait", "a")
     assert waited.code == 5, waited
-    assert "NEEDS YOU a: held: 3 tasks after not found failure -> command_agent(agent=" in waited.out
+    assert "NEEDS YOU a: held: 3 tasks after not found failure -> fleet command a " in waited.out
     assert "[a failed (not_found: " in waited.out
     office.again()
     assert "waiting (held: 3 tasks after not found failure" in fleet("ps").out

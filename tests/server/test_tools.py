@@ -76,16 +76,14 @@ async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
         second = await asked(client, "create_agent", name="plan", task="plan", persona="planner", inputs=["scout-1"])
         assert re.match(r"ag_\w+ plan queued \(inputs: scout-1\) · claude", second)
         whole = await eventually(lambda: asked(client, "get_agent_status"), "1 working")
-        assert re.match(
-            r"2 agents: 1 working, 1 queued · \d+/3 slots · tier [A-D] · 0 tokens · ctx 0 · cost unknown\n", whole
-        )
+        assert re.match(r"2 agents: 1 working, 1 queued · 0 tokens · cost unknown\n", whole)
         assert "plan waits for scout-1 (working" in whole
         one = await asked(client, "get_agent_status", agents=["scout-1"])
         assert re.match(r"ag_\w+ scout-1 scout working", one)
         assert one.count("\n") == 0
         assert "queued behind" in await asked(client, "command_agent", agent="scout-1", task="and then report")
         deleted = await asked(client, "delete_agent", agents=["plan", "scout-1"])
-        assert re.match(r"deleted ag_\w+ plan \(was queued\): .*\ndeleted ag_\w+ scout-1 \(was working\): ", deleted)
+        assert re.match(r"deleted plan \(was queued\), scout-1 \(was working\); results stay readable", deleted)
         assert await asked(client, "get_agent_status") == "no living agents in this project -> create_agent"
         assert "is deleted" in await refused(client, "command_agent", agent="plan", task="go on")
 
@@ -115,9 +113,9 @@ async def test_two_hosts_at_once_see_whose_agents_are_whose(host: Host) -> None:
         seen = await asked(one, "get_agent_status")
         assert "of-two builder [not yours: host-2]" in seen
         assert "of-one builder [not" not in seen
-        assert re.fullmatch(r"deleted ag_\w+ of-one \(was \w+\): .*", await asked(one, "delete_all_agents"))
+        assert re.fullmatch(r"deleted of-one \(was \w+\); results stay readable", await asked(one, "delete_all_agents"))
         assert "of-two" in await asked(two, "get_agent_status")
-        assert re.match(r"deleted ag_\w+ of-two", await asked(one, "delete_all_agents", scope="project"))
+        assert re.match(r"deleted of-two", await asked(one, "delete_all_agents", scope="project"))
 
 
 @pytest.mark.requirement("error:create:sent-twice", "error:name:taken", "agent:create:idempotency-key")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import named, one_line
+from orchestrator.domain.text import named, one_line, quantity
 from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import NEEDS_ACTION, ON_OTHERS
 
@@ -87,16 +87,15 @@ def context_bar(tokens: int | None, window: int | None) -> str:
 
 
 def totals_line(totals: Totals) -> str:
-    """Return the totals in one line: agents by status, slots, tier, tokens, context, cost, rehearsal."""
+    """Return the totals in one line: agents by status, slots if all are taken, tokens, cost, rehearsal."""
     states = ", ".join(f"{count} {status}" for status, count in totals.by_status.items())
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown"
     parts = [
-        f"{totals.agents} agents" + (f" ({states})" if states else ""),
-        f"{totals.working}/{totals.slots} slots" + (f" · tier {totals.tier}" if totals.tier else ""),
+        quantity(totals.agents, "agent") + (f" ({states})" if states else ""),
+        *([f"all {totals.slots} slots at work"] if totals.working >= totals.slots else []),
         f"{shown_tokens(totals.tokens)} tokens",
-        f"{shown_tokens(totals.context_tokens)} in context",
         cost,
     ]
     return " · ".join(parts) + (" · * rehearsal: nothing was paid" if totals.rehearsal else "")

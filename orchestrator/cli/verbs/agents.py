@@ -202,7 +202,8 @@ def rm(
         output.document({"deleted": [one.model_dump(mode="json") for one in deleted]})
         return
     for one in deleted:
-        print(one_line(f"{one.name} {one.agent}: deleted, was {one.was}; {one.work}", 400))
+        work = f"; {one.work}" if one.work else ""
+        print(f"{one.name} {one.agent}: deleted, was {one.was}; results stay readable{work}")
     if not deleted:
         output.say("no agents to delete")
 

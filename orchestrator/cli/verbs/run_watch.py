@@ -118,7 +118,7 @@ class RunWatch:
             self._question = question.id
             self._asked.set()
         elif kind in NEEDS_ACTION or event.body.get("blocked"):
-            remedy, words = self._now().remedy, event.body.get("reason", "")
+            remedy, words = self._now().remedy_command, event.body.get("reason", "")
             output.say(one_line(f"{self.director.name} waits: {words}", 300) + (f"\n  -> {remedy}" if remedy else ""))
 
     def _listen(self) -> None:

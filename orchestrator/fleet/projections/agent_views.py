@@ -13,7 +13,7 @@ from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Headroom
 from orchestrator.domain.check import check_of
-from orchestrator.domain.text import NO_TEXT, ForeignText
+from orchestrator.domain.text import NO_TEXT, ForeignText, storable_value
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.wait import wait_words
 from orchestrator.fleet.projections import budget_views
@@ -250,7 +250,7 @@ def asked_view(question: QuestionRow) -> PastQuestionView:
         turn=question.turn,
         kind=question.kind,
         tool=ForeignText(question.tool),
-        input=dict(question.input),
+        input={key: storable_value(value) for key, value in question.input.items()},
         text=ForeignText(question.text),
         state=question.state,
         asked_at=iso(question.asked_at),

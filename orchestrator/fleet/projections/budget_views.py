@@ -23,6 +23,7 @@ class Columns(TypedDict):
 
     budgets: tuple[BudgetView, ...]
     remedy: str
+    remedy_command: str
 
 
 def rooms_of(connection: Connection, agents: Iterable[AgentRow]) -> dict[str, list[Headroom]]:
@@ -42,10 +43,14 @@ def budget_views(rooms: Iterable[Headroom]) -> tuple[BudgetView, ...]:
 
 def columns_of(agent: AgentRow, rooms: Sequence[Headroom]) -> Columns:
     """Return the budget fields of an agent's view."""
-    return {"budgets": budget_views(rooms), "remedy": remedy_of(agent, rooms)}
+    return {
+        "budgets": budget_views(rooms),
+        "remedy": remedy_of(agent, rooms),
+        "remedy_command": remedy_of(agent, rooms, person=True),
+    }
 
 
-def remedy_of(agent: AgentRow, rooms: Sequence[Headroom]) -> str:
+def remedy_of(agent: AgentRow, rooms: Sequence[Headroom], *, person: bool = False) -> str:
     """Return the call that lets the agent continue, if it waits at a cap or its queue is held."""
     wait = wait_of(agent)
     if wait is None:
@@ -53,5 +58,5 @@ def remedy_of(agent: AgentRow, rooms: Sequence[Headroom]) -> str:
     if wait.kind is WaitKind.QUOTA and wait.blocked:
         return UNPAID
     if wait.kind is WaitKind.HELD:
-        return release_call(agent.name)
-    return remedy_for(wait, agent.name, rooms) if wait.kind is WaitKind.BUDGET else ""
+        return release_call(agent.name, person=person)
+    return remedy_for(wait, agent.name, rooms, person=person) if wait.kind is WaitKind.BUDGET else ""

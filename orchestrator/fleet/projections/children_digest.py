@@ -12,7 +12,7 @@ from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections import agent_views
-from orchestrator.fleet.projections.digest import with_detail
+from orchestrator.fleet.projections.outcome_lines import with_detail
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import QuestionKind, whole_text
 from orchestrator.domain.ranking import fitting
-from orchestrator.domain.text import ForeignText, named, one_line, quantity, quoted, raw
+from orchestrator.domain.text import ForeignText, named, one_line, quantity, quoted, raw, storable_value
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
@@ -49,14 +49,25 @@ MAX_PAGE_CHARACTERS = 6000
 MAX_EVENTS = 1000
 MAX_SHOWN_CHARACTERS = 40
 
+Shown = Callable[[FleetView], Sequence[AgentView]]
+
 
 async def status(
-    context: FleetContext, call: CallContext, references: Sequence[str], *, everyone: bool, most: int | None = None
+    context: FleetContext,
+    call: CallContext,
+    references: Sequence[str],
+    *,
+    everyone: bool,
+    most: int | None = None,
+    shown: Shown | None = None,
 ) -> FleetView:
-    """Return the agents asked for, or the oldest `most` living ones, with totals of all of them."""
+    """Return the agents asked for, or the oldest `most` living ones, with totals of all of them.
+
+    `shown` says which of them the caller's rendering shows; only their questions count as shown.
+    """
     project = None if everyone else call.caller.project
     view = await _status(context, call.caller, references, project, most)
-    context.shown.note(call, view.agents[:most], in_full if references else in_line)
+    context.shown.note(call, view.agents if shown is None else shown(view), in_full if references else in_line)
     return view
 
 
@@ -305,7 +316,7 @@ async def _personas(context: FleetContext, caller: Caller) -> tuple[list[Persona
 
 
 async def work_left(context: FleetContext, agent: AgentRow) -> str:
-    """Say where the work of a deleted agent is."""
+    """Say where the changes of a deleted agent are; '' if it made none."""
     turns = await context.work.store.read(partial(agent_queries.turns, agent_id=agent.id))
     changed: list[str] = []
     for turn in turns:
@@ -314,7 +325,7 @@ async def work_left(context: FleetContext, agent: AgentRow) -> str:
             changed.append(f"turn {turn.ordinal} changed {quantity(changes.files_changed, 'file')}: {changes.where}")
         elif changes is None and turn.changes_unknown:
             changed.append(f"what turn {turn.ordinal} changed is unknown: {quoted(turn.changes_unknown)}")
-    return "; ".join(["results stay readable", *changed])
+    return "; ".join(changed)
 
 
 async def now(context: FleetContext) -> int:
@@ -382,5 +393,5 @@ def _event_view(event: event_rows.EventRow) -> EventView:
         turn=event.turn,
         kind=event.kind,
         at=agent_views.iso(event.at),
-        body=event.body,
+        body={key: storable_value(value) for key, value in event.body.items()},
     )

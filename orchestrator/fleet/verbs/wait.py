@@ -277,6 +277,7 @@ async def tell(
         totals=agent_views.totals(shown, context.settings.slots),
         slept_seconds=slept,
         timed_out=timed_out,
+        person=call.person,
         needs=needs,
         quiet=[view for view in shown if view.activity is not None and view.activity.kind in DOUBTFUL],
         outcomes=told,
@@ -285,7 +286,7 @@ async def tell(
     )
     text = digest_text(awake)
     asking = {agent.id for agent in needs}
-    context.shown.note(call, shown_needs(text, needs))
+    context.shown.note(call, shown_needs(text, needs, person=call.person))
     context.shown.note(call, [view for view in shown if view.id in news_of - asking and view.question is None])
     return Digest(
         text=text,

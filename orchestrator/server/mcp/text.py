@@ -13,21 +13,20 @@ from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import (
     MAX_RESULT_BYTES,
     bounded,
-    choices,
     fenced,
     listed,
     named,
     quantity,
     quoted,
-    quoted_ends,
     raw,
     size_bytes,
+    within,
     within_brackets,
 )
 from orchestrator.domain.usage import shown_cost, shown_tokens
+from orchestrator.fleet.projections import calls, digest
 from orchestrator.fleet.projections.agent_views import counted
-from orchestrator.fleet.projections.digest import evidence_words, with_detail
-from orchestrator.fleet.state_views import QuestionView
+from orchestrator.fleet.projections.outcome_lines import with_detail
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
@@ -50,8 +49,14 @@ MAX_OWNER_CHARACTERS = 24
 MAX_PROGRESS_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 400
 MAX_NAMED_QUESTION_CHARACTERS = 2000
+MAX_BOTTLENECKS = 6
+MAX_DELETED = 24
 MAX_TOOL_CHARACTERS = 60
 SHORT_ID_CHARACTERS = 11
+CROWDED = 0.5
+"""part of its context from which an agent's line says how full it is"""
+MORE = "name agents, or list_agents with a status"
+ENDED = frozenset({"complete", "failed", "interrupted"})
 
 
 def short(agent_id: str) -> str:
@@ -75,7 +80,7 @@ def created_lines(created: Created) -> str:
     if created.existed:
         parts.append("this very call created it before")
     if agent.question:
-        parts.append(_question(agent.name, agent.question))
+        parts.append(f"{digest.asked(agent.question)} -> {calls.need(agent, person=False)}")
     if agent.rehearsal:
         parts.append("rehearsal")
     return " · ".join(parts)
@@ -88,18 +93,24 @@ def receipt_line(receipt: Receipt) -> str:
 
 def status_lines(view: FleetView, *, named: bool) -> str:
     """Return a line per agent; unless agents were named, also the fleet's totals and which agents wait for which."""
-    room = MAX_NAMED_QUESTION_CHARACTERS if named else MAX_QUESTION_CHARACTERS
-    lines = [_agent_line(agent, room, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
-    if (more := view.totals.agents - len(lines)) > 0:
-        lines.append(f"… and {more} more: name agents, or list_agents with a status")
+    lines = [_agent_line(agent, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
     if named:
-        return "\n".join(lines)
+        missing = len(view.agents) - len(lines)
+        return "\n".join([*lines, *([f"… and {missing} more: name fewer agents"] if missing else [])])
     if not view.agents:
         return "no living agents in this project -> create_agent"
-    behind = [_bottleneck(one) for one in view.bottlenecks[:MAX_AGENT_LINES]]
+    behind = [_bottleneck(one) for one in view.bottlenecks[:MAX_BOTTLENECKS]]
     if view.unread:
         behind.append(f"unread outcomes: {_counted(view.unread)} -> wait_for_agents")
-    return "\n".join([_totals(view.totals), *lines, *behind])
+    room = MAX_RESULT_BYTES - size_bytes(behind)
+    missing = view.totals.agents - len(view.agents)
+    return "\n".join([*bounded([_totals(view.totals), *lines], MORE, room, missing=missing), *behind])
+
+
+def shown_agents(view: FleetView, *, named: bool) -> list[AgentView]:
+    """Return the agents whose line is among the status lines."""
+    shown = set(status_lines(view, named=named).split("\n"))
+    return [agent for agent in view.agents[:MAX_AGENT_LINES] if _agent_line(agent, detailed=named) in shown]
 
 
 def output_page(page: OutputPage) -> str:
@@ -136,10 +147,10 @@ def _check_lines(check: CheckView) -> list[str]:
 
 def registry_lines(registry: Registry) -> str:
     """List agents, then personas: the first ones in full, the names of some more, and their number."""
-    lines = [_agent_line(agent) for agent in registry.agents[:MAX_AGENT_LINES]]
-    if (more := len(registry.agents) - MAX_AGENT_LINES) > 0:
-        lines.append(f"… and {more} more: pass a status or a capability")
-    lines += _persona_lines(registry, max(MIN_PERSONA_BYTES, MAX_RESULT_BYTES - size_bytes(lines)))
+    lines = list(map(_agent_line, registry.agents))
+    room = MAX_RESULT_BYTES - (MIN_PERSONA_BYTES if registry.personas else 0)
+    lines = bounded(lines, "pass a status or a capability", room) if lines else []
+    lines += _persona_lines(registry, MAX_RESULT_BYTES - size_bytes(lines))
     return "\n".join(lines) or "nobody fits -> list_agents without arguments shows all"
 
 
@@ -153,10 +164,13 @@ def _persona_lines(registry: Registry, limit_bytes: int) -> list[str]:
 
 
 def deleted_lines(deleted: Sequence[Deleted]) -> str:
-    """Return a line per deleted agent: its last status, and where its work is."""
+    """Return one line about all deleted agents: their last status if they had not ended, and where their work is."""
     if not deleted:
         return "there was nothing to delete"
-    return "\n".join(f"deleted {short(one.agent)} {one.name} (was {one.was}): {one.work}" for one in deleted)
+    names = [one.name if one.was in ENDED else f"{one.name} (was {one.was})" for one in deleted[:MAX_DELETED]]
+    more = f" and {len(deleted) - MAX_DELETED} more" if len(deleted) > MAX_DELETED else ""
+    works = [f"{one.name}: {one.work}" for one in deleted if one.work]
+    return within("; ".join([f"deleted {', '.join(names)}{more}", "results stay readable", *works]), MAX_RESULT_BYTES)
 
 
 def _with_reason(status: str, reason: str) -> str:
@@ -171,43 +185,39 @@ def _standing(agent: AgentView) -> str:
     return agent.status
 
 
-def _question(name: str, question: QuestionView, limit_characters: int = MAX_QUESTION_CHARACTERS) -> str:
-    default = (
-        f" (in {format_age(question.deadline_seconds)}: {quoted(question.fallback, 60)})"
-        if (question.deadline_seconds is not None)
-        else ""
-    )
-    if question.kind == "permission":
-        wanted = f"wants to use {named(question.tool, 60)}: {quoted_ends(question.text, limit_characters)}"
-        return f"{wanted}{default} -> command_agent {name} with allow, always or deny: <why>"
-    options = f" (options: {choices(question.options)})" if question.options else ""
-    return f"asks: {quoted(question.text, limit_characters)}{options}{default} -> command_agent {name} with the answer"
-
-
-def _agent_line(agent: AgentView, question_characters: int = MAX_QUESTION_CHARACTERS, *, detailed: bool = False) -> str:
-    """`id name persona [not yours] status (reason) age · turn and elapsed · progress · context · cost · last tool`."""
-    standing = _standing(agent)
-    parts = [f"{_head(agent)} {standing}{_age(agent, standing)}"]
-    parts += _places(agent, detailed=detailed)
-    if agent.elapsed_seconds is not None:
-        parts.append(f"turn {agent.turn}: {format_age(agent.elapsed_seconds)}")
-    if agent.question:
-        parts.append(_question(agent.name, agent.question, question_characters))
+def _agent_line(agent: AgentView, *, detailed: bool = False) -> str:
+    """`id name persona [not yours] status for how long · what it asks · progress · context · cost -> the call`."""
+    parts = [f"{_head(agent)} {_since(agent)}", *_places(agent, detailed=detailed)]
+    if agent.turn > 1:
+        parts.append(f"turn {agent.turn}")
+    if agent.question is not None:
+        parts.append(digest.asked(agent.question, MAX_NAMED_QUESTION_CHARACTERS if detailed else None))
     elif agent.progress:
         parts.append(quoted(agent.progress, MAX_PROGRESS_CHARACTERS))
     if agent.evidence is not None and (detailed or _is_doubtful(agent)):
-        parts.append(evidence_words(agent.evidence))
+        parts.append(digest.evidence_words(agent.evidence))
     parts += _figures(agent)
-    if agent.last_tool:
+    if agent.last_tool and agent.status == "working":
         parts.append(f"last {named(agent.last_tool, MAX_TOOL_CHARACTERS)}")
     if agent.unread:
         parts.append("unread" if agent.unread == 1 else f"{agent.unread} unread")
-    return " · ".join(parts)
+    call = calls.need(agent, person=False)
+    return " · ".join(parts) + (f" -> {call}" if call else "")
+
+
+def _since(agent: AgentView) -> str:
+    """The status with the one duration that counts: of the turn at work, of the wait, or since the end."""
+    if agent.status == "working":
+        elapsed = f" for {format_age(agent.elapsed_seconds)}" if agent.elapsed_seconds is not None else ""
+        return f"working ({digest.doing(agent)})" if agent.reason else f"working{elapsed}"
+    standing = _standing(agent)
+    is_open = agent.status in {"creating", "queued", "waiting"}
+    return f"{standing} {'for ' if is_open else ''}{format_age(agent.age_seconds)}{'' if is_open else ' ago'}"
 
 
 def _head(agent: AgentView) -> str:
     owner = "" if agent.own else f" [not yours: {named(within_brackets(agent.orchestrator), MAX_OWNER_CHARACTERS)}]"
-    return f"{short(agent.id)} {agent.name} {agent.persona}{owner}"
+    return f"{short(agent.id)} {agent.name} {named(agent.persona)}{owner}"
 
 
 def _places(agent: AgentView, *, detailed: bool) -> list[str]:
@@ -222,23 +232,15 @@ def _is_doubtful(agent: AgentView) -> bool:
     return agent.activity is not None and agent.activity.kind in DOUBTFUL
 
 
-def _age(agent: AgentView, standing: str) -> str:
-    """The age of the status; for an agent at work without any finer activity, the age of its last sign of life."""
-    if standing != "working":
-        return f" {format_age(agent.age_seconds)}"
-    heard = agent.last_event_age_seconds
-    return "" if heard is None else f", heard {format_age(heard)} ago"
-
-
 def _figures(agent: AgentView) -> list[str]:
-    """Context and cost, unless the agent never ran: then both are absent, which is not the same as unknown."""
+    """Cost, and how full its context is once that matters; nothing of an agent that never ran."""
     if agent.turn == 0 or (agent.status == "queued" and agent.turn == 1 and agent.elapsed_seconds is None):
         return ["rehearsal"] if agent.rehearsal else []
-    context = f"ctx {shown_tokens(agent.context_tokens)}"
-    if agent.context_window_tokens:
-        context += f"/{shown_tokens(agent.context_window_tokens)}"
     cost = "cost unknown" if agent.cost_unknown else shown_cost(agent.cost_usd)
-    return [context, f"{cost} rehearsal" if agent.rehearsal else cost]
+    used, window = agent.context_tokens, agent.context_window_tokens
+    is_full = used is not None and window and used >= window * CROWDED
+    context = [f"context {used / window:.0%} full"] if is_full and used and window else []
+    return [*context, f"{cost} rehearsal" if agent.rehearsal else cost]
 
 
 def _totals(totals: Totals) -> str:
@@ -246,13 +248,10 @@ def _totals(totals: Totals) -> str:
     cost = shown_cost(totals.cost_usd)
     if totals.cost_usd is None and totals.known_cost_usd > 0:
         cost = f"{shown_cost(totals.known_cost_usd)} + unknown cost"
-    parts = [
-        f"{totals.agents} agent{'' if totals.agents == 1 else 's'}: {by_status}",
-        f"{totals.working}/{totals.slots} slots" + (f" · tier {totals.tier}" if totals.tier else ""),
-        f"{shown_tokens(totals.tokens)} tokens",
-        f"ctx {shown_tokens(totals.context_tokens)}",
-        cost,
-    ]
+    parts = [f"{quantity(totals.agents, 'agent')}: {by_status}"]
+    if totals.working >= totals.slots:
+        parts.append(f"all {totals.slots} slots at work")
+    parts += [f"{shown_tokens(totals.tokens)} tokens", cost]
     return " · ".join([*parts, "rehearsal"] if totals.rehearsal else parts)
 
 

@@ -148,7 +148,8 @@ async def _begin_wait(fleet: Fleet, call: CallContext, args: Json, asks_person: 
 
 async def _status(fleet: Fleet, call: CallContext, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES)
+    seen = partial(text.shown_agents, named=bool(agents))
+    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES, shown=seen)
     shown = text.status_lines(view, named=bool(agents))
     return _told(shown, await fleet.catch_up(call))
 

@@ -48,10 +48,14 @@ class LostRun:
     at: float
 
     @property
+    def why(self) -> str:
+        """Why it was lost, in a few words."""
+        return "the daemon ended" if self.reason == DAEMON else f"{self.reason} ({self.detail})"
+
+    @property
     def told(self) -> str:
         """How it was lost, in a few words."""
-        why = "the daemon ended" if self.reason == DAEMON else f"{self.reason} ({self.detail})"
-        return f"{_clock(self.at)} attempt {self.attempt}: {why}"
+        return f"{_clock(self.at)} attempt {self.attempt}: {self.why}"
 
 
 def take_over(connection: Connection, owner: str, now: float, max_resumes: int) -> list[str]:
@@ -159,11 +163,17 @@ def _lose(
 
 def _final(loss: Loss, losses: Sequence[LostRun], max_resumes: int) -> TurnResult:
     if max_resumes:
-        history = "; ".join(one.told for one in losses)
-        detail = f"its session died {len(losses)} times: {history}"
+        detail = f"its session died {len(losses)} times: {_history(losses)}"
         return TurnResult(status=TurnStatus.FAILED, reason=CRASH_LOOP, detail=detail[:2_000], hint=CRASH_LOOP_HINT)
     status = TurnStatus.INTERRUPTED if loss.reason == DAEMON else TurnStatus.FAILED
     return TurnResult(status=status, reason=loss.reason, detail=loss.detail)
+
+
+def _history(losses: Sequence[LostRun]) -> str:
+    """Return how each run was lost; a cause that all share is said once."""
+    if len({(one.reason, one.detail) for one in losses}) > 1:
+        return "; ".join(one.told for one in losses)
+    return f"{losses[0].why}, last at {_clock(losses[-1].at)}"
 
 
 def _clock(at: float) -> str:

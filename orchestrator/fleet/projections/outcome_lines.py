@@ -1,0 +1,202 @@
+"""What a digest says about one ended turn: Fleet's facts in brackets, then the agent's own words behind a margin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind
+from orchestrator.domain.duration import format_age
+from orchestrator.domain.text import (
+    MARGIN,
+    ForeignText,
+    clean,
+    named,
+    one_line,
+    quantity,
+    quoted,
+    raw,
+    size_bytes,
+    within,
+    within_brackets,
+)
+from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.usage import shown_cost
+from orchestrator.fleet.digest_views import OutcomeView
+from orchestrator.fleet.projections.change_words import change_words
+from orchestrator.fleet.views import CheckView
+
+MAX_REASON_CHARACTERS = 160
+MAX_FILES = 12
+MAX_CHECK_CHARACTERS = 60
+MAX_SAID_CHARACTERS = 80
+MAX_TAIL_CHARACTERS = 100
+MAX_SHORT_TAIL_CHARACTERS = 60
+"""of a passed check's output: a longer one says nothing new"""
+MAX_CHECKS_BYTES = 260
+MAX_GIST_CHARACTERS = 160
+_DOES: Mapping[str, str] = {
+    TurnStatus.QUEUED: "is queued",
+    TurnStatus.WORKING: "works",
+    TurnStatus.WAITING: "waits",
+    TurnStatus.RECOVERING: "recovers",
+}
+"""what an open turn does"""
+_HEADING = re.compile(r"(?:#{1,6}\s*|\*\*)\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?", re.IGNORECASE)
+_KEPT = re.compile(r"(?:[#*\s]*)(tests?|checks?|open|verdict)\b", re.IGNORECASE)
+"""begins a line that says what holds, what does not, and what is left to do: a cut leaves it in"""
+_NOTHING = re.compile(r"\W*(none|nothing|no|n/?a|-)?\W*", re.IGNORECASE)
+
+
+def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str:
+    """Return the bracketed line of facts."""
+    ahead = outcome.open_turn
+    parts = [f"{outcome.name} {outcome.status}"]
+    if outcome.reason:
+        told = outcome.checks and outcome.reason in FAILED_CHECK_REASONS  # the failed checks are named behind it
+        parts[0] += f" ({outcome.reason if told else with_detail(outcome.reason, outcome.detail)})"
+    if outcome.turn > 1 or is_one_of_several or ahead is not None:
+        parts.append(f"turn {outcome.turn}")
+    if ahead is not None and is_last:
+        parts.append(f"turn {ahead.turn} {_DOES[ahead.status]}")
+    if outcome.place:
+        parts.append(f"in {outcome.place}")
+    if outcome.elapsed_seconds is not None and outcome.elapsed_seconds >= 1:
+        parts.append(f"ran {format_age(outcome.elapsed_seconds)}")
+    parts.append(shown_cost(outcome.cost_usd))
+    if outcome.checks:
+        parts.append(_checks(outcome.checks))
+    parts.append(change_words(outcome.changes, outcome.changes_unknown, max_files=MAX_FILES))
+    return f"[{within_brackets(' · '.join(filter(None, parts)))}]"
+
+
+def with_detail(reason: str, detail: ForeignText, limit_characters: int = MAX_REASON_CHARACTERS) -> str:
+    """Return why a turn ended: the code, then the sentence, which may quote programs and services."""
+    return f"{reason}: {quoted(detail, limit_characters)}" if detail else reason
+
+
+def _checks(checks: Sequence[CheckView]) -> str:
+    """Return each check with its result and the last line that it printed, failed ones first."""
+    ordered = sorted(checks, key=lambda check: check.passed)
+    shown = [_check(check) for check in ordered]
+    if size_bytes(shown) > MAX_CHECKS_BYTES:
+        shown = [_check(check, with_tail=not check.passed) for check in ordered]
+    kept: list[str] = []
+    for one in shown:
+        if kept and size_bytes([*kept, one]) > MAX_CHECKS_BYTES:
+            break
+        kept.append(one)
+    failed = sum(not check.passed for check in ordered[len(kept) :])
+    more = len(shown) - len(kept)
+    rest = f"; {more} more{f', {failed} failed' if failed else ''}" if more else ""
+    return f"checks: {'; '.join(kept)}{rest}"
+
+
+def _check(check: CheckView, *, with_tail: bool = True) -> str:
+    is_verdict = check.kind == CheckKind.VERDICT
+    found = "ok" if check.passed and not is_verdict else one_line(check.said, MAX_SAID_CHARACTERS)
+    last = _last_line(check) if with_tail else ""
+    return f"{named(check.check, MAX_CHECK_CHARACTERS)} {found}" + (f" {last}" if last else "")
+
+
+def _last_line(check: CheckView) -> str:
+    lines = clean(raw(check.tail)).strip().splitlines()
+    if not lines or (check.passed and (len(lines) > 1 or len(lines[0]) > MAX_SHORT_TAIL_CHARACTERS)):
+        return ""
+    return quoted(lines[-1], MAX_TAIL_CHARACTERS)
+
+
+@dataclass(frozen=True)
+class ResultLine:
+    """A line of an agent's text behind its margin, and where it begins in the text."""
+
+    shown: str
+    offset: int
+    is_kept: bool = False
+    """it belongs to a section that a cut leaves in"""
+
+
+def words(outcome: OutcomeView) -> list[ResultLine]:
+    """Return the agent's own words: all of them, or one line of a result that another agent receives."""
+    found = _lines(outcome.text)
+    is_elsewhere = outcome.handed_on and outcome.status == TurnStatus.COMPLETE
+    return [ResultLine(within(_gist(found), MAX_GIST_CHARACTERS), 0)] if is_elsewhere and found else found
+
+
+def _lines(text: ForeignText) -> list[ResultLine]:
+    whole, lines, at, is_kept = raw(text), list[ResultLine](), 0, False
+    for line in clean(whole).splitlines():
+        if not line.strip():
+            continue
+        at = max(at, whole.find(line.strip(), at))
+        if _KEPT.match(line):
+            is_kept = True
+        elif _HEADING.fullmatch(line.strip()):
+            is_kept = False
+        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, is_kept))
+        at += len(line.strip())
+    return lines
+
+
+def _gist(lines: Sequence[ResultLine]) -> str:
+    """Return what the agent left open, if anything, otherwise its first sentence."""
+    texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
+    for title, body in zip(texts, [*texts[1:], ""], strict=True):
+        if re.match(r"[#*\s]*open\b", title, re.IGNORECASE):
+            inline = re.sub(r"^[#*\s]*open[^:]*:?[*\s]*", "", title, flags=re.IGNORECASE)
+            said = inline or body
+            if not _NOTHING.fullmatch(said):
+                return f"{MARGIN}Open: {said.lstrip('-* ')}"
+    prose = [text for text in texts if not _HEADING.fullmatch(text)]
+    return f"{MARGIN}{(prose or texts)[0]}"
+
+
+def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
+    """Return the lines that fit: the beginning, and what is kept or the end; the first cut names the call."""
+    if size_bytes([line.shown for line in lines]) <= room:
+        return [line.shown for line in lines]
+    chosen: set[int] = set()
+    from_end = range(len(lines) - 1, -1, -1)
+    kept = [index for index in from_end if lines[index].is_kept]
+    _add(lines, kept or from_end, chosen, room // 2 if kept else room // 3, call)
+    _add(lines, range(len(lines)), chosen, room, call)
+    return _cut(lines, chosen, call) if chosen and size_bytes(_cut(lines, chosen, call)) <= room else []
+
+
+def _add(
+    lines: Sequence[ResultLine], indexes: Sequence[int], chosen: set[int], room: int, call: Callable[[int], str]
+) -> None:
+    for index in indexes:
+        if index not in chosen:
+            if size_bytes(_cut(lines, chosen | {index}, call)) > room:
+                return
+            chosen.add(index)
+
+
+def _cut(lines: Sequence[ResultLine], chosen: set[int], call: Callable[[int], str]) -> list[str]:
+    shown: list[str] = []
+    missing: list[ResultLine] = []
+    calls = 0
+    for index in [*range(len(lines)), -1]:
+        if index >= 0 and index not in chosen:
+            missing.append(lines[index])
+            continue
+        if missing:
+            where = f": {call(missing[0].offset)}" if not calls else f" from offset={missing[0].offset}"
+            shown.append(f"({quantity(len(missing), 'more line')}{where})")
+            missing, calls = [], calls + 1
+        if index >= 0:
+            shown.append(lines[index].shown)
+    return shown
+
+
+def shares(sizes: Sequence[int], room: int) -> list[int]:
+    """Return how much of the room each text gets: what it needs, or an equal part of what the small ones leave."""
+    given = [0] * len(sizes)
+    left = max(0, room)
+    order = sorted(range(len(sizes)), key=lambda index: sizes[index])
+    for position, index in enumerate(order):
+        given[index] = min(sizes[index], left // (len(order) - position))
+        left -= given[index]
+    return given
