@@ -16,9 +16,9 @@ from tests.store.world import NOON, World, names
 pytestmark = pytest.mark.anyio
 
 
-async def acquire(world: World, name: str, agent_id: str, kind: str = CHECKOUT) -> Holder | None:
+async def acquire(world: World, name: str, agent_id: str) -> Holder | None:
     """Let the agent try to get it; who keeps it from it."""
-    return await world.write(leases.acquire, kind, name, agent_id, world.now)
+    return await world.write(leases.acquire_checkout, name, agent_id, world.now)
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ async def test_who_holds_it_may_acquire_it_again_without_a_second_row(two: World
 
 
 async def test_things_of_one_name_but_of_two_kinds_are_two_things(two: World) -> None:
-    assert await acquire(two, "/x", "ag_a", CHECKOUT) is None
-    assert await acquire(two, "/x", "ag_b", DESK) is None
+    await two.write(leases.hold, DESK, "/x", "ag_a", two.now)
+    assert await acquire(two, "/x", "ag_b") is None
 
 
 async def test_what_was_given_back_is_free_and_its_history_stays(two: World) -> None:

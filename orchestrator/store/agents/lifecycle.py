@@ -66,7 +66,7 @@ def create(
         provider=spec.provider,
         model=spec.model,
     )
-    leases.acquire(connection, leases.DESK, f"{spec.desks}/{agent_id}", agent_id, now)
+    leases.hold(connection, leases.DESK, f"{spec.desks}/{agent_id}", agent_id, now)
     budgets.set_caps(connection, agent_id, spec.persona.cap_scope, spec.caps)
     queue_turn(connection, agent_id, turn_id=spec.turn_id, prompt=spec.task, now=now)
     set_inputs(connection, agent_id, 1, spec.inputs, spec.any_end)

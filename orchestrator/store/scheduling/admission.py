@@ -109,7 +109,7 @@ class _AdmissionRules:
         """Return the wait for the agent that holds the checkout; None if this one holds it now."""
         holder = self._holders.get(entry.checkout)
         if holder is None or holder.agent_id == entry.agent_id:
-            holder = leases.acquire(self._connection, leases.CHECKOUT, entry.checkout, entry.agent_id, self._now)
+            holder = leases.acquire_checkout(self._connection, entry.checkout, entry.agent_id, self._now)
         if holder is None:
             return None
         self._holders[entry.checkout] = holder

@@ -45,16 +45,22 @@ class Holder(NamedTuple):
     """what it waits for itself"""
 
 
-def acquire(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> Holder | None:
-    """Take the lease; returns the agent that holds it instead, or None if this one now has it.
+def acquire_checkout(connection: Connection, name: str, agent_id: str, now: float) -> Holder | None:
+    """Take the right to write; returns the agent that holds it instead, or None if this one now has it.
 
     A directory inside another, or around it, is the same lease: a submodule and its superproject have one writer.
     """
     # single writer: nobody takes it between this look-up and the insert
-    holders = [Holder(*row) for row in connection.execute(_HOLDERS, {"kind": kind, "name": name})]
+    holders = [Holder(*row) for row in connection.execute(_HOLDERS, {"kind": CHECKOUT, "name": name})]
     if not holders:
-        connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
-    return None if not holders or agent_id in {holder.agent_id for holder in holders} else holders[0]
+        hold(connection, CHECKOUT, name, agent_id, now)
+        return None
+    return None if agent_id in {holder.agent_id for holder in holders} else holders[0]
+
+
+def hold(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> None:
+    """Record that the agent holds what no other agent can ask for, such as its own desk."""
+    connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
 
 
 def release(connection: Connection, agent_id: str, now: float, kind: str | None = None) -> None:
