@@ -301,8 +301,8 @@ class ScriptedProvider:
         return model != "unpriced"
 
     def tool_names(self) -> frozenset[str]:
-        """What the shipped personas name."""
-        return frozenset({"Read", "Write", "Edit", "Bash", "Grep", "Glob"})
+        """What the shipped personas name, and a tool that some of the tests ask about."""
+        return frozenset({"Read", "Write", "Edit", "Bash", "Grep", "Glob", "WebFetch"})
 
 
 @dataclass

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.activity import Activity, ActivityKind, activity_words
 from orchestrator.domain.duration import format_age
+from orchestrator.domain.text import named
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
 from orchestrator.store.engine.migrate import MIGRATIONS, migrate
 from orchestrator.store.schema.states import read_wait
@@ -128,9 +129,11 @@ def test_the_words_that_readers_see_are_those_of_the_old_sentences(old: Path) ->
 
 
 def as_told_now(sentence: str) -> str:
-    """The old sentence in today's words: seconds are shown like every other age, and a quota is named."""
-    named = re.sub(r"^parked until", "quota until", sentence)
-    return re.sub(r"^(stalled|retrying .* in|unknown: .* for) (\d+) s$", _age, named)
+    """The old sentence in the words of today: ages like all others, a quota named, foreign text quoted."""
+    words = re.sub(r"^parked until", "quota until", sentence)
+    if foreign := re.fullmatch(r"(checking|looping): (.*)", words, re.DOTALL):
+        return f"{foreign[1]}: {named(foreign[2])}"
+    return re.sub(r"^(stalled|retrying .* in|unknown: .* for) (\d+) s$", _age, words)
 
 
 def _age(old: re.Match[str]) -> str:
