@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from orchestrator.domain.agent import MAX_BRIEF_BYTES, NewAgent
@@ -96,3 +98,28 @@ async def test_the_receipt_names_the_checks_that_replace_the_others(lab: Lab) ->
     assert said.happened.endswith('; its checks are now: "make test", "a exists"')
     said = await lab.fleet.command(lab.call(), "build", "more", verify=Verify(checks=[]))
     assert said.happened.endswith("; its checks are now: none")
+
+
+@pytest.mark.requirement("inputs:ended:however")
+async def test_findings_that_start_the_agent_that_mends_them_wake_nobody(lab: Lab) -> None:
+    await lab.create("review", persona="reviewer")
+    await lab.create("mend", inputs=["review:ended"])
+    await lab.becomes("review", "working")
+    waiting = asyncio.create_task(lab.wait())
+    lab.finish("review", "## Findings\n- one\n\nVERDICT: changes")
+    await lab.becomes("mend", "working")
+    lab.finish("mend", "mended")
+    digest = await waiting
+    assert [outcome.name for outcome in digest.outcomes] == ["review", "mend"]
+    assert "->" not in digest.text
+
+
+@pytest.mark.requirement("inputs:ended:however")
+async def test_findings_that_nobody_was_told_to_mend_wake_their_orchestrator(lab: Lab) -> None:
+    await lab.create("review", persona="reviewer")
+    await lab.create("other")
+    await lab.becomes("other", "working")
+    lab.finish("review", "## Findings\n- one\n\nVERDICT: changes")
+    digest = await lab.wait()
+    assert [outcome.name for outcome in digest.outcomes] == ["review"]
+    assert "-> have it mended: command_agent" in digest.text

@@ -99,6 +99,8 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.status != "failed" or outcome.open_turn is not None or not outcome.is_latest:
         return ""
     name = outcome.name
+    if outcome.reason == FAILED_VERDICT and outcome.handed_on:
+        return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
         mend = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{name}"])'
         return f"have it mended: {mend}, then {command(name, 'check again', person=person)}"

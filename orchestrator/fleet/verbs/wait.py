@@ -49,6 +49,8 @@ class WaitSnapshot:
     untold: Sequence[EndedTurn]
     """ended turns that the orchestrator has not received yet, in the order of their ends"""
     cursor: int
+    awaited: Collection[str] = ()
+    """ids of those that ask for changes and start the agent that makes them: nobody else need act"""
     asks_person: bool = False
     """a person answers the questions, so they do not end the wait"""
     by_client: bool = True
@@ -88,11 +90,11 @@ class WaitSnapshot:
     def wakes(self, until: str) -> bool:
         """Whether this snapshot ends the wait.
 
-        An undelivered turn does, whatever its agent does now, if it failed or if `until` is any.
+        An undelivered turn does, whatever its agent does now, if `until` is any, or if it failed and is not awaited.
         """
         if any(self.needs(agent) for agent in self.agents):
             return True
-        if any(turn.status != TurnStatus.COMPLETE for turn in self.untold):
+        if any(turn.status != TurnStatus.COMPLETE and turn.id not in self.awaited for turn in self.untold):
             return True
         if until == "any" and self.untold:
             return True
@@ -204,7 +206,12 @@ def glance_at(
     if not references:
         found = list(agent_queries.living_of(connection, caller.project, caller.orchestrator))
     untold = outcomes.untold(connection, [agent.id for agent in found], since)
-    seen = WaitSnapshot(agents=found, untold=untold, cursor=agent_queries.last_cursor(connection))
+    seen = WaitSnapshot(
+        agents=found,
+        untold=untold,
+        cursor=agent_queries.last_cursor(connection),
+        awaited=outcomes.awaited_verdicts(connection, untold),
+    )
     below = agent_queries.families(connection, found)
     asking = children.askers(caller.orchestrator, found, [agent for agent in below if seen.needs(agent)], below)
     return None if arriving and not found else replace(seen, agents=[*found, *asking])

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, and_, bindparam, func, select
+from sqlalchemy import BindParameter, and_, bindparam, func, or_, select
 
+from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import unindexed
@@ -48,6 +49,15 @@ _RECEIVERS = (
     .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
     .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
     .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, _RECEIVER.c.status != TurnStatus.CANCELLED)
+)
+_AWAITED = (
+    select(TURN.c.id)
+    .join(INPUT, and_(INPUT.c.source_id == TURN.c.agent_id, INPUT.c.any_end.is_(True)))
+    .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
+    .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
+    .where(TURN.c.id.in_(_among("ids")), TURN.c.reason == FAILED_VERDICT, _LIVES)
+    .where(_RECEIVER.c.status != TurnStatus.CANCELLED)
+    .where(or_(_RECEIVER.c.started_at.is_(None), _RECEIVER.c.started_at >= TURN.c.ended_at))
 )
 _OPEN = select(TURN.c.agent_id, TURN.c.ordinal, TURN.c.status, TURN.c.urgent).where(
     _THEIRS, TURN.c.status.in_(sorted(TURN_OPEN))
@@ -104,6 +114,12 @@ def untold(connection: Connection, agent_ids: Collection[str], since: int | None
 def turns(connection: Connection, turn_ids: Collection[str]) -> Sequence[TurnRow]:
     """Return these turns, in the order of their ends."""
     return all_rows(TurnRow, fetch(connection, _TURNS, {"ids": list(turn_ids)})) if turn_ids else []
+
+
+def awaited_verdicts(connection: Connection, ended: Sequence[EndedTurn]) -> frozenset[str]:
+    """Return the ids of those turns that ask for changes, and whose end starts an agent, however they end."""
+    failed = [turn.id for turn in ended if turn.status == TurnStatus.FAILED]
+    return frozenset(fetch(connection, _AWAITED, {"ids": failed}).scalars()) if failed else frozenset()
 
 
 def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collection[str]) -> set[str]:
