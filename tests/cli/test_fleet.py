@@ -150,7 +150,7 @@ def test_an_agent_is_created_waited_for_read_and_deleted(tidy: Command) -> None:
     assert group == "Done (1)"
     assert row.split()[0] == "writer"
     assert "complete" in row
-    assert "1 agents" in totals
+    assert "1 agent (1 complete)" in totals
     assert "rehearsal" in totals
     assert "\x1b" not in table.out
     assert "\x1b" in tidy("ps", FORCE_COLOR="1").out
