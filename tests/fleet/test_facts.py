@@ -66,7 +66,7 @@ async def test_the_digest_says_what_changed_and_where_it_is_now(repo: Lab) -> No
     again = await repo.wait("build", key="k1")
     assert "this checkout, committed (" in again.text
     (deleted,) = await repo.fleet.delete(repo.call(), ["build"])
-    assert deleted.work.startswith("turn 1 changed 2 files: this checkout, committed")
+    assert deleted.work.startswith("changed 2 files: this checkout, committed")
 
 
 async def test_each_turn_has_its_own_changes(repo: Lab) -> None:

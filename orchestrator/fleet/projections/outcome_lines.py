@@ -29,6 +29,8 @@ from orchestrator.fleet.views import CheckView
 
 MAX_REASON_CHARACTERS = 160
 MAX_FILES = 12
+SHOWN_SECONDS = 10.0
+"""a shorter duration tells nobody anything"""
 MAX_CHECK_CHARACTERS = 60
 MAX_SAID_CHARACTERS = 80
 MAX_TAIL_CHARACTERS = 100
@@ -62,7 +64,7 @@ def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str
         parts.append(f"turn {ahead.turn} {_DOES[ahead.status]}")
     if outcome.place:
         parts.append(f"in {outcome.place}")
-    if outcome.elapsed_seconds is not None and outcome.elapsed_seconds >= 1:
+    if outcome.elapsed_seconds is not None and outcome.elapsed_seconds >= SHOWN_SECONDS:
         parts.append(f"ran {format_age(outcome.elapsed_seconds)}")
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:

@@ -322,7 +322,8 @@ async def work_left(context: FleetContext, agent: AgentRow) -> str:
     for turn in turns:
         changes = await wait.changes_now(context, agent, turn)
         if changes and changes.files_changed:
-            changed.append(f"turn {turn.ordinal} changed {quantity(changes.files_changed, 'file')}: {changes.where}")
+            which = f"turn {turn.ordinal} " if len(turns) > 1 else ""
+            changed.append(f"{which}changed {quantity(changes.files_changed, 'file')}: {changes.where}")
         elif changes is None and turn.changes_unknown:
             changed.append(f"what turn {turn.ordinal} changed is unknown: {quoted(turn.changes_unknown)}")
     return "; ".join(changed)

@@ -71,7 +71,8 @@ def created_lines(created: Created) -> str:
     where = "project directory" if agent.cwd == agent.project else named(agent.cwd)
     if agent.place:
         where = f"in {agent.place}, not where this session was started"
-    parts = [f"{short(agent.id)} {agent.name} {_standing(agent)}", model, where]
+    standing = agent.status if agent.status == "working" else _standing(agent)
+    parts = [f"{short(agent.id)} {agent.name} {standing}", model, where]
     if agent.briefs_of:
         others = [name for name in agent.briefs_of if name != agent.name]
         parts.append(f"brief of {listed(others, most=5)}" if others else "its brief goes to all that have it as input")
@@ -170,7 +171,7 @@ def deleted_lines(deleted: Sequence[Deleted]) -> str:
     names = [one.name if one.was in ENDED else f"{one.name} (was {one.was})" for one in deleted[:MAX_DELETED]]
     more = f" and {len(deleted) - MAX_DELETED} more" if len(deleted) > MAX_DELETED else ""
     works = [f"{one.name}: {one.work}" for one in deleted if one.work]
-    return within("; ".join([f"deleted {', '.join(names)}{more}", "results stay readable", *works]), MAX_RESULT_BYTES)
+    return within("; ".join([f"deleted {', '.join(names)}{more}", *works]), MAX_RESULT_BYTES)
 
 
 def _with_reason(status: str, reason: str) -> str:
