@@ -37,7 +37,8 @@ MAX_TAIL_CHARACTERS = 100
 MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
-MAX_GIST_CHARACTERS = 160
+MAX_GIST_CHARACTERS = 90
+"""of a result that another agent receives: the room is for those that its reader must judge"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",
     TurnStatus.WORKING: "works",
