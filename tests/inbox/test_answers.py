@@ -135,7 +135,7 @@ def test_a_person_sees_what_is_asked_and_answers_with_the_command(office: Office
     listed, shown = fleet("ps"), fleet("show", "a")
     assert "echo hi" in listed.out
     assert 'fleet answer a allow | always | "deny: why" --question qu_' in listed.out
-    assert "Bash: echo hi" in shown.out
+    assert re.search(r"it wants to use Bash:\n  \| .*echo hi", shown.out)
     wrong = fleet("answer", "a", "perhaps")
     assert wrong.code == 2
     assert "allow, always, or deny" in wrong.err

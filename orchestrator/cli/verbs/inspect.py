@@ -13,7 +13,7 @@ from orchestrator import paths
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quoted, raw
+from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quantity, quoted, raw
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ def _turn_lines(turn: TurnView) -> list[str]:
 
     tokens = turn.input_tokens + turn.output_tokens + turn.cache_read_tokens + turn.cache_write_tokens
     reason = f" ({turn.reason})" if turn.reason else ""
-    head = f"turn {turn.turn}: {turn.status}{reason}, {turn.model_calls} model calls, {shown_tokens(tokens)} tokens"
-    lines = ["", f"{head}, {shown_cost(turn.cost_usd)}"]
+    spent = f"{quantity(turn.model_calls, 'model call')}, {shown_tokens(tokens)} tokens, {shown_cost(turn.cost_usd)}"
+    lines = ["", f"turn {turn.turn}: {turn.status}{reason}, {spent}"]
     if turn.turn > 1:
         lines.append(f"  task: {quoted(turn.task)}")
     if turn.detail:
