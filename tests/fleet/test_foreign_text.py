@@ -71,6 +71,8 @@ HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=12), min_size=1, m
 )
 FENCE = re.compile(r"`{3,}")
 QUOTED = re.compile(r'''"[^"]*"''')
+ONE_WORD = f" · last {MARK}"
+"""a tool whose name is cut to one plain word needs no quotation marks: a word forges nothing"""
 LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 """what `repr` makes of a text: it escapes line breaks, controls and its quotation marks"""
 
@@ -85,7 +87,7 @@ def outside(text: str) -> Iterator[str]:
         elif FENCE.fullmatch(line):
             fence = line
         elif not line.lstrip(" ").startswith("| "):
-            yield QUOTED.sub("", line)
+            yield QUOTED.sub("", line).replace(ONE_WORD, "")
     assert not fence, "each fence is closed"
 
 

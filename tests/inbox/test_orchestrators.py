@@ -25,7 +25,7 @@ async def test_the_next_session_is_told_what_the_last_one_left_and_answers_it(of
         assert "\nleft by ended sessions: left waits for an answer -> name them in wait_for_agents" in made
         status = await asked(second, "get_agent_status", agents=["left"])
         assert "left by" not in status
-        assert "-> command_agent left with allow, always or deny: <why>" in status
+        assert '-> command_agent(agent="left", task="allow" or "always" or "deny: <why>")' in status
         wrong = await refused(second, "command_agent", agent="left", task="of course")
         assert "answer allow, always, or deny: <why>" in wrong
         assert "answered" in await asked(second, "command_agent", agent="left", task="allow")

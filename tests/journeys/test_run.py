@@ -215,7 +215,7 @@ def test_its_own_question_waits_for_the_person_and_the_answer_reaches_the_call(t
         while "-> fleet answer boss" not in said:
             said += (line := running.stderr.readline())
             assert line, said
-        assert "boss asks you: Which colour? (red | blue)" in said
+        assert 'boss asks you: Which colour?\n  options: 1 "red", 2 "blue"\n' in said
         wait_until(lambda: processes(stage) == [], "the end of its process", seconds=30)
         assert fleet(stage)("answer", "boss", "blue").code == 0
         ran = ended(running)

@@ -101,7 +101,7 @@ def test_checks_that_fail_too_often_end_the_turn_as_failed_with_the_receipts_of_
     assert turn["result"] == "done by stubborn", "what it said is kept"
     assert turn["model_calls"] == 2
     assert "[stubborn failed (checks) · " in digest["text"]
-    assert 'checks: "echo not yet; exit 4" exit 4; true ok' in digest["text"]
+    assert 'checks: "echo not yet; exit 4" exit 4 "not yet"; true ok' in digest["text"]
     assert len(digest["text"].encode()) <= 1600
     shared.ended_once("stubborn")
 
@@ -317,8 +317,8 @@ def test_an_orchestrator_gives_checks_with_the_tool_and_reads_the_receipts(share
     finally:
         door.kill()
 
-    assert 'checks: "echo why not; exit 5" exit 5; "by-tool.txt exists" it does not' in digest
-    assert "check echo why not; exit 5: FAILED, exit 5; it says last:\n```\nwhy not\n```" in page
+    assert 'checks: "echo why not; exit 5" exit 5 "why not"; "by-tool.txt exists" it does not' in digest
+    assert 'check "echo why not; exit 5": FAILED, exit 5; it says last:\n```\nwhy not\n```' in page
     assert 'checks: "by-tool.txt exists" ok' in second
     assert "is not a valid check" in text_of(wrong)
     assert wrong["result"]["isError"] is True
@@ -333,14 +333,14 @@ def test_the_command_line_gives_checks_and_shows_their_receipts(shared: Scene) -
     given = ("--check", "echo almost; exit 6", "--check-timeout", "30", "--must-exist", "nowhere/file")
     made = fleet("create", "by-hand", "do it", *given, "--result-schema", str(schema), "--check-retries", "0", "--wait")
     assert made.code == 1, made.err
-    assert "echo almost; exit 6 exit 6" in made.out
+    assert '"echo almost; exit 6" exit 6 "almost"' in made.out
 
     told = fleet("show", "by-hand").out
     assert "checks, attempt 1: failed" in told
-    assert "FAILED echo almost; exit 6: exit 6, " in told
+    assert 'FAILED "echo almost; exit 6": exit 6, ' in told
     assert "| almost" in told
     assert 'FAILED "nowhere/file exists": it does not' in told
-    assert "FAILED result schema: the result does not fit" in told
+    assert 'FAILED "result schema": the result does not fit' in told
     assert "| the result is not JSON" in told
     document = fleet("show", "by-hand", "--json").json
     assert document["turns"][0]["checked"][0]["checks"][0]["exit_code"] == 6

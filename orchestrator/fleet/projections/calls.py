@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT
 from orchestrator.domain.question import QuestionKind, fits_line
-from orchestrator.domain.text import MAX_OPTION_CHARACTERS, MAX_RESULT_BYTES, choices, one_line, raw, within
+from orchestrator.domain.text import MAX_OPTION_CHARACTERS, MAX_RESULT_BYTES, choices, one_line, quoted, raw, within
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import AgentView
 
 MAX_INPUT_CHARACTERS = 200
+MAX_HINT_CHARACTERS = 160
 MAX_QUESTION_BYTES = 600
 QUESTION_CHARACTERS = 11
 """of a question's id, in a command to type"""
@@ -107,7 +108,8 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
     task = "<mend what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
-    return _FIRST.get(outcome.reason, "") + command(name, task, person=person)
+    advice = f"{quoted(outcome.hint, MAX_HINT_CHARACTERS)}, then " if outcome.hint else ""
+    return (_FIRST.get(outcome.reason) or advice) + command(name, task, person=person)
 
 
 def output(outcome: OutcomeView, offset: int | None = None, *, person: bool) -> str:
