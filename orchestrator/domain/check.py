@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
-from orchestrator.domain.text import clean, is_plain, named, one_line
+from orchestrator.domain.text import clean, is_plain, named, one_line, quoted
 from orchestrator.domain.tool import Json
 from orchestrator.errors import InvalidError
 
@@ -21,6 +21,7 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_RETRIES = 2
 MAX_RETRIES = 10
 MAX_TITLE_CHARACTERS = 120
+MAX_SHOWN_CHARACTERS = 80
 VALID = 'give a shell command, {"run": command, "timeout_seconds": n}, {"exists": path} or {"schema": JSON schema}'
 PASS, CHANGES = "pass", "changes"
 FAILED_CHECKS, FAILED_VERDICT = "checks", "verdict"
@@ -138,7 +139,7 @@ def check_of(value: object) -> Check:
         return Check(kind=CheckKind.EXISTS, what=_path(what))
     if set(given) == {CheckKind.SCHEMA} and isinstance(what, dict):
         return Check(kind=CheckKind.SCHEMA, schema=cast("Json", what))
-    raise InvalidError(f"{ascii(value)[:80]} is not a valid check", hint=VALID)
+    raise InvalidError(f"{quoted(str(value), MAX_SHOWN_CHARACTERS)} is not a valid check", hint=VALID)
 
 
 def _object(value: object) -> dict[str, object]:
@@ -147,7 +148,9 @@ def _object(value: object) -> dict[str, object]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise InvalidError(f"{ascii(value)[:80]} is not a valid check: it is not JSON", hint=VALID) from error
+            raise InvalidError(
+                f"{quoted(str(value), MAX_SHOWN_CHARACTERS)} is not a valid check: it is not JSON", hint=VALID
+            ) from error
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
@@ -187,7 +190,7 @@ def _command(text: str) -> str:
         raise InvalidError("a check's command is empty", hint=VALID)
     if not is_plain(text) or len(text) > MAX_COMMAND_CHARACTERS:
         raise InvalidError(
-            f"a check's command of {len(text)} characters cannot be run: {ascii(text)[:80]}",
+            f"a check's command of {len(text)} characters cannot be run: {quoted(text, MAX_SHOWN_CHARACTERS)}",
             hint=f"give plain text of at most {MAX_COMMAND_CHARACTERS} characters; put longer ones into a script",
         )
     return text
@@ -197,7 +200,8 @@ def _path(text: str) -> str:
     steps = text.split("/")
     if not text.strip() or not is_plain(text) or len(text) > MAX_PATH_CHARACTERS:
         raise InvalidError(
-            f"{ascii(text)[:80]} is not a valid path", hint="name a file or directory below the agent's cwd"
+            f"{quoted(text, MAX_SHOWN_CHARACTERS)} is not a valid path",
+            hint="name a file or directory below the agent's cwd",
         )
     if text.startswith("/") or ".." in steps:
         raise InvalidError(f"{named(text)} is outside the agent's cwd", hint="name a file or directory below it")
@@ -209,7 +213,7 @@ def _timeout(seconds: object) -> float:
     if is_number and 0 < (value := float(cast("float", seconds))) <= MAX_TIMEOUT_SECONDS:
         return value
     raise InvalidError(
-        f"a check's timeout_seconds is {ascii(seconds)[:40]}",
+        f"a check's timeout_seconds is {quoted(str(seconds), MAX_SHOWN_CHARACTERS)}",
         hint=f"give more than 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds",
     )
 
