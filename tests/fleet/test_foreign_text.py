@@ -226,7 +226,12 @@ def check_renderings(texts: list[str]) -> None:
         assert_fleets_own(asyncio.run(scene(Path(folder))))
 
 
-SCENE = settings(deadline=None, phases=(Phase.generate,), suppress_health_check=(HealthCheck.too_slow,))
+SCENE = settings(
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.generate,),
+    suppress_health_check=(HealthCheck.too_slow,),
+)
 
 
 @pytest.mark.requirement("mcp:results:fenced", "text:foreign:never-fleets-own")
