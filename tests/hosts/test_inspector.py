@@ -35,7 +35,8 @@ def host(tmp_path: Path, state: Path, project: Path) -> Iterator[Host]:
 
 def inspect(host: Host, *arguments: str) -> dict[str, Any]:
     """What the Inspector prints; it must succeed."""
-    given = [word for name, value in host.env.items() for word in ("-e", f"{name}={value}")]
+    environment = {**host.env, "FLEET_SESSION": "inspector"}  # each of its calls opens a door
+    given = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
     door = [sys.executable, "-m", "orchestrator", "mcp"]
     ran = subprocess.run(
         [str(PROGRAMS / "node"), str(PROGRAMS / "mcp-inspector"), "--cli", *given, *door, *arguments],
