@@ -126,7 +126,7 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         for number in range(WAITING):
             other = stage.door(CLAUDE_CODE_SESSION_ID=f"other-{number}")
             other.post_tool("wait_for_agents", {"agents": ["worker"]})
-        wait_until(lambda: "last Read" in door.tool("get_agent_status", {"agents": ["worker"]}), "a worker at work")
+        wait_until(lambda: 'last "Read' in door.tool("get_agent_status", {"agents": ["worker"]}), "a worker at work")
         yield from _figures("crowded", _wakes(stage, door, sizes.wakes), f"with {WAITING} other doors waiting")
         yield _answers(stage, door, sizes)
 
