@@ -59,7 +59,7 @@ def _working(door: RawDoor, daemon: Daemon, count: int) -> Iterator[Figure]:
 
 def _is_at_work(door: RawDoor, names: list[str]) -> bool:
     text = door.tool("get_agent_status", {"agents": names})
-    return text.count("last Read") == len(names)
+    return text.count('last "Read') == len(names)
 
 
 def _heap(daemon: Daemon) -> float:
