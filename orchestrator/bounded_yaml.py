@@ -1,6 +1,6 @@
 """Reads untrusted YAML in time and memory linear in its length: plain values, lists and maps, and nothing that expands.
 
-Anchors, aliases, merges, tags and repeated keys are refused: a kilobyte of aliases stands for gigabytes of values. The
+Anchors, aliases, merges, tags and repeated keys are refused: a kilobyte of aliases can expand to gigabytes. The
 library only cuts the text into events; what they mean is decided here.
 """
 

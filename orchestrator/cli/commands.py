@@ -108,7 +108,7 @@ def _check_words(words: Sequence[str]) -> None:
     """Check that the words can be sent to the daemon.
 
     Raises:
-        InvalidError: one has bytes that are no UTF-8.
+        InvalidError: one is not UTF-8.
     """
     for word in words:
         if not is_plain(word):

@@ -1,4 +1,4 @@
-"""The author of an agent's commits, as whoever directs the agent names it."""
+"""The author of an agent's commits, as given in an answer to the agent's question."""
 
 from __future__ import annotations
 

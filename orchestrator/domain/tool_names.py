@@ -36,7 +36,7 @@ def without_pattern(name: str) -> str:
 
 
 def spelled(name: str, known: Iterable[str]) -> str | None:
-    """The tool that is meant, as its provider spells it; None if there is no such tool."""
+    """Return the tool in its provider's spelling; None if the provider does not have it."""
     key = key_of(name)
     return next((tool for tool in known if key_of(tool) == key), None)
 

@@ -273,7 +273,7 @@ class Fleet:
         """Let the persona's file, as it is now, do more than Fleet's own persona of its name.
 
         Raises:
-            FleetError: there is no such persona, or it is Fleet's own.
+            FleetError: the persona does not exist, or it is one of Fleet's own.
         """
         return await trust.trust(self._context, call, persona)
 

@@ -124,7 +124,7 @@ def _only(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
 
 
 def _may_be_passed(name: str, value: str) -> bool:
-    """Whether a program can be started with this variable; bytes that are no UTF-8 can be passed on."""
+    """Whether a program can be started with this variable; bytes that are not UTF-8 can be passed on."""
     try:
         return b"\0" not in os.fsencode(name + value)
     except UnicodeEncodeError:

@@ -96,7 +96,7 @@ def _json(names: Sequence[str]) -> str:
 
 
 def after_failure(outcome: OutcomeView, *, person: bool) -> str:
-    """Return the call that goes on after the failure of a turn; '' if it did not fail or its agent has gone on."""
+    """Return the call to make after a failed turn; '' if it did not fail or its agent already works on another."""
     if outcome.status != "failed" or outcome.open_turn is not None or not outcome.is_latest:
         return ""
     name = outcome.name
