@@ -20,7 +20,7 @@ from orchestrator import paths
 from orchestrator.app import Host, assemble, started
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.clearance import ASK, CREW, DEFERRED, FLEET_TOOL, WAIT_FOR_CHILDREN
-from orchestrator.domain.event import Ended, Opened, SessionEvent, SessionOutcome
+from orchestrator.domain.event import Ended, Opened, SessionEvent, SessionOutcome, ToolStarted
 from orchestrator.domain.tool import Allow, CallContext, Caller, Defer, GateDecision, ToolCall
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.usage import Usage
@@ -499,3 +499,13 @@ async def open_lab(
         )
         async with started(parts) as fleet:
             yield Lab(fleet, parts.context, parts.workers, scripted, project, state, caller)
+
+
+async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
+    """Return once the session has its prompt (what lay there before was looked at); its shell may write from now on."""
+
+    async def prompted() -> bool:
+        return len(lab.provider.prompts[name]) == turns
+
+    await eventually(prompted)
+    lab.play(name, ToolStarted(call_id=f"shell-{turns}", tool="Bash", summary="work"))

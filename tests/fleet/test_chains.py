@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,23 @@ async def test_a_reviewer_gets_the_tasks_and_the_plan_that_it_judges_by_and_a_fi
     await lab.becomes("mend", "working")
     desk = lab.project / ".fleet" / "desk" / again.agent.id
     assert "task was" not in (desk / "build-report-one.md").read_text()
+
+
+@pytest.mark.requirement("inputs:handover:one-named-file")
+async def test_a_desk_ignores_itself_before_its_agent_begins_also_if_nothing_is_handed_to_it(lab: Lab) -> None:
+    made = await lab.create("alone", persona="builder")
+    await lab.becomes("alone", "working")
+    assert (lab.project / ".fleet" / "desk" / made.agent.id / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.requirement("inputs:handover:one-named-file")
+async def test_a_review_with_findings_is_handed_on_as_one_and_not_as_a_failure(lab: Lab) -> None:
+    await lab.create("review", persona="reviewer")
+    made = await lab.create("mend", persona="builder", inputs=["review:ended"])
+    lab.finish("review", "one finding\n\nVERDICT: changes")
+    await lab.becomes("mend", "working")
+    handed = (lab.project / ".fleet" / "desk" / made.agent.id / "review.md").read_text()
+    assert handed.startswith("# review (reviewer) — it asks for changes\n")
 
 
 @pytest.mark.requirement("persona:prompt:only-what-it-can")
@@ -288,7 +306,7 @@ async def test_an_agent_that_spoils_its_desk_still_ends_with_its_result(lab: Lab
     made = await lab.create("a")
     await lab.becomes("a", "working")
     desk = lab.project / ".fleet" / "desk" / made.agent.id
-    desk.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(desk)
     desk.symlink_to(tmp_path)
     lab.finish("a", "the result")
     await lab.becomes("a", "complete")

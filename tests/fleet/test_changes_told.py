@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.activity import ActivityKind
-from orchestrator.domain.event import ToolStarted
 from orchestrator.domain.text import raw
 from orchestrator.fleet.execution import looks
 from orchestrator.provisioning import snapshots
 from tests.fixtures.repositories import git, repository
-from tests.fleet.scripted import Lab, eventually, open_lab
+from tests.fleet.scripted import Lab, at_work, eventually, open_lab
 
 pytestmark = pytest.mark.anyio
 
@@ -26,16 +25,6 @@ async def repo(tmp_path: Path) -> AsyncGenerator[Lab]:
     repository(tmp_path / "project")
     async with open_lab(tmp_path) as lab:
         yield lab
-
-
-async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
-    """Return once the session has its prompt (what lay there before was looked at); its shell may write from now on."""
-
-    async def prompted() -> bool:
-        return len(lab.provider.prompts[name]) == turns
-
-    await eventually(prompted)
-    lab.play(name, ToolStarted(call_id=f"shell-{turns}", tool="Bash", summary="work"))
 
 
 @pytest.mark.requirement("checkout:changes:own-commits")

@@ -16,7 +16,7 @@ from orchestrator.errors import InvalidError
 from orchestrator.fleet.execution import looks
 from orchestrator.provisioning import snapshots
 from tests.fixtures.personas import define
-from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, eventually, open_lab
+from tests.fleet.scripted import Lab, SleepOnChildren, Spawn, at_work, open_lab
 
 pytestmark = pytest.mark.anyio
 
@@ -39,16 +39,6 @@ async def repo(tmp_path: Path) -> AsyncGenerator[Lab]:
     git(project, "commit", "--quiet", "-m", "first")
     async with open_lab(tmp_path) as lab:
         yield lab
-
-
-async def at_work(lab: Lab, name: str, turns: int = 1) -> None:
-    """Return once the session has its prompt (what lay there before was looked at); its shell may write from now on."""
-
-    async def prompted() -> bool:
-        return len(lab.provider.prompts[name]) == turns
-
-    await eventually(prompted)
-    lab.play(name, ToolStarted(call_id=f"shell-{turns}", tool="Bash", summary="work"))
 
 
 @pytest.mark.requirement("wait:digest:git-facts", "wait:digest:changed-files-are-facts")

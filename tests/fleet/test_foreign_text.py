@@ -29,8 +29,8 @@ from orchestrator.fleet.views import AgentDetail
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from orchestrator.tool_table import result
-from tests.fleet.scripted import Ask, Lab, Report, open_lab
-from tests.fleet.test_facts import at_work, git
+from tests.fleet.scripted import Ask, Lab, Report, at_work, open_lab
+from tests.fleet.test_facts import git
 
 MARK = "zqx"
 PIECES = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ MAX_TASK_CHARACTERS = 8000
 class SourceResult:
     """What one agent hands on: its text and the file name for it.
 
-    `changes` is what its turn changed, in Fleet's words; `task` is what it was told, for those who judge its result.
+    `status` says how it ended and `changes` what its turn changed, both in Fleet's words; `task` is what it was told,
+    for those who judge its result.
     """
 
     agent: str
@@ -32,7 +34,7 @@ class SourceResult:
 
 
 def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
-    """Write the results into the desk: one file per name, one heading and one fenced text per result.
+    """Make the desk and write the results into it: one file per name, one heading and one fenced text per result.
 
     Findings of several agents under one name are one file; reports of agents that change files are one file each.
 
@@ -41,6 +43,7 @@ def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
     Raises:
         FleetError: the desk cannot be written; the turn has not started.
     """
+    _make(desk)
     groups: dict[str, list[SourceResult]] = {}
     for result in results:
         groups.setdefault(_file_name(result, results), []).append(result)
@@ -65,7 +68,7 @@ def _file_name(result: SourceResult, results: Sequence[SourceResult]) -> str:
 
 
 def _section(result: SourceResult) -> str:
-    ended = "" if result.status == "complete" else f" — it ended as {result.status}"
+    ended = "" if result.status == "complete" else f" — {result.status}"
     cut = "\n(cut: the task is longer)" if len(result.task) > MAX_TASK_CHARACTERS else ""
     task = fenced(result.task[:MAX_TASK_CHARACTERS].strip("\n") + cut)
     told = ["Its task was:", task, "Its result:"] if result.task else []
@@ -74,16 +77,36 @@ def _section(result: SourceResult) -> str:
     return "\n".join([f"# {result.agent} ({named(result.persona)}){ended}", *facts, *told, body, ""])
 
 
+def _make(desk: Path) -> None:
+    """Make the desk if it is missing, with a `.gitignore` so that scratch files in it are no changes of the project."""
+    with _named(desk):
+        if not untrusted.is_file(desk.parents[2], _place(desk, ".gitignore")):
+            _put(desk, ".gitignore", b"*\n")
+
+
 def _write(desk: Path, name: str, text: str) -> Path:
+    _make(desk)
+    with _named(desk):
+        _put(desk, name, text.encode("utf-8", "replace"))
+    return desk / name
+
+
+def _place(desk: Path, name: str) -> str:
+    return f"{desk.parent.parent.name}/{desk.parent.name}/{desk.name}/{name}"
+
+
+def _put(desk: Path, name: str, content: bytes) -> None:
     """Write atomically, and only through directories that are not links: an agent may have planted one."""
-    project, place = desk.parents[2], f"{desk.parent.parent.name}/{desk.parent.name}/{desk.name}"
+    untrusted.write(desk.parents[2], _place(desk, name), content, mode=0o644, folder_mode=0o777)
+
+
+@contextmanager
+def _named(desk: Path) -> Generator[None]:
+    """Make errors of the system name the desk."""
     try:
-        if not untrusted.is_file(project, f"{place}/.gitignore"):
-            untrusted.write(project, f"{place}/.gitignore", b"*\n", mode=0o644, folder_mode=0o777)
-        untrusted.write(project, f"{place}/{name}", text.encode("utf-8", "replace"), mode=0o644, folder_mode=0o777)
+        yield
     except OSError as error:
         raise FleetError(
             f"the desk {named(str(desk))} cannot be written: {error.strerror or error}",
             hint="free disk space or correct its permissions, then command the agent again",
         ) from error
-    return desk / name

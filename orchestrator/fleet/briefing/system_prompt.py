@@ -47,8 +47,8 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path, b
     place += briefed(persona)
     if persona.verdict:
         place += (
-            " Your verdict decides whether the work that depends on yours continues: the last line of your result must "
-            f"be {VERDICT_LINE}, alone on its line."
+            f" The last line of your result must be {VERDICT_LINE}, alone on its line: agents that wait for your pass "
+            "start only then."
         )
     return "\n\n".join([persona.prompt, "# Your place\n" + place, *map(_brief, briefs), *instructions(site)])
 

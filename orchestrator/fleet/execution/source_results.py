@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.persona import Persona
+from orchestrator.domain.turn import TurnStatus
 from orchestrator.fleet.briefing.handoff import SourceResult
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.projections.change_words import change_words
@@ -47,12 +49,19 @@ def _changed(turn: TurnRow) -> str:
     return f"{words}; not committed by this turn" if is_open else words
 
 
+def _ending(turn: TurnRow) -> str:
+    """Return how the turn ended; a review with findings has not failed for those who read them."""
+    if turn.status == TurnStatus.COMPLETE:
+        return str(turn.status)
+    return "it asks for changes" if turn.reason == FAILED_VERDICT else f"it ended as {turn.status}"
+
+
 def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> SourceResult:
     persona = persona_of(source)
     return SourceResult(
         agent=source.name,
         persona=source.persona,
-        status=ended.status if ended else source.status,
+        status=_ending(ended) if ended else f"it ended as {source.status}",
         produces=persona.produces,
         text=(ended.result or ended.detail) if ended else "",
         may_change=persona.may_change,
