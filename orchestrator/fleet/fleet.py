@@ -24,6 +24,7 @@ from orchestrator.fleet.verbs import (
     create,
     delete,
     durable_wait,
+    events,
     health,
     interrupt,
     query,
@@ -239,13 +240,13 @@ class Fleet:
     ) -> tuple[EventView, ...]:
         """Return recorded events after the cursor, oldest first."""
         found = await self._context.find(call.caller, agent, deleted=True) if agent else None
-        return await query.events(self._context, call, query.event_cursor(since), found, limit)
+        return await events.events(self._context, call, events.event_cursor(since), found, limit)
 
     def follow(
         self, call: CallContext, *, since: str | None, agent: str | None = None, live: bool = True
     ) -> AsyncGenerator[EventView]:
         """Yield recorded events after the cursor, then (if `live`) new ones; close it when you stop reading."""
-        return query.follow(self._context, call, since, agent, live=live)
+        return events.follow(self._context, call, since, agent, live=live)
 
     async def backup(self, target: Path, *, overwrite: bool, report: Callable[[PagesCopied], None]) -> int:
         """Copy the database to `target` while agents work, and return the copy's size in bytes.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from orchestrator.domain.agent import Status
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import QuestionKind, whole_text
 from orchestrator.domain.ranking import fitting
-from orchestrator.domain.text import ForeignText, named, one_line, quantity, quoted, raw, storable_value
+from orchestrator.domain.text import ForeignText, named, one_line, quantity, quoted, raw
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.fleet.briefing import system_prompt
 from orchestrator.fleet.briefing.personas import persona_of
 from orchestrator.fleet.context import FleetContext
-from orchestrator.fleet.lookup import cursor_of, find_all
+from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.change_words import change_words
 from orchestrator.fleet.questions.shown import in_full, in_line
@@ -28,7 +28,6 @@ from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
     BriefView,
-    EventView,
     FileView,
     FleetView,
     OutputPage,
@@ -41,12 +40,10 @@ from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
 from orchestrator.store.queries import totals as sums
 from orchestrator.store.schema.rows import AgentRow, ArtifactRow, QuestionRow, TurnRow
-from orchestrator.store.turns import events as event_rows
 from orchestrator.store.waits import questions
 from orchestrator.tool_rules import checked as checked_tools
 
 MAX_PAGE_CHARACTERS = 6000
-MAX_EVENTS = 1000
 MAX_SHOWN_CHARACTERS = 40
 
 Shown = Callable[[FleetView], Sequence[AgentView]]
@@ -327,72 +324,3 @@ async def work_left(context: FleetContext, agent: AgentRow) -> str:
         elif changes is None and turn.changes_unknown:
             changed.append(f"what turn {turn.ordinal} changed is unknown: {quoted(turn.changes_unknown)}")
     return "; ".join(changed)
-
-
-async def now(context: FleetContext) -> int:
-    """Return the current cursor."""
-    return await context.work.store.read(agent_queries.last_cursor)
-
-
-def event_cursor(since: str | None) -> int:
-    """Return the cursor as a number; without one, the beginning of the stream.
-
-    Raises:
-        InvalidError: it is not a cursor.
-    """
-    return cursor_of(since) if since else 0
-
-
-async def events(
-    context: FleetContext, call: CallContext, cursor: int, agent: AgentRow | None, limit: int
-) -> tuple[EventView, ...]:
-    """Return at most `limit` events after the cursor, of one agent or of the caller's project.
-
-    Raises:
-        InvalidError: `limit` is out of range.
-    """
-    if not 1 <= limit <= MAX_EVENTS:
-        raise InvalidError(f"limit is {limit}", hint=f"give 1 to {MAX_EVENTS}")
-    whose = {"project": call.caller.project, "agent_id": agent.id if agent else None}
-    rows = await context.work.store.read(partial(event_rows.events_after, cursor=cursor, limit=limit, **whose))
-    return tuple(map(_event_view, rows))
-
-
-async def follow(
-    context: FleetContext, call: CallContext, since: str | None, agent: str | None, *, live: bool
-) -> AsyncGenerator[EventView]:
-    """Yield events of one agent or of the caller's project, oldest first; if `live`, endlessly.
-
-    Without a cursor, a live stream begins now, any other with the first event. Recorded events are streamed in
-    constant memory.
-    """
-    found = await context.find(call.caller, agent, deleted=True) if agent else None
-    cursor = await now(context) if since is None and live else event_cursor(since)
-    whose = {"project": call.caller.project, "agent_id": found.id if found else None}
-    async with aclosing(event_rows.history(context.work.store, cursor, **whose)) as rows:
-        async for row in rows:
-            cursor = row.id
-            yield _event_view(row)
-    if not live:
-        return
-    with context.work.feed.subscribe() as subscription:
-        while True:
-            batch = await events(context, call, cursor, found, MAX_EVENTS)
-            for event in batch:
-                cursor = int(event.cursor)
-                yield event
-            if len(batch) < MAX_EVENTS:
-                await subscription.wait(wait.REREAD_SECONDS)
-
-
-def _event_view(event: event_rows.EventRow) -> EventView:
-    return EventView(
-        cursor=str(event.id),
-        agent=event.agent_id,
-        name=event.name,
-        seq=event.seq,
-        turn=event.turn,
-        kind=event.kind,
-        at=agent_views.iso(event.at),
-        body={key: storable_value(value) for key, value in event.body.items()},
-    )
