@@ -50,7 +50,9 @@ def read(text: str) -> object:
         raise YamlRefusedError(f"is nested more than {MAX_DEPTH} deep")
     try:
         return _document(cast("Iterator[Any]", YAML(typ="safe", pure=True).parse(io.StringIO(text))))  # pyright: ignore[reportUnknownMemberType] - untyped library
-    except (YAMLError, AssertionError, AttributeError, IndexError, TypeError) as error:
+    except (YamlError, YamlRefusedError):
+        raise
+    except (YAMLError, AssertionError, AttributeError, LookupError, ValueError, OverflowError, TypeError) as error:
         raise YamlError(str(error)) from error  # on some texts the library fails in ways that it does not document
 
 

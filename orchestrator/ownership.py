@@ -37,6 +37,8 @@ class Ownership:
     build: str
     folders: Mapping[Path, int]
     """the state directory and that of the sockets, each with the descriptor by which this process holds it"""
+    reals: Mapping[Path, str]
+    """the real path that each of them had: no session starts once it has another"""
     listeners: Mapping[str, socket.socket]
     inodes: Mapping[str, int]
 
@@ -64,7 +66,7 @@ class Ownership:
                 found = path.stat()
             except OSError:
                 return _path_of(folder, path)
-            if (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+            if (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino) or self.reals[path] != os.path.realpath(path):
                 return _path_of(folder, path)
         return None
 
@@ -123,7 +125,8 @@ def acquire(state: Path) -> Ownership:
         raise
     inodes = {name: _inode(paths.socket_path(state, name)) for name in _SOCKETS}
     folders = {place: os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for place in paths.hidden(state)}
-    return Ownership(state, lock, build, folders, listeners, inodes)
+    reals = {place: os.path.realpath(place) for place in folders}
+    return Ownership(state, lock, build, folders, reals, listeners, inodes)
 
 
 def _mark(lock: int, build: str, *, stopping: bool) -> None:

@@ -236,10 +236,11 @@ def leave_moved_note(state: Path, place: Path, pid: int) -> None:
 def moved_note(state: Path) -> str:
     """Return in one sentence that `state` took the place of a directory with agents; '' if no daemon said so."""
     try:
-        with moved_note_path(state).open("rb") as file:
-            found = json.loads(file.read(10_000))
+        note = os.open(moved_note_path(state), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(note, "rb") as file:
+            found = json.loads(file.read(10_000) or b"")
         pid, place = int(found["pid"]), str(found["moved_to"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return ""
     return f"this is not the state directory of the daemon {pid}, which found its own at {ascii(place)[1:-1]}"
 

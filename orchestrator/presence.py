@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import zlib
 from pathlib import Path
 
 _FILE = "doors.lock"
+_TRIES = 5
+_PAUSE_SECONDS = 0.002
 
 
 def hold(state: Path, orchestrator: str) -> None:
@@ -20,9 +23,19 @@ def hold(state: Path, orchestrator: str) -> None:
     """
     try:
         place = os.open(state / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # stays open: closing it unlocks
-        fcntl.lockf(place, fcntl.LOCK_SH, 1, _byte_of(orchestrator))
+        _share(place, _byte_of(orchestrator))
     except OSError:
         return
+
+
+def _share(place: int, byte: int) -> None:
+    """Lock the byte, or fail soon: a look holds it for microseconds, and whoever holds it longer hangs no door."""
+    for _ in range(_TRIES - 1):
+        try:
+            return fcntl.lockf(place, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, byte)
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)  # locks of files have no event
+    return fcntl.lockf(place, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, byte)
 
 
 def is_held(state: Path, orchestrator: str) -> bool:

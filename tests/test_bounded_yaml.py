@@ -61,7 +61,22 @@ def test_what_could_expand_nest_or_repeat_is_refused(text: str, said: str) -> No
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", 'a: "b', "a: b: c", "*x", "a\nb: c", "a: b\n---\nc: d", "\x00", "%x", "@"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        'a: "b',
+        "a: b: c",
+        "*x",
+        "a\nb: c",
+        "a: b\n---\nc: d",
+        "\x00",
+        "%x",
+        "@",
+        'a: "\\UFFFFFFFF"',
+        'a: "\\U00110000"',
+    ],
+)
 def test_what_is_no_yaml_is_said_to_be_none(text: str) -> None:
     with pytest.raises(YamlError):
         read(text)

@@ -41,6 +41,9 @@ _OPTIONS: dict[str, Sequence[str]] = {
 _PATTERNS = {command: re.compile("|".join(f"(?:{one})" for one in given)) for command, given in _OPTIONS.items()}
 
 
+_REVISION_AND_FILE = 2
+
+
 def checked_call(command: str, arguments: Sequence[str]) -> list[str]:
     """Return the words of the call after `git`, in the form in which it is run.
 
@@ -55,6 +58,8 @@ def checked_call(command: str, arguments: Sequence[str]) -> list[str]:
     options, others, paths = _sorted(command, arguments)
     for one in (*others, *paths):
         _check_inside(one)
+    if command == "blame" and len(others) + len(paths) < _REVISION_AND_FILE:
+        others.insert(0, "HEAD")  # without a revision it reads the file itself, also through a link out of the checkout
     fixed = _fixed(command)
     return [command, *fixed, *options, *others, *(["--", *paths] if paths else [])]
 

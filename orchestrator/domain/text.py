@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import cast
 
 _ESCAPES = re.compile(
-    # strings for the terminal or a device (titles, links, graphics), introduced by ESC or a C1 character
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    # strings for the terminal or a device (titles, links, graphics), where they end on their line; without an end, and
+    # behind a C1 character (which mojibake contains), only what introduces them goes, so that no text is lost
+    r"\x1b[\]PX^_][^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movement
     r"|\x1b[ -/]*[0-~]?"
 )

@@ -56,6 +56,8 @@ class FleetContext:
     told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """sessions (project, orchestrator) that know what other sessions left behind"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
+    foreign: dict[tuple[str, str], set[str]] = field(default_factory=dict[tuple[str, str], "set[str]"])
+    """ids of the turns that waits have told to sessions (project, orchestrator) to which their agents do not belong"""
     shown: ShownQuestions = field(default_factory=ShownQuestions)
     preparations: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """locks of orchestrators (project, orchestrator), see `preparing`"""
@@ -89,6 +91,10 @@ class FleetContext:
             return
         del self.offers[who]
         await self.work.store.write(outcomes.deliver, offer.turn_ids, self.work.clock())
+
+    def told_of_others(self, call: CallContext) -> set[str]:
+        """The turns of other sessions' agents that this caller was told: only their own session receives them."""
+        return self.foreign.setdefault((call.caller.project, call.caller.orchestrator), set())
 
     def offer(self, call: CallContext, turn_ids: Iterable[str]) -> None:
         """Remember the turns whose outcomes this call hands out, in addition to earlier unconfirmed ones."""

@@ -35,6 +35,7 @@ from orchestrator.fleet.verbs.backup import PagesCopied, back_up
 from orchestrator.fleet.views import (
     Adopted,
     AgentDetail,
+    AgentView,
     BudgetsView,
     Created,
     Deleted,
@@ -84,12 +85,9 @@ class Fleet:
         Raises:
             FleetError: nothing was changed.
         """
-        claimed = await adopt.claim(self._context, call, [agent])
-        receipt = await command.command(
+        return await command.command(
             self._context, call, agent, task, mode=mode, inputs=inputs, caps=caps, verify=verify
         )
-        happened = "; ".join(filter(None, [receipt.happened, adopt.yours_now(claimed)]))
-        return receipt.model_copy(update={"happened": happened})
 
     async def answer(self, call: CallContext, agent: str, text: str, *, question: str | None = None) -> Receipt:
         """Answer the agent's open question, or decide on its permission: allow, always, or deny: why.
@@ -142,11 +140,16 @@ class Fleet:
         return await query.output(self._context, call, found, turn=turn, offset=offset, limit=limit)
 
     async def registry(
-        self, call: CallContext, *, status: str | None = None, capability: str | None = None, most: int | None = None
+        self,
+        call: CallContext,
+        *,
+        status: str | None = None,
+        capability: str | None = None,
+        shown: Callable[[Registry], Sequence[AgentView]] | None = None,
     ) -> Registry:
-        """Return the living agents (at most `most`) and the personas that match."""
+        """Return the living agents and the personas that match; `shown` says which of the agents its reader sees."""
         await self._context.enter(call)
-        return await query.registry(self._context, call, status=status, capability=capability, most=most)
+        return await query.registry(self._context, call, status=status, capability=capability, shown=shown)
 
     async def wait(
         self,
@@ -171,8 +174,7 @@ class Fleet:
         digest = await wait.wait(
             self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
         )
-        text = "\n".join(filter(None, [digest.text, adopt.yours_now(claimed)]))
-        return digest.model_copy(update={"text": text})
+        return _told(digest, claimed)
 
     async def catch_up(self, call: CallContext) -> str:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
@@ -182,8 +184,9 @@ class Fleet:
         self, call: CallContext, request: WaitRequest, *, asks_person: bool
     ) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
-        await adopt.claim(self._context, call, request.agents)
-        return await durable_wait.begin(self._context, call, request, asks_person=asks_person)
+        claimed = await adopt.claim(self._context, call, request.agents)
+        found = await durable_wait.begin(self._context, call, request, asks_person=asks_person)
+        return _told(found, claimed) if isinstance(found, Digest) else found
 
     async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
         """Return the current state of a durable wait.
@@ -322,3 +325,8 @@ class Fleet:
     def interrupt_at_end(self) -> None:
         """Make the end of this daemon interrupt running turns instead of leaving them to the next one."""
         self._context.slots.interrupt_at_end()
+
+
+def _told(digest: Digest, claimed: Sequence[str]) -> Digest:
+    """Return the digest with the line about agents that the wait has claimed."""
+    return digest.model_copy(update={"text": "\n".join(filter(None, [digest.text, adopt.yours_now(claimed)]))})

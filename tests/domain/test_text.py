@@ -32,8 +32,10 @@ SEEN_FORMATS = {0x600, 0x601, 0x602, 0x603, 0x604, 0x605, 0x6DD, 0x70F, 0x890, 0
         ("a\rb\x0bc\x0cd\x85e\x00f", "abcdef"),
         ("half \ud83d", "half \ufffd"),
         ("n\U0001d173ote\U0001bca0", "note"),
-        ("\x9d0;title\x9ctext", "text"),
-        ("\x9fcommand\x07text", "text"),
+        ("\x9d0;title\x9ctext", "0;titletext"),  # a C1 character may be mojibake: what is behind it is kept
+        ("\x9fcommand\x07text", "commandtext"),
+        ("it isn\xe2\x80\x9d over\nmore", "it isn\xe2 over\nmore"),
+        ("\x1b]0;never ended\nmore", "0;never ended\nmore"),
         ("\x1b]0;title\x07after", "after"),
         ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
         ("\x1bP1;2qdata\x1b\\after", "after"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -59,7 +60,7 @@ async def said(cwd: Path, state: Path, command: str, *arguments: str) -> str:
         ("diff",),
         ("diff", "--cached", "--name-status"),
         ("diff", "v1", "HEAD", "--", "src/a.py"),
-        ("blame", "-s", "-L", "1,2", "src/a.py"),
+        ("blame", "-s", "-L", "1,2", "HEAD", "src/a.py"),
         ("status", "--short", "--branch"),
     ],
 )
@@ -151,3 +152,18 @@ async def test_planted_files_tell_nothing_and_a_wrong_revision_is_said(repo: Pat
         if kept is not None:
             place.write_bytes(kept)
     assert await said(repo, state, "log", "-1", "--format=%s") == "second\n"
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+async def test_a_link_in_the_working_tree_leads_blame_nowhere(repo: Path, tmp_path: Path) -> None:
+    (repo / "d").mkdir()
+    (repo / "d" / "key").write_text("a placeholder\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-q", "-m", "with a folder")
+    shutil.rmtree(repo / "d")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "key").write_text("THE KEY\n")
+    (repo / "d").symlink_to(tmp_path / "hidden")
+    told = await said(repo, tmp_path / "state", "blame", "d/key")
+    assert "a placeholder" in told
+    assert "THE KEY" not in told

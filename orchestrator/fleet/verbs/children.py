@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from orchestrator import paths
 from orchestrator.domain.agent import OPEN, NewAgent
 from orchestrator.domain.clearance import Right, beyond
 from orchestrator.domain.persona import Persona
@@ -40,7 +41,8 @@ class Parent:
     def call(self, key: str | None) -> CallContext:
         """Return a call by the parent under this key, as an orchestrator's: in its project, with its environment."""
         agent = self.agent
-        caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=agent.environment)
+        environment = {name: value for name, value in agent.environment.items() if name != paths.SSH_AGENT}
+        caller = Caller(project=agent.project, orchestrator=agent.id, cwd=agent.cwd, environment=environment)
         return CallContext(caller=caller, key=f"{agent.id}/{key}" if key else None)
 
     def limits(self, limits: children.ChildLimits) -> children.ChildLimits:

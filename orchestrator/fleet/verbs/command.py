@@ -13,7 +13,7 @@ from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.questions import shown
-from orchestrator.fleet.verbs.adopt import check_place
+from orchestrator.fleet.verbs.adopt import check_place, claim, yours_now
 from orchestrator.fleet.verbs.create import check_passed, new_id
 from orchestrator.fleet.verbs.inputs import find_inputs
 from orchestrator.fleet.views import Receipt
@@ -44,33 +44,38 @@ async def command(
     """
     seen = context.shown.by(call)  # read first: a concurrent call of the same message may show it a new question
     check_passed(call.caller)
-    await context.enter(call)
-    found = await context.find(call.caller, agent)
-    await check_place(found)
-    given = checked_caps(caps or {})
-    sources = await find_inputs(context, call.caller, inputs or ())
-    async with context.preparing(call):
-        checks = await verify.checked()
-    asked = commands.Command(
-        agent_id=found.id,
-        text=checked_text("task", task) if task or not given else "",
-        caps=given,
-        mode=mode,
-        inputs=None if inputs is None else [source.id for source in sources.agents],
-        any_end=sources.any_end,
-        turn_id=new_id("tn"),
-        call_key=stored_key(call),
-        account=context.work.accounts.bring(call.caller),
-        verify=checks,
-        only_answer=only_answer,
-        by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
-        **shown.meant_by(call, seen.get(found.id), question, is_read=is_read),
-    )
-    return await _send(context, call, found.name, asked)
+    async with context.preparing(call):  # held until it is committed: the calls of one message keep their order
+        await context.confirm(call)
+        found = await context.find(call.caller, agent)
+        await check_place(found)
+        given = checked_caps(caps or {})
+        sources = await find_inputs(context, call.caller, inputs or ())
+        asked = commands.Command(
+            agent_id=found.id,
+            text=checked_text("task", task) if task or not given else "",
+            caps=given,
+            mode=mode,
+            inputs=None if inputs is None else [source.id for source in sources.agents],
+            any_end=sources.any_end,
+            turn_id=new_id("tn"),
+            call_key=stored_key(call),
+            account=context.work.accounts.bring(call.caller),
+            verify=await verify.checked(),
+            only_answer=only_answer,
+            by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
+            **shown.meant_by(call, seen.get(found.id), question, is_read=is_read),
+        )
+        done = await _commit(context, call, asked)
+        claimed = () if only_answer else await claim(context, call, [found.id])  # a refused command claims nothing
+    return _with_claim(await _carry_out(context, found.name, asked, done), claimed)
 
 
-async def _send(context: FleetContext, call: CallContext, name: str, asked: commands.Command) -> Receipt:
-    """Apply the command in its transaction, then stop or steer the session concerned."""
+def _with_claim(receipt: Receipt, claimed: Sequence[str]) -> Receipt:
+    return receipt.model_copy(update={"happened": "; ".join(filter(None, [receipt.happened, yours_now(claimed)]))})
+
+
+async def _commit(context: FleetContext, call: CallContext, asked: commands.Command) -> commands.Commanded:
+    """Apply the command in its transaction, and note what its caller is told by the receipt or the refusal."""
     try:
         done = await context.work.commit(commands.command, asked, context.work.clock())
     except OtherQuestionError as error:
@@ -83,6 +88,11 @@ async def _send(context: FleetContext, call: CallContext, name: str, asked: comm
         context.shown.answered(call, asked.agent_id, done.answered)
     elif asked.text and not done.is_repeat:
         context.shown.commanded(call, asked.agent_id)
+    return done
+
+
+async def _carry_out(context: FleetContext, name: str, asked: commands.Command, done: commands.Commanded) -> Receipt:
+    """Interrupt or steer the sessions concerned, and return the receipt."""
     for agent_id, turn_id in done.running.items():
         context.slots.interrupt(agent_id, "interrupted", turn_id)
     happened = done.happened

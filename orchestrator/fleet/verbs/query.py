@@ -260,9 +260,16 @@ def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[Fo
 
 
 async def registry(
-    context: FleetContext, call: CallContext, *, status: str | None, capability: str | None, most: int | None = None
+    context: FleetContext,
+    call: CallContext,
+    *,
+    status: str | None,
+    capability: str | None,
+    shown: Callable[[Registry], Sequence[AgentView]] | None = None,
 ) -> Registry:
-    """Return agents and personas that match; `most` is how many of the agents the caller shows.
+    """Return agents and personas that match.
+
+    `shown` says which of the agents the caller's rendering shows; only their questions count as shown.
 
     Raises:
         InvalidError: the status is unknown.
@@ -295,8 +302,9 @@ async def registry(
         personas = fitting(capability, personas, lambda one: (one.name, raw(one.description)))
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
-    context.shown.note(call, agents[:most])
-    return Registry(agents=tuple(agents), personas=tuple(personas), mistakes=mistakes)
+    found = Registry(agents=tuple(agents), personas=tuple(personas), mistakes=mistakes)
+    context.shown.note(call, agents if shown is None else shown(found))
+    return found
 
 
 async def _personas(context: FleetContext, caller: Caller) -> tuple[list[Persona], int]:

@@ -121,7 +121,7 @@ async def wait(
     begun = time.monotonic()
     deadline = None if timeout_seconds is None else begun + timeout_seconds
     grace = begun + (ARRIVAL_SECONDS if timeout_seconds is None else min(ARRIVAL_SECONDS, timeout_seconds))
-    after = known(since)
+    after, had = known(since), context.told_of_others(call)
     with context.work.notifier.subscribe() as subscription:
         told = begun
         while True:
@@ -130,7 +130,7 @@ async def wait(
             arriving = now < grace
             late = deadline is not None and now >= deadline
             seen, found = await context.work.store.read(
-                partial(_look, call=call, request=(agents, until, after), arriving=arriving, late=late)
+                partial(_look, call=call, request=(agents, until, after), had=had, arriving=arriving, late=late)
             )
             if seen is not None and found is not None:
                 slept = now - begun
@@ -149,12 +149,13 @@ def _look(
     *,
     call: CallContext,
     request: tuple[Sequence[str], str, int | None],
+    had: Collection[str],
     arriving: bool,
     late: bool,
 ) -> tuple[WaitSnapshot | None, DigestRows | None]:
     """Take a snapshot and read what its digest needs if it ends the wait, in one transaction."""
     references, until, since = request
-    seen = glance_at(connection, call, references, since, arriving)
+    seen = glance_at(connection, call, references, since, had, arriving)
     over = seen is not None and (late or (seen.wakes(until) and (seen.tells() or not arriving)))
     return seen, rows_at(connection, seen) if seen is not None and over else None
 
@@ -189,13 +190,21 @@ async def glance(
     context: FleetContext, call: CallContext, references: Sequence[str], since: int | None, *, arriving: bool
 ) -> WaitSnapshot | None:
     """Return the agents; None while some of the named ones, or all, may still be on their way."""
-    return await context.work.store.read(lambda connection: glance_at(connection, call, references, since, arriving))
+    had = context.told_of_others(call)
+    return await context.work.store.read(
+        lambda connection: glance_at(connection, call, references, since, had, arriving)
+    )
 
 
 def glance_at(
-    connection: Connection, call: CallContext, references: Sequence[str], since: int | None, arriving: bool
+    connection: Connection,
+    call: CallContext,
+    references: Sequence[str],
+    since: int | None,
+    had: Collection[str],
+    arriving: bool,
 ) -> WaitSnapshot | None:
-    """Return the same inside a transaction."""
+    """Return the same inside a transaction, without the turns that the caller `had`."""
     caller = call.caller
     try:
         found = find_all(connection, caller, references)
@@ -206,6 +215,8 @@ def glance_at(
     if not references:
         found = list(agent_queries.living_of(connection, caller.project, caller.orchestrator))
     untold = outcomes.untold(connection, [agent.id for agent in found], since)
+    if since is None:
+        untold = [turn for turn in untold if turn.id not in had]
     seen = WaitSnapshot(
         agents=found,
         untold=untold,
@@ -292,6 +303,7 @@ async def tell(
         seen_before=any(agent.status in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)
+    context.told_of_others(call).update(set(seen.turn_ids()).difference(seen.received_by(call.caller.orchestrator)))
     asking = {agent.id for agent in needs}
     context.shown.note(call, shown_needs(text, needs, person=call.person))
     context.shown.note(call, [view for view in shown if view.id in news_of - asking and view.question is None])

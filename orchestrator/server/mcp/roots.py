@@ -16,9 +16,12 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from pydantic import ValidationError
 
+from orchestrator.domain.text import is_plain
 from orchestrator.tool_table import Context
 
 SECONDS = 5.0
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux, with its NUL"""
 _KEY = "roots"
 _WITHOUT_REQUESTS = frozenset({"2026-07-28"})
 """protocol versions in which a server asks by an interim result, and its client calls again with the answer"""
@@ -46,4 +49,5 @@ async def _asked(ctx: Context) -> Sequence[str]:
 
 def _directories(found: types.ListRootsResult) -> Sequence[str]:
     parts = [urlsplit(str(root.uri)) for root in found.roots]
-    return [os.fsdecode(unquote_to_bytes(one.path)) for one in parts if one.scheme == "file" and one.path]
+    paths = [os.fsdecode(unquote_to_bytes(one.path)) for one in parts if one.scheme == "file" and one.path]
+    return [path for path in paths if is_plain(path) and len(path.encode()) < MAX_PATH_BYTES]

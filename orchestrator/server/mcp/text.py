@@ -146,6 +146,12 @@ def _check_lines(check: CheckView) -> list[str]:
     return [head] if check.passed or not check.tail else [f"{head}; it says last:", fenced(check.tail)]
 
 
+def registered_agents(registry: Registry) -> list[AgentView]:
+    """Return the agents whose line is in the list."""
+    shown = set(registry_lines(registry).split("\n"))
+    return [agent for agent in registry.agents if _agent_line(agent) in shown]
+
+
 def registry_lines(registry: Registry) -> str:
     """List agents, then personas: the first ones in full, the names of some more, and their number."""
     lines = list(map(_agent_line, registry.agents))

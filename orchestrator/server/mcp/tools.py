@@ -167,7 +167,7 @@ async def _output(fleet: Fleet, call: CallContext, args: Json) -> str:
 
 async def _registry(fleet: Fleet, call: CallContext, args: Json) -> str:
     wanted = {"status": args.get("status"), "capability": args.get("capability")}
-    found = await fleet.registry(call, **wanted, most=text.MAX_AGENT_LINES)
+    found = await fleet.registry(call, **wanted, shown=text.registered_agents)
     return text.registry_lines(found)
 
 

@@ -50,7 +50,7 @@ from orchestrator.store.schema.transitions import agent_row
 from orchestrator.store.turns import cancellation, turns
 from orchestrator.store.turns.checks import set_checks
 from orchestrator.store.waits import leases, questions, ready_queue
-from orchestrator.store.waits.inputs import set_inputs
+from orchestrator.store.waits.inputs import set_inputs, source_opened
 from orchestrator.store.waits.suspension import resume
 
 MESSAGE = "a message for you, while your agents work on:\n{text}\nact on it, then wait_for_agents again"
@@ -186,6 +186,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
         case AddToPrompt(turn):
             turn_id = turn.id
             turns.add_to_prompt(connection, turn_id, asked.text)
+            source_opened(connection, asked.agent_id)
             if asked.inputs is not None:
                 set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs, asked.any_end)
         case AnswerQuestion():
