@@ -15,6 +15,8 @@ from orchestrator.errors import InvalidError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.digest_views import Digest
+from orchestrator.fleet.projections import agent_views
+from orchestrator.fleet.state_views import BudgetsView
 from orchestrator.fleet.verbs import (
     adopt,
     budget,
@@ -36,7 +38,6 @@ from orchestrator.fleet.views import (
     Adopted,
     AgentDetail,
     AgentView,
-    BudgetsView,
     Created,
     Deleted,
     EventView,
@@ -67,7 +68,8 @@ class Fleet:
             await self._context.confirm(call)
             parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
             agent_id, existed = await create.create(self._context, call, new, parent)
-        return Created(agent=await query.view(self._context, call, agent_id), existed=existed)
+        agent = await query.view(self._context, call, agent_id)
+        return Created(agent=agent, existed=existed, branch=agent_views.branch_at(agent.cwd))
 
     async def command(
         self,

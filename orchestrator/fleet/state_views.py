@@ -129,3 +129,9 @@ class ProgressView(View):
     """files that its tools wrote"""
     same_calls: int
     """how often its last call was made in a row"""
+
+
+class BudgetsView(View):
+    """The caps that apply to an agent, or to the fleet."""
+
+    budgets: tuple[BudgetView, ...]

@@ -17,12 +17,6 @@ from orchestrator.fleet.state_views import (
 )
 
 
-class BudgetsView(View):
-    """The caps that apply to an agent, or to the fleet."""
-
-    budgets: tuple[BudgetView, ...]
-
-
 class TrustedPersona(View):
     """A persona file that may do more than Fleet's own persona of its name, as long as it has this hash."""
 
@@ -143,6 +137,8 @@ class Created(View):
 
     agent: AgentView
     existed: bool = False
+    branch: Foreign = NO_TEXT
+    """what is checked out where it works: a branch, or the beginning of a commit; empty without git"""
 
 
 class Receipt(View):

@@ -111,7 +111,7 @@ async def test_options_are_numbered_wherever_they_are_shown(lab: Lab) -> None:
     await asked(lab)
     digest = (await lab.wait("a")).text
     assert '(options: 1 "red", 2 "blue")' in digest
-    assert 'task="<your answer or its number>"' in digest
+    assert 'task="<answer or number>"' in digest
 
 
 async def wants_much(lab: Lab) -> None:

@@ -314,7 +314,7 @@ def test_a_result_that_is_handed_on_is_told_in_one_line_what_it_leaves_open_or_i
 @pytest.mark.requirement("wait:digest:says-what-it-measures")
 def test_a_duration_says_what_it_measures_and_rows_and_total_say_what_they_count() -> None:
     found = digest_text(awake([], [outcome("a", elapsed_seconds=147.0, age_seconds=555.0, cost_usd=0.25)])).split("\n")
-    assert found[0].endswith("your agents $1.50 ($0.25 in the turns below)")
+    assert found[0].endswith("your agents $1.50 (turns below $0.25)")
     assert found[1] == "[a complete · ran 2m27s · $0.25]"
     rows = [outcome("a", cost_usd=1.0), outcome("b", cost_usd=0.5)]
     assert digest_text(awake([], rows)).split("\n")[0].endswith("your agents $1.50")

@@ -72,9 +72,9 @@ async def eventually(look: Callable[[], Awaitable[str]], expected: str, *, secon
 async def test_the_life_of_a_chain_in_few_words(host: Host, mode: str) -> None:
     async with host(mode) as client:
         first = await asked(client, "create_agent", name="scout-1", task="look", persona="scout", model="haiku")
-        assert re.fullmatch(r"ag_\w+ scout-1 (working|queued)[^·]* · claude/haiku · project directory", first)
+        assert re.fullmatch(r"ag_\w+ scout-1 (working|queued)[^·]* · claude/haiku · on main", first)
         second = await asked(client, "create_agent", name="plan", task="plan", persona="planner", inputs=["scout-1"])
-        assert re.match(r"ag_\w+ plan queued \(inputs: scout-1\) · claude", second)
+        assert re.match(r"ag_\w+ plan queued behind 1 input · claude", second)
         whole = await eventually(lambda: asked(client, "get_agent_status"), "1 working")
         assert re.match(r"2 agents: 1 working, 1 queued · 0 tokens · cost unknown\n", whole)
         assert "plan waits for scout-1 (working" in whole

@@ -71,7 +71,7 @@ async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
 ) -> None:
     places = [repository.as_uri()]
     async with window(mode, places) as client:
-        assert (await create(client, "before")).endswith("project directory")
+        assert (await create(client, "before")).endswith(" · on main")
         places[:] = [(repository / ".claude" / "worktrees" / "inside").as_uri()]
         inside = await create(client, "inside")
         assert inside.endswith("in .claude/worktrees/inside on feature, not where this session was started")
@@ -79,7 +79,7 @@ async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
         places[:] = [(repository.parent / "beside").as_uri()]
         assert f"in {repository.parent / 'beside'} on fix/this, not where" in await create(client, "beside")
         assert " · in .claude/worktrees/inside on feature" in await asked(client, "get_agent_status", agents=["inside"])
-        assert (await create(client, "explicit", cwd=str(repository))).endswith("project directory")
+        assert (await create(client, "explicit", cwd=str(repository))).endswith(" · on main")
     with shared.http(repository) as rest:
         cwd = rest.get("/v1/agents/inside").json()["agent"]["cwd"]
     assert cwd == str(repository / ".claude" / "worktrees" / "inside")
@@ -102,7 +102,7 @@ async def test_without_roots_a_worktree_can_be_named_and_what_only_claims_to_be_
     posing.mkdir()
     (posing / ".git").write_text((beside / ".git").read_text())
     async with window("auto", None) as client:
-        assert (await create(client, "default")).endswith("project directory")
+        assert (await create(client, "default")).endswith(" · on main")
         assert "on fix/this" in await create(client, "beside", cwd="../beside")
         for place in ("../posing", ".."):
             text = await refused(client, "create_agent", name="x", task="look", persona="scout", cwd=place)
@@ -122,4 +122,4 @@ async def test_a_session_that_left_the_project_is_told_so_before_an_agent_works_
     async with window(mode, [elsewhere.as_uri()]) as client:
         text = await refused(client, "create_agent", name="x", task="look", persona="scout")
         assert f'your session works in "{elsewhere}" now, outside the project' in text
-        assert (await create(client, "told", cwd=".")).endswith("project directory")
+        assert (await create(client, "told", cwd=".")).endswith(" · on main")

@@ -13,7 +13,7 @@ from orchestrator.domain.text import one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
-    from orchestrator.fleet.views import BudgetsView
+    from orchestrator.fleet.state_views import BudgetsView
 
 MaxCost = Annotated[
     float | None, typer.Option(help="Cap in dollars; an agent that reaches it is suspended until the cap is raised.")
@@ -37,7 +37,7 @@ def budget(
     as_json: AsJson = False,
 ) -> None:
     """Show a budget, or set it; agents suspended at a cap resume when it is raised."""
-    from orchestrator.fleet.views import BudgetsView
+    from orchestrator.fleet.state_views import BudgetsView
 
     if subtree and agent is None:
         raise InvalidError("--subtree needs an agent", hint="name one: fleet budget AGENT --subtree …")

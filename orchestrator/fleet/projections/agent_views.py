@@ -24,6 +24,7 @@ from orchestrator.fleet.views import (
     Totals,
 )
 from orchestrator.provisioning import worktrees
+from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import outcomes
@@ -90,6 +91,12 @@ def counted(unread: Mapping[str, int]) -> list[str]:
 def place_of(agent: AgentRow) -> str:
     """Return where the agent works, with the branch, if that is not the checkout of its project; otherwise ''."""
     return "" if agent.cwd == agent.project else worktrees.place_of(Path(agent.project), Path(agent.cwd))
+
+
+def branch_at(cwd: str) -> ForeignText:
+    """Return what is checked out there: a branch, or the beginning of a commit; empty if nothing is known."""
+    checkout = checkout_of(Path(cwd))
+    return ForeignText(worktrees.branch_of(checkout)) if checkout else NO_TEXT
 
 
 def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:

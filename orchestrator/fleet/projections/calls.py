@@ -40,7 +40,7 @@ def answer(agent: AgentView, *, person: bool) -> str:
     if question is None:
         return ""
     is_permission = question.kind == QuestionKind.PERMISSION
-    own = '"<your answer or its number>"' if question.options else '"<your answer>"'
+    own = '"<answer or number>"' if question.options else '"<your answer>"'
     first = ""
     if person:
         words = 'allow | always | "deny: <why>"' if is_permission else own

@@ -181,7 +181,7 @@ def _cost(awake: DigestInput) -> str:
     told = sum(one for one in costs if one is not None)
     if not costs or None in costs or (whole is not None and abs(whole - told) < CENT_USD):
         return f"your agents {cost}"
-    return f"your agents {cost} ({shown_cost(told)} in the turns below)"
+    return f"your agents {cost} (turns below {shown_cost(told)})"
 
 
 def need(agent: AgentView, *, person: bool) -> str:

@@ -8,7 +8,7 @@ from orchestrator.domain.budget import FLEET, Headroom, Scope, Unit
 from orchestrator.errors import InvalidError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.projections.budget_views import budget_views
-from orchestrator.fleet.views import BudgetsView
+from orchestrator.fleet.state_views import BudgetsView
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets
 from orchestrator.store.schema.rows import AgentRow

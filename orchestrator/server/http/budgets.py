@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.fleet.views import BudgetsView
+from orchestrator.fleet.state_views import BudgetsView
 from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
 from orchestrator.server.http.schemas import AgentBudgetBody, BudgetBody, NoBody, NoQuery
 

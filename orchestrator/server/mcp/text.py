@@ -42,6 +42,7 @@ from orchestrator.fleet.views import (
 )
 
 MAX_AGENT_LINES = 40
+MAX_BRANCH_CHARACTERS = 60
 MAX_FILES = 12
 MAX_PERSONA_LINES = 8
 MIN_PERSONA_BYTES = 800
@@ -68,11 +69,10 @@ def created_lines(created: Created) -> str:
     """Return a line about the created agent: its model, its directory, and what it needs, if anything."""
     agent = created.agent
     model = f"{agent.provider}/{named(agent.model)}" if agent.model else agent.provider
-    where = "project directory" if agent.cwd == agent.project else named(agent.cwd)
-    if agent.place:
-        where = f"in {agent.place}, not where this session was started"
     standing = agent.status if agent.status == "working" else _standing(agent)
-    parts = [f"{short(agent.id)} {agent.name} {standing}", model, where]
+    if agent.status == "queued" and agent.waits_for:
+        standing = f"queued behind {quantity(len(agent.waits_for), 'input')}"  # its caller has just named them
+    parts = [f"{short(agent.id)} {agent.name} {standing}", model, _where(created)]
     if agent.briefs_of:
         others = [name for name in agent.briefs_of if name != agent.name]
         parts.append(f"brief of {listed(others, most=5)}" if others else "its brief goes to all that have it as input")
@@ -85,6 +85,16 @@ def created_lines(created: Created) -> str:
     if agent.rehearsal:
         parts.append("rehearsal")
     return " · ".join(parts)
+
+
+def _where(created: Created) -> str:
+    """Return where the agent works: its directory, unless it is the project's own, and the branch."""
+    agent = created.agent
+    if agent.place:
+        return f"in {agent.place}, not where this session was started"
+    branch = f"on {named(created.branch, MAX_BRANCH_CHARACTERS)}" if raw(created.branch) else ""
+    directory = "" if agent.cwd == agent.project else named(agent.cwd)
+    return f"{directory} {branch}".strip() or "project directory"
 
 
 def receipt_line(receipt: Receipt) -> str:
