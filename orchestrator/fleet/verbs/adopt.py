@@ -13,6 +13,7 @@ from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoun
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.lookup import find_all
 from orchestrator.fleet.views import Adopted, Orphan, Orphans
+from orchestrator.provisioning.checkouts import write_area
 from orchestrator.store.agents import adoption
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
@@ -133,7 +134,7 @@ async def _adopt(context: FleetContext, caller: Caller, agent: AgentRow, heir: s
                 f"{agent.name} works in {named(agent.project)}, which still exists",
                 hint="run fleet adopt in that directory",
             )
-        await context.work.commit(adoption.rebind, agent.id, caller.project, context.work.clock())
+        await context.work.commit(adoption.rebind, agent.id, caller.project, write_area, context.work.clock())
     elif agent.orchestrator == heir != COMMAND_LINE:
         raise ConflictError(f"{agent.name} already belongs to {heir}", hint="command it by its name")
     elif agent.orchestrator != COMMAND_LINE and not context.connections.gone([agent.orchestrator]):

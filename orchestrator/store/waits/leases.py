@@ -58,6 +58,12 @@ def acquire_checkout(connection: Connection, name: str, agent_id: str, now: floa
     return None if agent_id in {holder.agent_id for holder in holders} else holders[0]
 
 
+def holds_checkout(connection: Connection, agent_id: str) -> bool:
+    """Return whether the agent has the right to write in its checkout."""
+    its = (LEASE.c.agent_id == agent_id) & (LEASE.c.kind == CHECKOUT) & LEASE.c.released_at.is_(None)
+    return connection.execute(select(LEASE.c.id).where(its)).first() is not None
+
+
 def hold(connection: Connection, kind: str, name: str, agent_id: str, now: float) -> None:
     """Record that the agent holds what no other agent can ask for, such as its own desk."""
     connection.execute(insert(LEASE).values(kind=kind, name=name, agent_id=agent_id, acquired_at=now))
