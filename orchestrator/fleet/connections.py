@@ -39,7 +39,11 @@ class Connections:
         """Count the caller as connected while the block runs, and ten minutes longer: HTTP knows no leave-taking."""
         with self.connected(caller):
             yield
-        self._heard[caller.orchestrator] = time.monotonic()
+        now = time.monotonic()
+        self._heard.pop(caller.orchestrator, None)
+        self._heard[caller.orchestrator] = now
+        for one in [one for one, at in self._heard.items() if now - at >= HEARD_SECONDS]:
+            del self._heard[one]
 
     def in_project(self, project: str) -> set[str]:
         """Return the orchestrators that are connected to this project now, without the command line."""

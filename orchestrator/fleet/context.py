@@ -53,8 +53,10 @@ class FleetContext:
     http: str
     """address of HTTP on loopback, '' if it is not served"""
     started_at: float = field(default_factory=time.time)
-    told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """sessions (project, orchestrator) that know what other sessions left behind"""
+    still_connected: dict[tuple[str, str], frozenset[str]] = field(
+        default_factory=dict[tuple[str, str], "frozenset[str]"]
+    )
+    """per session (project, orchestrator) that was told what ended ones left: those with agents that had not ended"""
     offers: dict[tuple[str, str], Offer] = field(default_factory=dict[tuple[str, str], Offer])
     foreign: dict[tuple[str, str], set[str]] = field(default_factory=dict[tuple[str, str], "set[str]"])
     """ids of the turns that waits have told to sessions (project, orchestrator) to which their agents do not belong"""

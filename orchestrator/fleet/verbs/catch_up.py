@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from orchestrator.domain.tool import CallContext
+from orchestrator.domain.tool import COMMAND_LINE, CallContext
 from orchestrator.fleet.context import FleetContext
 from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.store.engine.connection import Connection
@@ -18,19 +18,25 @@ Left = tuple[Sequence[LeftAgent], Sequence[LeftAgent], Sequence[LeftAgent]]
 
 
 async def catch_up(context: FleetContext, call: CallContext) -> str:
-    """Return one line, once per session and daemon; '' if there is nothing to tell, or if a person calls."""
+    """Return one line about what each ended session left, once per session and daemon; '' for a person who calls.
+
+    Of sessions that are still connected it is told in the first result after they have ended.
+    """
     caller = call.caller
     session = (caller.project, caller.orchestrator)
-    if call.person or session in context.told:
+    connected = context.still_connected.get(session)
+    if call.person or (connected is not None and not context.connections.gone(connected)):
         return ""
-    context.told.add(session)
+    context.still_connected[session] = frozenset()  # concurrent calls tell nothing
 
     def all_left(connection: Connection) -> Left:
         asking, working = left.asking(connection, *session), left.at_work(connection, *session)
         return asking, working, left.unread(connection, *session)
 
     found = await context.work.store.read(all_left)
-    gone = context.connections.gone(one.orchestrator for some in found for one in some)
+    others = {one.orchestrator for some in found for one in some if connected is None or one.orchestrator in connected}
+    gone = context.connections.gone(others)
+    context.still_connected[session] = frozenset(others - gone - {COMMAND_LINE})
     asking, working, unread = [[one for one in some if one.orchestrator in gone] for some in found]
     return catch_up_line([one.name for one in asking], [one.name for one in working], unread)
 
