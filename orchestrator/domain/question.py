@@ -148,6 +148,19 @@ def chosen(options: Sequence[str], text: str) -> str:
     return options[int(number) - 1]
 
 
+def reads_as_answer(kind: QuestionKind, options: Sequence[str], answer: str | None, text: str) -> bool:
+    """Whether a text makes sense as an answer to this question and hardly as a task.
+
+    It is the answer that counted, an option, a number, yes or no, or a word for a permission.
+    """
+    word = text.strip()
+    if answer is not None and word == answer.strip():
+        return True
+    if kind is QuestionKind.PERMISSION:
+        return word.lower() in {ALLOW, ALWAYS} or word.lower().startswith(DENY)
+    return word in options or word.lower() in {"yes", "no"} or _NUMBER.fullmatch(word) is not None
+
+
 def input_text(tool_input: Mapping[str, Any]) -> str:
     """Return the relevant part of a tool's input, whole.
 

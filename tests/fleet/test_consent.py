@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from orchestrator.domain.text import raw
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError
 from tests.fixtures.personas import define
-from tests.fleet.scripted import Ask, Lab
+from tests.fleet.scripted import Ask, Lab, ScriptedProvider, open_lab
 from tests.fleet.test_answers import person
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +98,78 @@ async def test_a_permission_that_was_decided_takes_no_second_word(lab: Lab) -> N
     with pytest.raises(ConflictError) as error:
         await lab.fleet.command(lab.call(), "a", "allow")
     assert 'permission to use Bash "ls" was answered "deny: not today" by a person' in error.value.message
+    assert await turns(lab) == 1
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+@pytest.mark.parametrize("text", ["red", "1", " 2 ", "3", "No", "blue"])
+@pytest.mark.parametrize("answered", ["before the restart", "after it"])
+async def test_what_reads_as_an_answer_is_no_task_when_a_restart_has_forgotten_what_its_sender_was_shown(
+    tmp_path: Path, text: str, answered: str
+) -> None:
+    provider = ScriptedProvider()
+    async with open_lab(tmp_path, provider=provider) as lab:
+        await asked(lab)
+        if answered == "before the restart":
+            await lab.fleet.answer(person(lab), "a", "blue")
+    async with open_lab(tmp_path, provider=provider) as lab:
+        if answered == "after it":
+            await lab.fleet.answer(person(lab), "a", "blue")
+        for _ in range(2):
+            with pytest.raises(ConflictError, match='"red or blue\\?" was answered "blue" by a person'):
+                await lab.fleet.command(lab.call("k1"), "a", text)
+        assert await turns(lab) == 1
+        await lab.fleet.command(lab.call("k2"), "a", text)
+        assert await turns(lab) == 2
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+@pytest.mark.parametrize("word", ["allow", "Always", "deny: no"])
+async def test_a_word_for_a_permission_is_no_task_after_a_restart(tmp_path: Path, word: str) -> None:
+    provider = ScriptedProvider()
+    async with open_lab(tmp_path, provider=provider) as lab:
+        define(lab.project, "shell", "tools: Read\nask: [Bash]")
+        await lab.create("a", persona="shell")
+        lab.play("a", Ask("", tool="Bash", input={"command": "ls"}))
+        await lab.becomes("a", "waiting", "permission")
+        await lab.fleet.answer(person(lab), "a", "deny: not today")
+    async with open_lab(tmp_path, provider=provider) as lab:
+        with pytest.raises(ConflictError, match='permission to use Bash "ls" was answered "deny: not today"'):
+            await lab.fleet.command(lab.call(), "a", word)
+
+
+async def test_what_reads_as_a_task_is_one_after_a_restart_and_so_is_all_that_who_knows_the_agent_sends(
+    tmp_path: Path,
+) -> None:
+    provider = ScriptedProvider()
+    async with open_lab(tmp_path, provider=provider) as lab:
+        await asked(lab)
+        await lab.fleet.answer(person(lab), "a", "blue")
+    async with open_lab(tmp_path, provider=provider) as lab:
+        await lab.fleet.command(lab.call(), "a", "now test it")
+        assert await turns(lab) == 2
+        await lab.fleet.status(lab.call(orchestrator="other"), ["a"])
+        await lab.fleet.command(lab.call(orchestrator="other"), "a", "2")
+        assert await turns(lab) == 3
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_an_answer_and_the_next_tasks_in_one_message_are_all_carried_out(lab: Lab) -> None:
+    await asked(lab)
+    texts = ("2", "then test it", "then ship it")
+    receipts = await asyncio.gather(*(lab.fleet.command(lab.call(text), "a", text) for text in texts))
+    assert receipts[0].happened.startswith("answered")
+    assert [turn.prompt for turn in await lab.turns("a")] == ["look", "then test it", "then ship it"]
+
+
+@pytest.mark.requirement("question:answer:closed-is-no-task")
+async def test_of_two_answers_in_one_message_the_second_is_refused(lab: Lab) -> None:
+    await asked(lab)
+    given = (lab.fleet.command(lab.call(text), "a", text) for text in ("2", "1"))
+    first, second = await asyncio.gather(*given, return_exceptions=True)
+    assert not isinstance(first, BaseException)
+    assert isinstance(second, ConflictError)
+    assert 'was answered "blue" by an orchestrator' in second.message
     assert await turns(lab) == 1
 
 

@@ -17,19 +17,18 @@ class ShownQuestion:
     """The question of an agent that a caller was shown last."""
 
     question_id: str | None
-    """None: a refusal has shown that the question which the caller meant is closed"""
+    """None: the caller was shown that it asks nothing (any more)"""
     read_characters: int = 0
     """how much of it the caller has read, from its beginning"""
     is_read: bool = False
     """the caller was shown all of it"""
-    is_answered: bool = False
-    """the caller has answered it, and was told so"""
     refused: str | None = None
     """the key of the call whose refusal showed it: the same call, sent again, has not read it"""
     before: str | None = None
     """the question that the refused call meant"""
 
 
+NOTHING = ShownQuestion(question_id=None)
 ByAgent = Mapping[str, ShownQuestion]
 """the questions that one caller was shown, by agent id"""
 
@@ -44,6 +43,15 @@ def in_full(question: QuestionView) -> bool:
     return is_whole(QuestionKind(question.kind), question.text)
 
 
+class Meant(TypedDict):
+    """What a call that may be an answer means (the fields of the same names of `store.agents.commands.Command`)."""
+
+    question_id: str | None
+    read: str | None
+    knows_closed: bool
+    knows_agent: bool
+
+
 @dataclass
 class ShownQuestions:
     """The questions that this daemon has shown, by caller: project and orchestrator.
@@ -52,19 +60,21 @@ class ShownQuestions:
     """
 
     _by_caller: dict[tuple[str, str], ByAgent] = field(default_factory=dict[tuple[str, str], ByAgent])
+    _answered: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict[tuple[str, str], "dict[str, str]"])
+    """the question of each agent that a caller has answered last"""
 
     def by(self, call: CallContext) -> ByAgent:
         """What this caller has been shown up to now; later notes do not change the returned mapping."""
-        return self._by_caller.get((call.caller.project, call.caller.orchestrator), {})
+        return self._by_caller.get(_caller(call), {})
 
     def note(
         self, call: CallContext, agents: Iterable[AgentView], whole: Callable[[QuestionView], bool] = in_line
     ) -> None:
         """Note that the caller is shown these agents, with their questions, or that they ask nothing any more."""
-        new: dict[str, ShownQuestion | None] = {}
+        new: dict[str, ShownQuestion] = {}
         for agent in agents:
             if (question := agent.question) is None:
-                new[agent.id] = None
+                new[agent.id] = NOTHING
                 continue
             found = self._of(call, agent.id, question.id)
             new[agent.id] = replace(found, is_read=found.is_read or whole(question))
@@ -82,44 +92,46 @@ class ShownQuestions:
 
     def answered(self, call: CallContext, agent_id: str, question_id: str) -> None:
         """Note that the caller is told that it has answered the question."""
-        self._set(call, {agent_id: ShownQuestion(question_id=question_id, is_answered=True)})
+        self._set(call, {agent_id: ShownQuestion(question_id=question_id)})
+        self._answered.setdefault(_caller(call), {})[agent_id] = question_id
 
     def commanded(self, call: CallContext, agent_id: str) -> None:
         """Note that the caller is told that the agent has a new task of its own."""
-        self._set(call, {agent_id: None})
+        self._set(call, {agent_id: NOTHING})
+
+    def meant(
+        self, call: CallContext, agent_id: str, shown: ShownQuestion | None, named: str | None, *, is_read: bool
+    ) -> Meant:
+        """Return what this call answers: the question that it names, or the one that its caller had been shown last.
+
+        That its caller has answered a question counts even if it did so in the same message.
+        """
+        found = shown or NOTHING
+        has_not_read = found.refused is not None and found.refused == call.key
+        meant = named or (found.before if has_not_read else found.question_id)
+        return {
+            "question_id": meant,
+            "read": named if is_read else found.question_id if found.is_read else None,
+            "knows_closed": meant is not None and meant == self._answered.get(_caller(call), {}).get(agent_id),
+            "knows_agent": shown is not None and not has_not_read,
+        }
 
     def _of(self, call: CallContext, agent_id: str, question_id: str) -> ShownQuestion:
         found = self.by(call).get(agent_id)
         same = found is not None and found.question_id == question_id and found.refused is None
         return found if found is not None and same else ShownQuestion(question_id=question_id)
 
-    def _set(self, call: CallContext, new: Mapping[str, ShownQuestion | None]) -> None:
-        merged = {**self.by(call), **new}
-        kept = {agent_id: one for agent_id, one in merged.items() if one is not None}
-        self._by_caller[call.caller.project, call.caller.orchestrator] = kept
+    def _set(self, call: CallContext, new: Mapping[str, ShownQuestion]) -> None:
+        self._by_caller[_caller(call)] = {**self.by(call), **new}
 
     def forget(self, agent_ids: Collection[str]) -> None:
         """Forget the questions of these agents."""
         for caller, shown in self._by_caller.items():
             self._by_caller[caller] = {one: question for one, question in shown.items() if one not in agent_ids}
+        for answered in self._answered.values():
+            for one in answered.keys() & set(agent_ids):
+                del answered[one]
 
 
-class Meant(TypedDict):
-    """What a call that may be an answer means (the fields of the same names of `store.agents.commands.Command`)."""
-
-    question_id: str | None
-    read: str | None
-    knows_closed: bool
-
-
-def meant_by(call: CallContext, shown: ShownQuestion | None, named: str | None, *, is_read: bool) -> Meant:
-    """Return what this call answers: the question that it names, or the one that its caller was shown last."""
-    if shown is None:
-        return {"question_id": named, "read": named if is_read else None, "knows_closed": False}
-    has_not_read = shown.refused is not None and shown.refused == call.key
-    read = named if is_read else shown.question_id if shown.is_read else None
-    return {
-        "question_id": named or (shown.before if has_not_read else shown.question_id),
-        "read": read,
-        "knows_closed": shown.is_answered,
-    }
+def _caller(call: CallContext) -> tuple[str, str]:
+    return call.caller.project, call.caller.orchestrator

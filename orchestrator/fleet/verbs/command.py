@@ -12,7 +12,6 @@ from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
-from orchestrator.fleet.questions import shown
 from orchestrator.fleet.verbs.adopt import check_place, claim, yours_now
 from orchestrator.fleet.verbs.create import check_passed, new_id
 from orchestrator.fleet.verbs.inputs import find_inputs
@@ -63,7 +62,7 @@ async def command(
             verify=await verify.checked(),
             only_answer=only_answer,
             by=AnsweredBy.PERSON if call.person else AnsweredBy.ORCHESTRATOR,
-            **shown.meant_by(call, seen.get(found.id), question, is_read=is_read),
+            **context.shown.meant(call, found.id, seen.get(found.id), question, is_read=is_read),
         )
         done = await _commit(context, call, asked)
         claimed = () if only_answer else await claim(context, call, [found.id])  # a refused command claims nothing

@@ -83,7 +83,9 @@ class Command:
     read: str | None = None
     """the id of the question that its caller was shown whole"""
     knows_closed: bool = False
-    """its caller has answered that question, and was told so"""
+    """its caller has answered that question itself"""
+    knows_agent: bool = True
+    """its caller was shown what the agent asks, or that it asks nothing"""
 
     @property
     def may_answer(self) -> bool:
@@ -153,8 +155,10 @@ def _check_open(connection: Connection, asked: Command, state: AgentState) -> No
     agent = agent_row(connection, asked.agent_id)
     if asked.only_answer:
         questions.check_open(connection, agent, asked.question_id)
-    elif asked.question_id is not None and asked.may_answer:
-        questions.check_open(connection, agent, asked.question_id, asked.text if asked.knows_closed else None)
+    elif asked.may_answer and (asked.knows_closed or not (asked.question_id or asked.knows_agent)):
+        questions.check_no_answer(connection, agent, asked.question_id, asked.text)
+    elif asked.may_answer and asked.question_id is not None:
+        questions.check_open(connection, agent, asked.question_id)
 
 
 def _set_caps(connection: Connection, asked: Command, now: float) -> str:

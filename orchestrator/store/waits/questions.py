@@ -18,8 +18,8 @@ from orchestrator.domain.question import (
     NewQuestion,
     QuestionKind,
     QuestionState,
-    chosen,
     fits_line,
+    reads_as_answer,
     whole_text,
 )
 from orchestrator.domain.text import named, quoted, quoted_ends
@@ -157,20 +157,31 @@ def check_read(name: str, question: QuestionRow, given: str, read: str | None) -
         raise UnreadPermissionError(name, question)
 
 
-def check_open(connection: Connection, agent: AgentRow, meant: str | None, repeated: str | None = None) -> None:
+def check_open(connection: Connection, agent: AgentRow, meant: str | None) -> None:
     """Check that the question that a text answers is open; None means the agent's last one.
-
-    With `repeated`, whoever sends the text knows that the question is closed: only the same answer is refused.
 
     Raises:
         ClosedQuestionError: it is closed.
     """
     rows = [row for row in of_agent(connection, agent.id) if meant is None or row.id.startswith(meant)]
-    if not rows or rows[-1].state == QuestionState.OPEN:
-        return
-    question = rows[-1]
-    if repeated is None or question.answer in {repeated.strip(), chosen(question.options, repeated)}:
-        raise ClosedQuestionError(agent.name, question)
+    if rows and rows[-1].state != QuestionState.OPEN:
+        raise ClosedQuestionError(agent.name, rows[-1])
+
+
+def check_no_answer(connection: Connection, agent: AgentRow, meant: str | None, text: str) -> None:
+    """Check that the text does not read as an answer to this closed question.
+
+    None means those of the agent's last turn in which it asked somebody.
+
+    Raises:
+        ClosedQuestionError: it reads as one.
+    """
+    rows = [row for row in of_agent(connection, agent.id) if row.answered_by is not AnsweredBy.POLICY]
+    for row in reversed(rows):
+        is_meant = row.turn == rows[-1].turn if meant is None else row.id.startswith(meant)
+        closed = is_meant and row.state != QuestionState.OPEN
+        if closed and reads_as_answer(row.kind, row.options, row.answer, text):
+            raise ClosedQuestionError(agent.name, row)
 
 
 def put_answer(connection: Connection, question_id: str, text: str, by: AnsweredBy, now: float) -> None:
