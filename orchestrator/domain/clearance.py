@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
-from orchestrator.domain.question import ALLOW, ALWAYS, DENY, CallRecord, Grant, QuestionKind
+from orchestrator.domain.question import ALLOW, ALWAYS, DENY, SHELLS, CallRecord, Grant, QuestionKind
 from orchestrator.domain.tool import Allow, Defer, Deny, GateDecision, ToolCall
 from orchestrator.domain.tool_names import is_named
 
@@ -34,9 +34,8 @@ DEFERRED = {
     WAIT_FOR_AGENTS: QuestionKind.AGENTS,
 }
 """calls that end the turn, which resumes with their answer"""
-SHELLS = frozenset({"Bash"})
-"""tools whose input is a program: `always` covers only the same input, ignoring fields that merely describe it"""
 _DESCRIBING = frozenset({"description", "timeout"})
+"""fields of a shell's call that `always` leaves out of account"""
 WITHDRAWN = "your question was withdrawn: a new task follows"
 
 

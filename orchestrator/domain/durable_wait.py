@@ -145,10 +145,10 @@ def question_form(agent: str, text: ForeignText, options: tuple[ForeignText, ...
     return Form(text="\n".join(labelled(f"{agent} asks", text)), schema=schema)
 
 
-def permission_form(agent: str, tool: ForeignText, text: ForeignText, *, whole: bool) -> Form:
+def permission_form(agent: str, tool: ForeignText, text: str, *, whole: bool) -> Form:
     """Build the form for a permission: allow, always, or deny with a reason that the agent reads.
 
-    If the form does not show the whole input, it only denies.
+    `text` is what the tool does, exact. If the form does not show the whole input, it only denies.
     """
     decisions = [ALLOW, ALWAYS, DENIED] if whole else [DENIED]
     rest = "" if whole else f"\n(cut: to allow it, read it with `fleet output {agent}` and answer with `fleet answer`)"
@@ -157,7 +157,7 @@ def permission_form(agent: str, tool: ForeignText, text: ForeignText, *, whole: 
         WHY: {"type": "string", "title": "Why not"},
     }
     return Form(
-        text="\n".join(labelled(f"{agent} wants to use {named(tool, MAX_OPTION_CHARACTERS)}", text)) + rest,
+        text="\n".join(labelled(f"{agent} wants to use {named(tool)}", text)) + rest,
         schema={"type": "object", "properties": fields, "required": [ANSWER]},
     )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from orchestrator.domain.text import ForeignText, one_line, quoted, quoted_ends, raw, shortened, storable, visible
+from orchestrator.domain.text import ForeignText, blanks_shown, exact, exact_ends, is_plain, one_line, raw, spread
 from orchestrator.errors import InvalidError
 
 ALLOW = "allow"
@@ -18,11 +17,13 @@ DENY = "deny:"
 ANSWERS = "allow, always, or deny: <why>"
 NOBODY = "nobody answered: decide yourself and say so"
 MAX_TEXT_CHARACTERS = 2000
-"""of a tool's input in the text of its permission; `whole_text` has the rest"""
+"""of a permission's text where its reader asks for the agent; `whole_text` has the rest"""
 MAX_LINE_CHARACTERS = 300
-MAX_LINE_BYTES = 600
-"""what every door shows of a permission's text wherever it shows the agent"""
-_TELLING = ("command", "file_path", "notebook_path", "url", "pattern", "query", "path", "prompt")
+"""of a permission's text wherever an agent is shown"""
+SHELLS = frozenset({"Bash"})
+"""tools whose input is a program"""
+_WORDS = "description"
+"""what a shell's call says of itself"""
 _NUMBER = re.compile(r"[0-9]{1,3}")
 
 
@@ -161,45 +162,70 @@ def reads_as_answer(kind: QuestionKind, options: Sequence[str], answer: str | No
     return word in options or word.lower() in {"yes", "no"} or _NUMBER.fullmatch(word) is not None
 
 
-def input_text(tool_input: Mapping[str, Any]) -> str:
-    """Return the relevant part of a tool's input, whole.
+def input_text(tool: str, tool_input: Mapping[str, Any]) -> str:
+    """Return a tool's input as text that stands for no other one: a shell's command as it is, everything else as JSON.
 
-    Invisible characters are named, so that a command cannot look like another one to the person who permits it.
+    What a shell's call says of itself is left out, because it does nothing.
     """
-    text = next((str(tool_input[name]) for name in _TELLING if isinstance(tool_input.get(name), str)), "")
-    words = {"description"} if "command" in tool_input else set[str]()  # what a shell command says of itself
-    rest = {name: value for name, value in tool_input.items() if value != text and name not in words}
-    return visible(" ".join(filter(None, [text, _compact(rest) if rest else ""])))
+    given = {name: value for name, value in tool_input.items() if tool not in SHELLS or name != _WORDS}
+    command = given.get("command")
+    if tool in SHELLS and len(given) == 1 and isinstance(command, str) and is_plain(command) and not _is_json(command):
+        return command
+    return exact(given)
 
 
-def shown_input(tool_input: Mapping[str, Any], limit_characters: int) -> str:
-    """Return the same on one line, with a sign for each line feed; a cut is in the middle, so that its end shows."""
-    return shortened(input_text(tool_input).replace("\n", " ⏎ "), limit_characters)
+def shown_text(tool: str, tool_input: Mapping[str, Any]) -> str:
+    """Return the same; of a long one the middle is cut, so that its end shows."""
+    text = input_text(tool, tool_input)
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    tail = MAX_TEXT_CHARACTERS // 3
+    head = MAX_TEXT_CHARACTERS - tail
+    return f"{text[:head]} [… {len(text) - head - tail} characters …] {text[-tail:]}"
 
 
-def whole_text(kind: QuestionKind, text: ForeignText | str, tool_input: Mapping[str, Any]) -> str:
-    """Return all of what is asked: the question, or the tool's input."""
-    return raw(text) if kind is QuestionKind.QUESTION else input_text(tool_input)
+def whole_text(kind: QuestionKind, text: ForeignText | str, tool: str, tool_input: Mapping[str, Any]) -> str:
+    """Return all of what is asked: the question, or the tool's input on several lines, as `lines_of` has it."""
+    return raw(text) if kind is QuestionKind.QUESTION else spread(_exact(input_text(tool, tool_input)))
 
 
 def is_whole(kind: QuestionKind, text: ForeignText | str) -> bool:
-    """Whether a question's stored text is all of what is asked; `asked` cuts the input of a tool."""
-    return kind is QuestionKind.QUESTION or len(text) < MAX_TEXT_CHARACTERS
+    """Whether all of what is asked is shown where its reader asks for the agent."""
+    return kind is QuestionKind.QUESTION or _fits(_shown(text), MAX_TEXT_CHARACTERS)
 
 
 def fits_line(kind: QuestionKind, text: ForeignText | str) -> bool:
     """Whether every door that shows the agent shows all of what is asked."""
-    return is_whole(kind, text) and line_of(text) == quoted(text, len(text) + 1)
+    return kind is QuestionKind.QUESTION or _fits(_shown(text), MAX_LINE_CHARACTERS)
 
 
-def line_of(text: ForeignText | str) -> str:
-    """Return a permission's text as it is quoted in a list: its beginning and its end, because either may matter."""
-    shown = quoted_ends(text, MAX_LINE_CHARACTERS)
-    return shown if len(shown.encode()) <= MAX_LINE_BYTES else quoted_ends(text, MAX_LINE_BYTES // 5)
+def line_of(text: ForeignText | str, limit_characters: int = MAX_LINE_CHARACTERS) -> str:
+    """Return a permission's text on one line that stands for it alone; if it is too long, its beginning and its end."""
+    shown = _shown(text)
+    return shown if _fits(shown, limit_characters) else exact_ends(raw(text), limit_characters)
 
 
-def _compact(value: object) -> str:
-    return storable(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
+def lines_of(text: ForeignText | str) -> str:
+    """Return the same on several lines, as long as it is; each line but the last ends with an escaped line feed."""
+    shown = raw(text)
+    return spread(exact(shown) if len(shown) > MAX_TEXT_CHARACTERS else _exact(shown))  # a cut one is JSON no more
+
+
+def _shown(text: ForeignText | str) -> str:
+    return blanks_shown(_exact(raw(text)))
+
+
+def _exact(text: str) -> str:
+    return text if _is_json(text) else exact(text)
+
+
+def _is_json(text: str) -> bool:
+    """Whether the text of a permission is its input as `exact` shows it."""
+    return text.startswith("{")
+
+
+def _fits(shown: str, limit_characters: int) -> bool:
+    return len(shown) <= limit_characters and len(shown.encode()) <= 2 * limit_characters
 
 
 def fallback(kind: QuestionKind, default_answer: str, within: str) -> str:

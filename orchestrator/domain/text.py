@@ -1,13 +1,15 @@
 """Text made safe to store and to show: what Fleet did not write is data, never instructions or terminal control.
 
 `ForeignText` carries such text to its readers. Whatever shows it goes through `quoted`, `named`, `listed`, `fenced` or
-`margin`, so no line outside of quotation marks and fences is anyone's but Fleet's.
+`margin`, so no line outside of quotation marks and fences is anyone's but Fleet's. What its reader permits is shown
+`exact`: no two values look alike.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,6 +30,11 @@ _UNSEEN = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TICKS = re.compile("`{3,}")
 _MARKS = re.compile('["\u201c-\u201f\u2033\u2036\u301d-\u301f\uff02]')
+_BEYOND_ASCII = re.compile("[^ -~]")
+_BLANK = "\u2800"
+"""a letter of Braille without dots"""
+_ESCAPED = re.compile(r"\\(.)")
+_AFTER_SPACE = re.compile("(?<= ) ")
 _WORD = re.compile(r"[\w./+@~%=:#-]+")
 """a name that cannot be mistaken for words of Fleet's: without spaces, quotation marks, brackets and separators"""
 
@@ -117,9 +124,52 @@ def clean(text: str) -> str:
     return storable(seen)
 
 
-def visible(text: str) -> str:
-    """Name every invisible character (`<U+202E>`), so that nothing is hidden from the person who judges the text."""
-    return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+def exact(value: object) -> str:
+    """Return the value as JSON on one line of which every character can be told from every other one.
+
+    What is invisible, or looks like a blank or a quotation mark, is escaped: no cleaning changes it.
+    """
+    return _BEYOND_ASCII.sub(_told_apart, json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _told_apart(found: re.Match[str]) -> str:
+    one = found[0]
+    is_plain_letter = one.isprintable() and one != _BLANK and not _UNSEEN.match(one) and not _MARKS.match(one)
+    return one if is_plain_letter else json.dumps(one)[1:-1]
+
+
+def blanks_shown(shown: str) -> str:
+    """Return what `exact` returned with a blank behind another one escaped: flattening changes it no more."""
+    return _AFTER_SPACE.sub(r"\\u0020", shown)
+
+
+def spread(shown: str) -> str:
+    """Return what `exact` returned on several lines, with a break behind each escaped line feed."""
+    return _ESCAPED.sub(lambda found: f"{found[0]}\n" if found[1] == "n" else found[0], shown)
+
+
+def exact_ends(text: str, limit_bytes: int) -> str:
+    """Return both ends of a long text, each on one line in quotation marks, and how much is missing between them.
+
+    A quotation mark in it shows as `'`, a backslash as itself.
+    """
+    head = _ending(text[:limit_bytes], limit_bytes - limit_bytes // 3)
+    rest = text[len(head) :]
+    tail = _ending(reversed(rest[-limit_bytes:]), limit_bytes // 3)
+    missing = len(rest) - len(tail)
+    return f'"{"".join(head)}" [… {quantity(missing, "character")} …] "{"".join(reversed(tail))}"'
+
+
+def _ending(text: Iterable[str], limit_bytes: int) -> list[str]:
+    """The first characters that fit, each as it is shown."""
+    kept: list[str] = []
+    for one in text:
+        shown = {'"': "'", "\\": "\\"}.get(one) or exact(one)[1:-1]
+        limit_bytes -= len(shown.encode())
+        if limit_bytes < 0:
+            break
+        kept.append(shown)
+    return kept
 
 
 def one_line(text: str, limit_characters: int = LINE_CHARACTERS) -> str:
@@ -189,7 +239,7 @@ def _joined(shown: Sequence[str], limit_bytes: int, total: int) -> str:
 
 def fenced(text: ForeignText | str) -> str:
     """Return the cleaned text in a fence that it cannot close."""
-    inside = clean(raw(text)).rstrip()
+    inside = clean(raw(text)).rstrip("\n")  # blanks at the end of a page belong to a command
     fence = "`" * (max((len(run) for run in _TICKS.findall(inside)), default=2) + 1)
     return f"{fence}\n{inside}\n{fence}"
 

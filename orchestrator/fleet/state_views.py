@@ -37,7 +37,11 @@ class View(BaseModel):
 
 
 class QuestionView(View):
-    """What a waiting agent asks; answer it with a command. `text` of a permission is its input, shortened."""
+    """What a waiting agent asks; answer it with a command.
+
+    `text` of a permission is what the tool is given: a shell's command as it is, everything else as JSON. Of a long one
+    the middle is cut.
+    """
 
     text: Foreign
     options: tuple[Foreign, ...] = ()

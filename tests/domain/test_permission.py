@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain import clearance
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.question import CallRecord, Grant, Policy, QuestionKind, checked_answer, shown_input
+from orchestrator.domain.question import CallRecord, Grant, Policy, QuestionKind, checked_answer
 from orchestrator.domain.tool import Allow, Defer, Deny, ToolCall
 from orchestrator.errors import InvalidError
 
@@ -109,18 +109,6 @@ def test_answers_of_permissions_are_stored_in_one_form() -> None:
         "always",
         "deny: why: because",
     ]
-
-
-@given(st.text(), st.integers(min_value=40, max_value=400))
-def test_a_shortened_input_keeps_its_end_and_says_how_much_is_missing(text: str, limit: int) -> None:
-    shown = shown_input({"command": text + "; tail of it"}, limit)
-    assert shown.endswith("tail of it")
-    assert "\n" not in shown
-    assert len(shown) <= limit + 40
-
-
-def test_what_cannot_be_seen_in_a_command_is_named() -> None:
-    assert shown_input({"command": "ls\x9b; rm -r x\u202e"}, 100) == "ls<U+009B>; rm -r x<U+202E>"
 
 
 def test_the_first_policy_that_fits_counts() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.text import raw
+from orchestrator.cli.verbs import inspect
+from orchestrator.domain.durable_wait import DurableWait, WaitRequest
+from orchestrator.domain.text import one_line, raw
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError
+from orchestrator.server.mcp import text as mcp_text
 from tests.fixtures.personas import define
-from tests.fleet.scripted import Ask, Lab, ScriptedProvider, open_lab
+from tests.fleet.scripted import Ask, Lab, ScriptedProvider, at_work, open_lab
 from tests.fleet.test_answers import person
 
 pytestmark = pytest.mark.anyio
@@ -206,15 +211,15 @@ async def test_what_was_shown_with_its_middle_cut_is_allowed_only_after_it_was_r
     assert 'get_agent_output(agent="a") shows it whole; then command_agent' in digest
     with pytest.raises(ConflictError) as error:
         await lab.fleet.command(lab.call(), "a", word)
-    assert f"nothing was allowed: you were not shown all {len(LONG)} characters" in error.value.message
+    assert f"nothing was allowed: you were not shown all {len(LONG) + 2} characters" in error.value.message
     assert 'get_agent_output(agent="a")' in error.value.hint
     await lab.fleet.output(lab.call(), "a", offset=3000)  # its end alone is not all of it
     with pytest.raises(ConflictError, match="nothing was allowed"):
         await lab.fleet.command(lab.call(), "a", word)
     first = await lab.fleet.output(lab.call(), "a", limit=3000)
-    assert (first.status, first.reason, first.total_characters) == ("waiting", "asks to use Bash", len(LONG))
+    assert (first.status, first.reason, first.total_characters) == ("waiting", "asks to use Bash", len(LONG) + 2)
     rest = await lab.fleet.output(lab.call(), "a", offset=first.next_offset or 0)
-    assert raw(first.text) + raw(rest.text) == LONG
+    assert raw(first.text) + raw(rest.text) == f'"{LONG}"'
     assert (await lab.fleet.command(lab.call(), "a", word)).happened.startswith("answered")
 
 
@@ -231,8 +236,87 @@ async def test_reading_by_one_caller_permits_no_other_one_and_a_denial_needs_non
 
 @pytest.mark.requirement("permission:allow:only-what-was-shown")
 async def test_a_line_feed_in_a_command_shows_as_one(lab: Lab) -> None:
-    define(lab.project, "shell", "tools: Read\nask: [Bash]")
-    await lab.create("a", persona="shell")
-    lab.play("a", Ask("", tool="Bash", input={"command": "echo fine #\nrm -rf ."}))
+    await an_asker(lab)
+    await wants(lab, "Bash", {"command": "echo fine #\nrm -rf ."})
+    assert r'wants to use Bash: "echo fine #\nrm -rf ."' in (await lab.wait("a")).text
+    first, second = (await permission_form_of(lab)).split("\n")[1:]
+    assert [first, second] == [r'| "echo fine #\n', '| rm -rf ."']
+
+
+MAIL = "mcp__mail__send"
+ALIKE: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
+    "quotation marks": ("Bash", {"command": 'echo "a $HOME" > x'}, {"command": "echo 'a $HOME' > x"}),
+    "two blanks": ("Bash", {"command": "echo 'a  b' > x"}, {"command": "echo 'a b' > x"}),
+    "a comment that ends": ("Bash", {"command": "ls # rm -rf ."}, {"command": "ls #\nrm -rf ."}),
+    "a sign for a line feed": ("Bash", {"command": "ls # ⏎ rm -rf ."}, {"command": "ls #\nrm -rf ."}),
+    "a tab": ("Bash", {"command": "printf '%s' 'a b'"}, {"command": "printf '%s' 'a\tb'"}),
+    "an end in blanks": ("Bash", {"command": "touch a\\ "}, {"command": "touch a\\"}),
+    "an invisible character": ("Bash", {"command": "rm a<U+200B>"}, {"command": "rm a\u200b"}),
+    "another blank": ("Bash", {"command": "rm a\u00a0b"}, {"command": "rm a b"}),
+    "an option": ("Bash", {"command": 'ls {"timeout": 5}'}, {"command": "ls", "timeout": 5}),
+    "the same value twice": ("Bash", {"command": "x", "shell": "x"}, {"command": "x"}),
+    "another field": (MAIL, {"path": "/etc"}, {"url": "/etc"}),
+    "a description that is the payload": (MAIL, {"command": "go", "description": "all"}, {"command": "go"}),
+}
+
+
+async def an_asker(lab: Lab) -> None:
+    """An agent whose calls of some tools must be permitted, and a person who waits for it."""
+    define(lab.project, "asker", f"tools: Read\nask: [Bash, {MAIL}]")
+    await lab.create("a", persona="asker")
+    await at_work(lab, "a")
+    await person_waits(lab)
+
+
+async def wants(lab: Lab, tool: str, tool_input: Mapping[str, object]) -> None:
+    """Let the agent want to use the tool for this."""
+    lab.play("a", Ask("", tool=tool, input=tool_input))
     await lab.becomes("a", "waiting", "permission")
-    assert '"echo fine # ⏎ rm -rf ."' in (await lab.wait("a")).text
+
+
+async def permission_form_of(lab: Lab) -> str:
+    """The form in which a person is asked."""
+    [form] = (await person_waits(lab)).forms.values()
+    return form.text
+
+
+async def person_waits(lab: Lab) -> DurableWait:
+    """The one wait of a host that shows forms."""
+    wait = await lab.fleet.begin_durable_wait(lab.call("wait"), WaitRequest(agents=("a",)), asks_person=True)
+    assert isinstance(wait, DurableWait)
+    return wait
+
+
+async def everywhere(lab: Lab) -> dict[str, str]:
+    """What each door shows of the permission that the agent waits for."""
+    call, at_terminal = lab.call(), person(lab)
+    detail = await lab.fleet.detail(at_terminal, "a")
+    shown = {
+        "digest": (await lab.wait("a")).text,
+        "status": mcp_text.status_lines(await lab.fleet.status(call), named=False),
+        "named": mcp_text.status_lines(await lab.fleet.status(call, ["a"]), named=True),
+        "output": mcp_text.output_page(await lab.fleet.output(call, "a")),
+        "show": "\n".join(inspect._detail_lines(detail)).split("asked (")[0],
+        "form": await permission_form_of(lab),
+    }
+    with pytest.raises(ConflictError) as error:
+        await lab.fleet.command(lab.call(orchestrator="new"), "a", "allow")
+    shown["refusal"] = one_line(str(error.value), 2000)  # as every door sends it
+    return {where: VARYING.sub("", said) for where, said in shown.items()}
+
+
+VARYING = re.compile(r"qu_\w+|ag_\w+|\b\d+(?:\.\d+)?m?s\b|turn \d+( of \d+)?|· \$[0-9.]+")
+
+
+@pytest.mark.requirement("permission:allow:only-what-was-shown")
+@pytest.mark.parametrize("case", ALIKE)
+async def test_two_calls_that_differ_look_different_at_every_door(lab: Lab, case: str) -> None:
+    tool, one, other = ALIKE[case]
+    await an_asker(lab)
+    await wants(lab, tool, one)
+    first = await everywhere(lab)
+    await lab.fleet.command(lab.call(), "a", "deny: no")
+    await lab.becomes("a", "working")
+    await wants(lab, tool, other)
+    second = await everywhere(lab)
+    assert [where for where in first if first[where] == second[where]] == []

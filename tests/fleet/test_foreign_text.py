@@ -106,7 +106,7 @@ def test_nothing_leaves_its_fence_its_margin_or_its_quotation_marks(text: str, l
     shown = (str(foreign), f"{foreign:>10}", quoted(foreign, limit), fenced(foreign), named(foreign, limit))
     for one in (*shown, *margin(foreign), listed([foreign, foreign], 1, total=5)):
         assert [line for line in outside(one) if MARK in line] == []
-    assert fenced(foreign).split("\n")[1:-1] == clean(raw(foreign)).rstrip().split("\n")
+    assert fenced(foreign).split("\n")[1:-1] == clean(raw(foreign)).rstrip("\n").split("\n")
 
 
 def file_name(text: str) -> str:

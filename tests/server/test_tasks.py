@@ -159,7 +159,7 @@ async def test_a_permission_is_a_form_and_the_persons_decision_reaches_the_very_
         await begin_writer(client)
         assert told in await asked(client, "wait_for_agents")
     (form,) = requests[0].values()
-    assert form["params"]["message"].startswith("writer wants to use Bash: echo ran >> ran.txt")
+    assert form["params"]["message"].startswith('writer wants to use Bash: "echo ran >> ran.txt')
     fields = form["params"]["requestedSchema"]
     assert fields["properties"]["answer"]["enum"] == ["allow", "always", "deny"]
     assert (set(fields["properties"]), fields["required"]) == ({"answer", "why"}, ["answer"])

@@ -134,7 +134,7 @@ async def test_any_other_word_answers_no_permission_and_changes_nothing(world: W
 
 
 async def test_no_orchestrator_permits_what_it_has_not_seen(world: World) -> None:
-    question_id = await world.ask(await world.start("a"), PERMISSION, text="rm -rf build")
+    question_id = await world.ask(await world.start("a"), PERMISSION, input={"command": "rm -rf build"})
     with pytest.raises(OtherQuestionError, match="a now wants to use Bash") as refused:
         await world.answer("ag_a", "allow", AnsweredBy.ORCHESTRATOR)
     assert refused.value.question_id == question_id

@@ -13,6 +13,7 @@ from orchestrator import paths
 from orchestrator.cli.options import Agent, AsJson, connected, in_path
 from orchestrator.cli.render import output
 from orchestrator.domain.duration import format_age
+from orchestrator.domain.question import line_of, lines_of
 from orchestrator.domain.text import ForeignText, clean, listed, margin, named, one_line, quantity, quoted, raw
 from orchestrator.errors import InvalidError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from orchestrator.cli.http.client import Client
+    from orchestrator.fleet.state_views import QuestionView
     from orchestrator.fleet.views import AgentDetail, FleetView, OutputPage, TurnView
 
 _REFRESH_SECONDS = 0.5
@@ -75,13 +77,18 @@ def _picture(view: FleetView, *, everyone: bool) -> Group:
 
     asking = [
         Text(
-            f"{one.name}: {quoted(one.question.text, MAX_QUESTION_CHARACTERS)}"
-            f" -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
+            f"{one.name}{_asks(one.question)} -> {output.answer_command(one.name, one.question.kind, one.question.id)}"
         )
         for one in view.agents
         if one.question is not None
     ]
     return Group(fleet_table(view, projects=everyone), *asking, Text(totals_line(view.totals), style="dim"))
+
+
+def _asks(question: QuestionView) -> str:
+    if question.kind == "permission":
+        return f" wants to use {named(question.tool)}: {line_of(question.text)}"
+    return f": {quoted(question.text, MAX_QUESTION_CHARACTERS)}"
 
 
 def _watch(client: Client, *, everyone: bool, as_json: bool) -> None:
@@ -163,6 +170,7 @@ def _question_lines(detail: AgentDetail) -> list[str]:
     question = detail.agent.question
     if question is None:
         return []
+    is_permission = question.kind == "permission"
     head = f"{question.kind} ({format_age(question.age_seconds)} old)"
     if question.deadline_seconds is not None:
         default = quoted(question.fallback, 200)
@@ -170,8 +178,8 @@ def _question_lines(detail: AgentDetail) -> list[str]:
     lines = [
         "",
         head,
-        *([f"  it wants to use {named(question.tool)}:"] if question.kind == "permission" else []),
-        *_indented(margin(question.text)),
+        *([f"  it wants to use {named(question.tool)}:"] if is_permission else []),
+        *_indented(margin(lines_of(question.text) if is_permission else question.text)),
     ]
     lines += [f"  {at}. {quoted(option)}" for at, option in enumerate(question.options, 1)]
     return [*lines, f"  -> {output.answer_command(detail.agent.name, question.kind, question.id)}"]

@@ -14,6 +14,7 @@ from orchestrator.cli.render import output
 from orchestrator.cli.render.events import live_lines
 from orchestrator.cli.verbs.logs import live_events
 from orchestrator.domain.duration import format_elapsed
+from orchestrator.domain.question import lines_of
 from orchestrator.domain.text import choices, labelled, named, one_line
 from orchestrator.domain.wait import ANSWERS, NEEDS_ACTION
 from orchestrator.errors import FleetError, TimeoutReachedError
@@ -107,11 +108,13 @@ class RunWatch:
             question = self._now().question
             if question is None:
                 return  # it was answered meanwhile
-            output.say("\n" + "\n".join(labelled(f"{self.director.name} asks you", question.text)))
+            if question.kind == "permission":
+                wants = f"{self.director.name} wants to use {named(question.tool)}"
+                output.say("\n" + "\n".join(labelled(wants, lines_of(question.text))))
+            else:
+                output.say("\n" + "\n".join(labelled(f"{self.director.name} asks you", question.text)))
             if question.options:
                 output.say(f"  options: {choices(question.options)}")
-            if question.kind == "permission":
-                output.say(f"  it wants to use {named(question.tool)}")
             output.say(f"  -> {output.answer_command(self.director.name, question.kind, question.id)}")
             if self.talks:
                 output.say("  or type the answer here:")

@@ -13,6 +13,7 @@ from orchestrator.domain.activity import ActivityKind, Patience, activity_words
 from orchestrator.domain.agent import OPEN, Status
 from orchestrator.domain.budget import Headroom
 from orchestrator.domain.check import check_of
+from orchestrator.domain.question import QuestionKind, shown_text
 from orchestrator.domain.text import NO_TEXT, ForeignText, storable_value
 from orchestrator.domain.tool import Caller
 from orchestrator.domain.wait import wait_words
@@ -238,8 +239,9 @@ def question_of(agent: AgentRow, now: float) -> QuestionView | None:
     if agent.status is not Status.WAITING or not pending:
         return None
     deadline = pending["deadline_at"]
+    is_permission = pending["kind"] == QuestionKind.PERMISSION
     return QuestionView(
-        text=ForeignText(pending["text"]),
+        text=ForeignText(shown_text(pending["tool"], pending["input"]) if is_permission else pending["text"]),
         options=tuple(map(ForeignText, pending["options"])),
         age_seconds=max(0.0, now - pending["asked_at"]),
         id=pending["id"],

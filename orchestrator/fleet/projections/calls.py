@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT
-from orchestrator.domain.question import QuestionKind, fits_line
+from orchestrator.domain.question import QuestionKind, fits_line, is_whole
 from orchestrator.domain.text import MAX_OPTION_CHARACTERS, MAX_RESULT_BYTES, choices, one_line, quoted, raw, within
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
@@ -45,7 +45,8 @@ def answer(agent: AgentView, *, person: bool) -> str:
     if person:
         words = 'allow | always | "deny: <why>"' if is_permission else own
         if is_cut(question):
-            first = f"fleet show {agent.name} shows it whole; then "
+            verb = "show" if is_whole(QuestionKind(question.kind), question.text) else "output"
+            first = f"fleet {verb} {agent.name} shows it whole; then "
         which = f" --question {question.id[:QUESTION_CHARACTERS]}" if question.id else ""
         return f"{first}fleet answer {agent.name} {words}{which}"
     if is_cut(question):

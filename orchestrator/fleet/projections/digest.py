@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.question import line_of
+from orchestrator.domain.question import MAX_LINE_CHARACTERS, line_of
 from orchestrator.domain.text import (
     MAX_RESULT_BYTES,
     bounded,
@@ -19,7 +19,6 @@ from orchestrator.domain.text import (
     named,
     quantity,
     quoted,
-    quoted_ends,
     size_bytes,
     within,
 )
@@ -199,8 +198,8 @@ def need(agent: AgentView, *, person: bool) -> str:
 def asked(question: QuestionView, limit_characters: int | None = None) -> str:
     """Return what an agent asks or wants to do, and what happens without an answer; without a limit, as in a list."""
     if question.kind == "permission":
-        wanted = quoted_ends(question.text, limit_characters) if limit_characters else line_of(question.text)
-        return f"wants to use {named(question.tool, 60)}: {wanted}{_default(question)}"
+        wanted = line_of(question.text, limit_characters or MAX_LINE_CHARACTERS)
+        return f"wants to use {named(question.tool)}: {wanted}{_default(question)}"
     options = f" (options: {choices(question.options)})" if question.options else ""
     text = within(question.text, limit_characters or calls.MAX_QUESTION_BYTES)
     return f"asks: {quoted(text, len(text))}{options}{_default(question)}"

@@ -16,14 +16,13 @@ from orchestrator.domain.event import EventKind
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import (
     INBOX,
-    MAX_TEXT_CHARACTERS,
     CallRecord,
     Grant,
     NewQuestion,
     QuestionKind,
     QuestionState,
     fallback,
-    shown_input,
+    shown_text,
 )
 from orchestrator.domain.text import storable
 from orchestrator.domain.tool import Allow, Decide, Deny, GateDecision, ToolCall
@@ -105,11 +104,7 @@ def asked(call: ToolCall, persona: Persona | None, answer_seconds: float | None,
     )  # questions that other agents answer by ending have no deadline
     options: object = call.input.get("options") if kind is QuestionKind.QUESTION else None
     given = cast("list[object]", options) if isinstance(options, list) else []
-    text = (
-        str(call.input.get("question", ""))
-        if kind is QuestionKind.QUESTION
-        else shown_input(call.input, MAX_TEXT_CHARACTERS)
-    )
+    text = str(call.input.get("question", "")) if kind is QuestionKind.QUESTION else shown_text(call.name, call.input)
     within = format_duration(answer_seconds) if answer_seconds is not None else "its time"
     return NewQuestion(
         kind=kind,

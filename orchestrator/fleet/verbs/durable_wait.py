@@ -24,7 +24,7 @@ from orchestrator.domain.durable_wait import (
     permission_form,
     question_form,
 )
-from orchestrator.domain.question import QuestionKind
+from orchestrator.domain.question import QuestionKind, lines_of
 from orchestrator.domain.text import MAX_RESULT_BYTES, within
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.domain.wait import WaitKind
@@ -245,7 +245,9 @@ def _forms(row: DurableWaitRow, seen: wait.WaitSnapshot, now: float) -> dict[str
         if question is None:
             continue
         if question.kind == QuestionKind.PERMISSION:
-            forms[_form_key(agent)] = permission_form(agent.name, question.tool, question.text, whole=in_full(question))
+            forms[_form_key(agent)] = permission_form(
+                agent.name, question.tool, lines_of(question.text), whole=in_full(question)
+            )
         else:
             forms[_form_key(agent)] = question_form(agent.name, question.text, question.options)
     return forms

@@ -207,7 +207,7 @@ def _asked_page(
         return None
     offset, limit = span
     kind = QuestionKind(asked.kind)
-    text = whole_text(kind, asked.text, pending["input"])
+    text = whole_text(kind, asked.text, pending["tool"], pending["input"])
     if asked.options:
         text = "\n".join([text, *(f"{at}. {raw(option)}" for at, option in enumerate(asked.options, 1))])
     end = _end(text, offset, limit)

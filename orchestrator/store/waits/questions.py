@@ -19,7 +19,9 @@ from orchestrator.domain.question import (
     QuestionKind,
     QuestionState,
     fits_line,
+    line_of,
     reads_as_answer,
+    shown_text,
     whole_text,
 )
 from orchestrator.domain.text import named, quoted, quoted_ends
@@ -42,9 +44,10 @@ class OtherQuestionError(ConflictError):
     """The agent has another question than the one the answer is for; the message shows it (`question_id`)."""
 
     def __init__(self, name: str, question: QuestionRow) -> None:
-        text = quoted_ends(question.text, MAX_TOLD_CHARACTERS)
-        wants = f"wants to use {named(question.tool, 60)}: {text}"
-        asks = wants if question.kind == QuestionKind.PERMISSION else f"asks: {text}"
+        if question.kind == QuestionKind.PERMISSION:
+            asks = f"wants to use {named(question.tool)}: {line_of(shown_text(question.tool, question.input))}"
+        else:
+            asks = f"asks: {quoted_ends(question.text, MAX_TOLD_CHARACTERS)}"
         super().__init__(f"nothing was answered: {name} now {asks}", hint="give your answer to this, if you mean it")
         self.question_id = question.id
 
@@ -71,7 +74,7 @@ class UnreadPermissionError(ConflictError):
     """An answer allows more than its caller was shown."""
 
     def __init__(self, name: str, question: QuestionRow) -> None:
-        size = len(whole_text(question.kind, question.text, question.input))
+        size = len(whole_text(question.kind, question.text, question.tool, question.input))
         super().__init__(
             f"nothing was allowed: you were not shown all {size} characters of what {name} wants to use "
             f"{named(question.tool, 60)} for",
@@ -153,7 +156,7 @@ def check_read(name: str, question: QuestionRow, given: str, read: str | None) -
         UnreadPermissionError: it may have been shown only in part.
     """
     allows = question.kind is QuestionKind.PERMISSION and given in {ALLOW, ALWAYS}
-    if allows and read != question.id and not fits_line(question.kind, question.text):
+    if allows and read != question.id and not fits_line(question.kind, shown_text(question.tool, question.input)):
         raise UnreadPermissionError(name, question)
 
 
