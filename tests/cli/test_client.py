@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import launch, paths
+from orchestrator import launch, paths, peer_proof
 from orchestrator.cli.http import client as http_client
 from orchestrator.cli.http.client import Client, Target
 from orchestrator.errors import StoreError
@@ -33,6 +33,38 @@ def test_a_heartbeat_between_two_events_is_not_an_event(tmp_path: Path) -> None:
             client.stream(since=None, agent=None, history=True) as events,
         ):
             assert list(events) == [EVENT, EVENT]
+
+
+@pytest.mark.requirement("daemon:peer:proven-before-hello")
+def test_nothing_is_sent_to_an_unproven_peer_even_if_the_http_library_reports_no_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unproven(connection: socket.socket, state: Path) -> bool:
+        del connection, state
+        raise peer_proof.UnprovenError("not the daemon")
+
+    monkeypatch.setattr(peer_proof, "is_daemon", unproven)
+    monkeypatch.setattr("httpcore._trace.Trace.__enter__", lambda self: self)
+    monkeypatch.setattr("httpcore._trace.Trace.__exit__", lambda *_: None)
+    received: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(paths.socket_path(tmp_path, launch.HTTP_SOCKET)))
+        listener.listen()
+        heard = threading.Thread(target=_hear, args=(listener, received))
+        heard.start()
+        with (
+            Client(Target(state=tmp_path, hello={"account": "secret"}, environment={}), start=False) as client,
+            pytest.raises(StoreError, match="not the daemon"),
+        ):
+            client.health()
+        heard.join(30)
+    assert received == [b""]
+
+
+def _hear(listener: socket.socket, received: list[bytes]) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        received.append(connection.recv(65536))
 
 
 # httpcore leaves the socket of a refused connection to the garbage collector

@@ -12,11 +12,10 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from orchestrator import launch, paths, peer_proof
+from orchestrator import launch, paths
 from orchestrator.cli.http.answer import as_error, checked
 from orchestrator.cli.http.json_shape import as_object
 from orchestrator.errors import ConflictError, InvalidError, StoreError
@@ -95,17 +94,17 @@ class Client:
     def __init__(self, to: Target, *, start: bool = True) -> None:
         import httpx
 
+        from orchestrator.cli.http.proven import ProvenTransport
+
         self.target = to
         self._start = start
         header = {"x-fleet-hello": json.dumps(to.hello, ensure_ascii=True)}
-        socket = str(paths.socket_path(to.state, launch.HTTP_SOCKET))
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=socket),
+            transport=ProvenTransport(to.state),
             base_url="http://fleet",
             headers=header,
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             trust_env=False,
-            event_hooks={"request": [partial(_prove_each_connection, to.state)]},
         )
 
     def __enter__(self) -> Self:
@@ -305,27 +304,6 @@ class Client:
                 f"lost the connection to the daemon during this call ({type(error).__name__})",
                 hint=f"read {paths.log_path(self.target.state)}, then try again",
             ) from error
-
-
-def _prove_each_connection(state: Path, request: httpx.Request) -> None:
-    """Make a connection that is opened for this request prove that it leads to the daemon before the request is sent.
-
-    httpcore reports each step of a request and gives up when the report fails.
-    """
-
-    def on_step(step: str, facts: Mapping[str, Any]) -> None:
-        import httpx
-
-        if step != "connection.connect_unix_socket.complete":
-            return
-        try:
-            if peer_proof.is_daemon(facts["return_value"].get_extra_info("socket"), state):
-                return
-        except peer_proof.UnprovenError as error:
-            raise StoreError(str(error), hint="fleet doctor shows what is wrong") from error
-        raise httpx.ConnectError("the daemon that listened there has exited")
-
-    request.extensions["trace"] = on_step
 
 
 def _views(source: EventSource, *, is_endless: bool) -> Iterator[EventView]:
