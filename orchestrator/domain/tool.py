@@ -66,8 +66,9 @@ class CallContext:
     progress: Progress = no_progress
     person: bool = False
     """called through a person's door (command line, HTTP): its answers count as a person's"""
-    roots: Sequence[str] = ()
-    """where the caller's session works now, if it says so: it may have gone to another worktree since its start"""
+    roots: Sequence[str] | None = ()
+    """where the caller's session works now, if its host tells such: it may have gone to another worktree since its
+    start; None if the host should have told and did not"""
     run: CallingTurn | None = None
     """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""
 

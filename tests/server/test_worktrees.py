@@ -123,3 +123,53 @@ async def test_a_session_that_left_the_project_is_told_so_before_an_agent_works_
         text = await refused(client, "create_agent", name="x", task="look", persona="scout")
         assert f'your session works in "{elsewhere}" now, outside the project' in text
         assert (await create(client, "told", cwd=".")).endswith(" · on main")
+
+
+NAMELESS = (
+    "did not say in which directory the session works now (its roots/list failed) -> give cwd as an absolute path"
+)
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+async def test_a_host_that_does_not_say_where_its_session_works_must_name_the_directory_and_may_read(
+    shared: Daemon, repository: Path
+) -> None:
+    async def fails(context: object) -> types.ErrorData:
+        del context
+        return types.ErrorData(code=-32603, message="no idea")
+
+    async with Client(door_command(shared.env, repository), mode="legacy", list_roots_callback=fails) as client:
+        for place in ({}, {"cwd": "."}):
+            text = await refused(client, "create_agent", name="lost", task="look", persona="scout", **place)
+            assert NAMELESS in text
+        assert "lost" not in await asked(client, "get_agent_status")
+        assert "on fix/this" in await create(client, "told", cwd=str(repository.parent / "beside"))
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+def test_a_host_of_the_new_era_that_answers_without_its_roots_must_name_the_directory(
+    shared: Daemon, repository: Path
+) -> None:
+    version = "2026-07-28"
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"roots": {}},
+    }
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": version,
+        "mcp-method": "tools/call",
+        "mcp-name": "create_agent",
+        "host": "localhost",
+    }
+
+    def answer(**arguments: str) -> str:
+        given = {"name": "lost", "task": "look", "persona": "scout", **arguments}
+        params = {"name": "create_agent", "arguments": given, "inputResponses": {}, "_meta": meta}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        with shared.http(repository, orchestrator="new") as http:
+            return http.post("/mcp", json=body, headers=headers).text
+
+    assert NAMELESS in answer()
+    assert "on fix/this" in answer(cwd=str(repository.parent / "beside"))

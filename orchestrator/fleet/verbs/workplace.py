@@ -13,25 +13,26 @@ from orchestrator.provisioning.worktrees import are_of_one_repository
 MAX_PATH_CHARACTERS = 4000
 
 
-def workplace(project: str, roots: Sequence[str], asked: str | None) -> Path:
+def workplace(project: str, roots: Sequence[str] | None, asked: str | None) -> Path:
     """Return the real path of the directory: `asked`, relative to where the session works, or that place itself.
 
-    It is inside the project, or in another worktree of the project's repository.
+    It is inside the project, or in another worktree of the project's repository. Where it is not known in which of
+    them the session works now (`roots` is None), only an absolute path will do.
 
     Raises:
         InvalidError: it does not exist, or is no directory.
-        RefusedError: it is elsewhere, or nothing was asked for and the session has left the project.
+        RefusedError: it is elsewhere, or nothing was asked for and the session has left the project or its place is
+            unknown.
     """
     home = Path(project).resolve()
-    here = _session_place(home, roots)
+    if roots is None and (asked is None or not Path(asked).is_absolute()):
+        raise RefusedError(
+            "your host did not say in which directory the session works now (its roots/list failed)",
+            hint=f"give cwd as an absolute path, e.g. {named(str(home))}",
+        )
+    here = _session_place(home, roots or ())
     if asked is None:
-        if here is None:
-            now = named(roots[0])
-            raise RefusedError(
-                f"your session works in {now} now, outside the project {named(str(home))} in which it was started",
-                hint="give cwd, a directory of that project, or start a session where the agent shall work",
-            )
-        return here
+        return _entered(home, here, roots or ())
     if not is_plain(asked) or len(asked) > MAX_PATH_CHARACTERS:
         raise InvalidError(f"cwd {asked[:80]!a} is not a valid path", hint="give a directory of the project")
     wanted = (here or home) / asked
@@ -49,6 +50,16 @@ def workplace(project: str, roots: Sequence[str], asked: str | None) -> Path:
             hint="start your session in that project",
         )
     return path
+
+
+def _entered(home: Path, here: Path | None, roots: Sequence[str]) -> Path:
+    if here is None:
+        raise RefusedError(
+            f"your session works in {named(roots[0])} now, outside the project {named(str(home))} "
+            "in which it was started",
+            hint="give cwd, a directory of that project, or start a session where the agent shall work",
+        )
+    return here
 
 
 def _session_place(project: Path, roots: Sequence[str]) -> Path | None:

@@ -27,8 +27,11 @@ _WITHOUT_REQUESTS = frozenset({"2026-07-28"})
 """protocol versions in which a server asks by an interim result, and its client calls again with the answer"""
 
 
-async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[str] | types.InputRequiredResult:
-    """Return the directories that the client works in, or the result that asks it for them; none if it cannot say."""
+async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[str] | types.InputRequiredResult | None:
+    """Return the directories that the client works in, or the result that asks it for them.
+
+    None are returned for a client that has no roots, and None for one that has some and did not name them.
+    """
     capabilities = ctx.session.client_capabilities
     if capabilities is None or capabilities.roots is None:
         return ()
@@ -37,14 +40,14 @@ async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[s
     if params.input_responses is None:
         return types.InputRequiredResult(input_requests={_KEY: types.ListRootsRequest()})
     found = params.input_responses.get(_KEY)
-    return _directories(found) if isinstance(found, types.ListRootsResult) else ()
+    return _directories(found) if isinstance(found, types.ListRootsResult) else None
 
 
-async def _asked(ctx: Context) -> Sequence[str]:
+async def _asked(ctx: Context) -> Sequence[str] | None:
     with suppress(MCPError, NoBackChannelError, ValidationError, TimeoutError):
         async with asyncio.timeout(SECONDS):
             return _directories(await ctx.session.list_roots())  # pyright: ignore[reportDeprecated] - deprecated in the new era only
-    return ()
+    return None
 
 
 def _directories(found: types.ListRootsResult) -> Sequence[str]:
