@@ -6,6 +6,7 @@ FleetError(message, *, hint)
 ├── ConflictError    the state does not allow it       -> read the status, wait
 ├── RefusedError     a rule forbids it                 -> ask a person
 ├── TimeoutReachedError  the caller's time limit passed -> ask again, or read the status
+├── BusyError        too many ask at the same time -> ask again later
 ├── ProviderError    the vendor's program or service failed -> follow the hint
 │   └── SessionDiedError  a session's program died while it started
 └── StoreError       the database cannot be used
@@ -70,6 +71,13 @@ class TimeoutReachedError(FleetError):
     title = "The caller's time limit was reached"
     status = 408
     exit_code = 4
+
+
+class BusyError(FleetError):
+    """Too many clients ask for the same thing at the same time."""
+
+    title = "Too many at the same time"
+    status = 503
 
 
 class ProviderError(FleetError):

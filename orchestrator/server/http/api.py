@@ -5,7 +5,7 @@ Bodies and queries are validated strictly, and every error is a problem document
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import cast
 
@@ -21,7 +21,7 @@ from orchestrator.domain.tool import Caller
 from orchestrator.server.calls import Calls
 from orchestrator.server.http import agents, backup, budgets, daemon, events, openapi, trust, waits
 from orchestrator.server.http.endpoint import Api, ApiRequest, Endpoint, Endpoints, routes
-from orchestrator.server.http.middleware import Handshake, Presence, Problems
+from orchestrator.server.http.middleware import Handshake, Presence, Problems, Streams
 from orchestrator.server.http.problems import status_problem
 from orchestrator.server.http.schemas import Document, NoBody, NoQuery
 
@@ -47,7 +47,10 @@ ENDPOINTS: Endpoints = (
 def app(api: Api, *more: Route) -> ASGIApp:
     """Build the ASGI application for one fleet; `more` adds routes to those of the API."""
     fleet, served = api.fleet, [*routes(api, ENDPOINTS), *more]
-    return application(served, calls=api.calls, greet=fleet.greet, attend=fleet.heard, log_file=api.log_file)
+    streams = (events.STREAM, *(route.path for route in more))
+    return application(
+        served, calls=api.calls, greet=fleet.greet, attend=fleet.heard, log_file=api.log_file, streams=streams
+    )
 
 
 def application(
@@ -57,8 +60,12 @@ def application(
     greet: Callable[[Caller], Awaitable[None]],
     attend: Callable[[Caller], AbstractContextManager[None]],
     log_file: str = "the daemon's log",
+    streams: Collection[str] = (),
 ) -> ASGIApp:
-    """Build an ASGI application from routes and the shared middleware; everything else is answered with a problem."""
+    """Build an ASGI application from routes and the shared middleware; everything else is answered with a problem.
+
+    `streams` are the paths where GET opens a stream that may stay open for long.
+    """
     refused = {HTTPException: _refused}
     return Starlette(
         routes=list(served),
@@ -66,6 +73,7 @@ def application(
             Middleware(Presence, calls=calls),
             Middleware(Problems, log_file=log_file),
             Middleware(Handshake, greet=greet, attend=attend),
+            Middleware(Streams, paths=frozenset(streams)),
         ],
         exception_handlers=cast("Mapping[object, object]", refused),  # pyright: ignore[reportArgumentType] - starlette types its handlers by their widest exception
     )

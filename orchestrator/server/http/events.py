@@ -13,6 +13,7 @@ from orchestrator.server.http.endpoint import ApiRequest, Endpoint, Endpoints
 from orchestrator.server.http.schemas import EventPage, EventsQuery, NoBody, StreamQuery
 
 HEARTBEAT_SECONDS = 15
+STREAM = "/v1/stream"
 END = "end"
 """last event of a stream that is complete; a stream without it was cut off"""
 
@@ -43,5 +44,5 @@ async def stream_events(asked: ApiRequest[NoBody, StreamQuery]) -> Response:
 
 ENDPOINTS: Endpoints = (
     Endpoint("GET", "/v1/events", get_events, NoBody, EventsQuery, EventPage),
-    Endpoint("GET", "/v1/stream", stream_events, NoBody, StreamQuery, EventView, media_type="text/event-stream"),
+    Endpoint("GET", STREAM, stream_events, NoBody, StreamQuery, EventView, media_type="text/event-stream"),
 )

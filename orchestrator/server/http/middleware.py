@@ -1,8 +1,8 @@
-"""The middleware of the HTTP API: idle tracking, errors as problems, the hello, and a limit on body size."""
+"""The middleware of the HTTP API: idle tracking, errors as problems, the hello, and limits on streams and body size."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -13,16 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator import log
 from orchestrator.domain.tool import COMMAND_LINE, Caller
-from orchestrator.errors import FleetError
+from orchestrator.errors import BusyError, FleetError
 from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import CALLER, HELLO, caller_of, parse_hello
 from orchestrator.server.http.problems import problem
+from orchestrator.server.room import room
 
 MCP_VERSION = "mcp-protocol-version"
 MCP_SESSION = "mcp-session-id"
 """the header that carries the id of an MCP session, in the protocol era that has sessions"""
 SESSION_CHARACTERS = 8
 """of that id, which has 32 random digits"""
+MAX_STREAMS = 64
+"""streams of events that may be open at the same time, over all sockets and ports"""
 
 _log = log.logger(__name__)
 
@@ -71,6 +74,33 @@ class Problems:
         _log.error("a request broke", route=f"{scope['method']} {scope['path']}", exc_info=error)
         hint = f"the traceback is in {self._log_file}"
         return problem(FleetError(f"Fleet itself failed ({type(error).__name__})", hint=hint))
+
+
+class Streams:
+    """Bounds how many streams of events are open: a reader may keep one for as long as it likes."""
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+        self._app = app
+        self._paths = paths
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, and count it if it opens a stream.
+
+        Raises:
+            BusyError: too many streams are open.
+        """
+        if scope["method"] != "GET" or scope["path"] not in self._paths:
+            await self._app(scope, receive, send)
+            return
+        most = room(MAX_STREAMS)
+        if self._open >= most:
+            raise BusyError(f"{most} event streams are open already", hint="end some, or try again later")
+        self._open += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open -= 1
 
 
 class Handshake:

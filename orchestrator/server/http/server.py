@@ -10,6 +10,9 @@ from starlette.types import ASGIApp
 
 from orchestrator.server.http.peers import PeerProtocol, refuse_agents
 
+_BACKLOG = 128
+"""connections that wait to be accepted, and are accepted at once"""
+
 
 class Server(uvicorn.Server):
     """uvicorn's server; run it with `serve(sockets=[…])` and stop it with `should_exit`."""
@@ -36,5 +39,6 @@ def server(application: ASGIApp) -> Server:
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
+            backlog=_BACKLOG,
         )
     )

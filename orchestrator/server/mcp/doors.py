@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from orchestrator import log
 from orchestrator.domain.tool import Caller
-from orchestrator.errors import InvalidError, RefusedError
+from orchestrator.errors import BusyError, FleetError, InvalidError, RefusedError
 from orchestrator.server.calls import Calls
 from orchestrator.server.handshake import LINE_BYTES, Hello, caller_of, parse_hello
+from orchestrator.server.room import MAX_REFUSED, room
 
 HELLO_SECONDS = 10.0
-MAX_REFUSED = 32
-"""connections of agents that may be open at the same time, until they have got their refusal"""
+MAX_DOORS = 1024
 _BREATH_SECONDS = 0.1
 
 _log = log.logger(__name__)
@@ -59,6 +59,7 @@ class Doors:
         self._greeted = asyncio.Event()
         self._rest: asyncio.TimerHandle | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
+        self._silent: dict[asyncio.Task[None], None] = {}
 
     def accept(self) -> None:
         """Start or resume accepting connections.
@@ -105,46 +106,69 @@ class Doors:
         task.add_done_callback(lambda done: self._connections.pop(done, None))
 
     async def _take(self, link: socket.socket) -> None:
+        if (task := asyncio.current_task()) is None:
+            raise AssertionError
         with link, self._calls.presence():
             try:
-                refusal = self._refuse(link)
-                if refusal[0] and self._refused >= MAX_REFUSED:
-                    return
-                reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+                refusal = self._refusal(link)
             except Exception:  # noqa: BLE001 - the boundary: one connection must not keep the others out
                 _log.exception("a connection broke")
                 return
-            if (task := asyncio.current_task()) is not None:
-                self._connections[task] = writer
-            self._refused += bool(refusal[0])
+            if refusal is not None and self._refused >= MAX_REFUSED:
+                return
+            self._silent[task] = None
+            self._refused += refusal is not None  # before anything is awaited: others are taken meanwhile
             try:
-                await self._serve(reader, writer, refusal)
+                reader, writer = await asyncio.open_unix_connection(sock=link, limit=LINE_BYTES)
+                self._connections[task] = writer
+                await self._serve(task, reader, writer, refusal)
+            except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
+                _log.exception("a connection broke")
             finally:
-                self._refused -= bool(refusal[0])
+                self._silent.pop(task, None)
+                self._refused -= refusal is not None
+
+    def _refusal(self, link: socket.socket) -> FleetError | None:
+        """Return why the connection is refused; if there are too many, the longest silent one has to go instead."""
+        message, hint = self._refuse(link)
+        most = room(MAX_DOORS)
+        if message:
+            return RefusedError(message, hint=hint)
+        if len(self._connections) <= most:
+            return None
+        if not self._silent:
+            return BusyError(f"{most} doors are connected already", hint="end sessions that are not needed")
+        silent = next(iter(self._silent))
+        del self._silent[silent]
+        self._connections.pop(silent, None)
+        silent.cancel()
+        return None
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: tuple[str, str]
+        self,
+        task: asyncio.Task[None],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        refusal: FleetError | None,
     ) -> None:
         try:
             hello = await _hello(reader)
+            self._silent.pop(task, None)
             if hello is not None:
                 await self._talk(hello, refusal, reader, writer)
-        except (InvalidError, RefusedError) as error:
+        except (BusyError, InvalidError, RefusedError) as error:
             _log.warning("a door was refused", error=str(error))
             writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
-        except Exception:  # noqa: BLE001 - the boundary: one connection must not end the daemon
-            _log.exception("a connection broke")
         finally:
             with suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
 
     async def _talk(
-        self, hello: Hello, refusal: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, hello: Hello, refusal: FleetError | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if refusal[0]:
-            message, hint = refusal
-            raise RefusedError(message, hint=hint)
+        if refusal is not None:
+            raise refusal
         caller = caller_of(hello, door="mcp")
         with log.bound(orchestrator=caller.orchestrator, project=caller.project), suppress(ConnectionError):
             if hello.build != self._build:
