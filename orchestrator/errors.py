@@ -77,7 +77,7 @@ class BusyError(FleetError):
     """Too many clients ask for the same thing at the same time."""
 
     title = "Too many at the same time"
-    status = 503
+    status = 429
 
 
 class ProviderError(FleetError):

@@ -19,6 +19,7 @@ _BY_STATUS = {
     409: errors.ConflictError,
     403: errors.RefusedError,
     408: errors.TimeoutReachedError,
+    429: errors.BusyError,
     502: errors.ProviderError,
     503: errors.StoreError,
 }
