@@ -44,8 +44,15 @@ def test_nothing_is_sent_to_an_unproven_peer_even_if_the_http_library_reports_no
         raise peer_proof.UnprovenError("not the daemon")
 
     monkeypatch.setattr(peer_proof, "is_daemon", unproven)
-    monkeypatch.setattr("httpcore._trace.Trace.__enter__", lambda self: self)
-    monkeypatch.setattr("httpcore._trace.Trace.__exit__", lambda *_: None)
+
+    def silent(self: object, *_: object) -> object:
+        return self
+
+    def unheard(self: object, *_: object) -> None:
+        del self
+
+    monkeypatch.setattr("httpcore._trace.Trace.__enter__", silent)
+    monkeypatch.setattr("httpcore._trace.Trace.__exit__", unheard)
     received: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(paths.socket_path(tmp_path, launch.HTTP_SOCKET)))

@@ -151,7 +151,7 @@ def test_a_host_of_the_new_era_that_answers_without_its_roots_must_name_the_dire
     shared: Daemon, repository: Path
 ) -> None:
     version = "2026-07-28"
-    meta = {
+    meta: dict[str, object] = {
         "io.modelcontextprotocol/protocolVersion": version,
         "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
         "io.modelcontextprotocol/clientCapabilities": {"roots": {}},
