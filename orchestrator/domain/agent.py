@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +14,8 @@ from orchestrator.errors import ConflictError, InvalidError
 
 MAX_TASK_BYTES = 256 * 1024
 MAX_BRIEF_BYTES = 32 * 1024
+MAX_BRIEFS_BYTES = 64 * 1024
+"""of all briefs that one agent reads"""
 MAX_NAME_CHARACTERS = 64
 ANY_END = "ended"
 """after a colon behind an input's name: however it ends"""
@@ -168,6 +170,24 @@ class AgentSpec:
     any_end: Collection[str] = ()
     """those of them that may end in any way"""
     briefs: Sequence[Brief] = ()
+
+
+def merged_briefs(briefs: Iterable[Brief]) -> tuple[Brief, ...]:
+    """Return the briefs in order, each text once.
+
+    Raises:
+        InvalidError: they are too long together.
+    """
+    merged: dict[str, Brief] = {}
+    for brief in briefs:
+        merged.setdefault(brief.text.strip(), brief)
+    size = sum(len(brief.text.encode()) for brief in merged.values())
+    if size > MAX_BRIEFS_BYTES:
+        raise InvalidError(
+            f"its briefs have {size} bytes together; at most {MAX_BRIEFS_BYTES} are accepted",
+            hint="give fewer inputs, or put long material into a file of the project and name the file",
+        )
+    return tuple(merged.values())
 
 
 def checked_text(what: str, text: str, *, limit_bytes: int = MAX_TASK_BYTES) -> str:

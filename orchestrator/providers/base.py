@@ -26,8 +26,9 @@ class SessionSpec:
     `decide` is asked before every tool call. `tools` are the provider's own tools by name, None for its default set.
     `folder` is the agent's own folder in the state directory (configuration, transcripts). `crew` are the Fleet tools
     that every agent has, `fleet` those that only orchestrators have. `session_cost_usd` is the session's running
-    total. `marker` is the random word in the environment of the session's processes; `on_process` is called with the
-    id of the first of them before `open` returns.
+    total. `briefs` are texts in `system_prompt` that later commands may add to. `marker` is the random word in the
+    environment of the session's processes; `on_process` is called with the id of the first of them before `open`
+    returns.
     """
 
     agent_id: str
@@ -47,6 +48,7 @@ class SessionSpec:
     max_turns: int | None = None
     session_cost_usd: float | None = None
     rehearsal: bool = False
+    briefs: Sequence[str] = ()
     marker: str = ""
     on_process: Callable[[int], None] | None = None
 

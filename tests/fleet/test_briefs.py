@@ -34,6 +34,48 @@ async def test_a_brief_reaches_all_that_are_behind_it_and_all_that_name_it_each_
 
 
 @pytest.mark.requirement("create:brief:once-per-chain")
+async def test_the_same_text_said_with_several_agents_reaches_who_is_behind_them_once(lab: Lab) -> None:
+    for name in ("one", "two", "three"):
+        assert await create(lab, name, "the same things") == (name,)
+    assert await create(lab, "four", " the same things\n", "one", "two", "three") == ("four",)
+    assert await create(lab, "five", "", "one", "two", "three") == ("one",)
+
+
+@pytest.mark.requirement("create:brief:once-per-chain")
+async def test_briefs_that_are_too_long_together_create_no_agent_and_command_none(lab: Lab) -> None:
+    for name in ("one", "two", "three"):
+        await create(lab, name, f"{name} " * 5000)
+    assert await create(lab, "four", "", "one", "two") == ("one", "two")
+    with pytest.raises(FleetError, match="briefs have 70000 bytes together") as refused:
+        await create(lab, "five", "", "one", "two", "three")
+    assert "fewer inputs" in refused.value.hint
+    with pytest.raises(FleetError, match="briefs have 70000 bytes together"):
+        await lab.fleet.command(lab.call(), "four", "more", inputs=["three"])
+    assert len((await lab.fleet.status(lab.call())).agents) == 4
+
+
+@pytest.mark.requirement("create:brief:once-per-chain")
+@pytest.mark.parametrize("when", ["it rests", "it has not begun"])
+async def test_a_command_with_inputs_hands_on_the_briefs_of_their_chains(lab: Lab, when: str) -> None:
+    await create(lab, "first", "first things")
+    await lab.becomes("first", "working")
+    if when == "it rests":
+        await create(lab, "late", "own things")
+        await lab.becomes("late", "working")
+        lab.finish("late")
+        await lab.becomes("late", "complete")
+    else:
+        await create(lab, "early")
+        await create(lab, "late", "own things", "early")
+    await lab.fleet.command(lab.call(), "late", "go on", inputs=["first"])
+    assert (await lab.view("late")).briefs_of == ("late", "first")
+    lab.finish("first")
+    await lab.becomes("late", "working")
+    prompts = [one.spec.system_prompt for one in lab.provider.sessions if one.spec.agent_name == "late"]
+    assert ["first things" in prompt for prompt in prompts] == ([False, True] if when == "it rests" else [True])
+
+
+@pytest.mark.requirement("create:brief:once-per-chain")
 @pytest.mark.parametrize(
     ("brief", "said"),
     [

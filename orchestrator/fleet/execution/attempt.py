@@ -185,6 +185,7 @@ def _spec(runtime: Runtime, slot: AgentSlot, agent: AgentRow, persona: Persona, 
         max_turns=agent.max_turns,
         session_cost_usd=agent.session_cost_usd,
         rehearsal=agent.rehearsal,
+        briefs=tuple(brief.text for brief in briefs),
     )
 
 

@@ -184,6 +184,8 @@ class Workers:
         return await verified(verification, attempt, planned(live.claim, attempt, first))
 
     async def _drive(self, slot: AgentSlot, live: LiveTurn, attempt: Attempt) -> Ended:
+        if slot.opened is not None and slot.opened.briefs != attempt.spec.briefs:
+            await self._close(slot)  # a command gave it more: they are read when a session opens
         if slot.opened is None:
             async with self._starts:
                 if not slot.stopping:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,10 +26,11 @@ LOG = log.logger("fleet.processes")
 
 @dataclass(frozen=True)
 class OpenedSession:
-    """A session and the identity of its processes."""
+    """A session, the identity of its processes, and the briefs in its system prompt."""
 
     session: Session
     identity: ProcessIdentity
+    briefs: Sequence[str] = ()
 
 
 async def open_session(store: Store, provider: Provider, spec: SessionSpec, claim: Claim, tier: str) -> OpenedSession:
@@ -42,14 +44,15 @@ async def open_session(store: Store, provider: Provider, spec: SessionSpec, clai
         StaleOwnerError: the claim is over; nothing was started.
     """
     if not tier:
-        return OpenedSession(await provider.open(spec), ProcessIdentity())
+        return OpenedSession(await provider.open(spec), ProcessIdentity(), spec.briefs)
     identity = _new_identity()
     session: Session | None = None
     told: list[int] = []
     try:
         await _intend(store, identity, claim, tier)
         session = await provider.open(replace(spec, marker=identity.marker, on_process=told.append))
-        return OpenedSession(session, await _born(store, identity, told[0], tier) if told else identity)
+        born = await _born(store, identity, told[0], tier) if told else identity
+        return OpenedSession(session, born, spec.briefs)
     except BaseException:
         if session is not None:
             await asyncio.shield(session.close())

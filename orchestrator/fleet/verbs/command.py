@@ -56,6 +56,7 @@ async def command(
             mode=mode,
             inputs=None if inputs is None else [source.id for source in sources.agents],
             any_end=sources.any_end,
+            briefs=sources.briefs,
             turn_id=new_id("tn"),
             call_key=stored_key(call),
             account=context.work.accounts.bring(call.caller),

@@ -134,7 +134,7 @@ async def _checked(context: FleetContext, call: CallContext, new: NewAgent) -> A
         checks=await Verify(checks=new.checks, retries=new.check_retries).checked(),
         inputs=[agent.id for agent in inputs.agents],
         any_end=inputs.any_end,
-        briefs=await briefs_of(context, caller, name, new.brief, inputs.agents),
+        briefs=await briefs_of(context, caller, name, new.brief, inputs),
     )
 
 

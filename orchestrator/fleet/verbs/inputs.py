@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.domain.agent import MAX_BRIEF_BYTES, Brief, checked_text, input_reference
+from orchestrator.domain.agent import MAX_BRIEF_BYTES, Brief, checked_text, input_reference, merged_briefs
 from orchestrator.domain.tool import Caller
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
@@ -21,6 +21,11 @@ class Inputs:
 
     agents: Sequence[AgentRow]
     any_end: frozenset[str]
+
+    @property
+    def briefs(self) -> Sequence[Brief]:
+        """What the chains of these agents were told."""
+        return [brief for agent in self.agents for brief in _stored(agent)]
 
 
 async def find_inputs(context: FleetContext, caller: Caller, references: Sequence[str]) -> Inputs:
@@ -38,18 +43,13 @@ async def find_inputs(context: FleetContext, caller: Caller, references: Sequenc
     return Inputs(agents=agents, any_end=frozenset(agent.id for agent in loose))
 
 
-async def briefs_of(
-    context: FleetContext, caller: Caller, name: str, said: str, inputs: Sequence[AgentRow]
-) -> tuple[Brief, ...]:
+async def briefs_of(context: FleetContext, caller: Caller, name: str, said: str, inputs: Inputs) -> tuple[Brief, ...]:
     """Return the briefs of a new agent: the one that is said or referred to, then those of its inputs, each once.
 
     Raises:
-        NotFoundError, InvalidError: the agent that it refers to does not exist, or has no brief.
+        NotFoundError, InvalidError: the agent that it refers to does not exist, or has no brief; or they are too long.
     """
-    found = list(await _said(context, caller, name, said))
-    for agent in inputs:
-        found += _stored(agent)
-    return tuple(dict.fromkeys(found))
+    return merged_briefs([*await _said(context, caller, name, said), *inputs.briefs])
 
 
 async def _said(context: FleetContext, caller: Caller, name: str, said: str) -> Sequence[Brief]:

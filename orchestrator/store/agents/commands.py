@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.domain.agent import OPEN, Account, Status
+from orchestrator.domain.agent import OPEN, Account, Brief, Status
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.check import UNCHANGED, NewChecks
 from orchestrator.domain.command import (
@@ -70,6 +70,8 @@ class Command:
     """the caller's"""
     any_end: Collection[str] = ()
     """the inputs that may end in any way"""
+    briefs: Sequence[Brief] = ()
+    """what the chains of the inputs were told"""
     caps: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
     """caps to set first; with them the text may be empty"""
     verify: NewChecks = UNCHANGED
@@ -192,7 +194,7 @@ def _apply(connection: Connection, asked: Command, decision: Decision, now: floa
             turns.add_to_prompt(connection, turn_id, asked.text)
             source_opened(connection, asked.agent_id)
             if asked.inputs is not None:
-                set_inputs(connection, asked.agent_id, turn.ordinal, asked.inputs, asked.any_end)
+                _set_inputs(connection, asked, turn.ordinal)
         case AnswerQuestion():
             return _answer(connection, asked, decision, now)
         case EndDurableWait(wait_id, turn_id):
@@ -227,9 +229,14 @@ def _queue(connection: Connection, asked: Command, decision: Queueing, now: floa
     if isinstance(decision, ReplaceTurn):  # once the new turn is queued; otherwise the agent would end and be reported
         turns.drop_question(connection, agent_id, now)
         running = interrupt_below(connection, agent_id, now)
-    set_inputs(connection, agent_id, ordinal, asked.inputs or (), asked.any_end)
+    _set_inputs(connection, asked, ordinal)
     steer = isinstance(decision, SteerTurn)
     return Commanded(turn_id=asked.turn_id, happened=receipt_text(decision, ordinal), steer=steer, running=running)
+
+
+def _set_inputs(connection: Connection, asked: Command, ordinal: int) -> None:
+    set_inputs(connection, asked.agent_id, ordinal, asked.inputs or (), asked.any_end)
+    lifecycle.add_briefs(connection, asked.agent_id, asked.briefs)
 
 
 def interrupt(connection: Connection, agent_id: str, now: float) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from sqlalchemy import insert, select, update
 
-from orchestrator.domain.agent import OPEN, Account, AgentSpec, Status
+from orchestrator.domain.agent import OPEN, Account, AgentSpec, Brief, Status, merged_briefs
 from orchestrator.domain.event import EventKind
 from orchestrator.domain.tool import CallingTurn
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
@@ -16,7 +16,7 @@ from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families import budgets, children
 from orchestrator.store.families.children import FamilyPlace
-from orchestrator.store.schema.rows import AgentRow, all_rows
+from orchestrator.store.schema.rows import AgentRow, StoredBrief, all_rows
 from orchestrator.store.schema.states import stored_check
 from orchestrator.store.schema.tables import AGENT, TURN
 from orchestrator.store.schema.transitions import agent_row, change, cost_is_unknown, emit, move
@@ -71,6 +71,18 @@ def create(
     queue_turn(connection, agent_id, turn_id=spec.turn_id, prompt=spec.task, now=now)
     set_inputs(connection, agent_id, 1, spec.inputs, spec.any_end)
     return agent_id, False
+
+
+def add_briefs(connection: Connection, agent_id: str, briefs: Sequence[Brief]) -> None:
+    """Add to what the agent reads in each session from now on.
+
+    Raises:
+        InvalidError: it would be too long.
+    """
+    has = [Brief(**brief) for brief in agent_row(connection, agent_id).briefs or ()]
+    merged = merged_briefs([*has, *briefs])
+    if len(merged) > len(has):
+        change(connection, agent_id, briefs=[StoredBrief(of=brief.of, text=brief.text) for brief in merged])
 
 
 def _insert(connection: Connection, spec: AgentSpec, place: FamilyPlace) -> None:

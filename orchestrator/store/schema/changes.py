@@ -8,7 +8,7 @@ from typing import TypedDict
 from orchestrator.domain.activity import ActivityKind
 from orchestrator.domain.agent import Status
 from orchestrator.domain.wait import WaitKind
-from orchestrator.store.schema.rows import PendingQuestion, StoredCheck
+from orchestrator.store.schema.rows import PendingQuestion, StoredBrief, StoredCheck
 
 
 class MoveColumns(TypedDict, total=False):
@@ -43,6 +43,7 @@ class AgentChange(MoveColumns, total=False):
     children: int
     checks: Sequence[StoredCheck] | None
     check_retries: int | None
+    briefs: Sequence[StoredBrief]
     orchestrator: str
     project: str
     cwd: str
