@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+from orchestrator.domain.event import TERMINAL, EventKind
+from orchestrator.domain.question import DENY
+from orchestrator.domain.turn import DAEMON
 
 SLACK_SECONDS = 1.0
 """between a call, its event, and the time of a file"""
@@ -13,6 +18,7 @@ READING_TOOLS = frozenset(
 )
 EDITING_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 """tools that name the files that they write"""
+_CUTS = TERMINAL | {EventKind.WAITING, EventKind.LOST}
 
 
 class Origin(StrEnum):
@@ -22,6 +28,57 @@ class Origin(StrEnum):
     SHARED = "shared"
     """perhaps the turn, perhaps somebody else"""
     OTHERS = "others"
+
+
+class CallEvent(NamedTuple):
+    """An event of a turn, as stored, that says when its tools or checks ran."""
+
+    kind: str
+    at: float
+    body: Mapping[str, object]
+
+
+CALL_EVENTS = TERMINAL | {
+    EventKind.TOOL,
+    EventKind.TOOL_ENDED,
+    EventKind.CHECKING,
+    EventKind.CHECKED,
+    EventKind.WAITING,
+    EventKind.ANSWERED,
+    EventKind.RESUMED,
+    EventKind.LOST,
+}
+
+
+def writing_spans(events: Iterable[CallEvent], now: float) -> Sequence[tuple[float, float]]:
+    """Return when the turn ran tools that may write anything, or Fleet its checks; a call that has not ended lasts.
+
+    A call that asks does not run before it was allowed. What a wait, a crash or the end of the turn cuts off ran until
+    then; if the daemon crashed, until the last such event, because nobody knows when that was.
+    """
+    running: dict[str, float] = {}
+    asked: set[str] = set()
+    spans: list[tuple[float, float]] = []
+    seen_at = 0.0
+    for kind, at, body in events:
+        call = str(body.get("call_id", ""))
+        if kind == EventKind.CHECKING or (kind == EventKind.TOOL and may_write_anything(str(body.get("tool")))):
+            running.setdefault(call, at)
+        elif kind in {EventKind.TOOL_ENDED, EventKind.CHECKED} and call in running:
+            spans.append((running.pop(call), at))
+        elif kind == EventKind.ANSWERED and str(body.get("answer")).startswith(DENY):
+            asked.discard(call)
+        elif kind == EventKind.RESUMED:
+            running |= dict.fromkeys(asked, at)
+            asked.clear()
+        elif kind in _CUTS:
+            if "call_id" in body and running.pop(call, None) is not None:
+                asked.add(call)
+            is_unknown = kind == EventKind.LOST and body.get("reason") == DAEMON
+            spans += [(begun, seen_at if is_unknown else at) for begun in running.values()]
+            running.clear()
+        seen_at = at
+    return [*spans, *((begun, now) for begun in running.values())]
 
 
 def may_write_anything(tool: str) -> bool:

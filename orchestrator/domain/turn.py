@@ -43,6 +43,8 @@ class TurnResult:
     """why git cannot tell what the turn changed"""
 
 
+DAEMON = "daemon"
+"""the reason of a run that was lost because its daemon ended"""
 HOLDS_QUEUE = frozenset({"auth", "credit", "not_found", "context", "process", "silence", "start", "crash_loop"})
 """reasons of failed turns that the agent's next task would meet, too, so they hold its queue: the account, the model,
 the conversation or the program is at fault, not the task

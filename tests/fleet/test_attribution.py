@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from tests.fixtures.personas import define
 from tests.fixtures.repositories import git, repository
-from tests.fleet.scripted import Lab, eventually, open_lab
+from tests.fleet.scripted import Ask, Lab, ScriptedProvider, eventually, open_lab
+from tests.fleet.test_answers import person
+from tests.fleet.test_restart import KEY
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +114,70 @@ async def test_a_sub_agent_or_an_unknown_tool_may_have_written_anything(repo: La
         await calls(repo, name, tool, ends=False)
         (repo.project / f"{number}.py").write_text("x\n")
         assert f"({number}.py)]" in await digest(repo, name)
+
+
+class Clock:
+    """The fleet's clock, some time before or after that of the file system."""
+
+    ahead_seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_seconds
+
+
+async def waits_for_permission(lab: Lab, name: str) -> None:
+    """Create a builder that asks before it uses its shell, and let it ask."""
+    define(lab.project, "careful", "tools: Read, Write, Edit, Bash\nask: [Bash]")
+    await begin(lab, name, "careful")
+    number = lab.provider.questions + 1
+    lab.play(name, ToolStarted(call_id=f"toolu_{number}", tool="Bash", summary="make"))
+    lab.play(name, Ask("", tool="Bash", input={"command": "make"}))
+    await lab.becomes(name, "waiting", "permission")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+@pytest.mark.parametrize("answer", ["allow", "deny: no"])
+async def test_what_the_user_edits_while_a_call_waits_for_permission_is_not_the_agents(
+    tmp_path: Path, answer: str
+) -> None:
+    repository(tmp_path / "project")
+    clock = Clock()
+    clock.ahead_seconds = -100.0
+    async with open_lab(tmp_path, clock=clock) as lab:
+        await waits_for_permission(lab, "build")
+        (lab.project / "x.py").write_text("the user's\n")
+        clock.ahead_seconds = 100.0
+        await lab.fleet.answer(person(lab), "build", answer)
+        await lab.becomes("build", "working")
+        lab.play("build", ToolEnded(call_id="toolu_1", tool="Bash", ok=True))
+        await edits(lab, "build", "b.py")
+        told = "shared with the user or a background process: x.py]"
+        assert (told if answer == "allow" else "1 file changed by others meanwhile]") in await digest(lab, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_a_permitted_call_writes_is_the_agents(tmp_path: Path) -> None:
+    repository(tmp_path / "project")
+    async with open_lab(tmp_path) as lab:
+        await waits_for_permission(lab, "build")
+        await lab.fleet.answer(person(lab), "build", "allow")
+        await lab.becomes("build", "working")
+        (lab.project / "x.py").write_text("by its shell\n")
+        assert "(x.py)]" in await digest(lab, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_the_user_edits_after_a_crash_is_not_credited_to_the_call_that_it_cut_off(tmp_path: Path) -> None:
+    repository(tmp_path / "project")
+    clock, provider = Clock(), ScriptedProvider()
+    clock.ahead_seconds = -100.0
+    async with open_lab(tmp_path, account=KEY, provider=provider, clock=clock) as lab:
+        await begin(lab, "build", "builder")
+        await calls(lab, "build", "Bash", ends=False)
+        await lab.die()
+    (tmp_path / "project" / "x.py").write_text("the user's\n")
+    clock.ahead_seconds = 100.0
+    async with open_lab(tmp_path, account=KEY, provider=provider, clock=clock) as lab:
+        await lab.fleet.greet(lab.caller)
+        await lab.becomes("build", "working")
+        assert "shared with the user or a background process]" in await digest(lab, "build")

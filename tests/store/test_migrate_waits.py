@@ -83,7 +83,9 @@ OLD = {
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of the first schema with an agent for each of the old sentences."""
     migrations = tmp_path / "migrations"
-    shutil.copytree(MIGRATIONS, migrations, ignore=shutil.ignore_patterns("000[2-9]_*.py", "__pycache__"))
+    shutil.copytree(
+        MIGRATIONS, migrations, ignore=shutil.ignore_patterns("000[2-9]_*.py", "00[1-9]*_*.py", "__pycache__")
+    )
     path = tmp_path / "fleet.db"
     with monkeypatch.context() as context:
         context.setattr("orchestrator.store.engine.migrate.MIGRATIONS", migrations)

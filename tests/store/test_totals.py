@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -12,10 +13,14 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.dialects.sqlite import dialect
 
 from orchestrator.domain.agent import Status
+from orchestrator.domain.event import EventKind
 from orchestrator.fleet.projections.agent_views import cost_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents, left, outcomes, totals
 from orchestrator.store.schema.tables import AGENT
+from orchestrator.store.turns.events import Fact, append
+from orchestrator.store.turns.evidence import write_evidence
+from orchestrator.store.turns.turns import Claim
 from tests.store.world import ORCHESTRATOR, PROJECT, World
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +111,35 @@ async def test_totals_of_resting_agents_read_no_row_of_an_agent(world: World, mo
 
 def _set(connection: Connection, agent_id: str, values: dict[str, Any]) -> None:
     connection.execute(update(AGENT).where(AGENT.c.id == agent_id).values(**values))
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_is_known_about_who_wrote_is_read_without_what_was_before_the_turn(world: World) -> None:
+    claim = await world.start("now")
+    known: list[int] = []
+    for turns in (3, 60):
+        for number in range(turns):
+            await _edit(world, claim)
+            await world.finish(claim)
+            other = await world.start(f"before-{turns}-{number}")
+            await _edit(world, other)
+            await world.finish(other)
+            world.now += 10
+            claim = (await world.admit_more(claim.agent_id))[claim.agent_id]
+        world.now += 10
+        await _edit(world, claim)
+        read = functools.partial(write_evidence, claim=claim, now=world.now)
+        known.append(await world.store.read(lambda connection, read=read: _steps(connection, read)))
+    assert known[1] < 1.2 * known[0]
+
+
+async def _edit(world: World, claim: Claim) -> None:
+    """Let the turn run a shell and edit a file."""
+    facts = [
+        Fact(kind=EventKind.TOOL, at=world.now, body={"call_id": "1", "tool": "Bash"}),
+        Fact(kind=EventKind.TOOL_ENDED, at=world.now, body={"call_id": "1"}, files=[("produced", f"/{claim.turn_id}")]),
+    ]
+    await world.write(append, claim, facts * 3)
 
 
 async def _steps_with(world: World, numbers: range, read: Callable[[Connection], object]) -> int:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.text import storable
+from orchestrator.domain.turn import DAEMON
 from orchestrator.domain.wait import QuotaRefusal, Wait, WaitKind
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions.slot import LEFT, LiveTurn, Stop
@@ -19,7 +20,7 @@ from orchestrator.providers.base import Prompt
 from orchestrator.settings import Settings
 from orchestrator.store.schema.transitions import StaleOwnerError
 from orchestrator.store.turns.cancellation import unless_cancelled
-from orchestrator.store.turns.recovery import DAEMON, DAEMON_ENDED
+from orchestrator.store.turns.recovery import DAEMON_ENDED
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim, suspend_for_quota, suspend_turn
 

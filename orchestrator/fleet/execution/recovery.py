@@ -14,7 +14,7 @@ from functools import partial
 from orchestrator import log
 from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
-from orchestrator.domain.turn import TurnStatus
+from orchestrator.domain.turn import DAEMON, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
 from orchestrator.errors import NotFoundError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
@@ -24,7 +24,7 @@ from orchestrator.providers.base import Prompt, Provider
 from orchestrator.store.agents import plans
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import TurnRow
-from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, DAEMON, Loss, count_lost, give_up_run, note_prompt
+from orchestrator.store.turns.recovery import CRASH_LOOP_HINT, Loss, count_lost, give_up_run, note_prompt
 from orchestrator.store.turns.steering import fold
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import questions

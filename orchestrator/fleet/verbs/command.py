@@ -47,12 +47,11 @@ async def command(
         await context.confirm(call)
         found = await context.find(call.caller, agent)
         await check_place(found)
-        given = checked_caps(caps or {})
         sources = await find_inputs(context, call.caller, inputs or ())
         asked = commands.Command(
             agent_id=found.id,
+            caps=(given := checked_caps(caps or {})),
             text=checked_text("task", task) if task or not given else "",
-            caps=given,
             mode=mode,
             inputs=None if inputs is None else [source.id for source in sources.agents],
             any_end=sources.any_end,

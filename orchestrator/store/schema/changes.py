@@ -43,7 +43,7 @@ class AgentChange(MoveColumns, total=False):
     children: int
     checks: Sequence[StoredCheck] | None
     check_retries: int | None
-    briefs: Sequence[StoredBrief]
+    briefs: Sequence[StoredBrief] | None
     orchestrator: str
     project: str
     cwd: str

@@ -149,6 +149,7 @@ class TurnTable(Table, table=True):
         UniqueConstraint("agent_id", "ordinal"),
         Index("ix_turn_open", "agent_id", "status"),
         Index("ix_turn_ended", "agent_id", "ended_at", "ordinal"),
+        Index("ix_turn_ended_at", "ended_at"),
         partial_index("ix_turn_unread", "agent_id", where=_IS_UNREAD),
     )
     id: str = Field(primary_key=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 
-from orchestrator.domain.attribution import WriteEvidence, may_write_anything
+from orchestrator.domain.attribution import CALL_EVENTS, CallEvent, WriteEvidence, writing_spans
 from orchestrator.domain.event import EventKind
 from orchestrator.store.engine.connection import Connection
+from orchestrator.store.engine.dialect import unindexed
 from orchestrator.store.schema.tables import AGENT, ARTIFACT, EVENT, TURN
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits.leases import overlap
-
-_CALLS = (EventKind.TOOL, EventKind.TOOL_ENDED, EventKind.CHECKING, EventKind.CHECKED)
 
 
 def write_evidence(connection: Connection, claim: Claim, now: float) -> WriteEvidence:
@@ -24,53 +23,55 @@ def write_evidence(connection: Connection, claim: Claim, now: float) -> WriteEvi
         .where(TURN.c.id == claim.turn_id)
     ).one()
     produced = select(ARTIFACT.c.path).where(ARTIFACT.c.agent_id == claim.agent_id, ARTIFACT.c.turn == claim.turn)
+    meanwhile = _meanwhile(claim, begun, now)
     others = (
         select(ARTIFACT.c.path, AGENT.c.name)
-        .join(AGENT, AGENT.c.id == ARTIFACT.c.agent_id)
-        .where(ARTIFACT.c.kind == "produced", ARTIFACT.c.agent_id != claim.agent_id, ARTIFACT.c.at >= begun)
+        .join(TURN, (unindexed(TURN.c.agent_id) == ARTIFACT.c.agent_id) & (TURN.c.ordinal == ARTIFACT.c.turn))
+        .join(AGENT, AGENT.c.id == TURN.c.agent_id)
+        .where(meanwhile, ARTIFACT.c.kind == "produced", ARTIFACT.c.at >= begun)
     )
     return WriteEvidence(
         own=frozenset(connection.execute(produced.where(ARTIFACT.c.kind == "produced")).scalars()),
-        spans=_spans(connection, claim.agent_id, claim.turn, now),
+        spans=writing_spans(_calls(connection, claim.agent_id, claim.turn), now),
         others={str(path): str(name) for path, name in connection.execute(others)},
-        writers=_writers(connection, claim, area, begun, now),
+        writers=_writers(connection, meanwhile, area, begun, now),
     )
 
 
-def _spans(connection: Connection, agent_id: str, turn: int, now: float) -> Sequence[tuple[float, float]]:
-    """When the turn ran tools that may write anything, or Fleet ran its checks; a call that has not ended lasts."""
+def _meanwhile(claim: Claim, begun: float, now: float) -> ColumnElement[bool]:
+    """The turns of other agents that ran at some time since `begun`: those that are open or ended later."""
+    return (
+        or_(TURN.c.ended_at.is_(None), TURN.c.ended_at > begun)
+        & (TURN.c.started_at < now)
+        & (TURN.c.agent_id != claim.agent_id)
+    )
+
+
+def _calls(connection: Connection, agent_id: str, turn: int) -> Sequence[CallEvent]:
+    """Return the turn's events about calls in order; no older ones than the turn are read."""
+    its = (EVENT.c.agent_id == agent_id) & (EVENT.c.turn == turn)
+    began = select(EVENT.c.seq).where(its, EVENT.c.kind == EventKind.STARTED).order_by(EVENT.c.seq.desc()).limit(1)
     rows = connection.execute(
         select(EVENT.c.kind, EVENT.c.at, EVENT.c.body)
-        .where(EVENT.c.agent_id == agent_id, EVENT.c.turn == turn, EVENT.c.kind.in_(_CALLS))
+        .where(its, EVENT.c.kind.in_(CALL_EVENTS), EVENT.c.seq > (connection.execute(began).scalar() or 0))
         .order_by(EVENT.c.seq)
     )
-    begun: dict[str, float] = {}
-    spans: list[tuple[float, float]] = []
-    for kind, at, body in rows:
-        call = str(body.get("call_id", ""))
-        if kind == EventKind.CHECKING or (kind == EventKind.TOOL and may_write_anything(str(body.get("tool")))):
-            begun.setdefault(call, at)
-        elif call in begun and kind != EventKind.TOOL:
-            spans.append((begun.pop(call), at))
-    return [*spans, *((at, now) for at in begun.values())]
+    return [CallEvent(*row) for row in rows]
 
 
-def _writers(connection: Connection, claim: Claim, area: str, begun: float, now: float) -> Sequence[str]:
+def _writers(
+    connection: Connection, meanwhile: ColumnElement[bool], area: str, begun: float, now: float
+) -> Sequence[str]:
     rows = connection.execute(
         select(AGENT.c.id, AGENT.c.name, AGENT.c.checkout, TURN.c.ordinal)
         .join(AGENT, AGENT.c.id == TURN.c.agent_id)
-        .where(
-            TURN.c.agent_id != claim.agent_id,
-            TURN.c.started_at < now,
-            or_(TURN.c.ended_at.is_(None), TURN.c.ended_at > begun),
-            or_(TURN.c.before.is_not(None), TURN.c.changes_unknown != ""),
-        )
+        .where(meanwhile, or_(TURN.c.before.is_not(None), TURN.c.changes_unknown != ""))
         .order_by(AGENT.c.name)
     )
     near = [(agent_id, name, turn) for agent_id, name, checkout, turn in rows if overlap(checkout, area)]
     wrote = [
         name
         for agent_id, name, turn in near
-        if any(ended > begun for _, ended in _spans(connection, agent_id, turn, now))
+        if any(ended > begun for _, ended in writing_spans(_calls(connection, agent_id, turn), now))
     ]
     return list(dict.fromkeys(wrote))

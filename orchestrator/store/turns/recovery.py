@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import EventKind
-from orchestrator.domain.turn import TURN_OPEN, TurnResult, TurnStatus
+from orchestrator.domain.turn import DAEMON, TURN_OPEN, TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
 from orchestrator.domain.wait import SLOT
 from orchestrator.store.engine.connection import Connection
@@ -22,7 +22,6 @@ from orchestrator.store.turns import outcomes
 from orchestrator.store.turns.turns import Claim, count, rest, run_ended, withdraw
 from orchestrator.store.waits import leases
 
-DAEMON = "daemon"
 DAEMON_ENDED = "the daemon ended in the middle of this turn; the conversation is kept: command the agent to continue"
 CRASH_LOOP = "crash_loop"
 CRASH_LOOP_HINT = "read `fleet logs` of the agent and the daemon's log; command the agent to try once more"

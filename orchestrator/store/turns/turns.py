@@ -146,7 +146,7 @@ def suspend_for_answer(connection: Connection, claim: Claim, asked: NewQuestion,
     run_ended(connection, agent, claim, usage, now)
     question_id = questions.ask(connection, claim.agent_id, claim.turn, asked)
     wait = Wait(kind=WaitKind(asked.kind), until=asked.deadline_at)
-    told = {"question": asked.text, "question_id": question_id}
+    told = {"question": asked.text, "question_id": question_id, "call_id": asked.call_id}
     suspend(connection, agent_row(connection, claim.agent_id), claim.turn, wait, now, **told)
 
 
