@@ -8,13 +8,14 @@ from pathlib import Path
 
 from orchestrator.domain.attribution import Origin, WriteEvidence
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState, Committed
-from orchestrator.provisioning import filters
+from orchestrator.provisioning import configuration, filters
 from orchestrator.provisioning.commits import SHOWN_FILES, commits_made, committed
 from orchestrator.provisioning.own_git import OwnGit, open_own, run, time_limit
 from orchestrator.provisioning.snapshots import AFTER_SECONDS, snapshot
 
 LOCATE_SECONDS = 5.0
 SHORT_ID = 8
+FILE_MODES = frozenset({"100644", "100755"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,23 @@ async def _rows(own: OwnGit, old: str, new: str) -> Sequence[_Row]:
 
 
 async def _names(own: OwnGit, old: str | None, new: str, files: Sequence[str] = ()) -> set[str]:
-    """The paths, of all or of these, that differ between a commit and a tree; without a commit, all of the tree."""
-    which = ("ls-tree", "-r", "-z", "--name-only", new) if old is None else _diff_tree("--name-only", old, new)
+    """The paths, of all or of these, that differ between a commit and a tree; without a commit, all of the tree.
+
+    A mode alone is a difference only where the user's git compares modes.
+    """
+    which = ("ls-tree", "-r", "-z", "--name-only", new) if old is None else _diff_tree("--raw", old, new)
     paths = [f":(literal){path}" for path in files]
-    return {name for name in (await run(own, *which, "--", *paths)).split("\0") if name}
+    listed = (await run(own, *which, "--", *paths)).split("\0")
+    if old is None:
+        return {*filter(None, listed)}
+    rows = zip(listed[::2], listed[1::2], strict=False)
+    return {name for row, name in rows if configuration.compares_modes(own.settings) or not _is_of_mode(row)}
+
+
+def _is_of_mode(row: str) -> bool:
+    """Whether only the mode of a file differs in this row of git's raw format."""
+    old, new, before, after, _status = row.removeprefix(":").split()
+    return before == after and {old, new} <= FILE_MODES
 
 
 def _diff_tree(*words: str) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ would run in the daemon on content that an agent chose.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,10 +25,9 @@ WORDS = {
     "core.ignorecase": BOOLEANS,
     "core.precomposeunicode": BOOLEANS,
     "core.symlinks": BOOLEANS,
-    "core.trustctime": BOOLEANS,
-    "core.checkstat": frozenset({"default", "minimal"}),
 }
-"""the settings that Fleet's git takes over, and their values"""
+"""the settings that Fleet's git takes over, and their values; none that only makes git overlook edits"""
+FALSE = frozenset({"false", "no", "off", "0"})
 _SECTION = re.compile(r'\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*))?$")
 _ESCAPED = re.compile(r"\\(.)")
@@ -61,6 +62,33 @@ def options(settings: GitSettings) -> list[str]:
     """Return the options of git that carry these settings over; values that git does not know are left out."""
     known = {key: settings[key].lower() for key in WORDS if settings.get(key, "").lower() in WORDS[key]}
     return [word for key, value in known.items() for word in ("-c", f"{key}={value}")]
+
+
+def compares_modes(settings: GitSettings) -> bool:
+    """Whether the user's git takes a file for changed whose mode differs."""
+    return settings.get("core.filemode", "true").lower() not in FALSE
+
+
+def disk_options(settings: GitSettings, git_dir: Path) -> list[str]:
+    """Return the options of git for this disk, whatever is configured: a wrong setting would hide modes or new names.
+
+    A disk without modes shows every file as executable.
+    """
+    head = git_dir / "HEAD"
+    try:
+        found = head.stat()
+        has_modes = compares_modes(settings) or not found.st_mode & stat.S_IXUSR
+    except OSError:
+        return []
+    values = {"core.filemode": has_modes, "core.ignorecase": _ignores_case(head, found)}
+    return [word for key, value in values.items() for word in ("-c", f"{key}={str(value).lower()}")]
+
+
+def _ignores_case(head: Path, found: os.stat_result) -> bool:
+    try:
+        return found.st_nlink == 1 and os.path.samestat(found, head.with_name("head").lstat())
+    except OSError:
+        return False
 
 
 def named_file(settings: GitSettings, key: str, default: str, checkout: Path, environment: Mapping[str, str]) -> Path:

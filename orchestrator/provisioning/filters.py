@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator import untrusted
 from orchestrator.domain.checkout import CheckoutState
 from orchestrator.provisioning import configuration
-from orchestrator.provisioning.own_git import OwnGit, copy_index, run
+from orchestrator.provisioning.own_git import OwnGit, believe, copy_index, run, unmark
 
 MAX_POINTER_BYTES = 1024
 BLOCK_BYTES = 2**20
@@ -46,7 +46,10 @@ async def judged(own: OwnGit, now: CheckoutState, differ: Collection[str]) -> tu
     if not unclear or now.head is None:
         return changed, {}
     index = own.folder / "witness"
-    await asyncio.to_thread(copy_index, own, index, is_believed=True)
+    await asyncio.to_thread(copy_index, own, index)
+    if index.exists():
+        await unmark(own, index)
+        await asyncio.to_thread(believe, index)
     words = ("diff-index", "--name-only", "-z", now.head, "--", *(f":(literal){path}" for path in unclear))
     doubtful = set((await run(own, *words, index=index)).split("\0")) if index.exists() else set(unclear)
     for path in sorted(unclear):

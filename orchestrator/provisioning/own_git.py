@@ -14,7 +14,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class OwnGit:
     repository: Repository
     settings: configuration.GitSettings
     """the user's settings, overridden by the repository's"""
+    disk: Sequence[str] = ()
+    """options of git that follow from the disk, not from settings"""
 
     @property
     def index(self) -> Path:
@@ -61,8 +63,8 @@ async def open_own(checkout: Path, state: Path) -> OwnGit:
     suffix = "" if repository.object_format == "sha1" else f"-{repository.object_format}"
     folder = state / "git" / f"{name}{suffix}"
     try:
-        settings = await asyncio.to_thread(_settings, repository)
-        own = OwnGit(folder=folder, repository=repository, settings=settings)
+        settings, disk = await asyncio.to_thread(_settings, repository)
+        own = OwnGit(folder=folder, repository=repository, settings=settings, disk=disk)
         if not all((folder / part).exists() for part in ("HEAD", "config", "objects")):
             await _create(own)
     except OSError as error:
@@ -82,9 +84,9 @@ async def prepare(own: OwnGit) -> None:
         raise ChangesUnknownError(f"{error.filename or own.folder}: {error.strerror}") from error
 
 
-def _settings(repository: Repository) -> configuration.GitSettings:
-    user = configuration.user_settings(_environment())
-    return {**user, **repository.settings}
+def _settings(repository: Repository) -> tuple[configuration.GitSettings, Sequence[str]]:
+    settings = {**configuration.user_settings(_environment()), **repository.settings}
+    return settings, configuration.disk_options(settings, repository.git_dir)
 
 
 def _environment() -> Mapping[str, str]:
@@ -136,19 +138,35 @@ def _put(path: Path, content: bytes) -> bool:
     return True
 
 
-def copy_index(own: OwnGit, target: Path, *, is_believed: bool = False) -> None:
-    """Copy the user's index, if there is one: what git knows to be unchanged needs no reading.
-
-    Git reads files that are as new as the index, unless that `is_believed`.
-    """
+def copy_index(own: OwnGit, target: Path) -> None:
+    """Copy the user's index, if there is one: what git knows to be unchanged needs no reading."""
     source = own.repository.git_dir / "index"
     with contextlib.suppress(OSError):
         found = source.stat()  # before it is read, so that it is never newer than its content
         if (content := read_bounded(source, MAX_INDEX_BYTES)) is None:
             return
         target.write_bytes(content)
-        lead_ns = DAY * 10**9 if is_believed else 0
-        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns + lead_ns))
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def believe(index: Path) -> None:
+    """Let git trust this index also about files that are as new as it, which it would otherwise read."""
+    found = index.stat()
+    os.utime(index, ns=(found.st_atime_ns, found.st_mtime_ns + DAY * 10**9))
+
+
+async def unmark(own: OwnGit, index: Path | None = None) -> Sequence[str]:
+    """Take from the index the marks by which git overlooks edits; returns its entries as `ls-files --stage` does.
+
+    Raises:
+        ChangesUnknownError: git failed.
+    """
+    listed = (await run(own, "ls-files", "-v", "--stage", "-z", index=index)).split("\0")
+    marked = [entry.partition("\t")[2] for entry in listed if entry[:1].islower()]
+    if marked:
+        names = "".join(f"{name}\0" for name in marked)
+        await run(own, "update-index", "--no-assume-unchanged", "-z", "--stdin", input_text=names, index=index)
+    return [entry[2:] for entry in listed]
 
 
 @contextlib.asynccontextmanager
@@ -259,10 +277,13 @@ def command(own: OwnGit, words: tuple[str, ...]) -> list[str]:
     if (program := programs.find("git", os.environ.get("PATH"))) is None:
         raise ChangesUnknownError("git cannot run: PATH has no git outside of projects")
     tree = [] if words[0] == "init" else [f"--work-tree={own.repository.checkout}"]
-    fixed = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.untrackedCache=false", "core.safecrlf=false")
+    fixed = (
+        *("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.untrackedCache=false", "core.safecrlf=false"),
+        "core.sparseCheckout=true",  # a file that is there counts, also where the index says to skip it
+    )
     rules = (f"core.excludesFile={own.folder / 'ignore'}", f"core.attributesFile={own.folder / 'attributes'}")
     safe = [word for setting in (*fixed, *rules, "protocol.allow=never") for word in ("-c", setting)]
-    return [program, f"--git-dir={own.folder}", *tree, *safe, *configuration.options(own.settings), *words]
+    return [program, f"--git-dir={own.folder}", *tree, *safe, *configuration.options(own.settings), *own.disk, *words]
 
 
 async def kill(process: Process) -> None:

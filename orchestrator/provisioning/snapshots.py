@@ -164,8 +164,7 @@ async def _read_head(own: OwnGit, head: str | None) -> None:
             raise
         except ChangesUnknownError:
             own_git.forget(own, index=True)  # a damaged HEAD counts as nothing tracked
-    listed = await run(own, "ls-files", "--stage", "-z")
-    links = [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith(GITLINK)]
+    links = [entry.partition("\t")[2] for entry in await own_git.unmark(own) if entry.startswith(GITLINK)]
     if links:
         await run(own, "update-index", "--force-remove", "-z", "--stdin", input_text=_lines(links))
 

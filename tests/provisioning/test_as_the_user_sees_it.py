@@ -114,13 +114,6 @@ async def test_a_rule_that_comes_later_takes_its_files_out(checkout: Path, state
     assert found.files == ()
 
 
-@pytest.mark.requirement("checkout:look:as-the-users-git")
-async def test_modes_are_compared_only_where_the_user_compares_them(checkout: Path, state: Path) -> None:
-    assert (await turn(checkout, state, lambda: (checkout / "a.py").chmod(0o755))).files == ("a.py",)
-    git(checkout, "config", "core.fileMode", "false")
-    assert (await turn(checkout, state, lambda: (checkout / "a.py").chmod(0o644))).files == ()
-
-
 def lfs(text: str) -> str:
     """The pointer of Git LFS to this content."""
     digest = hashlib.sha256(text.encode()).hexdigest()
