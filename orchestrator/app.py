@@ -149,7 +149,7 @@ async def started(parts: Parts) -> AsyncGenerator[Fleet]:
 
     Leaving the context closes every session. Running turns are left to the next daemon.
     """
-    if resumed := await take_over(parts.context.work, parts.context.settings):
+    if resumed := await take_over(parts.context.work, parts.context.settings, parts.context.state):
         LOG.warning("turns_taken_over_from_former_daemon", agents=resumed)
     async with parts.workers.running():
         parts.loops.start()

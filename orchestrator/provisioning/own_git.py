@@ -21,7 +21,7 @@ from pathlib import Path
 from orchestrator.domain.duration import DAY, format_duration
 from orchestrator.provisioning import configuration, files
 from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
-from orchestrator.provisioning.repository import Repository, read_repository
+from orchestrator.provisioning.repository import Repository, read_repository, shallow_commits
 from orchestrator.supervision import programs
 from orchestrator.supervision.spawn import spawn
 
@@ -106,33 +106,41 @@ def repository_format(repository: Repository) -> list[str]:
 
 
 def _prepare(own: OwnGit) -> None:
-    repository, environment = own.repository, _environment()
-    files.check_objects(repository.common / "objects")
-    for path in files.special_files(repository.checkout, MAX_WALKED):
+    files.check_objects(own.repository.common / "objects")
+    for path in files.special_files(own.repository.checkout, MAX_WALKED):
         files.check_regular(path)
-    ignored = configuration.named_file(own.settings, "core.excludesfile", "ignore", repository.checkout, environment)
-    attributes = configuration.named_file(
-        own.settings, "core.attributesfile", "attributes", repository.checkout, environment
-    )
-    contents = {
-        "objects/info/alternates": os.fsencode(repository.common / "objects") + b"\n",
-        "info/exclude": read_bounded(repository.common / "info" / "exclude") or b"",
-        "info/attributes": read_bounded(repository.common / "info" / "attributes") or b"",
-        "ignore": read_bounded(ignored) or b"",
-        "attributes": read_bounded(attributes) or b"",
-    }
-    written = [_put(own.folder / name, content) for name, content in contents.items()]
+    written = [put(own.folder / name, content) for name, content in taken_over(own).items()]
     if any(written):
         forget(own)
     if not own.index.exists():
         copy_index(own, own.index)
 
 
-def _put(path: Path, content: bytes) -> bool:
-    """Let the file have this content; returns whether it had another."""
-    with contextlib.suppress(OSError):
-        if path.read_bytes() == content:
-            return False
+def taken_over(own: OwnGit) -> Mapping[str, bytes]:
+    """What a git directory of Fleet's takes from the user and the repository: objects, rules, where history is cut off.
+
+    Raises:
+        ChangesUnknownError: one of the files cannot be read.
+    """
+    repository, environment = own.repository, _environment()
+    ignored = configuration.named_file(own.settings, "core.excludesfile", "ignore", repository.checkout, environment)
+    attributes = configuration.named_file(
+        own.settings, "core.attributesfile", "attributes", repository.checkout, environment
+    )
+    return {
+        "objects/info/alternates": os.fsencode(repository.common / "objects") + b"\n",
+        "info/exclude": read_bounded(repository.common / "info" / "exclude") or b"",
+        "info/attributes": read_bounded(repository.common / "info" / "attributes") or b"",
+        "ignore": read_bounded(ignored) or b"",
+        "attributes": read_bounded(attributes) or b"",
+        "shallow": shallow_commits(repository),
+    }
+
+
+def put(path: Path, content: bytes) -> bool:
+    """Let the file have this content; returns whether it had another. A missing file is as an empty one."""
+    if (path.read_bytes() if path.exists() else b"") == content:
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return True

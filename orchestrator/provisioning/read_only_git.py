@@ -1,19 +1,18 @@
 """Runs an agent's read-only git calls in a view of the repository that holds none of its configuration.
 
-The view is a fresh git directory for each call: copies of HEAD, the packed refs and the index, the repository's refs
-and objects, and nothing that git would run. It lies where agents cannot write.
+The view is a fresh git directory for each call: copies of HEAD, packed refs, index, ignore and attribute rules, the
+repository's refs and objects, and nothing that git would run. It lies where agents cannot write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import shutil
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +25,8 @@ from orchestrator.provisioning.own_git import OwnGit
 from orchestrator.supervision.spawn import spawn
 
 SECONDS = 10.0
+VIEW = "view-"
+"""how the names of views begin"""
 MAX_OUTPUT_BYTES = 4 * 2**20
 """of which a page is shown; git is ended after that"""
 MAX_ERROR_BYTES = 4096
@@ -56,19 +57,38 @@ async def read_git(cwd: Path, state: Path, words: Sequence[str]) -> GitOutput:
     checkout = checkout_of(cwd)
     if checkout is None:
         raise ConflictError("this directory is not in a git checkout", hint="go on without its history")
+    async with _view(checkout, state) as view:
+        return await _output(view, cwd, words)
+
+
+@contextlib.asynccontextmanager
+async def _view(checkout: Path, state: Path) -> AsyncGenerator[OwnGit]:
+    """A view of the repository, removed when the block ends."""
+    folder: Path | None = None
     try:
-        own = await own_git.open_own(checkout, state)
-        view = await asyncio.to_thread(_view, own)
-    except (files.ChangesUnknownError, OSError, ValueError) as error:
-        raise ConflictError(f"Fleet cannot read this repository: {error}", hint="go on without its history") from error
-    try:
-        return await _output(replace(own, folder=view), cwd, words)
+        try:
+            own = await own_git.open_own(checkout, state)
+            folder = await asyncio.to_thread(_written, own)
+            view = replace(own, folder=folder)
+            if view.index.exists():
+                await own_git.unmark(view)
+        except (files.ChangesUnknownError, OSError, ValueError) as error:
+            hint = "go on without its history"
+            raise ConflictError(f"Fleet cannot read this repository: {error}", hint=hint) from error
+        yield view
     finally:
-        await asyncio.to_thread(shutil.rmtree, view, ignore_errors=True)
+        if folder is not None:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _view(own: OwnGit) -> Path:
-    """Write the view, and return its folder."""
+def remove_views(state: Path) -> None:
+    """Remove the views that a daemon left behind that was killed; no other may be at work."""
+    for left in (state / "git").glob(f"{VIEW}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _written(own: OwnGit) -> Path:
+    """Write a view, and return its folder."""
     repository = own.repository
     files.check_objects(repository.common / "objects")
     head = files.read_bounded(repository.git_dir / "HEAD") or b""
@@ -79,19 +99,15 @@ def _view(own: OwnGit) -> Path:
         packed = untrusted.read(repository.common, "packed-refs", MAX_PACKED_REFS_BYTES)
     sha256 = repository.object_format == "sha256"
     form = "1\n[extensions]\n\tobjectFormat = sha256\n" if sha256 else "0\n"
-    view = Path(tempfile.mkdtemp(prefix="view-", dir=own.folder.parent))
+    view = Path(tempfile.mkdtemp(prefix=VIEW, dir=own.folder.parent))
     try:
         for name, content in {
             "HEAD": head,
             "packed-refs": packed,
             "config": f"[core]\n\tbare = false\n\trepositoryFormatVersion = {form}".encode(),
-            "objects/info/alternates": os.fsencode(repository.common / "objects") + b"\n",
-            "info/exclude": files.read_bounded(repository.common / "info" / "exclude") or b"",
-            "ignore": b"",
-            "attributes": b"",
+            **own_git.taken_over(own),
         }.items():
-            (view / name).parent.mkdir(parents=True, exist_ok=True)
-            (view / name).write_bytes(content)
+            own_git.put(view / name, content)
         (view / "refs").symlink_to(repository.common / "refs")
         own_git.copy_index(own, view / "index")
     except BaseException:

@@ -63,6 +63,16 @@ def read_repository(checkout: Path) -> Repository:
     return found
 
 
+def shallow_commits(repository: Repository) -> bytes:
+    """The commits at which the history of a shallow clone is cut off, one on a line; empty in a whole one.
+
+    Raises:
+        ChangesUnknownError: they cannot be read.
+    """
+    lines = (read_bounded(repository.common / "shallow") or b"").splitlines()
+    return b"".join(line + b"\n" for line in lines if _OBJECT_ID.fullmatch(os.fsdecode(line)))
+
+
 def _git_dir(checkout: Path) -> Path:
     entry = checkout / ".git"
     if entry.is_dir():

@@ -285,3 +285,13 @@ async def test_a_rehearsal_says_so_and_tells_the_model_who_asks(tmp_path: Path) 
         assert "rehearsal" in (await lab.wait("a")).text
         headers = lab.provider.sessions[0].spec.environment["ANTHROPIC_CUSTOM_HEADERS"].splitlines()
         assert headers == ["x-fleet-agent: a", "x-fleet-persona: scout"]
+
+
+async def test_views_of_repositories_that_a_killed_daemon_left_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / "state" / "git" / "view-abc"
+    (left / "objects").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (left / "refs").symlink_to(tmp_path / "kept")
+    async with open_lab(tmp_path):
+        assert not left.exists()
+    assert (tmp_path / "kept").exists()

@@ -167,3 +167,41 @@ async def test_a_link_in_the_working_tree_leads_blame_nowhere(repo: Path, tmp_pa
     told = await said(repo, tmp_path / "state", "blame", "d/key")
     assert "a placeholder" in told
     assert "THE KEY" not in told
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+async def test_it_reads_the_history_of_a_shallow_clone_to_its_end(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{repo}", "shallow")
+    for call in (("log", "--oneline"), ("show", "--stat"), ("blame", "HEAD", "src/a.py"), ("log", "--all", "-p")):
+        expected = git(tmp_path / "shallow", "--no-pager", *call)
+        assert await said(tmp_path / "shallow", tmp_path / "state", *call) == expected
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+async def test_a_planted_list_of_shallow_commits_tells_nothing(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the token\n")
+    (repo / ".git" / "shallow").symlink_to(tmp_path / "secret")
+    assert await said(repo, tmp_path / "state", "log", "-1", "--format=%s") == "second\n"
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+async def test_rules_of_the_user_and_of_the_repository_count(repo: Path, tmp_path: Path, home: Path) -> None:
+    (home / "ignores").write_text("*.swp\n")
+    (home / "attributes").write_text("*.txt -diff\n")
+    git(repo, "config", "--global", "core.excludesFile", "~/ignores")
+    git(repo, "config", "--global", "core.attributesFile", "~/attributes")
+    (repo / ".git" / "info" / "attributes").write_text("*.py -diff\n")
+    for name in ("x.txt", "x.swp"):
+        (repo / name).write_text("x\n")
+    git(repo, "add", "x.txt")
+    for call in (("status", "--short"), ("diff",), ("diff", "--cached")):
+        assert await said(repo, tmp_path / "state", *call) == git(repo, "--no-pager", *call)
+
+
+@pytest.mark.requirement("agent:tools:read-only-git", "checkout:look:nothing-hides")
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+async def test_no_mark_in_the_index_hides_an_edit_from_a_reviewer(repo: Path, tmp_path: Path, mark: str) -> None:
+    git(repo, "update-index", mark, "src/a.py")
+    expected = " M src/a.py\nA  staged.py\n?? untracked.py\n"
+    assert await said(repo, tmp_path / "state", "status", "--short") == expected
+    assert "+drei" in await said(repo, tmp_path / "state", "diff")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from orchestrator.domain.budget import Unit
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.sessions import processes
+from orchestrator.provisioning.read_only_git import remove_views
 from orchestrator.settings import Settings
 from orchestrator.store.families import budgets
 from orchestrator.store.turns import recovery
 
 
-async def take_over(work: UnitOfWork, settings: Settings) -> list[str]:
+async def take_over(work: UnitOfWork, settings: Settings, state: Path) -> list[str]:
     """Take over what an earlier daemon left unfinished and admit queued turns; returns the agents taken over."""
+    await asyncio.to_thread(remove_views, state)
     await processes.clear(work.store)
     await work.store.write(budgets.take_settings, _caps(settings))
     lost = await work.commit(recovery.take_over, work.owner, work.clock(), settings.max_resumes)
