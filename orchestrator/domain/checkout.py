@@ -17,6 +17,10 @@ class CheckoutState:
     """'' if HEAD is detached"""
     log_bytes: int = 0
     """the length of HEAD's log: what is appended to it says how later commits came"""
+    log_end: str = ""
+    """a mark of its last entry, which finds the place again when git drops old entries"""
+    at: float = field(default=0.0, compare=False)
+    """when"""
     large: Mapping[str, str] = field(default_factory=dict[str, str])
     """files too large to read: their size, time and inode stand for their content"""
     nested: Mapping[str, CheckoutState] = field(default_factory=dict[str, "CheckoutState"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from orchestrator.domain.attribution import Origin, WriteEvidence
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState, Committed
 from orchestrator.provisioning import configuration, filters
-from orchestrator.provisioning.commits import SHOWN_FILES, commits_made, committed
+from orchestrator.provisioning.commits import GITLINK, SHOWN_FILES, commits_made, committed
 from orchestrator.provisioning.own_git import OwnGit, open_own, run, time_limit
+from orchestrator.provisioning.repository import refs_of
 from orchestrator.provisioning.snapshots import AFTER_SECONDS, snapshot
 
 LOCATE_SECONDS = 5.0
@@ -37,7 +39,7 @@ async def difference(
     Raises:
         ChangesUnknownError: git failed, or the time is up.
     """
-    async with time_limit(AFTER_SECONDS):
+    async with time_limit(AFTER_SECONDS, checkout):
         return await _difference(checkout, state, before, after, evidence)
 
 
@@ -65,15 +67,19 @@ async def _own_difference(
     if (before.head, before.log_bytes) == (after.head, after.log_bytes):
         return _diff(checkout, rows.values(), evidence)
     may_commit = evidence is None or bool(evidence.spans)
-    made = await commits_made(own, before, after) if may_commit else ()
-    done = await committed(own, made)
+    refs = await asyncio.to_thread(refs_of, own.repository)
+    made = await commits_made(own, before, after, refs) if may_commit else ()
+    done = await committed(own, made, after, refs)
     if before.head == after.head:
         return replace(_diff(checkout, rows.values(), evidence), commits=len(made), committed=_shown(done))
-    rest = set(done.files if done else ()) | await _names(own, after.head, after.tree) | {path for path, _ in marks}
+    unsaved = await _names(own, after.head, after.tree)
+    rest = set(done.files if done else ()) | unsaved | {path for path, _ in marks}
     kept = [row for row in rows.values() if row.path in rest]
     is_led_there = bool(made) and after.head == made[-1] and len(kept) == len(rows)
+    undone = unsaved & set(done.files) - rows.keys() if done and after.head in made else set[str]()
+    taken_back, _ = await filters.judged(own, after, undone)
     return replace(
-        _diff(checkout, kept, evidence),
+        _diff(checkout, [*kept, *(_Row(path=path) for path in taken_back)], evidence),
         commits=len(made),
         committed=_shown(done),
         moved="" if is_led_there else f"{_place(before)} -> {_place(after)}",
@@ -106,13 +112,14 @@ async def _names(own: OwnGit, old: str | None, new: str, files: Sequence[str] = 
     if old is None:
         return {*filter(None, listed)}
     rows = zip(listed[::2], listed[1::2], strict=False)
-    return {name for row, name in rows if configuration.compares_modes(own.settings) or not _is_of_mode(row)}
+    return {name for row, name in rows if _counts(row, with_mode=configuration.compares_modes(own.settings))}
 
 
-def _is_of_mode(row: str) -> bool:
-    """Whether only the mode of a file differs in this row of git's raw format."""
+def _counts(row: str, *, with_mode: bool) -> bool:
+    """Whether this row of git's raw format is a difference of a file; a submodule is looked at by itself."""
     old, new, before, after, _status = row.removeprefix(":").split()
-    return before == after and {old, new} <= FILE_MODES
+    is_of_mode = before == after and {old, new} <= FILE_MODES
+    return GITLINK not in {old, new} and (with_mode or not is_of_mode)
 
 
 def _diff_tree(*words: str) -> tuple[str, ...]:
@@ -163,14 +170,13 @@ def _with_files(diff: CheckoutDiff, paths: Sequence[str]) -> CheckoutDiff:
 def _joined(outer: CheckoutDiff, path: str, inner: CheckoutDiff) -> CheckoutDiff:
     """The sum of both; files of the inner repository are named below its path."""
     names = [f"{path}/{name}" for name in inner.files]
-    done = inner.committed and replace(inner.committed, files=tuple(f"{path}/{name}" for name in inner.committed.files))
     return CheckoutDiff(
         files=(*outer.files, *names)[:SHOWN_FILES],
         files_changed=outer.files_changed + inner.files_changed,
         insertions=outer.insertions + inner.insertions,
         deletions=outer.deletions + inner.deletions,
         commits=outer.commits + inner.commits,
-        committed=outer.committed or (done and replace(done, inside=done.inside or path)),
+        committed=_joined_commits(outer.committed, path, inner.committed),
         moved=outer.moved or (inner.moved and f"{path}: {inner.moved}"),
         files_moved=outer.files_moved + inner.files_moved,
         shared=(*outer.shared, *(f"{path}/{name}" for name in inner.shared))[:SHOWN_FILES],
@@ -180,20 +186,35 @@ def _joined(outer: CheckoutDiff, path: str, inner: CheckoutDiff) -> CheckoutDiff
     )
 
 
+def _joined_commits(outer: Committed | None, path: str, inner: Committed | None) -> Committed | None:
+    """What both contain; the inner repository's own files say more than its commit in the outer one."""
+    if inner is None:
+        return outer
+    files = tuple(f"{path}/{name}" for name in inner.files)
+    if outer is None:
+        return replace(inner, files=files, inside=f"{path}/{inner.inside}".rstrip("/"))
+    return replace(
+        outer,
+        files=(*(name for name in outer.files if name != path), *files)[:SHOWN_FILES],
+        files_changed=outer.files_changed - (path in outer.files) + inner.files_changed,
+        insertions=outer.insertions + inner.insertions,
+        deletions=outer.deletions + inner.deletions,
+    )
+
+
 async def location(checkout: Path, state: Path, files: Sequence[str]) -> str:
     """Where these changes are now, in words: committed, uncommitted, or partly committed.
 
     Raises:
         ChangesUnknownError: git failed, or the time is up.
     """
-    async with time_limit(LOCATE_SECONDS):
+    async with time_limit(LOCATE_SECONDS, checkout):
         now = await snapshot(checkout, state, seconds=LOCATE_SECONDS)
         if now.head is None:
             return "this checkout, uncommitted (no commit yet)"
         open_files, unread = await _open_files(checkout, state, now, files)
     if unread:
-        names = ", ".join(sorted(set(unread.values())))
-        return f"this checkout, {_of(len(unread), files)} unknown: filter {names} is not run"
+        return f"this checkout, {_of(len(unread), files)} unknown: {', '.join(sorted(set(unread.values())))}"
     if not open_files:
         return f"this checkout, committed ({now.head[:SHORT_ID]})"
     if len(open_files) == len(files):
@@ -208,7 +229,7 @@ def _of(count: int, files: Sequence[str]) -> str:
 async def _open_files(
     checkout: Path, state: Path, now: CheckoutState, files: Sequence[str]
 ) -> tuple[set[str], Mapping[str, str]]:
-    """The files that are not committed, and those of which only a filter could tell, with its name."""
+    """The files that are not committed, and those of which that is unknown, with the reason."""
     own = await open_own(checkout, state)
     inner = {name: path for name in files for path in now.nested if name.startswith(f"{path}/") and name != f"{path}/"}
     outer = [name for name in files if name not in inner and not name.endswith("/")]

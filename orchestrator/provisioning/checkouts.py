@@ -11,9 +11,15 @@ WORKTREE = "worktree:"
 
 
 def checkout_of(directory: Path) -> Path | None:
-    """The root of the git checkout that contains the directory; None outside of one."""
+    """The root of the git checkout that contains the directory; None outside of one.
+
+    A directory that may not be read counts as one, so that whoever reads it is told why that fails.
+    """
     for path in (directory, *directory.parents):
-        if (path / ".git").exists():
+        try:
+            if (path / ".git").exists():
+                return path
+        except PermissionError:
             return path
     return None
 

@@ -1,116 +1,185 @@
 """Finds the commits that were made in a checkout, apart from those that were pulled, merged or checked out.
 
-Git's log of HEAD says how each commit got there. Without that log (`core.logAllRefUpdates` is off), commits count
-that HEAD gained, unless they were fetched.
+Git's log of HEAD says how each commit got there. Without that log (`core.logAllRefUpdates` is off, or it was emptied),
+commits count that HEAD gained and that were made since the first look, unless they were fetched.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from orchestrator import untrusted
 from orchestrator.domain.checkout import CheckoutState, Committed
-from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
+from orchestrator.provisioning.files import read_bounded
 from orchestrator.provisioning.own_git import OwnGit, run
-from orchestrator.provisioning.repository import Repository, branches_of, head_of
+from orchestrator.provisioning.repository import Refs, Repository
 
 MAX_LOG_BYTES = 2**20
-"""of what one turn appends to the log of HEAD"""
+"""of the end of the log of HEAD that is read"""
+MAX_ENTRY_BYTES = 2**13
 SHOWN_FILES = 100
-MAX_REMOTE_BRANCHES = 10_000
+GITLINK = "160000"
 _ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\t\n]*\t?([^\n]*)")
 _MADE = re.compile(
-    rb"commit(?: \([a-z-]+\))?:|cherry-pick:|revert:|am:"
+    rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward)|revert:|am:"
     rb"|(?:rebase|pull)[^:]*\((?:pick|continue|reword|squash|fixup|edit)\)"
     rb"|(?:merge|pull)\b.*: Merge made by"
 )
 _OBJECT_ID = re.compile(r"[0-9a-f]{40,64}")
 
 
-def log_bytes(repository: Repository) -> int:
-    """The length of the log of HEAD; 0 if there is none."""
+@dataclass(frozen=True, kw_only=True)
+class LogEnd:
+    """Where the log of HEAD ends: its length, and a mark of its last entry; 0 and '' without a log."""
+
+    size: int = 0
+    mark: str = ""
+
+
+def log_end(repository: Repository) -> LogEnd:
+    """Where the log of HEAD ends now."""
     try:
-        return (repository.git_dir / "logs" / "HEAD").stat().st_size
+        with untrusted.opened(repository.git_dir, "logs/HEAD") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - MAX_ENTRY_BYTES))
+            return LogEnd(size=size, mark=_mark(file.read(min(size, MAX_ENTRY_BYTES))))
     except OSError:
-        return 0
+        return LogEnd()
 
 
-async def commits_made(own: OwnGit, before: CheckoutState, now: CheckoutState) -> Sequence[str]:
+def _mark(content: bytes) -> str:
+    """A mark of the last line, or '' if there is none."""
+    line = content.removesuffix(b"\n").rpartition(b"\n")[2][-MAX_ENTRY_BYTES // 2 :]
+    return hashlib.sha256(line).hexdigest()[:16] if line else ""
+
+
+async def commits_made(own: OwnGit, before: CheckoutState, now: CheckoutState, refs: Refs) -> Sequence[str]:
     """The commits that were made between the two looks and are still in HEAD or a branch, oldest first.
 
     Raises:
         ChangesUnknownError: git failed.
     """
-    made = list(dict.fromkeys(_logged(own.repository, before.log_bytes)))
-    if not made and now.log_bytes == 0 and now.head is not None and now.head != before.head:
-        return await _gained(own, before, now.head)
+    added = await asyncio.to_thread(_added, own.repository, before)
+    if added is None:
+        return [] if now.head in {None, before.head} else await _gained(own, before, now.head or "", refs)
+    entries = ((entry[1].decode(), entry[2]) for entry in _ENTRY.finditer(added))
+    made = [*dict.fromkeys(commit for commit, message in entries if _MADE.match(message))]
     if not made:
         return ()
-    ends = sorted({*branches_of(own.repository).values(), *filter(None, [now.head])})
+    ends = sorted({*refs.branches.values(), *filter(None, [now.head])})
     words = "\n".join([*made, *(f"^{end}" for end in ends)])
     lost = set((await run(own, "rev-list", "--ignore-missing", "--stdin", input_text=f"{words}\n")).split())
     return [commit for commit in made if commit not in lost]
 
 
-def _logged(repository: Repository, start: int) -> Iterable[str]:
-    """The commits that the log of HEAD says were made here since it had `start` bytes."""
+def _added(repository: Repository, before: CheckoutState) -> bytes | None:
+    """What was added to the log of HEAD since it ended as it did before; None if it is gone or was cut there."""
     try:
         with untrusted.opened(repository.git_dir, "logs/HEAD") as file:
-            if os.fstat(file.fileno()).st_size < start:  # it was shortened: what was added is not known
-                return []
+            start = max(0, os.fstat(file.fileno()).st_size - MAX_LOG_BYTES)
             file.seek(start)
             content = file.read(MAX_LOG_BYTES)
     except OSError:
-        return []
-    return [entry[1].decode() for entry in _ENTRY.finditer(content) if _MADE.match(entry[2])]
+        return None
+    known = before.log_bytes - start
+    if known < 0 or not before.log_bytes:  # more was added than is read, or all of it
+        return content if content or before.log_bytes else None
+    if known <= len(content) and before.log_end in {"", _mark_at(content, known)}:
+        return content[known:]
+    return next((content[end:] for end in _line_ends(content) if _mark_at(content, end) == before.log_end), None)
 
 
-async def _gained(own: OwnGit, before: CheckoutState, head: str) -> Sequence[str]:
-    fetched = (read_bounded(own.repository.common / "FETCH_HEAD") or b"").decode(errors="replace").splitlines()
-    known = [before.head or "", *(line.partition("\t")[0] for line in fetched), *_remote(own.repository)]
-    without = [f"^{commit}" for commit in known if _OBJECT_ID.fullmatch(commit)]
-    words = "\n".join([head, *without])
-    return (await run(own, "rev-list", "--reverse", "--ignore-missing", "--stdin", input_text=f"{words}\n")).split()
+def _mark_at(content: bytes, end: int) -> str:
+    return _mark(content[max(0, end - MAX_ENTRY_BYTES) : end])
 
 
-def _remote(repository: Repository) -> Sequence[str]:
-    """The commits of the branches of remotes."""
-    root = repository.common / "refs" / "remotes"
-    paths = [Path(folder, file) for folder, _, files in os.walk(root) for file in files]
-    return [os.fsdecode(read_bounded(path) or b"").strip() for path in paths[:MAX_REMOTE_BRANCHES]]
+def _line_ends(content: bytes) -> Iterator[int]:
+    """Where lines end, the last one first."""
+    end = len(content)
+    while (end := content.rfind(b"\n", 0, end)) >= 0:
+        yield end + 1
 
 
-async def committed(own: OwnGit, made: Sequence[str]) -> Committed | None:
-    """What is in these commits; None without any.
+async def _gained(own: OwnGit, before: CheckoutState, head: str, refs: Refs) -> Sequence[str]:
+    fetched = await asyncio.to_thread(read_bounded, own.repository.common / "FETCH_HEAD") or b""
+    lines = fetched.decode(errors="replace").splitlines()
+    known = [before.head or "", *(line.partition("\t")[0] for line in lines), *refs.remote]
+    words = [head, *(f"^{commit}" for commit in known if _OBJECT_ID.fullmatch(commit))]
+    options = ("--reverse", "--ignore-missing", f"--since={int(before.at)}", "--stdin")
+    return (await run(own, "rev-list", *options, input_text="\n".join([*words, ""]))).split()
+
+
+async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: Refs) -> Committed | None:
+    """What is in these commits together; None without any.
+
+    Commits that follow each other count as one, so that what one of them takes back is not in them. Of a merge, files
+    count that are as in none of its parents: those that were resolved by hand.
 
     Raises:
         ChangesUnknownError: git failed.
     """
     if not made:
         return None
-    words = ("diff-tree", "--stdin", "--root", "-r", "-z", "--numstat", "--no-commit-id")
-    listed = (await run(own, *words, input_text="".join(f"{commit}\n" for commit in made))).split("\0")
-    rows = [row.lstrip("\n").split("\t", 2) for row in listed if "\t" in row]
-    files = list(dict.fromkeys(row[2] for row in rows))
+    listed = await run(own, "rev-list", "--parents", "--no-walk=unsorted", "--stdin", input_text=_lines(made))
+    parents = {words[0]: words[1:] for words in map(str.split, listed.splitlines())}
+    merges = [commit for commit in made if len(parents.get(commit, ())) > 1]
+    common = ("diff-tree", "--stdin", "--root", "-r", "-z", "--no-commit-id")
+    runs = _lines(_runs([commit for commit in made if commit not in merges], parents))
+    rows = _rows(await run(own, *common, "--raw", "--numstat", input_text=runs)) if runs else {}
+    if merges:
+        resolved = await run(own, *common, "-c", "--name-only", input_text=_lines(merges))
+        rows = {name.lstrip("\n"): (0, 0) for name in resolved.split("\0") if name} | rows
     return Committed(
         commit=made[-1],
-        branch=_branch_of(own.repository, made[-1]),
-        files=tuple(files),
-        files_changed=len(files),
-        insertions=sum(int(row[0]) for row in rows if row[0].isdigit()),
-        deletions=sum(int(row[1]) for row in rows if row[1].isdigit()),
+        branch=_branch_of(made[-1], now, refs),
+        files=tuple(rows),
+        files_changed=len(rows),
+        insertions=sum(added for added, _ in rows.values()),
+        deletions=sum(removed for _, removed in rows.values()),
     )
 
 
-def _branch_of(repository: Repository, commit: str) -> str:
+def _runs(made: Sequence[str], parents: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """For each line of commits that follow each other its end, and the commit before it, as git reads them."""
+    runs: list[tuple[str, str]] = []
+    for commit in made:
+        (base,) = parents.get(commit) or ("",)
+        if runs and base == runs[-1][0] and runs[-1][1]:
+            runs[-1] = (commit, runs[-1][1])
+        else:
+            runs.append((commit, base))
+    return [f"{end} {base}".strip() for end, base in runs]
+
+
+def _rows(listed: str) -> dict[str, tuple[int, int]]:
+    """The lines added and removed of each file; none of a submodule, of which git counts its commit as a line."""
+    rows: dict[str, tuple[int, int]] = {}
+    links: set[str] = set()
+    parts = iter(listed.split("\0"))
+    for part in (part.lstrip("\n") for part in parts):
+        if part.startswith(":"):
+            name = next(parts, "")
+            if GITLINK in part.split()[:2]:
+                links.add(name)
+        elif part:
+            added, removed, name = part.split("\t", 2)
+            old = rows.get(name, (0, 0))
+            is_text = added.isdigit() and removed.isdigit() and name not in links
+            rows[name] = (old[0] + int(added), old[1] + int(removed)) if is_text else old
+    return rows
+
+
+def _lines(commits: Sequence[str]) -> str:
+    return "".join(f"{commit}\n" for commit in commits)
+
+
+def _branch_of(commit: str, now: CheckoutState, refs: Refs) -> str:
     """A branch that ends in this commit: the current one if it does; '' if none does."""
-    try:
-        head = head_of(repository)
-        if head.commit == commit and head.branch:
-            return head.branch
-        return next((name for name, value in sorted(branches_of(repository).items()) if value == commit), "")
-    except ChangesUnknownError:
-        return ""
+    if now.head == commit and now.branch:
+        return now.branch
+    return next((name for name, value in sorted(refs.branches.items()) if value == commit), "")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untrusted
@@ -19,6 +21,8 @@ from orchestrator.provisioning.own_git import OwnGit, believe, copy_index, run, 
 
 MAX_POINTER_BYTES = 1024
 BLOCK_BYTES = 2**20
+MAX_DIGESTED_BYTES = 64 * 2**20
+"""of all files of one look whose content a pointer names; beyond it they are said to be unknown"""
 _POINTER = re.compile(r"version \S+\n(?:ext-\S+ \S+\n)*oid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
 
@@ -36,56 +40,84 @@ async def filtered(own: OwnGit, paths: Collection[str]) -> Mapping[str, str]:
     return {path: name for path, _, name in zip(*[iter(listed)] * 3, strict=False) if name in known}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pointer:
+    """What a pointer of Git LFS names."""
+
+    digest: str
+    size: int
+
+
+_NOTHING = _Pointer(digest="", size=-1)
+
+
 async def judged(own: OwnGit, now: CheckoutState, differ: Collection[str]) -> tuple[set[str], dict[str, str]]:
-    """Split files that differ from HEAD: those that changed, and those of which only their filter could tell.
+    """Split files that differ from HEAD: those that changed, and those of which that is unknown, with the reason.
 
     Raises:
         ChangesUnknownError: git failed.
     """
-    changed, unclear = set(differ), dict(await filtered(own, differ))
-    if not unclear or now.head is None:
-        return changed, {}
+    by = await filtered(own, differ)
+    if not by or now.head is None:
+        return set(differ), {}
+    changed: set[str] = set(differ) - by.keys()
+    unknown: dict[str, str] = {}
+    left = MAX_DIGESTED_BYTES
+    for path in sorted(await _doubtful(own, now.head, [*by])):
+        pointer = await _pointer(own, now.head, path)
+        if pointer is None:
+            unknown[path] = f"filter {by[path]} is not run"
+        elif not await asyncio.to_thread(_has_size, own.repository.checkout, path, pointer.size):
+            changed.add(path)
+        elif pointer.size > left:
+            unknown[path] = f"too large to read, and filter {by[path]} is not run"
+        else:
+            left -= pointer.size
+            found = await asyncio.to_thread(_digest, own.repository.checkout, path, pointer.size)
+            changed |= set() if found == pointer.digest else {path}
+    return changed, unknown
+
+
+async def _doubtful(own: OwnGit, head: str, paths: Sequence[str]) -> set[str]:
+    """Those of the paths that git's own index does not know to be as in HEAD."""
     index = own.folder / "witness"
     await asyncio.to_thread(copy_index, own, index)
-    if index.exists():
-        await unmark(own, index)
-        await asyncio.to_thread(believe, index)
-    words = ("diff-index", "--name-only", "-z", now.head, "--", *(f":(literal){path}" for path in unclear))
-    doubtful = set((await run(own, *words, index=index)).split("\0")) if index.exists() else set(unclear)
-    for path in sorted(unclear):
-        is_same = True if path not in doubtful else await _is_pointed_at(own, now.head, path)
-        if is_same is not False:
-            changed.discard(path)
-        if is_same is not None:
-            del unclear[path]
-    return changed, unclear
+    if not index.exists():
+        return set(paths)
+    await unmark(own, index)
+    await asyncio.to_thread(believe, index)
+    words = ("diff-index", "--name-only", "-z", head, "--", *(f":(literal){path}" for path in paths))
+    return set((await run(own, *words, index=index)).split("\0")) & set(paths)
 
 
-async def _is_pointed_at(own: OwnGit, head: str, path: str) -> bool | None:
-    """Whether the LFS pointer in HEAD names the content of the file; None if HEAD has no pointer there."""
+async def _pointer(own: OwnGit, head: str, path: str) -> _Pointer | None:
+    """The LFS pointer in HEAD, None if another content is there; where nothing is, a pointer to nothing."""
     listed = await run(own, "ls-tree", "-z", "--long", head, "--", f":(literal){path}")
     if not listed:
-        return False
+        return _NOTHING
     _mode, _kind, blob, size = listed.partition("\t")[0].split()
     if not size.isdigit() or int(size) > MAX_POINTER_BYTES:
         return None
     pointer = _POINTER.fullmatch(await run(own, "cat-file", "blob", blob))
-    if pointer is None:
-        return None
-    found = await asyncio.to_thread(_digest, own.repository.checkout, path, int(pointer[2]))
-    return found == pointer[1]
+    return pointer and _Pointer(digest=pointer[1], size=int(pointer[2]))
+
+
+def _has_size(checkout: Path, path: str, size: int) -> bool:
+    try:
+        with untrusted.opened(checkout, path) as file:
+            return os.fstat(file.fileno()).st_size == size
+    except (OSError, ValueError):
+        return False
 
 
 def _digest(checkout: Path, path: str, size: int) -> str | None:
-    """The SHA-256 of the file if it has this size."""
+    """The SHA-256 of the first `size` bytes of the file."""
+    digest = hashlib.sha256()
     try:
         with untrusted.opened(checkout, path) as file:
-            if file.seek(0, 2) != size:
-                return None
-            file.seek(0)
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK_BYTES):
+            while block := file.read(min(BLOCK_BYTES, size)):
                 digest.update(block)
-            return digest.hexdigest()
+                size -= len(block)
     except (OSError, ValueError):
         return None
+    return digest.hexdigest()

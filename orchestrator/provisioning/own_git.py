@@ -14,7 +14,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -58,18 +58,16 @@ async def open_own(checkout: Path, state: Path) -> OwnGit:
     Raises:
         ChangesUnknownError: the checkout is not one, or cannot be read.
     """
-    repository = await asyncio.to_thread(read_repository, checkout)
-    name = hashlib.sha256(os.fsencode(checkout)).hexdigest()[:16]
-    suffix = "" if repository.object_format == "sha1" else f"-{repository.object_format}"
-    folder = state / "git" / f"{name}{suffix}"
-    try:
+    with unknown_if_refused(checkout):
+        repository = await asyncio.to_thread(read_repository, checkout)
+        name = hashlib.sha256(os.fsencode(checkout)).hexdigest()[:16]
+        suffix = "" if repository.object_format == "sha1" else f"-{repository.object_format}"
+        folder = state / "git" / f"{name}{suffix}"
         settings, disk = await asyncio.to_thread(_settings, repository)
         own = OwnGit(folder=folder, repository=repository, settings=settings, disk=disk)
         if not all((folder / part).exists() for part in ("HEAD", "config", "objects")):
             await _create(own)
-    except OSError as error:
-        raise ChangesUnknownError(f"{error.filename or folder}: {error.strerror}") from error
-    return own
+        return own
 
 
 async def prepare(own: OwnGit) -> None:
@@ -78,10 +76,21 @@ async def prepare(own: OwnGit) -> None:
     Raises:
         ChangesUnknownError: git would wait for one of its files, or one cannot be read.
     """
-    try:
+    with unknown_if_refused(own.folder):
         await asyncio.to_thread(_prepare, own)
+
+
+@contextlib.contextmanager
+def unknown_if_refused(place: Path) -> Generator[None]:
+    """Let errors of the system say that changes are unknown: a folder that may not be read, a full disk.
+
+    Raises:
+        ChangesUnknownError: the block raised an OSError.
+    """
+    try:
+        yield
     except OSError as error:
-        raise ChangesUnknownError(f"{error.filename or own.folder}: {error.strerror}") from error
+        raise ChangesUnknownError(f"{error.filename or place}: {error.strerror}") from error
 
 
 def _settings(repository: Repository) -> tuple[configuration.GitSettings, Sequence[str]]:
@@ -178,15 +187,17 @@ async def unmark(own: OwnGit, index: Path | None = None) -> Sequence[str]:
 
 
 @contextlib.asynccontextmanager
-async def time_limit(seconds: float) -> AsyncGenerator[None]:
-    """Bound what the block takes.
+async def time_limit(seconds: float, checkout: Path) -> AsyncGenerator[None]:
+    """Bound what the block takes, which looks at this checkout.
 
     Raises:
         TookTooLongError: the time is up.
+        ChangesUnknownError: the block raised an OSError.
     """
     try:
         async with asyncio.timeout(seconds):
-            yield
+            with unknown_if_refused(checkout):
+                yield
     except TimeoutError as error:
         raise TookTooLongError(f"looking took longer than {format_duration(seconds)}") from error
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,9 @@ MAX_SYMBOLIC_REFS = 5
 """in a row"""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HEADS = "refs/heads/"
+_REMOTES = "refs/remotes/"
+Packed = Callable[[], Mapping[str, str]]
+"""reads the packed refs, the first time that it is called"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,16 @@ class Repository:
     def object_format(self) -> str:
         """The hash of its object ids: sha1 or sha256."""
         return self.settings.get("extensions.objectformat", "sha1").lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refs:
+    """The commits that branches name."""
+
+    branches: Mapping[str, str]
+    """at most 10,000 local ones, by their names"""
+    remote: Sequence[str]
+    """of at most 10,000 branches of remotes"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,26 +118,34 @@ def head_of(repository: Repository) -> Head:
     text = os.fsdecode(content).strip()
     name = text.removeprefix("ref:").strip() if text.startswith("ref:") else ""
     branch = name.removeprefix(_HEADS) if name.startswith(_HEADS) else ""
-    return Head(commit=_resolved(repository, text), branch=branch)
+    return Head(commit=_resolved(repository, text, _read_once(repository)), branch=branch)
 
 
-def branches_of(repository: Repository) -> dict[str, str]:
-    """The commits of at most 10,000 local branches, by the branch's name.
+def refs_of(repository: Repository) -> Refs:
+    """What the branches name now; packed ones are read once.
 
     Raises:
         ChangesUnknownError: they cannot be read.
     """
-    found = {name: value for name, value in _packed(repository) if name.startswith(_HEADS)}
-    root = repository.common / _HEADS
-    files = (Path(folder, file) for folder, _, files in os.walk(root) for file in files)
+    packed = _read_once(repository)
+    branches = _refs_below(repository, _HEADS, packed)
+    remote = _refs_below(repository, _REMOTES, packed)
+    return Refs(branches=branches, remote=[*remote.values()])
+
+
+def _refs_below(repository: Repository, prefix: str, packed: Packed) -> dict[str, str]:
+    names = (name for name in packed() if name.startswith(prefix))
+    found = {name.removeprefix(prefix): packed()[name] for name in islice(names, MAX_BRANCHES)}
+    root = repository.common / prefix
+    files = (Path(folder, file) for folder, _, files in islice(os.walk(root), MAX_BRANCHES) for file in files)
     for path in islice(files, MAX_BRANCHES):
-        name = f"{_HEADS}{path.relative_to(root).as_posix()}"
-        if (value := _resolved(repository, f"ref: {name}")) is not None:
+        name = path.relative_to(root).as_posix()
+        if (value := _resolved(repository, f"ref: {prefix}{name}", packed)) is not None:
             found[name] = value
-    return {name.removeprefix(_HEADS): value for name, value in found.items()}
+    return found
 
 
-def _resolved(repository: Repository, text: str) -> str | None:
+def _resolved(repository: Repository, text: str, packed: Packed) -> str | None:
     """The object id that the content of a ref leads to."""
     for _ in range(MAX_SYMBOLIC_REFS):
         if not text.startswith("ref:"):
@@ -133,9 +155,13 @@ def _resolved(repository: Repository, text: str) -> str | None:
             return None
         content = _ref_file(repository, name)
         if content is None:
-            return next((value for packed, value in _packed(repository) if packed == name), None)
+            return packed().get(name)
         text = os.fsdecode(content).strip()
     return None
+
+
+def _read_once(repository: Repository) -> Packed:
+    return cache(lambda: dict(_packed(repository)))
 
 
 def _ref_file(repository: Repository, name: str) -> bytes | None:

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ MAX_DEPTH = 3
 """of repositories inside repositories"""
 MAX_SEARCHED = 200_000
 """entries of the tree among which the file is searched that made a look take too long"""
+SEARCH_SECONDS = 1.0
+"""what that search may take"""
 MAX_KEPT_BYTES = 2 * 2**30
 EXPIRY = "1.hour.ago"
 WITHOUT_OURS = ("--", ".", ":(exclude).fleet")
@@ -65,15 +68,25 @@ async def snapshot(checkout: Path, state: Path, *, seconds: float = AFTER_SECOND
     Raises:
         ChangesUnknownError: it is not a git checkout, git is missing, or the time is up.
     """
-    async with _lock(checkout, state):
-        try:
-            async with time_limit(seconds):
-                return await _snapshot(checkout, state, MAX_DEPTH)
-        except TookTooLongError as error:
-            culprit = await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))
-            if culprit is None:
-                raise
-            raise TookTooLongError(f"{culprit} is not a regular file, and git waited for it") from error
+    is_waiting = True
+    try:
+        async with time_limit(seconds, checkout), _lock(checkout, state):
+            is_waiting = False
+            return await _snapshot(checkout, state, MAX_DEPTH)
+    except TookTooLongError as error:
+        if is_waiting:
+            raise ChangesUnknownError(f"another look at it took longer than {format_duration(seconds)}") from error
+        if (culprit := await _culprit(checkout)) is None:
+            raise
+        raise TookTooLongError(f"{culprit} is not a regular file, and git waited for it") from error
+
+
+async def _culprit(checkout: Path) -> Path | None:
+    """The file for which git probably waited; None if there is none, or looking for it takes long as well."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SEARCH_SECONDS):
+            return await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))
+    return None
 
 
 async def snapshot_before_turn(checkout: Path, state: Path) -> CheckoutState:
@@ -127,7 +140,9 @@ class _Look:
 
 
 async def _look(own: OwnGit) -> _Look:
+    at = time.time()
     head = await asyncio.to_thread(head_of, own.repository)
+    log = await asyncio.to_thread(commits.log_end, own.repository)
     name = head.commit or "none"
     note = own_git.read_note(own)
     if note.head != name or not own.index.exists():
@@ -149,7 +164,9 @@ async def _look(own: OwnGit) -> _Look:
         tree=tree,
         head=head.commit,
         branch=head.branch,
-        log_bytes=await asyncio.to_thread(commits.log_bytes, own.repository),
+        log_bytes=log.size,
+        log_end=log.mark,
+        at=at,
         large=changed.large,
     )
     return _Look(state=state, repositories=changed.repositories)
@@ -233,7 +250,7 @@ def _found(checkout: Path, name: str, links: dict[str, bool]) -> os.stat_result 
             return None
     try:
         found = os.lstat(f"{checkout}/{name}")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return None if stat.S_ISDIR(found.st_mode) else found
 
@@ -266,14 +283,19 @@ async def prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequ
     Raises:
         ChangesUnknownError: git failed.
     """
-    async with _lock(checkout, state):
-        own = await open_own(checkout, state)
-        counted = await run(own, "count-objects", "-v")
-        sizes = [int(line.partition(": ")[2]) for line in counted.splitlines() if line.startswith("size")]
-        if sum(sizes) * 1024 <= MAX_KEPT_BYTES:
-            return
-        input_text = "".join(f"{tree}\n" for tree in await needed())
-        listing = await run(own, "cat-file", "--batch-check", input_text=input_text)
-        kept = {line.split()[0] for line in listing.splitlines() if not line.endswith(" missing")}
-        await run(own, "prune", f"--expire={EXPIRY}", *kept)
-        own_git.forget(own)  # the tree that it names may be gone
+    with own_git.unknown_if_refused(checkout):
+        async with _lock(checkout, state):
+            await _prune(checkout, state, needed)
+
+
+async def _prune(checkout: Path, state: Path, needed: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    own = await open_own(checkout, state)
+    counted = await run(own, "count-objects", "-v")
+    sizes = [int(line.partition(": ")[2]) for line in counted.splitlines() if line.startswith("size")]
+    if sum(sizes) * 1024 <= MAX_KEPT_BYTES:
+        return
+    input_text = "".join(f"{tree}\n" for tree in await needed())
+    listing = await run(own, "cat-file", "--batch-check", input_text=input_text)
+    kept = {line.split()[0] for line in listing.splitlines() if not line.endswith(" missing")}
+    await run(own, "prune", f"--expire={EXPIRY}", *kept)
+    own_git.forget(own)  # the tree that it names may be gone

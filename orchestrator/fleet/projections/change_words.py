@@ -24,8 +24,8 @@ def change_words(
     head = ", ".join(filter(None, [where, _commit(changes)]))
     tail = "".join(f"; {part}" for part in (_moved(changes), _shared(changes), _others(changes)) if part)
     counted = changes if changes.files_changed else changes.committed
-    if counted is None:
-        return f"{head or 'no files changed'}{tail}"
+    if counted is None or not counted.files_changed:
+        return f"{head}{': ' if head else ''}no files changed{tail}"
     names = listed(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
     stat = f"{quantity(counted.files_changed, 'file')} +{counted.insertions} -{counted.deletions}"
     return f"{head}{': ' if head else ''}{stat} ({names}){tail}"

@@ -88,6 +88,8 @@ class StoredSnapshot(TypedDict):
     head: str | None
     branch: NotRequired[str]
     log_bytes: NotRequired[int]
+    log_end: NotRequired[str]
+    at: NotRequired[float]
     large: NotRequired[Mapping[str, str]]
     nested: NotRequired[Mapping[str, StoredSnapshot]]
 
