@@ -409,8 +409,9 @@ async def test_a_pipe_that_an_included_configuration_or_another_store_names_is_n
     checkout: Path, state: Path, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
+    made, other = git(checkout, "rev-parse", "HEAD"), repository(tmp_path / "other")
     git(checkout, "config", "include.path", str(tmp_path / "pipe"))
-    other = repository(tmp_path / "other")
+    assert (await snapshot(checkout, state, seconds=60)).head == made
     assert (await turn(checkout, state, lambda: (checkout / "a.py").write_text("x\n"))).files == ("a.py",)
     (other / ".git" / "objects" / "info" / "alternates").write_text(f"{tmp_path}/third\n")
     (tmp_path / "third" / "info").mkdir(parents=True)
