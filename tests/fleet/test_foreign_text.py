@@ -7,11 +7,14 @@ may be found only inside fences, behind margins and in quotation marks.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,20 +22,27 @@ from hypothesis import strategies as st
 
 from orchestrator.cli.render.events import event_text
 from orchestrator.cli.render.table import fleet_table
-from orchestrator.cli.verbs import inspect
+from orchestrator.cli.verbs import agents, inspect, run, run_watch, wait
+from orchestrator.cli.verbs.run_watch import RunWatch
 from orchestrator.domain.durable_wait import DurableWait
 from orchestrator.domain.event import Retrying, ToolEnded, ToolStarted
 from orchestrator.domain.text import ForeignText, clean, fenced, listed, margin, named, quoted, raw
 from orchestrator.errors import FleetError
+from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs.durable_wait import WaitRequest
 from orchestrator.fleet.views import AgentDetail
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from orchestrator.tool_table import result
-from tests.fleet.scripted import Ask, Lab, Report, at_work, open_lab
+from tests.fixtures.personas import define
+from tests.fleet.scripted import Ask, Lab, Report, SleepOnChildren, Spawn, at_work, open_lab
 from tests.fleet.test_facts import git
 
+if TYPE_CHECKING:
+    from orchestrator.cli.http.client import Client
+
 MARK = "zqx"
+MAIL = "mcp__mail__send"
 PIECES = (
     "\n",
     "\r\n",
@@ -71,6 +81,10 @@ HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=12), min_size=1, m
 )
 FENCE = re.compile(r"`{3,}")
 QUOTED = re.compile(r'''"[^"]*"''')
+PERMISSION = re.compile(
+    r"""(?<=wants to use )(\S+: )(?:"(?:[^"\\]|\\.)*"|\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})(?= ->| \(| ·|$)"""
+)
+"""what a permission is for, in which quotation marks are escaped"""
 ONE_WORD = f" · last {MARK}"
 """a tool whose name is cut to one plain word needs no quotation marks: a word forges nothing"""
 LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
@@ -87,7 +101,7 @@ def outside(text: str) -> Iterator[str]:
         elif FENCE.fullmatch(line):
             fence = line
         elif not line.lstrip(" ").startswith("| "):
-            yield QUOTED.sub("", line).replace(ONE_WORD, "")
+            yield QUOTED.sub("", PERMISSION.sub(r"\1", line)).replace(ONE_WORD, "")
     assert not fence, "each fence is closed"
 
 
@@ -132,6 +146,83 @@ async def people_read(lab: Lab, name: str) -> str:
     return "\n".join(inspect._detail_lines(copied))
 
 
+class Answering:
+    """A client of the command line that answers each request with this view."""
+
+    def __init__(self, view: AgentDetail) -> None:
+        self.view = view
+
+    def get(self, model: type[AgentDetail], path: str) -> AgentDetail:
+        """Return the view as the HTTP API sends it."""
+        del path
+        return model.model_validate(json.loads(json.dumps(self.view.model_dump())))
+
+
+async def run_shows(lab: Lab, name: str) -> str:
+    """What `fleet run` says of this agent: what its orchestrator asks, as it asks it, and how it ended."""
+    client = Answering(await lab.fleet.detail(lab.call(), name))
+    detail = client.get(AgentDetail, "")
+    watch = RunWatch(cast("Client", client), detail.agent)
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
+        for event in await lab.fleet.events(lab.call(), since="0", limit=1000):
+            if event.agent == detail.agent.id and event.kind not in run_watch._ENDS:
+                watch._take(event)
+        run._show(run.RunEnd(detail=detail, left=(detail.agent,)), as_json=False)
+    return behind_times_and_labels(said.getvalue())
+
+
+def behind_times_and_labels(text: str) -> str:
+    """The text without what stands on one line with an event's time, agent and kind, or with who asks."""
+    return re.sub(r"^( *[0-9.]+m?s  \S+ +\w+|\S+ asks you:) .*$", r"\1", text, flags=re.MULTILINE)
+
+
+def printed(digest: Digest) -> str:
+    """What `fleet wait` prints."""
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()) as shown:
+        wait.print_digest(Digest.model_validate(json.loads(json.dumps(digest.model_dump()))), as_json=False)
+    return shown.getvalue() + said.getvalue()
+
+
+async def parents_read(lab: Lab, hostile: Callable[[], str]) -> str:
+    """What an agent reads of its children that said hostile things, once they have ended."""
+    define(lab.project, "lead", "tools: Read, Grep, Glob\nchildren: 5")
+    await tools_create(lab, "boss", persona="lead")
+    lab.play("boss", Spawn("one"), Spawn("two"), SleepOnChildren())
+    await lab.becomes("boss", "waiting", "children")
+    lab.finish("one", hostile())
+    await lab.becomes("one", "complete")
+    await told(lab, "command_agent", agent="one", task="again")
+    await at_work(lab, "one")
+    lab.fail("one", "api", hostile())
+    lab.fail("two", "api", hostile())
+    lab.finish("boss")
+    await lab.becomes("boss", "complete")
+    return lab.provider.answers["boss"][-1]
+
+
+async def permissions(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
+    """What is shown of calls that must be permitted."""
+    define(lab.project, "shell", f"tools: Read\nask: [Bash, {MAIL}]")
+    shown: dict[str, str] = {}
+    for tool, tool_input in (("Bash", {"command": hostile()}), (MAIL, {hostile(): hostile(), "deep": [hostile()]})):
+        name = f"wants-{tool[:4].lower().rstrip('_')}"
+        await tools_create(lab, name, persona="shell")
+        await at_work(lab, name)
+        waits = await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(agents=(name,)), asks_person=True)
+        lab.play(name, Ask("", tool=tool, input=tool_input))
+        await lab.becomes(name, "waiting", "permission")
+        assert isinstance(waits, DurableWait)
+        assert_forms(await lab.fleet.durable_wait(lab.call(), waits.id), f"{name} wants to use {tool}:")
+        shown[f"{name} digest"] = await told(lab, "wait_for_agents", agents=[name], timeout_seconds=0)
+        shown[f"{name} printed"] = printed(await lab.wait(name))
+        shown[f"{name} status"] = await told(lab, "get_agent_status", agents=[name])
+        shown[f"{name} output"] = await told(lab, "get_agent_output", agent=name)
+        shown[f"{name} show"] = await people_read(lab, name)
+        shown[f"{name} run"] = await run_shows(lab, name)
+        await lab.fleet.interrupt(lab.call(), name)
+    return shown
+
+
 async def table(lab: Lab) -> str:
     """The cells of `fleet ps`, each on a line of its own."""
     view = await lab.fleet.status(lab.call(orchestrator="watcher"), [])
@@ -162,7 +253,7 @@ async def renderings(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     await lab.becomes("build", "failed")
     await tools_create(lab, "asker", persona="scout")
     await lab.becomes("asker", "working")
-    wait = await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(agents=("asker",)), asks_person=True)
+    waits = await lab.fleet.begin_durable_wait(lab.call(), WaitRequest(agents=("asker",)), asks_person=True)
     lab.play("asker", Ask(hostile(), [hostile(), hostile()]))
     await lab.becomes("asker", "waiting")
     await tools_create(lab, "broken", persona="scout")
@@ -172,8 +263,9 @@ async def renderings(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     await lab.becomes("next", "working")
     desk = lab.project / ".fleet" / "desk" / (await lab.view("next")).id
     shown |= {path.name: path.read_text() for path in desk.glob("*.md")}
-    assert isinstance(wait, DurableWait)
-    assert_forms(await lab.fleet.durable_wait(lab.call(), wait.id))
+    assert isinstance(waits, DurableWait)
+    assert_forms(await lab.fleet.durable_wait(lab.call(), waits.id))
+    shown["printed digest"] = printed(await lab.wait(key="printed"))
     shown["digest"] = await told(lab, "wait_for_agents", timeout_seconds=0)
     shown["waiting"] = await told(lab, "get_agent_status")
     shown["output"] = await told(lab, "get_agent_output", agent="build")
@@ -181,12 +273,16 @@ async def renderings(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     shown["registry"] = await told(lab, "list_agents")
     for name in ("build", "asker", "broken"):
         shown[f"show {name}"] = await people_read(lab, name)
+        shown[f"run {name}"] = await run_shows(lab, name)
+    shown["children"] = await parents_read(lab, hostile)
+    shown |= await permissions(lab, hostile)
     shown["answer"] = await told(lab, "command_agent", agent="asker", task=hostile())
     shown["unknown agent"] = await told(lab, "get_agent_status", agents=[hostile()])
     shown["unknown persona"] = await told(lab, "create_agent", name="x", task="x", persona=hostile())
     shown["bad name"] = await told(lab, "create_agent", name=hostile(), task="x")
     shown["bad cwd"] = await told(lab, "create_agent", name="x", task="x", cwd=hostile())
     shown["bad check"] = await told(lab, "create_agent", name="x", task="x", checks=[{"exists": f"../{hostile()}"}])
+    shown["removed"] = agents._deleted_line((await lab.fleet.delete(lab.call(), ["wants-bash"]))[0])
     shown["deleted"] = await told(lab, "delete_agent", agents=["build", "asker", "broken", "next"])
     for event in await lab.fleet.events(lab.call(), since="0", limit=1000):
         assert len(event_text(event).splitlines()) <= 1, "an event is one line, behind its time, agent and kind"
@@ -198,12 +294,12 @@ async def tools_create(lab: Lab, name: str, **arguments: object) -> None:
     assert await told(lab, "create_agent", name=name, task="look", **arguments)
 
 
-def assert_forms(wait: DurableWait) -> None:
+def assert_forms(asking: DurableWait, head: str = "asker asks:") -> None:
     """Assert that each form says who asks, on its first line."""
-    assert wait.forms
-    for form in wait.forms.values():
+    assert asking.forms
+    for form in asking.forms.values():
         first, *others = form.text.split("\n")
-        assert first.startswith("asker asks:")
+        assert first.startswith(head)
         assert all(line.startswith("| ") for line in others)
 
 

@@ -202,10 +202,14 @@ def rm(
         output.document({"deleted": [one.model_dump(mode="json") for one in deleted]})
         return
     for one in deleted:
-        work = f"; {one.work}" if one.work else ""
-        print(f"{one.name} {one.agent}: deleted, was {one.was}; results stay readable{work}")
+        print(_deleted_line(one))
     if not deleted:
         output.say("no agents to delete")
+
+
+def _deleted_line(one: Deleted) -> str:
+    work = f"; {one.work}" if one.work else ""
+    return f"{one.name} {one.agent}: deleted, was {one.was}; results stay readable{work}"
 
 
 def _deleted(value: object) -> Deleted:
