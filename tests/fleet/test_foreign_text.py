@@ -192,7 +192,7 @@ async def parents_read(lab: Lab, hostile: Callable[[], str]) -> str:
     lab.finish("one", hostile())
     await lab.becomes("one", "complete")
     await told(lab, "command_agent", agent="one", task="again")
-    await at_work(lab, "one")
+    await at_work(lab, "one", turns=2)
     lab.fail("one", "api", hostile())
     lab.fail("two", "api", hostile())
     lab.finish("boss")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.programs import claude_program
-from orchestrator.fleet.briefing.instructions import Workplace, instructions
+from orchestrator.fleet.briefing.instructions import MAX_NOTES, Workplace, instructions
 
 FILES = {
     "home/.claude/CLAUDE.md": "I am the user @~/.claude/extra.md",
@@ -139,3 +139,22 @@ def test_an_agent_reads_what_the_real_program_reads_in_the_same_order(
         f"(not read: @beside.md in {place}/above/CLAUDE.md leads out of {place}/above)",
         f"(not read: @../outside.md in {project}/CLAUDE.md leads out of {project})",
     ]
+
+
+@pytest.mark.requirement("persona:instructions:as-the-persons-session")
+def test_the_notes_about_what_is_not_read_are_few_short_and_count_the_rest(place: Path) -> None:
+    project = place / "above/project"
+    deep = place / "/".join(["d" * 200] * 3)
+    deep.mkdir(parents=True)
+    for number in range(300):
+        (deep / f"{number}.md").write_text("outside")
+        (project / ".claude/rules" / f"{number}.md").symlink_to(deep / f"{number}.md")
+    lines = [f"@{os.path.relpath(deep, project)}/{number}.md" for number in range(25)]
+    (project / "CLAUDE.md").write_text("\n".join([*lines, *lines]))
+    (project / "AGENTS.md").write_text("what counts")
+    ours, notes = seen_by_agents(place, project)
+    assert "what counts" in ours.values()
+    told = [note for note in notes if note.startswith("(not read: ")]
+    assert len(told) == MAX_NOTES + 1
+    assert told[-1] == f"(not read: {1 + 25 + 300 - MAX_NOTES} more files that a link or an import leads to)"
+    assert sum(len(note.encode()) for note in notes) < 10_000

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import untrusted
-from orchestrator.domain.text import named
+from orchestrator.domain.text import named, quantity
 
 MAX_FILE_BYTES = 40 * 1024
 MAX_TOTAL_BYTES = 160 * 1024
 MAX_FILES = 100
 MAX_PATH_CHARACTERS = 4096
+MAX_NOTES = 10
+"""that name a file which is not read; the others are counted"""
+MAX_NOTE_PATH_CHARACTERS = 200
 MAX_CHAIN = 5
 """files in a chain of imports, the first included"""
 MAX_RULE_FOLDERS = 50
@@ -69,6 +72,8 @@ class _Reading:
     parts: list[str] = field(default_factory=list[str])
     seen: set[Path] = field(default_factory=set[Path])
     left_bytes: int = MAX_TOTAL_BYTES
+    elsewhere: set[Path] = field(default_factory=set[Path])
+    """links that lead out of their tree, and what imports name outside of it"""
 
     def add(self, path: Path, tree: _Tree, chain: int = 1) -> None:
         """Add the file and what it imports, unless it was added before."""
@@ -77,7 +82,7 @@ class _Reading:
             return
         self.seen.add(real)
         if not real.is_relative_to(os.path.realpath(tree.root)):
-            self.parts.append(f"(not read: {_shown(path)} is a link that leads out of {_shown(tree.root)})")
+            self._note(path, f"{_in_note(path)} is a link that leads out of {_in_note(tree.root)}")
             return
         if (raw := self._content(real, tree)) is None:
             return
@@ -109,7 +114,18 @@ class _Reading:
             if tree.imports and path.is_relative_to(tree.root):
                 self.add(path, tree, chain)
             elif Path(os.path.realpath(path)) not in self.seen:
-                self.parts.append(f"(not read: @{_shown(name)} in {_shown(source)} leads out of {_shown(tree.root)})")
+                self._note(path, f"@{_in_note(name)} in {_in_note(source)} leads out of {_in_note(tree.root)}")
+
+    def _note(self, path: Path, what: str) -> None:
+        """Say that this is not read, unless that was said before or enough was said."""
+        if path not in self.elsewhere and len(self.elsewhere) < MAX_NOTES:
+            self.parts.append(f"(not read: {what})")
+        self.elsewhere.add(path)
+
+    def rest(self) -> list[str]:
+        """Return the note that counts what no note names."""
+        more = len(self.elsewhere) - MAX_NOTES
+        return [f"(not read: {quantity(more, 'more file')} that a link or an import leads to)"] if more > 0 else []
 
 
 def instructions(site: Workplace) -> list[str]:
@@ -127,7 +143,7 @@ def instructions(site: Workplace) -> list[str]:
             reading.add(folder / name, tree)
         _add_rules(reading, tree, str((folder / ".claude" / "rules").relative_to(root)))
         reading.add(folder / "CLAUDE.local.md", tree)
-    return reading.parts
+    return [*reading.parts, *reading.rest()]
 
 
 def imports(body: str) -> Iterator[str]:
@@ -221,3 +237,7 @@ def _resolved(name: str, folder: Path, site: Workplace) -> Path | None:
 
 def _shown(path: Path | str) -> str:
     return named(str(path), MAX_PATH_CHARACTERS)
+
+
+def _in_note(path: Path | str) -> str:
+    return named(str(path), MAX_NOTE_PATH_CHARACTERS)
