@@ -70,7 +70,7 @@ def test_a_form_that_is_declined_wakes_the_orchestrator_with_the_question(termin
 
 def decide(terminal: Terminal, decision: str) -> None:
     """Choose this in the form of a permission; the next field has the focus then."""
-    terminal.shows('writer wants to use Bash: "touch ran.txt"')
+    terminal.shows('writer wants to use Bash: "touch ran.txt; echo it ran"')
     terminal.shows("Accept")
     terminal.keys("Right")
     for option in ("allow", "always", "deny"):
