@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.domain.agent import NewAgent
@@ -188,7 +189,9 @@ class Fleet:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
         claimed = await adopt.claim(self._context, call, request.agents)
         found = await durable_wait.begin(self._context, call, request, asks_person=asks_person)
-        return _told(found, claimed) if isinstance(found, Digest) else found
+        if isinstance(found, Digest):
+            return _told(found, claimed)
+        return replace(found, message="; ".join(filter(None, [found.message, adopt.yours_now(claimed)])))
 
     async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
         """Return the current state of a durable wait.

@@ -110,6 +110,43 @@ async def test_an_input_whose_queue_is_held_blocks_at_once(lab: Lab) -> None:
     await lab.becomes("b", "queued", "its input a failed in an earlier turn")
 
 
+@pytest.mark.requirement("inputs:ended:however")
+@pytest.mark.parametrize("created", ["before", "while it is held"])
+@pytest.mark.parametrize("decision", ["go on", "instead", "interrupt"])
+async def test_who_waits_for_any_end_of_an_agent_starts_only_once_its_held_queue_is_decided(
+    lab: Lab, created: str, decision: str
+) -> None:
+    if created == "before":
+        await three_turns(lab)
+        await lab.create("b", inputs=["a:ended"])
+        lab.fail("a", "not_found", "HTTP 404: no such model")
+        await lab.becomes("a", "waiting", HELD)
+    else:
+        await held_agent(lab)
+        await lab.create("b", inputs=["a:ended"])
+    assert (await lab.view("b")).reason == "inputs: a"
+    if decision == "interrupt":
+        await lab.fleet.interrupt(lab.call(), "a")
+    else:
+        mode = DeliveryMode.INTERRUPT if decision == "instead" else DeliveryMode.QUEUE
+        await lab.fleet.command(lab.call(), "a", "try again", mode=mode)
+        assert (await lab.view("b")).reason == "inputs: a"
+        for _ in range(1 if decision == "instead" else 3):
+            lab.finish("a")
+    lab.finish("b")
+    await lab.becomes("b", "complete")
+
+
+@pytest.mark.requirement("turn:queue:held-after-failure")
+async def test_a_wait_for_the_agent_behind_it_is_told_that_a_held_queue_must_be_decided(lab: Lab) -> None:
+    await held_agent(lab)
+    await lab.wait("a")
+    await lab.create("b", inputs=["a:ended"])
+    digest = await lab.wait("b")
+    assert digest.needs == ("a",)
+    assert f"NEEDS YOU a: {HELD}" in digest.text
+
+
 @pytest.mark.requirement("family:digest:every-turn")
 async def test_a_parent_is_told_every_turn_of_its_children(tmp_path: Path) -> None:
     write_lead(tmp_path)

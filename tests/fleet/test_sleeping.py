@@ -258,3 +258,37 @@ async def test_a_wish_that_cannot_mean_anything_begins_no_sleep(
 ) -> None:
     with pytest.raises(error):
         await lab.fleet.begin_durable_wait(lab.call(), wish, asks_person=True)
+
+
+@pytest.mark.requirement("session:adopt:by-name")
+async def test_a_sleep_for_agents_of_an_ended_session_says_that_they_are_its_callers_now(lab: Lab) -> None:
+    await lab.create("a")
+    after = lab.call(orchestrator="after")
+    sleep = await lab.fleet.begin_durable_wait(after, WaitRequest(agents=["a"]), asks_person=True)
+    assert isinstance(sleep, DurableWait)
+    assert sleep.message == "1 of 1 agents at work; yours now, as the session that created them has ended: a"
+    lab.finish("a", "found")
+    await lab.becomes("a", "complete")
+    over = await lab.fleet.durable_wait(after, sleep.id)
+    assert "| found" in over.result
+
+
+@pytest.mark.requirement("session:adopt:by-name")
+@pytest.mark.parametrize("agents", [(), ("a",)])
+async def test_the_sleep_of_an_ended_session_ends_though_its_agents_are_anothers_now(
+    lab: Lab, agents: tuple[str, ...]
+) -> None:
+    await lab.create("a")
+    sleep = await asleep(lab, WaitRequest(agents=agents))
+    await lab.fleet.command(lab.call(orchestrator="after"), "a", "more")
+    if agents:
+        lab.finish("a", "one")
+        lab.finish("a", "two")
+
+    async def is_stored() -> bool:
+        row = await lab.context.work.store.read(
+            lambda connection: durable_wait.durable_waits.by_id(connection, sleep.id, 0.0)
+        )
+        return row is not None and row.status == "completed"
+
+    await eventually(is_stored)

@@ -51,6 +51,8 @@ class WaitSnapshot:
     cursor: int
     awaited: Collection[str] = ()
     """ids of those that ask for changes and start the agent that makes them: nobody else need act"""
+    behind: Sequence[AgentRow] = ()
+    """other agents for whose ends those wait"""
     asks_person: bool = False
     """a person answers the questions, so they do not end the wait"""
     by_client: bool = True
@@ -225,17 +227,20 @@ def glance_at(
     )
     below = agent_queries.families(connection, found)
     asking = children.askers(caller.orchestrator, found, [agent for agent in below if seen.needs(agent)], below)
-    return None if arriving and not found else replace(seen, agents=[*found, *asking])
+    behind = agent_queries.awaited_by(connection, found)
+    mine = [one for one in behind if one.parent is None and one.orchestrator == caller.orchestrator and seen.needs(one)]
+    more = {agent.id: agent for agent in [*asking, *mine]}.values()
+    return None if arriving and not found else replace(seen, agents=[*found, *more], behind=behind)
 
 
 def listens_to(call: CallContext, references: Sequence[str], seen: WaitSnapshot | None) -> set[str] | None:
-    """Return the topics whose notifications matter: the families seen, and the caller's new agents.
+    """Return the topics whose notifications matter: the families seen or waited for, and the caller's new agents.
 
     None means all topics, while named agents are on their way.
     """
     if seen is None:
         return None
-    families = {agent.root for agent in seen.agents}
+    families = {agent.root for agent in [*seen.agents, *seen.behind]}
     return families if references else families | {owner_name(call.caller.project, call.caller.orchestrator)}
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
 from orchestrator.domain.checkout import state_of, trees_of
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
+from orchestrator.domain.wait import WaitKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.prepared import fetch
 from orchestrator.store.schema.rows import AgentRow, ArtifactRow, InputRow, StoredCheck, TurnRow, all_rows, one_row
@@ -204,6 +205,19 @@ def outcomes(connection: Connection, ids: Iterable[str]) -> dict[str, TurnRow]:
 def inputs(connection: Connection, ids: Collection[str]) -> Sequence[InputRow]:
     """Return the inputs of these agents, in order."""
     return all_rows(InputRow, fetch(connection, _INPUTS, {"ids": list(ids)})) if ids else []
+
+
+def awaited_by(connection: Connection, agents: Collection[AgentRow]) -> Sequence[AgentRow]:
+    """Return the agents whose ends these wait for as inputs, and those that such inputs wait for, without `agents`."""
+    known = {agent.id for agent in agents}
+    found: list[AgentRow] = []
+    ahead = [*agents]
+    while waiting := {one.id for one in ahead if one.wait_kind is WaitKind.INPUTS}:
+        sources = {row.source_id for row in inputs(connection, waiting) if not row.settled} - known
+        ahead = [*by_ids(connection, sources)]
+        known |= sources
+        found += ahead
+    return found
 
 
 def files(connection: Connection, agent_id: str, turn: int | None = None) -> Sequence[ArtifactRow]:
