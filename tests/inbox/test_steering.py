@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -72,6 +73,23 @@ def test_a_text_for_a_turn_that_is_interrupted_is_the_next_turn(office: Office, 
     eventually(lambda: turns(office, "a")[-1][0] == "complete", "the next turn")
     assert turns(office, "a")[0][0] == "interrupted"
     assert office.detail("a")["turns"][-1]["result"] == "did: mind the gap"
+
+
+@pytest.mark.requirement("turn:steer:running")
+def test_a_text_that_comes_as_a_cap_is_reached_is_read_once(office: Office, eventually: Eventually) -> None:
+    asked = {"name": "a", "task": "think", "persona": "asker", "max_tokens": 1}
+    office.ask("POST", "/v1/agents", asked)
+    eventually(lambda: office.agent("a")["status"] == "working", "a working agent")
+    steer(office, "a", "mind the gap")
+    eventually(lambda: office.agent("a")["status"] == "waiting", "a suspended agent")
+    office.ask("PUT", "/v1/agents/a/budget", {"max_tokens": 10_000_000})
+    eventually(lambda: office.agent("a")["status"] in {"complete", "failed"}, "the end")
+    files = list((office.house.state / "agents" / office.agent("a")["id"]).glob("claude/projects/*/*.jsonl"))
+    entries = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    prompts = [entry["message"]["content"] for entry in entries if entry.get("type") == "user"]
+    taken = [entry["attachment"] for entry in entries if entry.get("type") == "attachment"]
+    read = prompts.count("mind the gap") + sum(one.get("type") == "queued_command" for one in taken)
+    assert read == 1, turns(office, "a")
 
 
 @pytest.mark.requirement("turn:steer:running")

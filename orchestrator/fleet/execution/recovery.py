@@ -7,7 +7,7 @@ in the transcript: the prompt is sent. In a question: the agent waits again, or 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import DAEMON, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
-from orchestrator.errors import NotFoundError
+from orchestrator.errors import NotFoundError, ProviderError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt, prompt_id
 from orchestrator.fleet.sessions.steering import turn_of
@@ -71,6 +71,24 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
             return replace(attempt, prompt=Prompt(id=fresh, text=CONTINUE))
         case _:
             return attempt
+
+
+async def with_late_reads(provider: Provider, attempt: Attempt, handed: Collection[str], ended: Ended) -> Ended:
+    """Return the end with the handed-in texts that the program took up while it was stopped: its turn goes on with them.
+
+    A program whose run is interrupted begins another one with the texts that it has not read (Claude Code 2.1.329,
+    measured), so they stand in the conversation although the run did not report them.
+    """
+    late: list[str] = []
+    for prompt in sorted(set(handed) - set(ended.steered)):
+        try:
+            found = await provider.recall(attempt.spec, [prompt])
+        except ProviderError as error:
+            LOG.warning("late_reads_unknown", error=error.message)
+            break
+        if found.status is not TranscriptStatus.ABSENT:
+            late.append(prompt)
+    return replace(ended, steered=(*ended.steered, *late))
 
 
 async def _untold(provider: Provider, attempt: Attempt, prompts: Sequence[str]) -> Prompt | None:

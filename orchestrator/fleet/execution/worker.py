@@ -17,7 +17,7 @@ from orchestrator.domain.event import Ended, SessionOutcome, ToolStarted
 from orchestrator.errors import FleetError, SessionDiedError, StoreError
 from orchestrator.fleet.execution.attempt import Attempt, finish_attempt, planned, prepare
 from orchestrator.fleet.execution.pause import FATAL, Suspension, stopped, suspend_attempt, suspension_of
-from orchestrator.fleet.execution.recovery import resumed, taken_over
+from orchestrator.fleet.execution.recovery import resumed, taken_over, with_late_reads
 from orchestrator.fleet.execution.runtime import Runtime
 from orchestrator.fleet.execution.slots import STOP_SECONDS, AgentSlots
 from orchestrator.fleet.execution.verification import Verification, verified
@@ -163,9 +163,11 @@ class Workers:
             slot.busy = False
         suspension = suspension_of(claim, ended, slot.stopping, runtime.settings)
         ended = stopped(ended, slot.stopping)
-        closes = suspension is not None or ended.outcome is SessionOutcome.DEFERRED or ended.reason in FATAL
-        if closes or slot.stop_reason == DELETED or slot.has_unread(ended):
+        goes_on = suspension is not None or ended.outcome is SessionOutcome.DEFERRED
+        if goes_on or ended.reason in FATAL or slot.stop_reason == DELETED or slot.has_unread(ended):
             await self._close(slot)
+        if goes_on and attempt is not None and slot.has_unread(ended):
+            ended = await with_late_reads(runtime.providers[attempt.provider], attempt, slot.handed, ended)
         await self._record(live, attempt, ended, suspension)
         slot.claim = None
 

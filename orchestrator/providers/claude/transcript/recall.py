@@ -97,8 +97,17 @@ def _deferred(entries: Sequence[Entry]) -> ToolCall | None:
 
 
 def _steered(entries: Sequence[Entry]) -> tuple[str, ...]:
-    found = [_mapping(entry.get("attachment")) for entry in entries]
-    return tuple(str(one.get("source_uuid")) for one in found if one.get("type") == "queued_command")
+    """The ids of all texts that came after the first prompt: those read at a tool, and those that began a run."""
+    attached = [_mapping(entry.get("attachment")) for entry in entries]
+    taken = [str(one.get("source_uuid")) for one in attached if one.get("type") == "queued_command"]
+    begun = [
+        str(one.get("uuid")) for one in entries[1:] if isinstance(_message(one).get("content"), str) and _is_user(one)
+    ]
+    return tuple(taken + begun)
+
+
+def _is_user(entry: Entry) -> bool:
+    return entry.get("type") == "user" and not entry.get("isMeta")
 
 
 def _usage(entries: Sequence[Entry]) -> Usage:
