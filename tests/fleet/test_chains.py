@@ -73,6 +73,31 @@ async def test_a_reviewer_gets_the_tasks_and_the_plan_that_it_judges_by_and_a_fi
     assert "task was" not in (desk / "build-report-one.md").read_text()
 
 
+@pytest.mark.requirement("inputs:handover:every-new-turn")
+async def test_who_starts_after_several_turns_is_handed_all_of_them_and_later_only_new_ones(lab: Lab) -> None:
+    await lab.create("build", persona="builder", task="build it")
+    await lab.becomes("build", "working")
+    await lab.fleet.command(lab.call(), "build", "and the docs")
+    lab.finish("build", "built it")
+    made = await lab.create("judge", persona="reviewer", inputs=["build"])
+    lab.finish("build", "wrote the docs")
+    await lab.becomes("judge", "working")
+    report = lab.project / ".fleet" / "desk" / made.agent.id / "build-report.md"
+    first, second = report.read_text().split("# build (builder), turn 2\n")
+    assert first.startswith("# build (builder), turn 1\n")
+    assert "build it" in first
+    assert "built it" in first
+    assert "and the docs" in second
+    lab.finish("judge", "a finding\n\nVERDICT: changes")
+    await lab.becomes("judge", "failed")
+    await lab.fleet.command(lab.call(), "build", "mend it")
+    await lab.fleet.command(lab.call(), "judge", "again", inputs=["build"])
+    lab.finish("build", "mended")
+    await lab.becomes("judge", "working")
+    assert report.read_text().startswith("# build (builder)\n")
+    assert "built it" not in report.read_text()
+
+
 @pytest.mark.requirement("inputs:handover:one-named-file")
 async def test_a_desk_ignores_itself_before_its_agent_begins_also_if_nothing_is_handed_to_it(lab: Lab) -> None:
     made = await lab.create("alone", persona="builder")
@@ -231,7 +256,7 @@ async def test_an_agent_is_not_its_own_input(lab: Lab) -> None:
     assert "own input" in error.value.message
 
 
-async def test_an_input_commanded_again_before_it_ended_hands_over_its_last_turn(lab: Lab) -> None:
+async def test_an_input_commanded_again_before_it_ended_hands_over_both_turns(lab: Lab) -> None:
     await lab.create("scout")
     await lab.becomes("scout", "working")
     plan = await lab.create("plan", persona="planner", inputs=["scout"])
@@ -241,8 +266,7 @@ async def test_an_input_commanded_again_before_it_ended_hands_over_its_last_turn
     lab.finish("scout", "second")
     await lab.becomes("plan", "working")
     text = (lab.project / ".fleet" / "desk" / plan.agent.id / "relevant-files.md").read_text()
-    assert "second" in text
-    assert "first" not in text
+    assert text.index("first") < text.index("second")
 
 
 async def test_writers_of_one_checkout_take_turns_and_say_who_writes(lab: Lab) -> None:

@@ -301,6 +301,19 @@ def test_a_long_report_is_cut_in_its_middle_and_keeps_tests_open_and_verdict() -
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_one_long_line_does_not_push_out_what_decides() -> None:
+    long = "- slower by one percent in quiet runs, measured " + "again and again " * 60
+    text = f"## Changed\n{'- a line of the report' * 40}\n## Checks\n- 21 tests: OK\n## Open\n{long}\n- no mypy here"
+    many = [outcome(f"other-{at}", text="x " * 60) for at in range(4)]
+    shown = digest_text(awake([], [outcome("a", text=text), *many])).split("\n")
+    assert "| - 21 tests: OK" in shown
+    assert "| - no mypy here" in shown
+    [cut] = [line for line in shown if line.startswith("| - slower by one percent")]
+    assert cut.endswith("…")
+    assert any('get_agent_output(agent="a"' in line for line in shown)
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_a_result_that_is_handed_on_is_told_in_one_line_what_it_leaves_open_or_its_summary() -> None:
     assert digest_text(awake([], [outcome("a", text=REPORT, handed_on=True)])).split("\n")[2:] == [
         "| Open: the changelog is not written"

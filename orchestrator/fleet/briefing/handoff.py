@@ -31,6 +31,8 @@ class SourceResult:
     """its report is about its own changes, so it has a file of its own even beside others of that name"""
     changes: str = ""
     task: str = ""
+    turn: int = 0
+    """its ordinal, where several turns of the agent are handed on"""
 
 
 def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
@@ -60,7 +62,7 @@ def write_result(desk: Path, name: str, text: str) -> Path:
 
 
 def _file_name(result: SourceResult, results: Sequence[SourceResult]) -> str:
-    others = [one for one in results if one.produces == result.produces and one is not result]
+    others = [one for one in results if one.produces == result.produces and one.agent != result.agent]
     if not others or not result.may_change:
         return result.produces
     name = Path(result.produces)
@@ -74,7 +76,8 @@ def _section(result: SourceResult) -> str:
     told = ["Its task was:", task, "Its result:"] if result.task else []
     body = fenced(result.text.strip("\n")) if result.text.strip() else "(no text)"
     facts = [f"[Fleet's facts: {result.changes}]"] if result.changes else []
-    return "\n".join([f"# {result.agent} ({named(result.persona)}){ended}", *facts, *told, body, ""])
+    which = f", turn {result.turn}" if result.turn else ""
+    return "\n".join([f"# {result.agent} ({named(result.persona)}){which}{ended}", *facts, *told, body, ""])
 
 
 def _make(desk: Path) -> None:

@@ -74,7 +74,7 @@ async def taken_over(work: UnitOfWork, provider: Provider, claim: Claim, attempt
 
 
 async def with_late_reads(provider: Provider, attempt: Attempt, handed: Collection[str], ended: Ended) -> Ended:
-    """Return the end with the handed-in texts that the program took up while it was stopped: its turn goes on with them.
+    """Return the end with the handed-in texts that the program took up while it was stopped.
 
     A program whose run is interrupted begins another one with the texts that it has not read (Claude Code 2.1.329,
     measured), so they stand in the conversation although the run did not report them.

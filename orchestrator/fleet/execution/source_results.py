@@ -1,8 +1,8 @@
-"""What the inputs of a turn hand over to it: the result of each one's last ended turn."""
+"""What the inputs of a turn hand over to it: the results of their turns that it has not been handed before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.persona import Persona
@@ -14,7 +14,11 @@ from orchestrator.fleet.projections.turn_views import changes_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import AgentRow, TurnRow
+from orchestrator.store.turns.steering import STEERED, read_in
 from orchestrator.store.turns.turns import Claim
+
+ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
+MAX_EARLIER_TURNS = 4
 
 
 def source_results(connection: Connection, claim: Claim, persona: Persona) -> list[SourceResult]:
@@ -31,8 +35,41 @@ def source_results(connection: Connection, claim: Claim, persona: Persona) -> li
     further = [source_id for source_id in dict.fromkeys(behind) if source_id not in {*direct, claim.agent_id}]
     turns |= agent_queries.outcomes(connection, further)
     sources = {row.id: row for row in agent_queries.by_ids(connection, {*direct, *further})}
-    found = [_result(sources[one], turns.get(one), with_task=persona.verdict) for one in direct]
-    return found + [_result(sources[one], turns.get(one), with_task=False) for one in further]
+    since = _last_start(connection, claim)
+    found: list[SourceResult] = []
+    for one in direct:
+        rows = agent_queries.turns(connection, one)
+        ended = _unhanded(rows, turns.get(one), since) or [None]
+        told = _steered(rows) if persona.verdict else {}
+        found += [
+            _result(sources[one], turn, told, with_task=persona.verdict, numbered=len(ended) > 1) for turn in ended
+        ]
+    return found + [_result(sources[one], turns.get(one)) for one in further]
+
+
+def _last_start(connection: Connection, claim: Claim) -> float:
+    """Return when the claimed agent was last handed anything."""
+    earlier = [row for row in agent_queries.turns(connection, claim.agent_id) if row.ordinal < claim.turn]
+    return max((row.started_at or 0.0 for row in earlier), default=0.0)
+
+
+def _unhanded(rows: Sequence[TurnRow], last: TurnRow | None, since: float) -> list[TurnRow | None]:
+    """Return the last ended turn, and before it those that ended since then: their changes are part of the work."""
+    if last is None:
+        return []
+    earlier = [
+        row for row in rows if row.ordinal < last.ordinal and row.status in ENDED and (row.ended_at or 0) > since
+    ]
+    return [*earlier[-MAX_EARLIER_TURNS:], last]
+
+
+def _steered(rows: Sequence[TurnRow]) -> dict[str, list[str]]:
+    """Return what each turn was told while it ran, by the words in which the text's own turn says where it was read."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason == STEERED:
+            told.setdefault(row.detail, []).append(row.prompt)
+    return told
 
 
 def _inputs_of(connection: Connection, turns: dict[str, TurnRow]) -> Sequence[str]:
@@ -56,8 +93,16 @@ def _ending(turn: TurnRow) -> str:
     return "it asks for changes" if turn.reason == FAILED_VERDICT else f"it ended as {turn.status}"
 
 
-def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> SourceResult:
+def _result(
+    source: AgentRow,
+    ended: TurnRow | None,
+    told: Mapping[str, Sequence[str]] | None = None,
+    *,
+    with_task: bool = False,
+    numbered: bool = False,
+) -> SourceResult:
     persona = persona_of(source)
+    steers = (told or {}).get(read_in(ended.ordinal), ()) if ended else ()
     return SourceResult(
         agent=source.name,
         persona=source.persona,
@@ -66,5 +111,8 @@ def _result(source: AgentRow, ended: TurnRow | None, *, with_task: bool) -> Sour
         text=(ended.result or ended.detail) if ended else "",
         may_change=persona.may_change,
         changes=_changed(ended) if ended else "",
-        task=ended.prompt if ended and with_task else "",
+        task="\n\n".join([ended.prompt, *(f"Told while it worked: {text}" for text in steers)])
+        if ended and with_task
+        else "",
+        turn=ended.ordinal if ended and numbered else 0,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind
 from orchestrator.domain.duration import format_age
@@ -37,6 +37,8 @@ MAX_TAIL_CHARACTERS = 100
 MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
+MAX_LINE_BYTES = 180
+"""of one line of a text that must be cut"""
 MAX_GIST_CHARACTERS = 90
 """of a result that another agent receives: the room is for those that its reader must judge"""
 _DOES: Mapping[str, str] = {
@@ -156,15 +158,23 @@ def _gist(lines: Sequence[ResultLine]) -> str:
 
 
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
-    """Return the lines that fit: the beginning, and what is kept or the end; the first cut names the call."""
+    """Return the lines that fit: the beginning, and what is kept or the end; the first cut names the call.
+
+    Where not all fit, long lines are shortened, so that one of them does not take the place of all others.
+    """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
+    lines = [replace(line, shown=_shortened(line.shown)) for line in lines]
     chosen: set[int] = set()
     from_end = range(len(lines) - 1, -1, -1)
     kept = [index for index in from_end if lines[index].is_kept]
-    _add(lines, kept or from_end, chosen, room // 2 if kept else room // 3, call)
+    _add(lines, kept or from_end, chosen, room * 2 // 3 if kept else room // 3, call)
     _add(lines, range(len(lines)), chosen, room, call)
     return _cut(lines, chosen, call) if chosen and size_bytes(_cut(lines, chosen, call)) <= room else []
+
+
+def _shortened(line: str) -> str:
+    return line if len(line.encode()) <= MAX_LINE_BYTES else MARGIN + within(line.removeprefix(MARGIN), MAX_LINE_BYTES)
 
 
 def _add(
@@ -191,7 +201,7 @@ def _cut(lines: Sequence[ResultLine], chosen: set[int], call: Callable[[int], st
             missing, calls = [], calls + 1
         if index >= 0:
             shown.append(lines[index].shown)
-    return shown
+    return shown if calls else [*shown, f"(lines are cut: {call(0)})"]
 
 
 def shares(sizes: Sequence[int], room: int) -> list[int]:

@@ -13,6 +13,13 @@ from orchestrator.store.schema.tables import TURN
 from orchestrator.store.schema.transitions import emit, owned_row
 from orchestrator.store.turns.turns import Claim
 
+STEERED = "steered"
+
+
+def read_in(turn: int) -> str:
+    """Return what the turn of a steered text says of where the text was read."""
+    return f"read in turn {turn}"
+
 
 def fold(connection: Connection, claim: Claim, turn_ids: Sequence[str], now: float) -> None:
     """End these queued turns of the claimed agent, each with its terminal event: the running turn has read them.
@@ -24,8 +31,8 @@ def fold(connection: Connection, claim: Claim, turn_ids: Sequence[str], now: flo
     query = select(TURN.c.id, TURN.c.ordinal).where(
         TURN.c.id.in_(turn_ids), TURN.c.agent_id == claim.agent_id, TURN.c.status == TurnStatus.QUEUED
     )
-    detail = f"read in turn {claim.turn}"
+    detail = read_in(claim.turn)
     for turn_id, ordinal in connection.execute(query.order_by(TURN.c.ordinal)).all():
-        ended = {"status": TurnStatus.CANCELLED, "reason": "steered", "detail": detail, "ended_at": now}
+        ended = {"status": TurnStatus.CANCELLED, "reason": STEERED, "detail": detail, "ended_at": now}
         connection.execute(update(TURN).where(TURN.c.id == turn_id).values(**ended))
-        emit(connection, claim.agent_id, EventKind.CANCELLED, now, ordinal, reason="steered", detail=detail)
+        emit(connection, claim.agent_id, EventKind.CANCELLED, now, ordinal, reason=STEERED, detail=detail)
