@@ -62,7 +62,7 @@ CREATE = _object(
     task=_text("its part: what to do and report; it sees nothing of this conversation"),
     brief=_text(
         "what the whole chain must know, said once, in the first create: whoever has that agent among its inputs, or "
-        "theirs, reads it too; others say @name of that agent"
+        "theirs, reads it too; for other agents brief is @NAME of that agent"
     ),
     persona=_text("scout, planner, builder (default), reviewer, shipper; list_agents has more"),
     provider=_text(enum=["claude"]),
