@@ -55,6 +55,23 @@ def translated(
     return Translated(front={key: value for key, value in ours.items() if value is not None}, warnings=tuple(warnings))
 
 
+def with_claudes_rules(front: Mapping[str, object], keys: frozenset[str]) -> Mapping[str, object]:
+    """Return front matter that was written for Fleet, with what Claude Code's keys take from the agent.
+
+    Raises:
+        ForeignError: a key restricts the agent, and Fleet cannot keep to it, or seems to be a rule.
+    """
+    _check_guards(front)
+    ours = dict(front)
+    if front.get("disallowedTools") is not None:
+        ours["deny"] = _denied(front)
+    if front.get("maxTurns") is not None:
+        ours.setdefault("max_turns", front["maxTurns"])
+    for key in [key for key in front if key not in keys and key not in OF_CLAUDE]:
+        _check_is_no_rule(str(key))
+    return ours
+
+
 def _is_wrong(key: str, value: object, is_valid: Callable[[str, object], bool]) -> bool:
     """Whether the value is left out: not if the key restricts, or the value was meant for Fleet and has a mistake."""
     if value is None or key in RESTRICTING or (key == "policy" and isinstance(value, list)):

@@ -19,7 +19,7 @@ from orchestrator.domain.question import Policy
 from orchestrator.domain.ranking import is_similar, nearest
 from orchestrator.domain.text import listed, named, quantity
 from orchestrator.errors import InvalidError, NotFoundError
-from orchestrator.foreign_keys import ForeignError, translated
+from orchestrator.foreign_keys import ForeignError, translated, with_claudes_rules
 from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter, is_valid
 from orchestrator.paths import asset
 from orchestrator.persona_files import Folder, PersonaFile, PersonaReader
@@ -168,10 +168,11 @@ def _fleets_keys(file: PersonaFile) -> tuple[Mapping[str, object], tuple[str, ..
     front = dict(file.front)
     if "tools" in front and front["tools"] is None:
         front["tools"] = ""
-    if file.folder.is_fleets:
-        return front, ()
+    keys = frozenset(FrontMatter.model_fields)
     try:
-        done = translated(front, frozenset(FrontMatter.model_fields), is_valid)
+        if file.folder.is_fleets:
+            return with_claudes_rules(front, keys), ()
+        done = translated(front, keys, is_valid)
     except ForeignError as error:
         raise InvalidError(f"{file.path}: {error}", hint="say it with Fleet's keys, or remove it") from error
     return done.front, done.warnings

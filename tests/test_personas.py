@@ -180,6 +180,29 @@ def test_all_wrong_fields_are_named_at_once_each_with_an_example(project: Path) 
     assert error.value.hint == "write e.g. max_turns: 40, children: 5"
 
 
+@pytest.mark.requirement("clearance:rules:however-spelled")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Deny: [Bash]", "no such key (did you mean deny?)"),
+        ("denyy: Bash", "no such key (did you mean deny?)"),
+        ("permissionMode: plan", "lets it change nothing"),
+        ("hooks: {PreToolUse: []}", "Fleet runs no hooks of a file"),
+    ],
+)
+def test_a_key_that_restricts_is_not_ignored_in_a_file_for_fleet_either(project: Path, line: str, said: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        mine(project, f"---\nname: mine\ndescription: d\n{line}\n---\nx")
+    assert said in error.value.message
+
+
+def test_what_claude_code_denies_is_denied_in_a_file_for_fleet_too(project: Path) -> None:
+    rules = "disallowedTools: Bash\nmaxTurns: 4\ndeny: [Write]"
+    found = mine(project, f"---\nname: mine\ndescription: d\n{rules}\n---\nx")
+    assert set(found.deny) == {"Bash", "Write"}
+    assert found.max_turns == 4
+
+
 def test_a_key_without_a_value_counts_as_not_given(project: Path) -> None:
     front = "".join(f"{key}:\n" for key in FrontMatter.model_fields if key not in {"name", "tools"})
     persona = mine(project, f"---\nname: mine\n{front}---\nx")
