@@ -157,6 +157,8 @@ def exact_ends(text: str, limit_bytes: int) -> str:
     rest = text[len(head) :]
     tail = _ending(reversed(rest[-limit_bytes:]), limit_bytes // 3)
     missing = len(rest) - len(tail)
+    if missing <= 0:
+        return f'"{"".join(head)}{"".join(reversed(tail))}"'
     return f'"{"".join(head)}" [… {quantity(missing, "character")} …] "{"".join(reversed(tail))}"'
 
 

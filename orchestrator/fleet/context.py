@@ -95,7 +95,9 @@ class FleetContext:
         await self.work.store.write(outcomes.deliver, offer.turn_ids, self.work.clock())
 
     def told_of_others(self, call: CallContext) -> set[str]:
-        """The turns of other sessions' agents that this caller was told: only their own session receives them."""
+        """The turns of other sessions' agents that this session was told; of persons, whose terminals differ, none."""
+        if call.person:
+            return set()
         return self.foreign.setdefault((call.caller.project, call.caller.orchestrator), set())
 
     def offer(self, call: CallContext, turn_ids: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -70,7 +71,7 @@ class Fleet:
             parent = None if call.run is None else await children.parent_of(self._context.work, call.run)
             agent_id, existed = await create.create(self._context, call, new, parent)
         agent = await query.view(self._context, call, agent_id)
-        return Created(agent=agent, existed=existed, branch=agent_views.branch_at(agent.cwd))
+        return Created(agent=agent, existed=existed, branch=await asyncio.to_thread(agent_views.branch_at, agent.cwd))
 
     async def command(
         self,

@@ -7,8 +7,11 @@ import asyncio
 import pytest
 
 from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.tool import CallContext
+from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.server.mcp import text
+from orchestrator.store.agents import adoption
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab
 
@@ -78,3 +81,33 @@ async def test_a_refused_command_takes_no_agent_over(lab: Lab) -> None:
     with pytest.raises(InvalidError, match="task"):
         await lab.fleet.command(lab.call(orchestrator="new-session"), "a", "")
     assert (await lab.view("a")).orchestrator == lab.caller.orchestrator
+
+
+@pytest.mark.requirement("session:adopt:by-name")
+async def test_a_command_stays_done_and_interrupts_also_if_another_session_claims_its_agent_first(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.create("a", task="one")
+    await lab.becomes("a", "working")
+
+    def claimed_by_another(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(adoption, "adopt", claimed_by_another)
+    receipt = await lab.fleet.command(lab.call(orchestrator="next"), "a", "two", mode=DeliveryMode.INTERRUPT)
+    assert "turn 2" in receipt.happened
+    await lab.becomes("a", "working")
+    turns = (await lab.fleet.detail(lab.call(), "a")).turns
+    assert turns[0].status == "interrupted"
+
+
+@pytest.mark.requirement("session:identity:one-per-door")
+async def test_each_terminal_is_told_the_outcome_of_an_agent_that_is_not_its_own(lab: Lab) -> None:
+    await lab.create("a")
+    lab.fail("a")
+    await lab.becomes("a", "failed")
+    terminal = CallContext(caller=lab.call(orchestrator="terminal").caller, person=True)
+    with lab.fleet.connected(lab.caller):
+        for _ in range(2):
+            [outcome] = (await lab.fleet.wait(terminal, agents=["a"])).outcomes
+            assert outcome.status == "failed"

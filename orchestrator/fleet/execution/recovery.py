@@ -16,7 +16,7 @@ from orchestrator.domain.event import Ended, SessionOutcome
 from orchestrator.domain.transcript_state import TranscriptState, TranscriptStatus
 from orchestrator.domain.turn import DAEMON, TurnStatus
 from orchestrator.domain.usage import RunUsage, Usage
-from orchestrator.errors import NotFoundError, ProviderError
+from orchestrator.errors import FleetError, NotFoundError
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.fleet.execution.attempt import Attempt, prompt_id
 from orchestrator.fleet.sessions.steering import turn_of
@@ -83,7 +83,7 @@ async def with_late_reads(provider: Provider, attempt: Attempt, handed: Collecti
     for prompt in sorted(set(handed) - set(ended.steered)):
         try:
             found = await provider.recall(attempt.spec, [prompt])
-        except ProviderError as error:
+        except FleetError as error:  # then the text is read twice at worst
             LOG.warning("late_reads_unknown", error=error.message)
             break
         if found.status is not TranscriptStatus.ABSENT:

@@ -35,11 +35,10 @@ def source_results(connection: Connection, claim: Claim, persona: Persona) -> li
     further = [source_id for source_id in dict.fromkeys(behind) if source_id not in {*direct, claim.agent_id}]
     turns |= agent_queries.outcomes(connection, further)
     sources = {row.id: row for row in agent_queries.by_ids(connection, {*direct, *further})}
-    since = _last_start(connection, claim)
     found: list[SourceResult] = []
     for one in direct:
         rows = agent_queries.turns(connection, one)
-        ended = _unhanded(rows, turns.get(one), since) or [None]
+        ended = _unhanded(rows, turns.get(one), _last_start(connection, claim, one)) or [None]
         told = _steered(rows) if persona.verdict else {}
         found += [
             _result(sources[one], turn, told, with_task=persona.verdict, numbered=len(ended) > 1) for turn in ended
@@ -47,9 +46,11 @@ def source_results(connection: Connection, claim: Claim, persona: Persona) -> li
     return found + [_result(sources[one], turns.get(one)) for one in further]
 
 
-def _last_start(connection: Connection, claim: Claim) -> float:
-    """Return when the claimed agent was last handed anything."""
-    earlier = [row for row in agent_queries.turns(connection, claim.agent_id) if row.ordinal < claim.turn]
+def _last_start(connection: Connection, claim: Claim, source_id: str) -> float:
+    """Return when an earlier turn of the claimed agent was handed what this source had done."""
+    rows = agent_queries.inputs(connection, {claim.agent_id})
+    had = {row.turn for row in rows if row.source_id == source_id and row.turn < claim.turn}
+    earlier = [row for row in agent_queries.turns(connection, claim.agent_id) if row.ordinal in had] if had else []
     return max((row.started_at or 0.0 for row in earlier), default=0.0)
 
 

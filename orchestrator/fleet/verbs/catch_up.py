@@ -33,7 +33,14 @@ async def catch_up(context: FleetContext, call: CallContext) -> str:
         asking, working = left.asking(connection, *session), left.at_work(connection, *session)
         return asking, working, left.unread(connection, *session)
 
-    found = await context.work.store.read(all_left)
+    try:
+        found = await context.work.store.read(all_left)
+    except BaseException:
+        if connected is None:
+            del context.still_connected[session]
+        else:
+            context.still_connected[session] = connected
+        raise  # nothing was told, so the next result tells it
     others = {one.orchestrator for some in found for one in some if connected is None or one.orchestrator in connected}
     gone = context.connections.gone(others)
     context.still_connected[session] = frozenset(others - gone - {COMMAND_LINE})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator import log
 from orchestrator.domain.agent import checked_text
 from orchestrator.domain.budget import Unit, checked_caps
 from orchestrator.domain.question import AnsweredBy
 from orchestrator.domain.text import listed
 from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import DeliveryMode
+from orchestrator.errors import FleetError
 from orchestrator.fleet.checks.criteria import NOTHING_NEW, Verify
 from orchestrator.fleet.context import FleetContext, stored_key
 from orchestrator.fleet.verbs.adopt import check_place, claim, yours_now
@@ -18,6 +20,8 @@ from orchestrator.fleet.verbs.inputs import find_inputs
 from orchestrator.fleet.views import Receipt
 from orchestrator.store.agents import commands
 from orchestrator.store.waits.questions import ClosedQuestionError, OtherQuestionError
+
+LOG = log.logger("fleet.command")
 
 
 async def command(
@@ -65,12 +69,21 @@ async def command(
             **context.shown.meant(call, found.id, seen.get(found.id), question, is_read=is_read),
         )
         done = await _commit(context, call, asked)
-        claimed = () if only_answer else await claim(context, call, [found.id])  # a refused command claims nothing
-    return _with_claim(await _carry_out(context, found.name, asked, done), claimed)
+    receipt = await _carry_out(context, found.name, asked, done)
+    return receipt if only_answer else _with_claim(receipt, await _claimed(context, call, found.id))
 
 
 def _with_claim(receipt: Receipt, claimed: Sequence[str]) -> Receipt:
     return receipt.model_copy(update={"happened": "; ".join(filter(None, [receipt.happened, yours_now(claimed)]))})
+
+
+async def _claimed(context: FleetContext, call: CallContext, agent_id: str) -> Sequence[str]:
+    """Claim the agent of an ended session; what has been commanded stays so, also if another session was faster."""
+    try:
+        return await claim(context, call, [agent_id])
+    except FleetError as error:
+        LOG.warning("not_claimed", agent=agent_id, error=error.message)
+        return ()
 
 
 async def _commit(context: FleetContext, call: CallContext, asked: commands.Command) -> commands.Commanded:

@@ -66,7 +66,7 @@ async def begin(
     seen = await _arrived(context, call, request)
     if seen.wakes(request.until):
         digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
-        context.offer(call, seen.received_by(call.caller.orchestrator))
+        wait.handed_out(context, call, seen)
         return digest
     ids = [agent.id for agent in seen.agents] if request.agents else []
     begun = new_wait(call, replace(request, agents=ids), now, asks_person=asks_person)
@@ -216,6 +216,8 @@ async def settle(context: FleetContext, row: DurableWaitRow, *, by_client: bool 
     except FleetError as error:  # an agent was deleted meanwhile: the error tells the orchestrator
         seen, ended = None, WaitEnd(result=within(str(error), MAX_RESULT_BYTES), is_error=True)
     await context.work.commit(orchestrator_waits.end, row.id, DurableWaitStatus.COMPLETED, now, ended)
+    if seen is not None:
+        context.told_of_others(_call(row)).update(seen.of_others(row.orchestrator))
     return seen
 
 

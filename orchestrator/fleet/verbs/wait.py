@@ -82,8 +82,13 @@ class WaitSnapshot:
 
     def received_by(self, orchestrator: str) -> list[str]:
         """The turns that its digest delivers to this orchestrator: not those of agents that another one commands."""
-        foreign = {one.id for one in self.agents if one.parent is None and one.orchestrator != orchestrator}
+        foreign = _foreign(self.agents, orchestrator)
         return [turn.id for turn in self.untold if turn.agent_id not in foreign]
+
+    def of_others(self, orchestrator: str) -> list[str]:
+        """The turns that its digest tells, but does not deliver."""
+        foreign = _foreign(self.agents, orchestrator)
+        return [turn.id for turn in self.untold if turn.agent_id in foreign]
 
     def tells(self) -> bool:
         """Whether there is anything that the orchestrator has not received."""
@@ -101,6 +106,11 @@ class WaitSnapshot:
         if until == "any" and self.untold:
             return True
         return not any(agent.status in OPEN for agent in self.agents)
+
+
+def _foreign(agents: Sequence[AgentRow], orchestrator: str) -> set[str]:
+    """The ids of the agents that another orchestrator commands."""
+    return {one.id for one in agents if one.parent is None and one.orchestrator != orchestrator}
 
 
 async def wait(
@@ -137,13 +147,19 @@ async def wait(
             if seen is not None and found is not None:
                 slept = now - begun
                 digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), rows=found)
-                context.offer(call, seen.received_by(call.caller.orchestrator))
+                handed_out(context, call, seen)
                 return digest
             if now - told >= PROGRESS_SECONDS:
                 told = now
                 await call.progress(now - begun, progress(seen))
             subscription.narrow(listens_to(call, agents, seen))
             await subscription.wait(_nap(now, grace, deadline))
+
+
+def handed_out(context: FleetContext, call: CallContext, seen: WaitSnapshot) -> None:
+    """Note that the caller receives the digest of this snapshot."""
+    context.offer(call, seen.received_by(call.caller.orchestrator))
+    context.told_of_others(call).update(seen.of_others(call.caller.orchestrator))
 
 
 def _look(
@@ -206,7 +222,7 @@ def glance_at(
     had: Collection[str],
     arriving: bool,
 ) -> WaitSnapshot | None:
-    """Return the same inside a transaction, without the turns that the caller `had`."""
+    """Return the same inside a transaction, without the turns of other sessions' agents that the caller `had`."""
     caller = call.caller
     try:
         found = find_all(connection, caller, references)
@@ -218,7 +234,8 @@ def glance_at(
         found = list(agent_queries.living_of(connection, caller.project, caller.orchestrator))
     untold = outcomes.untold(connection, [agent.id for agent in found], since)
     if since is None:
-        untold = [turn for turn in untold if turn.id not in had]
+        foreign = _foreign(found, caller.orchestrator)
+        untold = [turn for turn in untold if turn.id not in had or turn.agent_id not in foreign]
     seen = WaitSnapshot(
         agents=found,
         untold=untold,
@@ -308,7 +325,6 @@ async def tell(
         seen_before=any(agent.status in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)
-    context.told_of_others(call).update(set(seen.turn_ids()).difference(seen.received_by(call.caller.orchestrator)))
     asking = {agent.id for agent in needs}
     context.shown.note(call, shown_needs(text, needs, person=call.person))
     context.shown.note(call, [view for view in shown if view.id in news_of - asking and view.question is None])

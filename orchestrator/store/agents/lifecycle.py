@@ -80,8 +80,9 @@ def add_briefs(connection: Connection, agent_id: str, briefs: Sequence[Brief]) -
         InvalidError: it would be too long.
     """
     has = [Brief(**brief) for brief in agent_row(connection, agent_id).briefs or ()]
-    merged = merged_briefs([*has, *briefs])
-    if len(merged) > len(has):
+    known = {brief.text.strip() for brief in has}
+    if any(brief.text.strip() not in known for brief in briefs):
+        merged = merged_briefs([*has, *briefs])
         change(connection, agent_id, briefs=[StoredBrief(of=brief.of, text=brief.text) for brief in merged])
 
 
