@@ -18,6 +18,7 @@ OF_CLAUDE = frozenset({"disallowedTools", "maxTurns", "permissionMode", "hooks"}
 _GUARDS = frozenset({"PreToolUse", "PermissionRequest"})
 _READ_ONLY = "plan"
 _CLOSE = 0.8
+_SHORT = 4
 
 
 class ForeignError(ValueError):
@@ -66,7 +67,7 @@ def with_claudes_rules(front: Mapping[str, object], keys: frozenset[str]) -> Map
     if front.get("disallowedTools") is not None:
         ours["deny"] = _denied(front)
     if front.get("maxTurns") is not None:
-        ours.setdefault("max_turns", front["maxTurns"])
+        ours["max_turns"] = _smaller(front.get("max_turns"), front["maxTurns"])
     for key in [key for key in front if key not in keys and key not in OF_CLAUDE]:
         _check_is_no_rule(str(key))
     return ours
@@ -92,9 +93,24 @@ def _check_is_no_rule(key: str) -> None:
     """Refuse a key that seems to be one of those that restrict: ignoring it would let everything run."""
     plain = key.lower().replace("-", "").replace("_", "")
     rules = {rule.lower().replace("_", ""): rule for rule in (*RESTRICTING, "disallowedTools")}
-    close = difflib.get_close_matches(plain[:80], rules, 1, _CLOSE)
+    close = [rule for rule in rules if _is_like(plain[:80], rule)]
     if close:
         raise ForeignError(f"{key[:80]}: no such key (did you mean {rules[close[0]]}?)")
+
+
+def _is_like(key: str, rule: str) -> bool:
+    """Whether the key may be a misspelt rule; of a short one, if it has its beginning or its letters, unlike `task`."""
+    if len(rule) <= _SHORT:
+        begins = key.startswith(rule[: _SHORT - 1]) and len(key) <= len(rule) + _SHORT - 1
+        return begins or sorted(key) == sorted(rule)
+    return bool(difflib.get_close_matches(key, [rule], 1, _CLOSE))
+
+
+def _smaller(one: object, other: object) -> object:
+    """The smaller number of turns; what is no number is left to be refused by its own name."""
+    if one is None:
+        return other
+    return min(one, other) if isinstance(one, int) and isinstance(other, int) else one
 
 
 def _tools_of_map(ours: dict[str, object]) -> list[str]:

@@ -12,20 +12,24 @@ import zlib
 from pathlib import Path
 
 _FILE = "doors.lock"
-_TRIES = 5
-_PAUSE_SECONDS = 0.002
+_TRIES = 100
+_PAUSE_SECONDS = 0.01
 
 
 def hold(state: Path, orchestrator: str) -> None:
     """Show until this process ends that a door of this orchestrator lives; an orchestrator may have several doors.
 
-    On a file system without locks it shows nothing: then a door counts as living only while it is connected.
+    On a file system without locks, or where another process keeps the byte for a second, it shows nothing: then a door
+    counts as living only while it is connected.
     """
     try:
         place = os.open(state / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # stays open: closing it unlocks
-        _share(place, _byte_of(orchestrator))
     except OSError:
         return
+    try:
+        _share(place, _byte_of(orchestrator))
+    except OSError:
+        os.close(place)
 
 
 def _share(place: int, byte: int) -> None:

@@ -203,6 +203,21 @@ def test_what_claude_code_denies_is_denied_in_a_file_for_fleet_too(project: Path
     assert found.max_turns == 4
 
 
+@pytest.mark.parametrize(
+    ("line", "most"),
+    [
+        ("max_turns: 100\nmaxTurns: 5", 5),
+        ("max_turns:\nmaxTurns: 5", 5),
+        ("max_turns: 3\nmaxTurns: 5", 3),
+        ("task: x", None),
+    ],
+)
+def test_the_smaller_number_of_turns_holds_and_a_key_that_is_no_rule_is_let_be(
+    project: Path, line: str, most: int | None
+) -> None:
+    assert mine(project, f"---\nname: mine\ndescription: d\n{line}\n---\nx").max_turns == most
+
+
 def test_a_key_without_a_value_counts_as_not_given(project: Path) -> None:
     front = "".join(f"{key}:\n" for key in FrontMatter.model_fields if key not in {"name", "tools"})
     persona = mine(project, f"---\nname: mine\n{front}---\nx")

@@ -15,18 +15,20 @@ from dataclasses import dataclass
 
 from orchestrator import untrusted
 from orchestrator.domain.checkout import CheckoutState, Committed
-from orchestrator.provisioning.files import read_bounded
+from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
 from orchestrator.provisioning.own_git import OwnGit, run
 from orchestrator.provisioning.repository import Refs, Repository
 
 MAX_LOG_BYTES = 2**20
 """of the end of the log of HEAD that is read"""
 MAX_ENTRY_BYTES = 2**13
+MIN_ENTRY_BYTES = 80
+"""two object ids and a blank are longer; an agent that writes other lines makes no work"""
 SHOWN_FILES = 100
 GITLINK = "160000"
 _ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\t\n]*\t?([^\n]*)")
 _MADE = re.compile(
-    rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward)|revert:|am:"
+    rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward$)|revert:|am:"
     rb"|(?:rebase|pull)[^:]*\((?:pick|continue|reword|squash|fixup|edit)\)"
     rb"|(?:merge|pull)\b.*: Merge made by"
 )
@@ -99,10 +101,13 @@ def _mark_at(content: bytes, end: int) -> str:
 
 
 def _line_ends(content: bytes) -> Iterator[int]:
-    """Where lines end, the last one first."""
-    end = len(content)
-    while (end := content.rfind(b"\n", 0, end)) >= 0:
-        yield end + 1
+    """Where lines end that may be entries, the last one first."""
+    end = content.rfind(b"\n")
+    while end >= 0:
+        begin = content.rfind(b"\n", 0, end)
+        if end - begin > MIN_ENTRY_BYTES:
+            yield end + 1
+        end = begin
 
 
 async def _gained(own: OwnGit, before: CheckoutState, head: str, refs: Refs) -> Sequence[str]:
@@ -117,8 +122,8 @@ async def _gained(own: OwnGit, before: CheckoutState, head: str, refs: Refs) -> 
 async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: Refs) -> Committed | None:
     """What is in these commits together; None without any.
 
-    Commits that follow each other count as one, so that what one of them takes back is not in them. Of a merge, files
-    count that are as in none of its parents: those that were resolved by hand.
+    Commits that follow each other count as one, so that what one of them takes back is not in them; a first commit
+    of all counts alone. Of a merge, the files count that are not as git itself merges them: those resolved by hand.
 
     Raises:
         ChangesUnknownError: git failed.
@@ -132,8 +137,7 @@ async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: 
     runs = _lines(_runs([commit for commit in made if commit not in merges], parents))
     rows = _rows(await run(own, *common, "--raw", "--numstat", input_text=runs)) if runs else {}
     if merges:
-        resolved = await run(own, *common, "-c", "--name-only", input_text=_lines(merges))
-        rows = {name.lstrip("\n"): (0, 0) for name in resolved.split("\0") if name} | rows
+        rows = dict.fromkeys(await _resolved(own, merges), (0, 0)) | rows
     return Committed(
         commit=made[-1],
         branch=_branch_of(made[-1], now, refs),
@@ -142,6 +146,17 @@ async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: 
         insertions=sum(added for added, _ in rows.values()),
         deletions=sum(removed for _, removed in rows.values()),
     )
+
+
+async def _resolved(own: OwnGit, merges: Sequence[str]) -> Sequence[str]:
+    """The files that these merges have otherwise than git would merge them."""
+    words = ("log", "--no-walk=unsorted", "--stdin", "--remerge-diff", "--name-only", "--format=", "-z")
+    try:
+        listed = await run(own, *words, input_text=_lines(merges))
+    except ChangesUnknownError:  # git older than 2.35: the files that are as in no parent, also those merged by git
+        words = ("diff-tree", "--stdin", "--root", "-r", "-z", "--no-commit-id", "-c", "--name-only")
+        listed = await run(own, *words, input_text=_lines(merges))
+    return [name for name in (part.lstrip("\n") for part in listed.split("\0")) if name]
 
 
 def _runs(made: Sequence[str], parents: Mapping[str, Sequence[str]]) -> Sequence[str]:

@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 from orchestrator import untrusted
 from orchestrator.domain.checkout import CheckoutState
 from orchestrator.provisioning import configuration
-from orchestrator.provisioning.own_git import OwnGit, believe, copy_index, run, unmark
+from orchestrator.provisioning.own_git import VIEW, OwnGit, believe, copy_index, run, unmark
 
 MAX_POINTER_BYTES = 1024
 BLOCK_BYTES = 2**20
@@ -80,14 +82,18 @@ async def judged(own: OwnGit, now: CheckoutState, differ: Collection[str]) -> tu
 
 async def _doubtful(own: OwnGit, head: str, paths: Sequence[str]) -> set[str]:
     """Those of the paths that git's own index does not know to be as in HEAD."""
-    index = own.folder / "witness"
-    await asyncio.to_thread(copy_index, own, index)
-    if not index.exists():
-        return set(paths)
-    await unmark(own, index)
-    await asyncio.to_thread(believe, index)
-    words = ("diff-index", "--name-only", "-z", head, "--", *(f":(literal){path}" for path in paths))
-    return set((await run(own, *words, index=index)).split("\0")) & set(paths)
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=VIEW, dir=own.folder.parent))  # of this call alone
+    try:
+        index = folder / "index"
+        await asyncio.to_thread(copy_index, own, index)
+        if not index.exists():
+            return set(paths)
+        await unmark(own, index)
+        await asyncio.to_thread(believe, index)
+        words = ("diff-index", "--name-only", "-z", head, "--", *(f":(literal){path}" for path in paths))
+        return set((await run(own, *words, index=index)).split("\0")) & set(paths)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 async def _pointer(own: OwnGit, head: str, path: str) -> _Pointer | None:

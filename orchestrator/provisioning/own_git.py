@@ -32,6 +32,10 @@ KILL_SECONDS = 1.0
 MAX_WALKED = 4_000
 """entries of the working tree among which special files are looked for; the time limit covers the rest"""
 MAX_INDEX_BYTES = 2**28
+MAX_SHARED_INDEXES = 4
+"""parts of a split index that are copied; git itself keeps those of the last two weeks"""
+VIEW = "view-"
+"""how the names of folders begin that serve one call; the next daemon removes those that are left"""
 _NOTE = "look.json"
 
 
@@ -162,6 +166,8 @@ def copy_index(own: OwnGit, target: Path) -> None:
         found = source.stat()  # before it is read, so that it is never newer than its content
         if (content := read_bounded(source, MAX_INDEX_BYTES)) is None:
             return
+        for shared in sorted(own.repository.git_dir.glob("sharedindex.*"))[:MAX_SHARED_INDEXES]:
+            put(target.parent / shared.name, read_bounded(shared, MAX_INDEX_BYTES) or b"")
         target.write_bytes(content)
         os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
@@ -178,12 +184,26 @@ async def unmark(own: OwnGit, index: Path | None = None) -> Sequence[str]:
     Raises:
         ChangesUnknownError: git failed.
     """
-    listed = (await run(own, "ls-files", "-v", "--stage", "-z", index=index)).split("\0")
-    marked = [entry.partition("\t")[2] for entry in listed if entry[:1].islower()]
-    if marked:
-        names = "".join(f"{name}\0" for name in marked)
-        await run(own, "update-index", "--no-assume-unchanged", "-z", "--stdin", input_text=names, index=index)
-    return [entry[2:] for entry in listed]
+    listed = await run(own, "ls-files", "-v", "--stage", "-z", index=index)
+    entries, marked = await asyncio.to_thread(_marks, own.repository.checkout, listed)
+    for option, names in marked.items():
+        if names:
+            await run(own, "update-index", option, "-z", "--stdin", input_text=names, index=index)
+    return entries
+
+
+def _marks(checkout: Path, listed: str) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the entries without their tags, and the names by the option that takes their mark away.
+
+    A file that is there is looked at although the index says to skip it; git itself does so only since 2.36.
+    """
+    lines = listed.split("\0")
+    assumed = [line.partition("\t")[2] for line in lines if line[:1].islower()]
+    skipped = [line.partition("\t")[2] for line in lines if line[:1] in {"S", "s"}]
+    there = [name for name in skipped if os.path.lexists(checkout / name)]
+    marked = {"--no-assume-unchanged": assumed, "--no-skip-worktree": there}
+    given = {option: "".join(f"{name}\0" for name in names) for option, names in marked.items()}
+    return [line[2:] for line in lines], given
 
 
 @contextlib.asynccontextmanager

@@ -21,12 +21,13 @@ from orchestrator.domain.duration import format_duration
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.provisioning import files, own_git
 from orchestrator.provisioning.checkouts import checkout_of
-from orchestrator.provisioning.own_git import OwnGit
+from orchestrator.provisioning.own_git import VIEW, OwnGit
 from orchestrator.supervision.spawn import spawn
 
 SECONDS = 10.0
-VIEW = "view-"
-"""how the names of views begin"""
+"""for making the view, and again for git"""
+READS_INDEX = frozenset({"diff", "status"})
+"""the calls that look at the working tree; the others need no index"""
 MAX_OUTPUT_BYTES = 4 * 2**20
 """of which a page is shown; git is ended after that"""
 MAX_ERROR_BYTES = 4096
@@ -57,21 +58,22 @@ async def read_git(cwd: Path, state: Path, words: Sequence[str]) -> GitOutput:
     checkout = checkout_of(cwd)
     if checkout is None:
         raise ConflictError("this directory is not in a git checkout", hint="go on without its history")
-    async with _view(checkout, state) as view:
+    async with _view(checkout, state, reads_index=words[0] in READS_INDEX) as view:
         return await _output(view, cwd, words)
 
 
 @contextlib.asynccontextmanager
-async def _view(checkout: Path, state: Path) -> AsyncGenerator[OwnGit]:
+async def _view(checkout: Path, state: Path, *, reads_index: bool) -> AsyncGenerator[OwnGit]:
     """A view of the repository, removed when the block ends."""
     folder: Path | None = None
     try:
         try:
-            own = await own_git.open_own(checkout, state)
-            folder = await asyncio.to_thread(_written, own)
-            view = replace(own, folder=folder)
-            if view.index.exists():
-                await own_git.unmark(view)
+            async with own_git.time_limit(SECONDS, checkout):
+                own = await own_git.open_own(checkout, state)
+                folder = await asyncio.to_thread(_written, own)
+                view = replace(own, folder=folder)
+                if reads_index and view.index.exists():
+                    await own_git.unmark(view)
         except (files.ChangesUnknownError, OSError, ValueError) as error:
             hint = "go on without its history"
             raise ConflictError(f"Fleet cannot read this repository: {error}", hint=hint) from error

@@ -21,20 +21,6 @@ pytestmark = pytest.mark.anyio
 PULLING = ("-c", "protocol.file.allow=always")
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """Where Fleet keeps its own git directories."""
-    place = tmp_path / "state"
-    place.mkdir()
-    return place
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository with one commit."""
-    return repository(tmp_path / "checkout")
-
-
 async def turn(checkout: Path, state: Path, work: Callable[[], object]) -> CheckoutDiff:
     """What Fleet says that this work changed."""
     before = await snapshot(checkout, state)

@@ -20,23 +20,9 @@ from orchestrator.provisioning import own_git, snapshots
 from orchestrator.provisioning.changes import difference, location
 from orchestrator.provisioning.files import ChangesUnknownError
 from orchestrator.provisioning.snapshots import snapshot, snapshot_before_turn
-from tests.fixtures.repositories import git, repository
+from tests.fixtures.repositories import git
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """Where Fleet keeps its own git directories."""
-    place = tmp_path / "state"
-    place.mkdir()
-    return place
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository with one commit."""
-    return repository(tmp_path / "checkout")
 
 
 @pytest.fixture

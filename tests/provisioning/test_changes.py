@@ -36,14 +36,6 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """Where Fleet keeps its own git directories."""
-    place = tmp_path / "state"
-    place.mkdir()
-    return place
-
-
-@pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with one commit of two files."""
     place = tmp_path / "checkout"

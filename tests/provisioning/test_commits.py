@@ -16,12 +16,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.requirement("checkout:changes:own-c
 LOCAL = ("-c", "protocol.file.allow=always")
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository with one commit."""
-    return repository(tmp_path / "checkout")
-
-
 async def turn(checkout: Path, work: Callable[[], object]) -> CheckoutDiff:
     """What Fleet says that this work changed."""
     state = checkout.parent / "state"
@@ -102,6 +96,28 @@ async def test_what_was_resolved_by_hand_in_a_merge_is_the_turns_and_what_came_w
     assert (found.commits, found.files_moved) == (1, 1)
     assert found.committed is not None
     assert found.committed.files == ("a.py",)
+
+
+async def test_a_file_that_git_merged_by_itself_is_not_the_turns_although_it_is_as_in_no_parent(checkout: Path) -> None:
+    lines = [f"{number}\n" for number in range(60)]
+    commit(checkout, "f", "".join(lines))
+    git(checkout, "switch", "--quiet", "-c", "side")
+    commit(checkout, "f", "".join([*lines[:50], "side\n", *lines[51:]]))
+    git(checkout, "switch", "--quiet", "main")
+    commit(checkout, "f", "".join([*lines[:5], "main\n", *lines[6:]]))
+    found = await turn(checkout, lambda: git(checkout, "merge", "--quiet", "--no-edit", "side"))
+    assert (found.files, found.commits, found.files_moved) == ((), 1, 1)
+
+
+async def test_a_picked_commit_counts_whatever_its_subject_begins_with(checkout: Path) -> None:
+    git(checkout, "switch", "--quiet", "-c", "side")
+    (checkout / "lane").write_text("x\n")
+    git(checkout, "add", "lane")
+    git(checkout, "commit", "--quiet", "-m", "fast-forward the lane")
+    git(checkout, "switch", "--quiet", "main")
+    commit(checkout, "b.py", "b\n")
+    found = await turn(checkout, lambda: git(checkout, "cherry-pick", "side"))
+    assert (found.commits, found.files) == (1, ("lane",))
 
 
 async def test_an_edit_that_was_committed_and_reverted_is_no_file_of_the_turn(checkout: Path) -> None:

@@ -205,3 +205,15 @@ async def test_no_mark_in_the_index_hides_an_edit_from_a_reviewer(repo: Path, tm
     expected = " M src/a.py\nA  staged.py\n?? untracked.py\n"
     assert await said(repo, tmp_path / "state", "status", "--short") == expected
     assert "+drei" in await said(repo, tmp_path / "state", "diff")
+
+
+@pytest.mark.requirement("agent:tools:read-only-git")
+async def test_a_split_index_is_read_and_what_needs_no_index_is_told_whatever_is_there(
+    repo: Path, tmp_path: Path
+) -> None:
+    git(repo, "update-index", "--split-index")
+    state = tmp_path / "state"
+    assert await said(repo, state, "log", "-1", "--format=%s") == "second\n"
+    assert "fatal" not in await said(repo, state, "status", "--short")
+    (repo / ".git" / "index").write_bytes(b"no index")
+    assert await said(repo, state, "log", "-1", "--format=%s") == "second\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import mcp_types as types
 import pytest
 from mcp import Client
@@ -173,3 +176,46 @@ def test_a_host_of_the_new_era_that_answers_without_its_roots_must_name_the_dire
 
     assert NAMELESS in answer()
     assert "on fix/this" in answer(cwd=str(repository.parent / "beside"))
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+def test_a_host_over_http_is_asked_on_the_stream_of_its_call_for_it_may_have_no_other(
+    shared: Daemon, repository: Path
+) -> None:
+    beside = repository.parent / "beside"
+    headers = {"accept": "application/json, text/event-stream", "host": "localhost"}
+    about = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"roots": {}},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    given = {"name": "over-http", "task": "look", "persona": "scout"}
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "create_agent", "arguments": given}}
+    with shared.http(repository, orchestrator="old") as http, shared.http(repository, orchestrator="old") as other:
+        begun = http.post(
+            "/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about}, headers=headers
+        )
+        headers |= {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
+        http.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
+        with http.stream("POST", "/mcp", json=call, headers=headers) as answers:
+            for line in answers.iter_lines():
+                said: dict[str, Any] = json.loads(line.removeprefix("data: ")) if line.startswith("data: {") else {}
+                if said.get("method") == "roots/list":
+                    found = {"jsonrpc": "2.0", "id": said["id"], "result": {"roots": [{"uri": beside.as_uri()}]}}
+                    other.post("/mcp", json=found, headers=headers)
+                elif "result" in said:
+                    assert f"in {beside} on fix/this" in said["result"]["content"][0]["text"]
+                    return
+    pytest.fail("the call had no result")
+
+
+def test_a_host_whose_roots_are_no_directories_here_must_name_one(shared: Daemon, repository: Path) -> None:
+    async def calls() -> None:
+        async def roots(context: object) -> types.ListRootsResult:
+            del context
+            return types.ListRootsResult(roots=[types.Root(uri="file:///tmp/w%FF")])  # pyright: ignore[reportArgumentType] - pydantic parses it
+
+        async with Client(door_command(shared.env, repository), mode="legacy", list_roots_callback=roots) as client:
+            assert NAMELESS in await refused(client, "create_agent", name="lost", task="look", persona="scout")
+
+    anyio.run(calls)

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.message import ServerMessageMetadata
 from pydantic import ValidationError
 
 from orchestrator.domain.text import is_plain
@@ -46,11 +47,15 @@ async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[s
 async def _asked(ctx: Context) -> Sequence[str] | None:
     with suppress(MCPError, NoBackChannelError, ValidationError, TimeoutError):
         async with asyncio.timeout(SECONDS):
-            return _directories(await ctx.session.list_roots())  # pyright: ignore[reportDeprecated] - deprecated in the new era only
+            request = types.ListRootsRequest()
+            mine = ServerMessageMetadata(related_request_id=ctx.request_id)  # the call's stream may be the only one
+            return _directories(await ctx.session.send_request(request, types.ListRootsResult, metadata=mine))
     return None
 
 
-def _directories(found: types.ListRootsResult) -> Sequence[str]:
+def _directories(found: types.ListRootsResult) -> Sequence[str] | None:
+    """Return the roots that are directories here; None if there are some, but none that Fleet can use."""
     parts = [urlsplit(str(root.uri)) for root in found.roots]
     paths = [os.fsdecode(unquote_to_bytes(one.path)) for one in parts if one.scheme == "file" and one.path]
-    return [path for path in paths if is_plain(path) and len(path.encode()) < MAX_PATH_BYTES]
+    usable = [path for path in paths if is_plain(path) and len(path.encode()) < MAX_PATH_BYTES]
+    return usable if usable or not paths else None
