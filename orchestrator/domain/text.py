@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -30,9 +31,9 @@ _UNSEEN = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TICKS = re.compile("`{3,}")
 _MARKS = re.compile('["\u201c-\u201f\u2033\u2036\u301d-\u301f\uff02]')
-_BEYOND_ASCII = re.compile("[^ -~]")
-_BLANK = "\u2800"
-"""a letter of Braille without dots"""
+_BEYOND_ASCII = re.compile("[^ -~]+")
+_SEEMS_BLANK = re.compile("[\u2800\U0001d159]")
+"""a letter of Braille without dots, and a note without a head"""
 _ESCAPED = re.compile(r"\\(.)")
 _AFTER_SPACE = re.compile("(?<= ) ")
 _WORD = re.compile(r"[\w./+@~%=:#-]+")
@@ -125,17 +126,23 @@ def clean(text: str) -> str:
 
 
 def exact(value: object) -> str:
-    """Return the value as JSON on one line of which every character can be told from every other one.
+    """Return the value as JSON on one line that no other value has and that no cleaning changes.
 
-    What is invisible, or looks like a blank or a quotation mark, is escaped: no cleaning changes it.
+    What is invisible, joins the character before it, or looks like a blank or a quotation mark is escaped. Letters of
+    different scripts may look alike, and a terminal may reorder those that are written from right to left.
     """
     return _BEYOND_ASCII.sub(_told_apart, json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _told_apart(found: re.Match[str]) -> str:
-    one = found[0]
-    is_plain_letter = one.isprintable() and one != _BLANK and not _UNSEEN.match(one) and not _MARKS.match(one)
-    return one if is_plain_letter else json.dumps(one)[1:-1]
+    distinct = {one: one if _is_plain_letter(one) else json.dumps(one)[1:-1] for one in set(found[0])}
+    return "".join(map(distinct.__getitem__, found[0]))
+
+
+def _is_plain_letter(one: str) -> bool:
+    """Whether the character shows, and neither joins the one before it nor passes for a blank or a quotation mark."""
+    is_other = any(pattern.match(one) for pattern in (_UNSEEN, _MARKS, _SEEMS_BLANK))
+    return one.isprintable() and not is_other and not unicodedata.category(one).startswith("M")
 
 
 def blanks_shown(shown: str) -> str:

@@ -57,7 +57,7 @@ async def wait_in_place(places: Sequence[HiddenPlace]) -> None:
         if not is_told:
             LOG.warning("start_waits", displaced=displaced)
         is_told = True
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_PAUSE_SECONDS)  # mounts have no event
 
 
 def mounts(places: Iterable[HiddenPlace], shown: Iterable[str]) -> str:

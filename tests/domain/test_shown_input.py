@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.question import QuestionKind, fits_line, is_whole, line_of, lines_of, shown_text
-from orchestrator.domain.text import clean, fenced, margin, one_line
+from orchestrator.domain.text import clean, exact, fenced, margin, one_line
 
 CONFUSABLE = st.lists(
     st.sampled_from([*"ab \n\t\r\"'\\{}[],:\u2028\u00a0\u200b\u202e\u2800\u201c\uff02\x1b\x7f`|"])
@@ -85,3 +85,13 @@ def test_a_command_is_shown_as_it_is_and_every_other_input_as_json() -> None:
         line("mcp__mail__send", command="x", description="all of it") == '{"command": "x", "description": "all of it"}'
     )
     assert lines_of(shown_text("Bash", {"command": r"echo '\n'" + "\n\n  ls"})) == "\"echo '\\\\n'\\n\n\\n\n  ls\""
+
+
+@pytest.mark.parametrize(("one", "other"), [("caf\u00e9", "cafe\u0301"), ("a\U0001d159", "a"), ("a\U00016fe4", "a")])
+def test_what_joins_a_letter_or_does_not_show_is_escaped(one: str, other: str) -> None:
+    assert "\\u" in exact(one) + exact(other)
+    assert exact(one) != exact(other)
+
+
+def test_plain_letters_of_every_script_are_shown_as_they_are() -> None:
+    assert exact("\u6f22\u5b57 \u0430 \u05d0") == '"\u6f22\u5b57 \u0430 \u05d0"'

@@ -98,6 +98,24 @@ async def test_who_starts_after_several_turns_is_handed_all_of_them_and_later_on
     assert "built it" not in report.read_text()
 
 
+@pytest.mark.requirement("inputs:handover:every-new-turn")
+async def test_turns_without_an_input_do_not_count_as_handed_over_and_what_is_left_out_is_said(lab: Lab) -> None:
+    made = await lab.create("judge", persona="planner")
+    lab.finish("judge", "unrelated")
+    await lab.create("build", persona="builder", task="part 1")
+    for number in range(1, 8):
+        lab.finish("build", f"made {number}")
+        await lab.becomes("build", "complete")
+        if number < 7:
+            await lab.fleet.command(lab.call(), "build", f"part {number + 1}")
+    await lab.becomes("judge", "complete")
+    await lab.fleet.command(lab.call(), "judge", "now", inputs=["build"])
+    await lab.becomes("judge", "working")
+    report = (lab.project / ".fleet" / "desk" / made.agent.id / "build-report.md").read_text()
+    assert report.startswith("# build (builder), turn 3\n[Fleet's facts: 2 earlier turns left out; ")
+    assert [f"made {number}" in report for number in range(1, 8)] == [False] * 2 + [True] * 5
+
+
 @pytest.mark.requirement("inputs:handover:one-named-file")
 async def test_a_desk_ignores_itself_before_its_agent_begins_also_if_nothing_is_handed_to_it(lab: Lab) -> None:
     made = await lab.create("alone", persona="builder")

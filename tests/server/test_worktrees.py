@@ -184,7 +184,7 @@ def test_a_host_over_http_is_asked_on_the_stream_of_its_call_for_it_may_have_no_
 ) -> None:
     beside = repository.parent / "beside"
     headers = {"accept": "application/json, text/event-stream", "host": "localhost"}
-    about = {
+    about: dict[str, object] = {
         "protocolVersion": "2025-06-18",
         "capabilities": {"roots": {}},
         "clientInfo": {"name": "t", "version": "1"},

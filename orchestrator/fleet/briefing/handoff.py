@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untrusted
-from orchestrator.domain.text import fenced, named
+from orchestrator.domain.text import fenced, named, quantity
 from orchestrator.errors import FleetError
 
 MAX_TASK_CHARACTERS = 8000
@@ -33,6 +33,8 @@ class SourceResult:
     task: str = ""
     turn: int = 0
     """its ordinal, where several turns of the agent are handed on"""
+    left_out: int = 0
+    """earlier turns that are not handed on"""
 
 
 def write_inputs(desk: Path, results: Sequence[SourceResult]) -> list[Path]:
@@ -75,7 +77,9 @@ def _section(result: SourceResult) -> str:
     task = fenced(result.task[:MAX_TASK_CHARACTERS].strip("\n") + cut)
     told = ["Its task was:", task, "Its result:"] if result.task else []
     body = fenced(result.text.strip("\n")) if result.text.strip() else "(no text)"
-    facts = [f"[Fleet's facts: {result.changes}]"] if result.changes else []
+    missing = f"{quantity(result.left_out, 'earlier turn')} left out" if result.left_out else ""
+    known = "; ".join(filter(None, [missing, result.changes]))
+    facts = [f"[Fleet's facts: {known}]"] if known else []
     which = f", turn {result.turn}" if result.turn else ""
     return "\n".join([f"# {result.agent} ({named(result.persona)}){which}{ended}", *facts, *told, body, ""])
 

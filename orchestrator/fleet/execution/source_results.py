@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.persona import Persona
@@ -18,7 +19,8 @@ from orchestrator.store.turns.steering import STEERED, read_in
 from orchestrator.store.turns.turns import Claim
 
 ENDED = frozenset({TurnStatus.COMPLETE, TurnStatus.FAILED, TurnStatus.INTERRUPTED})
-MAX_EARLIER_TURNS = 4
+MAX_TURNS = 5
+"""of one input that are handed over; how many earlier ones are left out is said"""
 
 
 def source_results(connection: Connection, claim: Claim, persona: Persona) -> list[SourceResult]:
@@ -38,11 +40,13 @@ def source_results(connection: Connection, claim: Claim, persona: Persona) -> li
     found: list[SourceResult] = []
     for one in direct:
         rows = agent_queries.turns(connection, one)
-        ended = _unhanded(rows, turns.get(one), _last_start(connection, claim, one)) or [None]
+        unhanded = _unhanded(rows, turns.get(one), _last_start(connection, claim, one)) or [None]
+        ended = unhanded[-MAX_TURNS:]
         told = _steered(rows) if persona.verdict else {}
-        found += [
+        results = [
             _result(sources[one], turn, told, with_task=persona.verdict, numbered=len(ended) > 1) for turn in ended
         ]
+        found += [replace(results[0], left_out=len(unhanded) - len(ended)), *results[1:]]
     return found + [_result(sources[one], turns.get(one)) for one in further]
 
 
@@ -61,7 +65,7 @@ def _unhanded(rows: Sequence[TurnRow], last: TurnRow | None, since: float) -> li
     earlier = [
         row for row in rows if row.ordinal < last.ordinal and row.status in ENDED and (row.ended_at or 0) > since
     ]
-    return [*earlier[-MAX_EARLIER_TURNS:], last]
+    return [*earlier, last]
 
 
 def _steered(rows: Sequence[TurnRow]) -> dict[str, list[str]]:

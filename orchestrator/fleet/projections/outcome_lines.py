@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind
 from orchestrator.domain.duration import format_age
@@ -147,12 +148,14 @@ def _lines(text: ForeignText) -> list[ResultLine]:
 def _gist(lines: Sequence[ResultLine]) -> str:
     """Return what the agent left open, if anything, otherwise its first sentence."""
     texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    for title, body in zip(texts, [*texts[1:], ""], strict=True):
+    for at, title in enumerate(texts):
         if re.match(r"[#*\s]*open\b", title, re.IGNORECASE):
             inline = re.sub(r"^[#*\s]*open[^:]*:?[*\s]*", "", title, flags=re.IGNORECASE)
-            said = inline or body
-            if not _NOTHING.fullmatch(said):
-                return f"{MARGIN}Open: {said.lstrip('-* ')}"
+            body = list(takewhile(lambda text: not (_HEADING.fullmatch(text) or _KEPT.match(text)), texts[at + 1 :]))
+            said = [text for text in (inline, *body) if text and not _NOTHING.fullmatch(text)]
+            if said:
+                more = f" ({len(said)} in all)" if len(said) > 1 else ""
+                return f"{MARGIN}Open{more}: {said[0].lstrip('-* ')}"
     prose = [text for text in texts if not _HEADING.fullmatch(text)]
     return f"{MARGIN}{(prose or texts)[0]}"
 
@@ -160,17 +163,33 @@ def _gist(lines: Sequence[ResultLine]) -> str:
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
     """Return the lines that fit: the beginning, and what is kept or the end; the first cut names the call.
 
-    Where not all fit, long lines are shortened, so that one of them does not take the place of all others.
+    Where not all fit, a heading and its first line are one line, and long lines are shortened, so that neither takes
+    the place of what an agent has to say.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    lines = [replace(line, shown=_shortened(line.shown)) for line in lines]
+    lines = [replace(line, shown=_shortened(line.shown)) for line in _folded(lines)]
     chosen: set[int] = set()
     from_end = range(len(lines) - 1, -1, -1)
     kept = [index for index in from_end if lines[index].is_kept]
     _add(lines, kept or from_end, chosen, room * 2 // 3 if kept else room // 3, call)
     _add(lines, range(len(lines)), chosen, room, call)
     return _cut(lines, chosen, call) if chosen and size_bytes(_cut(lines, chosen, call)) <= room else []
+
+
+def _folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
+    """Put each heading before the line that follows it."""
+    folded: list[ResultLine] = []
+    title = ""
+    for line in lines:
+        text = line.shown.removeprefix(MARGIN).strip()
+        heading = _HEADING.fullmatch(text)
+        if title and not heading:
+            folded[-1] = replace(folded[-1], shown=f"{MARGIN}{title}: {text.removeprefix('- ')}")
+        else:
+            folded.append(line)
+        title = heading["title"].strip() if heading else ""
+    return folded
 
 
 def _shortened(line: str) -> str:
