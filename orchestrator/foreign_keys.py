@@ -107,7 +107,7 @@ def _is_like(key: str, rule: str) -> bool:
 
 
 def _smaller(one: object, other: object) -> object:
-    """The smaller number of turns; what is no number is left to be refused by its own name."""
+    """Return the smaller number of turns; anything that is not a number is refused when it is validated."""
     if one is None:
         return other
     return min(one, other) if isinstance(one, int) and isinstance(other, int) else one

@@ -33,7 +33,7 @@ def hold(state: Path, orchestrator: str) -> None:
 
 
 def _share(place: int, byte: int) -> None:
-    """Lock the byte, or fail soon: a look holds it for microseconds, and whoever holds it longer hangs no door."""
+    """Lock the byte, or give up after a second: a look holds it for microseconds, and no door may hang."""
     for _ in range(_TRIES - 1):
         try:
             return fcntl.lockf(place, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, byte)

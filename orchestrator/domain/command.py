@@ -224,7 +224,7 @@ def receipt_text(decision: Decision, turn: int = 0) -> str:
         case AddToPrompt():
             return "added to the task of its queued turn"
         case AnswerQuestion():
-            return "answered: its tool call goes on"
+            return "answered: the agent continues"
         case EndDurableWait():
             return "woken: its wait_for_agents returns with this text"
         case _:

@@ -175,7 +175,7 @@ def input_text(tool: str, tool_input: Mapping[str, Any]) -> str:
 
 
 def shown_text(tool: str, tool_input: Mapping[str, Any]) -> str:
-    """Return the same; of a long one the middle is cut, so that its end shows."""
+    """Return the same text, with the middle of a long one cut out so that its end shows."""
     text = input_text(tool, tool_input)
     if len(text) <= MAX_TEXT_CHARACTERS:
         return text

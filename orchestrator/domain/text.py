@@ -2,7 +2,7 @@
 
 `ForeignText` carries such text to its readers. Whatever shows it goes through `quoted`, `named`, `listed`, `fenced` or
 `margin`, so no line outside of quotation marks and fences is anyone's but Fleet's. What its reader permits is shown
-`exact`: no two values look alike.
+`exact`: no two values give the same text.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def _of(count: int, files: Sequence[str]) -> str:
 async def _open_files(
     checkout: Path, state: Path, now: CheckoutState, files: Sequence[str]
 ) -> tuple[set[str], Mapping[str, str]]:
-    """The files that are not committed, and those of which that is unknown, with the reason."""
+    """The uncommitted files, and with the reason those that may or may not be committed."""
     own = await open_own(checkout, state)
     inner = {name: path for name in files for path in now.nested if name.startswith(f"{path}/") and name != f"{path}/"}
     outer = [name for name in files if name not in inner and not name.endswith("/")]

@@ -13,7 +13,7 @@ WORKTREE = "worktree:"
 def checkout_of(directory: Path) -> Path | None:
     """The root of the git checkout that contains the directory; None outside of one.
 
-    A directory that may not be read counts as one, so that whoever reads it is told why that fails.
+    A directory that may not be read counts as one, so that its reader learns why that fails.
     """
     for path in (directory, *directory.parents):
         try:

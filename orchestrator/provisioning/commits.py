@@ -172,7 +172,7 @@ def _runs(made: Sequence[str], parents: Mapping[str, Sequence[str]]) -> Sequence
 
 
 def _rows(listed: str) -> dict[str, tuple[int, int]]:
-    """The lines added and removed of each file; none of a submodule, of which git counts its commit as a line."""
+    """The lines added to and removed from each file; a submodule has none, although git counts its commit as one."""
     rows: dict[str, tuple[int, int]] = {}
     links: set[str] = set()
     parts = iter(listed.split("\0"))

@@ -54,7 +54,7 @@ _NOTHING = _Pointer(digest="", size=-1)
 
 
 async def judged(own: OwnGit, now: CheckoutState, differ: Collection[str]) -> tuple[set[str], dict[str, str]]:
-    """Split files that differ from HEAD: those that changed, and those of which that is unknown, with the reason.
+    """Split the files that differ from HEAD into those that changed and, with the reason, those that may have.
 
     Raises:
         ChangesUnknownError: git failed.

@@ -82,7 +82,7 @@ async def snapshot(checkout: Path, state: Path, *, seconds: float = AFTER_SECOND
 
 
 async def _culprit(checkout: Path) -> Path | None:
-    """The file for which git probably waited; None if there is none, or looking for it takes long as well."""
+    """The file that git was probably waiting for; None if there is none or the search itself takes too long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SEARCH_SECONDS):
             return await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))

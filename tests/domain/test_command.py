@@ -177,7 +177,7 @@ def test_a_task_for_an_agent_at_its_cap_is_refused_with_the_call_that_raises_it(
 
 RECEIPTS: list[tuple[Decision, str]] = [
     (AddToPrompt(QUEUED), "added to the task of its queued turn"),
-    (AnswerQuestion(), "answered: its tool call goes on"),
+    (AnswerQuestion(), "answered: the agent continues"),
     (EndDurableWait("dw_1", "tn_1"), "woken: its wait_for_agents returns with this text"),
     (ReplaceTurn(binds_account=True), "turn 2: its open turn was dropped; the new task is next"),
     (InterruptTurn(), "turn 2: the running turn is interrupted; this one is next"),

@@ -77,8 +77,8 @@ TABLE: dict[str, dict[DeliveryMode, tuple[str, str, str]]] = {
         INTERRUPT: ("turn 2: the running turn is interrupted; this one is next", "working", "working queued"),
     },
     "asks": {
-        QUEUE: ("answered: its tool call goes on", "queued", "waiting"),
-        STEER: ("answered: its tool call goes on", "queued", "waiting"),
+        QUEUE: ("answered: the agent continues", "queued", "waiting"),
+        STEER: ("answered: the agent continues", "queued", "waiting"),
         INTERRUPT: (DROPPED, "queued", "interrupted queued"),
     },
     "answered": {

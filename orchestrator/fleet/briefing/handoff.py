@@ -85,7 +85,7 @@ def _section(result: SourceResult) -> str:
 
 
 def _make(desk: Path) -> None:
-    """Make the desk if it is missing, with a `.gitignore` so that scratch files in it are no changes of the project."""
+    """Make the desk if it is missing; its `.gitignore` keeps scratch files out of the project's changes."""
     with _named(desk):
         if not untrusted.is_file(desk.parents[2], _place(desk, ".gitignore")):
             _put(desk, ".gitignore", b"*\n")

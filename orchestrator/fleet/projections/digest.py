@@ -85,7 +85,7 @@ def digest_text(awake: DigestInput) -> str:
 
 
 def _facts(awake: DigestInput) -> list[list[str]]:
-    """Return the lines of Fleet's own about each outcome: its facts, and the call that goes on after a failure."""
+    """Return Fleet's own lines about each outcome: the facts and, after a failure, the call to continue with."""
     last = {outcome.id: index for index, outcome in enumerate(awake.outcomes)}
     several = Counter(outcome.id for outcome in awake.outcomes)
     held = {agent.name for agent in awake.needs}

@@ -102,9 +102,9 @@ class ShownQuestions:
     def meant(
         self, call: CallContext, agent_id: str, shown: ShownQuestion | None, named: str | None, *, is_read: bool
     ) -> Meant:
-        """Return what this call answers: the question that it names, or the one that its caller had been shown last.
+        """Return what this call answers: the question that it names, or the one that its caller saw last.
 
-        That its caller has answered a question counts even if it did so in the same message.
+        An answer that the caller has just given counts, even one in the same message.
         """
         found = shown or NOTHING
         has_not_read = found.refused is not None and found.refused == call.key

@@ -86,7 +86,7 @@ class WaitSnapshot:
         return [turn.id for turn in self.untold if turn.agent_id not in foreign]
 
     def of_others(self, orchestrator: str) -> list[str]:
-        """The turns that its digest tells, but does not deliver."""
+        """The turns that its digest shows without delivering them."""
         foreign = _foreign(self.agents, orchestrator)
         return [turn.id for turn in self.untold if turn.agent_id in foreign]
 

@@ -57,7 +57,7 @@ def _entered(home: Path, here: Path | None, roots: Sequence[str]) -> Path:
         raise RefusedError(
             f"your session works in {named(roots[0])} now, outside the project {named(str(home))} "
             "in which it was started",
-            hint="give cwd, a directory of that project, or start a session where the agent shall work",
+            hint="give cwd, a directory of that project, or start a session where the agent should work",
         )
     return here
 
