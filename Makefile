@@ -108,6 +108,7 @@ hosts: .hosts/.ready
 docs: .venv/.ready-dev
 	@$(BIN)/python -m tests.guarantees --write
 	@$(BIN)/python -m tests.settings_table --write
+	@$(BIN)/python -m tests.schema_file --write
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

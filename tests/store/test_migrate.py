@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from orchestrator.errors import SchemaError, StoreError
-from orchestrator.store.engine.migrate import MIGRATIONS, known_revisions, migrate
+from orchestrator.store.engine.migrate import MIGRATIONS, known_revisions, migrate, upgrade
 from orchestrator.store.schema.tables import metadata
 
 NEXT = '''"""A later schema"""
@@ -69,14 +69,25 @@ def commands(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM command").fetchone()[0])
 
 
-def test_the_migrations_make_exactly_the_tables_that_the_code_knows(path: Path) -> None:
+def test_the_migrations_make_exactly_the_tables_that_the_code_knows(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    path = tmp_path / "fleet.db"
+    upgrade(path)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_a_new_database_is_exactly_what_the_migrations_make(tmp_path: Path) -> None:
+    new, upgraded = tmp_path / "new.db", tmp_path / "upgraded.db"
+    assert migrated(new) is None
+    upgrade(upgraded)
+    assert _schema(new) == _schema(upgraded), "make docs writes schema.sql anew"
+    assert revision(new) == revision(upgraded) == known_revisions()[-1]
+    assert new.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_database_of_this_version_is_left_as_it_is(path: Path) -> None:
@@ -205,6 +216,11 @@ def test_agents_and_inputs_of_before_have_no_brief_and_wait_as_they_did(tmp_path
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT briefs FROM agent").fetchall() == [(None,)]
         assert connection.execute("SELECT any_end FROM input").fetchall() == [(0,)]
+
+
+def _schema(path: Path) -> set[tuple[str, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 def _of_revision(path: Path, revision: str) -> None:

@@ -21,7 +21,7 @@ from orchestrator.domain.activity import Activity, ActivityKind, activity_words
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import named
 from orchestrator.domain.wait import Wait, WaitKind, wait_words
-from orchestrator.store.engine.migrate import MIGRATIONS, migrate
+from orchestrator.store.engine.migrate import MIGRATIONS, migrate, upgrade
 from orchestrator.store.schema.states import read_wait
 
 [PATH] = (MIGRATIONS / "versions").glob("0002_*.py")
@@ -89,7 +89,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "fleet.db"
     with monkeypatch.context() as context:
         context.setattr("orchestrator.store.engine.migrate.MIGRATIONS", migrations)
-        asyncio.run(migrate(path))
+        upgrade(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, (status, reason) in enumerate(OLD):
             pending = json.dumps({"deadline_at": DUE}) if reason in {"question", "permission"} else None

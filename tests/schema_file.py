@@ -1,0 +1,27 @@
+"""Writes the schema of a new database from the migrations: `python -m tests.schema_file --write`."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from orchestrator.store.engine.migrate import SCHEMA, upgrade
+
+
+def migrated() -> str:
+    """The script that makes what all migrations make, one after another."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "fleet.db"
+        upgrade(path)
+        with closing(sqlite3.connect(path)) as connection:
+            return "".join(f"{statement}\n" for statement in connection.iterdump())
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        SCHEMA.write_text(migrated(), encoding="utf-8")
+    else:
+        sys.stdout.write(migrated())
