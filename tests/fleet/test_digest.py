@@ -224,7 +224,7 @@ def test_a_cut_names_the_call_that_returns_the_rest_of_the_same_turn() -> None:
         return [line for line in digest_text(awake([], list(outcomes))).split("\n") if line.startswith("(")]
 
     [line] = cut(outcome(text=LONG_TEXT))
-    assert line == '(47 more lines: get_agent_output(agent="a", offset=909))'
+    assert line == '(47 more lines: get_agent_output(agent="a", offset=1010))'
     assert LONG_TEXT[909:].startswith("word word")
     earlier = outcome("long", text=LONG_TEXT, is_latest=False)
     assert 'get_agent_output(agent="long", turn=1, offset=' in cut(earlier, outcome("long", turn=2))[0]
@@ -305,6 +305,54 @@ def test_one_long_line_does_not_push_out_what_decides() -> None:
     [cut] = [line for line in shown if line.startswith("| Open: slower by one percent")]
     assert cut.endswith("…")
     assert any('get_agent_output(agent="a"' in line for line in shown)
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_what_a_report_begins_with_and_each_section_that_decides_come_before_any_details() -> None:
+    details = [
+        f"- `src/module_{number}.py` - what it was before and what it is after the change" for number in range(30)
+    ]
+    checks = [
+        "- 18 tests: OK",
+        *(f"- measured again, run {number}: as fast as before the change" for number in range(9)),
+    ]
+    text = "\n".join(
+        ["## Changed", *details, "## Checks", *checks, "## Open", *(f"- open point {n}" for n in range(40))]
+    )
+    shown = digest_text(awake([], [outcome("a", text=text)])).split("\n")
+    assert [line.split(":")[0] for line in shown if line.startswith(("| Changed", "| Checks", "| Open"))] == [
+        "| Changed",
+        "| Checks",
+        "| Open",
+    ]
+    many = [outcome(f"other-{at}", text=text) for at in range(5)]
+    crowded = digest_text(awake([], many))
+    assert crowded.count("| Checks: 18 tests: OK") == crowded.count("| Open: open point 0") == len(many)
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
+    summary = "It needs changes: the integers overflow, and a key of a thousand parts ends the interpreter"
+    text = f"## Summary\n{summary}\n## Findings\n" + "1. `a.py:1` - major - it overflows\n" * 60 + "\nVERDICT: changes"
+    verdict = (CheckView(kind="verdict", check="verdict", passed=False, said="changes"),)
+    failed = [
+        outcome(f"review-{at}", text=text, status="failed", reason="verdict", checks=verdict, handed_on=True)
+        for at in range(4)
+    ]
+    shown = digest_text(awake([], failed))
+    assert shown.count("checks: verdict changes") == shown.count("| Summary: It needs changes: the integers") == 4
+    assert "VERDICT" not in shown
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_a_pass_with_findings_that_is_handed_on_counts_them() -> None:
+    text = "## Summary\nIt passes.\n## Findings\n1. `a.py:1` - minor - slow\n2. `b.py` - nit - name\nVERDICT: pass"
+    verdict = (CheckView(kind="verdict", check="verdict", passed=True, said="pass"),)
+    told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
+    assert told[2:] == ["| 2 findings: It passes."]
+    none = text.replace("1. `a.py:1` - minor - slow\n2. `b.py` - nit - name", "none")
+    told = digest_text(awake([], [outcome("gate", text=none, checks=verdict, handed_on=True)])).split("\n")
+    assert told[2:] == ["| It passes."]
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind
+from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind, verdict_of
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import (
     MARGIN,
@@ -38,8 +38,8 @@ MAX_TAIL_CHARACTERS = 100
 MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
-MAX_LINE_BYTES = 180
-"""of one line of a text that must be cut"""
+LINE_BYTES = (180, 120, 80)
+"""of one line of a text that must be cut: the first of these with which it says the most important"""
 MAX_GIST_CHARACTERS = 90
 """of a result that another agent receives: the room is for those that its reader must judge"""
 _DOES: Mapping[str, str] = {
@@ -52,6 +52,7 @@ _DOES: Mapping[str, str] = {
 _HEADING = re.compile(r"(?:#{1,6}\s*|\*\*)\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?", re.IGNORECASE)
 _KEPT = re.compile(r"(?:[#*\s]*)(tests?|checks?|open|verdict)\b", re.IGNORECASE)
 """begins a line that says what holds, what does not, and what is left to do: a cut leaves it in"""
+_NUMBERED = re.compile(r"\d+[.)]\s")
 _NOTHING = re.compile(r"\W*(none|nothing|no|n/?a|-)?\W*", re.IGNORECASE)
 
 
@@ -121,11 +122,19 @@ class ResultLine:
     offset: int
     is_kept: bool = False
     """it belongs to a section that a cut leaves in"""
+    is_first: bool = False
+    """it begins such a section"""
 
 
 def words(outcome: OutcomeView) -> list[ResultLine]:
-    """Return the agent's own words: all of them, or one line of a result that another agent receives."""
+    """Return the agent's own words: all of them, or one line of a result that another agent receives.
+
+    A verdict that Fleet has read is among the facts, and not repeated.
+    """
     found = _lines(outcome.text)
+    judged = any(check.kind == CheckKind.VERDICT for check in outcome.checks) and verdict_of(raw(outcome.text))
+    if judged and len(found) > 1:
+        found = found[:-1]
     is_elsewhere = outcome.handed_on and outcome.status == TurnStatus.COMPLETE
     return [ResultLine(within(_gist(found), MAX_GIST_CHARACTERS), 0)] if is_elsewhere and found else found
 
@@ -136,41 +145,54 @@ def _lines(text: ForeignText) -> list[ResultLine]:
         if not line.strip():
             continue
         at = max(at, whole.find(line.strip(), at))
-        if _KEPT.match(line):
-            is_kept = True
-        elif _HEADING.fullmatch(line.strip()):
-            is_kept = False
-        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, is_kept))
+        is_first = _KEPT.match(line) is not None
+        if is_first or _HEADING.fullmatch(line.strip()):
+            is_kept = is_first
+        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, is_kept, is_first))
         at += len(line.strip())
     return lines
 
 
 def _gist(lines: Sequence[ResultLine]) -> str:
-    """Return what the agent left open, if anything, otherwise its first sentence."""
+    """Return what the agent left open, if anything, otherwise its first sentence after the count of its findings."""
     texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    for at, title in enumerate(texts):
-        if re.match(r"[#*\s]*open\b", title, re.IGNORECASE):
-            inline = re.sub(r"^[#*\s]*open[^:]*:?[*\s]*", "", title, flags=re.IGNORECASE)
-            body = list(takewhile(lambda text: not (_HEADING.fullmatch(text) or _KEPT.match(text)), texts[at + 1 :]))
-            said = [text for text in (inline, *body) if text and not _NOTHING.fullmatch(text)]
-            if said:
-                more = f" ({len(said)} in all)" if len(said) > 1 else ""
-                return f"{MARGIN}Open{more}: {said[0].lstrip('-* ')}"
+    if left := _section(texts, "open"):
+        more = f" ({len(left)} in all)" if len(left) > 1 else ""
+        return f"{MARGIN}Open{more}: {left[0].lstrip('-* ')}"
     prose = [text for text in texts if not _HEADING.fullmatch(text)]
-    return f"{MARGIN}{(prose or texts)[0]}"
+    findings = sum(_NUMBERED.match(text) is not None for text in _section(texts, "findings"))
+    count = f"{quantity(findings, 'finding')}: " if findings else ""
+    return f"{MARGIN}{count}{(prose or texts)[0]}"
+
+
+def _section(texts: Sequence[str], title: str) -> list[str]:
+    """Return what the first section with something in it says under a title that begins like this."""
+    for at, line in enumerate(texts):
+        if re.match(rf"[#*\s]*{title}\b", line, re.IGNORECASE):
+            inline = re.sub(rf"^[#*\s]*{title}[^:]*:?[*\s]*", "", line, flags=re.IGNORECASE)
+            body = takewhile(lambda text: not (_HEADING.fullmatch(text) or _KEPT.match(text)), texts[at + 1 :])
+            if said := [text for text in (inline, *body) if text and not _NOTHING.fullmatch(text)]:
+                return said
+    return []
 
 
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
-    """Return the lines that fit: the beginning, and what is kept or the end; the first cut names the call.
+    """Return the lines that fit; the first cut names the call.
 
-    Where not all fit, a heading and its first line are one line, and long lines are shortened, so that neither takes
-    the place of what an agent has to say.
+    First comes the first line of each section that is kept, and of the text; then the rest of those sections, or the
+    end; then what follows the beginning. A heading and its first line are one line, and long lines are shortened.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    lines = [replace(line, shown=_shortened(line.shown)) for line in _folded(lines)]
+    whole = _folded(lines)
+    from_end = range(len(whole) - 1, -1, -1)
+    most_important = [*(index for index in from_end if whole[index].is_first), 0]
+    for width in LINE_BYTES:
+        lines = [replace(line, shown=_shortened(line.shown, width)) for line in whole]
+        if size_bytes(_cut(lines, set(most_important), call)) <= room:
+            break
     chosen: set[int] = set()
-    from_end = range(len(lines) - 1, -1, -1)
+    _add(lines, most_important, chosen, room, call)
     kept = [index for index in from_end if lines[index].is_kept]
     _add(lines, kept or from_end, chosen, room * 2 // 3 if kept else room // 3, call)
     _add(lines, range(len(lines)), chosen, room, call)
@@ -192,8 +214,8 @@ def _folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
     return folded
 
 
-def _shortened(line: str) -> str:
-    return line if len(line.encode()) <= MAX_LINE_BYTES else MARGIN + within(line.removeprefix(MARGIN), MAX_LINE_BYTES)
+def _shortened(line: str, limit: int) -> str:
+    return line if len(line.encode()) <= limit else MARGIN + within(line.removeprefix(MARGIN), limit)
 
 
 def _add(
