@@ -135,7 +135,8 @@ def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> 
     lines = digest_text(awake([], outcomes)).split("\n")
     whole = {f"| {line.rstrip()}" for outcome in outcomes for line in clean(raw(outcome.text)).splitlines()}
     shown = [line for line in lines if line.startswith("| ")]
-    assert set(shown) <= whole
+    shortened = [line.removesuffix("…") for line in shown if line not in whole]
+    assert all(any(line.startswith(one) for line in whole) for one in shortened)
     written = [
         line
         for one in outcomes
@@ -144,7 +145,7 @@ def test_cuts_fall_between_lines_and_are_marked(outcomes: list[OutcomeView]) -> 
         if line.strip()
     ]
     facts = [line for line in lines if line.startswith("[")]
-    if len(shown) < len(written) or len(facts) < len(outcomes):
+    if shortened or len(shown) < len(written) or len(facts) < len(outcomes):
         assert any(line.startswith("(") for line in lines)
 
 
