@@ -10,6 +10,7 @@ WORKERS ?= 3
 KILLS ?= 500
 SEED ?= 7
 BIN := .venv/bin
+SHARED = --numprocesses $(WORKERS) --dist loadfile
 SOURCES := pyproject.toml constraints.txt Makefile
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
@@ -67,14 +68,14 @@ demo: .venv/.ready
 	@$(BIN)/fleet demo $(if $(filter-out 0,$(REAL)),--real) $(ARGS)
 
 test: .venv/.ready-dev
-	@$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(SHARED) $(ARGS)
 
 # The tests run as in `make test`, and every process of ours that they start is measured; no gate.
 coverage: .venv/.ready-dev
-	@$(BIN)/python -m tests.coverage_report -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m tests.coverage_report -m "not slow" $(SHARED) $(ARGS)
 
 test-slow: .venv/.ready-dev
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(SHARED) $(ARGS)
 
 lint: .venv/.ready-dev
 	@echo "fleet: format" && $(BIN)/ruff format --check --quiet .

@@ -40,6 +40,7 @@ _KEPT = frozenset({"GIT_SSL_CAINFO"})
 
 SLOW = (
     "chaos",
+    "cli/test_demo.py",
     "conformance",
     "faults",
     "hosts",

@@ -335,7 +335,7 @@ def test_what_a_report_begins_with_and_each_section_that_decides_come_before_any
 def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
     summary = "It needs changes: the integers overflow, and a key of a thousand parts ends the interpreter"
     text = f"## Summary\n{summary}\n## Findings\n" + "1. `a.py:1` - major - it overflows\n" * 60 + "\nVERDICT: changes"
-    verdict = (CheckView(kind="verdict", check="verdict", passed=False, said="changes"),)
+    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=False, said="changes"),)
     failed = [
         outcome(f"review-{at}", text=text, status="failed", reason="verdict", checks=verdict, handed_on=True)
         for at in range(4)
@@ -348,7 +348,7 @@ def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_a_pass_with_findings_that_is_handed_on_counts_them() -> None:
     text = "## Summary\nIt passes.\n## Findings\n1. `a.py:1` - minor - slow\n2. `b.py` - nit - name\nVERDICT: pass"
-    verdict = (CheckView(kind="verdict", check="verdict", passed=True, said="pass"),)
+    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
     told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
     assert told[2:] == ["| 2 findings: It passes."]
     none = text.replace("1. `a.py:1` - minor - slow\n2. `b.py` - nit - name", "none")
