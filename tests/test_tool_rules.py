@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.clearance import Right, beyond, right
+from orchestrator.domain.clearance import Right, beyond, right, rule
+from orchestrator.domain.tool import Allow, ToolCall
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.errors import InvalidError
 from orchestrator.personas import find_persona
@@ -49,10 +50,21 @@ def test_a_whole_server_of_tools_is_denied_by_its_name(tmp_path: Path) -> None:
         assert not found.directs_with("create_agent")
 
 
+def test_every_server_is_denied_by_a_star_but_for_the_agents_own_fleet(tmp_path: Path) -> None:
+    found = persona(tmp_path, f"tools: Read, {FLEET}\ndeny: mcp__*")
+    assert not found.directs_with("create_agent")
+    assert right(found, "mcp__github__push") is Right.DENIED
+    assert right(found, "Read") is Right.ALLOWED
+    assert isinstance(rule(ToolCall(id="1", name="mcp__crew__report_progress", input={}), found), Allow)
+    asked = persona(tmp_path / "asked", "ask: mcp__*")
+    assert (right(asked, "mcp__github__push"), right(asked, "Bash")) == (Right.ASKED, Right.ALLOWED)
+
+
 @pytest.mark.parametrize("folder", [".fleet", ".claude"])
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("deny: mcp__git*", "mcp__git*"),
         ("deny: Bsah", "deny: Bsah (did you mean Bash?)"),
         ("ask: [Read, webfetsh]", "ask: webfetsh (did you mean WebFetch?)"),
         ("deny: mcp__plugin_fleet_flet__create_agent", f"did you mean {CREATE}?"),

@@ -11,7 +11,10 @@ _RENAMED = {"task": "agent", "killshell": "taskstop", "killbash": "taskstop"}
 
 
 def key_of(name: str) -> str:
-    """What all spellings of one tool share: its present name in lower case; `mcp__server__*` is its whole server."""
+    """What all spellings of one tool share: its present name in lower case.
+
+    `mcp__server__*` is its whole server, and `mcp__*` every server: `mcp`.
+    """
     plain = name.strip()
     if plain.startswith(MCP):
         return plain.removesuffix("__*")
@@ -20,9 +23,11 @@ def key_of(name: str) -> str:
 
 
 def is_named(tool: str, rules: Iterable[str]) -> bool:
-    """Whether one of the rules names this tool, or the MCP server that it belongs to."""
+    """Whether one of the rules names this tool, the MCP server that it belongs to, or every server."""
     key = key_of(tool)
-    return any(key == rule or (rule.startswith(MCP) and key.startswith(f"{rule}__")) for rule in map(key_of, rules))
+    return any(
+        key == rule or (f"{rule}__".startswith(MCP) and key.startswith(f"{rule}__")) for rule in map(key_of, rules)
+    )
 
 
 def is_pattern(name: str) -> bool:
