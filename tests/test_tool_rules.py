@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.clearance import Right, beyond, right, rule
-from orchestrator.domain.tool import Allow, ToolCall
+from orchestrator.domain.clearance import Right, beyond, right
+from orchestrator.domain.clearance import rule as verdict
 from orchestrator.domain.persona import FLEET, Persona
+from orchestrator.domain.tool import Allow, ToolCall
 from orchestrator.errors import InvalidError
 from orchestrator.personas import find_persona
 from orchestrator.tool_rules import checked
@@ -55,7 +56,7 @@ def test_every_server_is_denied_by_a_star_but_for_the_agents_own_fleet(tmp_path:
     assert not found.directs_with("create_agent")
     assert right(found, "mcp__github__push") is Right.DENIED
     assert right(found, "Read") is Right.ALLOWED
-    assert isinstance(rule(ToolCall(id="1", name="mcp__crew__report_progress", input={}), found), Allow)
+    assert isinstance(verdict(ToolCall(id="1", name="mcp__crew__report_progress", input={}), found), Allow)
     asked = persona(tmp_path / "asked", "ask: mcp__*")
     assert (right(asked, "mcp__github__push"), right(asked, "Bash")) == (Right.ASKED, Right.ALLOWED)
 

@@ -295,6 +295,8 @@ class OutputPage(View):
     """result of the last attempt at its checks"""
     changes: str = ""
     """in words, or why they are unknown"""
+    files_changed: tuple[Foreign, ...] = ()
+    """those that git shows as changed, at most as many as are kept of a turn"""
 
 
 class Deleted(View):

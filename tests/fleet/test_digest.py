@@ -14,7 +14,7 @@ from orchestrator.domain.turn import TURN_OPEN
 from orchestrator.fleet.digest_views import OpenTurnView, OutcomeView
 from orchestrator.fleet.projections.digest import DigestInput, digest_text
 from orchestrator.fleet.state_views import QuestionView, WaitView
-from orchestrator.fleet.views import AgentView, Changes, CheckView, Totals
+from orchestrator.fleet.views import AgentView, Changes, CheckView, CommittedView, Totals
 
 MAX_BYTES = 1600
 WORDS = st.text(max_size=400) | st.sampled_from(
@@ -202,9 +202,12 @@ def test_many_blocked_agents_are_counted_when_they_do_not_fit() -> None:
 
 
 def test_turns_that_do_not_fit_are_counted_and_named_with_the_call_that_reads_them_and_failures_come_first() -> None:
-    long = Changes(files=(ForeignText("f" * 100), ForeignText("g" * 95)), files_changed=2, where="this checkout")
-    outcomes = [outcome("a", turn=turn, changes=long) for turn in range(1, 9)]
-    outcomes += [outcome("b", turn=turn, changes=long, status="failed", reason="api") for turn in (1, 2)]
+    def long(turn: int) -> Changes:
+        files = (ForeignText(f"{turn}{'f' * 99}"), ForeignText("g" * 95))
+        return Changes(files=files, files_changed=2, where="this checkout")
+
+    outcomes = [outcome("a", turn=turn, changes=long(turn)) for turn in range(1, 9)]
+    outcomes += [outcome("b", turn=turn, changes=long(turn), status="failed", reason="api") for turn in (1, 2)]
     lines = digest_text(awake([], outcomes)).split("\n")
     shown = [line.split(" · ")[:2] for line in lines if line.startswith("[")]
     assert shown == [
@@ -232,7 +235,7 @@ def test_a_cut_names_the_call_that_returns_the_rest_of_the_same_turn() -> None:
     working = outcome("long", turn=2, text=LONG_TEXT, open_turn=OpenTurnView(turn=3, status="working"))
     assert 'get_agent_output(agent="long", turn=2, offset=' in cut(working)[0]
     assert cut(*[outcome("b" * 40, turn=turn, text=LONG_TEXT, is_latest=turn == 16) for turn in range(1, 17)])[-1] == (
-        "(16 results not shown: get_agent_output)"
+        "(15 results not shown: get_agent_output)"
     )
 
 
@@ -350,10 +353,32 @@ def test_a_pass_with_findings_that_is_handed_on_counts_them() -> None:
     text = "## Summary\nIt passes.\n## Findings\n1. `a.py:1` - minor - slow\n2. `b.py` - nit - name\nVERDICT: pass"
     verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
     told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
-    assert told[2:] == ["| 2 findings: It passes."]
+    assert told[2:] == ["| It passes.", "| 2 findings: `a.py:1` - minor - slow"]
     none = text.replace("1. `a.py:1` - minor - slow\n2. `b.py` - nit - name", "none")
     told = digest_text(awake([], [outcome("gate", text=none, checks=verdict, handed_on=True)])).split("\n")
     assert told[2:] == ["| It passes."]
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_files_that_one_line_lists_are_not_listed_again_in_another() -> None:
+    files = tuple(ForeignText(name) for name in ("src/a.py", "src/b.py"))
+    edited = Changes(files=files, files_changed=2, insertions=3, where="this checkout, committed (4feb24bc)")
+    made = CommittedView(commit="4feb24bc0", branch=ForeignText("fix"), files=files, files_changed=2, insertions=3)
+    shipped = Changes(commits=1, committed=made, where="this checkout, committed (4feb24bc)")
+    lines = digest_text(awake([], [outcome("mend", changes=edited), outcome("ship", changes=shipped)])).split("\n")
+    assert lines[1].endswith("committed (4feb24bc): 2 files +3 -0 (src/a.py, src/b.py)]")
+    assert lines[3].endswith("commit 4feb24bc on branch fix: 2 files +3 -0 (those of mend)]")
+    alone = digest_text(awake([], [outcome("ship", changes=shipped)])).split("\n")
+    assert alone[1].endswith("commit 4feb24bc on branch fix: 2 files +3 -0 (src/a.py, src/b.py)]")
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_a_report_with_a_summary_that_is_handed_on_is_told_by_it_and_by_what_is_open() -> None:
+    text = (
+        "## Summary\nBoth findings are mended; 19 tests pass.\n## Changed\n- a\n## Open\n- nobody ran mypy\n- nor mypyc"
+    )
+    told = digest_text(awake([], [outcome("mend", text=text, handed_on=True)])).split("\n")
+    assert told[2:] == ["| Both findings are mended; 19 tests pass.", "| Open (2 in all): nobody ran mypy"]
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
@@ -438,7 +463,7 @@ def test_a_person_reads_commands_where_an_orchestrator_reads_calls() -> None:
 
 @pytest.mark.parametrize("status", ["complete", "failed"])
 def test_only_a_complete_result_is_left_out_when_it_is_handed_on(status: str) -> None:
-    text = digest_text(awake([], [outcome(text="Summary\nthe words", status=status, handed_on=True)]))
+    text = digest_text(awake([], [outcome(text="Report\nthe words", status=status, handed_on=True)]))
     assert ("| the words" in text) == (status == "failed")
 
 

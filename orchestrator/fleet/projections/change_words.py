@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.domain.text import MAX_LIST_BYTES, ForeignText, listed, named, quantity, quoted, raw
-from orchestrator.fleet.views import Changes
+from orchestrator.fleet.views import Changes, CommittedView
 
 SHORT_ID = 8
 MAX_REASON_CHARACTERS = 240
@@ -16,19 +16,29 @@ def change_words(
     *,
     max_files: int = SHOWN_FILES,
     max_bytes: int = MAX_LIST_BYTES,
+    same_files_as: str = "",
 ) -> str:
-    """Return what the turn changed on one line, or why that is unknown; '' if the agent cannot change anything."""
+    """Return what the turn changed on one line, or why that is unknown; '' if the agent cannot change anything.
+
+    With `same_files_as`, an agent whose changes are told beside these, its name stands for the names of the files.
+    """
     if changes is None:
         return f"changes unknown: {quoted(unknown, MAX_REASON_CHARACTERS)}" if raw(unknown) else ""
     where = "" if _is_told_by_commit(changes) else changes.where
     head = ", ".join(filter(None, [where, _commit(changes)]))
     tail = "".join(f"; {part}" for part in (_moved(changes), _shared(changes), _others(changes)) if part)
-    counted = changes if changes.files_changed else changes.committed
+    counted = counted_files(changes)
     if counted is None or not counted.files_changed:
         return f"{head}{': ' if head else ''}no files changed{tail}"
-    names = listed(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
+    names = f"those of {same_files_as}" if same_files_as else ""
+    names = names or listed(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
     stat = f"{quantity(counted.files_changed, 'file')} +{counted.insertions} -{counted.deletions}"
     return f"{head}{': ' if head else ''}{stat} ({names}){tail}"
+
+
+def counted_files(changes: Changes) -> Changes | CommittedView | None:
+    """Return what the words count the files of: what the turn changed, or else only committed; None: nothing."""
+    return changes if changes.files_changed else changes.committed
 
 
 def _is_told_by_commit(changes: Changes) -> bool:

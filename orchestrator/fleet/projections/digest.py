@@ -19,6 +19,7 @@ from orchestrator.domain.text import (
     named,
     quantity,
     quoted,
+    raw,
     size_bytes,
     within,
 )
@@ -27,6 +28,7 @@ from orchestrator.domain.usage import shown_cost, shown_tokens
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import calls, outcome_lines
+from orchestrator.fleet.projections.change_words import counted_files
 from orchestrator.fleet.state_views import ProgressView, QuestionView
 from orchestrator.fleet.views import AgentView, Totals
 
@@ -64,38 +66,65 @@ def digest_text(awake: DigestInput) -> str:
     """Return the digest within its limit; needs and facts are placed before any agent's text."""
     reserved = 2 * MIN_TEXT_BYTES if awake.outcomes else 0
     lines = bounded(_standing(awake), _more(awake, "get_agent_status", "fleet ps"), MAX_RESULT_BYTES - reserved)
+    room = MAX_RESULT_BYTES - size_bytes(lines)
     facts = _facts(awake)
-    kept = _kept(awake.outcomes, facts, MAX_RESULT_BYTES - size_bytes(lines))
-    room = MAX_RESULT_BYTES - size_bytes([*lines, *(line for index in kept for line in facts[index])])
+    kept = _kept(awake.outcomes, facts, room)
+    if len(kept) < len(facts):  # the line that lists the files for another one may be missing
+        facts = _facts(awake, names_files_once=False)
+        kept = _kept(awake.outcomes, facts, room)
+    room -= size_bytes([line for index in kept for line in facts[index]])
     missing = _missing(awake, [one for index, one in enumerate(awake.outcomes) if index not in kept], room)
     room -= size_bytes(missing)
-    texts = [outcome_lines.words(awake.outcomes[index]) for index in kept]
-    sizes = [size_bytes([line.shown for line in text]) for text in texts]
-    fits = sum(sizes) <= room
-    given = outcome_lines.shares(sizes, room if fits else room - MIN_TEXT_BYTES)
+    shown = _words([awake.outcomes[index] for index in kept], room, person=awake.person)
     hidden: list[OutcomeView] = []
-    for index, text, share in zip(kept, texts, given, strict=True):
-        outcome = awake.outcomes[index]
-        shown = outcome_lines.fitting(text, share, partial(calls.output, outcome, person=awake.person))
-        if text and not shown:
-            hidden.append(outcome)
+    for index, told in zip(kept, shown, strict=True):
         first, *others = facts[index]
-        lines += [first, *shown, *others]
+        lines += [first, *told, *others]
+        if not told and outcome_lines.words(awake.outcomes[index]):
+            hidden.append(awake.outcomes[index])
     return "\n".join([*lines, *_hidden(awake, hidden), *missing])
 
 
-def _facts(awake: DigestInput) -> list[list[str]]:
+def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str]]:
+    """Return what fits of each agent's own words: of short ones all, of the others an equal share and what is left."""
+    texts = [outcome_lines.words(outcome) for outcome in outcomes]
+    sizes = [size_bytes([line.shown for line in text]) for text in texts]
+    room -= 0 if sum(sizes) <= room else MIN_TEXT_BYTES
+    calls_of = [partial(calls.output, outcome, person=person) for outcome in outcomes]
+    given = outcome_lines.shares(sizes, room)
+    shown = [outcome_lines.fitting(*one) for one in zip(texts, given, calls_of, strict=True)]
+    left = room - sum(map(size_bytes, shown))
+    for index, text in enumerate(texts):
+        before = size_bytes(shown[index])
+        shown[index] = outcome_lines.fitting(text, before + left, calls_of[index])
+        left -= size_bytes(shown[index]) - before
+    return shown
+
+
+def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[str]]:
     """Return Fleet's own lines about each outcome: the facts and, after a failure, the call to continue with."""
     last = {outcome.id: index for index, outcome in enumerate(awake.outcomes)}
     several = Counter(outcome.id for outcome in awake.outcomes)
     held = {agent.name for agent in awake.needs}
     found: list[list[str]] = []
+    told: dict[tuple[str, ...], str] = {}
     for index, outcome in enumerate(awake.outcomes):
         is_last = last[outcome.id] == index
-        line = outcome_lines.fact(outcome, is_one_of_several=several[outcome.id] > 1, is_last=is_last)
+        files = _files(outcome)
+        line = outcome_lines.fact(
+            outcome, is_one_of_several=several[outcome.id] > 1, is_last=is_last, same_files_as=told.get(files, "")
+        )
+        if names_files_once and len(files) > 1:
+            told.setdefault(files, outcome.name)
         call = calls.after_failure(outcome, person=awake.person) if is_last and outcome.name not in held else ""
         found.append([line, f"-> {call}"] if call else [line])
     return found
+
+
+def _files(outcome: OutcomeView) -> tuple[str, ...]:
+    """Return the names of the files that its line lists."""
+    counted = counted_files(outcome.changes) if outcome.changes else None
+    return tuple(map(raw, counted.files)) if counted else ()
 
 
 def _standing(awake: DigestInput) -> list[str]:

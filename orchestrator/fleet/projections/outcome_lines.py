@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import product, takewhile
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind, verdict_of
 from orchestrator.domain.duration import format_age
@@ -38,9 +38,10 @@ MAX_TAIL_CHARACTERS = 100
 MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
-LINE_BYTES = (180, 120, 80)
+LINE_BYTES = (180, 120, 80, 60)
 """of one line of a text that must be cut: the first of these with which it says the most important"""
-MAX_GIST_CHARACTERS = 90
+MAX_SUMMARY_CHARACTERS = 150
+MAX_GIST_CHARACTERS = 64
 """of a result that another agent receives: the room is for those that its reader must judge"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",
@@ -56,8 +57,8 @@ _NUMBERED = re.compile(r"\d+[.)]\s")
 _NOTHING = re.compile(r"\W*(none|nothing|no|n/?a|-)?\W*", re.IGNORECASE)
 
 
-def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str:
-    """Return the bracketed line of facts."""
+def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool, same_files_as: str = "") -> str:
+    """Return the bracketed line of facts; an agent may be named whose line lists the same files."""
     ahead = outcome.open_turn
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
@@ -74,7 +75,9 @@ def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool) -> str
     parts.append(shown_cost(outcome.cost_usd))
     if outcome.checks:
         parts.append(_checks(outcome.checks))
-    parts.append(change_words(outcome.changes, outcome.changes_unknown, max_files=MAX_FILES))
+    parts.append(
+        change_words(outcome.changes, outcome.changes_unknown, max_files=MAX_FILES, same_files_as=same_files_as)
+    )
     return f"[{within_brackets(' · '.join(filter(None, parts)))}]"
 
 
@@ -120,14 +123,12 @@ class ResultLine:
 
     shown: str
     offset: int
-    is_kept: bool = False
-    """it belongs to a section that a cut leaves in"""
-    is_first: bool = False
-    """it begins such a section"""
+    rank: int = 0
+    """its place in a section that a cut leaves in, from 1; 0: it is in none"""
 
 
 def words(outcome: OutcomeView) -> list[ResultLine]:
-    """Return the agent's own words: all of them, or one line of a result that another agent receives.
+    """Return the agent's own words: all of them, or the gist of a result that another agent receives.
 
     A verdict that Fleet has read is among the facts, and not repeated.
     """
@@ -136,33 +137,42 @@ def words(outcome: OutcomeView) -> list[ResultLine]:
     if judged and len(found) > 1:
         found = found[:-1]
     is_elsewhere = outcome.handed_on and outcome.status == TurnStatus.COMPLETE
-    return [ResultLine(within(_gist(found), MAX_GIST_CHARACTERS), 0)] if is_elsewhere and found else found
+    return _gist(found) if is_elsewhere and found else found
 
 
 def _lines(text: ForeignText) -> list[ResultLine]:
-    whole, lines, at, is_kept = raw(text), list[ResultLine](), 0, False
+    whole, lines, at, rank = raw(text), list[ResultLine](), 0, 0
     for line in clean(whole).splitlines():
         if not line.strip():
             continue
         at = max(at, whole.find(line.strip(), at))
-        is_first = _KEPT.match(line) is not None
-        if is_first or _HEADING.fullmatch(line.strip()):
-            is_kept = is_first
-        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, is_kept, is_first))
+        if _KEPT.match(line):
+            rank = 1
+        elif _HEADING.fullmatch(line.strip()):
+            rank = 0
+        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, rank))
+        rank += rank > 0
         at += len(line.strip())
     return lines
 
 
-def _gist(lines: Sequence[ResultLine]) -> str:
-    """Return what the agent left open, if anything, otherwise its first sentence after the count of its findings."""
+def _gist(lines: Sequence[ResultLine]) -> list[ResultLine]:
+    """Return the summary under that title, and what the agent left open, or its findings; or its first sentence."""
     texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    if left := _section(texts, "open"):
+    summary, left = _section(texts, "summary")[:1], _section(texts, "open")
+    found = [text for text in _section(texts, "findings") if _NUMBERED.match(text)]
+    said = [ResultLine(within(f"{MARGIN}{text}", MAX_SUMMARY_CHARACTERS), 0) for text in summary]
+    if left:
         more = f" ({len(left)} in all)" if len(left) > 1 else ""
-        return f"{MARGIN}Open{more}: {left[0].lstrip('-* ')}"
+        said.append(_short(f"Open{more}: {left[0].lstrip('-* ')}"))
+    elif found:
+        said.append(_short(f"{quantity(len(found), 'finding')}: {_NUMBERED.sub('', found[0])}"))
     prose = [text for text in texts if not _HEADING.fullmatch(text)]
-    findings = sum(_NUMBERED.match(text) is not None for text in _section(texts, "findings"))
-    count = f"{quantity(findings, 'finding')}: " if findings else ""
-    return f"{MARGIN}{count}{(prose or texts)[0]}"
+    return said or [_short((prose or texts)[0])]
+
+
+def _short(text: str) -> ResultLine:
+    return ResultLine(within(f"{MARGIN}{text}", MAX_GIST_CHARACTERS), 0, rank=1)
 
 
 def _section(texts: Sequence[str], title: str) -> list[str]:
@@ -179,22 +189,23 @@ def _section(texts: Sequence[str], title: str) -> list[str]:
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
     """Return the lines that fit; the first cut names the call.
 
-    First comes the first line of each section that is kept, and of the text; then the rest of those sections, or the
-    end; then what follows the beginning. A heading and its first line are one line, and long lines are shortened.
+    First come the first lines of the text and of each section that is kept, then the rest of those sections, then what
+    follows the beginning; in a text without such a section also its end. A heading and its first line are one line,
+    and long lines are shortened, so that more of them fit.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
     whole = _folded(lines)
     from_end = range(len(whole) - 1, -1, -1)
-    most_important = [*(index for index in from_end if whole[index].is_first), 0]
-    for width in LINE_BYTES:
+    kept = sorted((index for index in from_end if whole[index].rank), key=lambda index: whole[index].rank)
+    most_important = [*(index for index in kept if whole[index].rank == 1), 0]
+    for wanted, width in product(({*kept, 0}, set(most_important)), LINE_BYTES):
         lines = [replace(line, shown=_shortened(line.shown, width)) for line in whole]
-        if size_bytes(_cut(lines, set(most_important), call)) <= room:
+        if size_bytes(_cut(lines, wanted, call)) <= room:
             break
     chosen: set[int] = set()
-    _add(lines, most_important, chosen, room, call)
-    kept = [index for index in from_end if lines[index].is_kept]
-    _add(lines, kept or from_end, chosen, room * 2 // 3 if kept else room // 3, call)
+    _add(lines, [*most_important, *kept], chosen, room, call)
+    _add(lines, [] if kept else from_end, chosen, room // 3, call)
     _add(lines, range(len(lines)), chosen, room, call)
     return _cut(lines, chosen, call) if chosen and size_bytes(_cut(lines, chosen, call)) <= room else []
 

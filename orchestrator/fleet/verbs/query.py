@@ -28,6 +28,7 @@ from orchestrator.fleet.views import (
     AgentDetail,
     AgentView,
     BriefView,
+    Changes,
     FileView,
     FleetView,
     OutputPage,
@@ -185,8 +186,15 @@ async def output(
         files_produced=_paths(agent, files, "produced"),
         checks=turn_views.checks_of(chosen),
         changes=change_words(changes, chosen.changes_unknown),
+        files_changed=_changed(changes),
         path=ForeignText(str(project / desk)) if is_whole and untrusted.is_file(project, str(desk)) else None,
     )
+
+
+def _changed(changes: Changes | None) -> tuple[ForeignText, ...]:
+    if changes is None:
+        return ()
+    return (*changes.files, *(changes.committed.files if changes.committed else ()))
 
 
 def _end(text: str, offset: int, limit: int) -> int:
