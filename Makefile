@@ -47,7 +47,7 @@ help:
 	@echo "make chaos   kill everything at random and count what was lost (KILLS=500 SEED=7)"
 	@echo "make conformance  the official MCP suite on both wires, and the MCP Inspector (needs npm)"
 	@echo "make hosts   other vendors' libraries convert the tools (installs them into .hosts)"
-	@echo "make docs    write the tables of docs/guarantees.md (from the ledger) and docs/reference.md (from Settings)"
+	@echo "make docs    write the tables of docs/guarantees.md (from the ledger), docs/reference.md (from Settings), and schema.sql"
 	@echo "make format  fix what ruff can fix"
 
 .venv/.ready: $(SOURCES)

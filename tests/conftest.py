@@ -50,7 +50,7 @@ SLOW = (
     "supervision/test_leavers.py",
     "verify",
 )
-"""folders and files whose tests wait for real programs much; `make test-slow` runs them"""
+"""folders and files whose tests spend long waiting for real programs; `make test-slow` runs them"""
 
 
 def _foreign(name: str) -> bool:

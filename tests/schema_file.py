@@ -17,7 +17,8 @@ def migrated() -> str:
         path = Path(place) / "fleet.db"
         upgrade(path)
         with closing(sqlite3.connect(path)) as connection:
-            return "".join(f"{statement}\n" for statement in connection.iterdump())
+            script = "".join(f"{statement}\n" for statement in connection.iterdump())
+    return script.replace("BEGIN TRANSACTION;", "BEGIN IMMEDIATE;", 1)  # so that a second process waits
 
 
 if __name__ == "__main__":

@@ -218,8 +218,9 @@ def test_ci_runs_the_commands_of_the_readme_and_the_demo_in_a_clean_clone() -> N
     assert "```sh\nmake test\n```" in README
     [minutes] = re.findall(r"\(\((\d+) - later\) \* 60 - SECONDS\)", script)
     later = [int(minutes) for minutes in re.findall(r"^step \w+ (\d+) ", script, re.MULTILINE)]
-    assert later == sorted(later, reverse=True)
-    assert (int(minutes) <= 75, later[-1]) == (True, 0)
+    assert int(minutes) <= 75
+    assert later == sorted(set(later), reverse=True), "each step has some time"
+    assert later[-1] == 0
 
 
 @pytest.mark.requirement("project:bench:figures-in-readme", "project:bench:latencies")

@@ -104,8 +104,8 @@ def _body(link: socket.socket, begun: bytes) -> bytes:
     head, _, body = begun.partition(b"\r\n\r\n")
     [size] = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length:")]
     rest = b""
-    while len(body) + len(rest) < size:
-        rest += link.recv(4096)
+    while len(body) + len(rest) < size and (more := link.recv(4096)):
+        rest += more
     return rest
 
 

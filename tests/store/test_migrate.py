@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from orchestrator.errors import SchemaError, StoreError
-from orchestrator.store.engine.migrate import MIGRATIONS, known_revisions, migrate, upgrade
+from orchestrator.store.engine.migrate import MIGRATIONS, SCHEMA, known_revisions, migrate, upgrade
 from orchestrator.store.schema.tables import metadata
 
 NEXT = '''"""A later schema"""
@@ -85,9 +87,39 @@ def test_a_new_database_is_exactly_what_the_migrations_make(tmp_path: Path) -> N
     new, upgraded = tmp_path / "new.db", tmp_path / "upgraded.db"
     assert migrated(new) is None
     upgrade(upgraded)
-    assert _schema(new) == _schema(upgraded), "make docs writes schema.sql anew"
-    assert revision(new) == revision(upgraded) == known_revisions()[-1]
+    assert _content(new) == _content(upgraded), "make docs writes schema.sql anew"
+    assert revision(new) == known_revisions()[-1]
     assert new.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_database_that_cannot_be_made_is_made_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, broken = tmp_path / "fleet.db", tmp_path / "broken.sql"
+    broken.write_text(
+        f"{SCHEMA.read_text().removesuffix('COMMIT;' + chr(10))}\nCREATE TABLE agent (id TEXT);\nCOMMIT;\n"
+    )
+    with monkeypatch.context() as context:
+        context.setattr("orchestrator.store.engine.migrate.SCHEMA", broken)
+        with pytest.raises(StoreError, match="agent already exists"):
+            migrated(path)
+    assert path.stat().st_size == 0
+    assert migrated(path) is None
+    assert revision(path) == known_revisions()[-1]
+
+
+def test_two_that_make_the_same_database_at_once_both_have_it(tmp_path: Path) -> None:
+    for number in range(10):
+        path = tmp_path / f"{number}.db"
+        meeting = threading.Barrier(2)
+
+        def make(path: Path = path, meeting: threading.Barrier = meeting) -> Path | None:
+            meeting.wait()
+            return migrated(path)
+
+        with ThreadPoolExecutor(2) as pool:
+            assert [made.result() for made in (pool.submit(make), pool.submit(make))] == [None, None]
+        assert revision(path) == known_revisions()[-1]
 
 
 def test_a_database_of_this_version_is_left_as_it_is(path: Path) -> None:
@@ -218,9 +250,9 @@ def test_agents_and_inputs_of_before_have_no_brief_and_wait_as_they_did(tmp_path
         assert connection.execute("SELECT any_end FROM input").fetchall() == [(0,)]
 
 
-def _schema(path: Path) -> set[tuple[str, ...]]:
+def _content(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
-        return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+        return set(connection.iterdump())
 
 
 def _of_revision(path: Path, revision: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product, takewhile
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind, verdict_of
@@ -39,7 +39,8 @@ MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
 LINE_BYTES = (180, 120, 80, 60)
-"""of one line of a text that must be cut: the first of these with which it says the most important"""
+"""limits for each line of a text that must be cut, tried in this order until its key lines fit"""
+MAX_HEADING_CHARACTERS = 120
 MAX_SUMMARY_CHARACTERS = 150
 MAX_GIST_CHARACTERS = 64
 """of a result that another agent receives: the room is for those that its reader must judge"""
@@ -51,10 +52,12 @@ _DOES: Mapping[str, str] = {
 }
 """what an open turn does"""
 _HEADING = re.compile(r"(?:#{1,6}\s*|\*\*)\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?", re.IGNORECASE)
-_KEPT = re.compile(r"(?:[#*\s]*)(tests?|checks?|open|verdict)\b", re.IGNORECASE)
+_KEPT = re.compile(r"[#*\s]*(test|check|open|verdict)s?\b", re.IGNORECASE)
 """begins a line that says what holds, what does not, and what is left to do: a cut leaves it in"""
 _NUMBERED = re.compile(r"\d+[.)]\s")
-_NOTHING = re.compile(r"\W*(none|nothing|no|n/?a|-)?\W*", re.IGNORECASE)
+_NOTHING = frozenset({"", "none", "nothing", "no", "na"})
+"""the letters of a line that says that there is nothing to say"""
+MAX_NOTHING_CHARACTERS = 40
 
 
 def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool, same_files_as: str = "") -> str:
@@ -87,8 +90,8 @@ def with_detail(reason: str, detail: ForeignText, limit_characters: int = MAX_RE
 
 
 def _checks(checks: Sequence[CheckView]) -> str:
-    """Return each check with its result and the last line that it printed, failed ones first."""
-    ordered = sorted(checks, key=lambda check: check.passed)
+    """Return each check with its result and the last line that it printed: the verdict first, then failed ones."""
+    ordered = sorted(checks, key=lambda check: (check.kind != CheckKind.VERDICT, check.passed))
     shown = [_check(check) for check in ordered]
     if size_bytes(shown) > MAX_CHECKS_BYTES:
         shown = [_check(check, with_tail=not check.passed) for check in ordered]
@@ -134,40 +137,43 @@ def words(outcome: OutcomeView) -> list[ResultLine]:
     """
     found = _lines(outcome.text)
     judged = any(check.kind == CheckKind.VERDICT for check in outcome.checks) and verdict_of(raw(outcome.text))
-    if judged and len(found) > 1:
+    if judged:
         found = found[:-1]
     is_elsewhere = outcome.handed_on and outcome.status == TurnStatus.COMPLETE
-    return _gist(found) if is_elsewhere and found else found
+    return _gist(found, judged=bool(judged)) if is_elsewhere and found else found
 
 
 def _lines(text: ForeignText) -> list[ResultLine]:
-    whole, lines, at, rank = raw(text), list[ResultLine](), 0, 0
+    whole, lines, at, section, rank = raw(text), list[ResultLine](), 0, "", 0
     for line in clean(whole).splitlines():
         if not line.strip():
             continue
         at = max(at, whole.find(line.strip(), at))
-        if _KEPT.match(line):
-            rank = 1
-        elif _HEADING.fullmatch(line.strip()):
-            rank = 0
+        if (kept := _KEPT.match(line)) or _heading(line.strip()):
+            before, section = section, kept[1].lower() if kept else ""
+            rank = rank if section == before else int(section != "")
         lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, rank))
         rank += rank > 0
         at += len(line.strip())
     return lines
 
 
-def _gist(lines: Sequence[ResultLine]) -> list[ResultLine]:
-    """Return the summary under that title, and what the agent left open, or its findings; or its first sentence."""
+def _heading(line: str) -> str:
+    """Return the title if the line is a heading, otherwise ''."""
+    found = _HEADING.fullmatch(line) if len(line) <= MAX_HEADING_CHARACTERS else None
+    return found["title"].strip() if found else ""
+
+
+def _gist(lines: Sequence[ResultLine], *, judged: bool) -> list[ResultLine]:
+    """Return the summary under that title, and what is left open or was found; without either the first sentence."""
     texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    summary, left = _section(texts, "summary")[:1], _section(texts, "open")
-    found = [text for text in _section(texts, "findings") if _NUMBERED.match(text)]
-    said = [ResultLine(within(f"{MARGIN}{text}", MAX_SUMMARY_CHARACTERS), 0) for text in summary]
-    if left:
+    said = [ResultLine(within(f"{MARGIN}{text}", MAX_SUMMARY_CHARACTERS), 0) for text in _section(texts, "summary")[:1]]
+    if left := _section(texts, "open"):
         more = f" ({len(left)} in all)" if len(left) > 1 else ""
         said.append(_short(f"Open{more}: {left[0].lstrip('-* ')}"))
-    elif found:
+    elif judged and (found := [text for text in _section(texts, "findings") if _NUMBERED.match(text)]):
         said.append(_short(f"{quantity(len(found), 'finding')}: {_NUMBERED.sub('', found[0])}"))
-    prose = [text for text in texts if not _HEADING.fullmatch(text)]
+    prose = [text for text in texts if not _heading(text)]
     return said or [_short((prose or texts)[0])]
 
 
@@ -176,38 +182,48 @@ def _short(text: str) -> ResultLine:
 
 
 def _section(texts: Sequence[str], title: str) -> list[str]:
-    """Return what the first section with something in it says under a title that begins like this."""
+    """Return the lines of the first section that is not empty and whose title begins like this."""
     for at, line in enumerate(texts):
         if re.match(rf"[#*\s]*{title}\b", line, re.IGNORECASE):
             inline = re.sub(rf"^[#*\s]*{title}[^:]*:?[*\s]*", "", line, flags=re.IGNORECASE)
-            body = takewhile(lambda text: not (_HEADING.fullmatch(text) or _KEPT.match(text)), texts[at + 1 :])
-            if said := [text for text in (inline, *body) if text and not _NOTHING.fullmatch(text)]:
+            body = takewhile(lambda text: not (_heading(text) or _KEPT.match(text)), texts[at + 1 :])
+            if said := [text for text in (inline, *body) if not _says_nothing(text)]:
                 return said
     return []
+
+
+def _says_nothing(text: str) -> bool:
+    return len(text) <= MAX_NOTHING_CHARACTERS and "".join(re.findall(r"\w", text)).lower() in _NOTHING
 
 
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
     """Return the lines that fit; the first cut names the call.
 
-    First come the first lines of the text and of each section that is kept, then the rest of those sections, then what
-    follows the beginning; in a text without such a section also its end. A heading and its first line are one line,
-    and long lines are shortened, so that more of them fit.
+    First come the first line of the text and that of each section that is kept, then the rest of those sections, then
+    what follows the beginning; in a text without such a section also its end. A heading and its first line are one
+    line, and long lines are shortened, so that more of them fit.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    whole = _folded(lines)
-    from_end = range(len(whole) - 1, -1, -1)
-    kept = sorted((index for index in from_end if whole[index].rank), key=lambda index: whole[index].rank)
-    most_important = [*(index for index in kept if whole[index].rank == 1), 0]
-    for wanted, width in product(({*kept, 0}, set(most_important)), LINE_BYTES):
-        lines = [replace(line, shown=_shortened(line.shown, width)) for line in whole]
-        if size_bytes(_cut(lines, wanted, call)) <= room:
+    lines = _folded(lines)
+    from_end = range(len(lines) - 1, -1, -1)
+    kept = sorted((index for index in from_end if lines[index].rank), key=lambda index: lines[index].rank)
+    key_lines = [0, *(index for index in kept if lines[index].rank == 1)]
+    cut = _Cut(lines, room, LINE_BYTES[-1], call)
+    for wanted, width in product(({*kept, 0}, set(key_lines)), LINE_BYTES):
+        if (wider := replace(cut, width=width)).fits(wanted):
+            cut = wider
             break
-    chosen: set[int] = set()
-    _add(lines, [*most_important, *kept], chosen, room, call)
-    _add(lines, [] if kept else from_end, chosen, room // 3, call)
-    _add(lines, range(len(lines)), chosen, room, call)
-    return _cut(lines, chosen, call) if chosen and size_bytes(_cut(lines, chosen, call)) <= room else []
+    for index in key_lines:
+        cut.add([index])
+    cut.add(kept)
+    if not kept:
+        cut.add(from_end, room // 3)
+    cut.add(range(len(lines)))
+    for index in range(1, len(lines) - 1):  # a single line may be no longer than the one that would count it
+        if {index - 1, index + 1} <= cut.chosen:
+            cut.add([index])
+    return cut.shown(cut.chosen) if cut.chosen else []
 
 
 def _folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
@@ -216,44 +232,55 @@ def _folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
     title = ""
     for line in lines:
         text = line.shown.removeprefix(MARGIN).strip()
-        heading = _HEADING.fullmatch(text)
+        heading = _heading(text)
         if title and not heading:
-            folded[-1] = replace(folded[-1], shown=f"{MARGIN}{title}: {text.removeprefix('- ')}")
+            before = folded[-1]
+            shown = f"{MARGIN}{title}: {text.removeprefix('- ')}"
+            folded[-1] = replace(before, shown=shown, rank=before.rank or line.rank)
         else:
             folded.append(line)
-        title = heading["title"].strip() if heading else ""
+        title = heading
     return folded
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A choice of the lines of a text that is too long, with what a reader is told of the others."""
+
+    lines: Sequence[ResultLine]
+    room: int
+    width: int
+    call: Callable[[int], str]
+    chosen: set[int] = field(default_factory=set[int])
+
+    def add(self, indexes: Iterable[int], room: int | None = None) -> None:
+        """Choose these lines in order, up to the first that does not fit."""
+        for index in indexes:
+            if not self.fits({*self.chosen, index}, room):
+                return
+            self.chosen.add(index)
+
+    def fits(self, indexes: set[int], room: int | None = None) -> bool:
+        return size_bytes(self.shown(indexes)) <= (self.room if room is None else room)
+
+    def shown(self, indexes: set[int]) -> list[str]:
+        """Return these lines; where some are missing, how many, and how to read them."""
+        shown: list[str] = []
+        cuts = following = 0
+        for index in [*sorted(indexes), len(self.lines)]:
+            if index > following:
+                offset = self.lines[following].offset
+                where = f" from offset={offset}" if cuts else f": {self.call(offset)}"
+                shown.append(f"({quantity(index - following, 'more line')}{where})")
+                cuts += 1
+            if index < len(self.lines):
+                shown.append(_shortened(self.lines[index].shown, self.width))
+            following = index + 1
+        return shown if cuts else [*shown, f"(lines are cut: {self.call(0)})"]
 
 
 def _shortened(line: str, limit: int) -> str:
     return line if len(line.encode()) <= limit else MARGIN + within(line.removeprefix(MARGIN), limit)
-
-
-def _add(
-    lines: Sequence[ResultLine], indexes: Sequence[int], chosen: set[int], room: int, call: Callable[[int], str]
-) -> None:
-    for index in indexes:
-        if index not in chosen:
-            if size_bytes(_cut(lines, chosen | {index}, call)) > room:
-                return
-            chosen.add(index)
-
-
-def _cut(lines: Sequence[ResultLine], chosen: set[int], call: Callable[[int], str]) -> list[str]:
-    shown: list[str] = []
-    missing: list[ResultLine] = []
-    calls = 0
-    for index in [*range(len(lines)), -1]:
-        if index >= 0 and index not in chosen:
-            missing.append(lines[index])
-            continue
-        if missing:
-            where = f": {call(missing[0].offset)}" if not calls else f" from offset={missing[0].offset}"
-            shown.append(f"({quantity(len(missing), 'more line')}{where})")
-            missing, calls = [], calls + 1
-        if index >= 0:
-            shown.append(lines[index].shown)
-    return shown if calls else [*shown, f"(lines are cut: {call(0)})"]
 
 
 def shares(sizes: Sequence[int], room: int) -> list[int]:
