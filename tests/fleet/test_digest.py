@@ -353,7 +353,7 @@ def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
         for at in range(4)
     ]
     shown = digest_text(awake([], failed))
-    assert shown.count("checks: verdict changes") == shown.count("| Summary: It needs changes: the integers") == 4
+    assert shown.count("checks: verdict changes") == shown.count("| It needs changes: the integers") == 4
     assert "VERDICT" not in shown
 
 
@@ -427,6 +427,28 @@ def test_no_line_of_an_agent_takes_long_to_read(line: str) -> None:
     verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
     for handed_on in (True, False):
         assert digest_text(awake([], [outcome("a", text=text, checks=verdict, handed_on=handed_on)]))
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_gists_are_as_long_as_the_words_of_the_others_allow() -> None:
+    summary = "what was found, " * 20
+    text = f"## Summary\n{summary}\n## Open\n- {'left to do, ' * 30}"
+    report = "\n".join(f"- line {number} of the report of the one who comes last" for number in range(60))
+
+    def lengths(agents: int) -> set[tuple[int, int]]:
+        gists = [outcome(f"agent-{number}", text=text, handed_on=True) for number in range(agents)]
+        lines = digest_text(awake([], [*gists, outcome("last", text=report)])).split("\n")
+        assert lines[-1].startswith("| - line 59"), "half of the room is for the words of the last"
+        at = [index for index, line in enumerate(lines) if line.startswith("[agent-")]
+        return {(len(lines[index + 1]), len(lines[index + 2])) for index in at}
+
+    assert [lengths(agents) for agents in (1, 2, 3, 4, 5)] == [
+        {(150, 150)},
+        {(150, 150)},
+        {(110, 64)},
+        {(80, 64)},
+        {(60, 60)},
+    ]
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")

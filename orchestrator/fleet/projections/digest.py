@@ -29,6 +29,7 @@ from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import calls, outcome_lines
 from orchestrator.fleet.projections.change_words import counted_files
+from orchestrator.fleet.projections.outcome_lines import ResultLine
 from orchestrator.fleet.state_views import ProgressView, QuestionView
 from orchestrator.fleet.views import AgentView, Totals
 
@@ -80,25 +81,43 @@ def digest_text(awake: DigestInput) -> str:
     for index, told in zip(kept, shown, strict=True):
         first, *others = facts[index]
         lines += [first, *told, *others]
-        if not told and outcome_lines.words(awake.outcomes[index]):
+        if not told and raw(awake.outcomes[index].text).strip():
             hidden.append(awake.outcomes[index])
     return "\n".join([*lines, *_hidden(awake, hidden), *missing])
 
 
 def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str]]:
-    """Return what fits of each agent's own words: of short ones all, of the others an equal share and what is left."""
-    texts = [outcome_lines.words(outcome) for outcome in outcomes]
-    sizes = [size_bytes([line.shown for line in text]) for text in texts]
-    room -= 0 if sum(sizes) <= room else MIN_TEXT_BYTES
+    """Return what fits of each agent's own words: the gists, then of the others an equal share and what is left."""
+    texts, given = _shared(outcomes, room)
     calls_of = [partial(calls.output, outcome, person=person) for outcome in outcomes]
-    given = outcome_lines.shares(sizes, room)
     shown = [outcome_lines.fitting(*one) for one in zip(texts, given, calls_of, strict=True)]
-    left = room - sum(map(size_bytes, shown))
+    left = sum(given) - sum(map(size_bytes, shown))
     for index, text in enumerate(texts):
         before = size_bytes(shown[index])
         shown[index] = outcome_lines.fitting(text, before + left, calls_of[index])
         left -= size_bytes(shown[index]) - before
     return shown
+
+
+def _shared(outcomes: Sequence[OutcomeView], room: int) -> tuple[list[list[ResultLine]], list[int]]:
+    """Return the words of each, and the bytes that they get: gists as long as half of the room is left to others."""
+    texts: list[list[ResultLine]] = []
+    sizes: list[int] = []
+    gists: list[int] = []
+    for limits in outcome_lines.GIST_CHARACTERS:
+        texts = [outcome_lines.words(outcome, limits) for outcome in outcomes]
+        sizes = [size_bytes([line.shown for line in text]) for text in texts]
+        if sum(sizes) <= room:
+            return texts, sizes
+        gists = [size if outcome_lines.is_elsewhere(one) else 0 for one, size in zip(outcomes, sizes, strict=True)]
+        if sum(gists) + min(sum(sizes) - sum(gists), room // 2) <= room - MIN_TEXT_BYTES:
+            break
+    room -= MIN_TEXT_BYTES
+    if sum(gists) > room:
+        return texts, outcome_lines.shares(sizes, room)
+    others = [size - gist for size, gist in zip(sizes, gists, strict=True)]
+    given = outcome_lines.shares(others, room - sum(gists))
+    return texts, [gist + share for gist, share in zip(gists, given, strict=True)]
 
 
 def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[str]]:

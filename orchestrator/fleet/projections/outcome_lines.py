@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product, takewhile
 
-from orchestrator.domain.check import FAILED_CHECK_REASONS, CheckKind, verdict_of
+from orchestrator.domain.check import FAILED_CHECK_REASONS, FAILED_VERDICT, CheckKind, verdict_of
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import (
     MARGIN,
@@ -41,9 +41,8 @@ MAX_CHECKS_BYTES = 260
 LINE_BYTES = (180, 120, 80, 60)
 """limits for each line of a text that must be cut, tried in this order until its key lines fit"""
 MAX_HEADING_CHARACTERS = 120
-MAX_SUMMARY_CHARACTERS = 150
-MAX_GIST_CHARACTERS = 64
-"""of a result that another agent receives: the room is for those that its reader must judge"""
+GIST_CHARACTERS = ((150, 150), (150, 100), (150, 64), (110, 64), (80, 64), (60, 60))
+"""limits of a gist's summary and of its other line, from much room to little"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",
     TurnStatus.WORKING: "works",
@@ -130,17 +129,20 @@ class ResultLine:
     """its place in a section that a cut leaves in, from 1; 0: it is in none"""
 
 
-def words(outcome: OutcomeView) -> list[ResultLine]:
+def words(outcome: OutcomeView, gist_characters: tuple[int, int]) -> list[ResultLine]:
     """Return the agent's own words: all of them, or the gist of a result that another agent receives.
 
     A verdict that Fleet has read is among the facts, and not repeated.
     """
     found = _lines(outcome.text)
-    judged = any(check.kind == CheckKind.VERDICT for check in outcome.checks) and verdict_of(raw(outcome.text))
-    if judged:
+    if any(check.kind == CheckKind.VERDICT for check in outcome.checks) and verdict_of(raw(outcome.text)):
         found = found[:-1]
-    is_elsewhere = outcome.handed_on and outcome.status == TurnStatus.COMPLETE
-    return _gist(found, judged=bool(judged)) if is_elsewhere and found else found
+    return _gist(found, outcome, *gist_characters) if found and is_elsewhere(outcome) else found
+
+
+def is_elsewhere(outcome: OutcomeView) -> bool:
+    """Return whether another agent works with this result: a failed one only if it is a review, for who mends."""
+    return outcome.handed_on and (outcome.status == TurnStatus.COMPLETE or outcome.reason == FAILED_VERDICT)
 
 
 def _lines(text: ForeignText) -> list[ResultLine]:
@@ -164,21 +166,22 @@ def _heading(line: str) -> str:
     return found["title"].strip() if found else ""
 
 
-def _gist(lines: Sequence[ResultLine], *, judged: bool) -> list[ResultLine]:
-    """Return the summary under that title, and what is left open or was found; without either the first sentence."""
+def _gist(lines: Sequence[ResultLine], outcome: OutcomeView, summary: int, other: int) -> list[ResultLine]:
+    """Return the summary under that title, and what is left open or was found; without either the first sentence.
+
+    Findings that are to be mended are not counted: their summary says what needs changes.
+    """
     texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    said = [ResultLine(within(f"{MARGIN}{text}", MAX_SUMMARY_CHARACTERS), 0) for text in _section(texts, "summary")[:1]]
+    said = [within(text, summary) for text in _section(texts, "summary")[:1]]
+    passed = any(check.kind == CheckKind.VERDICT and check.passed for check in outcome.checks)
+    found = [text for text in _section(texts, "findings") if passed and _NUMBERED.match(text)]
     if left := _section(texts, "open"):
         more = f" ({len(left)} in all)" if len(left) > 1 else ""
-        said.append(_short(f"Open{more}: {left[0].lstrip('-* ')}"))
-    elif judged and (found := [text for text in _section(texts, "findings") if _NUMBERED.match(text)]):
-        said.append(_short(f"{quantity(len(found), 'finding')}: {_NUMBERED.sub('', found[0])}"))
+        said.append(within(f"Open{more}: {left[0].lstrip('-* ')}", other))
+    elif found:
+        said.append(within(f"{quantity(len(found), 'finding')}: {_NUMBERED.sub('', found[0])}", other))
     prose = [text for text in texts if not _heading(text)]
-    return said or [_short((prose or texts)[0])]
-
-
-def _short(text: str) -> ResultLine:
-    return ResultLine(within(f"{MARGIN}{text}", MAX_GIST_CHARACTERS), 0, rank=1)
+    return [ResultLine(f"{MARGIN}{text}", 0) for text in said or [within((prose or texts)[0], other)]]
 
 
 def _section(texts: Sequence[str], title: str) -> list[str]:
