@@ -49,7 +49,7 @@ class OutcomeView(View):
     checks: tuple[CheckView, ...] = ()
     """result of the last attempt at its checks"""
     handed_on: bool = False
-    """another agent receives its result, so the digest does not repeat it"""
+    """another agent receives its result, so the digest tells only the gist of it"""
 
 
 class Digest(View):

@@ -430,6 +430,75 @@ def test_no_line_of_an_agent_takes_long_to_read(line: str) -> None:
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Summary - the parser fails on empty input\n- see file x", ["| Summary - the parser fails on empty input"]),
+        ("Open files are now closed on error: done.\nTests pass.", ["| Open files are now closed on error: done."]),
+        ("Open-ended questions were answered.\nAll tests pass.", ["| Open-ended questions were answered."]),
+        ("## Summary\nfine\n## Open\n### Blocking\n- data loss on restart", ["| fine", "| Open: data loss on restart"]),
+        ("**Summary:** fine\n**Open:** Windows", ["| fine", "| Open: Windows"]),
+        ("## Summary\nfine\n## Open\nTests on a Mac: none yet", ["| fine", "| Open: Tests on a Mac: none yet"]),
+        ("## Summary\nfine\n## Open points\n1. a\n2. b", ["| fine", "| Open (2 in all): a"]),
+        ("## Summary\nfine\n## Open\n- data loss, which\n  nobody has seen", ["| fine", "| Open: data loss, which"]),
+        ("## Summary\nfine\n## Open\n- nothing is open", ["| fine"]),
+        ("```\ncode\n```\nIt works", ["| code"]),
+        ("# Done", ["| Done"]),
+    ],
+)  # fmt: skip
+def test_the_gist_of_a_report_is_its_summary_and_what_it_leaves_open(text: str, told: list[str]) -> None:
+    assert digest_text(awake([], [outcome("a", text=text, handed_on=True)])).split("\n")[2:] == told
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+@pytest.mark.parametrize("listed", ["- `a.py:1` - minor\n- b", "**1. `a.py:1`** - minor\n2. b", "1. a\n2. b"])
+def test_findings_are_counted_in_any_list(listed: str) -> None:
+    text = f"## Summary\nIt passes.\n## Findings\n{listed}\nVERDICT: pass"
+    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
+    told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
+    assert told[3].startswith("| 2 findings: ")
+
+
+@pytest.mark.requirement("wait:digest:token-limit")
+def test_a_result_without_words_of_its_own_is_not_said_to_be_missing() -> None:
+    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
+    for text in ("VERDICT: pass", "\u200b", ""):
+        told = digest_text(awake([], [outcome("gate", text=text, checks=verdict), outcome("a", text="x" * 1454)]))
+        assert "not shown" not in told
+        assert len(told.encode()) <= MAX_BYTES
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_gists_leave_room_for_the_words_of_an_agent_that_nobody_received() -> None:
+    report = "## Summary\n" + "it works now, " * 20 + "\n## Open\n- " + "left to do, " * 20
+    for agents in range(1, 9):
+        gists = [outcome(f"agent-{number}", text=report, handed_on=True) for number in range(agents)]
+        failed = outcome("last", text="The build is broken on Windows.", status="failed", reason="api")
+        assert "| The build is broken on Windows." in digest_text(awake([], [*gists, failed]))
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_the_last_line_of_a_text_without_sections_is_shown() -> None:
+    text = (
+        "I looked at it.\nCheck out src/a.py first.\n"
+        + "- a detail of it, which is long enough\n" * 60
+        + "FINAL: broken."
+    )
+    assert digest_text(awake([], [outcome("a", text=text)])).endswith("| FINAL: broken.")
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_files_stand_for_those_of_another_agent_only_if_all_are_known() -> None:
+    files = tuple(ForeignText(f"src/module_{number}.py") for number in range(100))
+    some = [Changes(files=files, files_changed=count, where="this checkout") for count in (150, 250)]
+    told = digest_text(awake([], [outcome(name, changes=one) for name, one in zip("ab", some, strict=True)]))
+    assert "those of" not in told
+    again = Changes(files=files[:2], files_changed=2, where="this checkout")
+    turns = [outcome("a", turn=turn, changes=again, is_latest=turn == 2) for turn in (1, 2)]
+    assert "those of" not in digest_text(awake([], turns))
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_gists_are_as_long_as_the_words_of_the_others_allow() -> None:
     summary = "what was found, " * 20
     text = f"## Summary\n{summary}\n## Open\n- {'left to do, ' * 30}"
@@ -554,7 +623,7 @@ def test_a_person_reads_commands_where_an_orchestrator_reads_calls() -> None:
 
 
 @pytest.mark.parametrize("status", ["complete", "failed"])
-def test_only_a_complete_result_is_left_out_when_it_is_handed_on(status: str) -> None:
+def test_only_the_gist_of_a_complete_result_is_told_when_it_is_handed_on(status: str) -> None:
     text = digest_text(awake([], [outcome(text="Report\nthe words", status=status, handed_on=True)]))
     assert ("| the words" in text) == (status == "failed")
 

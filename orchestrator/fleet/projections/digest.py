@@ -29,7 +29,7 @@ from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import calls, outcome_lines
 from orchestrator.fleet.projections.change_words import counted_files
-from orchestrator.fleet.projections.outcome_lines import ResultLine
+from orchestrator.fleet.projections.result_lines import ResultLine
 from orchestrator.fleet.state_views import ProgressView, QuestionView
 from orchestrator.fleet.views import AgentView, Totals
 
@@ -77,47 +77,45 @@ def digest_text(awake: DigestInput) -> str:
     missing = _missing(awake, [one for index, one in enumerate(awake.outcomes) if index not in kept], room)
     room -= size_bytes(missing)
     shown = _words([awake.outcomes[index] for index in kept], room, person=awake.person)
-    hidden: list[OutcomeView] = []
     for index, told in zip(kept, shown, strict=True):
         first, *others = facts[index]
-        lines += [first, *told, *others]
-        if not told and raw(awake.outcomes[index].text).strip():
-            hidden.append(awake.outcomes[index])
+        lines += [first, *(told or []), *others]
+    hidden = [awake.outcomes[index] for index, told in zip(kept, shown, strict=True) if told is None]
     return "\n".join([*lines, *_hidden(awake, hidden), *missing])
 
 
-def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str]]:
-    """Return what fits of each agent's own words: the gists, then of the others an equal share and what is left."""
+def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str] | None]:
+    """Return what fits of each agent's own words, None if nothing does; what one leaves goes to the others."""
     texts, given = _shared(outcomes, room)
     calls_of = [partial(calls.output, outcome, person=person) for outcome in outcomes]
     shown = [outcome_lines.fitting(*one) for one in zip(texts, given, calls_of, strict=True)]
     left = sum(given) - sum(map(size_bytes, shown))
     for index, text in enumerate(texts):
-        before = size_bytes(shown[index])
-        shown[index] = outcome_lines.fitting(text, before + left, calls_of[index])
-        left -= size_bytes(shown[index]) - before
-    return shown
+        before = shown[index]
+        wider = outcome_lines.fitting(text, size_bytes(before) + left, calls_of[index])
+        if len(wider) >= len(before):
+            shown[index] = wider
+            left -= size_bytes(wider) - size_bytes(before)
+    return [lines if lines or not text else None for lines, text in zip(shown, texts, strict=True)]
 
 
 def _shared(outcomes: Sequence[OutcomeView], room: int) -> tuple[list[list[ResultLine]], list[int]]:
-    """Return the words of each, and the bytes that they get: gists as long as half of the room is left to others."""
+    """Return the words of each, and how many bytes they get: half of the room is for those that are no gists."""
     texts: list[list[ResultLine]] = []
-    sizes: list[int] = []
-    gists: list[int] = []
-    for limits in outcome_lines.GIST_CHARACTERS:
+    gists, others = list[int](), list[int]()
+    for limits in outcome_lines.GIST_BYTES:
         texts = [outcome_lines.words(outcome, limits) for outcome in outcomes]
         sizes = [size_bytes([line.shown for line in text]) for text in texts]
         if sum(sizes) <= room:
             return texts, sizes
         gists = [size if outcome_lines.is_elsewhere(one) else 0 for one, size in zip(outcomes, sizes, strict=True)]
-        if sum(gists) + min(sum(sizes) - sum(gists), room // 2) <= room - MIN_TEXT_BYTES:
+        others = [size - gist for size, gist in zip(sizes, gists, strict=True)]
+        if sum(gists) + min(sum(others), room // 2) <= room - MIN_TEXT_BYTES:
             break
     room -= MIN_TEXT_BYTES
-    if sum(gists) > room:
-        return texts, outcome_lines.shares(sizes, room)
-    others = [size - gist for size, gist in zip(sizes, gists, strict=True)]
-    given = outcome_lines.shares(others, room - sum(gists))
-    return texts, [gist + share for gist, share in zip(gists, given, strict=True)]
+    given = outcome_lines.shares(gists, room - min(sum(others), room // 2))
+    rest = outcome_lines.shares(others, room - sum(given))
+    return texts, [gist + share for gist, share in zip(given, rest, strict=True)]
 
 
 def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[str]]:
@@ -129,11 +127,15 @@ def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[st
     told: dict[tuple[str, ...], str] = {}
     for index, outcome in enumerate(awake.outcomes):
         is_last = last[outcome.id] == index
-        files = _files(outcome)
+        files = _files(outcome) if names_files_once else ()
+        same = told.get(files, "")
         line = outcome_lines.fact(
-            outcome, is_one_of_several=several[outcome.id] > 1, is_last=is_last, same_files_as=told.get(files, "")
+            outcome,
+            is_one_of_several=several[outcome.id] > 1,
+            is_last=is_last,
+            same_files_as=same if same != outcome.name else "",
         )
-        if names_files_once and len(files) > 1:
+        if len(" ".join(files)) > len(outcome.name) + len("those of"):
             told.setdefault(files, outcome.name)
         call = calls.after_failure(outcome, person=awake.person) if is_last and outcome.name not in held else ""
         found.append([line, f"-> {call}"] if call else [line])
@@ -141,9 +143,10 @@ def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[st
 
 
 def _files(outcome: OutcomeView) -> tuple[str, ...]:
-    """Return the names of the files that its line lists."""
+    """Return the names of all files that its line counts, or none if not all are known."""
     counted = counted_files(outcome.changes) if outcome.changes else None
-    return tuple(map(raw, counted.files)) if counted else ()
+    known = tuple(map(raw, counted.files)) if counted else ()
+    return known if counted and len(known) == counted.files_changed else ()
 
 
 def _standing(awake: DigestInput) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product, takewhile
+from itertools import product
 
 from orchestrator.domain.check import FAILED_CHECK_REASONS, FAILED_VERDICT, CheckKind, verdict_of
 from orchestrator.domain.duration import format_age
@@ -26,6 +25,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections.change_words import change_words
+from orchestrator.fleet.projections.result_lines import ResultLine, folded, gist, read_lines
 from orchestrator.fleet.views import CheckView
 
 MAX_REASON_CHARACTERS = 160
@@ -41,7 +41,7 @@ MAX_CHECKS_BYTES = 260
 LINE_BYTES = (180, 120, 80, 60)
 """limits for each line of a text that must be cut, tried in this order until its key lines fit"""
 MAX_HEADING_CHARACTERS = 120
-GIST_CHARACTERS = ((150, 150), (150, 100), (150, 64), (110, 64), (80, 64), (60, 60))
+GIST_BYTES = ((150, 150), (150, 100), (150, 64), (110, 64), (80, 64), (60, 60))
 """limits of a gist's summary and of its other line, from much room to little"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",
@@ -50,17 +50,10 @@ _DOES: Mapping[str, str] = {
     TurnStatus.RECOVERING: "recovers",
 }
 """what an open turn does"""
-_HEADING = re.compile(r"(?:#{1,6}\s*|\*\*)\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?", re.IGNORECASE)
-_KEPT = re.compile(r"[#*\s]*(test|check|open|verdict)s?\b", re.IGNORECASE)
-"""begins a line that says what holds, what does not, and what is left to do: a cut leaves it in"""
-_NUMBERED = re.compile(r"\d+[.)]\s")
-_NOTHING = frozenset({"", "none", "nothing", "no", "na"})
-"""the letters of a line that says that there is nothing to say"""
-MAX_NOTHING_CHARACTERS = 40
 
 
 def fact(outcome: OutcomeView, *, is_one_of_several: bool, is_last: bool, same_files_as: str = "") -> str:
-    """Return the bracketed line of facts; an agent may be named whose line lists the same files."""
+    """Return the bracketed line of facts; `same_files_as` is an agent whose line lists the same files."""
     ahead = outcome.open_turn
     parts = [f"{outcome.name} {outcome.status}"]
     if outcome.reason:
@@ -119,96 +112,36 @@ def _last_line(check: CheckView) -> str:
     return quoted(lines[-1], MAX_TAIL_CHARACTERS)
 
 
-@dataclass(frozen=True)
-class ResultLine:
-    """A line of an agent's text behind its margin, and where it begins in the text."""
-
-    shown: str
-    offset: int
-    rank: int = 0
-    """its place in a section that a cut leaves in, from 1; 0: it is in none"""
-
-
-def words(outcome: OutcomeView, gist_characters: tuple[int, int]) -> list[ResultLine]:
+def words(outcome: OutcomeView, gist_bytes: tuple[int, int]) -> list[ResultLine]:
     """Return the agent's own words: all of them, or the gist of a result that another agent receives.
 
-    A verdict that Fleet has read is among the facts, and not repeated.
+    A verdict that Fleet has read is among the facts, and not repeated. A review that did not pass is told by its
+    summary alone: its findings are being mended.
     """
-    found = _lines(outcome.text)
-    if any(check.kind == CheckKind.VERDICT for check in outcome.checks) and verdict_of(raw(outcome.text)):
+    found = read_lines(outcome.text)
+    verdicts = [check for check in outcome.checks if check.kind == CheckKind.VERDICT]
+    if verdicts and verdict_of(raw(outcome.text)):
         found = found[:-1]
-    return _gist(found, outcome, *gist_characters) if found and is_elsewhere(outcome) else found
+    if not found or not is_elsewhere(outcome):
+        return found
+    return gist(found, *gist_bytes, counts_findings=any(check.passed for check in verdicts))
 
 
 def is_elsewhere(outcome: OutcomeView) -> bool:
-    """Return whether another agent works with this result: a failed one only if it is a review, for who mends."""
+    """Return whether another agent works with this result: a complete one, or a review whose findings it mends."""
     return outcome.handed_on and (outcome.status == TurnStatus.COMPLETE or outcome.reason == FAILED_VERDICT)
-
-
-def _lines(text: ForeignText) -> list[ResultLine]:
-    whole, lines, at, section, rank = raw(text), list[ResultLine](), 0, "", 0
-    for line in clean(whole).splitlines():
-        if not line.strip():
-            continue
-        at = max(at, whole.find(line.strip(), at))
-        if (kept := _KEPT.match(line)) or _heading(line.strip()):
-            before, section = section, kept[1].lower() if kept else ""
-            rank = rank if section == before else int(section != "")
-        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, rank))
-        rank += rank > 0
-        at += len(line.strip())
-    return lines
-
-
-def _heading(line: str) -> str:
-    """Return the title if the line is a heading, otherwise ''."""
-    found = _HEADING.fullmatch(line) if len(line) <= MAX_HEADING_CHARACTERS else None
-    return found["title"].strip() if found else ""
-
-
-def _gist(lines: Sequence[ResultLine], outcome: OutcomeView, summary: int, other: int) -> list[ResultLine]:
-    """Return the summary under that title, and what is left open or was found; without either the first sentence.
-
-    Findings that are to be mended are not counted: their summary says what needs changes.
-    """
-    texts = [line.shown.removeprefix(MARGIN).strip() for line in lines]
-    said = [within(text, summary) for text in _section(texts, "summary")[:1]]
-    passed = any(check.kind == CheckKind.VERDICT and check.passed for check in outcome.checks)
-    found = [text for text in _section(texts, "findings") if passed and _NUMBERED.match(text)]
-    if left := _section(texts, "open"):
-        more = f" ({len(left)} in all)" if len(left) > 1 else ""
-        said.append(within(f"Open{more}: {left[0].lstrip('-* ')}", other))
-    elif found:
-        said.append(within(f"{quantity(len(found), 'finding')}: {_NUMBERED.sub('', found[0])}", other))
-    prose = [text for text in texts if not _heading(text)]
-    return [ResultLine(f"{MARGIN}{text}", 0) for text in said or [within((prose or texts)[0], other)]]
-
-
-def _section(texts: Sequence[str], title: str) -> list[str]:
-    """Return the lines of the first section that is not empty and whose title begins like this."""
-    for at, line in enumerate(texts):
-        if re.match(rf"[#*\s]*{title}\b", line, re.IGNORECASE):
-            inline = re.sub(rf"^[#*\s]*{title}[^:]*:?[*\s]*", "", line, flags=re.IGNORECASE)
-            body = takewhile(lambda text: not (_heading(text) or _KEPT.match(text)), texts[at + 1 :])
-            if said := [text for text in (inline, *body) if not _says_nothing(text)]:
-                return said
-    return []
-
-
-def _says_nothing(text: str) -> bool:
-    return len(text) <= MAX_NOTHING_CHARACTERS and "".join(re.findall(r"\w", text)).lower() in _NOTHING
 
 
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
     """Return the lines that fit; the first cut names the call.
 
-    First come the first line of the text and that of each section that is kept, then the rest of those sections, then
-    what follows the beginning; in a text without such a section also its end. A heading and its first line are one
-    line, and long lines are shortened, so that more of them fit.
+    First come the first line of the text, that of each section that is kept, and the last line; then the rest of those
+    sections, then what follows the beginning; in a text without such a section also its end. A heading and its first
+    line are one line, and long lines are shortened, so that more of them fit.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    lines = _folded(lines)
+    lines = folded(lines)
     from_end = range(len(lines) - 1, -1, -1)
     kept = sorted((index for index in from_end if lines[index].rank), key=lambda index: lines[index].rank)
     key_lines = [0, *(index for index in kept if lines[index].rank == 1)]
@@ -217,7 +150,7 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
         if (wider := replace(cut, width=width)).fits(wanted):
             cut = wider
             break
-    for index in key_lines:
+    for index in (*key_lines, len(lines) - 1):
         cut.add([index])
     cut.add(kept)
     if not kept:
@@ -227,23 +160,6 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
         if {index - 1, index + 1} <= cut.chosen:
             cut.add([index])
     return cut.shown(cut.chosen) if cut.chosen else []
-
-
-def _folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
-    """Put each heading before the line that follows it."""
-    folded: list[ResultLine] = []
-    title = ""
-    for line in lines:
-        text = line.shown.removeprefix(MARGIN).strip()
-        heading = _heading(text)
-        if title and not heading:
-            before = folded[-1]
-            shown = f"{MARGIN}{title}: {text.removeprefix('- ')}"
-            folded[-1] = replace(before, shown=shown, rank=before.rank or line.rank)
-        else:
-            folded.append(line)
-        title = heading
-    return folded
 
 
 @dataclass(frozen=True)

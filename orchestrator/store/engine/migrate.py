@@ -101,7 +101,7 @@ def _create(path: Path) -> None:
             connection.executescript(SCHEMA.read_text(encoding="utf-8"))
         except sqlite3.OperationalError:
             connection.rollback()
-            if _revision(path) is None:
+            if _revision(path) != known_revisions()[-1]:
                 raise
 
 
