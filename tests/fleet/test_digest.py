@@ -507,14 +507,15 @@ def test_gists_are_as_long_as_the_words_of_the_others_allow() -> None:
     def lengths(agents: int) -> set[tuple[int, int]]:
         gists = [outcome(f"agent-{number}", text=text, handed_on=True) for number in range(agents)]
         lines = digest_text(awake([], [*gists, outcome("last", text=report)])).split("\n")
-        assert lines[-1].startswith("| - line 59"), "half of the room is for the words of the last"
+        assert lines[-1].startswith("| - line 59"), "a quarter of the room is for the words of the last"
         at = [index for index, line in enumerate(lines) if line.startswith("[agent-")]
         return {(len(lines[index + 1]), len(lines[index + 2])) for index in at}
 
-    assert [lengths(agents) for agents in (1, 2, 3, 4, 5)] == [
+    assert [lengths(agents) for agents in range(2, 8)] == [
         {(150, 150)},
         {(150, 150)},
-        {(110, 64)},
+        {(110, 100)},
+        {(100, 80)},
         {(80, 64)},
         {(60, 60)},
     ]

@@ -100,7 +100,7 @@ def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[
 
 
 def _shared(outcomes: Sequence[OutcomeView], room: int) -> tuple[list[list[ResultLine]], list[int]]:
-    """Return the words of each, and how many bytes they get: half of the room is for those that are no gists."""
+    """Return the words of each, and how many bytes they get: a quarter of the room is kept for those in full."""
     texts: list[list[ResultLine]] = []
     gists, others = list[int](), list[int]()
     for limits in outcome_lines.GIST_BYTES:
@@ -110,10 +110,10 @@ def _shared(outcomes: Sequence[OutcomeView], room: int) -> tuple[list[list[Resul
             return texts, sizes
         gists = [size if outcome_lines.is_elsewhere(one) else 0 for one, size in zip(outcomes, sizes, strict=True)]
         others = [size - gist for size, gist in zip(sizes, gists, strict=True)]
-        if sum(gists) + min(sum(others), room // 2) <= room - MIN_TEXT_BYTES:
+        if sum(gists) + min(sum(others), room // 4) <= room - MIN_TEXT_BYTES:
             break
     room -= MIN_TEXT_BYTES
-    given = outcome_lines.shares(gists, room - min(sum(others), room // 2))
+    given = outcome_lines.shares(gists, room - min(sum(others), room // 4))
     rest = outcome_lines.shares(others, room - sum(given))
     return texts, [gist + share for gist, share in zip(given, rest, strict=True)]
 

@@ -41,7 +41,7 @@ MAX_CHECKS_BYTES = 260
 LINE_BYTES = (180, 120, 80, 60)
 """limits for each line of a text that must be cut, tried in this order until its key lines fit"""
 MAX_HEADING_CHARACTERS = 120
-GIST_BYTES = ((150, 150), (150, 100), (150, 64), (110, 64), (80, 64), (60, 60))
+GIST_BYTES = ((150, 150), (150, 120), (120, 120), (110, 100), (100, 80), (80, 64), (60, 60))
 """limits of a gist's summary and of its other line, from much room to little"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",

@@ -18,6 +18,8 @@ _NOTHING = frozenset({"", "na", "no", "none", "nothing", "nothingisopen", "nothi
 """the letters of a line that says that there is nothing to say"""
 MAX_HEADING_CHARACTERS = 120
 MAX_NOTHING_CHARACTERS = 40
+MAX_PROSE_BYTES = 64
+"""of a gist that is only the first line of a text: it decides nothing"""
 BOLD_LEVEL, INLINE_LEVEL = 7, 8
 """titles in bold, and in front of their text, rank below those with up to six number signs"""
 
@@ -91,7 +93,7 @@ def gist(lines: Sequence[ResultLine], summary: int, other: int, *, counts_findin
         told.append(within(f"{quantity(len(found), 'finding')}: {found[0]}", other))
     if not told:
         prose = [line.said for line in lines if line.said and not line.said.startswith("```")]
-        told.append(within(prose[0] if prose else lines[0].heading, other))
+        told.append(within(prose[0] if prose else lines[0].heading, min(other, MAX_PROSE_BYTES)))
     return [ResultLine(f"{MARGIN}{text}", 0) for text in told]
 
 
