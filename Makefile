@@ -10,7 +10,7 @@ WORKERS ?= 3
 KILLS ?= 500
 SEED ?= 7
 BIN := .venv/bin
-SHARED = --numprocesses $(WORKERS) --dist loadfile
+SHARED = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 SOURCES := pyproject.toml constraints.txt Makefile
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
