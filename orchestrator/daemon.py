@@ -242,7 +242,7 @@ async def _warm_up(fleet: Fleet) -> None:
 
     try:
         await fleet.warm_up(MAX_AGENT_LINES)
-    except Exception:  # noqa: BLE001 - the daemon serves all the same, and its first caller gets the error
+    except Exception:  # noqa: BLE001 - the daemon can serve without it, and the first caller sees the error
         log.logger(__name__).exception("warm-up failed")
     gc.freeze()  # collections skip all that is loaded: they paused the daemon for 45 ms (measured)
     gc.enable()

@@ -124,7 +124,7 @@ class Door:
                 if line.strip():
                     self._accept(line)
             self._wait_for_last_answers()
-        except BaseException as error:  # noqa: BLE001 - a dead thread ends no process, and half a door would hang
+        except BaseException as error:  # noqa: BLE001 - otherwise only this thread would end, and the door would hang
             sys.excepthook(type(error), error, error.__traceback__)
             os._exit(1)
         os._exit(0)

@@ -101,7 +101,7 @@ class _LineLog(RotatingFileHandler):
             self._append(f"\n{text}\n" if self.is_cut else f"{text}\n")
         except OSError:  # reported nowhere: standard error is the same file
             return
-        except Exception:  # noqa: BLE001 - what logging does with a record that cannot be formatted
+        except Exception:  # noqa: BLE001 - as in every logging.Handler: handleError reports whatever went wrong
             self.handleError(record)
 
     def _append(self, text: str) -> None:

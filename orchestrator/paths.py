@@ -107,7 +107,7 @@ def session_dir(env: Mapping[str, str]) -> str:
     """Return the directory in which the session was started: CLAUDE_PROJECT_DIR, else this process's.
 
     Raises:
-        PlaceError: It does not exist, is no directory, or its path is not UTF-8.
+        PlaceError: The path does not exist, is not a directory, or is not UTF-8.
     """
     if named := env.get(PROJECT_VARIABLE):
         if not (Path(named).is_absolute() and Path(named).is_dir()):

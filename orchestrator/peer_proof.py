@@ -36,7 +36,7 @@ class UnprovenError(paths.StateError):
 
 
 class _EndedError(Exception):
-    """A process on the way up has ended."""
+    """One of the ancestors has ended."""
 
 
 def is_daemon(connection: socket.socket, state: Path) -> bool:
@@ -115,7 +115,7 @@ def _shims(pid: int) -> frozenset[int]:
     """The shims among the process and its ancestors.
 
     Raises:
-        _EndedError: a process on the way has ended, again and again.
+        _EndedError: an ancestor ended during each of several walks.
     """
     for attempt in range(_WALKS):
         try:

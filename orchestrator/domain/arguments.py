@@ -1,8 +1,8 @@
 """Checks a tool's arguments against its schema; an error says how to correct the call.
 
-A schema is written for every host: each property has exactly one `type`, and nothing is listed that a converter of
-another vendor refuses. What it leaves out is checked here: unknown arguments are refused, and null stands for leaving
-an optional argument out.
+Every host must be able to read a schema: each property has exactly one `type`, and nothing in it fails in another
+vendor's converter. This module checks the rest: it refuses unknown arguments, and reads null as an optional argument
+that was left out.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ CALL_EVENTS = TERMINAL | {
 def writing_spans(events: Iterable[CallEvent], now: float) -> Sequence[tuple[float, float]]:
     """Return when the turn ran tools that may write anything, or Fleet its checks; a call that has not ended lasts.
 
-    A call that asks does not run before it was allowed. What a wait, a crash or the end of the turn cuts off ran until
-    then; if the daemon crashed, until the last such event, because nobody knows when that was.
+    A call that needs permission starts when it is allowed. A wait, a crash or the end of the turn ends the calls that
+    still run. After a crash of the daemon they end with the last event, because the time of the crash is unknown.
     """
     running: dict[str, float] = {}
     asked: set[str] = set()

@@ -163,9 +163,9 @@ def reads_as_answer(kind: QuestionKind, options: Sequence[str], answer: str | No
 
 
 def input_text(tool: str, tool_input: Mapping[str, Any]) -> str:
-    """Return a tool's input as text that stands for no other one: a shell's command as it is, everything else as JSON.
+    """Return a tool's input as text that no other input has: a shell's command as it is, everything else as JSON.
 
-    What a shell's call says of itself is left out, because it does nothing.
+    A shell call's description of itself is left out: it has no effect.
     """
     given = {name: value for name, value in tool_input.items() if tool not in SHELLS or name != _WORDS}
     command = given.get("command")
@@ -200,7 +200,7 @@ def fits_line(kind: QuestionKind, text: ForeignText | str) -> bool:
 
 
 def line_of(text: ForeignText | str, limit_characters: int = MAX_LINE_CHARACTERS) -> str:
-    """Return a permission's text on one line that stands for it alone; if it is too long, its beginning and its end."""
+    """Return a permission's text on one line that no other permission has; a long one as its beginning and end."""
     shown = _shown(text)
     return shown if _fits(shown, limit_characters) else exact_ends(raw(text), limit_characters)
 

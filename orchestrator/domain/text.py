@@ -96,7 +96,7 @@ NO_TEXT = ForeignText()
 
 def raw(text: ForeignText | str) -> str:
     """Return the text itself: data, never part of a line that somebody reads."""
-    return text._raw if isinstance(text, ForeignText) else text  # noqa: SLF001 - the one place that may
+    return text._raw if isinstance(text, ForeignText) else text  # noqa: SLF001 - only this function unwraps a ForeignText
 
 
 def is_plain(text: str) -> bool:

@@ -13,7 +13,7 @@ _RENAMED = {"task": "agent", "killshell": "taskstop", "killbash": "taskstop"}
 def key_of(name: str) -> str:
     """What all spellings of one tool share: its present name in lower case.
 
-    `mcp__server__*` is its whole server, and `mcp__*` all of every server: `mcp__`.
+    A rule may also name a whole MCP server, `mcp__server__*`, or all of them, `mcp__*`.
     """
     plain = name.strip()
     if plain.startswith(MCP):
@@ -26,12 +26,9 @@ def is_named(tool: str, rules: Iterable[str]) -> bool:
     """Whether one of the rules names this tool, the MCP server that it belongs to, or every server."""
     key = key_of(tool)
     return any(
-        key == rule or (rule.startswith(MCP) and key.startswith(_of_server(rule))) for rule in map(key_of, rules)
+        key == rule or (rule.startswith(MCP) and key.startswith(f"{rule.removesuffix('__')}__"))
+        for rule in map(key_of, rules)
     )
-
-
-def _of_server(rule: str) -> str:
-    return rule if rule == MCP else f"{rule}__"
 
 
 def is_pattern(name: str) -> bool:

@@ -296,7 +296,7 @@ class OutputPage(View):
     changes: str = ""
     """in words, or why they are unknown"""
     files_changed: tuple[Foreign, ...] = ()
-    """those that git shows as changed, at most as many as are kept of a turn"""
+    """according to git; of a turn that changed many, only the first ones"""
 
 
 class Deleted(View):
@@ -311,7 +311,7 @@ class Deleted(View):
 
 
 class Orphan(View):
-    """An agent that can be adopted: its session has ended, or its project is no longer where it was."""
+    """An agent that another session can adopt, because its own has ended or its project has moved."""
 
     agent: str
     name: str

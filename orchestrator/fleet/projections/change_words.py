@@ -20,7 +20,7 @@ def change_words(
 ) -> str:
     """Return what the turn changed on one line, or why that is unknown; '' if the agent cannot change anything.
 
-    With `same_files_as`, an agent whose changes are told beside these, its name stands for the names of the files.
+    `same_files_as` names an agent whose line already lists these files: the reader is referred to it.
     """
     if changes is None:
         return f"changes unknown: {quoted(unknown, MAX_REASON_CHARACTERS)}" if raw(unknown) else ""
@@ -37,7 +37,7 @@ def change_words(
 
 
 def counted_files(changes: Changes) -> Changes | CommittedView | None:
-    """Return what the words count the files of: what the turn changed, or else only committed; None: nothing."""
+    """Return the files that `change_words` counts: what the turn changed, otherwise what it committed, if anything."""
     return changes if changes.files_changed else changes.committed
 
 

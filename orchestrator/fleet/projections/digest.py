@@ -29,7 +29,7 @@ from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections import calls, outcome_lines
 from orchestrator.fleet.projections.change_words import counted_files
-from orchestrator.fleet.projections.result_lines import ResultLine
+from orchestrator.fleet.projections.result_lines import ResultLine, narrowed
 from orchestrator.fleet.state_views import ProgressView, QuestionView
 from orchestrator.fleet.views import AgentView, Totals
 
@@ -70,7 +70,7 @@ def digest_text(awake: DigestInput) -> str:
     room = MAX_RESULT_BYTES - size_bytes(lines)
     facts = _facts(awake)
     kept = _kept(awake.outcomes, facts, room)
-    if len(kept) < len(facts):  # the line that lists the files for another one may be missing
+    if len(kept) < len(facts):  # perhaps without the line whose files another one refers to
         facts = _facts(awake, names_files_once=False)
         kept = _kept(awake.outcomes, facts, room)
     room -= size_bytes([line for index in kept for line in facts[index]])
@@ -85,37 +85,44 @@ def digest_text(awake: DigestInput) -> str:
 
 
 def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str] | None]:
-    """Return what fits of each agent's own words, None if nothing does; what one leaves goes to the others."""
+    """Return what fits of each agent's own words (None: nothing does); what one leaves goes to those that were cut."""
     texts, given = _shared(outcomes, room)
     calls_of = [partial(calls.output, outcome, person=person) for outcome in outcomes]
     shown = [outcome_lines.fitting(*one) for one in zip(texts, given, calls_of, strict=True)]
     left = sum(given) - sum(map(size_bytes, shown))
     for index, text in enumerate(texts):
         before = shown[index]
-        wider = outcome_lines.fitting(text, size_bytes(before) + left, calls_of[index])
-        if len(wider) >= len(before):
-            shown[index] = wider
-            left -= size_bytes(wider) - size_bytes(before)
+        if left > 0 and _size(text) > given[index]:
+            wider = outcome_lines.fitting(text, size_bytes(before) + left, calls_of[index])
+            if len(wider) >= len(before):
+                shown[index] = wider
+                left -= size_bytes(wider) - size_bytes(before)
     return [lines if lines or not text else None for lines, text in zip(shown, texts, strict=True)]
 
 
 def _shared(outcomes: Sequence[OutcomeView], room: int) -> tuple[list[list[ResultLine]], list[int]]:
-    """Return the words of each, and how many bytes they get: a quarter of the room is kept for those in full."""
-    texts: list[list[ResultLine]] = []
-    gists, others = list[int](), list[int]()
+    """Return each agent's words and the bytes they may take; gists leave a quarter of the room to the other texts."""
+    texts = [outcome_lines.words(outcome) for outcome in outcomes]
+    if (whole := [_size(text) for text in texts]) and sum(whole) <= room:
+        return texts, whole
+    gists = [index for index, outcome in enumerate(outcomes) if outcome_lines.is_elsewhere(outcome)]
+    others = sum(whole) - sum(whole[index] for index in gists)
+    room -= MIN_TEXT_BYTES  # for the line that counts what does not fit
+    room_of_gists = room - min(others, room // 4)
+    narrow: dict[int, list[ResultLine]] = {}
     for limits in outcome_lines.GIST_BYTES:
-        texts = [outcome_lines.words(outcome, limits) for outcome in outcomes]
-        sizes = [size_bytes([line.shown for line in text]) for text in texts]
-        if sum(sizes) <= room:
-            return texts, sizes
-        gists = [size if outcome_lines.is_elsewhere(one) else 0 for one, size in zip(outcomes, sizes, strict=True)]
-        others = [size - gist for size, gist in zip(sizes, gists, strict=True)]
-        if sum(gists) + min(sum(others), room // 4) <= room - MIN_TEXT_BYTES:
+        narrow = {index: narrowed(texts[index], *limits) for index in gists}
+        if sum(map(_size, narrow.values())) <= room_of_gists:
             break
-    room -= MIN_TEXT_BYTES
-    given = outcome_lines.shares(gists, room - min(sum(others), room // 4))
-    rest = outcome_lines.shares(others, room - sum(given))
-    return texts, [gist + share for gist, share in zip(given, rest, strict=True)]
+    given = dict(zip(gists, outcome_lines.shares(list(map(_size, narrow.values())), room_of_gists), strict=True))
+    rest = [index for index in range(len(texts)) if index not in given]
+    room_of_rest = room - sum(given.values())
+    given |= zip(rest, outcome_lines.shares([whole[index] for index in rest], room_of_rest), strict=True)
+    return [narrow.get(index, text) for index, text in enumerate(texts)], [given[index] for index in range(len(texts))]
+
+
+def _size(lines: Sequence[ResultLine]) -> int:
+    return size_bytes([line.shown for line in lines])
 
 
 def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[str]]:

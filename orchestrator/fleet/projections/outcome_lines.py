@@ -9,7 +9,6 @@ from itertools import product
 from orchestrator.domain.check import FAILED_CHECK_REASONS, FAILED_VERDICT, CheckKind, verdict_of
 from orchestrator.domain.duration import format_age
 from orchestrator.domain.text import (
-    MARGIN,
     ForeignText,
     clean,
     named,
@@ -18,14 +17,13 @@ from orchestrator.domain.text import (
     quoted,
     raw,
     size_bytes,
-    within,
     within_brackets,
 )
 from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections.change_words import change_words
-from orchestrator.fleet.projections.result_lines import ResultLine, folded, gist, read_lines
+from orchestrator.fleet.projections.result_lines import ResultLine, folded, gist_of, read_lines, shortened
 from orchestrator.fleet.views import CheckView
 
 MAX_REASON_CHARACTERS = 160
@@ -39,10 +37,9 @@ MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
 LINE_BYTES = (180, 120, 80, 60)
-"""limits for each line of a text that must be cut, tried in this order until its key lines fit"""
-MAX_HEADING_CHARACTERS = 120
+"""how long each line of a cut text may be: tried in this order, with all lines of kept sections, then with key lines"""
 GIST_BYTES = ((150, 150), (150, 120), (120, 120), (110, 100), (100, 80), (80, 64), (60, 60))
-"""limits of a gist's summary and of its other line, from much room to little"""
+"""how long a gist's summary and its other line may be: tried in this order"""
 _DOES: Mapping[str, str] = {
     TurnStatus.QUEUED: "is queued",
     TurnStatus.WORKING: "works",
@@ -112,11 +109,11 @@ def _last_line(check: CheckView) -> str:
     return quoted(lines[-1], MAX_TAIL_CHARACTERS)
 
 
-def words(outcome: OutcomeView, gist_bytes: tuple[int, int]) -> list[ResultLine]:
-    """Return the agent's own words: all of them, or the gist of a result that another agent receives.
+def words(outcome: OutcomeView) -> list[ResultLine]:
+    """Return the agent's own words, or the gist of a result that another agent works with.
 
-    A verdict that Fleet has read is among the facts, and not repeated. A review that did not pass is told by its
-    summary alone: its findings are being mended.
+    A verdict that is among the facts is not repeated. A review that did not pass is told by its summary alone: its
+    findings are being mended.
     """
     found = read_lines(outcome.text)
     verdicts = [check for check in outcome.checks if check.kind == CheckKind.VERDICT]
@@ -124,24 +121,24 @@ def words(outcome: OutcomeView, gist_bytes: tuple[int, int]) -> list[ResultLine]
         found = found[:-1]
     if not found or not is_elsewhere(outcome):
         return found
-    return gist(found, *gist_bytes, counts_findings=any(check.passed for check in verdicts))
+    return gist_of(found, with_findings=any(check.passed for check in verdicts))
 
 
 def is_elsewhere(outcome: OutcomeView) -> bool:
-    """Return whether another agent works with this result: a complete one, or a review whose findings it mends."""
+    """Return whether another agent works with the result: it has the report, or it mends what the review found."""
     return outcome.handed_on and (outcome.status == TurnStatus.COMPLETE or outcome.reason == FAILED_VERDICT)
 
 
 def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) -> list[str]:
     """Return the lines that fit; the first cut names the call.
 
-    First come the first line of the text, that of each section that is kept, and the last line; then the rest of those
-    sections, then what follows the beginning; in a text without such a section also its end. A heading and its first
-    line are one line, and long lines are shortened, so that more of them fit.
+    The key lines come first: the first and the last line of the text, and the first of each section that a cut keeps.
+    Then come the rest of those sections (or, if there are none, the end of the text) and what follows the beginning.
+    Headings join the line below them, and long lines are shortened, so that more of them fit.
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    lines = folded(lines)
+    lines = [replace(line, shown=shortened(line.shown, LINE_BYTES[0])) for line in folded(lines)]
     from_end = range(len(lines) - 1, -1, -1)
     kept = sorted((index for index in from_end if lines[index].rank), key=lambda index: lines[index].rank)
     key_lines = [0, *(index for index in kept if lines[index].rank == 1)]
@@ -156,7 +153,7 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
     if not kept:
         cut.add(from_end, room // 3)
     cut.add(range(len(lines)))
-    for index in range(1, len(lines) - 1):  # a single line may be no longer than the one that would count it
+    for index in range(1, len(lines) - 1):  # the line that counts one missing line may be the longer one
         if {index - 1, index + 1} <= cut.chosen:
             cut.add([index])
     return cut.shown(cut.chosen) if cut.chosen else []
@@ -164,7 +161,7 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A choice of the lines of a text that is too long, with what a reader is told of the others."""
+    """Which lines of a long text are shown, and how a reader gets the others."""
 
     lines: Sequence[ResultLine]
     room: int
@@ -193,13 +190,9 @@ class _Cut:
                 shown.append(f"({quantity(index - following, 'more line')}{where})")
                 cuts += 1
             if index < len(self.lines):
-                shown.append(_shortened(self.lines[index].shown, self.width))
+                shown.append(shortened(self.lines[index].shown, self.width))
             following = index + 1
         return shown if cuts else [*shown, f"(lines are cut: {self.call(0)})"]
-
-
-def _shortened(line: str, limit: int) -> str:
-    return line if len(line.encode()) <= limit else MARGIN + within(line.removeprefix(MARGIN), limit)
 
 
 def shares(sizes: Sequence[int], room: int) -> list[int]:

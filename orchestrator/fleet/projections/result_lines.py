@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.domain.text import MARGIN, ForeignText, clean, quantity, raw, within
 
 KEPT = frozenset({"check", "finding", "open", "test", "verdict"})
-"""sections that say what holds, what does not, and what is left to do: a cut leaves them in"""
+"""titles of the sections that a reader acts on, so that a cut keeps them"""
 _KNOWN = KEPT | {"summary"}
 _HEADING = re.compile(r"(?P<marks>#{1,6}|\*\*)\s*\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?")
 _INLINE = re.compile(r"(?:\*\*)?(?P<title>\w+(?: \w+)?)(?:\*\*)?:(?:\*\*)?\s*(?P<rest>.*)")
 _ITEM = re.compile(r"(?:(?:\*\*)?\d+[.)]|[-*])\s+")
 _NOTHING = frozenset({"", "na", "no", "none", "nothing", "nothingisopen", "nothingopen"})
-"""the letters of a line that says that there is nothing to say"""
+"""the letters of lines that mean: nothing"""
 MAX_HEADING_CHARACTERS = 120
 MAX_NOTHING_CHARACTERS = 40
+MAX_GIST_BYTES = 150
 MAX_PROSE_BYTES = 64
-"""of a gist that is only the first line of a text: it decides nothing"""
+"""of a gist without any of these sections: the first line of a text decides little"""
 BOLD_LEVEL, INLINE_LEVEL = 7, 8
-"""titles in bold, and in front of their text, rank below those with up to six number signs"""
+"""bold titles, and titles on the same line as their text, rank below those with number signs (1 to 6)"""
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,17 @@ class ResultLine:
     shown: str
     offset: int
     heading: str = ""
-    """the title, if it is nothing else"""
+    """the title, if the line holds nothing else"""
     section: str = ""
     """the first word of the title above it, in lower case and the singular"""
     said: str = ""
-    """its words but for a title"""
+    """the line without its title"""
     rank: int = 0
-    """its place in a section that a cut leaves in, from 1; 0: it is in none"""
+    """its place in a section that a cut keeps, from 1; 0 outside of these"""
 
 
 def read_lines(text: ForeignText) -> list[ResultLine]:
-    """Return the lines that are not blank; lower headings inside a section that is kept belong to it."""
+    """Return the lines that are not blank; a lower heading does not end a section that a cut keeps."""
     whole, lines, at = raw(text), list[ResultLine](), 0
     section, level, rank = "", 0, 0
     for line in clean(whole).splitlines():
@@ -63,7 +64,7 @@ def read_lines(text: ForeignText) -> list[ResultLine]:
 
 
 def _title(line: str) -> tuple[str, str, int]:
-    """Return the title in the line, the words after it, and its level; without a title '', the line, and 0."""
+    """Return the line's title, the words after it, and the title's level; a line without a title is all words."""
     heading = _HEADING.fullmatch(line) if len(line) <= MAX_HEADING_CHARACTERS else None
     if heading:
         return heading["title"].strip(), "", len(heading["marks"]) if line.startswith("#") else BOLD_LEVEL
@@ -80,21 +81,33 @@ def _name(title: str) -> str:
     return first[0].removesuffix("s") if first else ""
 
 
-def gist(lines: Sequence[ResultLine], summary: int, other: int, *, counts_findings: bool) -> list[ResultLine]:
-    """Return the summary, and what is left open or was found; of a text without either, its first line.
-
-    `summary` and `other` limit the two lines, in bytes.
-    """
-    told = [within(text, summary) for text in _said(lines, "summary")[:1]]
+def gist_of(lines: Sequence[ResultLine], *, with_findings: bool) -> list[ResultLine]:
+    """Return the summary, and the first item that is left open or was found; of a text without them, the first line."""
+    gist = [_gist_line(text, section="summary") for text in _said(lines, "summary")[:1]]
     if left := _items(_said(lines, "open")):
         more = f" ({len(left)} in all)" if len(left) > 1 else ""
-        told.append(within(f"Open{more}: {left[0]}", other))
-    elif counts_findings and (found := _items(_said(lines, "finding"))):
-        told.append(within(f"{quantity(len(found), 'finding')}: {found[0]}", other))
-    if not told:
+        gist.append(_gist_line(f"Open{more}: {left[0]}"))
+    elif with_findings and (found := _items(_said(lines, "finding"))):
+        gist.append(_gist_line(f"{quantity(len(found), 'finding')}: {found[0]}"))
+    if not gist:
         prose = [line.said for line in lines if line.said and not line.said.startswith("```")]
-        told.append(within(prose[0] if prose else lines[0].heading, min(other, MAX_PROSE_BYTES)))
-    return [ResultLine(f"{MARGIN}{text}", 0) for text in told]
+        gist.append(_gist_line(prose[0] if prose else lines[0].heading, limit=MAX_PROSE_BYTES))
+    return gist
+
+
+def _gist_line(text: str, *, limit: int = MAX_GIST_BYTES, section: str = "") -> ResultLine:
+    return ResultLine(f"{MARGIN}{within(text, limit)}", 0, section=section)
+
+
+def narrowed(gist: Sequence[ResultLine], summary: int, other: int) -> list[ResultLine]:
+    """Return the gist with its summary and its other line within so many bytes."""
+    limits = [summary if line.section == "summary" else other for line in gist]
+    return [replace(line, shown=shortened(line.shown, limit)) for line, limit in zip(gist, limits, strict=True)]
+
+
+def shortened(line: str, limit: int) -> str:
+    """Return the line, cut if it has more bytes than that."""
+    return line if len(line.encode()) <= limit else MARGIN + within(line.removeprefix(MARGIN), limit)
 
 
 def _said(lines: Sequence[ResultLine], section: str) -> list[str]:
@@ -106,7 +119,7 @@ def _says_nothing(text: str) -> bool:
 
 
 def _items(said: Sequence[str]) -> list[str]:
-    """Return the items of the list; of words that are no list all as one item."""
+    """Return the items of a list; other text counts as one item."""
     return [_ITEM.sub("", text, count=1) for text in said if _ITEM.match(text)] or list(said[:1])
 
 

@@ -52,7 +52,7 @@ async def adopt(
 async def claim(context: FleetContext, call: CallContext, references: Sequence[str]) -> tuple[str, ...]:
     """Give the named agents whose sessions have ended to the session that names them; returns their names.
 
-    A person's commands and an agent's own claim nothing, and a name that is not known yet is no error here.
+    Commands of a person or an agent claim nothing. Unknown names are ignored here.
     """
     if call.person or call.run is not None or not references:
         return ()

@@ -40,7 +40,7 @@ async def trust(context: FleetContext, call: CallContext, wanted: str) -> Truste
     """Trust the persona's file as it is now; `wanted` is its name, or the path of its file.
 
     Raises:
-        NotFoundError: there is no such persona.
+        NotFoundError: no persona has this name or path.
     """
     persona = await _find(context, call.caller, wanted)
     if not persona.origin:

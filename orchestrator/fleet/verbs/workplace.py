@@ -16,13 +16,13 @@ MAX_PATH_CHARACTERS = 4000
 def workplace(project: str, roots: Sequence[str] | None, asked: str | None) -> Path:
     """Return the real path of the directory: `asked`, relative to where the session works, or that place itself.
 
-    It is inside the project, or in another worktree of the project's repository. Where it is not known in which of
-    them the session works now (`roots` is None), only an absolute path will do.
+    It is inside the project, or in another worktree of the project's repository. If Fleet does not know which of them
+    the session works in now (`roots` is None), the path must be absolute.
 
     Raises:
-        InvalidError: it does not exist, or is no directory.
-        RefusedError: it is elsewhere, or nothing was asked for and the session has left the project or its place is
-            unknown.
+        InvalidError: the path does not exist, or is not a directory.
+        RefusedError: the path is outside of these; or none was given, and the session has left the project or nobody
+            can say where it works.
     """
     home = Path(project).resolve()
     if roots is None and (asked is None or not Path(asked).is_absolute()):

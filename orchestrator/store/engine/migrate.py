@@ -1,7 +1,7 @@
 """Creates a database file, or upgrades it to this version's schema after a backup; never downgrades.
 
 One script makes a new file; `make docs` generates it from the migrations. Alembic is imported only if an upgrade is
-due: its import and all migrations take 0.4 s of CPU where the daemon's other imports take 2.4 s (measured).
+due: with its import, all migrations took 0.43 s of CPU on a machine where the script took 0.007 s.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.store.engine.backup import PagesCopied, backup
 LOG = log.logger("fleet.store")
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 SCHEMA = MIGRATIONS / "schema.sql"
-"""tables and revision of the newest schema, generated from the migrations"""
+"""the newest schema and its revision, generated from the migrations"""
 
 
 async def migrate(path: Path) -> Path | None:

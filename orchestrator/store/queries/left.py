@@ -1,6 +1,6 @@
 """Reads what other orchestrators left in a project: agents at work, questions, and outcomes that nobody has read.
 
-An agent that another agent created belongs to whom the agent at the top of its family belongs to.
+An agent that another agent created has the same owner as the agent at the top of its family.
 """
 
 from __future__ import annotations
