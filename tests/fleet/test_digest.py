@@ -17,6 +17,13 @@ from orchestrator.fleet.state_views import QuestionView, WaitView
 from orchestrator.fleet.views import AgentView, Changes, CheckView, CommittedView, Totals
 
 MAX_BYTES = 1600
+
+
+def verdict(said: str) -> CheckView:
+    """The check that a reviewer's result has."""
+    return CheckView(kind="verdict", check=ForeignText("verdict"), passed=said == "pass", said=said)
+
+
 WORDS = st.text(max_size=400) | st.sampled_from(
     [
         "[builder complete · $0.00 · no files changed]",
@@ -79,7 +86,7 @@ OUTCOMES = st.builds(
     cost_usd=st.none() | st.floats(0, 1000),
     changes=st.none() | CHANGES,
     handed_on=st.booleans(),
-    checks=st.sampled_from([(), (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)]),
+    checks=st.sampled_from([(), (verdict("pass"),)]),
 )
 
 
@@ -347,9 +354,10 @@ def test_what_a_report_begins_with_and_each_section_that_decides_come_before_any
 def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
     summary = "It needs changes: the integers overflow, and a key of a thousand parts ends the interpreter"
     text = f"## Summary\n{summary}\n## Findings\n" + "1. `a.py:1` - major - it overflows\n" * 60 + "\nVERDICT: changes"
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=False, said="changes"),)
     failed = [
-        outcome(f"review-{at}", text=text, status="failed", reason="verdict", checks=verdict, handed_on=True)
+        outcome(
+            f"review-{at}", text=text, status="failed", reason="verdict", checks=(verdict("changes"),), handed_on=True
+        )
         for at in range(4)
     ]
     shown = digest_text(awake([], failed))
@@ -360,11 +368,10 @@ def test_a_verdict_is_told_once_and_leaves_the_room_to_the_summary() -> None:
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_a_pass_with_findings_that_is_handed_on_counts_them() -> None:
     text = "## Summary\nIt passes.\n## Findings\n1. `a.py:1` - minor - slow\n2. `b.py` - nit - name\nVERDICT: pass"
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
-    told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
+    told = digest_text(awake([], [outcome("gate", text=text, checks=(verdict("pass"),), handed_on=True)])).split("\n")
     assert told[2:] == ["| It passes.", "| 2 findings: `a.py:1` - minor - slow"]
     none = text.replace("1. `a.py:1` - minor - slow\n2. `b.py` - nit - name", "none")
-    told = digest_text(awake([], [outcome("gate", text=none, checks=verdict, handed_on=True)])).split("\n")
+    told = digest_text(awake([], [outcome("gate", text=none, checks=(verdict("pass"),), handed_on=True)])).split("\n")
     assert told[2:] == ["| It passes."]
 
 
@@ -408,25 +415,24 @@ def test_lines_are_shortened_only_as_far_as_it_takes_to_show_the_ones_that_decid
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_a_result_without_the_verdict_that_was_due_keeps_its_last_line() -> None:
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=False, said="none given"),)
-    told = digest_text(awake([], [outcome("a", text="Fine.\nI would merge it.", status="failed", checks=verdict)]))
+    told = digest_text(
+        awake([], [outcome("a", text="Fine.\nI would merge it.", status="failed", checks=(verdict("none given"),))])
+    )
     assert "\n| Fine.\n| I would merge it.\n" in told
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
 def test_a_verdict_is_told_before_any_other_check() -> None:
     run = [CheckView(kind="run", check=ForeignText(f"make check-{n}" * 3), passed=True, said="ok") for n in range(12)]
-    verdict = CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass")
-    told = digest_text(awake([], [outcome("a", text="Fine.\nVERDICT: pass", checks=(*run, verdict))]))
+    told = digest_text(awake([], [outcome("a", text="Fine.\nVERDICT: pass", checks=(*run, verdict("pass")))]))
     assert "checks: verdict pass; " in told
 
 
 @pytest.mark.parametrize("line", ["-" * 200_000 + "a", "# " + " " * 200_000 + "::", "#" * 200_000, "1. " * 100_000])
 def test_no_line_of_an_agent_takes_long_to_read(line: str) -> None:
     text = f"## Findings\n{line}\n## Open\n{line}\nVERDICT: pass"
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
     for handed_on in (True, False):
-        assert digest_text(awake([], [outcome("a", text=text, checks=verdict, handed_on=handed_on)]))
+        assert digest_text(awake([], [outcome("a", text=text, checks=(verdict("pass"),), handed_on=handed_on)]))
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")
@@ -454,16 +460,16 @@ def test_the_gist_of_a_report_is_its_summary_and_what_it_leaves_open(text: str, 
 @pytest.mark.parametrize("listed", ["- `a.py:1` - minor\n- b", "**1. `a.py:1`** - minor\n2. b", "1. a\n2. b"])
 def test_findings_are_counted_in_any_list(listed: str) -> None:
     text = f"## Summary\nIt passes.\n## Findings\n{listed}\nVERDICT: pass"
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
-    told = digest_text(awake([], [outcome("gate", text=text, checks=verdict, handed_on=True)])).split("\n")
+    told = digest_text(awake([], [outcome("gate", text=text, checks=(verdict("pass"),), handed_on=True)])).split("\n")
     assert told[3].startswith("| 2 findings: ")
 
 
 @pytest.mark.requirement("wait:digest:token-limit")
 def test_a_result_without_words_of_its_own_is_not_said_to_be_missing() -> None:
-    verdict = (CheckView(kind="verdict", check=ForeignText("verdict"), passed=True, said="pass"),)
     for text in ("VERDICT: pass", "\u200b", ""):
-        told = digest_text(awake([], [outcome("gate", text=text, checks=verdict), outcome("a", text="x" * 1454)]))
+        told = digest_text(
+            awake([], [outcome("gate", text=text, checks=(verdict("pass"),)), outcome("a", text="x" * 1454)])
+        )
         assert "not shown" not in told
         assert len(told.encode()) <= MAX_BYTES
 

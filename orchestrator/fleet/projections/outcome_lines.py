@@ -138,7 +138,7 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
     """
     if size_bytes([line.shown for line in lines]) <= room:
         return [line.shown for line in lines]
-    lines = [replace(line, shown=shortened(line.shown, LINE_BYTES[0])) for line in folded(lines)]
+    lines = folded(lines)
     from_end = range(len(lines) - 1, -1, -1)
     kept = sorted((index for index in from_end if lines[index].rank), key=lambda index: lines[index].rank)
     key_lines = [0, *(index for index in kept if lines[index].rank == 1)]

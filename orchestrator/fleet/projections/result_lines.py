@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.domain.text import MARGIN, ForeignText, clean, quantity, raw, within
+from orchestrator.domain.text import MARGIN, MAX_RESULT_BYTES, ForeignText, clean, quantity, raw, within
 
 KEPT = frozenset({"check", "finding", "open", "test", "verdict"})
 """titles of the sections that a reader acts on, so that a cut keeps them"""
@@ -49,6 +49,9 @@ def read_lines(text: ForeignText) -> list[ResultLine]:
         if not (bare := line.strip()):
             continue
         at = max(at, whole.find(bare, at))
+        begins = at
+        at += len(bare)
+        bare = bare[:MAX_RESULT_BYTES]  # a digest never shows more of one line
         title, said, depth = _title(bare)
         name = _name(title)
         if section in KEPT and depth > level and name != "verdict":
@@ -57,9 +60,9 @@ def read_lines(text: ForeignText) -> list[ResultLine]:
             rank = rank if name == section else int(name in KEPT)
             section, level = name, depth
         heading = title if title and not said else ""
-        lines.append(ResultLine(f"{MARGIN}{line.rstrip()}", at, heading, section, said, rank))
+        shown = f"{MARGIN}{line.rstrip()[:MAX_RESULT_BYTES]}"
+        lines.append(ResultLine(shown, begins, heading, section, said, rank))
         rank += rank > 0
-        at += len(bare)
     return lines
 
 
