@@ -65,7 +65,7 @@ class PendingCall:
         return self.is_subscription() or self.times_sent <= _RESENDS
 
     def seconds_left(self, waiting_tools: Collection[object]) -> float:
-        """Return the seconds that its answer has left: a tool of `waiting_tools`, and other requests, may take any."""
+        """Return the seconds left for its answer; for `waiting_tools` and other requests they never run out."""
         params = self.message.get("params")
         name = params.get("name") if fallback.is_object(params) else None
         if self.message["method"] != "tools/call" or name in waiting_tools:

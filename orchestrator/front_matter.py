@@ -46,7 +46,7 @@ def _is_plain_file_name(name: str) -> str:
 
 
 def _tool_names(value: object) -> object:
-    """Tools as a list or as text, apart by commas or spaces; `*` means every tool."""
+    """Tools as a list, or as text separated by commas or spaces; `*` means every tool."""
     if not isinstance(value, str | list):
         raise ValueError("not a list of tools")  # noqa: TRY004 - pydantic turns only a ValueError into an error with its place
     names = names_in(value) if isinstance(value, str) else [str(name) for name in cast("list[object]", value)]

@@ -123,7 +123,7 @@ def session_dir(env: Mapping[str, str]) -> str:
 
 
 def check_place(directory: str) -> str:
-    """Return the directory, in which Fleet can work.
+    """Return the directory if Fleet can work in it.
 
     Raises:
         PlaceError: Its path is not UTF-8: no message and no record could name it.

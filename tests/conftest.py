@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 settings.register_profile("fleet", settings.get_profile(settings.get_current_profile_name()), deadline=None)
-settings.load_profile("fleet")  # that the machine paused is no mistake of the code
+settings.load_profile("fleet")  # a pause of the machine is not the code's fault
 pytest_plugins = [f"tests.fixtures.{path.stem}" for path in sorted((HERE / "fixtures").glob("[!_]*.py"))]
 
 

@@ -51,7 +51,7 @@ CALL_EVENTS = TERMINAL | {
 
 
 def writing_spans(events: Iterable[CallEvent], now: float) -> Sequence[tuple[float, float]]:
-    """Return when the turn ran tools that may write anything, or Fleet its checks; a call that has not ended lasts.
+    """Return when the turn ran tools that may write anything, or Fleet ran its checks; an open call lasts until `now`.
 
     A call that needs permission starts when it is allowed. A wait, a crash or the end of the turn ends the calls that
     still run. After a crash of the daemon they end with the last event, because the time of the crash is unknown.

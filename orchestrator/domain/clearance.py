@@ -98,7 +98,7 @@ def beyond(child: Persona, parent: Persona) -> dict[str, Right]:
 
 
 def wider(persona: Persona, own: Persona) -> list[str]:
-    """Return what the persona may do that Fleet's own one of its name may not, in words; empty if nothing.
+    """Return, in words, what the persona may do and Fleet's own persona of that name may not; empty if nothing.
 
     Its tools count, the children and commits that it may make, and the verdict that others wait for.
     """

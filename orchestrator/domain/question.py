@@ -23,7 +23,7 @@ MAX_LINE_CHARACTERS = 300
 SHELLS = frozenset({"Bash"})
 """tools whose input is a program"""
 _WORDS = "description"
-"""what a shell's call says of itself"""
+"""the field in which a shell call describes itself"""
 _NUMBER = re.compile(r"[0-9]{1,3}")
 
 
@@ -206,9 +206,9 @@ def line_of(text: ForeignText | str, limit_characters: int = MAX_LINE_CHARACTERS
 
 
 def lines_of(text: ForeignText | str) -> str:
-    """Return the same on several lines, as long as it is; each line but the last ends with an escaped line feed."""
+    """Return the same on several lines, however long; each line but the last ends with an escaped line feed."""
     shown = raw(text)
-    return spread(exact(shown) if len(shown) > MAX_TEXT_CHARACTERS else _exact(shown))  # a cut one is JSON no more
+    return spread(exact(shown) if len(shown) > MAX_TEXT_CHARACTERS else _exact(shown))  # a cut text is not JSON
 
 
 def _shown(text: ForeignText | str) -> str:

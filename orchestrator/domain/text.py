@@ -41,7 +41,7 @@ _WORD = re.compile(r"[\w./+@~%=:#-]+")
 
 LINE_CHARACTERS = 160
 MARGIN = "| "
-"""begins each line that quotes a text; what stands behind it is not Fleet's"""
+"""begins each line that quotes a text; what follows it is not Fleet's"""
 MAX_OPTION_CHARACTERS = 60
 MAX_LIST_BYTES = 400
 """limit of one list of names"""
@@ -146,7 +146,7 @@ def _is_plain_letter(one: str) -> bool:
 
 
 def blanks_shown(shown: str) -> str:
-    """Return what `exact` returned with a blank behind another one escaped: flattening changes it no more."""
+    """Return what `exact` returned, with each blank after another blank escaped, so that flattening changes nothing."""
     return _AFTER_SPACE.sub(r"\\u0020", shown)
 
 

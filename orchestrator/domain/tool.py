@@ -35,9 +35,9 @@ class Caller:
     passed: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """variables that its FLEET_PASS_ENV names; each may be a secret"""
     wait_problem: str = ""
-    """what is wrong with its FLEET_WAIT_SECONDS; it waits for no agents until that is mended"""
+    """what is wrong with its FLEET_WAIT_SECONDS; it waits for no agents until that is fixed"""
     pass_problem: str = ""
-    """what is wrong with its FLEET_PASS_ENV; it creates and commands no agents until that is mended"""
+    """what is wrong with its FLEET_PASS_ENV; it creates and commands no agents until that is fixed"""
 
 
 async def no_progress(seconds: float, text: str) -> None:
@@ -67,7 +67,7 @@ class CallContext:
     person: bool = False
     """called through a person's door (command line, HTTP): its answers count as a person's"""
     roots: Sequence[str] | None = ()
-    """where the caller's session works now, if its host tells such: it may have gone to another worktree since its
+    """where the caller's session works now, if its host says so: it may have gone to another worktree since its
     start; None if the host should have told and did not"""
     run: CallingTurn | None = None
     """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""

@@ -48,7 +48,7 @@ def spelled(name: str, known: Iterable[str]) -> str | None:
 
 
 def names_in(text: str) -> list[str]:
-    """The names in the text, apart by commas or by spaces outside of brackets: `Read, Bash(git *)` has two."""
+    """The names in the text, separated by commas or by spaces outside brackets: `Read, Bash(git *)` has two."""
     parts, depth = [""], 0
     for character in text:
         depth += {"(": 1, ")": -1}.get(character, 0)

@@ -36,7 +36,7 @@ class Connections:
 
     @contextmanager
     def heard(self, caller: Caller) -> Generator[None]:
-        """Count the caller as connected while the block runs, and ten minutes longer: HTTP knows no leave-taking."""
+        """Count the caller as connected while the block runs, and for ten minutes after: HTTP has no sign-off."""
         with self.connected(caller):
             yield
         now = time.monotonic()

@@ -24,7 +24,7 @@ class TrustedPersona(View):
     path: str
     digest: str
     more: tuple[str, ...] = ()
-    """what it may do more; told when the trust is given"""
+    """what more it may do; reported when the trust is given"""
 
 
 class AgentView(View):
@@ -253,7 +253,7 @@ class FileView(View):
 
 
 class BriefView(View):
-    """What the agents of a chain were told, and the name of the agent with which they were."""
+    """What the agents of a chain were told, and the name of the agent whose brief it is."""
 
     of: str
     text: Foreign

@@ -149,7 +149,7 @@ async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: 
 
 
 async def _resolved(own: OwnGit, merges: Sequence[str]) -> Sequence[str]:
-    """The files that these merges have otherwise than git would merge them."""
+    """The files whose content in these merges differs from what git itself would merge."""
     words = ("log", "--no-walk=unsorted", "--stdin", "--remerge-diff", "--name-only", "--format=", "-z")
     try:
         listed = await run(own, *words, input_text=_lines(merges))

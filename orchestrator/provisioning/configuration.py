@@ -65,7 +65,7 @@ def options(settings: GitSettings) -> list[str]:
 
 
 def compares_modes(settings: GitSettings) -> bool:
-    """Whether the user's git takes a file for changed whose mode differs."""
+    """Whether the user's git counts a file as changed if its mode differs."""
     return settings.get("core.filemode", "true").lower() not in FALSE
 
 

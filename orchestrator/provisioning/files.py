@@ -38,7 +38,7 @@ def read_bounded(path: Path, limit: int = MAX_READ_BYTES) -> bytes | None:
 
 
 def check_regular(path: str | Path) -> None:
-    """Check that the file, if it exists, is none that git would wait for.
+    """Check that the file, if it exists, is not one that git would wait for.
 
     Raises:
         ChangesUnknownError: it is a pipe, a socket or a device.

@@ -84,7 +84,7 @@ async def _view(checkout: Path, state: Path, *, reads_index: bool) -> AsyncGener
 
 
 def remove_views(state: Path) -> None:
-    """Remove the views that a daemon left behind that was killed; no other may be at work."""
+    """Remove the views that a killed daemon left behind; no other daemon may be at work."""
     for left in (state / "git").glob(f"{VIEW}*"):
         shutil.rmtree(left, ignore_errors=True)
 

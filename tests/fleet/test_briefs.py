@@ -164,4 +164,4 @@ async def test_findings_that_nobody_was_told_to_mend_wake_their_orchestrator(lab
     lab.finish("review", "## Findings\n- one\n\nVERDICT: changes")
     digest = await lab.wait()
     assert [outcome.name for outcome in digest.outcomes] == ["review"]
-    assert "-> have it mended: command_agent" in digest.text
+    assert "-> have it fixed: command_agent" in digest.text

@@ -595,7 +595,7 @@ def test_a_check_says_its_last_line_if_it_failed_or_printed_no_more_than_that() 
         "\n"
     )
     assert 'checks: "make test" exit 2 "1 failed"; "git rev-parse HEAD" ok "1a2b"; "make lint" ok' in line
-    assert call == '-> command_agent(agent="a", task="<mend what failed>")'
+    assert call == '-> command_agent(agent="a", task="<fix what failed>")'
 
 
 @pytest.mark.requirement("wait:digest:next-call")

@@ -29,7 +29,7 @@ from orchestrator.store.schema.rows import AgentRow, TurnRow
 
 ANNOUNCED = "When you end your turn Fleet checks it; all of this must hold:"
 AGAIN = (
-    "Mend what is wrong, then end your turn again with your complete result: it replaces the one before. If the check "
+    "Fix what is wrong, then end your turn again with your complete result: it replaces the one before. If the check "
     "itself is wrong, do not work around it: ask with mcp__crew__ask_orchestrator. All checks run again; {left}."
 )
 LAST = "if one fails once more, your turn ends as failed"

@@ -104,11 +104,11 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason == FAILED_VERDICT and outcome.handed_on:
         return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
-        mend = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{name}"])'
-        return f"have it mended: {mend}, then {command(name, 'check again', person=person)}"
+        fix = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{name}"])'
+        return f"have it fixed: {fix}, then {command(name, 'check again', person=person)}"
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
-    task = "<mend what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
+    task = "<fix what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
     advice = f"{quoted(outcome.hint, MAX_HINT_CHARACTERS)}, then " if outcome.hint else ""
     return (_FIRST.get(outcome.reason) or advice) + command(name, task, person=person)
 

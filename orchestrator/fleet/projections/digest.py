@@ -85,7 +85,7 @@ def digest_text(awake: DigestInput) -> str:
 
 
 def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str] | None]:
-    """Return what fits of each agent's own words (None: nothing does); what one leaves goes to those that were cut."""
+    """Return what fits of each agent's own words (None: nothing); room that one leaves goes to those that were cut."""
     texts, given = _shared(outcomes, room)
     calls_of = [partial(calls.output, outcome, person=person) for outcome in outcomes]
     shown = [outcome_lines.fitting(*one) for one in zip(texts, given, calls_of, strict=True)]

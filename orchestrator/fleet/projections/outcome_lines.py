@@ -112,8 +112,8 @@ def _last_line(check: CheckView) -> str:
 def words(outcome: OutcomeView) -> list[ResultLine]:
     """Return the agent's own words, or the gist of a result that another agent works with.
 
-    A verdict that is among the facts is not repeated. A review that did not pass is told by its summary alone: its
-    findings are being mended.
+    A verdict that is among the facts is not repeated. The findings of a review that did not pass are left out:
+    another agent fixes them.
     """
     found = read_lines(outcome.text)
     verdicts = [check for check in outcome.checks if check.kind == CheckKind.VERDICT]
@@ -125,7 +125,7 @@ def words(outcome: OutcomeView) -> list[ResultLine]:
 
 
 def is_elsewhere(outcome: OutcomeView) -> bool:
-    """Return whether another agent works with the result: it has the report, or it mends what the review found."""
+    """Return whether another agent works with the result: it has the report, or it fixes what the review found."""
     return outcome.handed_on and (outcome.status == TurnStatus.COMPLETE or outcome.reason == FAILED_VERDICT)
 
 

@@ -78,7 +78,7 @@ def _with_claim(receipt: Receipt, claimed: Sequence[str]) -> Receipt:
 
 
 async def _claimed(context: FleetContext, call: CallContext, agent_id: str) -> Sequence[str]:
-    """Claim the agent of an ended session; what has been commanded stays so, also if another session was faster."""
+    """Claim the agent of an ended session; the command stands even if another session was faster."""
     try:
         return await claim(context, call, [agent_id])
     except FleetError as error:

@@ -22,7 +22,7 @@ MIN_HASH_CHARACTERS = 8
 
 
 def check_trust(context: FleetContext, persona: Persona) -> None:
-    """Check that the persona may do no more than Fleet's own one of its name, unless a person trusts its file.
+    """Check that the persona may do no more than Fleet's own persona of that name, unless a person trusts its file.
 
     Raises:
         RefusedError: it may do more; the message says what.
@@ -72,7 +72,7 @@ def revoke(context: FleetContext, wanted: str) -> tuple[TrustedPersona, ...]:
 
 
 async def _find(context: FleetContext, caller: Caller, wanted: str) -> Persona:
-    """The persona of this name, or the one in this file if it is the one that its name means here."""
+    """The persona of this name, or the one in this file if its name refers to that one here."""
     home = caller.environment.get("HOME")
     place = Path(caller.project), Path(home) if home else None
     name = Path(wanted).stem if wanted.endswith(".md") else wanted

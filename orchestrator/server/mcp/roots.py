@@ -31,7 +31,7 @@ _WITHOUT_REQUESTS = frozenset({"2026-07-28"})
 async def roots(ctx: Context, params: types.CallToolRequestParams) -> Sequence[str] | types.InputRequiredResult | None:
     """Return the directories that the client works in, or the result that asks it for them.
 
-    None are returned for a client that has no roots, and None for one that has some and did not name them.
+    The result is empty for a client that has no roots, and None for one that has some but did not name them.
     """
     capabilities = ctx.session.client_capabilities
     if capabilities is None or capabilities.roots is None:

@@ -58,7 +58,7 @@ MAX_DELETED = 24
 MAX_TOOL_CHARACTERS = 60
 SHORT_ID_CHARACTERS = 11
 CROWDED = 0.5
-"""part of its context from which an agent's line says how full it is"""
+"""share of its context that must be used before an agent's line says how full it is"""
 MORE = "name agents, or list_agents with a status"
 ENDED = frozenset({"complete", "failed", "interrupted"})
 

@@ -67,7 +67,7 @@ CREATE = _object(
     persona=_text("scout, planner, builder (default), reviewer, shipper; list_agents has more"),
     provider=_text(enum=["claude"]),
     model=_text("default: the persona's, e.g. haiku, sonnet, opus"),
-    inputs=_names("agents whose full results it gets as a file; review:ended starts it however review ends, to mend"),
+    inputs=_names("agents whose full results it gets as a file; review:ended starts it however review ends, to fix"),
     cwd=_text(
         "directory of this repository, also of another worktree; default: where your session works, in your own "
         "checkout; one agent writes there at a time"
@@ -77,7 +77,7 @@ CREATE = _object(
     max_tokens=_of("integer", "the same in tokens"),
     checks=_names(
         'shell commands, {"exists": path}, {"schema": of its JSON result}: Fleet runs them after each of its turns; '
-        "it mends what fails"
+        "it fixes what fails"
     ),
 )
 COMMAND = _object(
