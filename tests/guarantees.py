@@ -15,8 +15,8 @@ GUARANTEES = tuple(each for each in REQUIREMENTS if each.id.startswith("guarante
 
 
 def number_of(guarantee: Requirement) -> str:
-    """Its short name on the page, as `G7`."""
-    return guarantee.source.removeprefix("safety ")
+    """Its short name on the page, as `G7`: the last word of its source."""
+    return guarantee.source.rsplit(maxsplit=1)[-1]
 
 
 def table() -> str:

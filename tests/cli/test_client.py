@@ -35,7 +35,7 @@ def test_a_heartbeat_between_two_events_is_not_an_event(tmp_path: Path) -> None:
             assert list(events) == [EVENT, EVENT]
 
 
-@pytest.mark.requirement("daemon:peer:proven-before-hello")
+@pytest.mark.requirement("daemon:peer:proven-before-hello", "guarantee:peer:proven-before-hello")
 def test_nothing_is_sent_to_an_unproven_peer_even_if_the_http_library_reports_no_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -376,7 +376,12 @@ def test_a_daemon_of_another_build_is_named_with_the_command_that_replaces_it(fl
     assert fleet("down").code == 0
 
 
-@pytest.mark.requirement("wait:digest:every-turn-once", "wait:wake:earlier-turn", "cli:exit:documented-codes")
+@pytest.mark.requirement(
+    "wait:digest:every-turn-once",
+    "wait:wake:earlier-turn",
+    "cli:exit:documented-codes",
+    "guarantee:turns:none-vanishes",
+)
 def test_three_tasks_of_which_the_second_fails_are_each_told_once_with_their_changes(tidy: Command) -> None:
     project = tidy.cwd
     assert tidy("create", "series", "write first.txt").code == 0

@@ -35,7 +35,7 @@ async def turns(lab: Lab) -> int:
     return len(await lab.turns("a"))
 
 
-@pytest.mark.requirement("question:answer:closed-is-no-task")
+@pytest.mark.requirement("question:answer:closed-is-no-task", "guarantee:consent:to-what-was-shown")
 async def test_an_answer_to_a_question_that_a_person_has_answered_is_refused_and_no_task(lab: Lab) -> None:
     await asked(lab)
     await lab.fleet.answer(person(lab), "a", "blue")
@@ -202,7 +202,7 @@ async def wants_much(lab: Lab) -> None:
     await lab.becomes("a", "waiting", "permission")
 
 
-@pytest.mark.requirement("permission:allow:only-what-was-shown")
+@pytest.mark.requirement("permission:allow:only-what-was-shown", "guarantee:consent:to-what-was-shown")
 @pytest.mark.parametrize("word", ["allow", "always"])
 async def test_what_was_shown_with_its_middle_cut_is_allowed_only_after_it_was_read_whole(lab: Lab, word: str) -> None:
     await wants_much(lab)

@@ -330,7 +330,7 @@ SCENE = settings(
 )
 
 
-@pytest.mark.requirement("mcp:results:fenced", "text:foreign:never-fleets-own")
+@pytest.mark.requirement("mcp:results:fenced", "text:foreign:never-fleets-own", "guarantee:text:never-fleets-own")
 @settings(SCENE, max_examples=2)
 @given(st.lists(HOSTILE, min_size=3, max_size=8))
 def test_no_rendering_shows_foreign_text_as_fleets_own(texts: list[str]) -> None:
@@ -338,7 +338,7 @@ def test_no_rendering_shows_foreign_text_as_fleets_own(texts: list[str]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("text:foreign:never-fleets-own")
+@pytest.mark.requirement("text:foreign:never-fleets-own", "guarantee:text:never-fleets-own")
 @settings(SCENE, max_examples=60)
 @given(st.lists(HOSTILE, min_size=3, max_size=8))
 def test_no_rendering_shows_foreign_text_as_fleets_own_however_often_it_is_tried(texts: list[str]) -> None:

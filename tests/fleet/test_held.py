@@ -23,7 +23,7 @@ async def held_agent(lab: Lab) -> None:
     await lab.becomes("a", "waiting", HELD)
 
 
-@pytest.mark.requirement("turn:queue:held-after-failure")
+@pytest.mark.requirement("turn:queue:held-after-failure", "guarantee:turns:none-vanishes")
 async def test_a_missing_model_fails_one_task_and_holds_the_others_as_a_need(lab: Lab) -> None:
     await held_agent(lab)
     digest = await lab.wait("a")
@@ -84,7 +84,7 @@ async def test_a_task_that_fails_in_its_own_way_holds_nothing(lab: Lab) -> None:
     await lab.becomes("a", "complete")
 
 
-@pytest.mark.requirement("inputs:start:not-after-failed-turn")
+@pytest.mark.requirement("inputs:start:not-after-failed-turn", "guarantee:turns:none-vanishes")
 async def test_an_earlier_turn_that_failed_blocks_the_agent_behind_it_though_the_last_one_is_complete(lab: Lab) -> None:
     await three_turns(lab)
     await lab.create("b", inputs=["a"])

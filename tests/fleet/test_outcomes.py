@@ -55,7 +55,7 @@ async def has_ended_turns(lab: Lab, count: int) -> None:
     await eventually(ended)
 
 
-@pytest.mark.requirement("wait:digest:every-turn-once")
+@pytest.mark.requirement("wait:digest:every-turn-once", "guarantee:turns:none-vanishes")
 async def test_every_ended_turn_is_told_with_its_own_status_text_cost_and_duration(lab: Lab) -> None:
     await three_turns(lab)
     lab.finish("a", "first words", cost_usd=0.10)

@@ -37,7 +37,7 @@ parts:
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("agent:place:follows-the-session")
+@pytest.mark.requirement("agent:place:follows-the-session", "guarantee:place:named-and-followed")
 def test_agents_work_in_the_worktree_that_claude_has_entered(tmp_path: Path, state: Path, project: Path) -> None:
     home = tmp_path / "host-home"
     home.mkdir()

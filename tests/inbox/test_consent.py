@@ -12,7 +12,7 @@ LONG = "echo ran >> ran.txt; : " + " ".join(f"word-{number}" for number in range
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("question:answer:closed-is-no-task")
+@pytest.mark.requirement("question:answer:closed-is-no-task", "guarantee:consent:to-what-was-shown")
 async def test_the_second_of_two_answers_is_refused_at_every_door_and_hides_no_result(office: Office) -> None:
     daemon = office.house.daemon
     assert daemon is not None
@@ -33,7 +33,7 @@ async def test_the_second_of_two_answers_is_refused_at_every_door_and_hides_no_r
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("permission:allow:only-what-was-shown")
+@pytest.mark.requirement("permission:allow:only-what-was-shown", "guarantee:consent:to-what-was-shown")
 async def test_a_long_command_runs_only_after_it_was_read_whole_at_that_door(office: Office) -> None:
     daemon = office.house.daemon
     assert daemon is not None

@@ -10,7 +10,9 @@ pytestmark = [pytest.mark.timeout(180)]
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("turn:queue:held-after-failure", "inputs:start:not-after-failed-turn")
+@pytest.mark.requirement(
+    "turn:queue:held-after-failure", "inputs:start:not-after-failed-turn", "guarantee:turns:none-vanishes"
+)
 def test_of_four_tasks_for_a_model_that_is_not_there_one_fails_and_three_are_held_across_a_restart(
     office: Office,
 ) -> None:

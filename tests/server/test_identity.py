@@ -58,7 +58,7 @@ async def create(client: Client, name: str) -> str:
     return await asked(client, "create_agent", name=name, task="look", persona="scout")
 
 
-@pytest.mark.requirement("session:identity:one-per-door")
+@pytest.mark.requirement("session:identity:one-per-door", "guarantee:identity:own-agents-only")
 async def test_two_windows_of_a_host_without_session_ids_have_their_own_agents(window: Window) -> None:
     async with window() as one, window() as two:
         await create(one, "first")
@@ -82,7 +82,7 @@ async def test_a_host_that_sends_an_id_finds_its_agents_again_in_its_next_proces
         assert "kept" in await asked(again, "delete_all_agents")
 
 
-@pytest.mark.requirement("session:adopt:by-name")
+@pytest.mark.requirement("session:adopt:by-name", "guarantee:identity:own-agents-only")
 async def test_what_an_ended_window_left_is_offered_once_and_belongs_to_who_names_it(window: Window) -> None:
     async with window() as one:
         await create(one, "first")
@@ -134,7 +134,7 @@ async def test_agents_are_adopted_by_the_terminal_if_no_session_is_there(
         assert rest.post("/v1/adoptions", json={}).status_code == 422
 
 
-@pytest.mark.requirement("session:identity:one-per-door")
+@pytest.mark.requirement("session:identity:one-per-door", "guarantee:identity:own-agents-only")
 def test_a_door_stays_who_it_is_when_the_daemon_is_killed_and_idle_ones_have_not_left(
     open_door: RawDoors,
 ) -> None:

@@ -67,7 +67,7 @@ async def create(client: Client, name: str, **more: str) -> str:
     return await asked(client, "create_agent", name=name, task="look", persona="scout", **more)
 
 
-@pytest.mark.requirement("agent:place:follows-the-session")
+@pytest.mark.requirement("agent:place:follows-the-session", "guarantee:place:named-and-followed")
 @ERAS
 async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
     window: Window, repository: Path, shared: Daemon, mode: str
@@ -88,7 +88,7 @@ async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
     assert cwd == str(repository / ".claude" / "worktrees" / "inside")
 
 
-@pytest.mark.requirement("agent:place:follows-the-session")
+@pytest.mark.requirement("agent:place:follows-the-session", "guarantee:place:named-and-followed")
 @ERAS
 async def test_the_digest_names_the_place_and_the_branch(window: Window, repository: Path, mode: str) -> None:
     async with window(mode, [(repository.parent / "beside").as_uri()]) as client:

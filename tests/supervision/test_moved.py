@@ -16,7 +16,7 @@ from tests.fixtures.outpost import Outpost, outpost
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("daemon:state:moved-is-said")
+@pytest.mark.requirement("daemon:state:moved-is-said", "guarantee:peer:proven-before-hello")
 def test_a_daemon_whose_state_directory_is_moved_says_so_and_its_turn_goes_on_when_it_is_back(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="fleet-") as place:
         state, away = Path(place).resolve() / "state", Path(place).resolve() / "away"

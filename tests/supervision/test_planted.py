@@ -114,7 +114,7 @@ def planted(ordinary: Ordinary, tier: Tier, state: Path) -> Generator[Path]:
         process.communicate()
 
 
-@pytest.mark.requirement("daemon:peer:proven-before-hello")
+@pytest.mark.requirement("daemon:peer:proven-before-hello", "guarantee:peer:proven-before-hello")
 @pytest.mark.parametrize("letter", ["A", "C"])
 def test_no_client_tells_its_key_to_an_agent_that_listens_in_the_place_of_the_daemon(
     ordinary: Ordinary, letter: str
@@ -143,7 +143,7 @@ def test_no_client_tells_its_key_to_an_agent_that_listens_in_the_place_of_the_da
         assert not heard.exists() or heard.read_bytes() == b""
 
 
-@pytest.mark.requirement("daemon:peer:proven-before-hello")
+@pytest.mark.requirement("daemon:peer:proven-before-hello", "guarantee:peer:proven-before-hello")
 def test_a_socket_whose_owner_does_not_hold_the_lock_is_replaced_by_a_daemon_of_ones_own(
     ordinary: Ordinary,
 ) -> None:
