@@ -30,6 +30,16 @@ def are_of_one_repository(checkout: Path, other: Path) -> bool:
     return all(os.path.realpath(one) in known for one in (checkout, other))
 
 
+def main_checkout_of(checkout: Path) -> Path | None:
+    """Return the directory of the repository that this checkout is a linked worktree of; None if it is none."""
+    common, git_dir = _common_dir(checkout), _git_dir(checkout)
+    if common is None or git_dir is None or os.path.realpath(git_dir) == common:
+        return None
+    if os.path.realpath(checkout) not in _worktrees(common):
+        return None
+    return Path(common).parent if Path(common).name == ".git" else Path(common)
+
+
 def branch_of(checkout: Path) -> str:
     """Return the branch that is checked out, a commit's first digits if none is, or '' if that cannot be read."""
     git_dir = _git_dir(checkout)

@@ -114,6 +114,11 @@ def seen_by_claude(place: Path, cwd: Path, url: str, heard: list[bytes]) -> dict
     return {path: content.strip() for path, content in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
+def git(place: Path, *words: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t.invalid")
+    subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True)
+
+
 def seen_by_agents(place: Path, cwd: Path) -> tuple[dict[str, str], list[str]]:
     """The same for an agent of ours, and the notes."""
     project, user = place / "above/project", place / "home/.claude"
@@ -139,6 +144,37 @@ def test_an_agent_reads_what_the_real_program_reads_in_the_same_order(
         f"(not read: @beside.md in {place}/above/CLAUDE.md leads out of {place}/above)",
         f"(not read: @../outside.md in {project}/CLAUDE.md leads out of {project})",
     ]
+
+
+@pytest.mark.requirement("persona:instructions:as-the-persons-session")
+@pytest.mark.parametrize("where", ["../beside", ".claude/worktrees/in", ".claude/worktrees/in/sub"])
+def test_in_another_worktree_an_agent_reads_the_files_of_that_worktree_as_the_real_program_does(
+    place: Path, listener: tuple[str, list[bytes]], where: str
+) -> None:
+    project = place / "above/project"
+    (project / ".gitignore").write_text("CLAUDE.local.md\n.claude/worktrees\n")
+    (project / "sub/CLAUDE.md").write_text("of a folder")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "first")
+    worktree = (project / where.removesuffix("/sub")).resolve()
+    git(project, "worktree", "add", "-q", "-b", "feature", str(worktree))
+    (worktree / "docs/one.md").write_text("1 of the worktree")
+    (project / "docs/one.md").write_text("1 of the main checkout")
+    (project / "AGENTS.md").write_text("of the main checkout")
+    cwd = (project / where).resolve()
+    theirs = seen_by_claude(place, cwd, *listener)
+    ours, _ = seen_by_agents(place, cwd)
+    assert ours.pop(str(worktree / ".claude/rules/typescript.md"))  # Claude shows it later
+    if cwd != worktree:  # Claude would import these if the session had been started in the worktree's root
+        ours = {path: text for path, text in ours.items() if "/docs/" not in path}
+    assert ours == theirs
+    assert list(ours) == list(theirs)
+    assert "of the main checkout" not in "".join(ours.values())
+    assert (str(project / "CLAUDE.local.md") in ours) == (project in cwd.parents)  # it is in no worktree, so it counts
+    if cwd == worktree:
+        assert ours[str(worktree / "docs/one.md")] == "1 of the worktree"
+        (worktree / "AGENTS.md").write_text("for every program")
+        assert "for every program" in seen_by_agents(place, cwd)[0].values()
 
 
 @pytest.mark.requirement("persona:instructions:as-the-persons-session")

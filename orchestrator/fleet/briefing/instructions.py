@@ -1,8 +1,9 @@
 """The instruction files that a session of the same person would see, as text: the user's, the project's, and imports.
 
 Order and rules are those of Claude Code (2.1.329, measured; a test compares), plus AGENTS.md. An agent may have written
-any of these files, so one is read only where it really lies in the project or in the user's own folder; what a link or
-an import leads to elsewhere is not read, and a note says so.
+any of these files, so one is read only where it really lies in the agent's own tree (the project, or the worktree of
+its repository that the agent works in) or in the user's own folder; what a link or an import leads to elsewhere is not
+read, and a note says so.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator import untrusted
 from orchestrator.domain.text import named, quantity
+from orchestrator.provisioning.checkouts import checkout_of
+from orchestrator.provisioning.worktrees import are_of_one_repository, main_checkout_of
 
 MAX_FILE_BYTES = 40 * 1024
 MAX_TOTAL_BYTES = 160 * 1024
@@ -130,6 +133,10 @@ class _Reading:
 
 def instructions(site: Workplace) -> list[str]:
     """Return the instruction files as text, each once: the user's, then from the root of the file system to `cwd`."""
+    checkout = checkout_of(site.cwd) or site.cwd
+    main = main_checkout_of(checkout)
+    if are_of_one_repository(site.project, checkout):
+        site = replace(site, project=checkout)
     reading = _Reading(site=site)
     if site.user is not None:
         tree = _Tree(root=site.user, heading="The user's own instructions")
@@ -139,11 +146,20 @@ def instructions(site: Workplace) -> list[str]:
         inside = folder.is_relative_to(site.project)
         root = site.project if inside else folder
         tree = _Tree(root=root, heading="Project instructions", imports=inside, own=inside)
-        for name in ("CLAUDE.md", *(("AGENTS.md",) if inside else ()), ".claude/CLAUDE.md"):
-            reading.add(folder / name, tree)
-        _add_rules(reading, tree, str((folder / ".claude" / "rules").relative_to(root)))
+        if not _is_around(checkout, main, folder):
+            for name in ("CLAUDE.md", *(("AGENTS.md",) if inside else ()), ".claude/CLAUDE.md"):
+                reading.add(folder / name, tree)
+            _add_rules(reading, tree, str((folder / ".claude" / "rules").relative_to(root)))
         reading.add(folder / "CLAUDE.local.md", tree)
     return [*reading.parts, *reading.rest()]
+
+
+def _is_around(worktree: Path, main: Path | None, folder: Path) -> bool:
+    """Return whether the folder is of a main checkout that the worktree lies in: its files are those of another branch.
+
+    The person's own file there counts nevertheless, because no branch has it.
+    """
+    return main is not None and main in worktree.parents and folder.is_relative_to(main) and folder in worktree.parents
 
 
 def imports(body: str) -> Iterator[str]:
