@@ -36,7 +36,7 @@ class OutcomeView(View):
     """what the agent works on, if anything"""
     text: Foreign = NO_TEXT
     place: str = ""
-    """the agent's directory and branch, if they are not those that its session was started in"""
+    """as in `AgentView`"""
     cost_usd: float | None = None
     """of this turn; None if unknown"""
     changes: Changes | None = None

@@ -52,7 +52,9 @@ class AgentView(View):
     project: str
     cwd: str
     place: str = ""
-    """its directory and branch, if it does not work in the checkout that its session was started in"""
+    """its directory and branch, unless that is the project's; and that its session was not started there, if so"""
+    branch: Foreign = NO_TEXT
+    """what is checked out where it works, as in `Created`; told of agents that were asked for by name"""
     turn: int
     """ordinal of the last turn, from 1; 0 if it has none"""
     elapsed_seconds: float | None

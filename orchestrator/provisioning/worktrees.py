@@ -19,6 +19,7 @@ MAX_WORKTREES = 1000
 SHOWN_COMMIT = 8
 MAX_PLACE_CHARACTERS = 120
 MAX_BRANCH_CHARACTERS = 60
+ELSEWHERE = ", not where this session was started"
 
 
 def are_of_one_repository(checkout: Path, other: Path) -> bool:
@@ -50,17 +51,18 @@ def branch_of(checkout: Path) -> str:
 
 
 def place_of(project: Path, cwd: Path) -> str:
-    """Return in words where an agent works, with its branch, if that is not the checkout of its project; otherwise ''.
+    """Return in words where an agent works, with its branch, if that is not the directory of its project; otherwise ''.
 
-    A name that is not one plain word is quoted in it: an agent may have chosen it.
+    They say if that is another checkout. A name that is not one plain word is quoted: an agent may have chosen it.
     """
-    checkout = checkout_of(cwd) or cwd
-    if checkout == (checkout_of(project) or project):
+    if cwd == project:
         return ""
+    checkout = checkout_of(cwd) or cwd
+    elsewhere = "" if checkout == (checkout_of(project) or project) else ELSEWHERE
     shown = os.path.relpath(cwd, project) if project in cwd.parents else str(cwd)
     branch = branch_of(checkout)
     words = named(shown, MAX_PLACE_CHARACTERS)
-    return f"{words} on {named(branch, MAX_BRANCH_CHARACTERS)}" if branch else words
+    return (f"{words} on {named(branch, MAX_BRANCH_CHARACTERS)}" if branch else words) + elsewhere
 
 
 def _git_dir(checkout: Path) -> Path | None:

@@ -214,6 +214,6 @@ def test_creating_and_commanding_say_only_what_is_needed() -> None:
     )
     on_branch = Created(agent=agent(), branch=ForeignText("fix/this one"))
     assert lines.created_lines(on_branch).endswith('· on "fix/this one"')
-    assert lines.created_lines(Created(agent=agent(cwd="/p/sub", rehearsal=True))).endswith("· /p/sub · rehearsal")
+    assert lines.created_lines(Created(agent=agent(place="sub", rehearsal=True))).endswith("· in sub · rehearsal")
     receipt = Receipt(agent="ag_0123456789abcdef", name="scout-1", turn_id="tn_1", happened="turn 2: queued")
     assert lines.receipt_line(receipt) == "ag_01234567 scout-1: turn 2: queued"

@@ -81,7 +81,8 @@ async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
         assert " · in .claude/worktrees/inside on feature" in await create(client, "relative", cwd=".")
         places[:] = [(repository.parent / "beside").as_uri()]
         assert f"in {repository.parent / 'beside'} on fix/this, not where" in await create(client, "beside")
-        assert " · in .claude/worktrees/inside on feature" in await asked(client, "get_agent_status", agents=["inside"])
+        status = await asked(client, "get_agent_status", agents=["inside"])
+        assert " · in .claude/worktrees/inside on feature, not where this session was started" in status
         assert (await create(client, "explicit", cwd=str(repository))).endswith(" · on main")
     with shared.http(repository) as rest:
         cwd = rest.get("/v1/agents/inside").json()["agent"]["cwd"]
@@ -94,7 +95,26 @@ async def test_the_digest_names_the_place_and_the_branch(window: Window, reposit
     async with window(mode, [(repository.parent / "beside").as_uri()]) as client:
         await create(client, "beside")
         digest = await asked(client, "wait_for_agents", timeout_seconds=30)
-    assert f" · in {repository.parent / 'beside'} on fix/this · " in digest
+    assert f" · in {repository.parent / 'beside'} on fix/this, not where this session was started · " in digest
+
+
+@pytest.mark.requirement("agent:place:follows-the-session")
+async def test_an_agent_below_the_project_is_told_with_folder_and_branch_and_one_in_the_project_takes_no_bytes(
+    window: Window, repository: Path
+) -> None:
+    (repository / "src").mkdir()
+    async with window("auto", [repository.as_uri()]) as client:
+        receipt = await create(client, "below", cwd="src")
+        assert receipt.endswith(" · in src on main")
+        await create(client, "plain")
+        git(repository, "checkout", "-q", "-b", "later")
+        assert " · in src on later" in await asked(client, "get_agent_status", agents=["below"])
+        assert " · on later" in await asked(client, "get_agent_status", agents=["plain"])
+        of_all = await asked(client, "get_agent_status")
+        digest = await asked(client, "wait_for_agents", until="all", timeout_seconds=30)
+    for text in (of_all, digest):
+        assert text.count(" · in src on later") == text.count(" on later") == 1
+        assert "not where" not in text
 
 
 @pytest.mark.requirement("agent:place:worktrees-of-the-repository")

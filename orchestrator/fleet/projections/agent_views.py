@@ -90,14 +90,20 @@ def counted(unread: Mapping[str, int]) -> list[str]:
 
 
 def place_of(agent: AgentRow) -> str:
-    """Return where the agent works, with the branch, if that is not the checkout of its project; otherwise ''."""
-    return "" if agent.cwd == agent.project else worktrees.place_of(Path(agent.project), Path(agent.cwd))
+    """Return where the agent works, with the branch, if that is not the directory of its project; otherwise ''."""
+    return worktrees.place_of(Path(agent.project), Path(agent.cwd))
 
 
 def branch_at(cwd: str) -> ForeignText:
     """Return what is checked out there: a branch, or the beginning of a commit; empty if nothing is known."""
     checkout = checkout_of(Path(cwd))
     return ForeignText(worktrees.branch_of(checkout)) if checkout else NO_TEXT
+
+
+def with_branches(agents: Sequence[AgentView]) -> tuple[AgentView, ...]:
+    """Return the agents with what is checked out where they work."""
+    branches = {cwd: branch_at(cwd) for cwd in {agent.cwd for agent in agents}}
+    return tuple(agent.model_copy(update={"branch": branches[agent.cwd]}) for agent in agents)
 
 
 def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[AgentView, ...]:

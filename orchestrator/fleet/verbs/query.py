@@ -88,6 +88,7 @@ async def _status(
         names = {agent.name for agent in shown}
         blocks = [one for one in sums.blocks(connection, project) if not references or one.waiter in names]
         if references:
+            shown = agent_views.with_branches(shown)
             unread = {agent.name: agent.unread for agent in shown if agent.unread and agent.own}
             totals = agent_views.totals(shown, context.settings.slots)
         else:

@@ -92,12 +92,13 @@ def created_lines(created: Created) -> str:
 
 def _where(created: Created) -> str:
     """Return where the agent works: its directory, unless it is the project's own, and the branch."""
-    agent = created.agent
-    if agent.place:
-        return f"in {agent.place}, not where this session was started"
-    branch = f"on {named(created.branch, MAX_BRANCH_CHARACTERS)}" if raw(created.branch) else ""
-    directory = "" if agent.cwd == agent.project else named(agent.cwd)
-    return f"{directory} {branch}".strip() or "project directory"
+    return _place(created.agent.place, created.branch) or "project directory"
+
+
+def _place(place: str, branch: ForeignText) -> str:
+    if place:
+        return f"in {place}"
+    return f"on {named(branch, MAX_BRANCH_CHARACTERS)}" if raw(branch) else ""
 
 
 def receipt_line(receipt: Receipt) -> str:
@@ -253,8 +254,8 @@ def _head(agent: AgentView) -> str:
 
 
 def _places(agent: AgentView, *, detailed: bool) -> list[str]:
-    """Where the agent works and where its persona is from, if either is not what its orchestrator expects."""
-    places = [f"in {agent.place}"] if agent.place else []
+    """Where the agent works and where its persona is from, each if it may be news to the orchestrator."""
+    places = [place] if (place := _place(agent.place, agent.branch)) else []
     if detailed and raw(agent.persona_origin):
         places.append(f"persona of {named(agent.persona_origin)}")
     return places
