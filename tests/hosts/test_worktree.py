@@ -71,6 +71,6 @@ def test_agents_work_in_the_worktree_that_claude_has_entered(tmp_path: Path, sta
     worktree = project / ".claude" / "worktrees" / "side"
     assert "in .claude/worktrees/side on worktree-side, not where this session was started" in ran.stdout, ran.stdout
     assert "[maker complete" in ran.stdout, ran.stdout
-    assert "in .claude/worktrees/side on worktree-side · " in ran.stdout
+    assert "in .claude/worktrees/side on worktree-side, not where this session was started · " in ran.stdout
     assert (worktree / "made.txt").read_text() == "made\n"
     assert not (project / "made.txt").exists()
