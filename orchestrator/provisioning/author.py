@@ -8,6 +8,9 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.provisioning.checkouts import checkout_of
+from orchestrator.provisioning.files import ChangesUnknownError
+from orchestrator.provisioning.repository import checked_git_dir
 from orchestrator.supervision import programs
 from orchestrator.supervision.spawn import spawn
 
@@ -18,17 +21,23 @@ _PASSED = ("HOME", "XDG_CONFIG_HOME", "USER", "LOGNAME", "EMAIL")
 async def author_problem(cwd: Path, environment: Mapping[str, str]) -> str:
     """Return why an agent with this environment could not commit in this directory; '' if git knows the author.
 
-    Also '' if git cannot be asked (it is missing, or takes too long): the agent then finds out by itself.
+    A file for which git would wait is such a reason, and git is then not called. Also '' outside of a checkout, and if
+    git cannot be asked (it is missing, or takes too long): the agent then finds out by itself.
     """
-    if (program := programs.find("git", os.environ.get("PATH"))) is None:
+    program, checkout = programs.find("git", os.environ.get("PATH")), checkout_of(cwd)
+    if program is None or checkout is None:
         return ""
     kept = {name: value for name, value in environment.items() if name in _PASSED or name.startswith("GIT_")}
-    env = {**kept, "PATH": os.defpath, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         async with asyncio.timeout(SECONDS):
+            git_dir = await asyncio.to_thread(checked_git_dir, checkout, kept)
+            place = {"GIT_DIR": str(git_dir)}  # git then searches no folder for another one
+            env = {**place, **kept, "PATH": os.defpath, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
             for role in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
                 if problem := await _problem([program, "var", role], cwd, env):
                     return problem
+    except ChangesUnknownError as error:
+        return str(error)
     except (OSError, TimeoutError):
         return ""
     return ""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.provisioning.files import read_bounded
+from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
 
 MAX_INCLUDES = 5
 """configuration files of the user that include each other in a row"""
+MAX_FILES = 50
+"""that git would read for the settings of one checkout"""
 SYSTEM = Path("/etc/gitconfig")
 BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
 WORDS = {
@@ -52,10 +54,32 @@ def user_settings(environment: Mapping[str, str]) -> GitSettings:
     Raises:
         ChangesUnknownError: as in `read_git_settings`.
     """
+    files = _user_files(environment)
+    return {key: value for file in files for key, value in _included(file, environment, MAX_INCLUDES)}
+
+
+def check_files(own: Sequence[Path], environment: Mapping[str, str]) -> None:
+    """Check that git reads regular files only where it reads these, the user's, and all that they may include.
+
+    Raises:
+        ChangesUnknownError: as in `read_git_settings`, or there are too many.
+    """
+    waiting = [*own, *_user_files(environment)]
+    for file in waiting:  # it grows meanwhile
+        content = (read_bounded(file) or b"").decode(errors="surrogateescape")
+        named = (value for key, value in _settings(content) if key.startswith("include") and key.endswith(".path"))
+        for other in (file.parent / _expanded(value, environment) for value in named):
+            if other not in waiting:
+                waiting.append(other)
+            if len(waiting) > MAX_FILES:
+                raise ChangesUnknownError(f"{file} is one of more than {MAX_FILES} files with settings of git")
+
+
+def _user_files(environment: Mapping[str, str]) -> list[Path]:
     files = [] if environment.get("GIT_CONFIG_NOSYSTEM") else [SYSTEM]
     if environment.get("HOME"):
         files += [_config_folder(environment) / "config", Path(environment["HOME"], ".gitconfig")]
-    return {key: value for file in files for key, value in _included(file, environment, MAX_INCLUDES)}
+    return files
 
 
 def options(settings: GitSettings) -> list[str]:

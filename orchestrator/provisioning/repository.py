@@ -10,7 +10,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from orchestrator.provisioning.configuration import GitSettings, read_git_settings
+from orchestrator.provisioning.configuration import GitSettings, check_files, read_git_settings
 from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
 
 MAX_PACKED_REFS_BYTES = 64 * 2**20
@@ -75,6 +75,21 @@ def read_repository(checkout: Path) -> Repository:
     if (storage := settings.get("extensions.refstorage", "files")) != "files":
         raise ChangesUnknownError(f"its branches are stored as {storage[:20]!a}; Fleet reads files")
     return found
+
+
+def checked_git_dir(checkout: Path, environment: Mapping[str, str]) -> Path:
+    """The git directory, in which git reads settings and HEAD from regular files only.
+
+    Raises:
+        ChangesUnknownError: it would wait for another file, or one cannot be read; the message names it.
+    """
+    git_dir = _git_dir(checkout)
+    common = _common_dir(git_dir)
+    check_files([common / "config", git_dir / "config.worktree"], environment)
+    found = Repository(checkout=checkout, git_dir=git_dir, common=common, settings={})
+    if (head := read_bounded(git_dir / "HEAD")) is not None:
+        _resolved(found, os.fsdecode(head).strip(), _read_once(found))
+    return git_dir
 
 
 def shallow_commits(repository: Repository) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 from orchestrator import paths, rehearsal
 from tests.fixtures.daemon import clean_env, wait_until
 from tests.fixtures.fleet_command import Command, Ran
+from tests.fixtures.repositories import repository
 
 SCRIPT = """
 name: run
@@ -185,3 +186,22 @@ def test_a_persona_that_commits_asks_for_the_author_before_its_first_model_call(
     assert asking("command", "ships-too", "done").code == 0
     assert asking("wait", "ships-too").code == 0
     assert asking("output", "ships-too").out.strip() == "it said: Grace grace@example.org Grace"
+
+
+@pytest.mark.requirement("environment:author:asked-before-work", "checkout:look:nothing-waits")
+def test_a_pipe_for_which_git_would_wait_is_named_before_the_first_model_call(fleet: Command, tmp_path: Path) -> None:
+    place = repository(tmp_path / "piped")
+    for words in ("config user.name Grace", "config user.email grace@example.org"):
+        subprocess.run(["git", *words.split()], cwd=place, check=True)
+    settings = place / ".git" / "config"
+    settings.rename(place / ".git" / "kept")
+    os.mkfifo(settings)
+    asking = Command(place, fleet.env)
+    commit = "run git commit -q --allow-empty -m shipped && git log -1 --format=%an"
+    made = asking("create", "waits", commit, "--persona", "shipper", "--wait")
+    assert "NEEDS YOU" in made.out, made.out + made.err
+    assert f"who the author of my commits here is ({settings} is not a regular file)" in made.out
+    (place / ".git" / "kept").replace(settings)
+    assert asking("command", "waits", "done").code == 0
+    assert asking("wait", "waits").code == 0
+    assert asking("output", "waits").out.strip() == "it said: Grace"

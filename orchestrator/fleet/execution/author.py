@@ -17,7 +17,6 @@ from orchestrator.domain.tool import ToolCall
 from orchestrator.fleet.engine.unit_of_work import UnitOfWork
 from orchestrator.providers.base import SessionSpec
 from orchestrator.provisioning.author import author_problem
-from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.store.schema.rows import QuestionRow
 from orchestrator.store.turns.turns import Claim
 from orchestrator.store.waits import questions
@@ -64,7 +63,7 @@ async def answers_of(work: UnitOfWork, persona: Persona, agent_id: str) -> Autho
 async def unknown_author(claim: Claim, persona: Persona, spec: SessionSpec, answers: AuthorAnswers) -> Ended | None:
     """Return the end of a run that has not begun, with the question for the author; None: git knows the author."""
     has_begun = claim.continues or claim.recovers or claim.prompt_received
-    if not persona.commits or has_begun or not answers.asks_again(claim.turn) or checkout_of(spec.cwd) is None:
+    if not persona.commits or has_begun or not answers.asks_again(claim.turn):
         return None
     problem = await author_problem(spec.cwd, spec.environment)
     if not problem:
