@@ -38,7 +38,7 @@ MAX_DEPTH = 3
 MAX_SEARCHED = 200_000
 """entries of the tree among which the file is searched that made a look take too long"""
 SEARCH_SECONDS = 1.0
-"""what that search may take"""
+"""before the end of a look's time, that search begins"""
 MAX_KEPT_BYTES = 2 * 2**30
 EXPIRY = "1.hour.ago"
 WITHOUT_OURS = ("--", ".", ":(exclude).fleet")
@@ -69,6 +69,7 @@ async def snapshot(checkout: Path, state: Path, *, seconds: float = AFTER_SECOND
         ChangesUnknownError: it is not a git checkout, git is missing, or the time is up.
     """
     is_waiting = True
+    search = asyncio.create_task(_culprit(checkout, seconds - SEARCH_SECONDS))
     try:
         async with time_limit(seconds, checkout), _lock(checkout, state):
             is_waiting = False
@@ -76,16 +77,18 @@ async def snapshot(checkout: Path, state: Path, *, seconds: float = AFTER_SECOND
     except TookTooLongError as error:
         if is_waiting:
             raise ChangesUnknownError(f"another look at it took longer than {format_duration(seconds)}") from error
-        if (culprit := await _culprit(checkout)) is None:
+        if (culprit := search.result() if search.done() else None) is None:
             raise
         raise TookTooLongError(f"{culprit} is not a regular file, and git waited for it") from error
+    finally:
+        search.cancel()
 
 
-async def _culprit(checkout: Path) -> Path | None:
-    """The file that git was probably waiting for; None if there is none or the search itself takes too long."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SEARCH_SECONDS):
-            return await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))
+async def _culprit(checkout: Path, delay: float) -> Path | None:
+    """The file that git probably waits for; it is searched while the look goes on, and nothing waits for the search."""
+    await asyncio.sleep(delay)
+    with suppress(OSError):
+        return await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))
     return None
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,31 @@ async def test_the_wait_for_another_look_counts_and_is_not_remembered_as_slow(
             await asyncio.wait_for(snapshot_before_turn(checkout, state), 30)
     monkeypatch.setattr(snapshots, "LOOK_SECONDS", 60)
     assert (await snapshot_before_turn(checkout, state)).head == git(checkout, "rev-parse", "HEAD")
+
+
+@pytest.mark.requirement("checkout:look:bounded")
+async def test_a_turn_does_not_wait_for_the_search_for_what_held_up_its_look(
+    checkout: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(snapshots, "SEARCH_SECONDS", 60)
+    let_go = threading.Event()
+
+    async def endless(_: own_git.OwnGit) -> None:
+        await asyncio.Event().wait()
+
+    def searched(_: Path, most: int) -> Iterator[Path]:
+        assert most
+        let_go.wait()
+        return iter(())
+
+    monkeypatch.setattr(own_git, "prepare", endless)
+    monkeypatch.setattr(snapshots, "special_files", searched)
+    try:
+        with pytest.raises(ChangesUnknownError, match="looking took longer than"):
+            await asyncio.wait_for(snapshot_before_turn(checkout, state), 30)
+    finally:
+        let_go.set()
 
 
 def _obey_modes() -> None:
