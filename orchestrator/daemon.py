@@ -44,8 +44,6 @@ _ACCOUNT_SECONDS = 0.2
 """how long a daemon with unfinished turns waits for the first door, which may bring the account that they need"""
 _START_SECONDS = 1.0
 """about how long it lets the programs of those turns start before it imports what answers calls"""
-_KEPT = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TMPDIR", "TZ", "USER"})
-_KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 _PYDANTIC_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 """disables a search of every installed distribution for pydantic plugins, which costs 60 ms at start-up"""
 
@@ -84,7 +82,7 @@ def _fail(text: str, code: int) -> int:
 def _scrub_environment(env: Mapping[str, str]) -> None:
     """Keep only paths and settings in this process's environment, so that no secret in it can reach an agent."""
     for name in env:
-        if name not in _KEPT and not name.startswith(_KEPT_PREFIXES):
+        if not paths.is_for_daemon(name):
             del os.environ[name]
 
 

@@ -27,8 +27,6 @@ _START_SECONDS = 20.0
 _EXIT_SECONDS = 2.0
 _LOG_TAIL_LINES = 2
 _LOG_TAIL_CHARACTERS = 500
-_KEPT = frozenset({"CLAUDE_CODE_PATH", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"})
-_KEPT_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 
 _started: list[tuple[Popen[bytes], int]] = []  # each daemon with the log's size before it started
 
@@ -131,7 +129,7 @@ def _log_tail(state: Path, log_start: int) -> str:
 
 def daemon_environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Return the part of `env` that the daemon gets: settings and paths, but no account: that belongs to each agent."""
-    kept = {name: value for name, value in env.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    kept = {name: value for name, value in env.items() if paths.is_for_daemon(name)}
     kept["FLEET_STATE"] = str(state)
     return paths.with_package_path(kept)
 

@@ -89,6 +89,20 @@ ENVIRONMENT = PROXIES | {
 }
 """Variables that an agent gets from its creator, together with `LC_*`."""
 
+_DAEMON = {
+    "CLAUDE_CODE_PATH",
+    "HOME",
+    "LANG",
+    "LOGNAME",
+    "PATH",
+    "PYTHONPATH",
+    "SHELL",
+    "TMPDIR",
+    "TMUX_TMPDIR",
+    "TZ",
+    "USER",
+}
+_DAEMON_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
 
 MAX_ORCHESTRATOR_CHARACTERS = 200
 PROJECT_VARIABLE = "CLAUDE_PROJECT_DIR"
@@ -101,6 +115,11 @@ class StateError(Exception):
 
 class PlaceError(Exception):
     """Fleet cannot work in the directory of the session; the text says why and what to do."""
+
+
+def is_for_daemon(name: str) -> bool:
+    """Return whether the daemon keeps the variable of this name: settings and paths, never a key."""
+    return name in _DAEMON or name.startswith(_DAEMON_PREFIXES)
 
 
 def session_dir(env: Mapping[str, str]) -> str:

@@ -14,18 +14,28 @@ def masks(environment: Mapping[str, str], private: Sequence[str]) -> str:
     """The arguments of bwrap, quoted for the shell, that hide those sockets, and what others have in `private`.
 
     `private` are names of directories below those for temporary files; `{uid}` and `{user}` in them are this user's. A
-    missing one is created, so that what another program would put there later is hidden, too.
+    missing one, and one of tmux, is created, so that what another program would put there later is hidden, too.
     """
     words = ""
     for place in _activation_sockets(environment):
         mask = "--tmpfs" if place.is_dir() else "--ro-bind /dev/null"
         words += f" {mask} {shlex.quote(str(place))}"
-    for place in private_places(environment, private):
+    for place in (*private_places(environment, private), *_tmux_places(environment)):
         with suppress(OSError):
             place.mkdir(mode=0o700)
         if _is_owned(place, os.geteuid()):
             words += f" --tmpfs {shlex.quote(str(place))}"
     return words
+
+
+def closing(environment: Mapping[str, str]) -> str:
+    """The words, quoted for the shell, that go before a session's command so that the agent's own tmux works there.
+
+    It refuses a directory that others could read, and bubblewrap before 0.5 has no option for the mode of a tmpfs.
+    """
+    places = [str(place) for place in _tmux_places(environment) if _is_owned(place, os.geteuid())]
+    script = f'command -p chmod 0700 {shlex.join(places)} 2>/dev/null; exec "$@"'
+    return f"/bin/sh -c {shlex.quote(script)} sh " if places else ""
 
 
 def private_places(environment: Mapping[str, str], names: Sequence[str]) -> list[Path]:
@@ -36,17 +46,21 @@ def private_places(environment: Mapping[str, str], names: Sequence[str]) -> list
     return list(dict.fromkeys(Path(parent, folder) for parent in parents if parent for folder in folders))
 
 
+def _tmux_places(environment: Mapping[str, str]) -> list[Path]:
+    """Where tmux has the sockets of this user: also a server that starts later is one that would run programs."""
+    parents = dict.fromkeys(("/tmp", environment.get("TMUX_TMPDIR")))  # noqa: S108 - its default
+    return [Path(parent, f"tmux-{os.geteuid()}") for parent in parents if parent]
+
+
 def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
     """The existing sockets of services that would start a program for this user outside of every session.
 
-    These are systemd and D-Bus (the user's and, for root, also the system's), tmux and screen.
+    These are systemd and D-Bus (the user's and, for root, also the system's) and screen.
     """
     uid = os.geteuid()
     places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
     for runtime in (f"/run/user/{uid}", environment.get("XDG_RUNTIME_DIR")):
         places += [Path(runtime, name) for name in ("bus", "systemd")] if runtime else []
-    for parent in ("/tmp", environment.get("TMUX_TMPDIR")):  # noqa: S108 - where tmux has its sockets
-        places += [Path(parent, f"tmux-{uid}")] if parent else []
     places += Path("/run/screen").glob("S-*")
     return [place for place in dict.fromkeys(places) if _is_owned(place, uid)]
 

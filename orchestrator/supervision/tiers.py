@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrator import pass_env, paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
-from orchestrator.supervision.foreign_sockets import masks
+from orchestrator.supervision.foreign_sockets import closing, masks
 from orchestrator.supervision.hidden import HiddenPlace, mounts, seals, visible_path
 
 MARKER = "FLEET_PROCESS"
@@ -202,7 +202,8 @@ def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace], private: Sequence
     if tier.letter == "B":
         unit = f'"${UNIT}"' if cgroups.JOIN_SCRIPT in tier.prefix else f'--unit="${UNIT}"'
         return f"{prefix} {unit} {'' if cgroups.JOIN_SCRIPT in tier.prefix else '-- '}"
-    return f"{prefix}{mounts(hidden, (FOLDER, WORK))}{masks(os.environ, private)}{seals(hidden)} -- "
+    view = f"{mounts(hidden, (FOLDER, WORK))}{masks(os.environ, private)}{seals(hidden)}"
+    return f"{prefix}{view} -- {closing(os.environ)}"
 
 
 def launcher_environment(

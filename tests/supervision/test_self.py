@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -122,6 +123,34 @@ def test_everybody_else_is_served_also_from_a_pid_namespace_of_their_own(shared:
         mcp, http = json.loads(done.stdout)
         assert json.loads(mcp)["pid"] == own.daemon.pid
         assert http.startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.requirement("agent:self:sockets-of-others-hidden")
+def test_an_agent_gives_no_command_to_a_terminal_of_its_user(tmp_path: Path) -> None:
+    tier_or_skip("A")
+    assert shutil.which("tmux"), "tmux is missing: .ci/run says how to install it"
+    short = partial(tempfile.TemporaryDirectory, prefix="fleet-")  # the names of sockets are
+    with short() as state, short() as terminals:
+        tmux = ["env", f"TMUX_TMPDIR={terminals}", "tmux", "-f", "/dev/null"]
+        with outpost(tmp_path, Path(state).resolve(), "A", TMUX_TMPDIR=terminals) as own:
+            subprocess.run([*tmux, "new-session", "-d", "-s", "mine", "sleep 60"], check=True)
+            try:
+                words = " ".join(tmux)
+                own.create(
+                    "typist",
+                    f"run {words} send-keys -t mine ^C 2>&1; {words} new-session -d -s own;"
+                    f" {words} ls; {words} kill-server",
+                )
+                outcome = own.outcome("typist")
+                assert outcome["status"] == "complete", str(outcome)
+                said = outcome["result"]
+                assert "error connecting" in said, said
+                assert "own: 1 windows" in said, "it has a tmux of its own"
+                assert "mine" not in said
+                listed = subprocess.run([*tmux, "ls", "-F", "#S"], capture_output=True, text=True, check=True)
+                assert listed.stdout == "mine\n"
+            finally:
+                subprocess.run([*tmux, "kill-server"], check=True)
 
 
 def test_the_command_line_in_an_agents_shell_says_why_it_does_not_work(shared: tuple[str, Outpost]) -> None:
