@@ -189,14 +189,14 @@ def whole_text(kind: QuestionKind, text: ForeignText | str, tool: str, tool_inpu
     return raw(text) if kind is QuestionKind.QUESTION else spread(_exact(input_text(tool, tool_input)))
 
 
-def is_whole(kind: QuestionKind, text: ForeignText | str) -> bool:
-    """Whether all of what is asked is shown where its reader asks for the agent."""
-    return kind is QuestionKind.QUESTION or _fits(_shown(text), MAX_TEXT_CHARACTERS)
+def is_whole(kind: QuestionKind, text: ForeignText | str, limit_characters: int = MAX_TEXT_CHARACTERS) -> bool:
+    """Whether all of what is asked is shown where so many characters are; by default, where one agent is asked for."""
+    return kind is QuestionKind.QUESTION or _fits(_shown(text), limit_characters)
 
 
 def fits_line(kind: QuestionKind, text: ForeignText | str) -> bool:
     """Whether every door that shows the agent shows all of what is asked."""
-    return kind is QuestionKind.QUESTION or _fits(_shown(text), MAX_LINE_CHARACTERS)
+    return is_whole(kind, text, MAX_LINE_CHARACTERS)
 
 
 def line_of(text: ForeignText | str, limit_characters: int = MAX_LINE_CHARACTERS) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -121,14 +121,18 @@ class Fleet:
         *,
         everyone: bool = False,
         most: int | None = None,
-        shown: query.Shown | None = None,
+        notes: bool = True,
     ) -> FleetView:
         """Return the agents asked for (deleted ones too), or all living ones of the project (`everyone`: anywhere).
 
-        The view has the oldest `most` of them, and `shown` says which of those its reader sees; its totals count all.
+        The view has the oldest `most` of them; its totals count all. Without `notes` its reader calls `note_shown`.
         """
         await self._context.enter(call)
-        return await query.status(self._context, call, references, everyone=everyone, most=most, shown=shown)
+        return await query.status(self._context, call, references, everyone=everyone, most=most, notes=notes)
+
+    def note_shown(self, call: CallContext, agents: Sequence[AgentView], whole: Collection[str]) -> None:
+        """Note that the caller is shown these agents with what they ask, and all of the questions with these ids."""
+        self._context.shown.note(call, agents, lambda question: question.id in whole)
 
     async def detail(self, call: CallContext, agent: str) -> AgentDetail:
         """Return everything about one agent, deleted or not."""
@@ -149,11 +153,11 @@ class Fleet:
         *,
         status: str | None = None,
         capability: str | None = None,
-        shown: Callable[[Registry], Sequence[AgentView]] | None = None,
+        notes: bool = True,
     ) -> Registry:
-        """Return the living agents and the personas that match; `shown` says which of the agents its reader sees."""
+        """Return the living agents and the personas that match; without `notes` its reader calls `note_shown`."""
         await self._context.enter(call)
-        return await query.registry(self._context, call, status=status, capability=capability, shown=shown)
+        return await query.registry(self._context, call, status=status, capability=capability, notes=notes)
 
     async def wait(
         self,
@@ -175,10 +179,15 @@ class Fleet:
         slices = [seconds for seconds in (timeout_seconds, call.caller.wait_seconds) if seconds is not None]
         timeout_seconds = min(slices, default=None)
         claimed = await adopt.claim(self._context, call, agents)
-        digest = await wait.wait(
-            self._context, call, agents=agents, until=until, timeout_seconds=timeout_seconds, since=since
+        return await wait.wait(
+            self._context,
+            call,
+            agents=agents,
+            until=until,
+            timeout_seconds=timeout_seconds,
+            since=since,
+            claimed=claimed,
         )
-        return _told(digest, claimed)
 
     async def catch_up(self, call: CallContext) -> str:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
@@ -189,9 +198,9 @@ class Fleet:
     ) -> DurableWait | Digest:
         """Begin a wait that outlives its connection; returns the digest at once if there is nothing to wait for."""
         claimed = await adopt.claim(self._context, call, request.agents)
-        found = await durable_wait.begin(self._context, call, request, asks_person=asks_person)
+        found = await durable_wait.begin(self._context, call, request, asks_person=asks_person, claimed=claimed)
         if isinstance(found, Digest):
-            return _told(found, claimed)
+            return found
         return replace(found, message="; ".join(filter(None, [found.message, adopt.yours_now(claimed)])))
 
     async def durable_wait(self, call: CallContext, wait_id: str) -> DurableWait:
@@ -331,8 +340,3 @@ class Fleet:
     def interrupt_at_end(self) -> None:
         """Make the end of this daemon interrupt running turns instead of leaving them to the next one."""
         self._context.slots.interrupt_at_end()
-
-
-def _told(digest: Digest, claimed: Sequence[str]) -> Digest:
-    """Return the digest with the line about agents that the wait has claimed."""
-    return digest.model_copy(update={"text": "\n".join(filter(None, [digest.text, adopt.yours_now(claimed)]))})

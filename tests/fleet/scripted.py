@@ -32,6 +32,7 @@ from orchestrator.fleet.fleet import Fleet
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.fleet.views import AgentView, Created
 from orchestrator.providers.base import Prompt, Session, SessionSpec
+from orchestrator.server.mcp import tools
 from orchestrator.settings import Settings
 from orchestrator.store.engine.database import open_store
 from orchestrator.store.engine.migrate import migrate
@@ -329,6 +330,11 @@ class Lab:
                 environment=caller.environment,
             )
         return CallContext(caller=caller, key=key)
+
+    async def tool(self, name: str, /, *, orchestrator: str | None = None, **arguments: object) -> str:
+        """What an orchestrator reads of this tool."""
+        [found] = [tool for tool in tools.table(self.fleet) if tool.name == name]
+        return await found.call(self.call(orchestrator=orchestrator), arguments)
 
     async def create(
         self,

@@ -293,8 +293,8 @@ async def everywhere(lab: Lab) -> dict[str, str]:
     detail = await lab.fleet.detail(at_terminal, "a")
     shown = {
         "digest": (await lab.wait("a")).text,
-        "status": mcp_text.status_lines(await lab.fleet.status(call), named=False),
-        "named": mcp_text.status_lines(await lab.fleet.status(call, ["a"]), named=True),
+        "status": mcp_text.status_lines(await lab.fleet.status(call), named=False).text,
+        "named": mcp_text.status_lines(await lab.fleet.status(call, ["a"]), named=True).text,
         "output": mcp_text.output_page(await lab.fleet.output(call, "a")),
         "show": "\n".join(inspect._detail_lines(detail)).split("asked (")[0],
         "form": await permission_form_of(lab),

@@ -37,7 +37,7 @@ class Timed:
 
     async def line(self, name: str) -> str:
         """What an orchestrator reads about the agent that it names."""
-        return status_lines(await self.lab.fleet.status(self.lab.call(orchestrator="w"), [name]), named=True)
+        return status_lines(await self.lab.fleet.status(self.lab.call(orchestrator="w"), [name]), named=True).text
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.tool import CallContext
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError, InvalidError
-from orchestrator.server.mcp import text
 from orchestrator.store.agents import adoption
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab
@@ -69,8 +68,7 @@ async def test_a_list_that_leaves_an_agent_out_does_not_show_what_it_wants(lab: 
     await lab.create("zz", persona="hand")
     lab.play("zz", Ask("", tool="Bash", input={"command": "rm -rf precious"}))
     await lab.becomes("zz", "waiting")
-    found = await lab.fleet.registry(lab.call(), shown=text.registered_agents)
-    assert "zz" not in text.registry_lines(found)
+    assert "zz" not in await lab.tool("list_agents")
     with pytest.raises(ConflictError, match="nothing was answered"):
         await lab.fleet.command(lab.call(), "zz", "allow")
 

@@ -77,7 +77,7 @@ def page(text: str, **more: Any) -> OutputPage:
 
 
 def line(**more: Any) -> str:
-    return lines.status_lines(fleet(agent(**more)), named=True)
+    return lines.status_lines(fleet(agent(**more)), named=True).text
 
 
 @pytest.mark.requirement("mcp:results:compact-lines", "view:agent:all-fields")
@@ -104,7 +104,7 @@ def test_an_unknown_cost_is_called_unknown_and_a_rehearsal_a_rehearsal() -> None
     assert "· $0.02 rehearsal" in line(rehearsal=True)
     assert (
         lines.status_lines(fleet(agent(rehearsal=True), rehearsal=True), named=False)
-        .splitlines()[0]
+        .text.splitlines()[0]
         .endswith("· rehearsal")
     )
 
@@ -138,18 +138,18 @@ def test_the_fleet_has_totals_who_holds_up_whom_and_what_is_unread() -> None:
     behind = Bottleneck(name="scout-1", status="working", elapsed_seconds=42, blocks=("plan", "review"))
     text = lines.status_lines(
         fleet(agent(), unread={"build": 1}, bottlenecks=(behind,), cost_usd=None, known_cost_usd=0.1), named=False
-    )
+    ).text
     head, _, *rest = text.splitlines()
     assert head == "1 agent: 1 working · 45.7k tokens · $0.10 + unknown cost"
     assert rest == ["plan, review wait for scout-1 (working 42s)", "unread outcomes: build -> wait_for_agents"]
 
 
 def test_ten_thousand_agents_do_not_flood_the_reader() -> None:
-    text = lines.status_lines(fleet(*[agent()] * 10_000), named=False)
+    text = lines.status_lines(fleet(*[agent()] * 10_000), named=False).text
     assert len(text.splitlines()) < 50
     assert len(text.encode()) <= 1600
     assert " more: name agents" in text
-    assert " more: pass a status" in lines.registry_lines(Registry(agents=(agent(),) * 10_000, personas=()))
+    assert " more: pass a status" in lines.registry_lines(Registry(agents=(agent(),) * 10_000, personas=())).text
 
 
 @pytest.mark.requirement("mcp:results:fenced")

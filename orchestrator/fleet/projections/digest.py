@@ -57,6 +57,8 @@ class DigestInput:
     """working agents that are stalled, in a loop, or being resumed"""
     left_by_others: str = ""
     """what other sessions left behind"""
+    claimed: str = ""
+    """which agents of ended sessions are the reader's from now on"""
     person: bool = False
     """a person reads it, and types `fleet` commands where an orchestrator calls tools"""
     seen_before: bool = False
@@ -66,8 +68,10 @@ class DigestInput:
 def digest_text(awake: DigestInput) -> str:
     """Return the digest within its limit; needs and facts are placed before any agent's text."""
     reserved = 2 * MIN_TEXT_BYTES if awake.outcomes else 0
-    lines = bounded(_standing(awake), _more(awake, "get_agent_status", "fleet ps"), MAX_RESULT_BYTES - reserved)
-    room = MAX_RESULT_BYTES - size_bytes(lines)
+    last = [awake.claimed] if awake.claimed else []
+    limit = MAX_RESULT_BYTES - size_bytes(last)
+    lines = bounded(_standing(awake), _more(awake, "get_agent_status", "fleet ps"), limit - reserved)
+    room = limit - size_bytes(lines)
     facts = _facts(awake)
     kept = _kept(awake.outcomes, facts, room)
     if len(kept) < len(facts):  # perhaps without the line whose files another one refers to
@@ -81,7 +85,7 @@ def digest_text(awake: DigestInput) -> str:
         first, *others = facts[index]
         lines += [first, *(told or []), *others]
     hidden = [awake.outcomes[index] for index, told in zip(kept, shown, strict=True) if told is None]
-    return "\n".join([*lines, *_hidden(awake, hidden), *missing])
+    return "\n".join([*lines, *_hidden(awake, hidden), *missing, *last])
 
 
 def _words(outcomes: Sequence[OutcomeView], room: int, *, person: bool) -> list[list[str] | None]:

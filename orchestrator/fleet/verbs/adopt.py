@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from orchestrator import paths
-from orchestrator.domain.text import is_plain, named
+from orchestrator.domain.text import is_plain, listed, named
 from orchestrator.domain.tool import COMMAND_LINE, CallContext, Caller
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
@@ -19,6 +19,8 @@ from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.queries import left
 from orchestrator.store.schema.rows import AgentRow
+
+MAX_NAMES = 6
 
 
 async def orphans(context: FleetContext, call: CallContext) -> Orphans:
@@ -76,7 +78,7 @@ async def claim(context: FleetContext, call: CallContext, references: Sequence[s
 
 def yours_now(names: Sequence[str]) -> str:
     """Return the line about agents that were claimed; '' if none were."""
-    return f"yours now, as the session that created them has ended: {', '.join(names)}" if names else ""
+    return f"yours now, as the session that created them has ended: {listed(names, MAX_NAMES)}" if names else ""
 
 
 async def check_place(agent: AgentRow) -> None:

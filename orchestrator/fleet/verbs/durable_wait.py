@@ -7,7 +7,7 @@ that it is over stores its result. If a daemon dies in between, nothing needs re
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -48,11 +48,12 @@ PERSON = "person"
 
 
 async def begin(
-    context: FleetContext, call: CallContext, request: WaitRequest, *, asks_person: bool
+    context: FleetContext, call: CallContext, request: WaitRequest, *, asks_person: bool, claimed: Sequence[str]
 ) -> DurableWait | Digest:
     """Return the durable wait once its row is written; the digest at once if there is nothing to wait for.
 
     The same idempotency key returns the same wait. The creates of its own message have two seconds to arrive.
+    `claimed` names the agents that the caller has just taken over.
 
     Raises:
         NotFoundError, InvalidError: no wait was begun.
@@ -65,7 +66,7 @@ async def begin(
         return await get(context, call, known)
     seen = await _arrived(context, call, request)
     if seen.wakes(request.until):
-        digest = await wait.tell(context, call, seen, 0.0, timed_out=False)
+        digest = await wait.tell(context, call, seen, 0.0, timed_out=False, claimed=claimed)
         wait.handed_out(context, call, seen)
         return digest
     ids = [agent.id for agent in seen.agents] if request.agents else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,6 @@ from orchestrator.tool_rules import checked as checked_tools
 MAX_PAGE_CHARACTERS = 6000
 MAX_SHOWN_CHARACTERS = 40
 
-Shown = Callable[[FleetView], Sequence[AgentView]]
-
 
 async def status(
     context: FleetContext,
@@ -57,15 +55,16 @@ async def status(
     *,
     everyone: bool,
     most: int | None = None,
-    shown: Shown | None = None,
+    notes: bool,
 ) -> FleetView:
     """Return the agents asked for, or the oldest `most` living ones, with totals of all of them.
 
-    `shown` says which of them the caller's rendering shows; only their questions count as shown.
+    `notes`: the caller is shown all of them.
     """
     project = None if everyone else call.caller.project
     view = await _status(context, call.caller, references, project, most)
-    context.shown.note(call, view.agents if shown is None else shown(view), in_full if references else in_line)
+    if notes:
+        context.shown.note(call, view.agents, in_full if references else in_line)
     return view
 
 
@@ -269,16 +268,9 @@ def _paths(agent: AgentRow, files: Sequence[ArtifactRow], kind: str) -> tuple[Fo
 
 
 async def registry(
-    context: FleetContext,
-    call: CallContext,
-    *,
-    status: str | None,
-    capability: str | None,
-    shown: Callable[[Registry], Sequence[AgentView]] | None = None,
+    context: FleetContext, call: CallContext, *, status: str | None, capability: str | None, notes: bool
 ) -> Registry:
-    """Return agents and personas that match.
-
-    `shown` says which of the agents the caller's rendering shows; only their questions count as shown.
+    """Return agents and personas that match; `notes`: the caller is shown all of the agents.
 
     Raises:
         InvalidError: the status is unknown.
@@ -311,9 +303,9 @@ async def registry(
         personas = fitting(capability, personas, lambda one: (one.name, raw(one.description)))
         names = {persona.name for persona in personas}
         agents = [view for view in agents if view.persona in names]
-    found = Registry(agents=tuple(agents), personas=tuple(personas), mistakes=mistakes)
-    context.shown.note(call, agents if shown is None else shown(found))
-    return found
+    if notes:
+        context.shown.note(call, agents)
+    return Registry(agents=tuple(agents), personas=tuple(personas), mistakes=mistakes)
 
 
 async def _personas(context: FleetContext, caller: Caller) -> tuple[list[Persona], int]:

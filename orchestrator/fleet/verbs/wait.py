@@ -22,6 +22,7 @@ from orchestrator.fleet.lookup import cursor_of, find_all
 from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
+from orchestrator.fleet.verbs.adopt import yours_now
 from orchestrator.fleet.views import Changes
 from orchestrator.provisioning.changes import location
 from orchestrator.provisioning.checkouts import checkout_of
@@ -121,10 +122,12 @@ async def wait(
     until: str = "all",
     timeout_seconds: float | None = None,
     since: str | None = None,
+    claimed: Sequence[str] = (),
 ) -> Digest:
     """Wait until all (or any) of the agents are done, or one needs its orchestrator; returns the digest.
 
     A wait that finds no agents, or nothing new, gives creates and commands of its own message two seconds to arrive.
+    `claimed` names those that its caller has just taken over.
 
     Raises:
         NotFoundError, InvalidError: raised before it waits.
@@ -145,8 +148,8 @@ async def wait(
                 partial(_look, call=call, request=(agents, until, after), had=had, arriving=arriving, late=late)
             )
             if seen is not None and found is not None:
-                slept = now - begun
-                digest = await tell(context, call, seen, slept, timed_out=late and not seen.wakes(until), rows=found)
+                timed_out = late and not seen.wakes(until)
+                digest = await tell(context, call, seen, now - begun, timed_out=timed_out, rows=found, claimed=claimed)
                 handed_out(context, call, seen)
                 return digest
             if now - told >= PROGRESS_SECONDS:
@@ -305,6 +308,7 @@ async def tell(
     *,
     timed_out: bool,
     rows: DigestRows | None = None,
+    claimed: Sequence[str] = (),
 ) -> Digest:
     """Build the digest of this snapshot."""
     rows = rows or await context.work.store.read(lambda connection: rows_at(connection, seen))
@@ -322,6 +326,7 @@ async def tell(
         quiet=[view for view in shown if view.activity is not None and view.activity.kind in DOUBTFUL],
         outcomes=told,
         left_by_others=await catch_up.catch_up(context, call),
+        claimed=yours_now(claimed),
         seen_before=any(agent.status in ENDED and agent.id not in news_of for agent in seen.agents),
     )
     text = digest_text(awake)

@@ -7,9 +7,11 @@ of invisible characters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from orchestrator.domain.activity import DOUBTFUL
 from orchestrator.domain.duration import format_age
+from orchestrator.domain.question import QuestionKind, fits_line, is_whole
 from orchestrator.domain.text import (
     MAX_LIST_BYTES,
     MAX_RESULT_BYTES,
@@ -52,8 +54,12 @@ MIN_PERSONA_BYTES = 800
 MAX_OWNER_CHARACTERS = 24
 MAX_PROGRESS_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 400
-MAX_NAMED_QUESTION_CHARACTERS = 2000
+MAX_NAMED_QUESTION_CHARACTERS = 1200
 MAX_BOTTLENECKS = 6
+MAX_BEHIND_BYTES = 600
+"""of the lines about who waits for whom and what is unread"""
+MAX_BEHIND_LINE_BYTES = 240
+MIN_HEAD_BYTES = 120
 MAX_DELETED = 24
 MAX_TOOL_CHARACTERS = 60
 SHORT_ID_CHARACTERS = 11
@@ -83,11 +89,10 @@ def created_lines(created: Created) -> str:
         parts.append(f"persona {named(agent.persona)} of {named(agent.persona_origin)}")
     if created.existed:
         parts.append("this very call created it before")
-    if agent.question:
-        parts.append(f"{digest.asked(agent.question)} -> {calls.need(agent, person=False)}")
     if agent.rehearsal:
         parts.append("rehearsal")
-    return " · ".join(parts)
+    asks = f" · {digest.asked(agent.question)} -> {calls.need(agent, person=False)}" if agent.question else ""
+    return within(" · ".join(parts), max(MAX_RESULT_BYTES - size_bytes([asks]), MIN_HEAD_BYTES)) + asks
 
 
 def _where(created: Created) -> str:
@@ -106,26 +111,62 @@ def receipt_line(receipt: Receipt) -> str:
     return f"{short(receipt.agent)} {receipt.name}: {receipt.happened}"
 
 
-def status_lines(view: FleetView, *, named: bool) -> str:
+class Shown(NamedTuple):
+    """A result about agents, and what it really shows."""
+
+    text: str
+    agents: Sequence[AgentView]
+    """those that have a line in it"""
+    whole: frozenset[str]
+    """ids of the questions that it shows to their last character"""
+
+
+def status_lines(view: FleetView, *, named: bool, limit_bytes: int = MAX_RESULT_BYTES) -> Shown:
     """Return a line per agent; unless agents were named, also the fleet's totals and which agents wait for which."""
-    lines = [_agent_line(agent, detailed=named) for agent in view.agents[:MAX_AGENT_LINES]]
+    agents = view.agents[:MAX_AGENT_LINES]
+    if not agents:
+        return Shown("no living agents in this project -> create_agent", (), frozenset())
     if named:
-        missing = len(view.agents) - len(lines)
-        return "\n".join([*lines, *([f"… and {missing} more: name fewer agents"] if missing else [])])
-    if not view.agents:
-        return "no living agents in this project -> create_agent"
-    behind = [_bottleneck(one) for one in view.bottlenecks[:MAX_BOTTLENECKS]]
-    if view.unread:
-        behind.append(f"unread outcomes: {_counted(view.unread)} -> wait_for_agents")
-    room = MAX_RESULT_BYTES - size_bytes(behind)
-    missing = view.totals.agents - len(view.agents)
-    return "\n".join([*bounded([_totals(view.totals), *lines], MORE, room, missing=missing), *behind])
+        lines = _widened(agents, limit_bytes)
+        kept = bounded(lines, "name fewer agents", limit_bytes, missing=len(view.agents) - len(agents))
+        return _shown(agents, lines, kept)
+    unread = [f"unread outcomes: {_counted(view.unread)} -> wait_for_agents"] if view.unread else []
+    unread = [within(line, MAX_BEHIND_LINE_BYTES) for line in unread]
+    behind = [within(_bottleneck(one), MAX_BEHIND_LINE_BYTES) for one in view.bottlenecks[:MAX_BOTTLENECKS]]
+    room = MAX_BEHIND_BYTES - size_bytes(unread)
+    behind = [*(bounded(behind, "name agents to see what they wait for", room) if behind else []), *unread]
+    lines = list(map(_agent_line, agents))
+    room, missing = limit_bytes - size_bytes(behind), view.totals.agents - len(view.agents)
+    return _shown(agents, lines, [*bounded([_totals(view.totals), *lines], MORE, room, missing=missing), *behind])
 
 
-def shown_agents(view: FleetView, *, named: bool) -> list[AgentView]:
-    """Return the agents whose line is among the status lines."""
-    shown = set(status_lines(view, named=named).split("\n"))
-    return [agent for agent in view.agents[:MAX_AGENT_LINES] if _agent_line(agent, detailed=named) in shown]
+def _widened(agents: Sequence[AgentView], limit_bytes: int) -> list[str]:
+    """Return a line about each agent; the first ones show more of a long question, as far as all lines leave room."""
+    lines = [_agent_line(agent, detailed=True) for agent in agents]
+    room = limit_bytes - size_bytes(lines)
+    for index, agent in enumerate(agents):
+        wide = _agent_line(agent, detailed=True, question_characters=MAX_NAMED_QUESTION_CHARACTERS)
+        more = len(wide.encode()) - len(lines[index].encode())
+        if more <= room:
+            lines[index], room = wide, room - more
+    return lines
+
+
+def _shown(agents: Sequence[AgentView], lines: Sequence[str], kept: Sequence[str]) -> Shown:
+    found = [(agent, line) for agent, line in zip(agents, lines, strict=True) if line in set(kept)]
+    asked = [(agent, line, agent.question) for agent, line in found if agent.question is not None]
+    whole = {question.id for agent, line, question in asked if _shows_whole(agent, line)}
+    return Shown("\n".join(kept), [agent for agent, _ in found], frozenset(whole))
+
+
+def _shows_whole(agent: AgentView, line: str) -> bool:
+    """Whether the agent's line shows all of what it asks."""
+    if (question := agent.question) is None:
+        return True
+    kind, limit = QuestionKind(question.kind), MAX_NAMED_QUESTION_CHARACTERS
+    if fits_line(kind, question.text):
+        return True
+    return is_whole(kind, question.text, limit) and line == _agent_line(agent, detailed=True, question_characters=limit)
 
 
 def output_page(page: OutputPage) -> str:
@@ -172,19 +213,13 @@ def _check_lines(check: CheckView) -> list[str]:
     return [head] if check.passed or not check.tail else [f"{head}; it says last:", fenced(check.tail)]
 
 
-def registered_agents(registry: Registry) -> list[AgentView]:
-    """Return the agents whose line is in the list."""
-    shown = set(registry_lines(registry).split("\n"))
-    return [agent for agent in registry.agents if _agent_line(agent) in shown]
-
-
-def registry_lines(registry: Registry) -> str:
+def registry_lines(registry: Registry) -> Shown:
     """List agents, then personas: the first ones in full, the names of some more, and their number."""
     lines = list(map(_agent_line, registry.agents))
-    room = MAX_RESULT_BYTES - (MIN_PERSONA_BYTES if registry.personas else 0)
-    lines = bounded(lines, "pass a status or a capability", room) if lines else []
-    lines += _persona_lines(registry, MAX_RESULT_BYTES - size_bytes(lines))
-    return "\n".join(lines) or "nobody fits -> list_agents without arguments shows all"
+    room = MAX_RESULT_BYTES - (MIN_PERSONA_BYTES if registry.personas or registry.mistakes else 0)
+    kept = bounded(lines, "pass a status or a capability", room) if lines else []
+    kept = [*kept, *_persona_lines(registry, MAX_RESULT_BYTES - size_bytes(kept))]
+    return _shown(registry.agents, lines, kept or ["nobody fits -> list_agents without arguments shows all"])
 
 
 def _persona_lines(registry: Registry, limit_bytes: int) -> list[str]:
@@ -218,13 +253,13 @@ def _standing(agent: AgentView) -> str:
     return agent.status
 
 
-def _agent_line(agent: AgentView, *, detailed: bool = False) -> str:
+def _agent_line(agent: AgentView, *, detailed: bool = False, question_characters: int | None = None) -> str:
     """`id name persona [not yours] status for how long · what it asks · progress · context · cost -> the call`."""
     parts = [f"{_head(agent)} {_since(agent)}", *_places(agent, detailed=detailed)]
     if agent.turn > 1:
         parts.append(f"turn {agent.turn}")
     if agent.question is not None:
-        parts.append(digest.asked(agent.question, MAX_NAMED_QUESTION_CHARACTERS if detailed else None))
+        parts.append(digest.asked(agent.question, question_characters))
     elif agent.progress:
         parts.append(quoted(agent.progress, MAX_PROGRESS_CHARACTERS))
     if agent.evidence is not None and (detailed or _is_doubtful(agent)):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.budget import Unit
 from orchestrator.domain.durable_wait import DurableWait
+from orchestrator.domain.text import MAX_RESULT_BYTES, bounded, size_bytes, within
 from orchestrator.domain.tool import CallContext, Json, Tool
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.fleet.checks.criteria import Verify
@@ -38,6 +39,7 @@ Do not do an agent's work yourself. Agents are named by id or name."""
 MAX_PAGE_CHARACTERS = 6000
 MAX_TURNS = 1000
 MAX_WAIT_SECONDS = 604_800
+MIN_NEWS_BYTES = 80
 
 
 def _object(required: Iterable[str] = (), **properties: Json) -> Json:
@@ -143,20 +145,23 @@ async def _begin_wait(fleet: Fleet, call: CallContext, args: Json, asks_person: 
         since=args.get("since"),
     )
     found = await fleet.begin_durable_wait(call, request, asks_person=asks_person)
-    return found if isinstance(found, DurableWait) else found.text
+    return found if isinstance(found, DurableWait) else _within(found.text)
 
 
 async def _status(fleet: Fleet, call: CallContext, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    seen = partial(text.shown_agents, named=bool(agents))
-    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES, shown=seen)
-    shown = text.status_lines(view, named=bool(agents))
-    return _told(shown, await fleet.catch_up(call))
+    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES, notes=False)
+    news = await fleet.catch_up(call)
+    room = MAX_RESULT_BYTES - size_bytes([news] if news else [])
+    shown = text.status_lines(view, named=bool(agents), limit_bytes=room)
+    fleet.note_shown(call, shown.agents, shown.whole)
+    return _told(shown.text, news)
 
 
 def _told(result: str, news: str) -> str:
-    """Append the line about other sessions, which only the first result of a session carries."""
-    return f"{result}\n{news}" if news else result
+    """Append the line about other sessions, which only the first result of a session carries, as far as it fits."""
+    room = MAX_RESULT_BYTES - size_bytes([result])
+    return f"{result}\n{within(news, room)}" if news and room >= MIN_NEWS_BYTES else result
 
 
 async def _output(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -167,8 +172,9 @@ async def _output(fleet: Fleet, call: CallContext, args: Json) -> str:
 
 async def _registry(fleet: Fleet, call: CallContext, args: Json) -> str:
     wanted = {"status": args.get("status"), "capability": args.get("capability")}
-    found = await fleet.registry(call, **wanted, shown=text.registered_agents)
-    return text.registry_lines(found)
+    shown = text.registry_lines(await fleet.registry(call, **wanted, notes=False))
+    fleet.note_shown(call, shown.agents, shown.whole)
+    return shown.text
 
 
 async def _delete(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -241,6 +247,20 @@ _ROWS: tuple[tuple[str, Verb, Json, str], ...] = (
 )
 
 
+PAGES: frozenset[Verb] = frozenset({_output})
+"""verbs whose result is as long as its reader asked for"""
+
+
+async def _bounded(verb: Verb, fleet: Fleet, call: CallContext, args: Json) -> str:
+    """Call the verb; its result has at most 400 tokens unless it is a page, whatever made it."""
+    told = await verb(fleet, call, args)
+    return told if verb in PAGES else _within(told)
+
+
+def _within(told: str) -> str:
+    return "\n".join(bounded(told.split("\n"), "ask for less"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the tools, in the order in which they are listed."""
     return tuple(name for name, *_ in _ROWS)
@@ -253,7 +273,7 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
             name=name,
             description=description,
             schema=schema,
-            call=partial(verb, fleet),
+            call=partial(_bounded, verb, fleet),
             json_lists=frozenset({"checks"}),
             waits=verb is _wait,
             located=verb is _create,
