@@ -23,7 +23,7 @@ from orchestrator.fleet.projections import agent_views, turn_views
 from orchestrator.fleet.projections.digest import DigestInput, digest_text, shown_needs
 from orchestrator.fleet.verbs import catch_up, children
 from orchestrator.fleet.verbs.adopt import yours_now
-from orchestrator.fleet.views import Changes
+from orchestrator.fleet.views import AgentView, Changes
 from orchestrator.provisioning.changes import location
 from orchestrator.provisioning.checkouts import checkout_of
 from orchestrator.provisioning.files import ChangesUnknownError
@@ -313,8 +313,7 @@ async def tell(
     """Build the digest of this snapshot."""
     rows = rows or await context.work.store.read(lambda connection: rows_at(connection, seen))
     shown = agent_views.views(rows.views, call.caller, context.work.clock(), context.patience)
-    by_id = {view.id: view for view in shown}
-    needs = [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
+    needs = _needs(seen, shown)
     told = await _outcomes(context, seen, rows)
     news_of = {turn.agent_id for turn in rows.turns}
     awake = DigestInput(
@@ -342,6 +341,11 @@ async def tell(
         working=tuple(view.name for view in shown if Status(view.status) in OPEN),
         slept_seconds=slept,
     )
+
+
+def _needs(seen: WaitSnapshot, shown: Sequence[AgentView]) -> list[AgentView]:
+    by_id = {view.id: view for view in shown}
+    return [by_id[agent.id] for agent in seen.agents if seen.needs(agent)]
 
 
 async def _outcomes(context: FleetContext, seen: WaitSnapshot, rows: DigestRows) -> list[OutcomeView]:
