@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -72,10 +73,19 @@ def find_persona(name: str, project: Path, home: Path | None, hidden: Sequence[P
 
 def own_persona(name: str) -> Persona | None:
     """Fleet's own persona of this name, if there is one."""
+    return next((_persona(file) for file in _own_files() if file.name == name), None)
+
+
+@cache
+def own_names() -> frozenset[str]:
+    """The names of Fleet's own personas."""
+    return frozenset(str(file.name) for file in _own_files())
+
+
+def _own_files() -> Iterator[PersonaFile]:
     folder = Folder(path=asset("agents"), shown="", is_fleets=True)
     reader = PersonaReader(project=folder.path)
-    files = (file for file in reader.files(folder) if isinstance(file, PersonaFile))
-    return next((_persona(file) for file in files if file.name == name), None)
+    return (file for file in reader.files(folder) if isinstance(file, PersonaFile))
 
 
 def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ()) -> Personas:

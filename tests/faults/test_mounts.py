@@ -18,6 +18,7 @@ import pytest
 from orchestrator import rehearsal
 from tests.faults.test_store_faults import SCRIPT, Scene, one_sentence
 from tests.fixtures.daemon import Daemon, clean_env, wait_until
+from tests.fixtures.leavers import skip
 
 pytestmark = pytest.mark.timeout(180)
 APART = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--mount")
@@ -29,9 +30,9 @@ def _try(mounts: str) -> None:
     try:
         done = subprocess.run([*APART, "sh", "-c", mounts], capture_output=True, text=True, check=False)
     except OSError as error:
-        pytest.skip(f"no mount namespaces here: {error}")
+        skip(f"no mount namespaces here: {error}")
     if done.returncode:
-        pytest.skip(f"no mount namespaces here: {done.stderr.strip()}")
+        skip(f"no mount namespaces here: {done.stderr.strip()}")
 
 
 @contextmanager

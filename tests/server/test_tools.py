@@ -178,6 +178,27 @@ async def test_hundreds_of_personas_cost_no_more_than_a_few(host: Host, project:
     assert re.search(r" and \d+ more", unknown)
 
 
+@pytest.mark.requirement("persona:own:replaced-only-with-trust")
+async def test_receipt_and_status_name_the_file_that_replaces_a_persona_of_fleet(host: Host, project: Path) -> None:
+    folder = project / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for name in ("scout", "porter"):
+        (folder / f"{name}.md").write_text(f"---\nname: {name}\ndescription: d\ntools: Read\n---\nLook little.\n")
+    async with host() as client:
+        replaced = await asked(client, "create_agent", name="a", task="look", persona="scout")
+        added = await asked(client, "create_agent", name="b", task="look", persona="porter")
+        fleets = await asked(client, "create_agent", name="c", task="look", persona="reviewer")
+        everything = await asked(client, "get_agent_status")
+        listed = await asked(client, "list_agents", status="working")
+        named = await asked(client, "get_agent_status", agents=["a", "b", "c"])
+    assert " · persona scout of .claude/agents/scout.md" in replaced
+    assert " · persona porter of .claude/agents/porter.md" in added
+    assert "persona" not in fleets
+    for told in (everything, listed):
+        assert re.findall(r"^ag_\w+ (\w) .*persona of (\S+)", told, re.MULTILINE) == [("a", ".claude/agents/scout.md")]
+    assert re.findall(r"^ag_\w+ (\w) .*persona of \S+", named, re.MULTILINE) == ["a", "b"]
+
+
 CREATE: dict[str, Any] = {"name": "x", "task": "t"}
 
 

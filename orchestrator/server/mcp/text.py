@@ -45,6 +45,7 @@ from orchestrator.fleet.views import (
     Registry,
     Totals,
 )
+from orchestrator.personas import own_names
 
 MAX_AGENT_LINES = 40
 MAX_BRANCH_CHARACTERS = 60
@@ -289,9 +290,9 @@ def _head(agent: AgentView) -> str:
 
 
 def _places(agent: AgentView, *, detailed: bool) -> list[str]:
-    """Where the agent works and where its persona is from, each if it may be news to the orchestrator."""
+    """Where the agent works and its persona is from, if news to the orchestrator: a file in the place of Fleet's is."""
     places = [place] if (place := _place(agent.place, agent.branch)) else []
-    if detailed and raw(agent.persona_origin):
+    if raw(agent.persona_origin) and (detailed or agent.persona in own_names()):
         places.append(f"persona of {named(agent.persona_origin)}")
     return places
 
