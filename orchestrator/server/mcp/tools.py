@@ -72,7 +72,7 @@ CREATE = _object(
     inputs=_names("agents whose full results it gets as a file; review:ended starts it however review ends, to fix"),
     cwd=_text(
         "directory of this repository, also of another worktree; default: where your session works, in your own "
-        "checkout; one agent writes there at a time"
+        "checkout (not in a sub-agent's worktree); one agent writes there at a time"
     ),
     max_turns=_of("integer", "model calls per task", minimum=1, maximum=MAX_TURNS),
     max_cost_usd=_of("number", "at a cap it is suspended and asks you"),
