@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,12 +61,15 @@ def made_by(fleet: Command, name: str) -> str:
 
 @pytest.mark.requirement("checkout:look:large-files-unread", "checkout:look:bounded")
 def test_many_large_untracked_files_are_neither_read_nor_copied(looking: Command) -> None:
-    for number in range(24):
-        (looking.cwd / f"{number}.bin").touch()
-        os.truncate(looking.cwd / f"{number}.bin", 64 * 2**20)
-    assert "uncommitted: 1 file +1 -0 (new.txt)" in made_by(looking, "first")
+    for number, size in enumerate([*[64 * 2**20] * 24, 2**43]):  # nobody could read the last one
+        large = looking.cwd / f"{number}.bin"
+        large.write_bytes(random.Random(number).randbytes(2**18))  # each its own, and nothing that git could compress
+        os.truncate(large, size)
+    for name in ("first", "second"):
+        assert "uncommitted: 1 file +1 -0 (new.txt)" in made_by(looking, name)
+        (looking.cwd / "new.txt").unlink()
     kept = [path.stat().st_size for path in Path(looking.env["FLEET_STATE"], "git").rglob("*") if path.is_file()]
-    assert sum(kept) < 2**20
+    assert sum(kept) < 2**20, "all the large files have 6 MiB that cannot be compressed"
 
 
 @pytest.mark.requirement("checkout:changes:own-commits")

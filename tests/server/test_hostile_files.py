@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,44 @@ HOSTILE = {
 }
 
 
+READING = """
+import os, sys, time
+from pathlib import Path
+from orchestrator import __main__, bounded_yaml
+read, place = bounded_yaml.read, Path(os.environ["READING"])
+def held(text):
+    try:
+        return read(text)
+    finally:
+        while "name: odd" in text and (place / "held").exists():
+            (place / "begun").touch()
+            time.sleep(0.01)
+bounded_yaml.read = held
+sys.exit(__main__.main())
+"""
+"""A daemon that has not finished with a hostile file before the test lets it."""
+
+
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """One daemon for several projects."""
-    home, state = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("s")
+    home, state, reading = (tmp_path_factory.mktemp(name) for name in ("home", "s", "reading"))
     state.chmod(0o700)
-    with running_daemon(state, clean_env(home, state)) as daemon:
+    environment = clean_env(home, state, READING=str(reading))
+    with running_daemon(state, environment, program=("-c", READING)) as daemon:
         yield daemon
+
+
+@contextmanager
+def unfinished(reading: Path) -> Generator[Callable[[], bool]]:
+    """No hostile file is read to its end within the block; what it gives says whether the reading has begun."""
+    begun, held = reading / "begun", reading / "held"
+    held.touch()
+    try:
+        yield begun.exists
+    finally:
+        held.unlink()
+        begun.unlink(missing_ok=True)
 
 
 def filled(root: Path, fronts: list[str]) -> Path:
@@ -43,20 +75,28 @@ def filled(root: Path, fronts: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-async def test_hostile_persona_files_delay_no_other_project(victim: Daemon, tmp_path: Path, what: str) -> None:
+async def test_another_project_is_answered_while_hostile_persona_files_are_read(
+    victim: Daemon, tmp_path: Path, what: str
+) -> None:
     hostile, calm = filled(tmp_path, HOSTILE[what]), tmp_path / "calm"
     calm.mkdir()
+    order: list[str] = []
     with anyio.fail_after(60):
         async with through_door(victim, hostile) as attacker, through_door(victim, calm) as other:
 
             async def attack() -> None:
                 assert "persona scout" in await asked(attacker, "list_agents")
+                order.append("hostile project")
 
             async with anyio.create_task_group() as group:
-                group.start_soon(attack)
-                await anyio.lowlevel.checkpoint()
-                assert "no living agents" in await asked(other, "get_agent_status")
-                assert "persona scout" in await asked(other, "list_agents")
+                with unfinished(Path(victim.env["READING"])) as has_begun:
+                    group.start_soon(attack)
+                    while not has_begun():
+                        await anyio.sleep(0.01)
+                    assert "no living agents" in await asked(other, "get_agent_status")
+                    assert "persona scout" in await asked(other, "list_agents")
+                    order.append("other project")
+            assert order == ["other project", "hostile project"]
             assert "no persona 'nobody'" in await refused(
                 attacker, "create_agent", name="a", task="t", persona="nobody"
             )
