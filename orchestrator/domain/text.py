@@ -45,6 +45,8 @@ MARGIN = "| "
 MAX_OPTION_CHARACTERS = 60
 MAX_LIST_BYTES = 400
 """limit of one list of names"""
+MIN_PATH_BYTES = 20
+"""of a shortened path that still says something"""
 MAX_RESULT_BYTES = 1600
 """limit of each result that an orchestrator reads, unless it asked for a page: 400 tokens"""
 
@@ -228,6 +230,41 @@ def listed(
     `total` counts them all if only some are given.
     """
     return _joined([named(name) for name in names[:most]], limit_bytes, max(total or 0, len(names)))
+
+
+def listed_paths(
+    paths: Sequence[ForeignText | str], most: int, *, limit_bytes: int = MAX_LIST_BYTES, total: int | None = None
+) -> str:
+    """Return the first paths and the number of the others; long ones are shortened so that `most` fit in the limit.
+
+    A shortened path has `…` in its middle. Fewer are shown where too little of each would be left.
+    """
+    shown = [named(path) for path in paths[:most]]
+    count = max(total or 0, len(paths))
+    around = 2 * len(shown) + len(f" and {count} more")
+    share = _share([len(one.encode()) for one in shown], limit_bytes - around)
+    if share >= MIN_PATH_BYTES:
+        shown = [_shorter(path, one, share) for path, one in zip(paths, shown, strict=False)]
+    return _joined(shown, limit_bytes, count)
+
+
+def _share(sizes: Sequence[int], room: int) -> int:
+    """The size to which larger ones must shrink so that all have room."""
+    for at, size in enumerate(sorted(sizes)):
+        if size > room // (len(sizes) - at):
+            return room // (len(sizes) - at)
+        room -= size
+    return max(sizes, default=0)
+
+
+def _shorter(path: ForeignText | str, shown: str, limit_bytes: int) -> str:
+    """The path as it is shown; a longer one keeps more of its end, which says more, than of its beginning."""
+    if len(shown.encode()) <= limit_bytes:
+        return shown
+    name = raw(path)
+    kept = limit_bytes - len("…".encode()) - (0 if shown == name else len('""'))
+    head, tail = name[: kept // 3], name[-(kept - kept // 3) :]
+    return f"{head}…{tail}" if shown == name else quoted(f"{head}…{tail}")
 
 
 def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BYTES) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.domain.activity import ActivityKind
-from orchestrator.domain.text import raw
+from orchestrator.domain.text import MAX_LIST_BYTES, raw
 from orchestrator.fleet.execution import looks
 from orchestrator.provisioning import snapshots
 from tests.fixtures.repositories import git, repository
@@ -72,6 +73,24 @@ async def test_what_makes_the_changes_unknown_is_told_with_its_reason(repo: Lab,
     assert page.changes == reason
     (deleted,) = await repo.fleet.delete(repo.call(), ["build"])
     assert f"what turn 1 changed is unknown: {turn.changes_unknown}" in str(deleted.work)
+
+
+@pytest.mark.requirement("wait:digest:changed-files-are-facts")
+async def test_twelve_changed_files_are_named_however_long_their_paths_are_and_the_others_counted(repo: Lab) -> None:
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    for number in range(14):
+        path = repo.project / "packages" / "a-rather-long-name" / "source" / f"component-{number:02}" / "view.tsx"
+        path.parent.mkdir(parents=True)
+        path.write_text("x\n")
+    (repo.project / "b b.py").write_text("b\n")
+    repo.finish("build")
+    text = (await repo.wait("build")).text
+    (names,) = re.findall(r"uncommitted: 15 files \+15 -0 \((.*)\)", text)
+    assert names.startswith('"b b.py", packages')
+    assert names.endswith("nent-10/view.tsx and 3 more")
+    assert (names.count(", "), names.count("…")) == (11, 11)
+    assert len(names.encode()) <= MAX_LIST_BYTES
 
 
 async def test_outside_of_a_checkout_the_digest_says_why_changes_are_unknown(lab: Lab) -> None:

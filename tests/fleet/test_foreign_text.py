@@ -26,7 +26,7 @@ from orchestrator.cli.verbs import agents, inspect, run, run_watch, wait
 from orchestrator.cli.verbs.run_watch import RunWatch
 from orchestrator.domain.durable_wait import DurableWait
 from orchestrator.domain.event import Retrying, ToolEnded, ToolStarted
-from orchestrator.domain.text import ForeignText, clean, fenced, listed, margin, named, quoted, raw
+from orchestrator.domain.text import ForeignText, clean, fenced, listed, listed_paths, margin, named, quoted, raw
 from orchestrator.errors import FleetError
 from orchestrator.fleet.digest_views import Digest
 from orchestrator.fleet.verbs.durable_wait import WaitRequest
@@ -118,7 +118,8 @@ def assert_fleets_own(rendered: dict[str, str]) -> None:
 def test_nothing_leaves_its_fence_its_margin_or_its_quotation_marks(text: str, limit: int) -> None:
     foreign = ForeignText(f"{MARK} {text}")
     shown = (str(foreign), f"{foreign:>10}", quoted(foreign, limit), fenced(foreign), named(foreign, limit))
-    for one in (*shown, *margin(foreign), listed([foreign, foreign], 1, total=5)):
+    paths = listed_paths([foreign, f"{MARK} {text}" * 9], 2, limit_bytes=90, total=5)
+    for one in (*shown, *margin(foreign), listed([foreign, foreign], 1, total=5), paths):
         assert [line for line in outside(one) if MARK in line] == []
     assert fenced(foreign).split("\n")[1:-1] == clean(raw(foreign)).rstrip("\n").split("\n")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from tests.fixtures.daemon import Daemon, clean_env, running_daemon
+from tests.fixtures.daemon import Daemon, clean_env, running_daemon, wait_until
 from tests.fixtures.door import asked, refused, through_door
 from tests.test_bounded_yaml import ALIASES
 
@@ -91,8 +92,7 @@ async def test_another_project_is_answered_while_hostile_persona_files_are_read(
             async with anyio.create_task_group() as group:
                 with unfinished(Path(victim.env["READING"])) as has_begun:
                     group.start_soon(attack)
-                    while not has_begun():
-                        await anyio.sleep(0.01)
+                    await anyio.to_thread.run_sync(wait_until, has_begun, "the reading of a hostile file")
                     assert "no living agents" in await asked(other, "get_agent_status")
                     assert "persona scout" in await asked(other, "list_agents")
                     order.append("other project")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.domain.text import MAX_LIST_BYTES, ForeignText, listed, named, quantity, quoted, raw
+from orchestrator.domain.text import MAX_LIST_BYTES, ForeignText, listed, listed_paths, named, quantity, quoted, raw
 from orchestrator.fleet.views import Changes, CommittedView
 
 SHORT_ID = 8
@@ -31,7 +31,7 @@ def change_words(
     if counted is None or not counted.files_changed:
         return f"{head}{': ' if head else ''}no files changed{tail}"
     names = f"those of {same_files_as}" if same_files_as else ""
-    names = names or listed(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
+    names = names or listed_paths(counted.files, max_files, limit_bytes=max_bytes, total=counted.files_changed)
     stat = f"{quantity(counted.files_changed, 'file')} +{counted.insertions} -{counted.deletions}"
     return f"{head}{': ' if head else ''}{stat} ({names}){tail}"
 
@@ -63,7 +63,7 @@ def _shared(changes: Changes) -> str:
     who = listed(changes.shared_with, 3) if changes.shared_with else "the user or a background process"
     if changes.files_shared == changes.files_changed:
         return f"shared with {who}"
-    return f"shared with {who}: {listed(changes.shared, 3, total=changes.files_shared)}"
+    return f"shared with {who}: {listed_paths(changes.shared, 3, total=changes.files_shared)}"
 
 
 def _others(changes: Changes) -> str:
