@@ -15,9 +15,12 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from orchestrator.domain.text import named
+
 MAX_CHARACTERS = 16 * 1024
 """the worst text of this length keeps the reader busy for 0.2 s (ruamel.yaml 0.19, measured)"""
 MAX_DEPTH = 64
+MAX_NAME = 40
 _MERGE = "<<"
 _BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -83,9 +86,11 @@ def _value(event: Any, events: Iterator[Any], depth: int) -> object:
     if kind == "Alias":
         raise YamlError("an alias of nothing")  # an alias of something follows its anchor, which was refused
     if event.anchor is not None:
-        raise YamlRefusedError(f"has an anchor (&{event.anchor}): write the value in each place")
+        raise YamlRefusedError(f"has an anchor (&{named(event.anchor, MAX_NAME)}): write the value in each place")
     if event.tag is not None:
-        raise YamlRefusedError(f"has a tag ({event.tag}): write the plain value, or put it in quotes")
+        raise YamlRefusedError(
+            f"has a tag ({named(str(event.tag), MAX_NAME)}): write the plain value, or put it in quotes"
+        )
     if kind == "Scalar":
         return _scalar(event.value) if event.implicit[0] and event.style is None else event.value
     if not depth:
@@ -109,7 +114,7 @@ def _map(events: Iterator[Any], depth: int) -> dict[object, object]:
         if key == _MERGE:
             raise YamlRefusedError("has a merge (<<): write the keys in each place")
         if key in found:
-            raise YamlRefusedError(f"has the key {str(key)[:40]} twice: write it once")
+            raise YamlRefusedError(f"has the key {named(str(key), MAX_NAME)} twice: write it once")
         found[key] = _value(next(events), events, depth - 1)
     return found
 

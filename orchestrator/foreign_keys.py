@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from orchestrator.domain.text import MAX_VALUE_CHARACTERS, listed, named, named_value
 from orchestrator.domain.tool_names import is_pattern, names_in, without_pattern
 
 RESTRICTING = ("tools", "ask", "deny", "max_turns")
@@ -19,6 +20,7 @@ _GUARDS = frozenset({"PreToolUse", "PermissionRequest"})
 _READ_ONLY = "plan"
 _CLOSE = 0.8
 _SHORT = 4
+MAX_SHOWN = 5
 
 
 class ForeignError(ValueError):
@@ -50,7 +52,7 @@ def translated(
     if turns is not None and is_valid("max_turns", turns):
         ours.setdefault("max_turns", turns)
     for key in [key for key, value in ours.items() if _is_wrong(key, value, is_valid)]:
-        warnings.append(f"leaves out {key}: {ours.pop(key)!r:.40} is not of Fleet's form")
+        warnings.append(f"leaves out {key}: {named_value(ours.pop(key))} is not of Fleet's form")
     for key in [key for key in front if key not in keys and key not in OF_CLAUDE]:
         _check_is_no_rule(str(key))
     return Translated(front={key: value for key, value in ours.items() if value is not None}, warnings=tuple(warnings))
@@ -95,7 +97,7 @@ def _check_is_no_rule(key: str) -> None:
     rules = {rule.lower().replace("_", ""): rule for rule in (*RESTRICTING, "disallowedTools")}
     close = [rule for rule in rules if _is_like(plain[:80], rule)]
     if close:
-        raise ForeignError(f"{key[:80]}: no such key (did you mean {rules[close[0]]}?)")
+        raise ForeignError(f"{named(key, MAX_VALUE_CHARACTERS)}: no such key (did you mean {rules[close[0]]}?)")
 
 
 def _is_like(key: str, rule: str) -> bool:
@@ -129,7 +131,7 @@ def _denied(front: Mapping[str, object]) -> list[str] | None:
     found = [*_named(front, "deny"), *_named(front, "disallowedTools")]
     if patterns := [name for name in found if is_pattern(name)]:
         raise ForeignError(
-            f"denies {', '.join(patterns)[:80]}, and patterns over calls are easily evaded: deny whole tools"
+            f"denies {listed(patterns, MAX_SHOWN)}, and patterns over calls are easily evaded: deny whole tools"
         )
     return found or None
 
@@ -139,9 +141,9 @@ def _asked(ours: dict[str, object]) -> list[str]:
     found = _named(ours, "ask")
     patterns = [name for name in found if is_pattern(name)]
     if any(not without_pattern(name) or "*" in without_pattern(name) for name in patterns):
-        raise ForeignError(f"ask: {', '.join(patterns)[:80]} names no tool")
+        raise ForeignError(f"ask: {listed(patterns, MAX_SHOWN)} names no tool")
     ours["ask"] = list(dict.fromkeys(map(without_pattern, found))) or None
-    return [f"asks before each call of {', '.join(map(without_pattern, patterns))}"] if patterns else []
+    return [f"asks before each call of {listed([*map(without_pattern, patterns)], MAX_SHOWN)}"] if patterns else []
 
 
 def _named(front: Mapping[str, object], key: str) -> list[str]:
@@ -150,5 +152,5 @@ def _named(front: Mapping[str, object], key: str) -> list[str]:
         return names_in(value or "")
     names = cast("list[object]", value) if isinstance(value, list) else [value]
     if not all(isinstance(name, str) for name in names):
-        raise ForeignError(f"{key}: {value!r:.40} is not a list of tools")
+        raise ForeignError(f"{key}: {named_value(front[key])} is not a list of tools")
     return cast("list[str]", names)

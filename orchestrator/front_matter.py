@@ -21,6 +21,7 @@ from pydantic import (
 from orchestrator.domain.duration import parse_duration
 from orchestrator.domain.persona import BY_PLAN, BY_TOOLS
 from orchestrator.domain.question import INBOX, QuestionKind, checked_answer
+from orchestrator.domain.text import listed
 from orchestrator.domain.tool_names import is_pattern, names_in
 from orchestrator.errors import InvalidError
 
@@ -28,6 +29,7 @@ MAX_NAME_CHARACTERS = 256
 """as in Claude Code"""
 MAX_FILE_NAME_BYTES = 100
 MAX_DIGITS = 9
+MAX_SHOWN = 5
 MODEL_OF_CALLER = "inherit"
 EVERYTHING = "*"
 
@@ -60,7 +62,7 @@ def _whole_tools(value: object) -> object:
         raise ValueError(f"{EVERYTHING} is a pattern: name whole tools")
     if wrong := [name for name in names if is_pattern(name)]:
         raise ValueError(
-            f"{', '.join(wrong)} is a pattern, and patterns over commands are easily evaded: name whole tools; "
+            f"{listed(wrong, MAX_SHOWN)} is a pattern, and patterns over commands are easily evaded: name whole tools; "
             "the answer `always` allows one exact command"
         )
     return names

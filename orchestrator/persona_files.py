@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator import bounded_yaml, untrusted
+from orchestrator.domain.text import named_path
 
 SUFFIX = ".md"
 MAX_BYTES = 1024 * 1024
@@ -72,11 +73,12 @@ class PersonaReader:
         """Yield the folder's files with front matter, ordered by path, and a sentence for each bound that is hit."""
         paths, bound = _paths(folder.path)
         if bound:
-            yield f"{folder.path}: {bound}; the rest is ignored"
+            yield f"{named_path(folder.path)}: {bound}; the rest is ignored"
         until = time.thread_time() + MAX_PROCESSOR_SECONDS
         for number, path in enumerate(paths):
             if time.thread_time() > until:
-                yield f"{folder.path}: reading takes too long; only {number} of its {len(paths)} files were read"
+                read = f"only {number} of its {len(paths)} files were read"
+                yield f"{named_path(folder.path)}: reading takes too long; {read}"
                 return
             found = self.read(path, folder, HEAD_BYTES)
             if found is not None:

@@ -18,24 +18,23 @@ from pydantic_core import ErrorDetails
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import Policy
 from orchestrator.domain.ranking import is_similar, nearest
-from orchestrator.domain.text import listed, named, quantity
+from orchestrator.domain.text import MAX_VALUE_CHARACTERS, listed, named, named_path, named_value, quantity, quoted
 from orchestrator.errors import InvalidError, NotFoundError
 from orchestrator.foreign_keys import ForeignError, translated, with_claudes_rules
 from orchestrator.front_matter import MAX_NAME_CHARACTERS, FrontMatter, is_valid
 from orchestrator.paths import asset
 from orchestrator.persona_files import Folder, PersonaFile, PersonaReader
 
-MAX_SHOWN_CHARACTERS = 80
-"""of an invalid value, in the error that quotes it"""
+MAX_PROBLEMS = 4
 MAX_SHOWN_NAMES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Personas:
-    """What the folders hold: personas, each name once, and a sentence for each file or folder that has a mistake."""
+    """What the folders hold: personas, each name once, and an error for each file or folder that has a mistake."""
 
     found: tuple[Persona, ...]
-    problems: tuple[str, ...]
+    problems: tuple[InvalidError, ...]
 
 
 def folders(project: Path, home: Path | None) -> list[Folder]:
@@ -94,15 +93,15 @@ def list_personas(project: Path, home: Path | None, hidden: Sequence[Path] = ())
     `hidden` are folders that a link of the project must not lead into.
     """
     found: dict[str, Persona | None] = {}
-    problems: list[str] = []
+    problems: list[InvalidError] = []
     for file in _files(PersonaReader(project=project, hidden=hidden), home):
         if isinstance(file, str):
-            problems.append(file)
+            problems.append(InvalidError(file))
             continue
         try:
             persona = _persona(file)
         except InvalidError as error:
-            problems.append(str(error))
+            problems.append(error)
             found.setdefault(str(file.name), None)  # it hides others of its name, as it does when it is asked for
             continue
         found.setdefault(persona.name, None if persona.orchestrates else persona)
@@ -119,7 +118,7 @@ def _files(reader: PersonaReader, home: Path | None) -> Iterator[PersonaFile | s
 
 def _persona(file: PersonaFile) -> Persona:
     if file.problem:
-        raise InvalidError(f"{file.path}: {file.problem}", hint="correct or remove the file")
+        raise InvalidError(f"{named_path(file.path)}: {file.problem}", hint="correct or remove the file")
     _check_is_taken(file)
     front, warnings = _fleets_keys(file)
     front_matter = _validated(file.path, front)
@@ -156,15 +155,18 @@ def _check_is_taken(file: PersonaFile) -> None:
     """
     name, description = file.name, file.front.get("description")
     if not isinstance(name, str):
-        raise InvalidError(f"{file.path}: name: {name!r} is not text", hint=f'write it in quotes: name: "{name}"')
+        raise InvalidError(
+            f"{named_path(file.path)}: name: {named_value(name)} is not text",
+            hint=f"write it in quotes: name: {quoted(str(name), MAX_VALUE_CHARACTERS)}",
+        )
     if name.startswith("-") or ":" in unicodedata.normalize("NFKC", name) or len(name) > MAX_NAME_CHARACTERS:
         raise InvalidError(
-            f"{file.path}: name: {name[:MAX_SHOWN_CHARACTERS]!r} begins with `-`, has a colon or is too long",
+            f"{named_path(file.path)}: name: {named_value(name)} begins with `-`, has a colon or is too long",
             hint="choose another: Claude Code ignores the file, too",
         )
     if not file.folder.is_fleets and not (isinstance(description, str) and description):
         raise InvalidError(
-            f"{file.path}: has no text as its description, so Claude Code ignores it, too",
+            f"{named_path(file.path)}: has no text as its description, so Claude Code ignores it, too",
             hint="write e.g. description: Finds files",
         )
 
@@ -184,7 +186,9 @@ def _fleets_keys(file: PersonaFile) -> tuple[Mapping[str, object], tuple[str, ..
             return with_claudes_rules(front, keys), ()
         done = translated(front, keys, is_valid)
     except ForeignError as error:
-        raise InvalidError(f"{file.path}: {error}", hint="say it with Fleet's keys, or remove it") from error
+        raise InvalidError(
+            f"{named_path(file.path)}: {error}", hint="say it with Fleet's keys, or remove it"
+        ) from error
     return done.front, done.warnings
 
 
@@ -201,18 +205,18 @@ def _validated(path: Path, front: Mapping[str, object]) -> FrontMatter:
         problems = error.errors(include_url=False)
         keys = dict.fromkeys(str(problem["loc"][0]) for problem in problems)
         examples = [str(entry) for key in keys for entry in FrontMatter.model_fields[key].examples or ()]
+        more = f" and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise InvalidError(
-            f"{path}: {'; '.join(map(_problem, problems))}", hint=f"write e.g. {', '.join(examples)}"
+            f"{named_path(path)}: {'; '.join(map(_problem, problems[:MAX_PROBLEMS]))}{more}",
+            hint=f"write e.g. {', '.join(examples)}",
         ) from error
 
 
 def _problem(problem: ErrorDetails) -> str:
     """One mistake in words: the key, its value, and why that is not valid."""
     key, *inside = problem["loc"]
-    place = f"{key}{''.join(f'[{step}]' if isinstance(step, int) else f'.{step}' for step in inside)}"
-    given = repr(problem["input"])
-    value = given if len(given) <= MAX_SHOWN_CHARACTERS else f"{given[:MAX_SHOWN_CHARACTERS]}…"
-    return f"{place}: {value}: {_explanation(problem)}"
+    steps = (f"[{step}]" if isinstance(step, int) else f".{named(step, MAX_VALUE_CHARACTERS)}" for step in inside)
+    return f"{key}{''.join(steps)}: {named_value(problem['input'])}: {_explanation(problem)}"
 
 
 def _explanation(problem: ErrorDetails) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from orchestrator.domain.persona import FLEET, Persona
-from orchestrator.domain.text import listed, named
+from orchestrator.domain.text import listed, named, named_path
 from orchestrator.domain.tool_names import CREW_SERVER, MCP, is_pattern, key_of, spelled, without_pattern
 from orchestrator.errors import InvalidError
 
@@ -53,7 +53,7 @@ def checked(persona: Persona, tools: frozenset[str]) -> Persona:
     )
     if names.wrong:
         raise InvalidError(
-            f"persona {named(persona.name)} ({named(persona.source)}) names tools that agents cannot have: "
+            f"persona {named(persona.name)} ({named_path(persona.source)}) names tools that agents cannot have: "
             f"{'; '.join(list(names.wrong.values())[:MAX_SHOWN])}",
             hint=f"whole tools are: {', '.join(sorted(one for one in tools if not one.startswith(MCP)))}",
         )

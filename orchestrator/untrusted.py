@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator.domain.text import named_path
+
 MAX_NAMES = 10_000
 """how many entries of a folder are listed at most"""
 _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -178,7 +180,7 @@ def _inside(root: Path, place: str, make: int | None = None) -> Generator[tuple[
     """A descriptor of the folder that contains `place`, and the last part of the path."""
     *steps, last = place.split("/")
     if not all(steps) or not last or {".", ".."} & set(steps) or last == ".." or "\0" in place:
-        raise ValueError(f"{place!a} is not a path in {root}")
+        raise ValueError(f"{named_path(place)} is not a path in {named_path(root)}")
     folder = os.open(root, _PATH)
     try:
         path = root
@@ -199,11 +201,11 @@ def _step(folder: int, name: str, path: Path) -> int:
     try:
         return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError as error:
-        raise NotADirectoryError(ENOTDIR, f"{path} is a link or not a directory", str(path)) from error
+        raise NotADirectoryError(ENOTDIR, f"{named_path(path)} is a link or not a directory", str(path)) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _check_regular(found: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(EINVAL, f"{path} is not a regular file", str(path))
+        raise OSError(EINVAL, f"{named_path(path)} is not a regular file", str(path))

@@ -201,5 +201,5 @@ def test_personas_are_those_that_claude_code_takes_under_the_same_names(odd_proj
         name: text.strip() for name, text in theirs.items() if name not in refused
     }
     for name in REFUSED:
-        assert any(f"{name}.md" in problem for problem in listing.problems), name
-    assert not any("README.md" in problem for problem in listing.problems)
+        assert any(f"{name}.md" in problem.message for problem in listing.problems), name
+    assert not any("README.md" in problem.message for problem in listing.problems)

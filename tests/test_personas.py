@@ -113,10 +113,10 @@ def test_tools_may_be_written_in_every_usual_way(project: Path, line: str, tools
     [
         ("tools: 7", "tools: 7: not a list of tools"),
         ("tools: {Read: yes}", "not a list of tools"),
-        ("ask: Bash(ls:*)", "Bash(ls:*) is a pattern"),
+        ("ask: Bash(ls:*)", '"Bash(ls:*)" is a pattern'),
         ("deny: '*'", "* is a pattern"),
         ("max_turns: 0", "max_turns: 0: input should be greater than 0"),
-        ("max_turns: many", "max_turns: 'many': input should be a valid integer"),
+        ("max_turns: many", 'max_turns: "many": input should be a valid integer'),
         ("max_turns: true", "max_turns: True: input should be a valid integer"),
         ("max_turns: 2.5", "max_turns: 2.5: input should be a valid integer"),
         ("children: -1", "children: -1: input should be greater than or equal to 0"),
@@ -126,10 +126,10 @@ def test_tools_may_be_written_in_every_usual_way(project: Path, line: str, tools
         ("produces: ''", "not a plain file name"),
         ('produces: "a\\0b"', "not a plain file name"),
         ('produces: "a\\nb"', "not a plain file name"),
-        ("answer_within: soon", "answer_within: 'soon': 'soon' is not a duration such as"),
-        ("verdict: perhaps", "verdict: 'perhaps': input should be a valid boolean"),
-        ("children: 3\nfans_out: tasks", "fans_out: 'tasks': input should be 'tools' or 'plan'"),
-        ("children: 3\nfans_out: [plan]", "fans_out: ['plan']: input should be 'tools' or 'plan'"),
+        ("answer_within: soon", 'answer_within: "soon": "soon" is not a duration such as'),
+        ("verdict: perhaps", 'verdict: "perhaps": input should be a valid boolean'),
+        ("children: 3\nfans_out: tasks", "fans_out: \"tasks\": input should be 'tools' or 'plan'"),
+        ("children: 3\nfans_out: [plan]", "fans_out: \"['plan']\": input should be 'tools' or 'plan'"),
         ("children: 3\nfans_out: true", "fans_out: True: input should be 'tools' or 'plan'"),
         ("fans_out: plan", "plan without children"),
         ("children: 0\nfans_out: plan", "plan without children"),
@@ -146,13 +146,16 @@ def test_a_wrong_field_is_named_with_its_file(project: Path, line: str, said: st
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
-        ("deny", "policy: 'deny': input should be a valid"),
-        ("[{}]", "policy[0].answer: {}: field required"),
-        ("[allow]", "policy[0]: 'allow': input should be"),
-        ("[{answer: allow}]", "policy[0]: {'answer': 'allow'}: names neither a kind (permission, question) nor a tool"),
+        ("deny", 'policy: "deny": input should be a valid'),
+        ("[{}]", 'policy[0].answer: "{}": field required'),
+        ("[allow]", 'policy[0]: "allow": input should be'),
+        (
+            "[{answer: allow}]",
+            "policy[0]: \"{'answer': 'allow'}\": names neither a kind (permission, question) nor a tool",
+        ),
         ("[{tool: Bash, answer: maybe}]", "allow, always, or deny: <why>"),
-        ("[{tool: Bash, answer: allow, command: ls}]", "policy[0].command: 'ls': extra inputs are not permitted"),
-        ("[{kind: wish, answer: x}]", "policy[0].kind: 'wish': input should be 'question' or 'permission'"),
+        ("[{tool: Bash, answer: allow, command: ls}]", 'policy[0].command: "ls": extra inputs are not permitted'),
+        ("[{kind: wish, answer: x}]", "policy[0].kind: \"wish\": input should be 'question' or 'permission'"),
         ("[{tool: 7, answer: allow}]", "policy[0].tool: 7: input should be a valid string"),
     ],
 )
@@ -175,8 +178,8 @@ def test_a_policy_entry_without_a_kind_answers_the_permission_of_its_tool(projec
 def test_all_wrong_fields_are_named_at_once_each_with_an_example(project: Path) -> None:
     with pytest.raises(InvalidError) as error:
         mine(project, "---\nname: mine\nmax_turns: none\nchildren: some\n---\nx")
-    assert "max_turns: 'none'" in error.value.message
-    assert "children: 'some'" in error.value.message
+    assert 'max_turns: "none"' in error.value.message
+    assert 'children: "some"' in error.value.message
     assert error.value.hint == "write e.g. max_turns: 40, children: 5"
 
 
@@ -303,7 +306,7 @@ def test_a_file_from_another_system_is_read_the_same(project: Path) -> None:
 def test_a_number_as_a_name_is_refused_as_claude_code_ignores_it(project: Path) -> None:
     write(project / ".fleet" / "agents", "seven", "---\nname: 7\n---\nx")
     (problem,) = list_personas(project, None).problems
-    assert 'name: 7 is not text -> write it in quotes: name: "7"' in problem
+    assert 'name: 7 is not text -> write it in quotes: name: "7"' in str(problem)
 
 
 def test_an_unknown_persona_is_answered_with_those_there_are(project: Path) -> None:

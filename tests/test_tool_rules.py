@@ -136,7 +136,7 @@ def test_a_file_for_claude_code_keeps_what_restricts_and_warns_of_the_rest(
         ("Deny: Bash", "did you mean deny?"),
         ("denny: Bash", "did you mean deny?"),
         ("disallowed-tools: Bash", "did you mean disallowedTools?"),
-        ("max_turns: none", "max_turns: 'none'"),
+        ("max_turns: none", 'max_turns: "none"'),
     ],
 )
 @pytest.mark.requirement("persona:files:as-claude-code")

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.domain.durable_wait import wait_request_of
 from orchestrator.domain.persona import FLEET, Persona
 from orchestrator.domain.question import ALLOW, ALWAYS, DENY, SHELLS, CallRecord, Grant, QuestionKind
+from orchestrator.domain.text import named
 from orchestrator.domain.tool import Allow, Defer, Deny, GateDecision, ToolCall
 from orchestrator.domain.tool_names import is_named
 
@@ -102,7 +103,8 @@ def wider(persona: Persona, own: Persona) -> list[str]:
 
     Its tools count, the children and commits that it may make, and the verdict that others wait for.
     """
-    more = [f"{tool} without asking" if held is Right.ASKED else tool for tool, held in beyond(persona, own).items()]
+    tools = ((named(tool), held) for tool, held in beyond(persona, own).items())
+    more = [f"{tool} without asking" if held is Right.ASKED else tool for tool, held in tools]
     if persona.tools is None and own.tools is not None:
         more = ["every tool"]
     if persona.children > own.children:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.domain.text import named_value
+
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 HOURS_SHOWN = 48
 """ages from here on are shown in days"""
@@ -20,7 +22,7 @@ def parse_duration(value: object) -> float:
     found = _DURATION.fullmatch(str(value).strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found and not isinstance(value, bool) else 0.0
     if seconds <= 0:
-        raise ValueError(f"{value!r} is not a duration such as 30s, 5m, 2h or 1d")
+        raise ValueError(f"{named_value(value)} is not a duration such as 30s, 5m, 2h or 1d")
     return seconds
 
 

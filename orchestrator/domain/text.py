@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 _ESCAPES = re.compile(
@@ -43,6 +44,8 @@ LINE_CHARACTERS = 160
 MARGIN = "| "
 """begins each line that quotes a text; what follows it is not Fleet's"""
 MAX_OPTION_CHARACTERS = 60
+MAX_PATH_CHARACTERS = 400
+MAX_VALUE_CHARACTERS = 80
 MAX_LIST_BYTES = 400
 """limit of one list of names"""
 MIN_PATH_BYTES = 20
@@ -220,6 +223,18 @@ def named(text: ForeignText | str, limit_characters: int = LINE_CHARACTERS) -> s
     """Return a name: as it is if it is one plain word, such as most paths are, otherwise quoted."""
     name = raw(text)
     return name if len(name) <= limit_characters and _WORD.fullmatch(name) else quoted(name, limit_characters)
+
+
+def named_path(path: Path | str) -> str:
+    """Return a path: as it is if it is one plain word, otherwise quoted; a long one keeps both ends."""
+    text = str(path)
+    plain = len(text) <= MAX_PATH_CHARACTERS and _WORD.fullmatch(text)
+    return text if plain else quoted_ends(text, MAX_PATH_CHARACTERS)
+
+
+def named_value(value: object) -> str:
+    """Return a value of a file on one line: a number or a word such as true as it is, anything else quoted."""
+    return quoted(value, MAX_VALUE_CHARACTERS) if isinstance(value, str) else named(str(value), MAX_VALUE_CHARACTERS)
 
 
 def listed(

@@ -170,7 +170,7 @@ BAD: Mapping[str, tuple[str, str]] = {
     "too many": (plan("a", "b", "c", "d", "e", "f"), "it has 6 agents, and you may create 5 in all"),
     "unknown persona": (plan("good", "bad", persona="skout"), "- bad: no persona 'skout' -> did you mean scout?"),
     "more tools than its own": (plan("a", persona="builder"), "- a: persona builder has tools that you do not have"),
-    "no name": (plan("good", "two words"), "- two words: 'two words' is not a valid agent name"),
+    "no name": (plan("good", "two words"), "- \"two words\": 'two words' is not a valid agent name"),
     "one name twice": (plan("a", "a"), "- a: the plan uses this name twice"),
     "a name that is taken": (plan("good", "boss"), "the name 'boss' is taken"),
     "two plans": (f"```json\n{plan('a')}\n```\nor\n```json\n{plan('b')}\n```", "2 ```json blocks"),

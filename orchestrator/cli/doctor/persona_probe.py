@@ -16,6 +16,7 @@ MAX_SHOWN = 20
 def personas(environment: Mapping[str, str]) -> Iterator[ProbeResult]:
     """Report how many personas there are, then each mistake and each thing that was left out."""
     from orchestrator.domain.persona import FLEET
+    from orchestrator.domain.text import named_path
     from orchestrator.errors import InvalidError
     from orchestrator.personas import list_personas
     from orchestrator.providers.claude.catalog import TOOL_NAMES
@@ -28,19 +29,19 @@ def personas(environment: Mapping[str, str]) -> Iterator[ProbeResult]:
     with suppress(paths.StateError):  # the check of the state directory reports it
         hidden = paths.hidden(paths.state_dir(environment))
     listing = list_personas(Path(paths.project_of(here())), Path(home) if home else None, hidden)
-    wrong, warnings, usable = list(listing.problems), list[str](), 0
+    wrong = [(error.message, error.hint) for error in listing.problems]
+    warnings, usable = list[tuple[str, str]](), 0
     for persona in listing.found:
         try:
             found = checked(persona, known)
         except InvalidError as error:
-            wrong.append(str(error))
+            wrong.append((error.message, error.hint))
             continue
         usable += 1
-        warnings += [f"{persona.source}: {warning}" for warning in found.warnings]
+        warnings += [(f"{named_path(persona.source)}: {warning}", "") for warning in found.warnings]
     yield ProbeResult("personas", OK, f"{usable} can be used here" + (f", {len(wrong)} cannot" if wrong else ""))
     told = [*wrong, *warnings]
-    for text in told[:MAX_SHOWN]:
-        message, _, hint = text.partition(" -> ")
+    for message, hint in told[:MAX_SHOWN]:
         yield ProbeResult("personas", WARN, message, hint)
     if len(told) > MAX_SHOWN:
         yield ProbeResult("personas", WARN, f"… and {len(told) - MAX_SHOWN} more", "correct those above first")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from orchestrator import pass_env, paths, untrusted
 from orchestrator.cli.doctor.persona_probe import personas
 from orchestrator.cli.doctor.result import FAIL, OK, WARN, ProbeResult
+from orchestrator.domain.text import listed, named, named_path
 from orchestrator.errors import FleetError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _python(_: Environment) -> Iterator[ProbeResult]:
     yield ProbeResult(
         "python",
         level,
-        f"{platform.python_version()} at {sys.executable}",
+        f"{platform.python_version()} at {named_path(sys.executable)}",
         "" if level == OK else "use Python 3.11 or newer",
     )
 
@@ -103,15 +104,18 @@ def _git(environment: Environment) -> Iterator[ProbeResult]:
             "install git: projects, changes and diffs come from it",
         )
     else:
-        yield ProbeResult("git", OK, f"{_said(program, environment).removeprefix('git version ')} at {program}")
+        yield ProbeResult(
+            "git", OK, f"{named(_said(program, environment).removeprefix('git version '))} at {named_path(program)}"
+        )
 
 
 def _claude(environment: Environment) -> Iterator[ProbeResult]:
     from orchestrator.cli.programs import claude_program
 
     program = claude_program(environment)
+    version = _said(str(program), environment).removesuffix(" (Claude Code)")
     source = "CLAUDE_CODE_PATH" if environment.get("CLAUDE_CODE_PATH") else "bundled"
-    yield ProbeResult("claude", OK, f"{_said(str(program), environment)} ({source}) at {program}")
+    yield ProbeResult("claude", OK, f"{named(version)} ({source}) at {named_path(program)}")
 
 
 def _said(program: str, environment: Environment) -> str:
@@ -137,8 +141,8 @@ def _account(environment: Environment) -> Iterator[ProbeResult]:
 
     payer = payer_of(environment)
     endpoint = environment.get("ANTHROPIC_BASE_URL", "")
-    host = urlsplit(endpoint).hostname or "an unreadable address"
-    at = f", at {host} (ANTHROPIC_BASE_URL)" if endpoint else ""
+    host = urlsplit(endpoint).hostname
+    at = f", at {named(host) if host else 'an unreadable address'} (ANTHROPIC_BASE_URL)" if endpoint else ""
     if not payer.trouble:
         yield ProbeResult("account", OK, f"{payer.text} would pay{at}")
     else:
@@ -152,9 +156,9 @@ def _agent_environment(environment: Environment) -> Iterator[ProbeResult]:
     if not socket:
         yield ProbeResult("ssh-agent", OK, "none here (SSH_AUTH_SOCK is not set)")
     elif Path(socket).is_socket():
-        yield ProbeResult("ssh-agent", OK, f"{socket}, passed to agents that have a shell")
+        yield ProbeResult("ssh-agent", OK, f"{named_path(socket)}, passed to agents that have a shell")
     else:
-        text = f"SSH_AUTH_SOCK is {socket}, which is not a socket: agents cannot sign or push with it"
+        text = f"SSH_AUTH_SOCK is {named_path(socket)}, which is not a socket: agents cannot sign or push with it"
         yield ProbeResult("ssh-agent", WARN, text, "start ssh-agent, or unset SSH_AUTH_SOCK")
     asked = environment.get(pass_env.VARIABLE)
     if wrong := pass_env.problem(asked):
@@ -187,13 +191,14 @@ def _state(environment: Environment) -> Iterator[ProbeResult]:
             (FAIL if free < _GIB // 16 else WARN),
             "free some space, or set FLEET_STATE to a directory on a larger disk",
         )
-    text = f"{state} (mode {state.stat().st_mode & 0o7777:04o}, {free / _GIB:.1f} GiB free)"
+    text = f"{named_path(state)} (mode {state.stat().st_mode & 0o7777:04o}, {free / _GIB:.1f} GiB free)"
     if sockets[0] != state:
-        text += f"; its path is too long for sockets, so they are in {sockets[0]}"
+        text += f"; its path is too long for sockets, so they are in {named_path(sockets[0])}"
     yield ProbeResult("state", level, text, hint)
     if moved := paths.moved_note(state):
         advice = (
-            f"fleet down, move that one back to {state}, fleet up; to keep this one: rm {paths.moved_note_path(state)}"
+            f"fleet down, move that one back to {named_path(state)}, fleet up; "
+            f"to keep this one: rm {named_path(paths.moved_note_path(state))}"
         )
         yield ProbeResult("moved", WARN, moved, advice)
 
@@ -212,9 +217,10 @@ def _daemon(environment: Environment) -> Iterator[ProbeResult]:
         health = client.health()
     log = paths.log_path(state)
     if health is None:
-        yield ProbeResult("daemon", OK, f"not running; the next command starts it (log: {log})")
+        yield ProbeResult("daemon", OK, f"not running; the next command starts it (log: {named_path(log)})")
         return
-    text = f"pid {health.pid}, build {health.build}, {health.working} working, {health.waiting} waiting, log {log}"
+    text = f"pid {health.pid}, build {health.build}, {health.working} working, {health.waiting} waiting"
+    text += f", log {named_path(log)}"
     text += f"; HTTP at {health.http} (MCP at {health.http}/mcp)" if health.http else ""
     if health.lost_events:
         lost = f"{health.lost_events} events were lost: the database was damaged or replaced while no daemon ran"
@@ -264,7 +270,8 @@ def _port(environment: Environment, is_open: bool, seeing: str) -> Iterator[Prob
     except paths.StateError:
         return
     if seeing and (is_open or token.exists()):
-        text = f"agents of tier {' or '.join(seeing)} can read {token} and command the fleet that runs them over "
+        text = f"agents of tier {' or '.join(seeing)} can read {named_path(token)} and command the fleet that runs "
+        text += "them over "
         text += "the HTTP port" if is_open else "an HTTP port, as soon as one is open"
         yield ProbeResult(
             "http", WARN, text, "use tier A; or unset FLEET_HTTP_PORT, remove the token, and run fleet down"
@@ -272,7 +279,7 @@ def _port(environment: Environment, is_open: bool, seeing: str) -> Iterator[Prob
     elif is_open and (copies := _copies(environment, token)):
         text = f"{' and '.join(copies)} contains the token of the HTTP port, so agents of tier A can read it, too, and "
         text += "command the fleet that runs them"
-        advice = f"refer to a variable there instead (${{FLEET_TOKEN}}), remove {token}, and run fleet down"
+        advice = f"refer to a variable there instead (${{FLEET_TOKEN}}), remove {named_path(token)}, and run fleet down"
         yield ProbeResult("http", WARN, text, advice)
 
 
@@ -285,7 +292,7 @@ def _copies(environment: Environment, token: Path) -> list[str]:
         word = token.read_bytes().strip()
         for place in places:
             with suppress(OSError):
-                found += [str(place)] if word and word in untrusted.head(place, _COPY_BYTES) else []
+                found += [named_path(place)] if word and word in untrusted.head(place, _COPY_BYTES) else []
     return found
 
 
@@ -307,13 +314,19 @@ def _plugin(_: Environment) -> Iterator[ProbeResult]:
 
     root = plugin_root()
     manifest = as_object(json.loads((root / ".claude-plugin" / "plugin.json").read_text(encoding="utf-8")))
-    named = [str(item) for key in ("commands", "agents") for item in as_list(manifest.get(key))]
-    named += [value for key in ("mcpServers", "hooks") if isinstance(value := manifest.get(key), str)]
-    missing = [name for name in [*named, "bin/fleet-mcp"] if not (root / name).is_file()]
+    files = [str(item) for key in ("commands", "agents") for item in as_list(manifest.get(key))]
+    files += [value for key in ("mcpServers", "hooks") if isinstance(value := manifest.get(key), str)]
+    missing = [name for name in [*files, "bin/fleet-mcp"] if not (root / name).is_file()]
     if missing:
-        yield ProbeResult("plugin", FAIL, f"{root} lacks {', '.join(missing)}", "reinstall agent-fleet")
+        yield ProbeResult(
+            "plugin", FAIL, f"{named_path(root)} lacks {listed(missing, len(missing))}", "reinstall agent-fleet"
+        )
     else:
-        yield ProbeResult("plugin", OK, f"{root} ({len(named)} files); use it with: claude --plugin-dir {root}")
+        yield ProbeResult(
+            "plugin",
+            OK,
+            f"{named_path(root)} ({len(files)} files); use it with: claude --plugin-dir {named_path(root)}",
+        )
 
 
 def _slots(_: Environment, settings: Settings) -> Iterator[ProbeResult]:

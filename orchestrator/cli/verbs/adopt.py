@@ -8,11 +8,13 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.cli.render import output
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import listed, named, named_path, one_line
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import Adopted, Orphan, Orphans
+
+MAX_SESSIONS = 12
 
 
 def adopt(
@@ -51,16 +53,18 @@ def _show_orphans(found: Orphans, *, as_json: bool) -> None:
         return
     for one in found.agents:
         print(_orphan_line(one))
-    sessions = ", ".join(found.sessions) or "none"
+    sessions = listed(found.sessions, MAX_SESSIONS) or "none"
     more = "adopt them with: fleet adopt --all, or by name or id; " if found.agents else "no agents to adopt; "
     output.say(one_line(f"{more}sessions connected here: {sessions}", 400))
 
 
 def _orphan_line(one: Orphan) -> str:
     if one.is_moved:
-        return one_line(f"{one.name} {one.agent} {one.status}: its project {one.project} no longer exists", 400)
-    return one_line(f"{one.name} {one.agent[:11]} {one.status}: left by {one.orchestrator}", 400)
+        return one_line(
+            f"{one.name} {one.agent} {one.status}: its project {named_path(one.project)} no longer exists", 400
+        )
+    return one_line(f"{one.name} {one.agent[:11]} {one.status}: left by {named(one.orchestrator)}", 400)
 
 
 def _adopted_line(one: Adopted) -> str:
-    return one_line(f"{one.name} {one.agent}: now of {one.orchestrator}, was of {one.was}", 400)
+    return one_line(f"{one.name} {one.agent}: now of {named(one.orchestrator)}, was of {named(one.was)}", 400)

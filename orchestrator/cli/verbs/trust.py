@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.cli.render import output
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named, named_path, one_line
 from orchestrator.errors import InvalidError
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.views import TrustedPersona
 
 
 def trust(
@@ -36,7 +39,12 @@ def trust(
         return
     said = "no longer trusted" if revoke else "trusted"
     for one in answer.personas:
-        more = f"; it may do more than Fleet's own: {', '.join(one.more)}" if one.more else ""
-        print(one_line(f"{one.name} {said}: {one.path} (sha256 {one.digest[:12]}){more}", 1000))
+        print(line_of(one, said))
     if not answer.personas:
         output.say("no persona file is trusted")
+
+
+def line_of(one: TrustedPersona, said: str) -> str:
+    """Return the line about a persona file: what became of it, and what it may do more, if that is known."""
+    more = f"; it may do more than Fleet's own: {', '.join(one.more)}" if one.more else ""
+    return one_line(f"{named(one.name)} {said}: {named_path(one.path)} (sha256 {one.digest[:12]}){more}", 1000)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from orchestrator import paths
-from orchestrator.domain.text import is_plain, listed, named
+from orchestrator.domain.text import is_plain, listed, named, named_path
 from orchestrator.domain.tool import COMMAND_LINE, CallContext, Caller
 from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
@@ -89,7 +89,7 @@ async def check_place(agent: AgentRow) -> None:
     """
     if not await asyncio.to_thread(os.path.isdir, agent.project):
         raise ConflictError(
-            f"{agent.name} cannot work: its project {named(agent.project)} no longer exists",
+            f"{agent.name} cannot work: its project {named_path(agent.project)} no longer exists",
             hint=f"if it was moved, run there: fleet adopt {agent.id}",
         )
 
@@ -122,7 +122,8 @@ def _heir(context: FleetContext, caller: Caller, to: str | None) -> str:
     connected = sorted(context.connections.in_project(caller.project))
     if len(connected) > 1:
         raise InvalidError(
-            f"several sessions of this project are connected: {', '.join(connected)}", hint="say which, with --to"
+            f"several sessions of this project are connected: {listed(connected, MAX_NAMES)}",
+            hint="say which, with --to",
         )
     return connected[0] if connected else COMMAND_LINE
 
@@ -133,12 +134,12 @@ async def _adopt(context: FleetContext, caller: Caller, agent: AgentRow, heir: s
     if agent.project != caller.project:
         if await asyncio.to_thread(os.path.isdir, agent.project):
             raise ConflictError(
-                f"{agent.name} works in {named(agent.project)}, which still exists",
+                f"{agent.name} works in {named_path(agent.project)}, which still exists",
                 hint="run fleet adopt in that directory",
             )
         await context.work.commit(adoption.rebind, agent.id, caller.project, write_area, context.work.clock())
     elif agent.orchestrator == heir != COMMAND_LINE:
-        raise ConflictError(f"{agent.name} already belongs to {heir}", hint="command it by its name")
+        raise ConflictError(f"{agent.name} already belongs to {named(heir)}", hint="command it by its name")
     elif agent.orchestrator != COMMAND_LINE and not context.connections.gone([agent.orchestrator]):
         raise ConflictError(
             f"{agent.name} belongs to the session {named(agent.orchestrator)}, which is connected",

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator import paths, trusted_personas
 from orchestrator.domain.clearance import wider
 from orchestrator.domain.persona import Persona
-from orchestrator.domain.text import named, quantity
+from orchestrator.domain.text import named, named_path, quantity
 from orchestrator.domain.tool import CallContext, Caller
 from orchestrator.errors import NotFoundError, RefusedError
 from orchestrator.fleet.context import FleetContext
@@ -79,7 +79,7 @@ async def _find(context: FleetContext, caller: Caller, wanted: str) -> Persona:
     found = await asyncio.to_thread(find_persona, name, *place, paths.hidden(context.state))
     if wanted != name and (Path(caller.cwd) / wanted).resolve() != Path(found.source).resolve():
         raise NotFoundError(
-            f"persona {named(name)} is that of {named(found.source)}, not of {wanted[:200]!r}",
+            f"persona {named(name)} is that of {named_path(found.source)}, not of {named_path(wanted)}",
             hint=f"fleet trust {named(name)}",
         )
     tools = context.fleet_tools.union(*(provider.tool_names() for provider in context.providers.values()))

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import EventKind
-from orchestrator.domain.text import named
+from orchestrator.domain.text import named, named_path
 from orchestrator.errors import ConflictError
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.families.children import subtree
@@ -79,7 +79,7 @@ def _check_free(connection: Connection, family: Sequence[AgentRow], project: str
     ).scalars()
     for name in taken:
         raise ConflictError(
-            f"the name {name!r} is taken in {project}", hint=f"delete that agent first: fleet rm {name}"
+            f"the name {name!r} is taken in {named_path(project)}", hint=f"delete that agent first: fleet rm {name}"
         )
 
 
