@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from orchestrator.domain.text import ForeignText, blanks_shown, exact, exact_ends, is_plain, one_line, raw, spread
+from orchestrator.domain.text import ForeignText, blanks_shown, exact, exact_ends, is_plain, quoted, raw, spread
 from orchestrator.errors import InvalidError
 
 ALLOW = "allow"
@@ -136,7 +136,7 @@ def checked_answer(kind: QuestionKind, text: str) -> str:
     if word.lower().startswith(DENY) and word[len(DENY) :].strip():
         return f"{DENY} {word[len(DENY) :].strip()}"
     raise InvalidError(
-        f"{one_line(text, 60)!r} does not answer a permission",
+        f"{quoted(text, 60)} does not answer a permission",
         hint=f"answer {ANSWERS}; the agent reads why",
     )
 

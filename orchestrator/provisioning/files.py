@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator import untrusted
+from orchestrator.domain.text import named_path
 
 MAX_READ_BYTES = 2**20
 MAX_LINKED_STORES = 5
@@ -31,9 +32,9 @@ def read_bounded(path: Path, limit: int = MAX_READ_BYTES) -> bytes | None:
         return None
     except OSError as error:
         reason = error.strerror or "cannot be read"
-        raise ChangesUnknownError(reason if str(path) in reason else f"{path}: {reason}") from error
+        raise ChangesUnknownError(reason if named_path(path) in reason else f"{named_path(path)}: {reason}") from error
     if len(content) > limit:
-        raise ChangesUnknownError(f"{path} has more than {limit // 2**20} MiB")
+        raise ChangesUnknownError(f"{named_path(path)} has more than {limit // 2**20} MiB")
     return content
 
 
@@ -44,7 +45,7 @@ def check_regular(path: str | Path) -> None:
         ChangesUnknownError: it is a pipe, a socket or a device.
     """
     if is_special(path):
-        raise ChangesUnknownError(f"{path} is not a regular file, and git would wait for it")
+        raise ChangesUnknownError(f"{named_path(path)} is not a regular file, and git would wait for it")
 
 
 def is_special(path: str | Path) -> bool:

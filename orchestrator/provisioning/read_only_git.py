@@ -18,6 +18,7 @@ from pathlib import Path
 
 from orchestrator import untrusted
 from orchestrator.domain.duration import format_duration
+from orchestrator.domain.text import quoted
 from orchestrator.errors import ConflictError, InvalidError
 from orchestrator.provisioning import files, own_git
 from orchestrator.provisioning.checkouts import checkout_of
@@ -31,6 +32,7 @@ READS_INDEX = frozenset({"diff", "status"})
 MAX_OUTPUT_BYTES = 4 * 2**20
 """of which a page is shown; git is ended after that"""
 MAX_ERROR_BYTES = 4096
+MAX_ERROR_CHARACTERS = 300
 MAX_PACKED_REFS_BYTES = 64 * 2**20
 _HEAD = re.compile(rb"(?:ref: refs/[^\0\n]{1,1000}|[0-9a-f]{40,64})\n?")
 _TOLD = re.compile(
@@ -75,8 +77,8 @@ async def _view(checkout: Path, state: Path, *, reads_index: bool) -> AsyncGener
                 if reads_index and view.index.exists():
                     await own_git.unmark(view)
         except (files.ChangesUnknownError, OSError, ValueError) as error:
-            hint = "go on without its history"
-            raise ConflictError(f"Fleet cannot read this repository: {error}", hint=hint) from error
+            why, hint = quoted(str(error), MAX_ERROR_CHARACTERS), "go on without its history"
+            raise ConflictError(f"Fleet cannot read this repository: {why}", hint=hint) from error
         yield view
     finally:
         if folder is not None:
@@ -146,8 +148,9 @@ async def _output(own: OwnGit, cwd: Path, words: Sequence[str]) -> GitOutput:
             await own_git.kill(process)
     if code != 0:
         first = error.partition("\n")[0]
-        said = first.removeprefix("fatal: ") if _TOLD.fullmatch(first) else f"it failed with exit code {code}"
-        raise InvalidError(f"git {words[0]}: {said[:300]}", hint="correct the revision, path or option")
+        quote = quoted(first.removeprefix("fatal: "), MAX_ERROR_CHARACTERS)
+        said = quote if _TOLD.fullmatch(first) else f"it failed with exit code {code}"
+        raise InvalidError(f"git {words[0]}: {said}", hint="correct the revision, path or option")
     return GitOutput(text=out.decode(errors="replace"), is_cut=False)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.http.json_shape import as_list, as_object
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named, one_line
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
@@ -65,7 +65,8 @@ def event_text(event: EventView) -> str:
 
 
 def _created(body: Body) -> str:
-    return f"{body.get('persona')}, {body.get('provider')}/{body.get('model') or 'its default model'}"
+    model = named(str(body["model"])) if body.get("model") else "its default model"
+    return f"{named(str(body.get('persona')))}, {body.get('provider')}/{model}"
 
 
 def _used(body: Body) -> str:

@@ -59,7 +59,7 @@ def _cells(agent: AgentView) -> Iterable[Text]:
     cells = (
         name,
         status_words(agent),
-        agent.persona,
+        named(agent.persona),
         named(agent.model) if agent.model else "?",
         context_bar(agent.context_tokens, agent.context_window_tokens),
         shown_tokens(agent.tokens),

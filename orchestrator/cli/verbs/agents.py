@@ -92,11 +92,13 @@ def _show_created(created: Created, *, as_json: bool) -> None:
 
 def _created_line(created: Created) -> str:
     agent = created.agent
-    model = f"{agent.provider}/{agent.model}" if agent.model else agent.provider
+    model = f"{agent.provider}/{named(agent.model)}" if agent.model else agent.provider
     reason = f" ({agent.reason})" if agent.reason else ""
     existed = ", existed" if created.existed else ""
     origin = f" (persona of {named(agent.persona_origin)})" if raw(agent.persona_origin) else ""
-    return one_line(f"{agent.name} {agent.id} {agent.persona}{origin} {model} {agent.status}{reason}{existed}", 400)
+    return one_line(
+        f"{agent.name} {agent.id} {named(agent.persona)}{origin} {model} {agent.status}{reason}{existed}", 400
+    )
 
 
 def command(

@@ -137,7 +137,7 @@ def _detail_lines(detail: AgentDetail) -> list[str]:
     fields = [
         ("agent", f"{agent.name}  {agent.id}"),
         ("status", status_words(agent)),
-        ("persona", f"{agent.persona} (from {named(detail.system_prompt_source)})"),
+        ("persona", f"{named(agent.persona)} (from {named(detail.system_prompt_source)})"),
         ("model", f"{agent.provider}/{named(agent.model or '?')}"),
         ("context", context_bar(agent.context_tokens, agent.context_window_tokens)),
         (

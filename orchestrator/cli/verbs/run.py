@@ -13,7 +13,7 @@ import typer
 from orchestrator.cli.options import AsJson, Cwd, Task, connected, given_text, here, in_path, own_home
 from orchestrator.cli.render import output
 from orchestrator.cli.verbs.budget import MaxCost, MaxTokens, caps
-from orchestrator.domain.text import clean, one_line, quoted, raw
+from orchestrator.domain.text import clean, named, named_path, one_line, quoted, raw
 from orchestrator.errors import FleetError, InvalidError
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ def _check_persona(name: str) -> None:
 
     found = find_persona(name, Path(paths.project_of(here())), own_home())
     if not found.orchestrates:
+        which = named(found.name)
         raise InvalidError(
-            f"persona {found.name} ({found.source}) has none of the fleet's tools, so it cannot direct agents",
-            hint=f"add {FLEET} to its tools, or: fleet create NAME TASK --persona {found.name} --wait",
+            f"persona {which} ({named_path(found.source)}) has none of the fleet's tools, so it cannot direct agents",
+            hint=f"add {FLEET} to its tools, or: fleet create NAME TASK --persona {which} --wait",
         )
 
 

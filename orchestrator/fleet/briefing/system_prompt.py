@@ -36,7 +36,7 @@ def system_prompt(persona: Persona, site: Workplace, *, name: str, desk: Path, b
         ) + briefed(persona)
         return "\n\n".join([persona.prompt, "# Your place\n" + place, *map(_brief, briefs), *instructions(site)])
     place = (
-        f"You are the agent `{name}` ({persona.name}) in Fleet, a program that runs agents side by side for an "
+        f"You are the agent `{name}` ({named(persona.name)}) in Fleet, a program that runs agents side by side for an "
         "orchestrator. "
         f"Working directory: {cwd}. Nobody sees your steps: your last message is your result, and it is handed on "
         f"as `{persona.produces}`; make it complete and self-contained. If you cannot go on without a decision, use "

@@ -8,7 +8,7 @@ from functools import partial
 
 from orchestrator.domain.agent import MAX_NAME_CHARACTERS, AgentSpec
 from orchestrator.domain.question import AnsweredBy, NewQuestion
-from orchestrator.domain.text import one_line, storable
+from orchestrator.domain.text import named, storable
 from orchestrator.domain.tool import Json, ToolCall
 from orchestrator.domain.usage import RunUsage
 from orchestrator.errors import ConflictError, InvalidError, NotFoundError, RefusedError
@@ -67,7 +67,7 @@ async def _create(
                 raise InvalidError("the plan uses this name twice", hint="give each agent a different name")
             planned[name] = one
         except WRONG as error:
-            wrong.append(f"- {one_line(name, MAX_NAME_CHARACTERS)}: {error}")
+            wrong.append(f"- {named(name, MAX_NAME_CHARACTERS)}: {error}")
     if wrong:
         return storable("\n".join(wrong))
     now, limits = context.work.clock(), parent.limits(limits_of(context))

@@ -15,7 +15,7 @@ from orchestrator.domain.checkout import CheckoutDiff, CheckoutState
 from orchestrator.domain.event import Ended, EventKind, SessionOutcome
 from orchestrator.domain.persona import Persona
 from orchestrator.domain.question import NewQuestion
-from orchestrator.domain.text import named, one_line, storable
+from orchestrator.domain.text import named_path, one_line, storable
 from orchestrator.domain.tool import CallContext, Json, Tool, ToolCall
 from orchestrator.domain.turn import TurnResult, TurnStatus
 from orchestrator.domain.usage import RunUsage
@@ -136,7 +136,7 @@ def _check_place(cwd: Path) -> None:
     Raises:
         NotFoundError: it is gone or has been replaced.
     """
-    place = named(str(cwd))
+    place = named_path(cwd)
     try:
         working_tree_of(cwd)
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named, one_line
 from orchestrator.errors import FleetError, InvalidError, NotFoundError
 
 MEDIA_TYPE = "application/problem+json"
@@ -81,9 +81,13 @@ def status_problem(status: int, path: str, method: str, detail: str, allowed: st
     """Return the problem for a request that Starlette refused with this status."""
     match status:
         case 404:
-            error: FleetError = NotFoundError(f"{path} does not exist", hint="/v1/openapi.json lists all endpoints")
+            error: FleetError = NotFoundError(
+                f"{named(path)} does not exist", hint="/v1/openapi.json lists all endpoints"
+            )
         case 405:
-            error = InvalidError(f"{path} does not take {method}", hint=f"{path} takes {allowed or 'another method'}")
+            error = InvalidError(
+                f"{named(path)} does not take {method}", hint=f"{named(path)} takes {allowed or 'another method'}"
+            )
         case _:
             error = InvalidError(detail)
     return problem(error, status=status, headers={"allow": allowed} if allowed else None)

@@ -9,6 +9,7 @@ from sqlalchemy import insert, select, update
 
 from orchestrator.domain.agent import OPEN, Account, AgentSpec, Brief, Status, merged_briefs
 from orchestrator.domain.event import EventKind
+from orchestrator.domain.text import named
 from orchestrator.domain.tool import CallingTurn
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import WaitKind
@@ -125,7 +126,7 @@ def _check_name_free(connection: Connection, project: str, name: str) -> None:
     ).one_or_none()
     if row:
         raise ConflictError(
-            f"the name {name!r} is taken by {row[0]} ({row[2]}, {row[1]}, created by {row[3]})",
+            f"the name {name!r} is taken by {row[0]} ({named(row[2])}, {row[1]}, created by {named(row[3])})",
             hint=f"choose another name, give that agent its next task with command_agent({name}), or delete it",
         )
 
