@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 _ESCAPES = re.compile(
@@ -225,7 +224,7 @@ def named(text: ForeignText | str, limit_characters: int = LINE_CHARACTERS) -> s
     return name if len(name) <= limit_characters and _WORD.fullmatch(name) else quoted(name, limit_characters)
 
 
-def named_path(path: Path | str) -> str:
+def named_path(path: object) -> str:
     """Return a path: as it is if it is one plain word, otherwise quoted; a long one keeps both ends."""
     text = str(path)
     plain = len(text) <= MAX_PATH_CHARACTERS and _WORD.fullmatch(text)
