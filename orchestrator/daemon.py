@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from orchestrator.supervision import shim
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     from orchestrator.fleet.fleet import Fleet
     from orchestrator.server.calls import Calls
@@ -181,6 +183,7 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
     from orchestrator.app import open_fleet
     from orchestrator.server.http import loopback
 
+    asyncio.get_running_loop().set_default_executor(_started_threads())
     shutdown = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.request, signal.Signals(number).name)
@@ -188,6 +191,20 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
         address = "" if port is None else port.address
         async with open_fleet(ownership.state, settings, search_path=search_path, http=address) as fleet:
             await _serve(ownership, fleet, port, shutdown, settings.idle_seconds)
+
+
+def _started_threads() -> ThreadPoolExecutor:
+    """The threads for what blocks, started while the machine has some: an agent may take all that there are."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    count = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio would start, one by one
+    threads, all_started = ThreadPoolExecutor(count, "asyncio"), threading.Event()
+    try:
+        for _ in range(count):
+            threads.submit(all_started.wait)  # one that is free would be used again
+    finally:
+        all_started.set()
+    return threads
 
 
 async def _serve(

@@ -36,14 +36,14 @@ def _try(mounts: str) -> None:
 
 
 @contextmanager
-def staged(root: Path, state: Path, mounts: str) -> Generator[Scene]:
+def staged(root: Path, state: Path, mounts: str, script: Path = SCRIPT) -> Generator[Scene]:
     """A fleet whose daemon alone sees these mounts; its state directory is looked at through its eyes."""
-    _try(mounts)
     project = root / "project"
     project.mkdir()
+    _try(mounts)
     command = f"{mounts} && exec {shlex.quote(sys.executable)} -m orchestrator daemon >>{state}/daemon.log 2>&1"
-    env = clean_env(root / "home", state, FLEET_REHEARSAL="store", FLEET_IDLE_EXIT_SECONDS="0")
-    with rehearsal.start(SCRIPT, log=root / "log.jsonl") as model:
+    env = clean_env(root / "home", state, FLEET_REHEARSAL=script.stem, FLEET_IDLE_EXIT_SECONDS="0")
+    with rehearsal.start(script, log=root / "log.jsonl") as model:
         process = subprocess.Popen([*APART, "sh", "-c", command], env=env, cwd="/", start_new_session=True)
         seen = Path(f"/proc/{process.pid}/root{state}")
         scene = Scene(root, seen, project.resolve(), model, Daemon(seen, env, process))

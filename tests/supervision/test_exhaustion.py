@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -88,36 +88,46 @@ def reachable(folder: Path) -> Iterator[Path]:
             yield from reachable(path)
 
 
+SWAP = """
+import os, shutil, sys
+desk, outside, aside = sys.argv[1:]
+while True:
+    for place in (desk, os.path.dirname(desk), os.path.dirname(os.path.dirname(desk))):
+        try:
+            os.rename(place, aside)
+            os.symlink(outside, place)
+            os.write(1, b".")
+            os.unlink(place)
+            os.rename(aside, place)
+        except OSError:  # Fleet was faster
+            shutil.rmtree(aside, ignore_errors=True)
+"""
+"""Puts links in the place of an agent's desk and the folders above it, and writes a dot for each."""
+
+
 @pytest.mark.requirement("agent:desk:no-way-out")
 def test_a_desk_that_an_agent_swaps_for_a_link_all_the_time_never_leads_fleet_elsewhere(tmp_path: Path) -> None:
-    project, outside = tmp_path / "project", tmp_path / "outside"
+    project, outside, swapped = tmp_path / "project", tmp_path / "outside", tmp_path / "swapped"
     for place in (project, outside):
         place.mkdir()
-    desk, over = project / ".fleet" / "agents" / "me", threading.Event()
+    desk = project / ".fleet" / "agents" / "me"
     desk.mkdir(parents=True)
-
-    def swap() -> None:
-        aside = project / "aside"
-        while not over.is_set():
-            for away, target in ((desk, outside), (desk.parent, outside), (desk.parent.parent, outside)):
-                with suppress(OSError):
-                    away.rename(aside)
-                    away.symlink_to(target)
-                    away.unlink()
-                    aside.rename(away)
-
-    attacker = threading.Thread(target=swap)
-    attacker.start()
-    written = 0
     source = SourceResult(agent="a", persona="scout", status=TurnStatus.COMPLETE, produces="plan", text="secret")
+    tried = written = 0
+    with swapped.open("wb") as dots:
+        words = [sys.executable, "-S", "-c", SWAP, str(desk), str(outside), str(project / "aside")]
+        attacker = subprocess.Popen(words, stdout=dots)
     try:
-        for _ in range(400):
+        wait_until(lambda: swapped.stat().st_size, "the first link")
+        while tried < 400 or swapped.stat().st_size < 400:
+            tried += 1
             with suppress(FleetError):
                 write_inputs(desk, [source])
                 write_result(desk, "plan", "secret")
                 written += 1
+        assert attacker.poll() is None
     finally:
-        over.set()
-        attacker.join()
+        attacker.kill()
+        attacker.wait()
     assert written, "some attempts must have come through"
     assert list(outside.iterdir()) == []
