@@ -252,16 +252,15 @@ def leave_moved_note(state: Path, place: Path, pid: int) -> None:
         json.dump({"pid": pid, "moved_to": str(place)}, file)
 
 
-def moved_note(state: Path) -> str:
-    """Return in one sentence that `state` took the place of a directory with agents; '' if no daemon said so."""
+def moved_note(state: Path) -> tuple[int, str] | None:
+    """Return the daemon whose state directory `state` took the place of, and where that is; None if none said so."""
     try:
         note = os.open(moved_note_path(state), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(note, "rb") as file:
             found = json.loads(file.read(10_000) or b"")
-        pid, place = int(found["pid"]), str(found["moved_to"])
+        return int(found["pid"]), str(found["moved_to"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return ""
-    return f"this is not the state directory of the daemon {pid}, which found its own at {ascii(place)[1:-1]}"
+        return None
 
 
 def lock_path(state: Path) -> Path:

@@ -59,13 +59,13 @@ def rule(call: ToolCall, persona: Persona) -> GateDecision | None:
 
 def _of_whole_tools(call: ToolCall, persona: Persona) -> GateDecision | None:
     if is_named(call.name, persona.deny):
-        return Deny(f"{call.name} is denied to you; report what you need instead")
+        return Deny(f"{named(call.name)} is denied to you; report what you need instead")
     if is_named(call.name, persona.ask):
         return None
     if persona.tools is None or call.name in persona.tools:
         return Allow()
-    offered = ", ".join(persona.offered or ())
-    return Deny(f"{call.name} is not among your tools ({offered}); report what you need instead")
+    offered = ", ".join(map(named, persona.offered or ()))
+    return Deny(f"{named(call.name)} is not among your tools ({offered}); report what you need instead")
 
 
 class Right(IntEnum):
@@ -136,7 +136,9 @@ def decide(call: ToolCall, persona: Persona, record: CallRecord | None, grants: 
         return Deny("a sub-agent cannot wait for agents: end, the agent that started you waits for them")
     if call.name == ASK:
         return Deny("a sub-agent cannot ask: return the question as your result, the agent that started you asks it")
-    return Deny(f"{call.name} needs a permission that a sub-agent cannot wait for: return what you need as your result")
+    return Deny(
+        f"{named(call.name)} needs a permission that a sub-agent cannot wait for: return what you need as your result"
+    )
 
 
 def _by_record(call: ToolCall, record: CallRecord) -> GateDecision:

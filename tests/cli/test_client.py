@@ -91,7 +91,7 @@ def test_a_daemon_that_was_just_started_and_does_not_answer_is_reported_with_wha
 
         monkeypatch.setattr(http_client, "start_daemon", start)
         with Client(Target(state=tmp_path, hello={}, environment={})) as client:
-            with pytest.raises(StoreError, match=f"{happened}.*; its log ends with: last words") as caught:
+            with pytest.raises(StoreError, match=f'{happened}.*; its log ends with: "last words"') as caught:
                 client.require_daemon()
             assert "exited" not in caught.value.message
 

@@ -7,24 +7,28 @@ sessions with hostile names are what `fleet adopt` shows.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.cli.doctor import doctor, persona_probe
+from orchestrator import paths
+from orchestrator.cli.doctor import doctor, persona_probe, probes
 from orchestrator.cli.doctor.result import ProbeResult
+from orchestrator.cli.render import output
 from orchestrator.cli.verbs import adopt, trust
+from orchestrator.domain import clearance
 from orchestrator.domain.agent import NewAgent
-from orchestrator.domain.text import is_plain
-from orchestrator.domain.tool import CallContext
+from orchestrator.domain.persona import Persona
+from orchestrator.domain.text import clean, is_plain
+from orchestrator.domain.tool import CallContext, Deny, ToolCall
 from orchestrator.errors import FleetError
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
@@ -130,8 +134,8 @@ async def adopted(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     session = "".join(one for one in hostile() if is_plain(one))[:100]
     moved = lab.project.parent / file_name(hostile()).encode("utf-8", "replace").decode()
     moved.mkdir()
-    theirs = dataclasses.replace(lab.caller, orchestrator=session)
-    gone = dataclasses.replace(theirs, project=str(moved), cwd=str(moved))
+    theirs = replace(lab.caller, orchestrator=session)
+    gone = replace(theirs, project=str(moved), cwd=str(moved))
     await lab.fleet.create(CallContext(caller=theirs), NewAgent(name="left", task="x", persona="planner"))
     agent = await lab.fleet.create(CallContext(caller=gone), NewAgent(name="astray", task="x", persona="planner"))
     shown = {"still there": await said_by(lab, agent.agent.id)}
@@ -196,6 +200,26 @@ def test_each_probe_of_doctor_prints_one_line_and_its_hint_another(text: str, hi
     lines = doctor.lines_of(ProbeResult("personas", "warn", text, hint))
     assert len(lines) == (2 if hint else 1)
     assert not any("\n" in line or "\x1b" in line or "\u2028" in line for line in lines)
+
+
+@settings(deadline=None, max_examples=50)
+@given(HOSTILE)
+def test_where_an_agent_moved_the_state_directory_is_quoted(place: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths.leave_moved_note(Path(folder), Path(f"/{file_name(place)}"), 7)
+        moved = [line for one in probes._state({"FLEET_STATE": folder}) for line in doctor.lines_of(one)]
+        told = output.moved_words(paths.moved_note(Path(folder)) or (0, ""))
+    assert_fleets_own({"doctor": "\n".join(moved), "ps": told}, least=2)
+
+
+@settings(deadline=None, max_examples=50)
+@given(HOSTILE)
+def test_why_an_agent_may_not_use_a_tool_quotes_the_tools_name(name: str) -> None:
+    call = ToolCall(id="c", name=f"mcp__{name}", input={})
+    strict = Persona(name="a", description="d", prompt="p", source="s", tools=(f"mcp__{persona_name(name)}",))
+    refused = (clearance.rule(call, persona) for persona in (strict, replace(strict, deny=(f"mcp__{name}",))))
+    said = [one.reason for one in refused if isinstance(one, Deny)]
+    assert_fleets_own({str(at): clean(one) for at, one in enumerate(said)}, least=2)
 
 
 def test_the_command_line_quotes_a_file_name_that_ends_its_line(fleet: Command) -> None:

@@ -99,12 +99,7 @@ async def run_shows(lab: Lab, name: str) -> str:
             if event.agent == detail.agent.id and event.kind not in run_watch._ENDS:
                 watch._take(event)
         run._show(run.RunEnd(detail=detail, left=(detail.agent,)), as_json=False)
-    return behind_times_and_labels(said.getvalue())
-
-
-def behind_times_and_labels(text: str) -> str:
-    """The text without what stands on one line with an event's time, agent and kind, or with who asks."""
-    return re.sub(r"^( *[0-9.]+m?s  \S+ +\w+|\S+ asks you:) .*$", r"\1", text, flags=re.MULTILINE)
+    return re.sub(r"^(\S+ asks you:) .*$", r"\1", said.getvalue(), flags=re.MULTILINE)  # it is the whole line
 
 
 def printed(digest: Digest) -> str:
@@ -242,7 +237,8 @@ async def renderings(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     shown["removed"] = agents._deleted_line((await lab.fleet.delete(lab.call(), ["wants-bash"]))[0])
     shown["deleted"] = await told(lab, "delete_agent", agents=["build", "asker", "broken", "next"])
     for event in await lab.fleet.events(lab.call(), since="0", limit=1000):
-        assert len(event_text(event).splitlines()) <= 1, "an event is one line, behind its time, agent and kind"
+        shown[f"event {event.cursor}"] = text = event_text(event)
+        assert len(text.splitlines()) <= 1, "an event is one line, behind its time, agent and kind"
     return shown
 
 

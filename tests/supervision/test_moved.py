@@ -30,7 +30,7 @@ def test_a_daemon_whose_state_directory_is_moved_says_so_and_its_turn_goes_on_wh
             wait_until(lambda: not own.daemons[0].is_alive(), "the end of the daemon")
             said = f"the state directory {state} was moved to {away}"
             assert said in (away / "daemon.log").read_text()
-            assert str(away) in paths.moved_note(state)
+            assert str(away) in (paths.moved_note(state) or ())
             ps = fleet(own, "ps")
             assert f"found its own at {away}" in ps.stderr
             fleet(own, "down")
@@ -40,7 +40,7 @@ def test_a_daemon_whose_state_directory_is_moved_says_so_and_its_turn_goes_on_wh
             go.touch()
             outcome = own.outcome("patient")
             assert outcome["status"] == "complete", outcome
-            assert paths.moved_note(state) == ""
+            assert paths.moved_note(state) is None
 
 
 def fleet(own: Outpost, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -344,7 +344,7 @@ def test_the_command_line_gives_checks_and_shows_their_receipts(shared: Scene) -
     assert "| the result is not JSON" in told
     document = fleet("show", "by-hand", "--json").json
     assert document["turns"][0]["checked"][0]["checks"][0]["exit_code"] == 6
-    assert "attempt 1: FAILED echo almost; exit 6: exit 6" in " ".join(fleet("logs", "by-hand").out.split())
+    assert 'attempt 1: FAILED "echo almost; exit 6": exit 6' in " ".join(fleet("logs", "by-hand").out.split())
 
     again = fleet("command", "by-hand", "once more", "--no-checks")
     assert again.code == 0, again.err

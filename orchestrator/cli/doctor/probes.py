@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from orchestrator import pass_env, paths, untrusted
 from orchestrator.cli.doctor.persona_probe import personas
 from orchestrator.cli.doctor.result import FAIL, OK, WARN, ProbeResult
+from orchestrator.cli.render import output
 from orchestrator.domain.text import listed, named, named_path
 from orchestrator.errors import FleetError
 
@@ -200,7 +201,7 @@ def _state(environment: Environment) -> Iterator[ProbeResult]:
             f"fleet down, move that one back to {named_path(state)}, fleet up; "
             f"to keep this one: rm {named_path(paths.moved_note_path(state))}"
         )
-        yield ProbeResult("moved", WARN, moved, advice)
+        yield ProbeResult("moved", WARN, output.moved_words(moved), advice)
 
 
 def _daemon(environment: Environment) -> Iterator[ProbeResult]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from orchestrator import launch, paths
 from orchestrator.cli.http.answer import as_error, checked
 from orchestrator.cli.http.json_shape import as_object
+from orchestrator.domain.text import quoted
 from orchestrator.errors import ConflictError, InvalidError, StoreError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Client:
             log = paths.log_path(self.target.state)
             last = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
             raise StoreError(
-                f"the daemon was started but {happened}; its log ends with: {last[-500:]}",
+                f"the daemon was started but {happened}; its log ends with: {quoted(last[-500:], 500)}",
                 hint=f"read {log}; fleet doctor shows what is wrong",
             )
         return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.http.json_shape import as_list, as_object
 from orchestrator.domain.duration import format_age
-from orchestrator.domain.text import named, one_line
+from orchestrator.domain.text import LINE_CHARACTERS, named, one_line
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import EventView
@@ -36,7 +36,12 @@ _SHOWN = frozenset(
     }
 )
 """events that are shown live; tool calls are only counted, except a shell's and an orchestrator's"""
+_OWN = ("reason", "was")
+"""of an event's texts, those that are Fleet's words"""
 _TEXTS = ("tool", "reason", "summary", "text", "question", "input", "detail", "error", "was", "model")
+MAX_LIVE_CHARACTERS = 120
+_LEAST_CHARACTERS = 8
+"""a text with less room is left out"""
 
 
 def live_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
@@ -47,21 +52,34 @@ def live_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
     elif event.kind == "turn.answered" and event.body.get("by") == "agents":
         yield "woken  by its agents"
     elif directs and tool:
-        yield f"calls {tool.removeprefix(FLEET_TOOLS)} {event.body.get('summary', '')}".rstrip()
+        yield _line(["calls"], [tool.removeprefix(FLEET_TOOLS), str(event.body.get("summary", ""))])
     elif directs and event.kind == "session.said":
-        yield f"says: {event_text(event)}"
+        yield f"says: {event_text(event, MAX_LIVE_CHARACTERS - len('says: '))}"
     elif event.kind in _SHOWN or tool == "Bash":
         action = "runs" if tool else event.kind.partition(".")[2]
-        yield f"{action}  {event_text(event)}".rstrip()
+        yield f"{action} {event_text(event, MAX_LIVE_CHARACTERS - len(action) - 1)}".rstrip()
 
 
-def event_text(event: EventView) -> str:
-    """Return the event's text without time, agent and kind: at most 160 characters, scrubbed."""
+def event_text(event: EventView, limit_characters: int = LINE_CHARACTERS) -> str:
+    """Return the event's text without time, agent and kind, on one line: what others wrote is quoted in it."""
     fixed = _BY_KIND.get(event.kind)
-    parts = [] if fixed is None else [fixed(event.body)]
-    if event.kind not in _TOLD_WHOLLY:
-        parts += [text for name in _TEXTS if isinstance(text := event.body.get(name), str)]
-    return one_line("  ".join(part for part in parts if part))
+    words = [] if fixed is None else [fixed(event.body)]
+    if event.kind in _TOLD_WHOLLY:
+        return _line(words, [], limit_characters)
+    found = {name: text for name in _TEXTS if isinstance(text := event.body.get(name), str)}
+    words += [text for name, text in found.items() if name in _OWN]
+    return _line(words, [text for name, text in found.items() if name not in _OWN], limit_characters)
+
+
+def _line(words: Sequence[str], foreign: Sequence[str], limit_characters: int = MAX_LIVE_CHARACTERS) -> str:
+    """Fleet's words and then what others wrote: as it is if it is one plain word, otherwise quoted."""
+    line = one_line(" ".join(words), limit_characters)
+    for text in filter(None, foreign):
+        room = limit_characters - len(line) - len(' ""')
+        if room < _LEAST_CHARACTERS:
+            break
+        line += f" {named(text, room)}"
+    return line.lstrip()
 
 
 def _created(body: Body) -> str:
@@ -87,7 +105,8 @@ def _stalled(body: Body) -> str:
 
 
 def _denied(body: Body) -> str:
-    return f"by its own program, though Fleet allowed it: {', '.join(str(tool) for tool in as_list(body.get('tools')))}"
+    tools = ", ".join(named(str(tool)) for tool in as_list(body.get("tools")))
+    return f"by its own program, though Fleet allowed it: {tools}"
 
 
 def _looping(body: Body) -> str:
@@ -95,12 +114,12 @@ def _looping(body: Body) -> str:
 
 
 def _checking(body: Body) -> str:
-    return f"attempt {body.get('attempt')}: {body.get('check')}"
+    return f"attempt {body.get('attempt')}: {named(str(body.get('check')))}"
 
 
 def _checked(body: Body) -> str:
     checks = [as_object(one) for one in as_list(body.get("checks"))]
-    failed = [f"{one.get('check')}: {one.get('said')}" for one in checks if not one.get("passed")]
+    failed = [f"{named(str(one.get('check')))}: {one.get('said')}" for one in checks if not one.get("passed")]
     return f"attempt {body.get('attempt')}: {'passed' if body.get('passed') else 'FAILED  ' + '; '.join(failed)}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.domain.text import one_line
+from orchestrator.domain.text import named_path, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,12 @@ def answer_command(agent: str, kind: str, question_id: str) -> str:
     """Return the command that answers this question or permission of the agent, and no later one."""
     words = 'allow | always | "deny: why"' if kind == "permission" else '"…"'
     return f"fleet answer {one_line(agent)} {words} --question {one_line(question_id[:QUESTION_CHARACTERS])}"
+
+
+def moved_words(note: tuple[int, str]) -> str:
+    """Return in one sentence that this state directory took the place of another; an agent may have named that one."""
+    pid, place = note
+    return f"this is not the state directory of the daemon {pid}, which found its own at {named_path(place)}"
 
 
 def coloured(stream: TextIO) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, here, own_target
 from orchestrator.cli.render import output
-from orchestrator.domain.text import clean
+from orchestrator.domain.text import named_path
 
 if TYPE_CHECKING:
     from orchestrator.cli.http.client import Client
@@ -39,7 +39,7 @@ def backup(
     if as_json:
         output.document({"file": str(copy), "bytes": size})
     else:
-        print(f"backed up to {clean(str(copy))} ({size / 1e6:,.1f} MB)")
+        print(f"backed up to {named_path(copy)} ({size / 1e6:,.1f} MB)")
 
 
 def _by_daemon(client: Client, copy: Path, force: bool, progress: _ProgressLine) -> int:

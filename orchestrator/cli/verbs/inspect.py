@@ -46,7 +46,7 @@ def ps(
         view = _fleet(client, everyone=everyone)
         moved = paths.moved_note(client.target.state)
     if moved:
-        output.say(f"fleet: {moved}; fleet doctor says how to bring it back")
+        output.say(f"fleet: {output.moved_words(moved)}; fleet doctor says how to bring it back")
     if as_json:
         output.document(view.model_dump(mode="json"))
     else:

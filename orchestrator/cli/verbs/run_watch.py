@@ -87,7 +87,7 @@ class RunWatch:
         directs = event.agent == self.director.id
         for text in live_lines(event, directs=directs):
             who = one_line(event.name, 18)
-            output.say(f"{format_elapsed(time.monotonic() - self.began):>8}  {who:<18} {one_line(text, 120)}")
+            output.say(f"{format_elapsed(time.monotonic() - self.began):>8}  {who:<18} {text}")
         if not directs:
             return False
         if event.kind == "turn.waiting":
