@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -98,14 +98,27 @@ class WriteEvidence:
     """absolute paths that editing tools of other agents wrote meanwhile, with the agent's name"""
     writers: Sequence[str] = ()
     """other agents that worked in the same place meanwhile with tools that may write anything"""
+    apart: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """such agents in linked worktrees inside that place, by worktree: they count only for what is in there"""
 
     def origin(self, path: str, changed_at: float | None) -> Origin:
         """Return who changed the file; `changed_at` is None if it is gone."""
         if path in self.own:
             return Origin.SHARED if path in self.others else Origin.OWN
-        if path in self.others or not self.spans:
+        return Origin.OTHERS if path in self.others else self.origin_by_time(changed_at)
+
+    def origin_by_time(self, at: float | None) -> Origin:
+        """Return who did what no editing tool names, such as a commit; `at` is None if nobody knows when."""
+        if not self.spans:
             return Origin.OTHERS
-        return Origin.SHARED if self.writers or not self._ran_at(changed_at) else Origin.OWN
+        return Origin.SHARED if self.writers or not self._ran_at(at) else Origin.OWN
+
+    def inside(self, repository: str) -> WriteEvidence:
+        """Return the evidence about what is in this repository inside the turn's place."""
+        near = [
+            name for place, names in self.apart.items() if f"{place}/".startswith(f"{repository}/") for name in names
+        ]
+        return replace(self, writers=[*dict.fromkeys([*self.writers, *near])])
 
     def _ran_at(self, at: float | None) -> bool:
         return at is None or any(begun - SLACK_SECONDS <= at <= ended + SLACK_SECONDS for begun, ended in self.spans)

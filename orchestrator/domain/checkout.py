@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WORKTREE = "worktree:"
+"""begins the name of a linked worktree's lease, which is apart from that of a place around it"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckoutState:
@@ -54,7 +57,9 @@ class CheckoutDiff:
     insertions: int
     deletions: int
     commits: int
-    """how many the turn made"""
+    """how many the turn made, or may have made"""
+    commits_shared: int = 0
+    """of these, how many somebody else may have made"""
     committed: Committed | None = None
     moved: str = ""
     """where HEAD went otherwise: pulled, merged, checked out or reset"""
@@ -64,7 +69,7 @@ class CheckoutDiff:
     """the first 100 of `files` that somebody else may have changed"""
     files_shared: int = 0
     shared_with: tuple[str, ...] = ()
-    """agents that may have changed them; none: the user, or a process in the background"""
+    """agents that may have changed or made them; none: the user, or a process in the background"""
     files_of_others: int = 0
     """files that others changed meanwhile; they are not among `files`"""
 

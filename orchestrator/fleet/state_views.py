@@ -139,3 +139,17 @@ class BudgetsView(View):
     """The caps that apply to an agent, or to the fleet."""
 
     budgets: tuple[BudgetView, ...]
+
+
+class CommittedView(View):
+    """The commits that a turn made."""
+
+    commit: str
+    """the newest"""
+    branch: Foreign = NO_TEXT
+    inside: Foreign = NO_TEXT
+    """the inner repository that has it"""
+    files: tuple[Foreign, ...] = ()
+    files_changed: int = 0
+    insertions: int = 0
+    deletions: int = 0

@@ -8,6 +8,7 @@ from orchestrator.domain.text import NO_TEXT
 from orchestrator.fleet.state_views import (
     ActivityView,
     BudgetView,
+    CommittedView,
     Foreign,
     PastQuestionView,
     ProgressView,
@@ -153,20 +154,6 @@ class Receipt(View):
     """one sentence: started, queued behind the running turn, answered, added to its task…"""
 
 
-class CommittedView(View):
-    """The commits that a turn made."""
-
-    commit: str
-    """the newest"""
-    branch: Foreign = NO_TEXT
-    inside: Foreign = NO_TEXT
-    """the inner repository that has it"""
-    files: tuple[Foreign, ...] = ()
-    files_changed: int = 0
-    insertions: int = 0
-    deletions: int = 0
-
-
 class Changes(View):
     """What a turn changed in the checkout, according to git; None where git could not tell."""
 
@@ -175,6 +162,7 @@ class Changes(View):
     insertions: int = 0
     deletions: int = 0
     commits: int = 0
+    commits_shared: int = 0
     committed: CommittedView | None = None
     moved: Foreign = NO_TEXT
     """where HEAD went by a pull, merge, checkout or reset: `main 1a2b3c4d -> feature 5e6f7a8b`"""
@@ -184,7 +172,7 @@ class Changes(View):
     """of the files, those that somebody else may have changed"""
     files_shared: int = 0
     shared_with: tuple[str, ...] = ()
-    """agents that may have; none: the user, or a process in the background"""
+    """agents that may have changed them or made the shared commits; none: the user, or a process in the background"""
     files_of_others: int = 0
     """files that others changed meanwhile; they are not counted as changed"""
     where: str = ""

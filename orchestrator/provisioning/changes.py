@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,9 +51,9 @@ async def _difference(
     for path in sorted({*before.nested, *after.nested}):
         old, new = before.nested.get(path), after.nested.get(path)
         if old is None or new is None:
-            found = _with_files(found, [f"{path}/"])  # cloned or removed as a whole
+            found = _with_whole(found, checkout, path, _inside(evidence, checkout / path))
         elif old != new:
-            inner = await _difference(checkout / path, state, old, new, evidence)
+            inner = await _difference(checkout / path, state, old, new, _inside(evidence, checkout / path))
             found = _joined(found, path, inner)
     return found
 
@@ -68,20 +69,20 @@ async def _own_difference(
         return _diff(checkout, rows.values(), evidence)
     may_commit = evidence is None or bool(evidence.spans)
     refs = await asyncio.to_thread(refs_of, own.repository)
-    made = await commits_made(own, before, after, refs) if may_commit else ()
+    times = await commits_made(own, before, after, refs) if may_commit else dict[str, float | None]()
+    made = [*times]
     done = await committed(own, made, after, refs)
     if before.head == after.head:
-        return replace(_diff(checkout, rows.values(), evidence), commits=len(made), committed=_shown(done))
+        return _with_commits(_diff(checkout, rows.values(), evidence), done, times, evidence)
     unsaved = await _names(own, after.head, after.tree)
     rest = set(done.files if done else ()) | unsaved | {path for path, _ in marks}
     kept = [row for row in rows.values() if row.path in rest]
     is_led_there = bool(made) and after.head == made[-1] and len(kept) == len(rows)
     undone = unsaved & set(done.files) - rows.keys() if done and after.head in made else set[str]()
     taken_back, _ = await filters.judged(own, after, undone)
+    found = _diff(checkout, [*kept, *(_Row(path=path) for path in taken_back)], evidence)
     return replace(
-        _diff(checkout, [*kept, *(_Row(path=path) for path in taken_back)], evidence),
-        commits=len(made),
-        committed=_shown(done),
+        _with_commits(found, done, times, evidence),
         moved="" if is_led_there else f"{_place(before)} -> {_place(after)}",
         files_moved=len(rows) - len(kept),
     )
@@ -145,26 +146,63 @@ def _diff(checkout: Path, rows: Collection[_Row], evidence: WriteEvidence | None
 
 
 def _origin(path: Path, evidence: WriteEvidence | None) -> Origin:
-    if evidence is None:
-        return Origin.OWN
+    return evidence.origin(str(path), _changed_at(path)) if evidence else Origin.OWN
+
+
+def _changed_at(path: Path) -> float | None:
     try:
-        changed_at = path.lstat().st_ctime
+        return path.lstat().st_ctime
     except OSError:
-        changed_at = None
-    return evidence.origin(str(path), changed_at)
+        return None
 
 
-def _shown(done: Committed | None) -> Committed | None:
-    return done and replace(done, files=done.files[:SHOWN_FILES])
+def _came_at(repository: Path) -> float | None:
+    """When a linked worktree or submodule came: its `.git` is a file and stays as it is; None for others."""
+    try:
+        mark = (repository / ".git").lstat()
+    except OSError:
+        return None
+    return mark.st_ctime if stat.S_ISREG(mark.st_mode) else None
+
+
+def _with_whole(diff: CheckoutDiff, checkout: Path, path: str, evidence: WriteEvidence | None) -> CheckoutDiff:
+    """With a repository inside that came or went."""
+    origin = evidence.origin_by_time(_came_at(checkout / path)) if evidence else Origin.OWN
+    if origin is Origin.OTHERS:
+        return replace(diff, files_of_others=diff.files_of_others + 1)
+    shared = (f"{path}/",) if origin is Origin.SHARED else ()
+    others = evidence.writers if evidence and shared else ()
+    return replace(
+        diff,
+        files=(*diff.files, f"{path}/")[:SHOWN_FILES],
+        files_changed=diff.files_changed + 1,
+        shared=(*diff.shared, *shared)[:SHOWN_FILES],
+        files_shared=diff.files_shared + len(shared),
+        shared_with=tuple(sorted({*diff.shared_with, *others})),
+    )
+
+
+def _with_commits(
+    diff: CheckoutDiff, done: Committed | None, times: Mapping[str, float | None], evidence: WriteEvidence | None
+) -> CheckoutDiff:
+    shared = sum(evidence.origin_by_time(at) is Origin.SHARED for at in times.values()) if evidence else 0
+    others = evidence.writers if evidence and shared else ()
+    return replace(
+        diff,
+        commits=len(times),
+        commits_shared=shared,
+        committed=done and replace(done, files=done.files[:SHOWN_FILES]),
+        shared_with=tuple(sorted({*diff.shared_with, *others})),
+    )
+
+
+def _inside(evidence: WriteEvidence | None, repository: Path) -> WriteEvidence | None:
+    return evidence and evidence.inside(str(repository))
 
 
 def _place(state: CheckoutState) -> str:
     commit = state.head[:SHORT_ID] if state.head else "no commit"
     return f"{state.branch} {commit}" if state.branch else commit
-
-
-def _with_files(diff: CheckoutDiff, paths: Sequence[str]) -> CheckoutDiff:
-    return replace(diff, files=(*diff.files, *paths)[:SHOWN_FILES], files_changed=diff.files_changed + len(paths))
 
 
 def _joined(outer: CheckoutDiff, path: str, inner: CheckoutDiff) -> CheckoutDiff:
@@ -176,6 +214,7 @@ def _joined(outer: CheckoutDiff, path: str, inner: CheckoutDiff) -> CheckoutDiff
         insertions=outer.insertions + inner.insertions,
         deletions=outer.deletions + inner.deletions,
         commits=outer.commits + inner.commits,
+        commits_shared=outer.commits_shared + inner.commits_shared,
         committed=_joined_commits(outer.committed, path, inner.committed),
         moved=outer.moved or (inner.moved and f"{path}: {inner.moved}"),
         files_moved=outer.files_moved + inner.files_moved,

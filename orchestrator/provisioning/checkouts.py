@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator import untrusted
+from orchestrator.domain.checkout import WORKTREE
 
 MAX_LINK_BYTES = 2**12
-WORKTREE = "worktree:"
 
 
 def checkout_of(directory: Path) -> Path | None:

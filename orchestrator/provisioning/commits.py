@@ -26,7 +26,10 @@ MIN_ENTRY_BYTES = 80
 """two object ids and a blank are longer; an agent that writes other lines makes no work"""
 SHOWN_FILES = 100
 GITLINK = "160000"
-_ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\t\n]*\t?([^\n]*)")
+_ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) ([^\t\n]*)\t?([^\n]*)")
+_TIME = re.compile(rb"> (\d{1,12}) [-+]\d{4}$")
+SLACK_SECONDS = 1.0
+"""git's log has whole seconds"""
 _MADE = re.compile(
     rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward$)|revert:|am:"
     rb"|(?:rebase|pull)[^:]*\((?:pick|continue|reword|squash|fixup|edit)\)"
@@ -60,23 +63,35 @@ def _mark(content: bytes) -> str:
     return hashlib.sha256(line).hexdigest()[:16] if line else ""
 
 
-async def commits_made(own: OwnGit, before: CheckoutState, now: CheckoutState, refs: Refs) -> Sequence[str]:
-    """The commits that were made between the two looks and are still in HEAD or a branch, oldest first.
+async def commits_made(
+    own: OwnGit, before: CheckoutState, now: CheckoutState, refs: Refs
+) -> Mapping[str, float | None]:
+    """The commits that were made between the two looks and are still in HEAD or a branch, oldest first, and when.
+
+    The time is None if it is unknown, or cannot be: whoever commits can give another one.
 
     Raises:
         ChangesUnknownError: git failed.
     """
     added = await asyncio.to_thread(_added, own.repository, before)
     if added is None:
-        return [] if now.head in {None, before.head} else await _gained(own, before, now.head or "", refs)
-    entries = ((entry[1].decode(), entry[2]) for entry in _ENTRY.finditer(added))
-    made = [*dict.fromkeys(commit for commit, message in entries if _MADE.match(message))]
+        return {} if now.head in {None, before.head} else await _gained(own, before, now.head or "", refs)
+    made: dict[str, float | None] = {}
+    for entry in _ENTRY.finditer(added):
+        if _MADE.match(entry[3]):
+            made.setdefault(entry[1].decode(), _made_at(entry[2], before, now))
     if not made:
-        return ()
+        return made
     ends = sorted({*refs.branches.values(), *filter(None, [now.head])})
     words = "\n".join([*made, *(f"^{end}" for end in ends)])
     lost = set((await run(own, "rev-list", "--ignore-missing", "--stdin", input_text=f"{words}\n")).split())
-    return [commit for commit in made if commit not in lost]
+    return {commit: at for commit, at in made.items() if commit not in lost}
+
+
+def _made_at(who: bytes, before: CheckoutState, now: CheckoutState) -> float | None:
+    found = _TIME.search(who)
+    at = float(found[1]) if found else 0.0
+    return at if before.at - SLACK_SECONDS <= at <= now.at + SLACK_SECONDS else None
 
 
 def _added(repository: Repository, before: CheckoutState) -> bytes | None:
@@ -110,13 +125,13 @@ def _line_ends(content: bytes) -> Iterator[int]:
         end = begin
 
 
-async def _gained(own: OwnGit, before: CheckoutState, head: str, refs: Refs) -> Sequence[str]:
+async def _gained(own: OwnGit, before: CheckoutState, head: str, refs: Refs) -> Mapping[str, float | None]:
     fetched = await asyncio.to_thread(read_bounded, own.repository.common / "FETCH_HEAD") or b""
     lines = fetched.decode(errors="replace").splitlines()
     known = [before.head or "", *(line.partition("\t")[0] for line in lines), *refs.remote]
     words = [head, *(f"^{commit}" for commit in known if _OBJECT_ID.fullmatch(commit))]
     options = ("--reverse", "--ignore-missing", f"--since={int(before.at)}", "--stdin")
-    return (await run(own, "rev-list", *options, input_text="\n".join([*words, ""]))).split()
+    return dict.fromkeys((await run(own, "rev-list", *options, input_text="\n".join([*words, ""]))).split())
 
 
 async def committed(own: OwnGit, made: Sequence[str], now: CheckoutState, refs: Refs) -> Committed | None:

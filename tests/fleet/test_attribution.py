@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from tests.fixtures.personas import define
 from tests.fixtures.repositories import git, repository
@@ -181,3 +182,57 @@ async def test_what_the_user_edits_after_a_crash_is_not_credited_to_the_call_tha
         await lab.fleet.greet(lab.caller)
         await lab.becomes("build", "working")
         assert "shared with the user or a background process]" in await digest(lab, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_a_commit_that_another_agent_may_have_made_is_shared_and_the_users_is_the_users(repo: Lab) -> None:
+    await begin(repo, "review", "reviewer")
+    await begin(repo, "ship", "builder")
+    await calls(repo, "review", "Bash", ends=False)
+    await edits(repo, "ship", "s.py")
+    await calls(repo, "ship", "Bash", ends=False)
+    git(repo.project, "add", "s.py")
+    git(repo.project, "commit", "--quiet", "-m", "whose?")
+    shipped = await digest(repo, "ship")
+    assert " on branch main: 1 file +1 -0 (s.py); shared with review: commit]" in shipped
+    assert "on branch main: 1 file +1 -0 (s.py); shared with ship; 1 file changed by others" in await digest(
+        repo, "review"
+    )
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_a_commit_that_was_made_while_no_shell_of_the_turn_ran_may_be_the_users(tmp_path: Path) -> None:
+    repository(tmp_path / "project")
+    clock = Clock()
+    async with open_lab(tmp_path, clock=clock) as lab:
+        await begin(lab, "build", "builder")
+        clock.ahead_seconds = 100.0
+        await calls(lab, "build", "Bash")
+        git(lab.project, "commit", "--quiet", "--allow-empty", "-m", "the user's")
+        assert "shared with the user or a background process]" in await digest(lab, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_what_is_written_in_a_worktree_inside_the_checkout_is_shared_with_who_works_there(repo: Lab) -> None:
+    tree = repo.project / "trees" / "one"
+    git(repo.project, "worktree", "add", "--quiet", str(tree))
+    await begin(repo, "main", "builder")
+    await repo.fleet.create(repo.call(), NewAgent(name="linked", task="t", persona="builder", cwd="trees/one"))
+    await repo.becomes("linked", "working")
+    for name in ("main", "linked"):
+        await calls(repo, name, "Bash", ends=False)
+    for place in (repo.project, tree):
+        (place / "x.py").write_text("x\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "-m", "in the worktree")
+    assert "(x.py, trees/one/x.py); shared with linked: commit, trees/one/x.py]" in await digest(repo, "main")
+    linked = await digest(repo, "linked")
+    assert "on branch one: 1 file +1 -0 (x.py)]" in linked
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_a_worktree_that_the_session_makes_meanwhile_is_not_the_agents(repo: Lab) -> None:
+    await begin(repo, "hand", "hand")
+    git(repo.project, "worktree", "add", "--quiet", "trees/one")
+    await edits(repo, "hand", "h.py")
+    assert "1 file +1 -0 (h.py); 1 file changed by others meanwhile]" in await digest(repo, "hand")

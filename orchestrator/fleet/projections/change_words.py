@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.domain.text import MAX_LIST_BYTES, ForeignText, listed, listed_paths, named, quantity, quoted, raw
-from orchestrator.fleet.views import Changes, CommittedView
+from orchestrator.fleet.state_views import CommittedView
+from orchestrator.fleet.views import Changes
 
 SHORT_ID = 8
 MAX_REASON_CHARACTERS = 240
@@ -57,13 +58,15 @@ def _commit(changes: Changes) -> str:
 
 
 def _shared(changes: Changes) -> str:
-    """Return which files are perhaps not the turn's, and whose they may be."""
-    if not changes.files_shared:
+    """Return which commits and files are perhaps not the turn's, and whose they may be."""
+    if not changes.files_shared and not changes.commits_shared:
         return ""
     who = listed(changes.shared_with, 3) if changes.shared_with else "the user or a background process"
-    if changes.files_shared == changes.files_changed:
+    if (changes.files_shared, changes.commits_shared) == (changes.files_changed, changes.commits):
         return f"shared with {who}"
-    return f"shared with {who}: {listed_paths(changes.shared, 3, total=changes.files_shared)}"
+    commits = "commit" if changes.commits == 1 else quantity(changes.commits_shared, "commit")
+    files = listed_paths(changes.shared, 3, total=changes.files_shared) if changes.files_shared else ""
+    return f"shared with {who}: {', '.join(filter(None, [commits if changes.commits_shared else '', files]))}"
 
 
 def _others(changes: Changes) -> str:

@@ -114,6 +114,7 @@ class StoredChanges(TypedDict):
     insertions: int
     deletions: int
     commits: int
+    commits_shared: NotRequired[int]
     committed: NotRequired[StoredCommitted | None]
     moved: NotRequired[str]
     files_moved: NotRequired[int]

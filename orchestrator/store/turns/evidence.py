@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, or_, select
 
 from orchestrator.domain.attribution import CALL_EVENTS, CallEvent, WriteEvidence, writing_spans
+from orchestrator.domain.checkout import WORKTREE
 from orchestrator.domain.event import EventKind
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.engine.dialect import unindexed
@@ -30,11 +31,14 @@ def write_evidence(connection: Connection, claim: Claim, now: float) -> WriteEvi
         .join(AGENT, AGENT.c.id == TURN.c.agent_id)
         .where(meanwhile, ARTIFACT.c.kind == "produced", ARTIFACT.c.at >= begun)
     )
+    places = _writers(connection, meanwhile, area, begun, now)
+    near = [name for place, names in places.items() if overlap(place, area) for name in names]
     return WriteEvidence(
         own=frozenset(connection.execute(produced.where(ARTIFACT.c.kind == "produced")).scalars()),
         spans=writing_spans(_calls(connection, claim.agent_id, claim.turn), now),
         others={str(path): str(name) for path, name in connection.execute(others)},
-        writers=_writers(connection, meanwhile, area, begun, now),
+        writers=[*dict.fromkeys(near)],
+        apart={place.removeprefix(WORKTREE): names for place, names in places.items() if place.startswith(WORKTREE)},
     )
 
 
@@ -61,17 +65,17 @@ def _calls(connection: Connection, agent_id: str, turn: int) -> Sequence[CallEve
 
 def _writers(
     connection: Connection, meanwhile: ColumnElement[bool], area: str, begun: float, now: float
-) -> Sequence[str]:
+) -> Mapping[str, Sequence[str]]:
+    """Return the agents near that ran tools that may write anything, by the place that they worked in."""
     rows = connection.execute(
         select(AGENT.c.id, AGENT.c.name, AGENT.c.checkout, TURN.c.ordinal)
         .join(AGENT, AGENT.c.id == TURN.c.agent_id)
         .where(meanwhile, or_(TURN.c.before.is_not(None), TURN.c.changes_unknown != ""))
         .order_by(AGENT.c.name)
     )
-    near = [(agent_id, name, turn) for agent_id, name, checkout, turn in rows if overlap(checkout, area)]
-    wrote = [
-        name
-        for agent_id, name, turn in near
-        if any(ended > begun for _, ended in writing_spans(_calls(connection, agent_id, turn), now))
-    ]
-    return list(dict.fromkeys(wrote))
+    found: dict[str, list[str]] = {}
+    for agent_id, name, place, turn in rows:
+        is_near = overlap(place.removeprefix(WORKTREE), area.removeprefix(WORKTREE))
+        if is_near and any(ended > begun for _, ended in writing_spans(_calls(connection, agent_id, turn), now)):
+            found.setdefault(place, []).append(name)
+    return found
