@@ -59,7 +59,7 @@ def facts(fleet: Command, name: str) -> str:
 
 
 @pytest.mark.requirement("checkout:changes:attributed")
-def test_a_reviewer_whose_shell_runs_while_a_builder_writes_is_not_credited_with_its_file(
+def test_a_reviewer_whose_shell_runs_meanwhile_is_not_credited_with_a_file_and_shares_a_commit(
     fleet: Command, tmp_path: Path
 ) -> None:
     begun, go = tmp_path / "begun", tmp_path / "go"
@@ -69,9 +69,10 @@ def test_a_reviewer_whose_shell_runs_while_a_builder_writes_is_not_credited_with
     told = facts(fleet, "build")
     assert "1 file +1 -0 (built.py)" in told
     assert "shared" not in told
+    create(fleet, "ship", "shipper", "run git add built.py && git commit -q -m shipped")
+    assert " on branch main: 1 file +1 -0 (built.py); shared with review]" in facts(fleet, "ship")
     go.touch()
-    assert "no files changed; 1 file changed by others meanwhile]" in facts(fleet, "review")
-    assert "built.py" in fleet("output", "review").out
+    assert "(built.py); shared with ship; 1 file changed by others meanwhile]" in facts(fleet, "review")
 
 
 @pytest.mark.requirement("checkout:lease:nested-places-are-one")
