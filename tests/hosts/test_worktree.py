@@ -104,7 +104,7 @@ def played(script: str, task: str, place: Path, state: Path, project: Path) -> s
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("agent:place:follows-the-session")
+@pytest.mark.requirement("agent:place:follows-the-session", "guarantee:place:named-and-followed")
 def test_agents_work_in_the_worktree_that_claude_has_entered(tmp_path: Path, state: Path, project: Path) -> None:
     printed = played(SCRIPT, "Enter a worktree", tmp_path, state, project)
     worktree = project / ".claude" / "worktrees" / "side"
