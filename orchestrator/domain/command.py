@@ -122,10 +122,9 @@ class QueueTurn:
     """the running turn was meant to absorb it"""
 
 
-Queueing = (
-    ReplaceTurn | InterruptTurn | SteerTurn | BindAccount | ReleaseQueue | DropQueue | QueueBehindWait | QueueTurn
-)
-"""decisions that queue the text as a separate turn"""
+QueueingOnly = ReplaceTurn | InterruptTurn | BindAccount | ReleaseQueue | DropQueue | QueueBehindWait | QueueTurn
+Queueing = SteerTurn | QueueingOnly
+"""decisions that queue the text as a separate turn; a steer's is dropped when the running turn has read it"""
 Decision = AddToPrompt | AnswerQuestion | EndDurableWait | Queueing
 
 
@@ -227,11 +226,13 @@ def receipt_text(decision: Decision, turn: int = 0) -> str:
             return "answered: the agent continues"
         case EndDurableWait():
             return "woken: its wait_for_agents returns with this text"
+        case SteerTurn():
+            return f"handed into the running turn at its next tool call; if that turn ends first, it is turn {turn}"
         case _:
             return f"turn {turn}: {_queued(decision)}"
 
 
-def _queued(decision: Queueing) -> str:
+def _queued(decision: QueueingOnly) -> str:
     match decision:
         case QueueTurn(is_behind_running=True, cannot_steer=cannot_steer):
             reason = " (not steered: inputs and checks belong to a turn of their own)" if cannot_steer else ""
@@ -240,8 +241,6 @@ def _queued(decision: Queueing) -> str:
             return "queued" + (" (not steered: no turn is running)" if cannot_steer else "")
         case InterruptTurn():
             return "the running turn is interrupted; this one is next"
-        case SteerTurn():
-            return "handed into the running turn at its next tool call, or run next if that turn ends first"
         case _:
             return _queued_while_waiting(decision)
 

@@ -181,7 +181,7 @@ RECEIPTS: list[tuple[Decision, str]] = [
     (EndDurableWait("dw_1", "tn_1"), "woken: its wait_for_agents returns with this text"),
     (ReplaceTurn(binds_account=True), "turn 2: its open turn was dropped; the new task is next"),
     (InterruptTurn(), "turn 2: the running turn is interrupted; this one is next"),
-    (SteerTurn(), "turn 2: handed into the running turn at its next tool call, or run next if that turn ends first"),
+    (SteerTurn(), "handed into the running turn at its next tool call; if that turn ends first, it is turn 2"),
     (BindAccount(), "turn 2: its account is available again; queued behind its open turn"),
     (QueueBehindWait(Wait(kind=WaitKind.CHILDREN)), "turn 2: queued behind its open turn (children)"),
     (ReleaseQueue("3 tasks"), "turn 2: it runs first, then what was held (3 tasks)"),

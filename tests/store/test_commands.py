@@ -73,7 +73,7 @@ TABLE: dict[str, dict[DeliveryMode, tuple[str, str, str]]] = {
     "queued": dict.fromkeys(DeliveryMode, (ADDED, "queued", "queued")),
     "working": {
         QUEUE: ("turn 2: queued behind the running turn", "working", "working queued"),
-        STEER: ("turn 2: handed into the running turn at its next tool call", "working", "working queued"),
+        STEER: ("handed into the running turn at its next tool call", "working", "working queued"),
         INTERRUPT: ("turn 2: the running turn is interrupted; this one is next", "working", "working queued"),
     },
     "asks": {
