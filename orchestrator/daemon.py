@@ -84,7 +84,7 @@ def _fail(text: str, code: int) -> int:
 def _scrub_environment(env: Mapping[str, str]) -> None:
     """Keep only paths and settings in this process's environment, so that no secret in it can reach an agent."""
     for name in env:
-        if not paths.is_for_daemon(name):
+        if name != paths.PYTHON_PATH and not paths.is_for_daemon(name):
             del os.environ[name]
 
 

@@ -89,20 +89,10 @@ ENVIRONMENT = PROXIES | {
 }
 """Variables that an agent gets from its creator, together with `LC_*`."""
 
-_DAEMON = {
-    "CLAUDE_CODE_PATH",
-    "HOME",
-    "LANG",
-    "LOGNAME",
-    "PATH",
-    "PYTHONPATH",
-    "SHELL",
-    "TMPDIR",
-    "TMUX_TMPDIR",
-    "TZ",
-    "USER",
-}
+_DAEMON = {"CLAUDE_CODE_PATH", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TMUX_TMPDIR", "TZ", "USER"}
 _DAEMON_PREFIXES = ("AGENT_", "FLEET_", "LC_", "XDG_")
+PYTHON_PATH = "PYTHONPATH"
+"""never inherited, because it may name modules that a repository or an agent wrote; set only to Fleet's own package"""
 
 MAX_ORCHESTRATOR_CHARACTERS = 200
 PROJECT_VARIABLE = "CLAUDE_PROJECT_DIR"
@@ -306,8 +296,8 @@ def asset(name: str) -> Path:
 
 def with_package_path(env: Mapping[str, str]) -> dict[str, str]:
     """Return `env` changed so that another interpreter, started with -P, imports this very package and no other."""
-    home = PACKAGE.parent
-    return dict(env) if home.name in {"site-packages", "dist-packages"} else {**env, "PYTHONPATH": str(home)}
+    home, others = PACKAGE.parent, {name: value for name, value in env.items() if name != PYTHON_PATH}
+    return others if home.name in {"site-packages", "dist-packages"} else {**others, PYTHON_PATH: str(home)}
 
 
 def build() -> str:

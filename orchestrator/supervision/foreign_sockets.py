@@ -28,10 +28,10 @@ def masks(environment: Mapping[str, str], private: Sequence[str]) -> str:
     return words
 
 
-def closing(environment: Mapping[str, str]) -> str:
+def with_private_tmux(environment: Mapping[str, str]) -> str:
     """The words, quoted for the shell, that go before a session's command so that the agent's own tmux works there.
 
-    It refuses a directory that others could read, and bubblewrap before 0.5 has no option for the mode of a tmpfs.
+    tmux refuses a directory that others could read, and bubblewrap before 0.5 has no option for the mode of a tmpfs.
     """
     places = [str(place) for place in _tmux_places(environment) if _is_owned(place, os.geteuid())]
     script = f'command -p chmod 0700 {shlex.join(places)} 2>/dev/null; exec "$@"'
@@ -43,13 +43,18 @@ def private_places(environment: Mapping[str, str], names: Sequence[str]) -> list
     uid, user = os.geteuid(), environment.get("USER") or environment.get("LOGNAME") or "-"
     parents = ["/tmp", f"/run/user/{uid}", environment.get("TMPDIR"), environment.get("XDG_RUNTIME_DIR")]  # noqa: S108 - where the programs look
     folders = [name.format(uid=uid, user=user) for name in names]
-    return list(dict.fromkeys(Path(parent, folder) for parent in parents if parent for folder in folders))
+    return [Path(parent, folder) for parent in _real(parents) for folder in folders]
 
 
 def _tmux_places(environment: Mapping[str, str]) -> list[Path]:
     """Where tmux has the sockets of this user: also a server that starts later is one that would run programs."""
-    parents = dict.fromkeys(("/tmp", environment.get("TMUX_TMPDIR")))  # noqa: S108 - its default
-    return [Path(parent, f"tmux-{os.geteuid()}") for parent in parents if parent]
+    parents = _real(["/tmp", environment.get("TMUX_TMPDIR")])  # noqa: S108 - its default
+    return [Path(parent, f"tmux-{os.geteuid()}") for parent in parents]
+
+
+def _real(parents: Sequence[str | None]) -> list[str]:
+    """The absolute ones without links, each once: bwrap cannot mount below a link."""
+    return list(dict.fromkeys(os.path.realpath(each) for each in parents if each and Path(each).is_absolute()))
 
 
 def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
@@ -59,8 +64,8 @@ def _activation_sockets(environment: Mapping[str, str]) -> list[Path]:
     """
     uid = os.geteuid()
     places = [Path("/run/systemd/private"), Path("/run/dbus/system_bus_socket")] if uid == 0 else []
-    for runtime in (f"/run/user/{uid}", environment.get("XDG_RUNTIME_DIR")):
-        places += [Path(runtime, name) for name in ("bus", "systemd")] if runtime else []
+    for runtime in _real([f"/run/user/{uid}", environment.get("XDG_RUNTIME_DIR")]):
+        places += [Path(runtime, name) for name in ("bus", "systemd")]
     places += Path("/run/screen").glob("S-*")
     return [place for place in dict.fromkeys(places) if _is_owned(place, uid)]
 

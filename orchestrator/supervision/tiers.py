@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrator import pass_env, paths, untrusted
 from orchestrator.errors import InvalidError
 from orchestrator.supervision import cgroups, programs, shim
-from orchestrator.supervision.foreign_sockets import closing, masks
+from orchestrator.supervision.foreign_sockets import masks, with_private_tmux
 from orchestrator.supervision.hidden import HiddenPlace, mounts, seals, visible_path
 
 MARKER = "FLEET_PROCESS"
@@ -203,7 +203,7 @@ def _command_prefix(tier: Tier, hidden: Sequence[HiddenPlace], private: Sequence
         unit = f'"${UNIT}"' if cgroups.JOIN_SCRIPT in tier.prefix else f'--unit="${UNIT}"'
         return f"{prefix} {unit} {'' if cgroups.JOIN_SCRIPT in tier.prefix else '-- '}"
     view = f"{mounts(hidden, (FOLDER, WORK))}{masks(os.environ, private)}{seals(hidden)}"
-    return f"{prefix}{view} -- {closing(os.environ)}"
+    return f"{prefix}{view} -- {with_private_tmux(os.environ)}"
 
 
 def launcher_environment(

@@ -211,3 +211,12 @@ def test_the_daemon_inherits_settings_and_places_and_nobodys_account(tmp_path: P
         "PYTHONPATH": str(ROOT),
     }
     assert not paths.ACCOUNT & set(env)
+
+
+def test_an_installed_daemon_loads_no_modules_from_where_its_starter_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "site-packages" / "orchestrator")
+    assert HOST["PYTHONPATH"]
+    assert "PYTHONPATH" not in launch.daemon_environment(tmp_path, HOST)
+    assert "PYTHONPATH" not in paths.with_package_path(HOST)

@@ -180,8 +180,9 @@ def test_who_would_start_a_program_for_the_user_outside_of_every_session_is_not_
     other = str(runtime / "ssh-agent")
     script = tmp_path / "reach.py"
     script.write_text(REACH)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "link" / runtime.name))
+    monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path / "link"))
     with ExitStack() as stack:
         for name in [*names, other]:
             listening = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -273,7 +274,8 @@ def test_programs_that_listen_for_each_other_do_so_in_a_directory_of_each_sessio
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tier = tier_or_skip("A")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "link"))
     there, missing = tmp_path / "test-there", tmp_path / f"test-missing-{os.geteuid()}"
     there.mkdir()
     script = tmp_path / "reach.py"
