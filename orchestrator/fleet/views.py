@@ -53,7 +53,7 @@ class AgentView(View):
     project: str
     cwd: str
     place: str = ""
-    """its directory and branch unless it works in the project directory, and whether its session was started elsewhere"""
+    """its directory and branch unless it works in the project directory; says if its session was started elsewhere"""
     branch: Foreign = NO_TEXT
     """what is checked out where it works, as in `Created`; told of agents that were asked for by name"""
     turn: int
