@@ -233,7 +233,9 @@ def named_path(path: object) -> str:
 
 def named_value(value: object) -> str:
     """Return a value of a file on one line: a number or a word such as true as it is, anything else quoted."""
-    return quoted(value, MAX_VALUE_CHARACTERS) if isinstance(value, str) else named(str(value), MAX_VALUE_CHARACTERS)
+    if isinstance(value, str):
+        return quoted(value, MAX_VALUE_CHARACTERS)
+    return json.dumps(value) if value is None or isinstance(value, bool) else named(str(value), MAX_VALUE_CHARACTERS)
 
 
 def listed(
@@ -243,7 +245,7 @@ def listed(
 
     `total` counts them all if only some are given.
     """
-    return _joined([named(name) for name in names[:most]], limit_bytes, max(total or 0, len(names)))
+    return joined([named(name) for name in names[:most]], limit_bytes, max(total or 0, len(names)))
 
 
 def listed_paths(
@@ -259,7 +261,7 @@ def listed_paths(
     share = _share([len(one.encode()) for one in shown], limit_bytes - around)
     if share >= MIN_PATH_BYTES:
         shown = [_shorter(path, one, share) for path, one in zip(paths, shown, strict=False)]
-    return _joined(shown, limit_bytes, count)
+    return joined(shown, limit_bytes, count)
 
 
 def _share(sizes: Sequence[int], room: int) -> int:
@@ -284,16 +286,17 @@ def _shorter(path: ForeignText | str, shown: str, limit_bytes: int) -> str:
 def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BYTES) -> str:
     """Return the options of a question, each quoted behind its number, and how many do not fit."""
     shown = [f"{at} {quoted(option, MAX_OPTION_CHARACTERS)}" for at, option in enumerate(options, 1)]
-    return _joined(shown, limit_bytes, len(options))
+    return joined(shown, limit_bytes, len(options))
 
 
-def _joined(shown: Sequence[str], limit_bytes: int, total: int) -> str:
+def joined(shown: Sequence[str], limit_bytes: int, total: int | None = None) -> str:
+    """Return the first of these, each safe to show as it is, within the limit, and the number of the others."""
     kept: list[str] = []
     for one in shown:
         if kept and size_bytes([*kept, one]) + len(kept) > limit_bytes:
             break
         kept.append(one)
-    more = total - len(kept)
+    more = max(total or 0, len(shown)) - len(kept)
     return f"{', '.join(kept)} and {more} more" if more else ", ".join(kept)
 
 

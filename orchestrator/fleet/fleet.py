@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +192,10 @@ class Fleet:
     async def catch_up(self, call: CallContext) -> str:
         """Return one line about what other sessions left behind in this project, once per session; '' if nothing."""
         return await catch_up.catch_up(self._context, call)
+
+    def catching_up(self, call: CallContext) -> AbstractAsyncContextManager[str]:
+        """Give the same line to a block; if the block fails, it counts as not told."""
+        return catch_up.catching_up(self._context, call)
 
     async def begin_durable_wait(
         self, call: CallContext, request: WaitRequest, *, asks_person: bool

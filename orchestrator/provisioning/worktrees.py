@@ -19,7 +19,7 @@ MAX_WORKTREES = 1000
 SHOWN_COMMIT = 8
 MAX_PLACE_CHARACTERS = 120
 MAX_BRANCH_CHARACTERS = 60
-ELSEWHERE = ", not where this session was started"
+ELSEWHERE = ", not the project's own checkout"
 
 
 def are_of_one_repository(checkout: Path, other: Path) -> bool:

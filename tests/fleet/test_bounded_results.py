@@ -7,7 +7,8 @@ import re
 import pytest
 
 from orchestrator.domain.agent import NewAgent
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, NotFoundError
+from orchestrator.server.mcp import tools
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab
 
@@ -85,8 +86,11 @@ async def test_a_named_agent_shows_all_that_it_wants_as_far_as_there_is_room(lab
         await lab.becomes(name, "waiting", "permission")
     told = await lab.tool("get_agent_status", agents=["a", "b"])
     assert len(told.encode()) <= LIMIT_BYTES
-    assert f'"{COMMAND} a"' in told
-    assert f"{COMMAND} b" not in told
+    shown, cut = told.split("\n")
+    assert f'"{COMMAND} a"' in shown
+    assert shown.endswith(' -> command_agent(agent="a", task="allow" or "always" or "deny: <why>")')
+    assert f"{COMMAND} b" not in cut
+    assert 'get_agent_output(agent="b") shows it whole; then' in cut
     with pytest.raises(ConflictError, match="nothing was allowed"):
         await lab.tool("command_agent", agent="b", task="allow")
     assert "answered" in await lab.tool("command_agent", agent="a", task="allow")
@@ -118,3 +122,27 @@ async def test_a_digest_leaves_room_for_the_line_about_agents_that_the_wait_has_
     assert "ask for less" not in told, "the digest itself keeps the bound"
     last = told.split("\n")[-1]
     assert last.startswith(f"yours now, as the session that created them has ended: {names[0]}, ")
+
+
+async def test_who_creates_an_agent_again_that_asks_much_reads_its_question_and_the_news(lab: Lab) -> None:
+    await crowd(lab, 5)
+    name = long_name(99)
+    call = lab.call("k1", orchestrator="new")
+    await lab.fleet.create(call, NewAgent(name=name, task="look", persona="scout"))
+    await lab.asks(name, LONG, OPTIONS)
+    [create] = [tool for tool in tools.table(lab.fleet) if tool.name == "create_agent"]
+    told = await create.call(call, {"name": name, "task": "look", "persona": "scout"})
+    assert isinstance(told, str)
+    assert len(told.encode()) <= LIMIT_BYTES
+    assert "ask for less" not in told
+    first, news = told.split("\n")
+    assert 'asks: "Wörter' in first
+    assert news.startswith("left by ended sessions: ")
+
+
+@pytest.mark.requirement("session:adopt:by-name")
+async def test_news_that_a_failed_call_could_not_tell_is_told_in_the_next_result(lab: Lab) -> None:
+    await crowd(lab, 1)
+    with pytest.raises(NotFoundError):
+        await lab.tool("get_agent_status", orchestrator="new", agents=["nobody"])
+    assert "\nleft by ended sessions: " in await lab.tool("get_agent_status", orchestrator="new")

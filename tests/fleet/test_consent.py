@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from orchestrator.domain.durable_wait import DurableWait, WaitRequest
 from orchestrator.domain.text import one_line, raw
 from orchestrator.domain.turn import DeliveryMode
 from orchestrator.errors import ConflictError
+from orchestrator.fleet.verbs import query
 from orchestrator.server.mcp import text as mcp_text
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, ScriptedProvider, at_work, open_lab
@@ -320,3 +322,44 @@ async def test_two_calls_that_differ_look_different_at_every_door(lab: Lab, case
     await wants(lab, tool, other)
     second = await everywhere(lab)
     assert [where for where in first if first[where] == second[where]] == []
+
+
+@pytest.mark.requirement("permission:allow:only-what-was-shown", "question:answer:closed-is-no-task")
+@pytest.mark.parametrize("tool", ["get_agent_status", "list_agents"])
+async def test_a_slow_call_does_not_take_back_the_newer_question_that_a_parallel_one_shows(
+    lab: Lab, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.create("a")
+    await lab.asks("a", "red or blue?")
+    is_held, may_go = asyncio.Event(), asyncio.Event()
+
+    def held(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wait_once(*arguments: Any) -> Any:
+            if not is_held.is_set():
+                is_held.set()
+                await may_go.wait()
+            return await original(*arguments)
+
+        return wait_once
+
+    # what a call reads besides the agents
+    if tool == "list_agents":
+        monkeypatch.setattr(query, "_personas", held(query._personas))
+    else:
+        store = type(lab.context.work.store)
+        read = store.read
+        slow = held(read)
+
+        async def maybe_slow(self: Any, job: Any) -> Any:
+            return await (slow if getattr(job, "__name__", "") == "all_left" else read)(self, job)
+
+        monkeypatch.setattr(store, "read", maybe_slow)
+    first = asyncio.create_task(lab.tool(tool))
+    await is_held.wait()
+    await lab.fleet.answer(person(lab), "a", "blue")
+    await lab.asks("a", "now or later?")
+    assert "now or later?" in await lab.tool(tool)
+    may_go.set()
+    await first
+    receipt = await lab.fleet.command(lab.call(), "a", "now")
+    assert "answered" in receipt.happened

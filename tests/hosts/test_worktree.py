@@ -108,9 +108,9 @@ def played(script: str, task: str, place: Path, state: Path, project: Path) -> s
 def test_agents_work_in_the_worktree_that_claude_has_entered(tmp_path: Path, state: Path, project: Path) -> None:
     printed = played(SCRIPT, "Enter a worktree", tmp_path, state, project)
     worktree = project / ".claude" / "worktrees" / "side"
-    assert "in .claude/worktrees/side on worktree-side, not where this session was started" in printed, printed
+    assert "in .claude/worktrees/side on worktree-side, not the project's own checkout" in printed, printed
     assert "[maker complete" in printed, printed
-    assert "in .claude/worktrees/side on worktree-side, not where this session was started · " in printed
+    assert "in .claude/worktrees/side on worktree-side, not the project's own checkout · " in printed
     assert (worktree / "made.txt").read_text() == "made\n"
     assert not (project / "made.txt").exists()
 
@@ -123,7 +123,7 @@ def test_agents_of_a_sub_agent_with_its_own_worktree_work_there_only_if_it_gives
     """Claude's answer to roots/list does not follow a sub-agent. If this fails, it does now: the docs must say so."""
     printed = played(SUB_AGENT, "Delegate", tmp_path, state, project)
     (worktree,) = (project / ".claude" / "worktrees").iterdir()
-    place = f"in .claude/worktrees/{worktree.name} on worktree-{worktree.name}, not where this session was started"
+    place = f"in .claude/worktrees/{worktree.name} on worktree-{worktree.name}, not the project's own checkout"
     assert re.search(r" without \w+ · claude · on ", printed), printed
     assert re.search(rf" with \w+ · claude · {re.escape(place)}", printed)
     assert "2 complete" in printed

@@ -77,12 +77,12 @@ async def test_an_agent_works_in_the_worktree_that_the_session_has_entered(
         assert (await create(client, "before")).endswith(" · on main")
         places[:] = [(repository / ".claude" / "worktrees" / "inside").as_uri()]
         inside = await create(client, "inside")
-        assert inside.endswith("in .claude/worktrees/inside on feature, not where this session was started")
+        assert inside.endswith("in .claude/worktrees/inside on feature, not the project's own checkout")
         assert " · in .claude/worktrees/inside on feature" in await create(client, "relative", cwd=".")
         places[:] = [(repository.parent / "beside").as_uri()]
-        assert f"in {repository.parent / 'beside'} on fix/this, not where" in await create(client, "beside")
+        assert f"in {repository.parent / 'beside'} on fix/this, not the project's" in await create(client, "beside")
         status = await asked(client, "get_agent_status", agents=["inside"])
-        assert " · in .claude/worktrees/inside on feature, not where this session was started" in status
+        assert " · in .claude/worktrees/inside on feature, not the project's own checkout" in status
         assert (await create(client, "explicit", cwd=str(repository))).endswith(" · on main")
     with shared.http(repository) as rest:
         cwd = rest.get("/v1/agents/inside").json()["agent"]["cwd"]
@@ -95,7 +95,7 @@ async def test_the_digest_names_the_place_and_the_branch(window: Window, reposit
     async with window(mode, [(repository.parent / "beside").as_uri()]) as client:
         await create(client, "beside")
         digest = await asked(client, "wait_for_agents", timeout_seconds=30)
-    assert f" · in {repository.parent / 'beside'} on fix/this, not where this session was started · " in digest
+    assert f" · in {repository.parent / 'beside'} on fix/this, not the project's own checkout · " in digest
 
 
 @pytest.mark.requirement("agent:place:follows-the-session")

@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.cli.render import output
-from orchestrator.domain.text import listed, named, named_path, one_line
+from orchestrator.domain.text import listed, named, named_path
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -55,16 +55,14 @@ def _show_orphans(found: Orphans, *, as_json: bool) -> None:
         print(_orphan_line(one))
     sessions = listed(found.sessions, MAX_SESSIONS) or "none"
     more = "adopt them with: fleet adopt --all, or by name or id; " if found.agents else "no agents to adopt; "
-    output.say(one_line(f"{more}sessions connected here: {sessions}", 400))
+    output.say(f"{more}sessions connected here: {sessions}")
 
 
 def _orphan_line(one: Orphan) -> str:
     if one.is_moved:
-        return one_line(
-            f"{one.name} {one.agent} {one.status}: its project {named_path(one.project)} no longer exists", 400
-        )
-    return one_line(f"{one.name} {one.agent[:11]} {one.status}: left by {named(one.orchestrator)}", 400)
+        return f"{one.name} {one.agent} {one.status}: its project {named_path(one.project)} no longer exists"
+    return f"{one.name} {one.agent[:11]} {one.status}: left by {named(one.orchestrator)}"
 
 
 def _adopted_line(one: Adopted) -> str:
-    return one_line(f"{one.name} {one.agent}: now of {named(one.orchestrator)}, was of {named(one.was)}", 400)
+    return f"{one.name} {one.agent}: now of {named(one.orchestrator)}, was of {named(one.was)}"

@@ -8,11 +8,13 @@ import typer
 
 from orchestrator.cli.options import AsJson, connected
 from orchestrator.cli.render import output
-from orchestrator.domain.text import named, named_path, one_line
+from orchestrator.domain.text import joined, named, named_path
 from orchestrator.errors import InvalidError
 
 if TYPE_CHECKING:
     from orchestrator.fleet.views import TrustedPersona
+
+MAX_MORE_BYTES = 2000
 
 
 def trust(
@@ -46,5 +48,5 @@ def trust(
 
 def line_of(one: TrustedPersona, said: str) -> str:
     """Return the line about a persona file: what became of it, and what it may do more, if that is known."""
-    more = f"; it may do more than Fleet's own: {', '.join(one.more)}" if one.more else ""
-    return one_line(f"{named(one.name)} {said}: {named_path(one.path)} (sha256 {one.digest[:12]}){more}", 1000)
+    more = f"; it may do more than Fleet's own: {joined(one.more, MAX_MORE_BYTES)}" if one.more else ""
+    return f"{named(one.name)} {said}: {named_path(one.path)} (sha256 {one.digest[:12]}){more}"

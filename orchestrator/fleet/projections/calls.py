@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.domain.check import FAILED_CHECKS, FAILED_VERDICT
-from orchestrator.domain.question import QuestionKind, fits_line, is_whole
+from orchestrator.domain.question import MAX_LINE_CHARACTERS, QuestionKind, is_whole
 from orchestrator.domain.text import MAX_OPTION_CHARACTERS, MAX_RESULT_BYTES, choices, one_line, quoted, raw, within
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
@@ -34,8 +34,11 @@ def command(agent: str, task: str, *, person: bool) -> str:
     return f'fleet command {agent} "{task}"' if person else f'command_agent(agent="{agent}", task="{task}")'
 
 
-def answer(agent: AgentView, *, person: bool) -> str:
-    """Return the call that answers the agent's question or permission, and no later one if a person makes it."""
+def answer(agent: AgentView, *, person: bool, shown: int | None = None) -> str:
+    """Return the call that answers the agent's question or permission, and no later one if a person makes it.
+
+    `shown`: how much of the question the line before it shows, if more than in a list.
+    """
     question = agent.question
     if question is None:
         return ""
@@ -44,30 +47,30 @@ def answer(agent: AgentView, *, person: bool) -> str:
     first = ""
     if person:
         words = 'allow | always | "deny: <why>"' if is_permission else own
-        if is_cut(question):
+        if is_cut(question, shown):
             verb = "show" if is_whole(QuestionKind(question.kind), question.text) else "output"
             first = f"fleet {verb} {agent.name} shows it whole; then "
         which = f" --question {question.id[:QUESTION_CHARACTERS]}" if question.id else ""
         return f"{first}fleet answer {agent.name} {words}{which}"
-    if is_cut(question):
+    if is_cut(question, shown):
         first = f'get_agent_output(agent="{agent.name}") shows it whole; then '
     task = '"allow" or "always" or "deny: <why>"' if is_permission else own
     return f'{first}command_agent(agent="{agent.name}", task={task})'
 
 
-def is_cut(question: QuestionView) -> bool:
+def is_cut(question: QuestionView, shown: int | None = None) -> bool:
     """Whether the line about the question leaves some of it out, which must be read before the answer."""
     if question.kind == QuestionKind.PERMISSION:
-        return not fits_line(QuestionKind.PERMISSION, question.text)
-    cut = within(question.text, MAX_QUESTION_BYTES) != one_line(raw(question.text), len(question.text) + 1)
+        return not is_whole(QuestionKind.PERMISSION, question.text, shown or MAX_LINE_CHARACTERS)
+    cut = within(question.text, shown or MAX_QUESTION_BYTES) != one_line(raw(question.text), len(question.text) + 1)
     cut |= any(len(option) > MAX_OPTION_CHARACTERS for option in question.options)
     return cut or choices(question.options) != choices(question.options, MAX_RESULT_BYTES)
 
 
-def need(agent: AgentView, *, person: bool) -> str:
+def need(agent: AgentView, *, person: bool, shown: int | None = None) -> str:
     """Return the call that ends the agent's wait; '' if it waits for nothing that its reader can do."""
     if agent.question is not None:
-        return answer(agent, person=person)
+        return answer(agent, person=person, shown=shown)
     wait = agent.wait
     if wait is None:
         return ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 from orchestrator.domain.tool import COMMAND_LINE, CallContext
 from orchestrator.fleet.context import FleetContext
@@ -22,11 +23,19 @@ async def catch_up(context: FleetContext, call: CallContext) -> str:
 
     Of sessions that are still connected it is told in the first result after they have ended.
     """
+    async with catching_up(context, call) as news:
+        return news
+
+
+@asynccontextmanager
+async def catching_up(context: FleetContext, call: CallContext) -> AsyncGenerator[str]:
+    """Yield the same line; if the block fails, nothing was told, and the next result tells it."""
     caller = call.caller
     session = (caller.project, caller.orchestrator)
     connected = context.still_connected.get(session)
     if call.person or (connected is not None and not context.connections.gone(connected)):
-        return ""
+        yield ""
+        return
     context.still_connected[session] = frozenset()  # concurrent calls tell nothing
 
     def all_left(connection: Connection) -> Left:
@@ -35,17 +44,19 @@ async def catch_up(context: FleetContext, call: CallContext) -> str:
 
     try:
         found = await context.work.store.read(all_left)
+        others = {one.orchestrator for some in found for one in some}
+        if connected is not None:
+            others &= connected
+        gone = context.connections.gone(others)
+        context.still_connected[session] = frozenset(others - gone - {COMMAND_LINE})
+        asking, working, unread = [[one for one in some if one.orchestrator in gone] for some in found]
+        yield catch_up_line([one.name for one in asking], [one.name for one in working], unread)
     except BaseException:
         if connected is None:
             del context.still_connected[session]
         else:
             context.still_connected[session] = connected
-        raise  # nothing was told, so the next result tells it
-    others = {one.orchestrator for some in found for one in some if connected is None or one.orchestrator in connected}
-    gone = context.connections.gone(others)
-    context.still_connected[session] = frozenset(others - gone - {COMMAND_LINE})
-    asking, working, unread = [[one for one in some if one.orchestrator in gone] for some in found]
-    return catch_up_line([one.name for one in asking], [one.name for one in working], unread)
+        raise
 
 
 def catch_up_line(waiting: Sequence[str], working: Sequence[str], unread: Sequence[LeftAgent]) -> str:

@@ -281,8 +281,8 @@ async def registry(
     def living(connection: Connection) -> agent_views.Rows:
         return agent_views.rows_of(connection, agent_queries.living(connection, call.caller.project))
 
-    rows = await context.work.store.read(living)
     found, mistakes = await _personas(context, call.caller)
+    rows = await context.work.store.read(living)  # last: no await, and so no newer question, before the note
     personas = [
         PersonaView(
             name=persona.name,

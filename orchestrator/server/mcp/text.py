@@ -32,6 +32,7 @@ from orchestrator.fleet.briefing.system_prompt import DESKS
 from orchestrator.fleet.projections import calls, digest
 from orchestrator.fleet.projections.agent_views import counted
 from orchestrator.fleet.projections.outcome_lines import with_detail
+from orchestrator.fleet.state_views import QuestionView
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
@@ -75,7 +76,7 @@ def short(agent_id: str) -> str:
     return agent_id[:SHORT_ID_CHARACTERS]
 
 
-def created_lines(created: Created) -> str:
+def created_lines(created: Created, limit_bytes: int = MAX_RESULT_BYTES) -> str:
     """Return a line about the created agent: its model, its directory, and what it needs, if anything."""
     agent = created.agent
     model = f"{agent.provider}/{named(agent.model)}" if agent.model else agent.provider
@@ -93,7 +94,7 @@ def created_lines(created: Created) -> str:
     if agent.rehearsal:
         parts.append("rehearsal")
     asks = f" · {digest.asked(agent.question)} -> {calls.need(agent, person=False)}" if agent.question else ""
-    return within(" · ".join(parts), max(MAX_RESULT_BYTES - size_bytes([asks]), MIN_HEAD_BYTES)) + asks
+    return within(" · ".join(parts), max(limit_bytes - size_bytes([asks]), MIN_HEAD_BYTES)) + asks
 
 
 def _where(created: Created) -> str:
@@ -112,7 +113,7 @@ def receipt_line(receipt: Receipt) -> str:
     return f"{short(receipt.agent)} {receipt.name}: {receipt.happened}"
 
 
-class Shown(NamedTuple):
+class AgentLines(NamedTuple):
     """A result about agents, and what it really shows."""
 
     text: str
@@ -122,11 +123,11 @@ class Shown(NamedTuple):
     """ids of the questions that it shows to their last character"""
 
 
-def status_lines(view: FleetView, *, named: bool, limit_bytes: int = MAX_RESULT_BYTES) -> Shown:
+def status_lines(view: FleetView, *, named: bool, limit_bytes: int = MAX_RESULT_BYTES) -> AgentLines:
     """Return a line per agent; unless agents were named, also the fleet's totals and which agents wait for which."""
     agents = view.agents[:MAX_AGENT_LINES]
     if not agents:
-        return Shown("no living agents in this project -> create_agent", (), frozenset())
+        return AgentLines("no living agents in this project -> create_agent", (), frozenset())
     if named:
         lines = _widened(agents, limit_bytes)
         kept = bounded(lines, "name fewer agents", limit_bytes, missing=len(view.agents) - len(agents))
@@ -134,7 +135,7 @@ def status_lines(view: FleetView, *, named: bool, limit_bytes: int = MAX_RESULT_
     unread = [f"unread outcomes: {_counted(view.unread)} -> wait_for_agents"] if view.unread else []
     unread = [within(line, MAX_BEHIND_LINE_BYTES) for line in unread]
     behind = [within(_bottleneck(one), MAX_BEHIND_LINE_BYTES) for one in view.bottlenecks[:MAX_BOTTLENECKS]]
-    room = MAX_BEHIND_BYTES - size_bytes(unread)
+    room = min(MAX_BEHIND_BYTES, limit_bytes // 2) - size_bytes(unread)
     behind = [*(bounded(behind, "name agents to see what they wait for", room) if behind else []), *unread]
     lines = list(map(_agent_line, agents))
     room, missing = limit_bytes - size_bytes(behind), view.totals.agents - len(view.agents)
@@ -153,17 +154,16 @@ def _widened(agents: Sequence[AgentView], limit_bytes: int) -> list[str]:
     return lines
 
 
-def _shown(agents: Sequence[AgentView], lines: Sequence[str], kept: Sequence[str]) -> Shown:
-    found = [(agent, line) for agent, line in zip(agents, lines, strict=True) if line in set(kept)]
+def _shown(agents: Sequence[AgentView], lines: Sequence[str], kept: Sequence[str]) -> AgentLines:
+    remaining = set(kept)
+    found = [(agent, line) for agent, line in zip(agents, lines, strict=True) if line in remaining]
     asked = [(agent, line, agent.question) for agent, line in found if agent.question is not None]
-    whole = {question.id for agent, line, question in asked if _shows_whole(agent, line)}
-    return Shown("\n".join(kept), [agent for agent, _ in found], frozenset(whole))
+    whole = {question.id for agent, line, question in asked if _shows_whole(agent, question, line)}
+    return AgentLines("\n".join(kept), [agent for agent, _ in found], frozenset(whole))
 
 
-def _shows_whole(agent: AgentView, line: str) -> bool:
-    """Whether the agent's line shows all of what it asks."""
-    if (question := agent.question) is None:
-        return True
+def _shows_whole(agent: AgentView, question: QuestionView, line: str) -> bool:
+    """Whether the agent's line shows all of its question."""
     kind, limit = QuestionKind(question.kind), MAX_NAMED_QUESTION_CHARACTERS
     if fits_line(kind, question.text):
         return True
@@ -214,7 +214,7 @@ def _check_lines(check: CheckView) -> list[str]:
     return [head] if check.passed or not check.tail else [f"{head}; it says last:", fenced(check.tail)]
 
 
-def registry_lines(registry: Registry) -> Shown:
+def registry_lines(registry: Registry) -> AgentLines:
     """List agents, then personas: the first ones in full, the names of some more, and their number."""
     lines = list(map(_agent_line, registry.agents))
     room = MAX_RESULT_BYTES - (MIN_PERSONA_BYTES if registry.personas or registry.mistakes else 0)
@@ -270,7 +270,7 @@ def _agent_line(agent: AgentView, *, detailed: bool = False, question_characters
         parts.append(f"last {named(agent.last_tool, MAX_TOOL_CHARACTERS)}")
     if agent.unread:
         parts.append("unread" if agent.unread == 1 else f"{agent.unread} unread")
-    call = calls.need(agent, person=False)
+    call = calls.need(agent, person=False, shown=question_characters)
     return " · ".join(parts) + (f" -> {call}" if call else "")
 
 

@@ -114,7 +114,9 @@ DELETE_ALL = _object(scope=_text("default: mine; project: everyone's, only if to
 
 
 async def _create(fleet: Fleet, call: CallContext, args: Json) -> str:
-    return _told(text.created_lines(await fleet.create(call, _new_agent(args))), await fleet.catch_up(call))
+    created = await fleet.create(call, _new_agent(args))
+    news = await fleet.catch_up(call)
+    return _with_news(text.created_lines(created, _room_beside(news)), news)
 
 
 async def _command(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -145,23 +147,29 @@ async def _begin_wait(fleet: Fleet, call: CallContext, args: Json, asks_person: 
         since=args.get("since"),
     )
     found = await fleet.begin_durable_wait(call, request, asks_person=asks_person)
-    return found if isinstance(found, DurableWait) else _within(found.text)
+    return found if isinstance(found, DurableWait) else _cut_to_limit(found.text)
 
 
 async def _status(fleet: Fleet, call: CallContext, args: Json) -> str:
     agents = tuple(args.get("agents", ()))
-    view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES, notes=False)
-    news = await fleet.catch_up(call)
-    room = MAX_RESULT_BYTES - size_bytes([news] if news else [])
-    shown = text.status_lines(view, named=bool(agents), limit_bytes=room)
+    async with fleet.catching_up(call) as news:
+        view = await fleet.status(call, agents, most=text.MAX_AGENT_LINES, notes=False)
+    # nothing is awaited between view and note: a parallel call might show, and note, a newer question
+    shown = text.status_lines(view, named=bool(agents), limit_bytes=_room_beside(news))
     fleet.note_shown(call, shown.agents, shown.whole)
-    return _told(shown.text, news)
+    return _with_news(shown.text, news)
 
 
-def _told(result: str, news: str) -> str:
-    """Append the line about other sessions, which only the first result of a session carries, as far as it fits."""
-    room = MAX_RESULT_BYTES - size_bytes([result])
-    return f"{result}\n{within(news, room)}" if news and room >= MIN_NEWS_BYTES else result
+def _room_beside(news: str) -> int:
+    return MAX_RESULT_BYTES - size_bytes([news] if news else [])
+
+
+def _with_news(result: str, news: str) -> str:
+    """Append the line about other sessions, which is told once: a result that leaves no room for it is cut."""
+    if not news:
+        return result
+    result = _cut_to_limit(result, MAX_RESULT_BYTES - MIN_NEWS_BYTES)
+    return f"{result}\n{within(news, MAX_RESULT_BYTES - size_bytes([result]) - 1)}"
 
 
 async def _output(fleet: Fleet, call: CallContext, args: Json) -> str:
@@ -251,14 +259,14 @@ PAGES: frozenset[Verb] = frozenset({_output})
 """verbs whose result is as long as its reader asked for"""
 
 
-async def _bounded(verb: Verb, fleet: Fleet, call: CallContext, args: Json) -> str:
+async def _call_within_limit(verb: Verb, fleet: Fleet, call: CallContext, args: Json) -> str:
     """Call the verb; its result has at most 400 tokens unless it is a page, whatever made it."""
     told = await verb(fleet, call, args)
-    return told if verb in PAGES else _within(told)
+    return told if verb in PAGES else _cut_to_limit(told)
 
 
-def _within(told: str) -> str:
-    return "\n".join(bounded(told.split("\n"), "ask for less"))
+def _cut_to_limit(told: str, limit_bytes: int = MAX_RESULT_BYTES) -> str:
+    return "\n".join(bounded(told.split("\n"), "ask for less", limit_bytes))
 
 
 def names() -> tuple[str, ...]:
@@ -273,7 +281,7 @@ def table(fleet: Fleet) -> tuple[Tool, ...]:
             name=name,
             description=description,
             schema=schema,
-            call=partial(_bounded, verb, fleet),
+            call=partial(_call_within_limit, verb, fleet),
             json_lists=frozenset({"checks"}),
             waits=verb is _wait,
             located=verb is _create,
