@@ -114,7 +114,7 @@ async def test_an_agent_below_the_project_is_told_with_folder_and_branch_and_one
         digest = await asked(client, "wait_for_agents", until="all", timeout_seconds=30)
     for text in (of_all, digest):
         assert text.count(" · in src on later") == text.count(" on later") == 1
-        assert "not where" not in text
+        assert "not the project's" not in text
 
 
 @pytest.mark.requirement("agent:place:worktrees-of-the-repository")
