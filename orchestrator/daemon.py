@@ -194,16 +194,15 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
 
 
 def _started_threads() -> ThreadPoolExecutor:
-    """The threads for what blocks, started while the machine has some: an agent may take all that there are."""
+    """The threads for what blocks, as many as the machine has now: later an agent may have taken all that there are."""
     from concurrent.futures import ThreadPoolExecutor
 
     count = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio would start, one by one
     threads, all_started = ThreadPoolExecutor(count, "asyncio"), threading.Event()
-    try:
+    with suppress(RuntimeError):  # there is none left: the others are started when there are some again
         for _ in range(count):
             threads.submit(all_started.wait)  # one that is free would be used again
-    finally:
-        all_started.set()
+    all_started.set()
     return threads
 
 

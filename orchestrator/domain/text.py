@@ -255,13 +255,11 @@ def listed_paths(
 
     A shortened path has `…` in its middle. Fewer are shown where too little of each would be left.
     """
-    shown = [named(path) for path in paths[:most]]
+    shown = [named(path, len(path) + 1) for path in paths[:most]]
     count = max(total or 0, len(paths))
     around = 2 * len(shown) + len(f" and {count} more")
-    share = _share([len(one.encode()) for one in shown], limit_bytes - around)
-    if share >= MIN_PATH_BYTES:
-        shown = [_shorter(path, one, share) for path, one in zip(paths, shown, strict=False)]
-    return joined(shown, limit_bytes, count)
+    share = max(_share([len(one.encode()) for one in shown], limit_bytes - around), MIN_PATH_BYTES)
+    return joined([_shorter(one, share) for one in shown], limit_bytes, count)
 
 
 def _share(sizes: Sequence[int], room: int) -> int:
@@ -273,14 +271,15 @@ def _share(sizes: Sequence[int], room: int) -> int:
     return max(sizes, default=0)
 
 
-def _shorter(path: ForeignText | str, shown: str, limit_bytes: int) -> str:
+def _shorter(shown: str, limit_bytes: int) -> str:
     """The path as it is shown; a longer one keeps more of its end, which says more, than of its beginning."""
     if len(shown.encode()) <= limit_bytes:
         return shown
-    name = raw(path)
-    kept = limit_bytes - len("…".encode()) - (0 if shown == name else len('""'))
-    head, tail = name[: kept // 3], name[-(kept - kept // 3) :]
-    return f"{head}…{tail}" if shown == name else quoted(f"{head}…{tail}")
+    mark = '"' if shown.startswith('"') else ""  # a plain name has none
+    name = shown.strip('"').encode()
+    kept = limit_bytes - len(f"{mark}…{mark}".encode())
+    head, tail = name[: kept // 3], name[kept // 3 - kept :]
+    return f"{mark}{head.decode(errors='ignore')}…{tail.decode(errors='ignore')}{mark}"
 
 
 def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BYTES) -> str:

@@ -130,7 +130,10 @@ async def _output(own: OwnGit, cwd: Path, words: Sequence[str]) -> GitOutput:
         stderr=PIPE,
         start_new_session=True,
     )
-    process = await spawn(starting, discard=own_git.kill)
+    try:
+        process = await spawn(starting, discard=own_git.kill)
+    except OSError as error:
+        raise ConflictError(f"git cannot run: {error}", hint="go on without its history") from error
     told = asyncio.create_task(_read(process.stderr, MAX_ERROR_BYTES))
     try:
         async with asyncio.timeout(SECONDS):

@@ -76,21 +76,50 @@ async def test_what_makes_the_changes_unknown_is_told_with_its_reason(repo: Lab,
 
 
 @pytest.mark.requirement("wait:digest:changed-files-are-facts")
-async def test_twelve_changed_files_are_named_however_long_their_paths_are_and_the_others_counted(repo: Lab) -> None:
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "packages/a-rather-long-name/source",
+        f"packages/{'deeper/' * 30}source",
+        f"пакеты/{'довольно длинное имя/' * 3}исходники",
+        f"软件包/{'很长的目录名称/' * 5}来源",
+    ],
+    ids=["long", "longer than a line", "two bytes a letter", "three bytes a letter"],
+)
+async def test_twelve_changed_files_are_named_however_long_their_paths_are_and_the_others_counted(
+    repo: Lab, folder: str
+) -> None:
     await repo.create("build", persona="builder")
     await at_work(repo, "build")
     for number in range(14):
-        path = repo.project / "packages" / "a-rather-long-name" / "source" / f"component-{number:02}" / "view.tsx"
+        path = repo.project / folder / f"component-{number:02}" / "view.tsx"
         path.parent.mkdir(parents=True)
         path.write_text("x\n")
     (repo.project / "b b.py").write_text("b\n")
     repo.finish("build")
     text = (await repo.wait("build")).text
     (names,) = re.findall(r"uncommitted: 15 files \+15 -0 \((.*)\)", text)
-    assert names.startswith('"b b.py", packages')
-    assert names.endswith("nent-10/view.tsx and 3 more")
-    assert (names.count(", "), names.count("…")) == (11, 11)
-    assert len(names.encode()) <= MAX_LIST_BYTES
+    shown = names.removesuffix(" and 3 more").split(", ")
+    assert shown[0] == '"b b.py"'
+    assert [one.strip('"')[-len("00/view.tsx") :] for one in shown[1:]] == [f"{at:02}/view.tsx" for at in range(11)]
+    assert all(one.strip('"').startswith(folder[0]) and "…" in one for one in shown[1:])
+    assert MAX_LIST_BYTES - 50 < len(names.encode()) <= MAX_LIST_BYTES
+
+
+@pytest.mark.requirement("wait:digest:changed-files-are-facts")
+async def test_a_path_is_named_whole_where_there_is_room_and_else_with_both_its_ends(repo: Lab) -> None:
+    await repo.create("build", persona="builder")
+    await at_work(repo, "build")
+    for at, depth in enumerate((24, 80)):
+        path = repo.project / str(at) / ("deeper/" * depth) / "view.tsx"
+        path.parent.mkdir(parents=True)
+        path.write_text("x\n")
+    repo.finish("build")
+    text = (await repo.wait("build")).text
+    (names,) = re.findall(r"uncommitted: 2 files \+2 -0 \((.*)\)", text)
+    whole, cut = names.split(", ")
+    assert whole == f"0/{'deeper/' * 24}view.tsx"
+    assert re.fullmatch(r"1/deeper/.*….*deeper/view\.tsx", cut)
 
 
 async def test_outside_of_a_checkout_the_digest_says_why_changes_are_unknown(lab: Lab) -> None:

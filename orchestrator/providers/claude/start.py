@@ -40,7 +40,7 @@ async def open_session(spec: SessionSpec, program: ProgramConfig, limits: Silenc
     totals = await _starting_totals(spec)
     try:
         process = await start_program(spec, program, stderr.append)
-    except (OSError, RuntimeError) as error:  # asyncio starts a thread for each process: there may be none left
+    except OSError as error:
         raise ProviderError(f"claude does not start: {error}"[:2_000], hint=START_HINT) from error
     try:
         if spec.on_process is not None:
