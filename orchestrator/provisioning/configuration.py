@@ -32,6 +32,8 @@ WORDS = {
 FALSE = frozenset({"false", "no", "off", "0"})
 _SECTION = re.compile(r'\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*))?$")
+_LINE = re.compile(r'((?:[^"\\#;\n]|\\[\s\S]|"(?:[^"\\\n]|\\[\s\S])*+"?+)*+(?:[#;][^\n]*+)?)\n?')
+"""goes on behind a backslash at its end, except in a comment"""
 _ESCAPED = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "b": "\b"}
 
@@ -45,7 +47,7 @@ def read_git_settings(path: Path) -> GitSettings:
     Raises:
         ChangesUnknownError: it is not a regular file, cannot be read, or is too large.
     """
-    return dict(_settings((read_bounded(path) or b"").decode(errors="surrogateescape")))
+    return dict(_settings(_content(path)))
 
 
 def user_settings(environment: Mapping[str, str]) -> GitSettings:
@@ -66,10 +68,11 @@ def check_files(own: Sequence[Path], environment: Mapping[str, str]) -> None:
     """
     waiting = [*own, *_user_files(environment)]
     for file in waiting:  # it grows meanwhile
-        content = (read_bounded(file) or b"").decode(errors="surrogateescape")
-        named = (value for key, value in _settings(content) if key.startswith("include") and key.endswith(".path"))
-        for other in (file.parent / _expanded(value, environment) for value in named):
-            if other not in waiting:
+        named = (one for key, one in _settings(_content(file)) if key.startswith("include") and key.endswith(".path"))
+        for value in named:
+            if value.startswith("%("):
+                raise ChangesUnknownError(f"{file} includes a file by %(…), and only git knows where that is")
+            if (other := file.parent / _expanded(value, environment)) not in waiting:
                 waiting.append(other)
             if len(waiting) > MAX_FILES:
                 raise ChangesUnknownError(f"{file} is one of more than {MAX_FILES} files with settings of git")
@@ -77,7 +80,9 @@ def check_files(own: Sequence[Path], environment: Mapping[str, str]) -> None:
 
 def _user_files(environment: Mapping[str, str]) -> list[Path]:
     files = [] if environment.get("GIT_CONFIG_NOSYSTEM") else [SYSTEM]
-    if environment.get("HOME"):
+    if (instead := environment.get("GIT_CONFIG_GLOBAL")) is not None:
+        files += [Path(instead)] if instead else []
+    elif environment.get("HOME"):
         files += [_config_folder(environment) / "config", Path(environment["HOME"], ".gitconfig")]
     return files
 
@@ -136,12 +141,20 @@ def _config_folder(environment: Mapping[str, str]) -> Path:
 
 def _expanded(path: str, environment: Mapping[str, str]) -> Path:
     text = path.replace("\0", "")
-    return Path(environment.get("HOME") or "/nonexistent", text[2:]) if text.startswith("~/") else Path(text)
+    if text.startswith("~/"):
+        return Path(environment.get("HOME") or "/nonexistent", text[2:])
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path raises an error for an unknown user
+
+
+def _content(file: Path) -> str:
+    """What the file says; nothing if it is missing, or leads to the null device, which git reads too."""
+    if os.path.realpath(file) == os.devnull:
+        return ""
+    return (read_bounded(file) or b"").decode(errors="surrogateescape")
 
 
 def _included(file: Path, environment: Mapping[str, str], depth: int) -> Iterator[tuple[str, str]]:
-    content = (read_bounded(file) or b"").decode(errors="surrogateescape")
-    for key, value in _settings(content):
+    for key, value in _settings(_content(file)):
         yield key, value
         if key == "include.path" and depth > 0:
             yield from _included(file.parent / _expanded(value, environment), environment, depth - 1)
@@ -150,11 +163,11 @@ def _included(file: Path, environment: Mapping[str, str], depth: int) -> Iterato
 def _settings(text: str) -> Iterator[tuple[str, str]]:
     """Yield the settings in their order; a key without a value is `true`."""
     section = ""
-    for line in text.replace("\\\n", "").splitlines():
-        rest = line
-        if (head := _SECTION.match(line)) is not None:
+    for line in _LINE.finditer(text.removeprefix("\ufeff").replace("\r\n", "\n")):
+        rest = line[1].replace("\\\n", "")
+        while (head := _SECTION.match(rest)) is not None:
             section = head[1].lower() + ("" if head[2] is None else "." + _ESCAPED.sub(r"\1", head[2]))
-            rest = line[head.end() :]
+            rest = rest[head.end() :]
         if section and (setting := _SETTING.match(rest)) is not None:
             yield f"{section}.{setting[1].lower()}", "true" if setting[2] is None else _value(setting[2])
 
@@ -174,4 +187,4 @@ def _value(text: str) -> str:
             break
         else:
             parts.append(character)
-    return "".join(parts).strip()
+    return "".join(parts).strip(" \t\r\n")

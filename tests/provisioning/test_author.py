@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.domain.text import named_path
 from orchestrator.provisioning.author import author_problem
 from tests.fixtures.repositories import git, repository
 
@@ -53,6 +55,10 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     ".git/config.worktree": {"config": "[extensions]\nworktreeConfig = true\n"},
     ".git/pipe": {"config": "[include]\npath = other\n", "other": "[include]\npath = pipe\n"},
     "pipe": {"config": '[includeIf "gitdir:/**"]\npath = ../pipe\n'},
+    ".git/behind-a-mark": {"config": "[include]\npath = marked\n", "marked": "\ufeff[include]\npath = behind-a-mark\n"},
+    ".git/behind-a-comment": {"config": "# no more \\\n[include]\npath = behind-\\\na-comment\n"},
+    ".git/behind-a-section": {"config": "[a] [include] path = behind-a-section\n"},
+    ".git/form\ffeed": {"config": '[include]\npath = "form\ffeed"\n'},
     ".git/refs/heads/main": {"config": '[includeIf "onbranch:main"]\npath = nothing\n'},
 }
 """where a pipe is, and what is added to the files of the git directory that lead to it"""
@@ -67,7 +73,32 @@ async def test_a_pipe_that_git_would_open_for_the_author_is_named_and_not_opened
             file.write(text)
     with unopened(checkout / place):
         problem = await author_problem(checkout, known)
-    assert problem.endswith(f"{checkout / place} is not a regular file")
+    assert problem.endswith(f"{named_path(checkout / place)} is not a regular file")
+
+
+async def test_a_pipe_that_git_would_open_in_a_home_or_in_place_of_the_users_file_is_not_opened(
+    checkout: Path, known: Mapping[str, str]
+) -> None:
+    user, pipe = pwd.getpwuid(os.geteuid()), checkout / "pipe"
+    with unopened(pipe):
+        instead = {**known, "GIT_CONFIG_GLOBAL": str(pipe)}
+        assert (await author_problem(checkout, instead)).endswith("pipe is not a regular file")
+        git(checkout, "config", "include.path", f"~{user.pw_name}/{os.path.relpath(pipe, user.pw_dir)}")
+        assert (await author_problem(checkout, known)).endswith("pipe is not a regular file")
+
+
+async def test_a_file_whose_place_only_git_knows_is_told(checkout: Path, known: Mapping[str, str]) -> None:
+    with (checkout / ".git" / "config").open("a") as file:
+        file.write("[include]\npath = %(prefix)/pipe\n")
+    assert "only git knows where" in await author_problem(checkout, known)
+
+
+async def test_the_null_device_says_nothing_as_for_git(checkout: Path, known: Mapping[str, str]) -> None:
+    Path(known["HOME"], ".gitconfig").symlink_to(os.devnull)
+    with (checkout / ".git" / "config").open("a") as file:
+        file.write(f"[include]\npath = {os.devnull}\n")
+    for more in ({}, {"GIT_CONFIG_GLOBAL": os.devnull}, {"GIT_CONFIG_GLOBAL": ""}):
+        assert await author_problem(checkout, {**known, **more}) == ""
 
 
 async def test_a_pipe_in_a_folder_that_only_looks_like_a_repository_is_not_opened(
