@@ -11,8 +11,11 @@ from orchestrator.domain.event import TERMINAL, EventKind
 from orchestrator.domain.question import DENY
 from orchestrator.domain.turn import DAEMON
 
-SLACK_SECONDS = 1.0
-"""between a call, its event, and the time of a file"""
+EARLY_SECONDS = 5.0
+"""before the event of a call the call may have begun: a busy machine tells late, and then a lone agent's own work must
+not seem the user's"""
+LATE_SECONDS = 1.0
+"""after the event of a call's end its files may be dated; that event is never early, but clocks differ"""
 READING_TOOLS = frozenset(
     {"Read", "Grep", "Glob", "LS", "NotebookRead", "TodoWrite", "WebFetch", "WebSearch", "ToolSearch", "BashOutput"}
 )
@@ -98,27 +101,35 @@ class WriteEvidence:
     """absolute paths that editing tools of other agents wrote meanwhile, with the agent's name"""
     writers: Sequence[str] = ()
     """other agents that worked in the same place meanwhile with tools that may write anything"""
-    apart: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    worktree_writers: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """such agents in linked worktrees inside that place, by worktree: they count only for what is in there"""
 
     def origin(self, path: str, changed_at: float | None) -> Origin:
-        """Return who changed the file; `changed_at` is None if it is gone."""
+        """Return who changed the file; `changed_at` is None if nobody knows when, as of a file that is gone."""
         if path in self.own:
             return Origin.SHARED if path in self.others else Origin.OWN
         return Origin.OTHERS if path in self.others else self.origin_by_time(changed_at)
 
-    def origin_by_time(self, at: float | None) -> Origin:
-        """Return who did what no editing tool names, such as a commit; `at` is None if nobody knows when."""
+    def origin_by_time(self, at: float | None, *, unit_seconds: float = 0.0) -> Origin:
+        """Return who did what no editing tool names, such as a commit; `at` is None if nobody knows when.
+
+        It was done in the `unit_seconds` that begin at `at`.
+        """
         if not self.spans:
             return Origin.OTHERS
-        return Origin.SHARED if self.writers or not self._ran_at(at) else Origin.OWN
+        return Origin.SHARED if self.writers or not self._ran_in(at, unit_seconds) else Origin.OWN
 
     def inside(self, repository: str) -> WriteEvidence:
         """Return the evidence about what is in this repository inside the turn's place."""
         near = [
-            name for place, names in self.apart.items() if f"{place}/".startswith(f"{repository}/") for name in names
+            name
+            for place, names in self.worktree_writers.items()
+            if f"{place}/".startswith(f"{repository}/")
+            for name in names
         ]
         return replace(self, writers=[*dict.fromkeys([*self.writers, *near])])
 
-    def _ran_at(self, at: float | None) -> bool:
-        return at is None or any(begun - SLACK_SECONDS <= at <= ended + SLACK_SECONDS for begun, ended in self.spans)
+    def _ran_in(self, at: float | None, unit_seconds: float) -> bool:
+        return at is None or any(
+            begun - EARLY_SECONDS <= at + unit_seconds and at <= ended + LATE_SECONDS for begun, ended in self.spans
+        )

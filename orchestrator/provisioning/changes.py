@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.domain.attribution import Origin, WriteEvidence
 from orchestrator.domain.checkout import CheckoutDiff, CheckoutState, Committed
 from orchestrator.provisioning import configuration, filters
-from orchestrator.provisioning.commits import GITLINK, SHOWN_FILES, commits_made, committed
+from orchestrator.provisioning.commits import GITLINK, LOG_UNIT_SECONDS, SHOWN_FILES, commits_made, committed
 from orchestrator.provisioning.own_git import OwnGit, open_own, run, time_limit
 from orchestrator.provisioning.repository import refs_of
 from orchestrator.provisioning.snapshots import AFTER_SECONDS, snapshot
@@ -51,7 +51,7 @@ async def _difference(
     for path in sorted({*before.nested, *after.nested}):
         old, new = before.nested.get(path), after.nested.get(path)
         if old is None or new is None:
-            found = _with_whole(found, checkout, path, _inside(evidence, checkout / path))
+            found = _with_inner_repository(found, checkout, path, before, _inside(evidence, checkout / path))
         elif old != new:
             inner = await _difference(checkout / path, state, old, new, _inside(evidence, checkout / path))
             found = _joined(found, path, inner)
@@ -66,21 +66,21 @@ async def _own_difference(
     marks = {*before.large.items()} ^ {*after.large.items()}
     rows |= {path: _Row(path=path) for path, _ in sorted(marks)}
     if (before.head, before.log_bytes) == (after.head, after.log_bytes):
-        return _diff(checkout, rows.values(), evidence)
+        return _diff(checkout, before, rows.values(), evidence)
     may_commit = evidence is None or bool(evidence.spans)
     refs = await asyncio.to_thread(refs_of, own.repository)
     times = await commits_made(own, before, after, refs) if may_commit else dict[str, float | None]()
     made = [*times]
     done = await committed(own, made, after, refs)
     if before.head == after.head:
-        return _with_commits(_diff(checkout, rows.values(), evidence), done, times, evidence)
+        return _with_commits(_diff(checkout, before, rows.values(), evidence), done, times, evidence)
     unsaved = await _names(own, after.head, after.tree)
     rest = set(done.files if done else ()) | unsaved | {path for path, _ in marks}
     kept = [row for row in rows.values() if row.path in rest]
     is_led_there = bool(made) and after.head == made[-1] and len(kept) == len(rows)
     undone = unsaved & set(done.files) - rows.keys() if done and after.head in made else set[str]()
     taken_back, _ = await filters.judged(own, after, undone)
-    found = _diff(checkout, [*kept, *(_Row(path=path) for path in taken_back)], evidence)
+    found = _diff(checkout, before, [*kept, *(_Row(path=path) for path in taken_back)], evidence)
     return replace(
         _with_commits(found, done, times, evidence),
         moved="" if is_led_there else f"{_place(before)} -> {_place(after)}",
@@ -127,8 +127,10 @@ def _diff_tree(*words: str) -> tuple[str, ...]:
     return ("diff-tree", "-r", "-z", *words)
 
 
-def _diff(checkout: Path, rows: Collection[_Row], evidence: WriteEvidence | None) -> CheckoutDiff:
-    origins = {row.path: _origin(checkout / row.path, evidence) for row in rows}
+def _diff(
+    checkout: Path, before: CheckoutState, rows: Collection[_Row], evidence: WriteEvidence | None
+) -> CheckoutDiff:
+    origins = {row.path: _origin(checkout / row.path, before, evidence) for row in rows}
     found = sorted((row for row in rows if origins[row.path] is not Origin.OTHERS), key=lambda row: row.path)
     shared = [row.path for row in found if origins[row.path] is Origin.SHARED]
     with_agents = {evidence.others.get(str(checkout / path), "") for path in shared} if evidence else set[str]()
@@ -145,29 +147,36 @@ def _diff(checkout: Path, rows: Collection[_Row], evidence: WriteEvidence | None
     )
 
 
-def _origin(path: Path, evidence: WriteEvidence | None) -> Origin:
-    return evidence.origin(str(path), _changed_at(path)) if evidence else Origin.OWN
+def _origin(path: Path, before: CheckoutState, evidence: WriteEvidence | None) -> Origin:
+    return evidence.origin(str(path), _changed_at(path, before)) if evidence else Origin.OWN
 
 
-def _changed_at(path: Path) -> float | None:
+def _changed_at(path: Path, before: CheckoutState) -> float | None:
+    """When the file changed after the first look; None if that left no time: it is gone, or its directory was moved."""
     try:
-        return path.lstat().st_ctime
+        at = path.lstat().st_ctime
     except OSError:
         return None
+    return at if at >= before.at else None
 
 
-def _came_at(repository: Path) -> float | None:
-    """When a linked worktree or submodule came: its `.git` is a file and stays as it is; None for others."""
+def _repository_made_at(repository: Path, before: CheckoutState) -> float | None:
+    """When a linked worktree or submodule was made, by its `.git` file, which stays as it is.
+
+    None for others, and if it is older than the first look: then a directory was moved.
+    """
     try:
         mark = (repository / ".git").lstat()
     except OSError:
         return None
-    return mark.st_ctime if stat.S_ISREG(mark.st_mode) else None
+    return mark.st_ctime if stat.S_ISREG(mark.st_mode) and mark.st_ctime >= before.at else None
 
 
-def _with_whole(diff: CheckoutDiff, checkout: Path, path: str, evidence: WriteEvidence | None) -> CheckoutDiff:
-    """With a repository inside that came or went."""
-    origin = evidence.origin_by_time(_came_at(checkout / path)) if evidence else Origin.OWN
+def _with_inner_repository(
+    diff: CheckoutDiff, checkout: Path, path: str, before: CheckoutState, evidence: WriteEvidence | None
+) -> CheckoutDiff:
+    """The difference with a repository inside that was made or removed; it counts as one file."""
+    origin = evidence.origin_by_time(_repository_made_at(checkout / path, before)) if evidence else Origin.OWN
     if origin is Origin.OTHERS:
         return replace(diff, files_of_others=diff.files_of_others + 1)
     shared = (f"{path}/",) if origin is Origin.SHARED else ()
@@ -185,7 +194,11 @@ def _with_whole(diff: CheckoutDiff, checkout: Path, path: str, evidence: WriteEv
 def _with_commits(
     diff: CheckoutDiff, done: Committed | None, times: Mapping[str, float | None], evidence: WriteEvidence | None
 ) -> CheckoutDiff:
-    shared = sum(evidence.origin_by_time(at) is Origin.SHARED for at in times.values()) if evidence else 0
+    shared = (
+        sum(evidence.origin_by_time(at, unit_seconds=LOG_UNIT_SECONDS) is Origin.SHARED for at in times.values())
+        if evidence
+        else 0
+    )
     others = evidence.writers if evidence and shared else ()
     return replace(
         diff,

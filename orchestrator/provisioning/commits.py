@@ -28,8 +28,8 @@ SHOWN_FILES = 100
 GITLINK = "160000"
 _ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) ([^\t\n]*)\t?([^\n]*)")
 _TIME = re.compile(rb"> (\d{1,12}) [-+]\d{4}$")
-SLACK_SECONDS = 1.0
-"""git's log has whole seconds"""
+LOG_UNIT_SECONDS = 1.0
+"""git's log has the whole second in which a commit was made"""
 _MADE = re.compile(
     rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward$)|revert:|am:"
     rb"|(?:rebase|pull)[^:]*\((?:pick|continue|reword|squash|fixup|edit)\)"
@@ -68,7 +68,8 @@ async def commits_made(
 ) -> Mapping[str, float | None]:
     """The commits that were made between the two looks and are still in HEAD or a branch, oldest first, and when.
 
-    The time is None if it is unknown, or cannot be: whoever commits can give another one.
+    The time is the second that git's log names. It is None if the log has none, or one that is not between the two
+    looks: whoever commits can give git another time.
 
     Raises:
         ChangesUnknownError: git failed.
@@ -91,7 +92,7 @@ async def commits_made(
 def _made_at(who: bytes, before: CheckoutState, now: CheckoutState) -> float | None:
     found = _TIME.search(who)
     at = float(found[1]) if found else 0.0
-    return at if before.at - SLACK_SECONDS <= at <= now.at + SLACK_SECONDS else None
+    return at if before.at - LOG_UNIT_SECONDS <= at <= now.at + LOG_UNIT_SECONDS else None
 
 
 def _added(repository: Repository, before: CheckoutState) -> bytes | None:

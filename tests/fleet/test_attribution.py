@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.agent import NewAgent
+from orchestrator.domain.attribution import EARLY_SECONDS
 from orchestrator.domain.event import ToolEnded, ToolStarted
 from tests.fixtures.personas import define
 from tests.fixtures.repositories import git, repository
@@ -121,9 +122,10 @@ class Clock:
     """The fleet's clock, some time before or after that of the file system."""
 
     ahead_seconds = 0.0
+    stopped_at: float | None = None
 
     def __call__(self) -> float:
-        return time.time() + self.ahead_seconds
+        return time.time() + self.ahead_seconds if self.stopped_at is None else self.stopped_at
 
 
 async def waits_for_permission(lab: Lab, name: str) -> None:
@@ -210,6 +212,32 @@ async def test_a_commit_that_was_made_while_no_shell_of_the_turn_ran_may_be_the_
         await calls(lab, "build", "Bash")
         git(lab.project, "commit", "--quiet", "--allow-empty", "-m", "the user's")
         assert "shared with the user or a background process]" in await digest(lab, "build")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_a_commit_late_in_the_second_that_gits_log_names_is_the_turns_own(tmp_path: Path) -> None:
+    repository(tmp_path / "project")
+    clock = Clock()
+    async with open_lab(tmp_path, clock=clock) as lab:
+        await begin(lab, "ship", "builder")
+        git(lab.project, "commit", "--quiet", "--allow-empty", "-m", "shipped")
+        clock.stopped_at = int(git(lab.project, "log", "-1", "--format=%ct")) + EARLY_SECONDS + 0.5
+        await calls(lab, "ship", "Bash")
+        assert "shared" not in await digest(lab, "ship")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
+async def test_the_files_of_a_directory_that_the_turn_moves_are_its_own(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "old").mkdir(parents=True)
+    repository(project, name="old/a.py")
+    clock = Clock()
+    async with open_lab(tmp_path, clock=clock) as lab:
+        await begin(lab, "build", "builder")
+        clock.ahead_seconds = 100.0
+        await calls(lab, "build", "Bash", ends=False)
+        (project / "old").rename(project / "new")
+        assert "(new/a.py, old/a.py)]" in await digest(lab, "build")
 
 
 @pytest.mark.requirement("checkout:changes:attributed")

@@ -38,7 +38,9 @@ def write_evidence(connection: Connection, claim: Claim, now: float) -> WriteEvi
         spans=writing_spans(_calls(connection, claim.agent_id, claim.turn), now),
         others={str(path): str(name) for path, name in connection.execute(others)},
         writers=[*dict.fromkeys(near)],
-        apart={place.removeprefix(WORKTREE): names for place, names in places.items() if place.startswith(WORKTREE)},
+        worktree_writers={
+            place.removeprefix(WORKTREE): names for place, names in places.items() if place.startswith(WORKTREE)
+        },
     )
 
 
