@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,26 @@ async def difference(
         ChangesUnknownError: git failed, or the time is up.
     """
     async with time_limit(AFTER_SECONDS, checkout):
-        return await _difference(checkout, state, before, after, evidence)
+        known = evidence and await asyncio.to_thread(_without_links, evidence)
+        return await _difference(checkout, state, before, after, known)
+
+
+def _without_links(evidence: WriteEvidence) -> WriteEvidence:
+    """The evidence with each file also where it really is: tools may name it through links or `..`."""
+    return replace(
+        evidence,
+        own=frozenset(real for path in evidence.own for real in _places(path)),
+        others={real: name for path, name in evidence.others.items() for real in _places(path)},
+    )
+
+
+def _places(path: str) -> tuple[str, ...]:
+    """The path as given, that of the link if the file is one, and that of the file."""
+    folder, name = os.path.split(path)
+    try:
+        return path, str(Path(os.path.realpath(folder)) / name), os.path.realpath(path)
+    except ValueError:  # it cannot be a path
+        return (path,)
 
 
 async def _difference(

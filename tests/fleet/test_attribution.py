@@ -241,6 +241,16 @@ async def test_the_files_of_a_directory_that_the_turn_moves_are_its_own(tmp_path
 
 
 @pytest.mark.requirement("checkout:changes:attributed")
+@pytest.mark.parametrize("place", ["link", "pkg/../pkg"])
+async def test_a_file_that_the_editing_tool_names_through_a_link_is_the_agents(repo: Lab, place: str) -> None:
+    (repo.project / "pkg").mkdir()
+    (repo.project / "link").symlink_to("pkg")
+    await begin(repo, "hand", "hand")
+    await edits(repo, "hand", f"{place}/h.py")
+    assert "uncommitted: 1 file +1 -0 (pkg/h.py)]" in await digest(repo, "hand")
+
+
+@pytest.mark.requirement("checkout:changes:attributed")
 async def test_what_is_written_in_a_worktree_inside_the_checkout_is_shared_with_who_works_there(repo: Lab) -> None:
     tree = repo.project / "trees" / "one"
     git(repo.project, "worktree", "add", "--quiet", str(tree))
