@@ -410,7 +410,17 @@ def test_lines_are_shortened_only_as_far_as_it_takes_to_show_the_ones_that_decid
         lines = digest_text(awake([], [outcome("a", text=text)])).split("\n")
         return max(len(line) for line in lines if line.startswith("| "))
 
-    assert [width(points) for points in (4, 8, 12, 17)] == [180, 120, 80, 60]
+    assert [width(points) for points in (4, 8, 12, 17)] == [180, 150, 80, 60]
+
+
+@pytest.mark.requirement("wait:digest:keeps-what-decides")
+def test_the_summary_and_what_is_open_are_told_in_more_words_than_each_check() -> None:
+    words, passed = "word " * 40, [f"- check {number} " + "word " * 40 for number in range(12)]
+    text = "\n".join(["## Summary", words, "## Checks", *passed, "## Open", f"- speed {words}"])
+    shown = digest_text(awake([], [outcome("a", text=text)])).split("\n")
+    long = [line for line in shown if len(line) > 100]
+    assert [line[:10] for line in long] == ["| Summary:", "| Open: sp"]
+    assert sum(line.startswith("| - check") for line in shown) == 11, "and the first one stands behind its title"
 
 
 @pytest.mark.requirement("wait:digest:keeps-what-decides")

@@ -23,7 +23,7 @@ from orchestrator.domain.turn import TurnStatus
 from orchestrator.domain.usage import shown_cost
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.projections.change_words import change_words
-from orchestrator.fleet.projections.result_lines import ResultLine, folded, gist_of, read_lines, shortened
+from orchestrator.fleet.projections.result_lines import URGENT, ResultLine, folded, gist_of, read_lines, shortened
 from orchestrator.fleet.views import CheckView
 
 MAX_REASON_CHARACTERS = 160
@@ -36,8 +36,9 @@ MAX_TAIL_CHARACTERS = 100
 MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
-LINE_BYTES = (180, 120, 80, 60)
-"""how long each line of a cut text may be: tried in this order, with all lines of kept sections, then with key lines"""
+LINE_BYTES = ((180, 180), (180, 120), (180, 80), (150, 60), (120, 60), (120, 50), (80, 50), (60, 50))
+"""how long a line of a cut text may be: its first and what is open or was found, then any other; tried in this order,
+with all lines of kept sections, then with key lines"""
 GIST_BYTES = ((150, 150), (150, 120), (120, 120), (110, 100), (100, 80), (80, 64), (60, 60))
 """how long a gist's summary and its other line may be: tried in this order"""
 _DOES: Mapping[str, str] = {
@@ -143,8 +144,8 @@ def fitting(lines: Sequence[ResultLine], room: int, call: Callable[[int], str]) 
     kept = sorted((index for index in from_end if lines[index].rank), key=lambda index: lines[index].rank)
     key_lines = [0, *(index for index in kept if lines[index].rank == 1)]
     cut = _Cut(lines, room, LINE_BYTES[-1], call)
-    for wanted, width in product(({*kept, 0}, set(key_lines)), LINE_BYTES):
-        if (wider := replace(cut, width=width)).fits(wanted):
+    for wanted, widths in product(({*kept, 0}, set(key_lines)), LINE_BYTES):
+        if (wider := replace(cut, widths=widths)).fits(wanted):
             cut = wider
             break
     for index in (*key_lines, len(lines) - 1):
@@ -165,7 +166,7 @@ class _Cut:
 
     lines: Sequence[ResultLine]
     room: int
-    width: int
+    widths: tuple[int, int]
     call: Callable[[int], str]
     chosen: set[int] = field(default_factory=set[int])
 
@@ -190,7 +191,8 @@ class _Cut:
                 shown.append(f"({quantity(index - following, 'more line')}{where})")
                 cuts += 1
             if index < len(self.lines):
-                shown.append(shortened(self.lines[index].shown, self.width))
+                line = self.lines[index]
+                shown.append(shortened(line.shown, self.widths[index > 0 and line.section not in URGENT]))
             following = index + 1
         return shown if cuts else [*shown, f"(lines are cut: {self.call(0)})"]
 

@@ -10,6 +10,8 @@ from orchestrator.domain.text import MARGIN, MAX_RESULT_BYTES, ForeignText, clea
 
 KEPT = frozenset({"check", "finding", "open", "test", "verdict"})
 """titles of the sections that a reader acts on, so that a cut keeps them"""
+URGENT = frozenset({"finding", "open"})
+"""titles of those whose lines a reader may have to act on at once"""
 _KNOWN = KEPT | {"summary"}
 _HEADING = re.compile(r"(?P<marks>#{1,6}|\*\*)\s*\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?")
 _INLINE = re.compile(r"(?:\*\*)?(?P<title>\w+(?: \w+)?)(?:\*\*)?:(?:\*\*)?\s*(?P<rest>.*)")
@@ -134,7 +136,7 @@ def folded(lines: Sequence[ResultLine]) -> list[ResultLine]:
         if titles:
             above = found.pop()
             words = ": ".join([*titles, line.heading or line.shown.removeprefix(MARGIN).strip().removeprefix("- ")])
-            found.append(ResultLine(f"{MARGIN}{words}", above.offset, rank=above.rank or line.rank))
+            found.append(replace(line, shown=f"{MARGIN}{words}", offset=above.offset, rank=above.rank or line.rank))
         else:
             found.append(line)
         titles = [*titles, line.heading] if line.heading else []
