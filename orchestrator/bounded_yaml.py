@@ -92,10 +92,20 @@ def _value(event: Any, events: Iterator[Any], depth: int) -> object:
             f"has a tag ({named(str(event.tag), MAX_NAME)}): write the plain value, or put it in quotes"
         )
     if kind == "Scalar":
-        return _scalar(event.value) if event.implicit[0] and event.style is None else event.value
+        text = _joined(event.value)
+        return _scalar(text) if event.implicit[0] and event.style is None else text
     if not depth:
         raise YamlRefusedError(f"is nested more than {MAX_DEPTH} deep")
     return _list(events, depth) if kind == "SequenceStart" else _map(events, depth)
+
+
+def _joined(text: str) -> str:
+    """The text with both halves of a character joined, which JSON escapes one by one, as Claude Code reads them.
+
+    Raises:
+        ValueError: a half is alone, which no text may hold; Claude Code ignores the file (2.1.329, measured).
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def _list(events: Iterator[Any], depth: int) -> list[object]:

@@ -76,8 +76,8 @@ def with_claudes_rules(front: Mapping[str, object], keys: frozenset[str]) -> Map
 
 
 def _is_wrong(key: str, value: object, is_valid: Callable[[str, object], bool]) -> bool:
-    """Whether the value is left out: not if the key restricts, or the value was meant for Fleet and has a mistake."""
-    if value is None or key in RESTRICTING or (key == "policy" and isinstance(value, list)):
+    """Whether the value is left out: not a name, what restricts, or what was meant for Fleet."""
+    if value is None or key == "name" or key in RESTRICTING or (key == "policy" and isinstance(value, list)):
         return False
     return not is_valid(key, value)
 

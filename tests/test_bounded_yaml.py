@@ -30,6 +30,7 @@ ALIASES = "a: &a\n  - x\n" + "".join(
         ("a: 0x1F\nb: 0o17\nc: -7\nd: 1e3\ne: -.inf", {"a": 31, "b": 15, "c": -7, "d": 1000.0, "e": float("-inf")}),
         ("a: " + "9" * 400, {"a": "9" * 400}),
         ("7: b\ntrue: c", {7: "b", True: "c"}),
+        ('"\\ud83d\\ude00": ["a\\uD83D\\uDE00", "\\U0001F600"]', {"\U0001f600": ["a\U0001f600", "\U0001f600"]}),
     ],
 )  # fmt: skip
 def test_plain_values_are_read_as_by_the_core_schema(text: str, value: object) -> None:
@@ -75,6 +76,10 @@ def test_what_could_expand_nest_or_repeat_is_refused(text: str, said: str) -> No
         "@",
         'a: "\\UFFFFFFFF"',
         'a: "\\U00110000"',
+        'a: "\\ud83d"',
+        'a: "\\ude00\\ud83d"',
+        '"\\ude00": b',
+        'a: ["\\ud83d\U0001f600"]',
     ],
 )
 def test_what_is_no_yaml_is_said_to_be_none(text: str) -> None:

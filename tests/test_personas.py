@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,6 +302,31 @@ def test_a_folder_or_a_link_to_nothing_is_no_persona(project: Path) -> None:
 def test_a_file_from_another_system_is_read_the_same(project: Path) -> None:
     persona = mine(project, b"\xef\xbb\xbf---\r\nname: mine\r\ndescription: d\r\ntools: Read\r\n---\r\nthe prompt\r\n")
     assert (persona.tools, persona.prompt) == (("Read",), "the prompt")
+
+
+@pytest.mark.parametrize("name", ["look\U0001f600", "a\u00e4\U0001f600 \u2019\U000118dc", "da---sh"])
+@pytest.mark.parametrize("folder", [".claude", ".fleet"])
+def test_a_name_that_is_escaped_as_in_json_is_what_claude_code_reads(project: Path, folder: str, name: str) -> None:
+    escaped = json.dumps(name).replace("-", "\\u002d")
+    write(project / folder / "agents", "x", f"---\nname: {escaped}\ndescription: {escaped}\n---\nx")
+    persona = find_persona(name, project, None)
+    assert (persona.name, persona.description) == (name, name)
+    assert name in {one.name for one in list_personas(project, None).found}
+
+
+@pytest.mark.parametrize("line", ['description: "\\ud83d"', 'default_answer: "\\ude00\\ud83d"', '"\\ud83d": x'])
+def test_half_a_character_makes_a_file_none_as_claude_code_ignores_it(project: Path, line: str) -> None:
+    write(project / ".fleet" / "agents", "half", f"---\nname: half\n{line}\n---\nx")
+    with pytest.raises(InvalidError) as error:
+        find_persona("half", project, None)
+    assert "is not YAML, so Claude Code ignores it, too" in error.value.message
+
+
+@pytest.mark.parametrize("folder", [".claude", ".fleet"])
+def test_a_name_that_cannot_be_shown_is_said_to_be_none(project: Path, folder: str) -> None:
+    write(project / folder / "agents", "odd", '---\nname: "odd\\u0085x"\ndescription: d\n---\nx')
+    (problem,) = list_personas(project, None).problems
+    assert "a name is one short line" in problem.message
 
 
 def test_a_number_as_a_name_is_refused_as_claude_code_ignores_it(project: Path) -> None:

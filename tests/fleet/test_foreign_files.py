@@ -33,7 +33,7 @@ from orchestrator.errors import FleetError
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from tests.fixtures.fleet_command import Command
-from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name
+from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name, yaml_text
 from tests.fleet.scripted import Lab, open_lab
 
 pytestmark = pytest.mark.requirement("text:foreign:never-fleets-own")
@@ -48,7 +48,7 @@ def fronts(hostile: Callable[[], str]) -> Iterator[str]:
     """Lines of front matter with every kind of mistake, each with hostile keys or values."""
 
     def said() -> str:
-        return json.dumps(hostile().encode("utf-8", "replace").decode())
+        return yaml_text(hostile())
 
     for key in ("max_turns", "answer_within", "verdict", "children", "produces", "policy", "fans_out"):
         yield f"{key}: {said()}"
@@ -60,20 +60,21 @@ def fronts(hostile: Callable[[], str]) -> Iterator[str]:
     yield "policy: [" + ", ".join(f"{{{said()}: x}}" for _ in range(60)) + "]"
     for key in ("deny", "ask", "disallowedTools", "tools"):
         text = json.loads(said())
-        yield f"{key}: [{json.dumps(f'{text}(')}, {json.dumps(f'({text}')}]"
-        yield f"{key}: [{json.dumps(text)}]"
-        yield f"{key}: {{{json.dumps(text)}: {json.dumps(text)}}}"
+        yield f"{key}: [{yaml_text(f'{text}(')}, {yaml_text(f'({text}')}]"
+        yield f"{key}: [{yaml_text(text)}]"
+        yield f"{key}: {{{yaml_text(text)}: {yaml_text(text)}}}"
     yield f'x: &{MARK}"->ok y'
     yield f"x: !{MARK}%22%20-%3E%0Aok y"
     yield f"{said()}: 1\n{said()}: 2\n" * 9
     yield f"x: [{said()}"
+    yield f"x: {json.dumps(hostile())}"  # halves of characters, and lines that end the front matter
 
 
 def names(hostile: Callable[[], str]) -> Iterator[str]:
     """Lines with names that Fleet refuses."""
     for text in (f"-{hostile()}", f"{hostile()}:", hostile() * 99):
-        yield f"name: {json.dumps(text.encode('utf-8', 'replace').decode())}"
-    yield f"name: [{json.dumps(hostile().encode('utf-8', 'replace').decode())}]"
+        yield f"name: {yaml_text(text)}"
+    yield f"name: [{yaml_text(hostile())}]"
 
 
 def write_personas(project: Path, hostile: Callable[[], str]) -> list[str]:
@@ -118,7 +119,7 @@ def probed(project: Path, home: Path) -> dict[str, str]:
 async def trusted(lab: Lab, hostile: Callable[[], str]) -> dict[str, str]:
     """What `fleet trust` prints about a file with a hostile name, and what is said before it is trusted."""
     folder = lab.project / ".claude" / "agents"
-    tools_of_it = json.dumps(f"Read, Bash, mcp__{persona_name(hostile())}")
+    tools_of_it = yaml_text(f"Read, Bash, mcp__{persona_name(hostile())}")
     path = folder / f"0{file_name(hostile())}.md"
     path.write_text(f"---\nname: scout\ndescription: d\ntools: {tools_of_it}\n---\nx\n")
     shown = {"untrusted": await refusal(lab, "scout")}

@@ -35,7 +35,7 @@ from orchestrator.fleet.views import AgentDetail
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from orchestrator.tool_table import result
-from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name
+from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name, yaml_text
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, Report, SleepOnChildren, Spawn, at_work, open_lab
 from tests.fleet.test_facts import git
@@ -177,8 +177,7 @@ def write_sly(project: Path, hostile: Callable[[], str]) -> str:
     """Give the project a persona of which everything that may be is hostile; returns its name."""
     (project / ".claude" / "agents").mkdir(parents=True)
     sly = persona_name(hostile())
-    about = json.dumps(hostile().encode("utf-8", "replace").decode())
-    front = f"---\nname: {json.dumps(sly)}\ndescription: {about}\ntools: Read\n---\nprompt\n"
+    front = f"---\nname: {yaml_text(sly)}\ndescription: {yaml_text(hostile())}\ntools: Read\n---\nprompt\n"
     (project / ".claude" / "agents" / f"{file_name(hostile())}.md").write_text(front)
     return sly
 
