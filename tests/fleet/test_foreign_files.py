@@ -189,7 +189,8 @@ def test_no_name_key_or_value_of_a_projects_files_is_shown_as_fleets_own(texts: 
 
 
 @pytest.mark.slow
-@settings(SCENE, max_examples=40)
+@pytest.mark.timeout(900)
+@settings(SCENE, max_examples=12)
 @given(TEXTS)
 def test_no_name_key_or_value_of_a_projects_files_is_shown_as_fleets_own_however_often(texts: list[str]) -> None:
     check_files(texts)

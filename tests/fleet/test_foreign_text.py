@@ -290,8 +290,9 @@ def test_no_rendering_shows_foreign_text_as_fleets_own(texts: list[str]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.requirement("text:foreign:never-fleets-own", "guarantee:text:never-fleets-own")
-@settings(SCENE, max_examples=60)
+@settings(SCENE, max_examples=30)
 @given(st.lists(HOSTILE, min_size=3, max_size=8))
 def test_no_rendering_shows_foreign_text_as_fleets_own_however_often_it_is_tried(texts: list[str]) -> None:
     check_renderings(texts)

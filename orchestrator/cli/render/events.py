@@ -48,9 +48,9 @@ def live_lines(event: EventView, *, directs: bool = False) -> Iterator[str]:
     """Yield the lines to show live for an event; `directs`: of an orchestrator, whose calls and words are shown."""
     tool = str(event.body.get("tool", "")) if event.kind == "tool.started" else ""
     if event.kind == "turn.waiting" and event.body.get("kind") == "agents":
-        yield "sleeps  until its agents are done or need it: no process, no token"
+        yield "sleeps until its agents are done or need it: no process, no token"
     elif event.kind == "turn.answered" and event.body.get("by") == "agents":
-        yield "woken  by its agents"
+        yield "woken by its agents"
     elif directs and tool:
         yield _line(["calls"], [tool.removeprefix(FLEET_TOOLS), str(event.body.get("summary", ""))])
     elif directs and event.kind == "session.said":
