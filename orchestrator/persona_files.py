@@ -171,7 +171,7 @@ def _is_list(value: str) -> bool:
 
 
 def _named(front: str) -> str:
-    """The name that unreadable front matter seems to have, so that whoever asks for it learns what is wrong."""
+    """The name that unreadable front matter seems to have, so that a request for it can say what is wrong."""
     found = _NAME_LINE.search(front[: bounded_yaml.MAX_CHARACTERS])
     return found[1].strip().strip("\"'") if found else ""
 

@@ -68,8 +68,8 @@ async def commits_made(
 ) -> Mapping[str, float | None]:
     """The commits that were made between the two looks and are still in HEAD or a branch, oldest first, and when.
 
-    The time is the second that git's log names. It is None if the log has none, or one that is not between the two
-    looks: whoever commits can give git another time.
+    The time is the second in git's log. It is None if the log has none, or one that is not between the two looks: the
+    committer can set any time.
 
     Raises:
         ChangesUnknownError: git failed.

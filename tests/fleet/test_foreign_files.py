@@ -33,7 +33,17 @@ from orchestrator.errors import FleetError
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from tests.fixtures.fleet_command import Command
-from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name, yaml_text
+from tests.fixtures.hostile import (
+    HOSTILE,
+    MARK,
+    PIECES,
+    assert_fleets_own,
+    file_name,
+    in_turn,
+    outside,
+    persona_name,
+    yaml_text,
+)
 from tests.fleet.scripted import Lab, open_lab
 
 pytestmark = pytest.mark.requirement("text:foreign:never-fleets-own")
@@ -160,12 +170,7 @@ async def said_by(lab: Lab, agent: str, to: str | None = None) -> str:
 
 def check_files(texts: list[str]) -> None:
     """Play the whole scene with these texts."""
-    at = 0
-
-    def hostile() -> str:
-        nonlocal at
-        at += 1
-        return texts[at % len(texts)]
+    hostile = in_turn(texts)
 
     async def scene(place: Path) -> dict[str, str]:
         async with open_lab(place) as lab:

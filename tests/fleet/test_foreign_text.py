@@ -35,7 +35,17 @@ from orchestrator.fleet.views import AgentDetail
 from orchestrator.server.http.problems import document
 from orchestrator.server.mcp import tools
 from orchestrator.tool_table import result
-from tests.fixtures.hostile import HOSTILE, MARK, PIECES, assert_fleets_own, file_name, outside, persona_name, yaml_text
+from tests.fixtures.hostile import (
+    HOSTILE,
+    MARK,
+    PIECES,
+    assert_fleets_own,
+    file_name,
+    in_turn,
+    outside,
+    persona_name,
+    yaml_text,
+)
 from tests.fixtures.personas import define
 from tests.fleet.scripted import Ask, Lab, Report, SleepOnChildren, Spawn, at_work, open_lab
 from tests.fleet.test_facts import git
@@ -257,12 +267,7 @@ def assert_forms(asking: DurableWait, head: str = "asker asks:") -> None:
 
 def check_renderings(texts: list[str]) -> None:
     """Play the whole scene with these texts."""
-    at = 0
-
-    def hostile() -> str:
-        nonlocal at
-        at += 1
-        return texts[at % len(texts)]
+    hostile = in_turn(texts)
 
     async def scene(place: Path) -> dict[str, str]:
         (place / "project").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orchestrator import log
@@ -87,11 +88,11 @@ class AgentSlots:
         while (slot := self._slots.get(agent_id)) is not None:
             self.interrupt(agent_id, reason)
             slot.inbox.put_nowait(None)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS + 5):
                     await slot.left.wait()
-            except TimeoutError:
-                LOG.error("session_does_not_end", agent=agent_id)  # noqa: TRY400 - a time-out needs no traceback
+            if not slot.left.is_set():
+                LOG.error("session_does_not_end", agent=agent_id)
                 return
 
     def interrupt_at_end(self) -> None:

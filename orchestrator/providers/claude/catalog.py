@@ -60,7 +60,7 @@ TOOL_NAMES = frozenset(DEFAULT_TOOLS) | frozenset(_OPTIONAL_TOOLS) | RETIRED_TOO
 SOCKET_FOLDERS = ("cc-socks", "cc-socks-{uid}", "cc-daemon-{uid}", "claude-mcp-browser-bridge-{user}")
 """Where running `claude` programs of a user listen for each other, below a directory for temporary files (2.1.329).
 
-Whoever reaches such a socket could tell the program of another session what to do, or ask it what it knows.
+A process that can connect to one could give orders to the program of another session, or read what it knows.
 """
 
 
