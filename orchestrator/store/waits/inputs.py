@@ -84,7 +84,8 @@ def source_failed(connection: Connection, source: str) -> None:
 def source_ended(connection: Connection, source: str, status: Status) -> None:
     """Settle the inputs that waited for this agent, or block them; admission updates the waiting agents.
 
-    An input that an earlier turn has blocked stays blocked. A deleted agent blocks them all, `:ended` ones too: it was removed, it did not finish.
+    An input that an earlier turn has blocked stays blocked. A deleted agent blocks them all, `:ended` ones too: it was
+    removed, it did not finish.
     """
     if status is Status.DELETED:
         connection.execute(update(INPUT).where(_waits_for(source)).values(blocked=True))
