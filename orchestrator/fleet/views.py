@@ -77,6 +77,8 @@ class AgentView(View):
     """names of the agents that it waits for"""
     blocked_by: tuple[str, ...] = ()
     """those that ended without a result to hand on"""
+    changes_asked_by: tuple[str, ...] = ()
+    """those of them whose verdict asks for changes"""
     inputs: tuple[str, ...] = ()
     """names of the agents whose results its next turn takes, or its last turn took"""
     briefs_of: tuple[str, ...] = ()

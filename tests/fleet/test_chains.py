@@ -231,6 +231,28 @@ async def test_replacing_the_failed_input_frees_the_agent_and_keeps_the_others(l
     await lab.becomes("plan", "working")
 
 
+async def test_who_waits_for_a_gate_that_asks_for_changes_is_freed_by_the_calls_that_its_need_names(lab: Lab) -> None:
+    await lab.create("build", persona="builder")
+    lab.finish("build", "built")
+    await lab.create("gate", persona="reviewer", inputs=["build"])
+    await lab.create("ship", persona="shipper", inputs=["gate"])
+    lab.finish("gate", "it lacks a test\n\nVERDICT: changes")
+    await lab.becomes("ship", "queued", "its input gate failed (verdict)")
+    needs = (await lab.wait("ship")).text
+    mend, check = (
+        'command_agent(agent=<builder>, task=…, inputs=["gate"])',
+        'command_agent(agent="gate", task="check again")',
+    )
+    assert f'have it fixed: {mend}, then {check}, or command_agent(agent="ship"' in needs
+    assert "<try again>" not in needs
+    await lab.fleet.command(lab.call(), "build", "add it", inputs=["gate"])
+    lab.finish("build", "added")
+    await lab.becomes("build", "complete")
+    await lab.fleet.command(lab.call(), "gate", "check again")
+    lab.finish("gate", "fine\n\nVERDICT: pass")
+    await lab.becomes("ship", "working")
+
+
 async def test_going_on_without_any_input_is_possible(lab: Lab) -> None:
     await lab.create("scout")
     await lab.create("plan", persona="planner", inputs=["scout"])

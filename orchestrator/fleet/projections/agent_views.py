@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ class Rows:
     spans: Mapping[str, Span]
     inputs: Sequence[InputRow]
     names: Mapping[str, str]
+    asking: Collection[str]
+    """ids of the inputs that block because they ask for changes"""
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
     """files that each working agent wrote since its last sign of progress"""
@@ -69,6 +71,7 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
         spans=agent_queries.spans(connection, ids),
         inputs=inputs,
         names=known | agent_queries.names(connection, others - known.keys()),
+        asking=agent_queries.asking_for_changes(connection, {row.source_id for row in inputs if row.blocked}),
         files=agent_queries.file_counts(connection, ids) if files else {},
         written=agent_queries.written_since(
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
@@ -112,9 +115,6 @@ def views(rows: Rows, caller: Caller, now: float, patience: Patience) -> tuple[A
 
 
 def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Patience) -> AgentView:
-    mine = [row for row in rows.inputs if row.agent_id == agent.id]
-    unsettled = [row for row in mine if not row.settled and _open(agent)]
-    turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
     return AgentView(
         id=agent.id,
         name=agent.name,
@@ -138,9 +138,7 @@ def _view(rows: Rows, agent: AgentRow, caller: Caller, now: float, patience: Pat
         evidence=_evidence(rows, agent, now),
         tool_calls=agent.tool_calls,
         **_figures(agent),
-        waits_for=tuple(rows.names[row.source_id] for row in unsettled),
-        blocked_by=tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
-        inputs=tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
+        **_inputs(rows, agent),
         briefs_of=tuple(brief["of"] for brief in agent.briefs or ()),
         question=question_of(agent, now),
         parent=rows.names.get(agent.parent) if agent.parent else None,
@@ -169,6 +167,26 @@ def _figures(agent: AgentRow) -> _Figures:
         "tokens": agent.tokens + agent.live_tokens,
         "cost_usd": cost_of(agent),
         "cost_unknown": cost_of(agent) is None,
+    }
+
+
+class _Inputs(TypedDict):
+    waits_for: tuple[str, ...]
+    blocked_by: tuple[str, ...]
+    changes_asked_by: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+def _inputs(rows: Rows, agent: AgentRow) -> _Inputs:
+    """Return the names of the agents whose results it takes, and which of them it waits for."""
+    mine = [row for row in rows.inputs if row.agent_id == agent.id]
+    unsettled = [row for row in mine if not row.settled and _open(agent)]
+    turn = unsettled[0].turn if unsettled else max((row.turn for row in mine), default=0)
+    return {
+        "waits_for": tuple(rows.names[row.source_id] for row in unsettled),
+        "blocked_by": tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
+        "changes_asked_by": tuple(rows.names[row.source_id] for row in unsettled if row.source_id in rows.asking),
+        "inputs": tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
     }
 
 

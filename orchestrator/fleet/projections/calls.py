@@ -88,6 +88,8 @@ def need(agent: AgentView, *, person: bool, shown: int | None = None) -> str:
 def _without_input(agent: AgentView, *, person: bool) -> str:
     failed = agent.blocked_by[0] if agent.blocked_by else "<its input>"
     retry = command(failed, "<try again>", person=person)
+    if failed in agent.changes_asked_by:
+        retry = _have_it_fixed(failed, person=person)
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     if person:
         return f"{retry}, or go on without it: fleet rm {agent.name}, and create it anew"
@@ -107,13 +109,17 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason == FAILED_VERDICT and outcome.handed_on:
         return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
-        fix = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{name}"])'
-        return f"have it fixed: {fix}, then {command(name, 'check again', person=person)}"
+        return _have_it_fixed(name, person=person)
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
     task = "<fix what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
     advice = f"{quoted(outcome.hint, MAX_HINT_CHARACTERS)}, then " if outcome.hint else ""
     return (_FIRST.get(outcome.reason) or advice) + command(name, task, person=person)
+
+
+def _have_it_fixed(gate: str, *, person: bool) -> str:
+    fix = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{gate}"])'
+    return f"have it fixed: {fix}, then {command(gate, 'check again', person=person)}"
 
 
 def output(outcome: OutcomeView, offset: int | None = None, *, person: bool) -> str:

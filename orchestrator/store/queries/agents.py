@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
+from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.checkout import state_of, trees_of
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import WaitKind
@@ -45,6 +46,7 @@ _FIRST_IN_PROJECT = select(AGENT).where(_LIVES, _IN_PROJECT).order_by(AGENT.c.cr
 _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
+_ASKING = select(AGENT.c.id).where(AGENT.c.id.in_(_among("ids")), AGENT.c.reason == FAILED_VERDICT)
 _CALLED = select(AGENT).where(  # as two separate conditions, so that each uses its index
     or_(
         and_(_LIVES, _IN_PROJECT, AGENT.c.name == bindparam("reference")),
@@ -172,6 +174,11 @@ def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """Return the names of these agents, by id."""
     rows = fetch(connection, _NAMES, {"ids": list(ids)}) if ids else ()
     return {str(agent_id): str(name) for agent_id, name in rows}
+
+
+def asking_for_changes(connection: Connection, ids: Collection[str]) -> frozenset[str]:
+    """Return those of these agents whose last turn ended with a verdict other than pass."""
+    return frozenset(fetch(connection, _ASKING, {"ids": list(ids)}).scalars()) if ids else frozenset()
 
 
 def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:
