@@ -14,6 +14,8 @@ from sqlalchemy.dialects.sqlite import dialect
 
 from orchestrator.domain.agent import Status
 from orchestrator.domain.event import EventKind
+from orchestrator.domain.tool import Caller
+from orchestrator.fleet import lookup
 from orchestrator.fleet.projections.agent_views import cost_of
 from orchestrator.store.engine.connection import Connection
 from orchestrator.store.queries import agents, left, outcomes, totals
@@ -40,6 +42,9 @@ FIGURES = [
     )
 ]
 """every mix of what a turn at work has reported and what earlier turns have cost"""
+
+
+CALLER = Caller(project=PROJECT, orchestrator=ORCHESTRATOR, cwd=PROJECT)
 
 
 @pytest.mark.requirement("view:fleet:totals-and-waits")
@@ -71,8 +76,20 @@ READS: dict[str, Callable[[Connection], object]] = {
     "questions of others": lambda connection: left.asking(connection, PROJECT, ORCHESTRATOR),
     "work of others": lambda connection: left.at_work(connection, PROJECT, ORCHESTRATOR),
     "the oldest": lambda connection: agents.living(connection, PROJECT, 5),
-    "an agent by its name": lambda connection: agents.by_reference(connection, "agent-3", PROJECT),
+    "an agent by its name": lambda connection: agents.called(connection, ["agent-3"], PROJECT),
+    "an agent by its name, and names of none, given very often": lambda connection: lookup.find_living(
+        connection, CALLER, ["agent-3", "a", "ag", *(f"x{number}" for number in range(20))] * 100
+    ),
+    "the newest deleted agent of a name": lambda connection: agents.last_deleted(connection, ["agent-3"], PROJECT),
     "the project of the newest event": agents.last_project,
+}
+READS_OF_LIVING: dict[str, Callable[[Connection], object]] = {
+    **READS,
+    "the caller's agents": lambda connection: agents.living_of(connection, PROJECT, ORCHESTRATOR),
+    "all agents": lambda connection: agents.living(connection, PROJECT),
+    "the agents of all projects": lambda connection: agents.living(connection, None),
+    "totals": lambda connection: totals.by_status(connection, PROJECT),
+    "projects": left.projects,
 }
 
 
@@ -80,6 +97,15 @@ READS: dict[str, Callable[[Connection], object]] = {
 async def test_what_needs_few_rows_costs_the_same_with_many_agents(world: World, what: str) -> None:
     few = await _steps_with(world, range(10), READS[what])
     assert await _steps_with(world, range(10, 200), READS[what]) < 2 * few
+
+
+@pytest.mark.parametrize("what", READS_OF_LIVING)
+async def test_a_read_costs_the_same_after_many_agents_were_deleted(world: World, what: str) -> None:
+    few = await _steps_with(world, range(10), READS_OF_LIVING[what])
+    for number in range(10, 200):
+        await world.create(f"agent-{number}")
+        await world.delete(f"ag_agent-{number}")
+    assert await _steps_with(world, range(0), READS_OF_LIVING[what]) < 2 * few
 
 
 async def test_totals_of_resting_agents_read_no_row_of_an_agent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

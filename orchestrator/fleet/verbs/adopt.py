@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from orchestrator import paths
 from orchestrator.domain.text import is_plain, listed, named, named_path
 from orchestrator.domain.tool import COMMAND_LINE, CallContext, Caller
-from orchestrator.errors import ConflictError, FleetError, InvalidError, NotFoundError
+from orchestrator.errors import ConflictError, InvalidError, NotFoundError
 from orchestrator.fleet.context import FleetContext
-from orchestrator.fleet.lookup import find_all
+from orchestrator.fleet.lookup import find_living
 from orchestrator.fleet.views import Adopted, Orphan, Orphans
 from orchestrator.provisioning.checkouts import write_area
 from orchestrator.store.agents import adoption
@@ -55,17 +55,15 @@ async def claim(context: FleetContext, call: CallContext, references: Sequence[s
     """Give the named agents whose sessions have ended to the session that names them; returns their names.
 
     Commands of a person or an agent claim nothing. Unknown names are ignored here.
+
+    Raises:
+        InvalidError: one cannot be a name, or there are too many.
     """
     if call.person or call.run is not None or not references:
         return ()
 
     def known(connection: Connection) -> list[AgentRow]:
-        found: list[AgentRow] = []
-        for reference in references:
-            try:
-                found += find_all(connection, call.caller, [reference])
-            except FleetError:
-                continue
+        found = find_living(connection, call.caller, references)
         return [agent for agent in found if agent.parent is None and agent.orchestrator != call.caller.orchestrator]
 
     theirs = await context.work.store.read(known)

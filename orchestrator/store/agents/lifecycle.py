@@ -143,6 +143,7 @@ def delete(connection: Connection, agent_id: str, now: float) -> str:
         return str(before)
     budgets.fold(connection, agent, now)
     end_open_turns(connection, agent, now, reason="deleted")
+    outcomes.drop(connection, agent_id, now)
     withdraw(connection, agent)
     move(connection, agent, Status.DELETED, now, deleted_at=now, epoch=agent.epoch + 1, owner=None)
     leases.release(connection, agent_id, now, leases.DESK if before is Status.WORKING else None)

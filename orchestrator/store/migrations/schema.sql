@@ -68,7 +68,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0010');
+INSERT INTO "alembic_version" VALUES('0011');
 CREATE TABLE artifact (
 	agent_id VARCHAR NOT NULL, 
 	turn INTEGER NOT NULL, 
@@ -256,7 +256,6 @@ CREATE UNIQUE INDEX uq_question_open ON question (agent_id) WHERE state = 'open'
 CREATE INDEX ix_turn_open ON turn (agent_id, status);
 CREATE INDEX ix_agent_wait ON agent (wait_kind, wait_until);
 CREATE INDEX ix_turn_unread ON turn (agent_id) WHERE outcome_cursor IS NOT NULL AND delivered_at IS NULL;
-CREATE INDEX ix_agent_orchestrator ON agent (project, orchestrator, created_at);
 CREATE INDEX ix_agent_living ON agent (project, created_at) WHERE deleted_at IS NULL;
 CREATE INDEX ix_agent_asking ON agent (project) WHERE pending IS NOT NULL;
 CREATE INDEX ix_input_unsettled ON input (agent_id) WHERE settled IS 0;
@@ -266,5 +265,7 @@ CREATE INDEX ix_turn_ended ON turn (agent_id, ended_at, ordinal);
 CREATE INDEX ix_agent_resting ON agent (project, status, cost_unknown, rehearsal, tokens, context_tokens, cost_usd) WHERE deleted_at IS NULL AND running_since IS NULL AND live_tokens = 0 AND live_cost_usd = 0;
 CREATE INDEX ix_agent_at_work ON agent (project) WHERE deleted_at IS NULL AND (running_since IS NOT NULL OR live_tokens != 0 OR live_cost_usd != 0);
 CREATE INDEX ix_turn_ended_at ON turn (ended_at);
+CREATE INDEX ix_agent_orchestrator ON agent (project, orchestrator, created_at) WHERE deleted_at IS NULL;
+CREATE INDEX ix_agent_deleted ON agent (project, name, created_at) WHERE deleted_at IS NOT NULL;
 DELETE FROM "sqlite_sequence";
 COMMIT;

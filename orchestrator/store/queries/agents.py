@@ -47,23 +47,17 @@ _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
 _ASKING = select(AGENT.c.id).where(AGENT.c.id.in_(_among("ids")), AGENT.c.reason == FAILED_VERDICT)
-_CALLED = select(AGENT).where(  # as two separate conditions, so that each uses its index
-    or_(
-        and_(_LIVES, _IN_PROJECT, AGENT.c.name == bindparam("reference")),
-        and_(_LIVES, _IN_PROJECT, AGENT.c.id == bindparam("reference")),
-    )
+_CALLED = select(AGENT).where(_LIVES, _IN_PROJECT, AGENT.c.name.in_(_among("names")))
+_LAST_DELETED = (  # SQLite takes the id from the row of the maximum
+    select(AGENT.c.id, func.max(AGENT.c.created_at))
+    .where(AGENT.c.deleted_at.is_not(None), _IN_PROJECT, AGENT.c.name.in_(_among("names")))
+    .group_by(AGENT.c.name)
 )
-_BY_REFERENCE = (
+_WITH_PREFIX = (
     select(AGENT)
-    .where(
-        _IN_PROJECT,
-        or_(
-            AGENT.c.id == bindparam("reference"),
-            AGENT.c.name == bindparam("reference"),
-            and_(AGENT.c.id >= bindparam("reference"), AGENT.c.id < bindparam("behind")),
-        ),
-    )
+    .where(_IN_PROJECT, AGENT.c.id >= bindparam("prefix"), AGENT.c.id < bindparam("behind"))
     .order_by(AGENT.c.deleted_at.is_not(None), AGENT.c.created_at.desc())
+    .limit(bindparam("most"))
 )
 _FAMILIES = (
     select(AGENT)
@@ -140,15 +134,24 @@ def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentRow]:
     return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
 
 
-def by_reference(connection: Connection, reference: str, project: str) -> Sequence[AgentRow]:
-    """Return agents whose id starts with the reference or whose name it is, living ones before deleted ones.
+def called(connection: Connection, names: Collection[str], project: str) -> Sequence[AgentRow]:
+    """Return the project's living agents with these names, which an index finds."""
+    return _agents(connection, _CALLED, names=list(names), project=project) if names else []
 
-    If a living agent has the name, only that one, which indexes find.
+
+def last_deleted(connection: Connection, names: Collection[str], project: str) -> Sequence[AgentRow]:
+    """Return the newest deleted agent of each of these names, which an index finds."""
+    rows = fetch(connection, _LAST_DELETED, {"names": list(names), "project": project}) if names else ()
+    return by_ids(connection, [str(agent_id) for agent_id, _ in rows])
+
+
+def with_prefix(connection: Connection, prefix: str, project: str, most: int) -> Sequence[AgentRow]:
+    """Return agents whose id starts with the prefix, at most so many, living ones before deleted ones.
+
+    The prefix ends with an ASCII character.
     """
-    if called := _agents(connection, _CALLED, reference=reference, project=project):
-        return called
-    behind = reference[:-1] + chr(ord(reference[-1]) + 1)
-    return _agents(connection, _BY_REFERENCE, reference=reference, behind=behind, project=project)
+    behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return _agents(connection, _WITH_PREFIX, prefix=prefix, behind=behind, project=project, most=most)
 
 
 def families(connection: Connection, agents: Collection[AgentRow]) -> Sequence[AgentRow]:

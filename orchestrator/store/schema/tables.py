@@ -37,9 +37,10 @@ class AgentTable(Table, table=True):
     __table_args__ = (
         partial_index("uq_agent_live_name", "project", "name", where=_IS_LIVING, unique=True),
         Index("ix_agent_status", "status", "created_at"),
-        Index("ix_agent_orchestrator", "project", "orchestrator", "created_at"),
+        partial_index("ix_agent_orchestrator", "project", "orchestrator", "created_at", where=_IS_LIVING),
         Index("ix_agent_wait", "wait_kind", "wait_until"),
         partial_index("ix_agent_living", "project", "created_at", where=_IS_LIVING),
+        partial_index("ix_agent_deleted", "project", "name", "created_at", where=column("deleted_at").is_not(None)),
         partial_index("ix_agent_resting", *_RESTING_COLUMNS, where=IS_RESTING),
         partial_index("ix_agent_at_work", "project", where=IS_AT_WORK),
         partial_index("ix_agent_asking", "project", where=column("pending").is_not(None)),
@@ -202,7 +203,7 @@ class TurnTable(Table, table=True):
     outcome_cursor: int | None = None
     """id of the terminal event with its outcome; None: it is open, or its end is not an outcome"""
     delivered_at: float | None = None
-    """when its orchestrator had received that outcome"""
+    """when its orchestrator had received that outcome, or the agent was deleted, because nobody is told it then"""
 
 
 class QuestionTable(Table, table=True):

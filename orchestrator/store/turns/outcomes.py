@@ -38,3 +38,9 @@ def deliver(connection: Connection, turn_ids: Collection[str], now: float) -> No
     connection.execute(
         update(TURN).where(TURN.c.id.in_(list(turn_ids)), TURN.c.delivered_at.is_(None)).values(delivered_at=now)
     )
+
+
+def drop(connection: Connection, agent_id: str, now: float) -> None:
+    """Record that nobody will be told the outcomes of this agent, which is being deleted."""
+    mine = (TURN.c.agent_id == agent_id) & TURN.c.outcome_cursor.is_not(None) & TURN.c.delivered_at.is_(None)
+    connection.execute(update(TURN).where(mine).values(delivered_at=now))
