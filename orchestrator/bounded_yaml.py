@@ -100,10 +100,10 @@ def _value(event: Any, events: Iterator[Any], depth: int) -> object:
 
 
 def _joined(text: str) -> str:
-    """The text with both halves of a character joined, which JSON escapes one by one, as Claude Code reads them.
+    """The text with surrogate pairs, which JSON escapes one half at a time, joined into characters, as in Claude Code.
 
     Raises:
-        ValueError: a half is alone, which no text may hold; Claude Code ignores the file (2.1.329, measured).
+        ValueError: a half is unpaired, so this is not valid text; Claude Code ignores the file (2.1.329, measured).
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 

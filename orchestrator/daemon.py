@@ -194,12 +194,12 @@ async def _run_async(ownership: Ownership, settings: Settings, search_path: str 
 
 
 def _started_threads() -> ThreadPoolExecutor:
-    """The threads for what blocks, as many as the machine has now: later an agent may have taken all that there are."""
+    """The pool for blocking calls, with all threads that can be had now: later, an agent may have used them up."""
     from concurrent.futures import ThreadPoolExecutor
 
     count = min(32, (os.cpu_count() or 1) + 4)  # as many as asyncio would start, one by one
     threads, all_started = ThreadPoolExecutor(count, "asyncio"), threading.Event()
-    with suppress(RuntimeError):  # there is none left: the others are started when there are some again
+    with suppress(RuntimeError):  # no thread is left: the pool starts the others once it can
         for _ in range(count):
             threads.submit(all_started.wait)  # one that is free would be used again
     all_started.set()

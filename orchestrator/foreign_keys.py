@@ -52,7 +52,7 @@ def translated(
     if turns is not None and is_valid("max_turns", turns):
         ours.setdefault("max_turns", turns)
     for key in [key for key, value in ours.items() if _is_wrong(key, value, is_valid)]:
-        warnings.append(f"leaves out {key}: {named_value(ours.pop(key))} is not of Fleet's form")
+        warnings.append(f"leaves out {key}: {named_value(ours.pop(key))} is not valid in Fleet")
     for key in [key for key in front if key not in keys and key not in OF_CLAUDE]:
         _check_is_no_rule(str(key))
     return Translated(front={key: value for key, value in ours.items() if value is not None}, warnings=tuple(warnings))
@@ -76,7 +76,7 @@ def with_claudes_rules(front: Mapping[str, object], keys: frozenset[str]) -> Map
 
 
 def _is_wrong(key: str, value: object, is_valid: Callable[[str, object], bool]) -> bool:
-    """Whether the value is left out: not a name, what restricts, or what was meant for Fleet."""
+    """Whether to leave out the value: never a name, a restriction, or a value that was meant for Fleet."""
     if value is None or key == "name" or key in RESTRICTING or (key == "policy" and isinstance(value, list)):
         return False
     return not is_valid(key, value)

@@ -243,7 +243,7 @@ def leave_moved_note(state: Path, place: Path, pid: int) -> None:
 
 
 def moved_note(state: Path) -> tuple[int, str] | None:
-    """Return the daemon whose state directory `state` took the place of, and where that is; None if none said so."""
+    """Return the pid of the daemon whose state directory `state` replaced, and where that is; None if none said so."""
     try:
         note = os.open(moved_note_path(state), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(note, "rb") as file:

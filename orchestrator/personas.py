@@ -166,7 +166,7 @@ def _check_is_taken(file: PersonaFile) -> None:
         )
     if not file.folder.is_fleets and not (isinstance(description, str) and description):
         raise InvalidError(
-            f"{named_path(file.path)}: has no text as its description, so Claude Code ignores it, too",
+            f"{named_path(file.path)}: has no description text, so Claude Code ignores it, too",
             hint="write e.g. description: Finds files",
         )
 
@@ -187,7 +187,7 @@ def _fleets_keys(file: PersonaFile) -> tuple[Mapping[str, object], tuple[str, ..
         done = translated(front, keys, is_valid)
     except ForeignError as error:
         raise InvalidError(
-            f"{named_path(file.path)}: {error}", hint="say it with Fleet's keys, or remove it"
+            f"{named_path(file.path)}: {error}", hint="use Fleet's keys instead, or remove it"
         ) from error
     return done.front, done.warnings
 

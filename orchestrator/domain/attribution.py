@@ -12,10 +12,10 @@ from orchestrator.domain.question import DENY
 from orchestrator.domain.turn import DAEMON
 
 EARLY_SECONDS = 5.0
-"""before the event of a call the call may have begun: a busy machine tells late, and then a lone agent's own work must
-not seem the user's"""
+"""how long before its event a call may have begun: a busy machine reports late, and a lone agent's own work must not
+then seem to be the user's"""
 LATE_SECONDS = 1.0
-"""after the event of a call's end its files may be dated; that event is never early, but clocks differ"""
+"""how long after the event of its end a call's files may be dated; that event is never early, but clocks differ"""
 READING_TOOLS = frozenset(
     {"Read", "Grep", "Glob", "LS", "NotebookRead", "TodoWrite", "WebFetch", "WebSearch", "ToolSearch", "BashOutput"}
 )
@@ -105,22 +105,22 @@ class WriteEvidence:
     """such agents in linked worktrees inside that place, by worktree: they count only for what is in there"""
 
     def origin(self, path: str, changed_at: float | None) -> Origin:
-        """Return who changed the file; `changed_at` is None if nobody knows when, as of a file that is gone."""
+        """Return who changed the file; `changed_at` is None if that is unknown, as for a file that is gone."""
         if path in self.own:
             return Origin.SHARED if path in self.others else Origin.OWN
         return Origin.OTHERS if path in self.others else self.origin_by_time(changed_at)
 
     def origin_by_time(self, at: float | None, *, unit_seconds: float = 0.0) -> Origin:
-        """Return who did what no editing tool names, such as a commit; `at` is None if nobody knows when.
+        """Return who made a change that no editing tool recorded, such as a commit.
 
-        It was done in the `unit_seconds` that begin at `at`.
+        It was made within `unit_seconds` from `at`, which is None if the time is unknown.
         """
         if not self.spans:
             return Origin.OTHERS
         return Origin.SHARED if self.writers or not self._ran_in(at, unit_seconds) else Origin.OWN
 
     def inside(self, repository: str) -> WriteEvidence:
-        """Return the evidence about what is in this repository inside the turn's place."""
+        """Return the evidence for changes in this repository, which lies inside the turn's place."""
         near = [
             name
             for place, names in self.worktree_writers.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WORKTREE = "worktree:"
-"""begins the name of a linked worktree's lease, which is apart from that of a place around it"""
+"""prefix of the name of a linked worktree's lease, which is separate from the lease of a directory around it"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,7 +190,7 @@ def whole_text(kind: QuestionKind, text: ForeignText | str, tool: str, tool_inpu
 
 
 def is_whole(kind: QuestionKind, text: ForeignText | str, limit_characters: int = MAX_TEXT_CHARACTERS) -> bool:
-    """Whether all of what is asked is shown where so many characters are; by default, where one agent is asked for."""
+    """Whether `limit_characters` show all of what is asked; by default, those shown for an agent asked for by name."""
     return kind is QuestionKind.QUESTION or _fits(_shown(text), limit_characters)
 
 

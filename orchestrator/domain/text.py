@@ -48,7 +48,7 @@ MAX_VALUE_CHARACTERS = 80
 MAX_LIST_BYTES = 400
 """limit of one list of names"""
 MIN_PATH_BYTES = 20
-"""of a shortened path that still says something"""
+"""no path is shortened further: it would say nothing"""
 MAX_RESULT_BYTES = 1600
 """limit of each result that an orchestrator reads, unless it asked for a page: 400 tokens"""
 
@@ -289,7 +289,7 @@ def choices(options: Sequence[ForeignText | str], limit_bytes: int = MAX_LIST_BY
 
 
 def joined(shown: Sequence[str], limit_bytes: int, total: int | None = None) -> str:
-    """Return the first of these, each safe to show as it is, within the limit, and the number of the others."""
+    """Return as many of these as fit, and the number of the others; each must be safe to show unchanged."""
     kept: list[str] = []
     for one in shown:
         if kept and size_bytes([*kept, one]) + len(kept) > limit_bytes:

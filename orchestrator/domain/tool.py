@@ -67,8 +67,8 @@ class CallContext:
     person: bool = False
     """called through a person's door (command line, HTTP): its answers count as a person's"""
     roots: Sequence[str] | None = ()
-    """where the caller's session works now, if its host says so: it may have gone to another worktree since its
-    start; None if the host should have told and did not"""
+    """the directories in which the caller's session works now, if its host names them: it may have moved to another
+    worktree since it started; None if the host should have named them and did not"""
     run: CallingTurn | None = None
     """set if the caller is an orchestrator that Fleet runs: agents that it creates are its children"""
 

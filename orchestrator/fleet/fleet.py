@@ -125,13 +125,13 @@ class Fleet:
     ) -> FleetView:
         """Return the agents asked for (deleted ones too), or all living ones of the project (`everyone`: anywhere).
 
-        The view has the oldest `most` of them; its totals count all. Without `notes` its reader calls `note_shown`.
+        The view has the oldest `most` of them; its totals count all. Without `notes`, pass those shown to `note_shown`.
         """
         await self._context.enter(call)
         return await query.status(self._context, call, references, everyone=everyone, most=most, notes=notes)
 
     def note_shown(self, call: CallContext, agents: Sequence[AgentView], whole: Collection[str]) -> None:
-        """Note that the caller is shown these agents with what they ask, and all of the questions with these ids."""
+        """Record that the caller is shown these agents with their questions, those with these ids in full."""
         self._context.shown.note(call, agents, lambda question: question.id in whole)
 
     async def detail(self, call: CallContext, agent: str) -> AgentDetail:
@@ -155,7 +155,7 @@ class Fleet:
         capability: str | None = None,
         notes: bool = True,
     ) -> Registry:
-        """Return the living agents and the personas that match; without `notes` its reader calls `note_shown`."""
+        """Return the living agents and the personas that match; without `notes`, pass what is shown to `note_shown`."""
         await self._context.enter(call)
         return await query.registry(self._context, call, status=status, capability=capability, notes=notes)
 
@@ -194,7 +194,7 @@ class Fleet:
         return await catch_up.catch_up(self._context, call)
 
     def catching_up(self, call: CallContext) -> AbstractAsyncContextManager[str]:
-        """Give the same line to a block; if the block fails, it counts as not told."""
+        """Return a context manager that gives the same line; if its block fails, the line counts as not told."""
         return catch_up.catching_up(self._context, call)
 
     async def begin_durable_wait(

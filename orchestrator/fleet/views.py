@@ -55,7 +55,7 @@ class AgentView(View):
     place: str = ""
     """its directory and branch unless it works in the project directory; says if its session was started elsewhere"""
     branch: Foreign = NO_TEXT
-    """what is checked out where it works, as in `Created`; told of agents that were asked for by name"""
+    """what is checked out where it works, as in `Created`; set only for agents that were asked for by name"""
     turn: int
     """ordinal of the last turn, from 1; 0 if it has none"""
     elapsed_seconds: float | None

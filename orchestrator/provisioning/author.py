@@ -21,8 +21,8 @@ _PASSED = ("HOME", "XDG_CONFIG_HOME", "USER", "LOGNAME", "EMAIL")
 async def author_problem(cwd: Path, environment: Mapping[str, str]) -> str:
     """Return why an agent with this environment could not commit in this directory; '' if git knows the author.
 
-    A file for which git would wait is such a reason, and git is then not called. Also '' outside of a checkout, and if
-    git cannot be asked (it is missing, or takes too long): the agent then finds out by itself.
+    A file for which git would wait is such a reason, too, and git is then not run. The result is also '' outside of a
+    checkout, and if git cannot be asked (it is missing, or takes too long): the agent then finds out by itself.
     """
     program, checkout = programs.find("git", os.environ.get("PATH")), checkout_of(cwd)
     if program is None or checkout is None:
@@ -31,7 +31,7 @@ async def author_problem(cwd: Path, environment: Mapping[str, str]) -> str:
     try:
         async with asyncio.timeout(SECONDS):
             git_dir = await asyncio.to_thread(checked_git_dir, checkout, kept)
-            place = {"GIT_DIR": str(git_dir)}  # git then searches no folder for another one
+            place = {"GIT_DIR": str(git_dir)}  # so git does not search for one
             env = {**place, **kept, "PATH": os.defpath, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
             for role in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
                 if problem := await _problem([program, "var", role], cwd, env):

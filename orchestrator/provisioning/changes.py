@@ -47,7 +47,7 @@ async def difference(
 
 
 def _without_links(evidence: WriteEvidence) -> WriteEvidence:
-    """The evidence with each file also where it really is: tools may name it through links or `..`."""
+    """The evidence with the real paths of the files added: tools may name a file through links or `..`."""
     return replace(
         evidence,
         own=frozenset(real for path in evidence.own for real in _places(path)),
@@ -56,7 +56,7 @@ def _without_links(evidence: WriteEvidence) -> WriteEvidence:
 
 
 def _places(path: str) -> tuple[str, ...]:
-    """The path as given, that of the link if the file is one, and that of the file."""
+    """The path as given, with the links in its folder resolved, and with all links resolved."""
     folder, name = os.path.split(path)
     try:
         return path, str(Path(os.path.realpath(folder)) / name), os.path.realpath(path)
@@ -172,7 +172,7 @@ def _origin(path: Path, before: CheckoutState, evidence: WriteEvidence | None) -
 
 
 def _changed_at(path: Path, before: CheckoutState) -> float | None:
-    """When the file changed after the first look; None if that left no time: it is gone, or its directory was moved."""
+    """When the file changed after the first look; None if that is unknown: it is gone, or its directory was moved."""
     try:
         at = path.lstat().st_ctime
     except OSError:
@@ -181,9 +181,9 @@ def _changed_at(path: Path, before: CheckoutState) -> float | None:
 
 
 def _repository_made_at(repository: Path, before: CheckoutState) -> float | None:
-    """When a linked worktree or submodule was made, by its `.git` file, which stays as it is.
+    """When a linked worktree or submodule was made, according to its `.git` file, which is not changed later.
 
-    None for others, and if it is older than the first look: then a directory was moved.
+    None for other repositories, and if that was before the first look, because then a directory was moved.
     """
     try:
         mark = (repository / ".git").lstat()

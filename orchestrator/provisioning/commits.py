@@ -29,7 +29,7 @@ GITLINK = "160000"
 _ENTRY = re.compile(rb"(?m)^[0-9a-f]{40,64} ([0-9a-f]{40,64}) ([^\t\n]*)\t?([^\n]*)")
 _TIME = re.compile(rb"> (\d{1,12}) [-+]\d{4}$")
 LOG_UNIT_SECONDS = 1.0
-"""git's log has the whole second in which a commit was made"""
+"""git's log records times in whole seconds"""
 _MADE = re.compile(
     rb"commit(?: \([a-z-]+\))?:|cherry-pick:(?! fast-forward$)|revert:|am:"
     rb"|(?:rebase|pull)[^:]*\((?:pick|continue|reword|squash|fixup|edit)\)"
@@ -66,10 +66,10 @@ def _mark(content: bytes) -> str:
 async def commits_made(
     own: OwnGit, before: CheckoutState, now: CheckoutState, refs: Refs
 ) -> Mapping[str, float | None]:
-    """The commits that were made between the two looks and are still in HEAD or a branch, oldest first, and when.
+    """The commits made between the two looks that are still in HEAD or a branch, oldest first, each with its time.
 
-    The time is the second in git's log. It is None if the log has none, or one that is not between the two looks: the
-    committer can set any time.
+    The time is the second in git's log; None if that is missing or not between the two looks, because the committer can
+    set any time.
 
     Raises:
         ChangesUnknownError: git failed.

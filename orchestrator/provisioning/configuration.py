@@ -17,7 +17,7 @@ from orchestrator.provisioning.files import ChangesUnknownError, read_bounded
 MAX_INCLUDES = 5
 """configuration files of the user that include each other in a row"""
 MAX_FILES = 50
-"""that git would read for the settings of one checkout"""
+"""how many files git may read for the settings of one checkout"""
 SYSTEM = Path("/etc/gitconfig")
 BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
 WORDS = {
@@ -33,7 +33,7 @@ FALSE = frozenset({"false", "no", "off", "0"})
 _SECTION = re.compile(r'\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*))?$")
 _LINE = re.compile(r'((?:[^"\\#;\n]|\\[\s\S]|"(?:[^"\\\n]|\\[\s\S])*+"?+)*+(?:[#;][^\n]*+)?)\n?')
-"""goes on behind a backslash at its end, except in a comment"""
+"""continues after a backslash at the end of a line, except in a comment"""
 _ESCAPED = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "b": "\b"}
 
@@ -61,7 +61,7 @@ def user_settings(environment: Mapping[str, str]) -> GitSettings:
 
 
 def check_files(own: Sequence[Path], environment: Mapping[str, str]) -> None:
-    """Check that git reads regular files only where it reads these, the user's, and all that they may include.
+    """Check that git need not wait for these settings files, the user's, or any that they may include.
 
     Raises:
         ChangesUnknownError: as in `read_git_settings`, or there are too many.

@@ -78,7 +78,7 @@ def read_repository(checkout: Path) -> Repository:
 
 
 def checked_git_dir(checkout: Path, environment: Mapping[str, str]) -> Path:
-    """The git directory, in which git reads settings and HEAD from regular files only.
+    """The git directory, if git can read its settings and HEAD without waiting.
 
     Raises:
         ChangesUnknownError: it would wait for another file, or one cannot be read; the message names it.

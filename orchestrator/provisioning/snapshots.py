@@ -36,9 +36,9 @@ MAX_NESTED = 50
 MAX_DEPTH = 3
 """of repositories inside repositories"""
 MAX_SEARCHED = 200_000
-"""entries of the tree among which the file is searched that made a look take too long"""
+"""how many entries of the tree are searched for the file that made a look take too long"""
 SEARCH_SECONDS = 1.0
-"""before the end of a look's time, that search begins"""
+"""how long before the end of a look's time that search begins"""
 MAX_KEPT_BYTES = 2 * 2**30
 EXPIRY = "1.hour.ago"
 WITHOUT_OURS = ("--", ".", ":(exclude).fleet")
@@ -85,7 +85,7 @@ async def snapshot(checkout: Path, state: Path, *, seconds: float = AFTER_SECOND
 
 
 async def _culprit(checkout: Path, delay: float) -> Path | None:
-    """The file that git probably waits for; it is searched while the look goes on, and nothing waits for the search."""
+    """The file that git is probably waiting for; the search runs beside the look, and nothing waits for it."""
     await asyncio.sleep(delay)
     with suppress(OSError):
         return await asyncio.to_thread(lambda: next(special_files(checkout, MAX_SEARCHED), None))

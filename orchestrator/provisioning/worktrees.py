@@ -32,7 +32,7 @@ def are_of_one_repository(checkout: Path, other: Path) -> bool:
 
 
 def main_checkout_of(checkout: Path) -> Path | None:
-    """Return the directory of the repository that this checkout is a linked worktree of; None if it is none."""
+    """Return the main checkout, or bare repository, of this linked worktree; None if it is not a linked worktree."""
     common, git_dir = _common_dir(checkout), _git_dir(checkout)
     if common is None or git_dir is None or os.path.realpath(git_dir) == common:
         return None

@@ -13,8 +13,8 @@ from pathlib import Path
 def masks(environment: Mapping[str, str], private: Sequence[str]) -> str:
     """The arguments of bwrap, quoted for the shell, that hide those sockets, and what others have in `private`.
 
-    `private` are names of directories below those for temporary files; `{uid}` and `{user}` in them are this user's. A
-    missing one, and one of tmux, is created, so that what another program would put there later is hidden, too.
+    `private` are names of directories below those for temporary files; `{uid}` and `{user}` in them are this user's.
+    Missing ones, and those of tmux, are created, so that what other programs put there later is hidden, too.
     """
     words = ""
     for place in _activation_sockets(environment):
@@ -29,7 +29,7 @@ def masks(environment: Mapping[str, str], private: Sequence[str]) -> str:
 
 
 def with_private_tmux(environment: Mapping[str, str]) -> str:
-    """The words, quoted for the shell, that go before a session's command so that the agent's own tmux works there.
+    """The prefix of a session's command, quoted for the shell, with which the agent's own tmux works in the session.
 
     tmux refuses a directory that others could read, and bubblewrap before 0.5 has no option for the mode of a tmpfs.
     """
@@ -47,13 +47,13 @@ def private_places(environment: Mapping[str, str], names: Sequence[str]) -> list
 
 
 def _tmux_places(environment: Mapping[str, str]) -> list[Path]:
-    """Where tmux has the sockets of this user: also a server that starts later is one that would run programs."""
+    """Where tmux keeps this user's sockets; a server that starts later would also run programs for an agent."""
     parents = _real(["/tmp", environment.get("TMUX_TMPDIR")])  # noqa: S108 - its default
     return [Path(parent, f"tmux-{os.geteuid()}") for parent in parents]
 
 
 def _real(parents: Sequence[str | None]) -> list[str]:
-    """The absolute ones without links, each once: bwrap cannot mount below a link."""
+    """The absolute paths, with links resolved, each once: bwrap cannot mount below a link."""
     return list(dict.fromkeys(os.path.realpath(each) for each in parents if each and Path(each).is_absolute()))
 
 

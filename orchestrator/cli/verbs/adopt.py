@@ -65,4 +65,4 @@ def _orphan_line(one: Orphan) -> str:
 
 
 def _adopted_line(one: Adopted) -> str:
-    return f"{one.name} {one.agent}: now of {named(one.orchestrator)}, was of {named(one.was)}"
+    return f"{one.name} {one.agent}: now belongs to {named(one.orchestrator)}, before to {named(one.was)}"

@@ -47,6 +47,6 @@ def trust(
 
 
 def line_of(one: TrustedPersona, said: str) -> str:
-    """Return the line about a persona file: what became of it, and what it may do more, if that is known."""
+    """Return the line about a persona file: whether it is trusted now, and what more it may do if that is known."""
     more = f"; it may do more than Fleet's own: {joined(one.more, MAX_MORE_BYTES)}" if one.more else ""
     return f"{named(one.name)} {said}: {named_path(one.path)} (sha256 {one.digest[:12]}){more}"

@@ -155,9 +155,9 @@ def instructions(site: Workplace) -> list[str]:
 
 
 def _is_around(worktree: Path, main: Path | None, folder: Path) -> bool:
-    """Return whether the folder is of a main checkout that the worktree lies in: its files are those of another branch.
+    """Return whether the folder belongs to a main checkout around the worktree: its files are those of another branch.
 
-    The person's own file there counts nevertheless, because no branch has it.
+    The person's own file there still counts, because it is on no branch.
     """
     return main is not None and main in worktree.parents and folder.is_relative_to(main) and folder in worktree.parents
 

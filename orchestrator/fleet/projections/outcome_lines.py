@@ -37,8 +37,8 @@ MAX_SHORT_TAIL_CHARACTERS = 60
 """of a passed check's output: a longer one says nothing new"""
 MAX_CHECKS_BYTES = 260
 LINE_BYTES = ((180, 180), (180, 120), (180, 80), (150, 60), (120, 60), (120, 50), (80, 50), (60, 50))
-"""how long a line of a cut text may be: its first and what is open or was found, then any other; tried in this order,
-with all lines of kept sections, then with key lines"""
+"""how long lines of a cut text may be: (its first line, open points and findings; any other); tried in this order, with
+all lines of kept sections, then with key lines only"""
 GIST_BYTES = ((150, 150), (150, 120), (120, 120), (110, 100), (100, 80), (80, 64), (60, 60))
 """how long a gist's summary and its other line may be: tried in this order"""
 _DOES: Mapping[str, str] = {

@@ -11,7 +11,7 @@ from orchestrator.domain.text import MARGIN, MAX_RESULT_BYTES, ForeignText, clea
 KEPT = frozenset({"check", "finding", "open", "test", "verdict"})
 """titles of the sections that a reader acts on, so that a cut keeps them"""
 URGENT = frozenset({"finding", "open"})
-"""titles of those whose lines a reader may have to act on at once"""
+"""titles of the sections that a reader may have to act on at once"""
 _KNOWN = KEPT | {"summary"}
 _HEADING = re.compile(r"(?P<marks>#{1,6}|\*\*)\s*\W*(?P<title>\w[^*:\n]*)(?:\*\*)?:?\s*(?:\*\*)?")
 _INLINE = re.compile(r"(?:\*\*)?(?P<title>\w+(?: \w+)?)(?:\*\*)?:(?:\*\*)?\s*(?P<rest>.*)")

@@ -79,7 +79,7 @@ async def _find(context: FleetContext, caller: Caller, wanted: str) -> Persona:
     found = await asyncio.to_thread(find_persona, name, *place, paths.hidden(context.state))
     if wanted != name and (Path(caller.cwd) / wanted).resolve() != Path(found.source).resolve():
         raise NotFoundError(
-            f"persona {named(name)} is that of {named_path(found.source)}, not of {named_path(wanted)}",
+            f"persona {named(name)} comes from {named_path(found.source)}, not from {named_path(wanted)}",
             hint=f"fleet trust {named(name)}",
         )
     tools = context.fleet_tools.union(*(provider.tool_names() for provider in context.providers.values()))

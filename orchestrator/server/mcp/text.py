@@ -114,7 +114,7 @@ def receipt_line(receipt: Receipt) -> str:
 
 
 class AgentLines(NamedTuple):
-    """A result about agents, and what it really shows."""
+    """A text about agents, and which of them and of their questions it shows."""
 
     text: str
     agents: Sequence[AgentView]
@@ -290,7 +290,7 @@ def _head(agent: AgentView) -> str:
 
 
 def _places(agent: AgentView, *, detailed: bool) -> list[str]:
-    """Where the agent works and its persona is from, if news to the orchestrator: a file in the place of Fleet's is."""
+    """Where the agent works, and its persona's file if `detailed` or if that replaces one of Fleet's own."""
     places = [place] if (place := _place(agent.place, agent.branch)) else []
     if raw(agent.persona_origin) and (detailed or agent.persona in own_names()):
         places.append(f"persona of {named(agent.persona_origin)}")

@@ -260,7 +260,7 @@ PAGES: frozenset[Verb] = frozenset({_output})
 
 
 async def _call_within_limit(verb: Verb, fleet: Fleet, call: CallContext, args: Json) -> str:
-    """Call the verb; its result has at most 400 tokens unless it is a page, whatever made it."""
+    """Call the verb and cut its result to 400 tokens, unless it is a page."""
     told = await verb(fleet, call, args)
     return told if verb in PAGES else _cut_to_limit(told)
 
