@@ -114,6 +114,7 @@ class FleetContext:
         Raises:
             NotFoundError: the project has no such agent; the hint lists the living ones.
             ConflictError: it is deleted and `deleted` was not set, or the prefix matches several agents.
+            InvalidError: it cannot be a name or id.
         """
         return (await self.find_all(caller, [reference], deleted=deleted))[0]
 
@@ -121,7 +122,7 @@ class FleetContext:
         """Find the agents of these references, without duplicates, in order.
 
         Raises:
-            NotFoundError: one of them does not exist.
+            NotFoundError, ConflictError, InvalidError: as for `find`, or there are too many.
         """
         if not references:
             return []

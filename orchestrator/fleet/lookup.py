@@ -17,7 +17,8 @@ from orchestrator.store.queries import agents as agent_queries
 from orchestrator.store.schema.rows import AgentRow
 
 SHOWN_NAMES = 12
-MAX_REFERENCES = 1000
+MAX_REFERENCES = 10_000
+"""as many agents as may exist by default"""
 MAX_REFERENCE_CHARACTERS = 200
 _ID_PREFIX = re.compile(r"ag_[0-9a-z_]{2,}")
 _WHOLE_ID = re.compile(r"ag_[0-9a-f]{32}(_child_\d+)*")
@@ -43,10 +44,8 @@ def find_all(
         NotFoundError, ConflictError, InvalidError: as for `FleetContext.find`, or there are too many references.
     """
     asked = _checked(references)
-    found = _living(connection, caller.project, asked)
-    missing = [one for one in asked if one not in found]
-    found |= {agent.name: agent for agent in agent_queries.last_deleted(connection, missing, caller.project)}
-    agents = [found.get(one) or _by_id(connection, caller.project, one) for one in asked]
+    found = _exact(connection, caller.project, asked)
+    agents = [found.get(one) or _other(connection, caller.project, one) for one in asked]
     if gone := next((agent for agent in agents if agent.deleted_at is not None and not deleted), None):
         raise ConflictError(
             f"{gone.name} ({gone.id}) is deleted",
@@ -56,21 +55,16 @@ def find_all(
 
 
 def find_living(connection: Connection, caller: Caller, references: Sequence[str]) -> list[AgentRow]:
-    """Find the living agents among these references; one that names none, or several, is left out.
+    """Find the living agents among these references, in order; one that names none, or several, is left out.
 
     Raises:
         InvalidError: one cannot be a reference, or there are too many.
     """
     asked = _checked(references)
-    found = _living(connection, caller.project, asked)
-    fitting = [_fitting(connection, caller.project, one) for one in asked if one not in found]
-    agents = [*found.values(), *(agents[0] for agents in fitting if len(agents) == 1)]
+    found = _exact(connection, caller.project, asked)
+    fitting = [[found[one]] if one in found else _starting(connection, caller.project, one) for one in asked]
+    agents = [agents[0] for agents in fitting if len(agents) == 1]
     return list({agent.id: agent for agent in agents if agent.deleted_at is None}.values())
-
-
-def _living(connection: Connection, project: str, references: Sequence[str]) -> dict[str, AgentRow]:
-    """Find the living agents with these names, by name."""
-    return {agent.name: agent for agent in agent_queries.called(connection, references, project)}
 
 
 def _checked(references: Sequence[str]) -> list[str]:
@@ -86,8 +80,26 @@ def _checked(references: Sequence[str]) -> list[str]:
     return asked
 
 
-def _by_id(connection: Connection, project: str, reference: str) -> AgentRow:
-    fitting = _fitting(connection, project, reference)
+def _exact(connection: Connection, project: str, references: Sequence[str]) -> dict[str, AgentRow]:
+    """Find the agents with these ids, and the living agents with these names, by reference: two statements.
+
+    An id may be that of an agent whose project no longer exists: it may have been moved to the caller's.
+    """
+    ids = {one for one in references if _WHOLE_ID.fullmatch(one)}
+    found = [
+        agent
+        for agent in agent_queries.by_ids(connection, ids)
+        if agent.project == project or not Path(agent.project).is_dir()
+    ]
+    named = agent_queries.living_by_names(connection, [one for one in references if one not in ids], project)
+    return {agent.id: agent for agent in found} | {agent.name: agent for agent in named}
+
+
+def _other(connection: Connection, project: str, reference: str) -> AgentRow:
+    """Find the newest deleted agent of this name, or the one agent whose id starts so."""
+    if (gone := agent_queries.last_deleted(connection, reference, project)) is not None:
+        return gone
+    fitting = _starting(connection, project, reference)
     if not fitting:
         names = agent_queries.living_names(connection, project)
         raise _unknown(reference, names, agent_queries.living(connection, project, SHOWN_NAMES))
@@ -97,15 +109,9 @@ def _by_id(connection: Connection, project: str, reference: str) -> AgentRow:
     return fitting[0]
 
 
-def _fitting(connection: Connection, project: str, reference: str) -> Sequence[AgentRow]:
-    """Find the agent with this id, or the living agents whose id starts so, or the deleted ones if none lives.
-
-    The agent with a whole id may be of a project that no longer exists: it may have been moved to the caller's.
-    """
-    if _WHOLE_ID.fullmatch(reference):
-        found = agent_queries.by_ids(connection, {reference})
-        return [agent for agent in found if agent.project == project or not Path(agent.project).is_dir()]
-    if not _ID_PREFIX.fullmatch(reference):
+def _starting(connection: Connection, project: str, reference: str) -> Sequence[AgentRow]:
+    """Find the living agents whose id starts so, or the deleted ones if none lives."""
+    if _WHOLE_ID.fullmatch(reference) or not _ID_PREFIX.fullmatch(reference):
         return ()
     fitting = agent_queries.with_prefix(connection, reference, project, SHOWN_NAMES + 1)
     return [agent for agent in fitting if agent.deleted_at is None] or fitting

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from orchestrator.domain.text import NO_TEXT
@@ -77,8 +79,8 @@ class AgentView(View):
     """names of the agents that it waits for"""
     blocked_by: tuple[str, ...] = ()
     """those that ended without a result to hand on"""
-    changes_asked_by: tuple[str, ...] = ()
-    """those of them whose verdict asks for changes"""
+    changes_asked_by: Mapping[str, str] = {}
+    """those of them whose verdict asks for changes, each with the name of the agent that makes them, or ''"""
     inputs: tuple[str, ...] = ()
     """names of the agents whose results its next turn takes, or its last turn took"""
     briefs_of: tuple[str, ...] = ()

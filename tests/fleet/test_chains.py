@@ -239,18 +239,29 @@ async def test_who_waits_for_a_gate_that_asks_for_changes_is_freed_by_the_calls_
     lab.finish("gate", "it lacks a test\n\nVERDICT: changes")
     await lab.becomes("ship", "queued", "its input gate failed (verdict)")
     needs = (await lab.wait("ship")).text
-    mend, check = (
-        'command_agent(agent=<builder>, task=…, inputs=["gate"])',
-        'command_agent(agent="gate", task="check again")',
-    )
+    mend = 'command_agent(agent=<builder>, task=…, inputs=["gate"])'
+    check = 'command_agent(agent="gate", task="check again", inputs=[<builder>])'
     assert f'have it fixed: {mend}, then {check}, or command_agent(agent="ship"' in needs
     assert "<try again>" not in needs
     await lab.fleet.command(lab.call(), "build", "add it", inputs=["gate"])
+    await lab.fleet.command(lab.call(), "gate", "check again", inputs=["build"])
+    assert (await lab.view("gate")).reason == "inputs: build"
     lab.finish("build", "added")
-    await lab.becomes("build", "complete")
-    await lab.fleet.command(lab.call(), "gate", "check again")
     lab.finish("gate", "fine\n\nVERDICT: pass")
     await lab.becomes("ship", "working")
+
+
+async def test_who_waits_for_a_gate_whose_changes_are_being_made_is_not_told_to_have_them_made_again(lab: Lab) -> None:
+    await lab.create("gate", persona="reviewer")
+    await lab.create("gone", persona="builder", inputs=["gate:ended"])
+    await lab.fleet.delete(lab.call(), ["gone"])
+    await lab.create("mend", persona="builder", inputs=["gate:ended"])
+    await lab.create("ship", persona="shipper", inputs=["gate"])
+    lab.finish("gate", "it lacks a test\n\nVERDICT: changes")
+    await lab.becomes("mend", "working")
+    needs = (await lab.wait("ship")).text
+    assert '-> command_agent(agent="gate", task="check again", inputs=["mend"]), or command_agent(agent="ship"' in needs
+    assert "have it fixed" not in needs
 
 
 async def test_going_on_without_any_input_is_possible(lab: Lab) -> None:

@@ -615,8 +615,8 @@ def test_a_check_says_its_last_line_if_it_failed_or_printed_no_more_than_that() 
         ("crash_loop", 'command_agent(agent="a", task="<try again>")', 'fleet command a "<try again>"'),
         (
             "verdict",
-            'inputs=["a"]), then command_agent(agent="a", task="check again")',
-            'fleet command a "check again"',
+            'inputs=["a"]), then command_agent(agent="a", task="check again", inputs=[<builder>])',
+            'fleet command <builder> … --input a, then fleet command a "check again" --input <builder>',
         ),
         ("auth", 'login, then command_agent(agent="a"', 'login, then fleet command a "'),
     ],

@@ -14,6 +14,7 @@ from orchestrator.domain.agent import NewAgent
 from orchestrator.domain.durable_wait import WaitRequest
 from orchestrator.domain.tool import CallingTurn
 from orchestrator.errors import InvalidError
+from orchestrator.fleet.lookup import MAX_REFERENCES
 from orchestrator.store.schema.tables import DURABLE_WAIT
 from tests.fixtures.personas import define
 from tests.fleet.scripted import DEADLINE_SECONDS, Ask, Direct, Lab, ScriptedProvider, eventually, open_lab
@@ -171,9 +172,20 @@ async def test_it_cannot_delete_or_command_itself_nor_wait_through_an_input(lab:
         Direct("delete_agent", {"agents": ["orc"]}),
         Direct("command_agent", {"agent": "orc", "task": "more"}),
         create("a", inputs=["orc"]),
+        Direct("delete_agent", {"agents": ["nobody", "orc"]}),
     )
-    await told(lab, 3)
+    await told(lab, 4)
     assert all("you yourself" in text for text in lab.provider.answers["orc"])
+
+
+async def test_names_that_no_call_may_have_do_not_hide_that_it_would_delete_itself(lab: Lab) -> None:
+    await lab.create("orc", persona="orchestrator")
+    many = [f"x{number}" for number in range(MAX_REFERENCES)]
+    lab.play("orc", *(Direct("delete_agent", {"agents": ["orc", *more]}) for more in ([" "], ["a\0b"], many)))
+    assert f"{MAX_REFERENCES + 1} agents are named" in await told(lab, 3)
+    assert "name is empty" in lab.provider.answers["orc"][0]
+    assert "is not an agent's name" in lab.provider.answers["orc"][1]
+    assert (await lab.view("orc")).status == "working"
     await lab.create("other")
     lab.play("orc", Direct("delete_all_agents", {"scope": "project"}))
     await told(lab, 4)

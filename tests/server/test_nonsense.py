@@ -32,6 +32,7 @@ BOTH = pytest.mark.parametrize(
     "examples", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 TIMEOUT_SECONDS = 60.0
+"""for one answer; the slowest one, the deletion of an agent whose program is just starting, takes 1.5 s"""
 MAX_HEAD_CHARACTERS = 60_000
 """of a header; the HTTP server itself refuses longer ones with status 400, before anything of ours sees them"""
 SCHEMAS = json.loads(Path(__file__).with_name("tools.snapshot.json").read_text())

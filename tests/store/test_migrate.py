@@ -250,6 +250,23 @@ def test_agents_and_inputs_of_before_have_no_brief_and_wait_as_they_did(tmp_path
         assert connection.execute("SELECT any_end FROM input").fetchall() == [(0,)]
 
 
+def test_unread_results_of_agents_deleted_before_the_upgrade_count_as_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    _of_revision(path, "0010")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _insert(connection, "agent", id="ag_living", name="a")
+        _insert(connection, "agent", id="ag_deleted", name="b", deleted_at=7.5)
+        for agent in ("living", "deleted"):
+            of = {"agent_id": f"ag_{agent}", "status": "complete"}
+            _insert(connection, "turn", id=f"{agent}_unread", ordinal=1, outcome_cursor=1, **of)
+            _insert(connection, "turn", id=f"{agent}_read", ordinal=2, outcome_cursor=2, delivered_at=3.5, **of)
+            _insert(connection, "turn", id=f"{agent}_without_outcome", ordinal=3, **of)
+    migrated(path)
+    with closing(sqlite3.connect(path)) as connection:
+        delivered = dict(connection.execute("SELECT id, delivered_at FROM turn WHERE delivered_at IS NOT NULL"))
+    assert delivered == {"living_read": 3.5, "deleted_read": 3.5, "deleted_unread": 7.5}
+
+
 def _content(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         return set(connection.iterdump())

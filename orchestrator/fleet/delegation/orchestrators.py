@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,8 +19,9 @@ from orchestrator.domain.persona import FLEET
 from orchestrator.domain.question import NewQuestion
 from orchestrator.domain.tool import CallContext, Caller, CallingTurn, Json, Tool, ToolCall
 from orchestrator.domain.usage import RunUsage
-from orchestrator.errors import ConflictError, FleetError, RefusedError
+from orchestrator.errors import ConflictError, FleetError, InvalidError, RefusedError
 from orchestrator.fleet.context import FleetContext, stored_key
+from orchestrator.fleet.lookup import find_living
 from orchestrator.fleet.sessions.slot import AgentSlot
 from orchestrator.fleet.verbs.durable_wait import DURABLE_WAITS, new_wait
 from orchestrator.store.agents import orchestrator_waits
@@ -113,17 +115,15 @@ class ManagedOrchestrators:
         return row.result
 
     async def _named(self, call: CallContext, arguments: Json) -> list[AgentRow]:
-        """Return the agents that the arguments name; nothing for arguments that the verb itself will refuse."""
+        """Return the living agents that the arguments name; none for an argument that the verb itself will refuse."""
         found: list[AgentRow] = []
         for name in NAMES:
             given = arguments.get(name, ())
-            for reference in (given,) if isinstance(given, str) else given:
-                try:
-                    found.append(
-                        await self.context.find(call.caller, input_reference(str(reference)).agent, deleted=True)
-                    )
-                except FleetError:
-                    continue
+            words = [str(word) for word in ((given,) if isinstance(given, str) else given)]
+            references = [input_reference(word).agent for word in words]
+            named = partial(find_living, caller=call.caller, references=references)
+            with suppress(InvalidError):
+                found += await self.context.work.store.read(named)
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,8 @@ class Rows:
     spans: Mapping[str, Span]
     inputs: Sequence[InputRow]
     names: Mapping[str, str]
-    asking: Collection[str]
-    """ids of the inputs that block because they ask for changes"""
+    menders: Mapping[str, str]
+    """who makes the changes that a blocking input asks for, or '', by the input's id"""
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
     """files that each working agent wrote since its last sign of progress"""
@@ -71,7 +71,7 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
         spans=agent_queries.spans(connection, ids),
         inputs=inputs,
         names=known | agent_queries.names(connection, others - known.keys()),
-        asking=agent_queries.asking_for_changes(connection, {row.source_id for row in inputs if row.blocked}),
+        menders=outcomes.changes_asked_by(connection, {row.source_id for row in inputs if row.blocked}),
         files=agent_queries.file_counts(connection, ids) if files else {},
         written=agent_queries.written_since(
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
@@ -173,7 +173,7 @@ def _figures(agent: AgentRow) -> _Figures:
 class _Inputs(TypedDict):
     waits_for: tuple[str, ...]
     blocked_by: tuple[str, ...]
-    changes_asked_by: tuple[str, ...]
+    changes_asked_by: Mapping[str, str]
     inputs: tuple[str, ...]
 
 
@@ -185,7 +185,11 @@ def _inputs(rows: Rows, agent: AgentRow) -> _Inputs:
     return {
         "waits_for": tuple(rows.names[row.source_id] for row in unsettled),
         "blocked_by": tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
-        "changes_asked_by": tuple(rows.names[row.source_id] for row in unsettled if row.source_id in rows.asking),
+        "changes_asked_by": {
+            rows.names[row.source_id]: rows.menders[row.source_id]
+            for row in unsettled
+            if row.blocked and row.source_id in rows.menders
+        },
         "inputs": tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
     }
 

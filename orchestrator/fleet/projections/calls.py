@@ -89,7 +89,7 @@ def _without_input(agent: AgentView, *, person: bool) -> str:
     failed = agent.blocked_by[0] if agent.blocked_by else "<its input>"
     retry = command(failed, "<try again>", person=person)
     if failed in agent.changes_asked_by:
-        retry = _have_it_fixed(failed, person=person)
+        retry = _have_it_fixed(failed, agent.changes_asked_by[failed], person=person)
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     if person:
         return f"{retry}, or go on without it: fleet rm {agent.name}, and create it anew"
@@ -109,7 +109,7 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason == FAILED_VERDICT and outcome.handed_on:
         return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
-        return _have_it_fixed(name, person=person)
+        return _have_it_fixed(name, "", person=person)
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
     task = "<fix what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
@@ -117,9 +117,18 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     return (_FIRST.get(outcome.reason) or advice) + command(name, task, person=person)
 
 
-def _have_it_fixed(gate: str, *, person: bool) -> str:
-    fix = "fleet command <builder> …" if person else f'command_agent(agent=<builder>, task=…, inputs=["{gate}"])'
-    return f"have it fixed: {fix}, then {command(gate, 'check again', person=person)}"
+def _have_it_fixed(gate: str, mender: str, *, person: bool) -> str:
+    """Return the calls that lead to the gate's next verdict; in one message, too: the gate waits for who mends."""
+    if person:
+        who, fix = mender or "<builder>", f"fleet command <builder> … --input {gate}"
+        check = f'fleet command {gate} "check again" --input {who}'
+    else:
+        who, fix = (
+            f'"{mender}"' if mender else "<builder>",
+            f'command_agent(agent=<builder>, task=…, inputs=["{gate}"])',
+        )
+        check = f'command_agent(agent="{gate}", task="check again", inputs=[{who}])'
+    return check if mender else f"have it fixed: {fix}, then {check}"
 
 
 def output(outcome: OutcomeView, offset: int | None = None, *, person: bool) -> str:

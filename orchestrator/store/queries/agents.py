@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Select, and_, bindparam, func, or_, select
 
-from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.checkout import state_of, trees_of
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
 from orchestrator.domain.wait import WaitKind
@@ -46,12 +45,12 @@ _FIRST_IN_PROJECT = select(AGENT).where(_LIVES, _IN_PROJECT).order_by(AGENT.c.cr
 _MINE = select(AGENT).where(_LIVES, _BY_OWNER).order_by(AGENT.c.created_at)
 _BY_IDS = select(AGENT).where(AGENT.c.id.in_(_among("ids")))
 _NAMES = select(AGENT.c.id, AGENT.c.name).where(AGENT.c.id.in_(_among("ids")))
-_ASKING = select(AGENT.c.id).where(AGENT.c.id.in_(_among("ids")), AGENT.c.reason == FAILED_VERDICT)
-_CALLED = select(AGENT).where(_LIVES, _IN_PROJECT, AGENT.c.name.in_(_among("names")))
-_LAST_DELETED = (  # SQLite takes the id from the row of the maximum
-    select(AGENT.c.id, func.max(AGENT.c.created_at))
-    .where(AGENT.c.deleted_at.is_not(None), _IN_PROJECT, AGENT.c.name.in_(_among("names")))
-    .group_by(AGENT.c.name)
+_LIVING_BY_NAMES = select(AGENT).where(_LIVES, _IN_PROJECT, AGENT.c.name.in_(_among("names")))
+_LAST_DELETED = (
+    select(AGENT)
+    .where(AGENT.c.deleted_at.is_not(None), _IN_PROJECT, AGENT.c.name == bindparam("name"))
+    .order_by(AGENT.c.created_at.desc())
+    .limit(1)
 )
 _WITH_PREFIX = (
     select(AGENT)
@@ -134,15 +133,14 @@ def by_ids(connection: Connection, ids: Collection[str]) -> Sequence[AgentRow]:
     return _agents(connection, _BY_IDS, ids=list(ids)) if ids else []
 
 
-def called(connection: Connection, names: Collection[str], project: str) -> Sequence[AgentRow]:
+def living_by_names(connection: Connection, names: Collection[str], project: str) -> Sequence[AgentRow]:
     """Return the project's living agents with these names, which an index finds."""
-    return _agents(connection, _CALLED, names=list(names), project=project) if names else []
+    return _agents(connection, _LIVING_BY_NAMES, names=list(names), project=project) if names else []
 
 
-def last_deleted(connection: Connection, names: Collection[str], project: str) -> Sequence[AgentRow]:
-    """Return the newest deleted agent of each of these names, which an index finds."""
-    rows = fetch(connection, _LAST_DELETED, {"names": list(names), "project": project}) if names else ()
-    return by_ids(connection, [str(agent_id) for agent_id, _ in rows])
+def last_deleted(connection: Connection, name: str, project: str) -> AgentRow | None:
+    """Return the newest deleted agent of this name, which an index finds; None if there is none."""
+    return next(iter(_agents(connection, _LAST_DELETED, name=name, project=project)), None)
 
 
 def with_prefix(connection: Connection, prefix: str, project: str, most: int) -> Sequence[AgentRow]:
@@ -177,11 +175,6 @@ def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """Return the names of these agents, by id."""
     rows = fetch(connection, _NAMES, {"ids": list(ids)}) if ids else ()
     return {str(agent_id): str(name) for agent_id, name in rows}
-
-
-def asking_for_changes(connection: Connection, ids: Collection[str]) -> frozenset[str]:
-    """Return those of these agents whose last turn ended with a verdict other than pass."""
-    return frozenset(fetch(connection, _ASKING, {"ids": list(ids)}).scalars()) if ids else frozenset()
 
 
 def spans(connection: Connection, ids: Collection[str]) -> dict[str, Span]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, and_, bindparam, exists, func, or_, select
 
 from orchestrator.domain.check import FAILED_VERDICT
 from orchestrator.domain.turn import TURN_OPEN, TurnStatus
@@ -58,6 +58,25 @@ _AWAITED = (
     .where(TURN.c.id.in_(_among("ids")), TURN.c.reason == FAILED_VERDICT, _LIVES)
     .where(_RECEIVER.c.status != TurnStatus.CANCELLED)
     .where(or_(_RECEIVER.c.started_at.is_(None), _RECEIVER.c.started_at >= TURN.c.ended_at))
+)
+_MENDER, _LAST = AGENT.alias("mender"), TURN.alias("last")
+_MAKES_CHANGES = and_(
+    INPUT.c.source_id == AGENT.c.id,
+    INPUT.c.any_end.is_(True),
+    exists().where(
+        _RECEIVER.c.agent_id == INPUT.c.agent_id,
+        _RECEIVER.c.ordinal == INPUT.c.turn,
+        _RECEIVER.c.status != TurnStatus.CANCELLED,
+        or_(_RECEIVER.c.started_at.is_(None), _RECEIVER.c.started_at >= _LAST.c.ended_at),
+    ),
+)
+_MENDERS = (
+    select(AGENT.c.id, func.max(_MENDER.c.name))
+    .join(_LAST, and_(_LAST.c.agent_id == AGENT.c.id, _LAST.c.ordinal == AGENT.c.turns))
+    .outerjoin(INPUT, _MAKES_CHANGES)
+    .outerjoin(_MENDER, and_(_MENDER.c.id == INPUT.c.agent_id, _MENDER.c.deleted_at.is_(None)))
+    .where(AGENT.c.id.in_(_among("ids")), AGENT.c.reason == FAILED_VERDICT)
+    .group_by(AGENT.c.id)
 )
 _OPEN = select(TURN.c.agent_id, TURN.c.ordinal, TURN.c.status, TURN.c.urgent).where(
     _THEIRS, TURN.c.status.in_(sorted(TURN_OPEN))
@@ -120,6 +139,15 @@ def awaited_verdicts(connection: Connection, ended: Sequence[EndedTurn]) -> froz
     """Return the ids of those turns that ask for changes, and whose end starts an agent, however they end."""
     failed = [turn.id for turn in ended if turn.status == TurnStatus.FAILED]
     return frozenset(fetch(connection, _AWAITED, {"ids": failed}).scalars()) if failed else frozenset()
+
+
+def changes_asked_by(connection: Connection, agent_ids: Collection[str]) -> dict[str, str]:
+    """Return those of these agents whose last turn asks for changes, each with the name of the agent that makes them.
+
+    That is an agent that starts with the end of that turn, however it ends; '' if there is none.
+    """
+    rows = fetch(connection, _MENDERS, {"ids": list(agent_ids)}).all() if agent_ids else ()
+    return {str(gate): str(mender or "") for gate, mender in rows}
 
 
 def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collection[str]) -> set[str]:
