@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from orchestrator.domain.text import NO_TEXT
@@ -28,6 +26,16 @@ class TrustedPersona(View):
     digest: str
     more: tuple[str, ...] = ()
     """what more it may do; reported when the trust is given"""
+
+
+class ChangesAsked(View):
+    """A verdict that blocks an agent."""
+
+    gate: str
+    builder: str = ""
+    """name of the agent that makes the changes, or made what the gate judged; '' if that is not one agent"""
+    is_commanded: bool = False
+    """the builder makes them without a further command"""
 
 
 class AgentView(View):
@@ -79,8 +87,8 @@ class AgentView(View):
     """names of the agents that it waits for"""
     blocked_by: tuple[str, ...] = ()
     """those that ended without a result to hand on"""
-    changes_asked_by: Mapping[str, str] = {}
-    """those of them whose verdict asks for changes, each with the name of the agent that makes them, or ''"""
+    changes: tuple[ChangesAsked, ...] = ()
+    """those of them whose verdict asks for changes, and who makes these"""
     inputs: tuple[str, ...] = ()
     """names of the agents whose results its next turn takes, or its last turn took"""
     briefs_of: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from orchestrator.fleet.state_views import ActivityView, PastQuestionView, Progr
 from orchestrator.fleet.views import (
     AgentView,
     Bottleneck,
+    ChangesAsked,
     Totals,
 )
 from orchestrator.provisioning import worktrees
@@ -48,8 +49,8 @@ class Rows:
     spans: Mapping[str, Span]
     inputs: Sequence[InputRow]
     names: Mapping[str, str]
-    menders: Mapping[str, str]
-    """who makes the changes that a blocking input asks for, or '', by the input's id"""
+    changes: Mapping[str, ChangesAsked]
+    """the changes that a blocking input asks for, by its id"""
     files: Mapping[tuple[str, str], int]
     written: Mapping[str, int] = field(default_factory=dict[str, int])
     """files that each working agent wrote since its last sign of progress"""
@@ -64,14 +65,19 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
     """Read what the views of these agents need; without `files`, the files that they touched are not counted."""
     ids = [agent.id for agent in agents]
     inputs = agent_queries.inputs(connection, ids)
+    menders = outcomes.menders(connection, {row.source_id for row in inputs if row.blocked})
+    judged = agent_queries.inputs(connection, list(menders))
     known = {agent.id: agent.name for agent in agents}
-    others = {row.source_id for row in inputs} | {agent.parent for agent in agents if agent.parent is not None}
+    others = {row.source_id for row in (*inputs, *judged)} | {
+        agent.parent for agent in agents if agent.parent is not None
+    }
+    names = known | agent_queries.names(connection, others - known.keys())
     return Rows(
         agents=agents,
         spans=agent_queries.spans(connection, ids),
         inputs=inputs,
-        names=known | agent_queries.names(connection, others - known.keys()),
-        menders=outcomes.changes_asked_by(connection, {row.source_id for row in inputs if row.blocked}),
+        names=names,
+        changes={gate: _changes(names, gate, mender, judged) for gate, mender in menders.items()},
         files=agent_queries.file_counts(connection, ids) if files else {},
         written=agent_queries.written_since(
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
@@ -80,6 +86,15 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
         unread=outcomes.unread_counts(connection, ids),
         rooms=budget_views.rooms_of(connection, agents),
     )
+
+
+def _changes(names: Mapping[str, str], gate: str, mender: str, judged: Sequence[InputRow]) -> ChangesAsked:
+    """Say who makes the changes: the mender, or the one agent whose result the gate judged last."""
+    mine = [row for row in judged if row.agent_id == gate]
+    last = max((row.turn for row in mine), default=0)
+    builders = [names[row.source_id] for row in mine if row.turn == last]
+    builder = mender or (builders[0] if len(builders) == 1 else "")
+    return ChangesAsked(gate=names[gate], builder=builder, is_commanded=bool(mender))
 
 
 def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
@@ -173,7 +188,7 @@ def _figures(agent: AgentRow) -> _Figures:
 class _Inputs(TypedDict):
     waits_for: tuple[str, ...]
     blocked_by: tuple[str, ...]
-    changes_asked_by: Mapping[str, str]
+    changes: tuple[ChangesAsked, ...]
     inputs: tuple[str, ...]
 
 
@@ -185,11 +200,9 @@ def _inputs(rows: Rows, agent: AgentRow) -> _Inputs:
     return {
         "waits_for": tuple(rows.names[row.source_id] for row in unsettled),
         "blocked_by": tuple(rows.names[row.source_id] for row in unsettled if row.blocked),
-        "changes_asked_by": {
-            rows.names[row.source_id]: rows.menders[row.source_id]
-            for row in unsettled
-            if row.blocked and row.source_id in rows.menders
-        },
+        "changes": tuple(
+            rows.changes[row.source_id] for row in unsettled if row.blocked and row.source_id in rows.changes
+        ),
         "inputs": tuple(rows.names[row.source_id] for row in mine if row.turn == turn),
     }
 

@@ -10,7 +10,7 @@ from orchestrator.domain.text import MAX_OPTION_CHARACTERS, MAX_RESULT_BYTES, ch
 from orchestrator.domain.wait import WaitKind
 from orchestrator.fleet.digest_views import OutcomeView
 from orchestrator.fleet.state_views import QuestionView
-from orchestrator.fleet.views import AgentView
+from orchestrator.fleet.views import AgentView, ChangesAsked
 
 MAX_INPUT_CHARACTERS = 200
 MAX_HINT_CHARACTERS = 160
@@ -88,8 +88,8 @@ def need(agent: AgentView, *, person: bool, shown: int | None = None) -> str:
 def _without_input(agent: AgentView, *, person: bool) -> str:
     failed = agent.blocked_by[0] if agent.blocked_by else "<its input>"
     retry = command(failed, "<try again>", person=person)
-    if failed in agent.changes_asked_by:
-        retry = _have_it_fixed(failed, agent.changes_asked_by[failed], person=person)
+    if asked := next((one for one in agent.changes if one.gate == failed), None):
+        return _have_it_fixed(asked, person=person)
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     if person:
         return f"{retry}, or go on without it: fleet rm {agent.name}, and create it anew"
@@ -109,7 +109,7 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason == FAILED_VERDICT and outcome.handed_on:
         return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
-        return _have_it_fixed(name, "", person=person)
+        return _have_it_fixed(ChangesAsked(gate=name), person=person)
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
     task = "<fix what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
@@ -117,18 +117,17 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     return (_FIRST.get(outcome.reason) or advice) + command(name, task, person=person)
 
 
-def _have_it_fixed(gate: str, mender: str, *, person: bool) -> str:
-    """Return the calls that lead to the gate's next verdict; in one message, too: the gate waits for who mends."""
+def _have_it_fixed(asked: ChangesAsked, *, person: bool) -> str:
+    """Return the calls that lead to the gate's next verdict; in one message, too: the gate waits for its builder."""
+    gate, who = asked.gate, asked.builder or "<builder>"
     if person:
-        who, fix = mender or "<builder>", f"fleet command <builder> … --input {gate}"
+        fix = f"fleet command {who} … --input {gate}"
         check = f'fleet command {gate} "check again" --input {who}'
     else:
-        who, fix = (
-            f'"{mender}"' if mender else "<builder>",
-            f'command_agent(agent=<builder>, task=…, inputs=["{gate}"])',
-        )
-        check = f'command_agent(agent="{gate}", task="check again", inputs=[{who}])'
-    return check if mender else f"have it fixed: {fix}, then {check}"
+        word = f'"{who}"' if asked.builder else who
+        fix = f'command_agent(agent={word}, task=…, inputs=["{gate}"])'
+        check = f'command_agent(agent="{gate}", task="check again", inputs=[{word}])'
+    return check if asked.is_commanded else f"have it fixed: {fix}, then {check}"
 
 
 def output(outcome: OutcomeView, offset: int | None = None, *, person: bool) -> str:

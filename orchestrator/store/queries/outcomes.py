@@ -45,7 +45,7 @@ _OF_ORCHESTRATOR = _UNREAD_NAMES.where(unindexed(AGENT.c.orchestrator) == bindpa
 _OF_ORCHESTRATOR_HERE = _OF_ORCHESTRATOR.where(unindexed(AGENT.c.project) == bindparam("project"))
 _TURNS = select(TURN).where(TURN.c.id.in_(_among("ids"))).order_by(TURN.c.outcome_cursor)
 _RECEIVERS = (
-    select(INPUT.c.source_id, _RECEIVER.c.started_at)
+    select(INPUT.c.source_id, _RECEIVER.c.started_at, INPUT.c.blocked)
     .join(AGENT, AGENT.c.id == INPUT.c.agent_id)
     .join(_RECEIVER, and_(_RECEIVER.c.agent_id == INPUT.c.agent_id, _RECEIVER.c.ordinal == INPUT.c.turn))
     .where(INPUT.c.source_id.in_(_among("ids")), _LIVES, _RECEIVER.c.status != TurnStatus.CANCELLED)
@@ -141,7 +141,7 @@ def awaited_verdicts(connection: Connection, ended: Sequence[EndedTurn]) -> froz
     return frozenset(fetch(connection, _AWAITED, {"ids": failed}).scalars()) if failed else frozenset()
 
 
-def changes_asked_by(connection: Connection, agent_ids: Collection[str]) -> dict[str, str]:
+def menders(connection: Connection, agent_ids: Collection[str]) -> dict[str, str]:
     """Return those of these agents whose last turn asks for changes, each with the name of the agent that makes them.
 
     That is an agent that starts with the end of that turn, however it ends; '' if there is none.
@@ -154,12 +154,12 @@ def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collect
     """Return the ids of those turns whose result a living agent received or will receive.
 
     A turn receives its source's last result from before it began; a turn that has not begun, the last result of a
-    source `at_rest` (an agent's id).
+    source `at_rest` (an agent's id), unless that blocks it.
     """
     rows = fetch(connection, _RECEIVERS, {"ids": list({turn.agent_id for turn in ended})}).all() if ended else ()
     found: set[str] = set()
-    for source, begun in rows:
-        if begun is not None or source in at_rest:
+    for source, begun, is_blocked in rows:
+        if begun is not None or (source in at_rest and not is_blocked):
             before = [turn for turn in ended if turn.agent_id == source and turn.status != TurnStatus.CANCELLED]
             found.update([turn.id for turn in before if begun is None or (turn.ended_at or 0.0) <= begun][-1:])
     return found
