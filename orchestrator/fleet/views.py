@@ -33,7 +33,7 @@ class ChangesAsked(View):
 
     gate: str
     builder: str = ""
-    """name of the agent that makes the changes, or made what the gate judged; '' if that is not one agent"""
+    """name of the agent that makes the changes, or had to complete before the gate; '' if that is not one agent"""
     is_commanded: bool = False
     """the builder makes them without a further command"""
 

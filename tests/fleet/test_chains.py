@@ -232,9 +232,11 @@ async def test_replacing_the_failed_input_frees_the_agent_and_keeps_the_others(l
 
 
 async def test_who_waits_for_a_gate_that_asks_for_changes_is_freed_by_the_calls_that_its_need_names(lab: Lab) -> None:
-    await lab.create("build", persona="builder")
+    await lab.create("review", persona="reviewer")
+    lab.finish("review", "slow\n\nVERDICT: changes")
+    await lab.create("build", persona="builder", inputs=["review:ended"])
     lab.finish("build", "built")
-    await lab.create("gate", persona="reviewer", inputs=["build"])
+    await lab.create("gate", persona="reviewer", inputs=["build", "review:ended"])
     await lab.create("ship", persona="shipper", inputs=["gate"])
     lab.finish("gate", "## Summary\nno\n## Findings\n1. it lacks a test\n\nVERDICT: changes")
     await lab.becomes("ship", "queued", "its input gate failed (verdict)")

@@ -69,8 +69,10 @@ def test_sessions_start_on_the_daemons_own_thread(tmp_path: Path, state: Path) -
 @pytest.mark.requirement("process:spawn:throttled")
 def test_no_more_sessions_start_at_once_than_there_are_cores(tmp_path: Path, state: Path) -> None:
     said = tmp_path / "said"
-    program = install(tmp_path, f"echo 1 >> {said}\nsleep 0.2\necho -1 >> {said}\nexit 3")
     cores = os.cpu_count() or 1
+    together = min(2, cores)  # the first waits for the next one, however long a busy machine takes to start it
+    meet = f"for i in $(seq 200); do [ $(grep -cx 1 {said}) -lt {together} ] || break; sleep 0.1; done"
+    program = install(tmp_path, f"echo 1 >> {said}\n{meet}\nsleep 0.2\necho -1 >> {said}\nexit 3")
     with outpost(tmp_path, state, "C", CLAUDE_CODE_PATH=program, AGENT_MAX_CONCURRENT="50") as own:
         names = [f"scout-{number}" for number in range(2 * cores + 2)]
         for name in names:
@@ -80,7 +82,7 @@ def test_no_more_sessions_start_at_once_than_there_are_cores(tmp_path: Path, sta
     steps = [int(line) for line in said.read_text().split()]
     at_once = [sum(steps[: index + 1]) for index in range(len(steps))]
     assert len(steps) == 2 * len(names)
-    assert 1 < max(at_once) <= cores if cores > 1 else max(at_once) == 1
+    assert together <= max(at_once) <= cores
 
 
 @pytest.mark.parametrize("how", ["delete", "interrupt", "stop"])

@@ -89,10 +89,10 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
 
 
 def _changes(names: Mapping[str, str], gate: str, mender: str, judged: Sequence[InputRow]) -> ChangesAsked:
-    """Say who makes the changes: the mender, or the one agent whose result the gate judged last."""
+    """Say who makes the changes: the mender, or the one agent that had to complete before the gate's last turn."""
     mine = [row for row in judged if row.agent_id == gate]
     last = max((row.turn for row in mine), default=0)
-    builders = [names[row.source_id] for row in mine if row.turn == last]
+    builders = [names[row.source_id] for row in mine if row.turn == last and not row.any_end]
     builder = mender or (builders[0] if len(builders) == 1 else "")
     return ChangesAsked(gate=names[gate], builder=builder, is_commanded=bool(mender))
 
