@@ -39,7 +39,7 @@ _TOLD = re.compile(
     r"fatal: (?:ambiguous argument|bad revision|invalid object name|your current branch|no such path|path '|file |"
     r"bad object|unrecognized argument|-L |There is no path|Not a valid|no such ref|needed a single revision).*"
 )
-"""errors about the call itself; others may quote files that git took for its own"""
+"""errors about the call itself; any other error may quote files that git mistook for its own"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ async def read_git(cwd: Path, state: Path, words: Sequence[str]) -> GitOutput:
 
     Raises:
         InvalidError: git does not understand the call.
-        ConflictError: there is no repository that Fleet can read, or git took too long.
+        ConflictError: Fleet can read no repository here, or git took too long.
     """
     checkout = checkout_of(cwd)
     if checkout is None:

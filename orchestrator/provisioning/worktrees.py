@@ -93,7 +93,7 @@ def _worktrees(common: str) -> set[str]:
 
 
 def _text(path: Path) -> str:
-    """The one line in a small file; '' if it is missing, is no regular file, or holds a NUL."""
+    """The line in a small file; '' if the file is missing or irregular, has more lines, or contains a NUL."""
     try:
         line = os.fsdecode(untrusted.head(path, MAX_BYTES)).strip()
     except (OSError, ValueError):

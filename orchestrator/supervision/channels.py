@@ -29,7 +29,7 @@ class Channels:
             self._ours[name], self._descriptors[name] = ours, theirs.fileno()
 
     def descriptor(self, name: str, default: int) -> int:
-        """The program's end of this stream; `default` if it is no channel."""
+        """Return the program's end of this stream, or `default` if the stream is not a channel."""
         return self._descriptors.get(name, default)
 
     async def connect(self, process: Process, line_bytes: int) -> None:

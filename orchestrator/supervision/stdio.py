@@ -20,7 +20,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class StdioProcess:
-    """A running program, created by `start`. Await `close` when it is no longer needed."""
+    """A running program, created by `start`; await `close` once you no longer need it."""
 
     def __init__(self, process: Process, on_stderr: Callable[[str], None], line_bytes: int) -> None:
         self.pid = process.pid

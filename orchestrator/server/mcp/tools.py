@@ -63,8 +63,8 @@ CREATE = _object(
     name=_text("unique while it lives, e.g. scout-api"),
     task=_text("its part: what to do and report; it sees nothing of this conversation"),
     brief=_text(
-        "what the whole chain must know, said once, in the first create: whoever has that agent among its inputs, or "
-        "theirs, reads it too; for other agents brief is @NAME of that agent"
+        "what the whole chain must know, said once, in the first create: agents that have that agent among their "
+        "inputs, or theirs, read it too; other agents get it with @NAME of that agent"
     ),
     persona=_text("scout, planner, builder (default), reviewer, shipper; list_agents has more"),
     provider=_text(enum=["claude"]),
