@@ -31,9 +31,9 @@ class TrustedPersona(View):
 class ChangesAsked(View):
     """A verdict that blocks an agent."""
 
-    gate: str
+    reviewer: str
     builder: str = ""
-    """name of the agent that makes the changes, or had to complete before the gate; '' if that is not one agent"""
+    """name of the agent that makes the changes, or whose work was reviewed; '' if that is not one agent"""
     is_commanded: bool = False
     """the builder makes them without a further command"""
 

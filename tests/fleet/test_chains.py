@@ -231,6 +231,7 @@ async def test_replacing_the_failed_input_frees_the_agent_and_keeps_the_others(l
     await lab.becomes("plan", "working")
 
 
+@pytest.mark.requirement("wait:digest:next-call")
 async def test_who_waits_for_a_gate_that_asks_for_changes_is_freed_by_the_calls_that_its_need_names(lab: Lab) -> None:
     await lab.create("review", persona="reviewer")
     lab.finish("review", "slow\n\nVERDICT: changes")
@@ -254,6 +255,7 @@ async def test_who_waits_for_a_gate_that_asks_for_changes_is_freed_by_the_calls_
     await lab.becomes("ship", "working")
 
 
+@pytest.mark.requirement("wait:digest:next-call")
 async def test_who_waits_for_a_gate_whose_changes_are_being_made_is_not_told_to_have_them_made_again(lab: Lab) -> None:
     await lab.create("gate", persona="reviewer")
     await lab.create("gone", persona="builder", inputs=["gate:ended"])
@@ -265,6 +267,16 @@ async def test_who_waits_for_a_gate_whose_changes_are_being_made_is_not_told_to_
     needs = (await lab.wait("ship")).text
     assert needs.endswith('-> command_agent(agent="gate", task="check again", inputs=["mend"])')
     assert "have it fixed" not in needs
+
+
+@pytest.mark.requirement("wait:digest:next-call")
+async def test_what_to_do_first_after_a_failure_is_said_although_an_agent_waits_for_it(lab: Lab) -> None:
+    await lab.create("scout")
+    await lab.create("plan", persona="planner", inputs=["scout"])
+    lab.fail("scout", "not_found")
+    await lab.becomes("plan", "queued", "its input scout failed")
+    told = (await lab.wait()).text
+    assert 'choose a model that the account may use, or command_agent(agent="scout"' in told
 
 
 async def test_going_on_without_any_input_is_possible(lab: Lab) -> None:

@@ -41,7 +41,7 @@ async def test_what_begins_no_id_names_no_agent(lab: Lab, reference: str) -> Non
     assert "known" in caught.value.hint
 
 
-@pytest.mark.requirement("mcp:errors:what-to-do-next")
+@pytest.mark.requirement("agent:lookup:each-name-once", "mcp:errors:what-to-do-next")
 async def test_more_names_than_a_call_may_have_are_refused_and_nothing_is_claimed(lab: Lab) -> None:
     made = await lab.create("theirs")
     names = ["theirs", *(f"x{number}" for number in range(MAX_REFERENCES))]

@@ -101,6 +101,7 @@ async def test_what_needs_few_rows_costs_the_same_with_many_agents(world: World)
     assert {what: many[what] for what in few if many[what] >= 2 * few[what]} == {}
 
 
+@pytest.mark.requirement("agent:lookup:each-name-once")
 async def test_a_read_costs_the_same_after_many_agents_were_deleted(world: World) -> None:
     await _resting(world, range(10))
     await _deleted(world, range(10, 20))

@@ -65,10 +65,10 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
     """Read what the views of these agents need; without `files`, the files that they touched are not counted."""
     ids = [agent.id for agent in agents]
     inputs = agent_queries.inputs(connection, ids)
-    menders = outcomes.menders(connection, {row.source_id for row in inputs if row.blocked})
-    judged = agent_queries.inputs(connection, list(menders))
+    fixers = outcomes.fixers(connection, {row.source_id for row in inputs if row.blocked})
+    reviewed = agent_queries.inputs(connection, [reviewer for reviewer, fixer in fixers.items() if not fixer])
     known = {agent.id: agent.name for agent in agents}
-    others = {row.source_id for row in (*inputs, *judged)} | {
+    others = {row.source_id for row in (*inputs, *reviewed)} | {
         agent.parent for agent in agents if agent.parent is not None
     }
     names = known | agent_queries.names(connection, others - known.keys())
@@ -77,7 +77,7 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
         spans=agent_queries.spans(connection, ids),
         inputs=inputs,
         names=names,
-        changes={gate: _changes(names, gate, mender, judged) for gate, mender in menders.items()},
+        changes={one: _changes(names, one, fixer, reviewed) for one, fixer in fixers.items()},
         files=agent_queries.file_counts(connection, ids) if files else {},
         written=agent_queries.written_since(
             connection, {a.id: _since(a) for a in agents if a.status == Status.WORKING}
@@ -88,13 +88,13 @@ def rows_of(connection: Connection, agents: Sequence[AgentRow], *, files: bool =
     )
 
 
-def _changes(names: Mapping[str, str], gate: str, mender: str, judged: Sequence[InputRow]) -> ChangesAsked:
-    """Say who makes the changes: the mender, or the one agent that had to complete before the gate's last turn."""
-    mine = [row for row in judged if row.agent_id == gate]
+def _changes(names: Mapping[str, str], reviewer: str, fixer: str, reviewed: Sequence[InputRow]) -> ChangesAsked:
+    """Say who makes the changes: the fixer, or the one agent that had to complete before the review."""
+    mine = [row for row in reviewed if row.agent_id == reviewer]
     last = max((row.turn for row in mine), default=0)
     builders = [names[row.source_id] for row in mine if row.turn == last and not row.any_end]
-    builder = mender or (builders[0] if len(builders) == 1 else "")
-    return ChangesAsked(gate=names[gate], builder=builder, is_commanded=bool(mender))
+    builder = fixer or (builders[0] if len(builders) == 1 else "")
+    return ChangesAsked(reviewer=names[reviewer], builder=builder, is_commanded=bool(fixer))
 
 
 def _check_seconds(connection: Connection, ids: Sequence[str]) -> dict[str, float]:

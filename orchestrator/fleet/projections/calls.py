@@ -85,10 +85,18 @@ def need(agent: AgentView, *, person: bool, shown: int | None = None) -> str:
     return _without_input(agent, person=person) if wait.kind == WaitKind.INPUTS else ""
 
 
+def changes_told(agent: AgentView) -> ChangesAsked | None:
+    """Return the changes whose calls the agent's need names."""
+    is_blocked = agent.wait is not None and agent.wait.kind == WaitKind.INPUTS and agent.wait.blocked
+    if agent.question is not None or agent.remedy or not is_blocked:
+        return None
+    return next((one for one in agent.changes if one.reviewer == agent.blocked_by[0]), None)
+
+
 def _without_input(agent: AgentView, *, person: bool) -> str:
     failed = agent.blocked_by[0] if agent.blocked_by else "<its input>"
     retry = command(failed, "<try again>", person=person)
-    if asked := next((one for one in agent.changes if one.gate == failed), None):
+    if (asked := changes_told(agent)) is not None:
         return _have_it_fixed(asked, person=person)
     rest = [name for name in agent.inputs if name not in agent.blocked_by]
     if person:
@@ -109,7 +117,7 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
     if outcome.reason == FAILED_VERDICT and outcome.handed_on:
         return ""  # who has it as input makes the changes
     if outcome.reason == FAILED_VERDICT:
-        return _have_it_fixed(ChangesAsked(gate=name), person=person)
+        return _have_it_fixed(ChangesAsked(reviewer=name), person=person)
     if outcome.reason in NEEDS_NEW_AGENT:
         return "create another agent with a shorter task"
     task = "<fix what failed>" if outcome.reason == FAILED_CHECKS else "<try again>"
@@ -118,15 +126,15 @@ def after_failure(outcome: OutcomeView, *, person: bool) -> str:
 
 
 def _have_it_fixed(asked: ChangesAsked, *, person: bool) -> str:
-    """Return the calls that lead to the gate's next verdict; in one message, too: the gate waits for its builder."""
-    gate, who = asked.gate, asked.builder or "<builder>"
+    """Return the calls that lead to the next verdict; in one message, too: the reviewer waits for the builder."""
+    reviewer, who = asked.reviewer, asked.builder or "<builder>"
     if person:
-        fix = f"fleet command {who} … --input {gate}"
-        check = f'fleet command {gate} "check again" --input {who}'
+        fix = f"fleet command {who} … --input {reviewer}"
+        check = f'fleet command {reviewer} "check again" --input {who}'
     else:
         word = f'"{who}"' if asked.builder else who
-        fix = f'command_agent(agent={word}, task=…, inputs=["{gate}"])'
-        check = f'command_agent(agent="{gate}", task="check again", inputs=[{word}])'
+        fix = f'command_agent(agent={word}, task=…, inputs=["{reviewer}"])'
+        check = f'command_agent(agent="{reviewer}", task="check again", inputs=[{word}])'
     return check if asked.is_commanded else f"have it fixed: {fix}, then {check}"
 
 

@@ -133,7 +133,8 @@ def _facts(awake: DigestInput, *, names_files_once: bool = True) -> list[list[st
     """Return Fleet's own lines about each outcome: the facts and, after a failure, the call to continue with."""
     last = {outcome.id: index for index, outcome in enumerate(awake.outcomes)}
     several = Counter(outcome.id for outcome in awake.outcomes)
-    held = {name for agent in awake.needs for name in (agent.name, *agent.blocked_by)}  # their calls are told there
+    asked = [calls.changes_told(agent) for agent in awake.needs]
+    held = {agent.name for agent in awake.needs} | {one.reviewer for one in asked if one}  # their calls are told there
     found: list[list[str]] = []
     told: dict[tuple[str, ...], str] = {}
     for index, outcome in enumerate(awake.outcomes):

@@ -59,7 +59,7 @@ _AWAITED = (
     .where(_RECEIVER.c.status != TurnStatus.CANCELLED)
     .where(or_(_RECEIVER.c.started_at.is_(None), _RECEIVER.c.started_at >= TURN.c.ended_at))
 )
-_MENDER, _LAST = AGENT.alias("mender"), TURN.alias("last")
+_FIXER, _LAST = AGENT.alias("fixer"), TURN.alias("last")
 _MAKES_CHANGES = and_(
     INPUT.c.source_id == AGENT.c.id,
     INPUT.c.any_end.is_(True),
@@ -70,11 +70,11 @@ _MAKES_CHANGES = and_(
         or_(_RECEIVER.c.started_at.is_(None), _RECEIVER.c.started_at >= _LAST.c.ended_at),
     ),
 )
-_MENDERS = (
-    select(AGENT.c.id, func.max(_MENDER.c.name))
+_FIXERS = (
+    select(AGENT.c.id, func.max(_FIXER.c.name))
     .join(_LAST, and_(_LAST.c.agent_id == AGENT.c.id, _LAST.c.ordinal == AGENT.c.turns))
     .outerjoin(INPUT, _MAKES_CHANGES)
-    .outerjoin(_MENDER, and_(_MENDER.c.id == INPUT.c.agent_id, _MENDER.c.deleted_at.is_(None)))
+    .outerjoin(_FIXER, and_(_FIXER.c.id == INPUT.c.agent_id, _FIXER.c.deleted_at.is_(None)))
     .where(AGENT.c.id.in_(_among("ids")), AGENT.c.reason == FAILED_VERDICT)
     .group_by(AGENT.c.id)
 )
@@ -141,13 +141,13 @@ def awaited_verdicts(connection: Connection, ended: Sequence[EndedTurn]) -> froz
     return frozenset(fetch(connection, _AWAITED, {"ids": failed}).scalars()) if failed else frozenset()
 
 
-def menders(connection: Connection, agent_ids: Collection[str]) -> dict[str, str]:
+def fixers(connection: Connection, agent_ids: Collection[str]) -> dict[str, str]:
     """Return those of these agents whose last turn asks for changes, each with the name of the agent that makes them.
 
     That is an agent that starts with the end of that turn, however it ends; '' if there is none.
     """
-    rows = fetch(connection, _MENDERS, {"ids": list(agent_ids)}).all() if agent_ids else ()
-    return {str(gate): str(mender or "") for gate, mender in rows}
+    rows = fetch(connection, _FIXERS, {"ids": list(agent_ids)}).all() if agent_ids else ()
+    return {str(reviewer): str(fixer or "") for reviewer, fixer in rows}
 
 
 def handed_on(connection: Connection, ended: Sequence[TurnRow], at_rest: Collection[str]) -> set[str]:
